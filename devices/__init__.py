@@ -1,0 +1,42 @@
+"""Things that can time a program: contracts, the worker process, and the devices themselves."""
+
+from adaptare.devices.agent_worker import AgentWorker
+from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker
+from adaptare.devices.errors import (
+    AdaptareError,
+    DeviceError,
+    InputError,
+    MissingPackageError,
+    ProgramError,
+    StorageError,
+    WorkerDiedError,
+)
+from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
+from adaptare.devices.registry import Reach, connect, reachable
+from adaptare.devices.simulated import SimulatedDevice
+from adaptare.devices.torch_cpu import TorchCpu
+
+__all__ = [
+    "AdaptareError",
+    "AgentWorker",
+    "Device",
+    "DeviceError",
+    "DeviceInfo",
+    "Feed",
+    "InputError",
+    "Json",
+    "Loaded",
+    "MissingPackageError",
+    "Program",
+    "ProgramError",
+    "Reach",
+    "SimulatedDevice",
+    "StorageError",
+    "TorchCpu",
+    "Work",
+    "Worker",
+    "WorkerDiedError",
+    "canonical_json",
+    "connect",
+    "reachable",
+]

@@ -1,0 +1,159 @@
+"""The worker process: loads programs and times calls, spoken to in JSON lines over stdin and stdout.
+
+This file needs nothing but the standard library; what loads a program comes from a runtime module with
+
+    setup(options) -> None                       once, before anything is loaded
+    load(source, arguments) -> model             model.bind(arguments) -> (call, restore); either may raise
+    providers(model) -> {name: nodes}
+
+`call()` returns the program's first output as a flat sequence of numbers, or something with `tolist()`.
+Each request carries a sequence number that its reply repeats; every list comes with its length; the end is an
+explicit message. A link that breaks can therefore never look like success.
+"""
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any
+
+OUTPUT_VALUES = 512
+
+
+def private_bytes() -> int:
+    """Memory that only this process holds, where the system tells; else 0."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as lines:
+            sizes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    except OSError:
+        return 0
+    return sum(sizes) * 1024
+
+
+def free_bytes() -> int:
+    """Memory that could be given to a new program now, where the system tells; else 0."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return 0
+    return found[0] * 1024 if found else 0
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Lets allocations beyond the limit fail inside this process instead of taking the machine down."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def pin(processors: list[int]) -> None:
+    """Keeps this process on the given processors."""
+    if processors and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, processors)
+
+
+def timer_step_s() -> float:
+    """Smallest difference the clock showed in 1,000 readings."""
+    readings = [time.perf_counter() for _ in range(1000)]
+    steps = [later - earlier for earlier, later in zip(readings, readings[1:], strict=False) if later > earlier]
+    return min(steps, default=time.get_clock_info("perf_counter").resolution)
+
+
+def sample_output(output: Any) -> list[float]:
+    """At most 512 values of an output, evenly spaced over all of it."""
+    flat = output.tolist() if hasattr(output, "tolist") else list(output)
+    step = max(1, -(-len(flat) // OUTPUT_VALUES))
+    return [float(value) for value in flat[::step]]
+
+
+class Agent:
+    """Answers one request at a time."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.feeds: dict[str, dict[str, Any]] = {}
+
+    def hello(self, request: dict[str, Any]) -> dict[str, Any]:
+        pin(request["processors"])
+        self.runtime.setup(request["options"])
+        free = free_bytes()
+        limit_memory(request["memory_bytes"] or free or sys.maxsize)
+        return {"free_bytes": free, "timer_step_s": timer_step_s(), "pid": os.getpid()}
+
+    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        start, before = time.perf_counter(), private_bytes()
+        model = self.runtime.load(request["source"], request["arguments"])
+        bound, outputs = {}, {}
+        for feed in request["feeds"]:
+            call, restore = model.bind(feed["arguments"])
+            restore()
+            outputs[feed["name"]] = sample_output(call())
+            bound[feed["name"]] = (call, restore)
+        self.feeds[request["program_id"]] = bound
+        gc.collect()
+        return {
+            "resident_bytes": max(0, private_bytes() - before),
+            "load_s": time.perf_counter() - start,
+            "providers": self.runtime.providers(model),
+            "outputs": outputs,
+        }
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        call, restore = self.feeds[request["program_id"]][request["feed_id"]]
+        clock = time.perf_counter
+        seconds = []
+        gc.disable()
+        try:
+            for _ in range(request["calls"]):
+                restore()
+                start = clock()
+                call()
+                seconds.append(clock() - start)
+        finally:
+            gc.enable()
+        return {"count": len(seconds), "seconds": seconds}
+
+    def unload(self, request: dict[str, Any]) -> dict[str, Any]:
+        del self.feeds[request["program_id"]]
+        gc.collect()
+        return {}
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an allocation failed; torch says so only in words."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def serve(agent: Agent, requests: Any, replies: Any) -> None:
+    """Answers until the explicit end or until the other side is gone."""
+    for line in requests:
+        request = json.loads(line)
+        if request["op"] == "close":
+            replies.write(json.dumps({"seq": request["seq"], "ok": True, "end": True}) + "\n")
+            replies.flush()
+            return
+        try:
+            reply = {"ok": True, **getattr(agent, request["op"])(request)}
+        except Exception as error:  # whatever a program raises is an answer, not the end
+            traceback.print_exc()
+            kind = "out of memory" if is_memory_error(error) else type(error).__name__
+            reply = {"ok": False, "error": f"{kind}: {error}"}
+        replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")
+        replies.flush()
+
+
+def main(runtime_name: str) -> None:
+    """Serves on the standard streams; what libraries print goes to stderr and cannot break the protocol."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(Agent(importlib.import_module(runtime_name)), sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

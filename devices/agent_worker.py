@@ -1,0 +1,183 @@
+"""The near side of the agent: a `Worker` that talks JSON lines to a process, wherever that process runs."""
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from adaptare.devices.contracts import Loaded
+from adaptare.devices.errors import DeviceError, ProgramError, WorkerDiedError
+from adaptare.devices.program import Program
+
+KEPT_STDERR_LINES = 50
+KEPT_LINE_CHARACTERS = 500
+
+
+class AgentWorker:
+    """One agent process behind a pipe.
+
+    Args:
+        command: Starts the agent; `ssh host python …` serves as well as a local interpreter.
+        environment: The agent's environment variables.
+        timeout_s: How long one request may take before the agent counts as hung and is killed.
+    """
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._sequence = 0
+        self._loaded = 0
+        self._free_bytes = 0
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # Ctrl-C is the caller's to handle; the agent finishes its call
+            )
+        except OSError as error:
+            raise DeviceError(f"the worker could not be started with {command[0]!r}: {error}") from error
+        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
+        self._drains = [
+            threading.Thread(target=self._drain_replies, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._drain_stderr, args=(self._process.stderr,), daemon=True),
+        ]
+        for drain in self._drains:
+            drain.start()
+
+    def _drain_replies(self, lines: IO[str]) -> None:
+        for line in lines:
+            self._replies.put(line)
+        self._replies.put("")
+
+    def _drain_stderr(self, lines: IO[str]) -> None:
+        self._stderr.extend(line.rstrip()[:KEPT_LINE_CHARACTERS] for line in lines)
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory free on the device when this worker was opened."""
+        return self._free_bytes
+
+    @property
+    def process_id(self) -> int:
+        """Of the near end of the pipe: the agent itself when local."""
+        return self._process.pid
+
+    def hello(self, *, processors: Sequence[int], options: Mapping[str, object], memory_bytes: int) -> float:
+        """Sets the agent up. Returns the step of its clock, seconds."""
+        try:
+            reply = self._request(
+                "hello", processors=list(processors), options=dict(options), memory_bytes=memory_bytes
+            )
+        except ProgramError as error:
+            raise DeviceError(f"the worker could not be set up: {error}") from error
+        self._free_bytes = int(reply["free_bytes"])
+        return float(reply["timer_step_s"])
+
+    def load(self, program: Program) -> Loaded:
+        """See `Worker.load`."""
+        self._loaded += 1
+        program_id = f"{program.hash}-{self._loaded}"
+        reply = self._request(
+            "load",
+            program_id=program_id,
+            source=program.source,
+            arguments=json.loads(program.arguments),
+            feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
+        )
+        return Loaded(
+            program_id=program_id,
+            resident_bytes=reply["resident_bytes"],
+            load_s=reply["load_s"],
+            providers=reply["providers"],
+            outputs={name: tuple(values) for name, values in reply["outputs"].items()},
+        )
+
+    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
+        """See `Worker.run`."""
+        reply = self._request("run", program_id=program_id, feed_id=feed_id, calls=calls)
+        seconds: list[float] = reply["seconds"]
+        if not len(seconds) == reply["count"] == calls:
+            self._kill()
+            raise WorkerDiedError(f"asked for {calls} calls, the worker answered {len(seconds)} times")
+        return seconds
+
+    def unload(self, program_id: str) -> None:
+        """See `Worker.unload`."""
+        self._request("unload", program_id=program_id)
+
+    def close(self) -> None:
+        """Ends the agent by the explicit message, or by force if it does not answer."""
+        if self._process.poll() is None:
+            with contextlib.suppress(WorkerDiedError):
+                self._request("close")
+        self._kill()
+
+    def _request(self, operation: str, **content: Any) -> dict[str, Any]:
+        self._sequence += 1
+        line = json.dumps({"seq": self._sequence, "op": operation, **content})
+        stdin = self._process.stdin
+        try:
+            if stdin is None:
+                raise BrokenPipeError("the pipe is closed")
+            stdin.write(line + "\n")
+            stdin.flush()
+            text = self._replies.get(timeout=self._timeout_s)
+        except (BrokenPipeError, ValueError) as error:
+            raise self._death(operation) from error
+        except queue.Empty as error:
+            self._kill()
+            message = f"no answer to {operation!r} within {self._timeout_s:g} s; the worker was stopped"
+            raise WorkerDiedError(message) from error
+        if not text.endswith("\n"):
+            raise self._death(operation)
+        reply: dict[str, Any] = json.loads(text)
+        if reply["seq"] != self._sequence:
+            self._kill()
+            raise WorkerDiedError(f"reply {reply['seq']} came for request {self._sequence}; the link is broken")
+        if not reply["ok"]:
+            raise ProgramError(reply["error"])
+        return reply
+
+    def _death(self, operation: str) -> WorkerDiedError:
+        self._kill()
+        code = self._process.returncode
+        cause = f"exit code {code}"
+        if code < 0:
+            cause = f"signal {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            cause += " (killed from outside, often because memory ran out)"
+        said = " | ".join(list(self._stderr)[-3:])
+        return WorkerDiedError(f"the worker ended during {operation!r} with {cause}; it last said: {said or 'nothing'}")
+
+    def _kill(self) -> None:
+        try:
+            self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for drain in self._drains:
+            drain.join(timeout=5)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+
+@contextlib.contextmanager
+def opened(worker: AgentWorker) -> Iterator[AgentWorker]:
+    """The worker as a context that always ends its process."""
+    try:
+        yield worker
+    finally:
+        worker.close()

@@ -1,0 +1,86 @@
+"""The contracts between everything that times programs and everything that asks for times."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adaptare.devices.program import Program
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Who took the time. Measurements are comparable if and only if these are equal.
+
+    Args:
+        device: The spelling that opens it, for example `torch-cpu:threads=1`.
+        hardware: Processor model as the system names it, with the architecture.
+        runtime: Library and version, for example `torch 2.13.0`.
+        threads: Threads inside one operator.
+        options: Everything else that changes latency (pinning, flags), as sorted `name=value` pairs.
+        timer_step_s: Smallest step of the clock, seconds; takes no part in equality.
+    """
+
+    device: str
+    hardware: str
+    runtime: str
+    threads: int
+    options: tuple[str, ...] = ()
+    timer_step_s: float = field(default=1e-9, compare=False)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a worker says of a program it has just loaded.
+
+    Args:
+        program_id: Names the program in `run` and `unload`.
+        resident_bytes: Growth of the worker's private memory while loading.
+        load_s: Seconds from request to ready.
+        providers: How many nodes each execution provider really runs; torch names itself.
+        outputs: Feed name -> the first values of the first output, evenly spaced, at most 512; the same feed
+            of programs that mean the same function must agree here before either is timed.
+    """
+
+    program_id: str
+    resident_bytes: int
+    load_s: float
+    providers: Mapping[str, int]
+    outputs: Mapping[str, tuple[float, ...]]
+
+
+class Worker(Protocol):
+    """A process on the device that loads programs and times calls.
+
+    Every method raises `ProgramError` when the program is at fault and the worker lives, `WorkerDiedError`
+    when the worker ended or stopped answering; after the latter only a new worker helps.
+    """
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory free on the device when the worker was opened."""
+        ...
+
+    def load(self, program: Program) -> Loaded:
+        """Makes a program ready to run, with every feed bound beforehand."""
+        ...
+
+    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
+        """Wall-clock seconds of each call, in order, state restored between them outside the timed region."""
+        ...
+
+    def unload(self, program_id: str) -> None:
+        """Gives the program's memory back."""
+        ...
+
+
+class Device(Protocol):
+    """Something that can time programs."""
+
+    def info(self) -> DeviceInfo:
+        """Who takes the time; equal on every call while nothing changed."""
+        ...
+
+    def open(self) -> AbstractContextManager[Worker]:
+        """Starts a worker that lives until the context ends. Raises `DeviceError` if none can be had."""
+        ...

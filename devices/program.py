@@ -1,0 +1,78 @@
+"""What a device can load, and the inputs it is then timed with."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, Union
+
+Json: TypeAlias = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
+
+
+def canonical_json(value: Json) -> str:
+    """One text per value: sorted keys, no spaces, so that equal values hash equally."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call of a program asks of the hardware; the closed form behind every latency model.
+
+    Args:
+        launches: Kernels (operator calls) issued.
+        moved_bytes: Bytes of weights and cache read or written.
+        flops: Floating-point operations, a multiply-add counted as two.
+    """
+
+    launches: int
+    moved_bytes: int
+    flops: int
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.launches + other.launches, self.moved_bytes + other.moved_bytes, self.flops + other.flops
+        )
+
+    def __mul__(self, times: int) -> "Work":
+        return Work(self.launches * times, self.moved_bytes * times, self.flops * times)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One set of inputs for a loaded program, described so that the worker can make it.
+
+    Args:
+        name: Unique within its program.
+        arguments: Canonical JSON, given to the program's `bind`.
+        work: What one call with these inputs asks of the hardware.
+    """
+
+    name: str
+    arguments: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something a worker can load.
+
+    Args:
+        name: For people; it takes no part in the hash.
+        source: `module:factory` for torch, or the path of an ONNX file.
+        arguments: Canonical JSON, given to the factory.
+        feeds: The sets of inputs it can be timed with.
+        weight_bytes: What loading it is expected to add to the worker's resident memory.
+    """
+
+    name: str = field(compare=False)
+    source: str
+    arguments: str
+    feeds: tuple[Feed, ...]
+    weight_bytes: int = field(default=0, compare=False)
+
+    @property
+    def hash(self) -> str:
+        """Identifies the program on the device: 16 hex digits of SHA-256 over source, arguments and feeds."""
+        feeds = [[feed.name, feed.arguments] for feed in self.feeds]
+        text = canonical_json([self.source, self.arguments, feeds])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,91 @@
+"""From the spelling of a device, `[TRANSPORT/]RUNTIME[:options]`, to the device."""
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adaptare.devices.contracts import Device, DeviceInfo
+from adaptare.devices.errors import AdaptareError, InputError
+
+ENTRY_POINTS = "adaptare.devices"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Whether a device can be used from here, and if not, why.
+
+    Args:
+        name: Its spelling without options.
+        info: What it says of itself, if it can be reached.
+        problem: Why it cannot, and what to do.
+    """
+
+    name: str
+    info: DeviceInfo | None
+    problem: str = ""
+
+
+def connect(spelling: str) -> Device:
+    """The device of that spelling, for example `torch-cpu:threads=1,pin=no` or `simulated`.
+
+    Raises:
+        InputError: The runtime is unknown, or an option is unknown or has a value of the wrong kind.
+    """
+    runtime, _, options = spelling.partition(":")
+    if "/" in runtime:
+        transport = runtime.split("/", 1)[0]
+        raise InputError(f"device {spelling!r}: the transport {transport!r} is unknown; only local devices exist")
+    entry = _entries().get(runtime)
+    if entry is None:
+        raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
+    build: Callable[..., Device] = entry.load()
+    return build(**_parse(spelling, options, inspect.signature(build)))
+
+
+def reachable() -> list[Reach]:
+    """Every known device, with what it says of itself or why it cannot be used."""
+    return [_reach(name) for name in sorted(_entries())]
+
+
+def _reach(name: str) -> Reach:
+    try:
+        return Reach(name, connect(name).info())
+    except (AdaptareError, ImportError) as error:
+        return Reach(name, None, str(error))
+
+
+def _entries() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _parse(spelling: str, options: str, signature: inspect.Signature) -> dict[str, object]:
+    parsed: dict[str, object] = {}
+    simple = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation in _CONVERTERS
+    }
+    for option in filter(None, options.split(",")):
+        name, equals, text = option.partition("=")
+        if name not in simple or not equals:
+            known = ", ".join(f"{known}=…" for known in simple) or "none"
+            raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}")
+        try:
+            parsed[name] = _CONVERTERS[simple[name]](text)
+        except (KeyError, ValueError) as error:
+            raise InputError(f"device {spelling!r}: {text!r} is no value for {name}") from error
+    return parsed
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+_CONVERTERS: dict[Any, Callable[[str], object]] = {
+    bool: _yes_or_no,
+    int: int,
+    float: float,
+    int | None: int,
+}

@@ -1,0 +1,143 @@
+"""A device whose true latency is a closed form: the ground truth for everything statistical above it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+
+from adaptare.devices.contracts import DeviceInfo, Loaded, Worker
+from adaptare.devices.errors import InputError, ProgramError, WorkerDiedError
+from adaptare.devices.program import Program, Work
+from adaptare.devices.simulated_noise import Moment, Noise
+
+
+class SimulatedDevice:
+    """Answers with `launch_s x launches + max(bytes / bandwidth, flops / compute)`, times the noise.
+
+    Time is virtual: a thousand seconds of measuring take milliseconds. Each opening continues the clock.
+
+    Args:
+        launch_s: Cost of issuing one kernel, seconds.
+        bandwidth_bytes_s: Memory bandwidth, bytes per second.
+        compute_flops_s: Arithmetic throughput, floating-point operations per second.
+        noise: Disturbances, multiplied.
+        seed: Of the noise.
+        failures: Program hash -> what happens when it runs: `error` (the worker lives) or `crash`.
+        dies_after_calls: The first worker dies after so many calls in all, whatever runs.
+        free_bytes: What its workers say is free.
+
+    References:
+        Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
+    """
+
+    def __init__(
+        self,
+        *,
+        launch_s: float = 2e-6,
+        bandwidth_bytes_s: float = 10e9,
+        compute_flops_s: float = 50e9,
+        noise: Sequence[Noise] = (),
+        seed: int = 0,
+        failures: Mapping[str, Literal["error", "crash"]] | None = None,
+        dies_after_calls: int | None = None,
+        free_bytes: int = 8 * 2**30,
+    ) -> None:
+        if min(launch_s, bandwidth_bytes_s, compute_flops_s) <= 0:
+            raise InputError("launch_s, bandwidth_bytes_s and compute_flops_s must be above 0")
+        self.launch_s = launch_s
+        self.bandwidth_bytes_s = bandwidth_bytes_s
+        self.compute_flops_s = compute_flops_s
+        self.noise = tuple(noise)
+        self.failures = dict(failures or {})
+        self.dies_after_calls = dies_after_calls
+        self.free_bytes = free_bytes
+        self.rng = np.random.default_rng(seed)
+        self.clock_s = 0.0
+        self.openings = 0
+
+    def latency_s(self, work: Work) -> float:
+        """The truth, seconds: what a call of this work takes without noise."""
+        moving_s = work.moved_bytes / self.bandwidth_bytes_s
+        computing_s = work.flops / self.compute_flops_s
+        return self.launch_s * work.launches + max(moving_s, computing_s)
+
+    def info(self) -> DeviceInfo:
+        """See `Device.info`."""
+        options = (
+            f"bandwidth_bytes_s={self.bandwidth_bytes_s:g}",
+            f"compute_flops_s={self.compute_flops_s:g}",
+            f"launch_s={self.launch_s:g}",
+        )
+        return DeviceInfo("simulated", "closed form", "adaptare simulated", 1, options)
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        """See `Device.open`."""
+        self.openings += 1
+        yield SimulatedWorker(self, self.openings - 1)
+
+
+class SimulatedWorker:
+    """See `Worker`; lives on the virtual clock of its device."""
+
+    def __init__(self, device: SimulatedDevice, opening: int) -> None:
+        self._device = device
+        self._opening = opening
+        self._programs: dict[str, Program] = {}
+        self._calls: dict[str, int] = {}
+        self._last = ""
+        self._alive = True
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory free when this worker was opened."""
+        return self._device.free_bytes
+
+    def load(self, program: Program) -> Loaded:
+        """See `Worker.load`."""
+        self._check_alive()
+        program_id = f"{program.hash}-{len(self._calls)}"
+        self._programs[program_id] = program
+        self._calls[program_id] = 0
+        return Loaded(program_id, program.weight_bytes, 0.0, {"simulated": 1}, {})
+
+    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
+        """See `Worker.run`."""
+        self._check_alive()
+        program = self._programs[program_id]
+        failure = self._device.failures.get(program.hash)
+        if failure == "crash":
+            self._alive = False
+            raise WorkerDiedError("the simulated worker died")
+        if failure == "error":
+            raise ProgramError("the simulated program failed")
+        work = next(feed.work for feed in program.feeds if feed.name == feed_id)
+        true_s = self._device.latency_s(work)
+        return [self._call(program_id, program.hash, true_s) for _ in range(calls)]
+
+    def unload(self, program_id: str) -> None:
+        """See `Worker.unload`."""
+        self._check_alive()
+        del self._programs[program_id]
+
+    def _call(self, program_id: str, program_hash: str, true_s: float) -> float:
+        device = self._device
+        if device.dies_after_calls is not None and self._opening == 0:
+            if sum(self._calls.values()) >= device.dies_after_calls:
+                self._alive = False
+            self._check_alive()
+        moment = Moment(
+            device.clock_s, self._calls[program_id], self._opening, program_hash, self._last != program_id
+        )
+        seconds = true_s
+        for noise in device.noise:
+            seconds *= noise.factor(moment, device.rng)
+        self._calls[program_id] += 1
+        self._last = program_id
+        device.clock_s += seconds
+        return seconds
+
+    def _check_alive(self) -> None:
+        if not self._alive:
+            raise WorkerDiedError("the simulated worker is dead")

@@ -1,0 +1,176 @@
+"""The sizes of a decoder language model and the linears in it that may carry an adapter."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from adaptare.devices import InputError, canonical_json
+
+# What a config says about a checkpoint and not about the sizes of the model.
+_NOT_SHAPE = {
+    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "quantization_config",
+    "name_or_path", "chunk_size_feed_forward", "id2label", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """One linear of the base model that may carry an adapter.
+
+    Args:
+        path: Module path, for example `model.layers.3.self_attn.q_proj`.
+        kind: The last part of the path.
+        layer: Index of its decoder layer.
+        in_features: Width of its input.
+        out_features: Width of its output.
+    """
+
+    path: str
+    kind: str
+    layer: int
+    in_features: int
+    out_features: int
+
+    @property
+    def largest_rank(self) -> int:
+        """Beyond it an adapter is no longer of low rank."""
+        return min(self.in_features, self.out_features)
+
+
+LinearSizes = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a base model; weights are not needed to measure its latency.
+
+    Args:
+        family: `model_type` of the transformers config.
+        layers: Decoder layers.
+        hidden: Width of the residual stream.
+        heads: Query heads.
+        kv_heads: Key and value heads.
+        head_dim: Width of one head.
+        intermediate: Width of the MLP.
+        vocabulary: Rows of the embedding.
+        config: Canonical JSON of the transformers config, reduced to what shapes the model.
+    """
+
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    config: str = field(repr=False)
+
+    @classmethod
+    def from_config(cls, config: Any) -> "ModelShape":
+        """The shape in a transformers config object.
+
+        Raises:
+            InputError: The family is not one of those whose linears are known.
+        """
+        family = str(config.model_type)
+        if family not in FAMILIES:
+            raise InputError(
+                f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}"
+            )
+        heads = int(config.num_attention_heads)
+        kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
+        return cls(
+            family=family,
+            layers=int(config.num_hidden_layers),
+            hidden=int(config.hidden_size),
+            heads=heads,
+            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+            intermediate=int(config.intermediate_size),
+            vocabulary=int(config.vocab_size),
+            config=canonical_json(json.loads(json.dumps(kept, default=str))),
+        )
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> "ModelShape":
+        """The shape in the content of a `config.json`.
+
+        Raises:
+            InputError: It names no model family, or one that is not supported.
+        """
+        family = config.get("model_type")
+        if not isinstance(family, str):
+            raise InputError("the config has no model_type; a transformers config.json names its model family there")
+        if family not in FAMILIES:
+            raise InputError(
+                f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}"
+            )
+        from transformers import AutoConfig
+
+        fields = {name: value for name, value in config.items() if name != "model_type"}
+        return cls.from_config(AutoConfig.for_model(family, **fields))
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the shape: 16 hex digits of SHA-256 over its config."""
+        return hashlib.sha256(self.config.encode()).hexdigest()[:16]
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
+        kinds = FAMILIES[self.family](self)
+        return tuple(
+            Site(f"model.layers.{layer}.{name}", name.rsplit(".", 1)[1], layer, wide_in, wide_out)
+            for layer in range(self.layers)
+            for name, wide_in, wide_out in kinds
+        )
+
+    @cached_property
+    def site_by_path(self) -> Mapping[str, Site]:
+        """Module path -> site."""
+        return {site.path: site for site in self.sites}
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the decoder layers' linears and of the embedding, which is counted once."""
+        return sum(site.in_features * site.out_features for site in self.sites) + self.vocabulary * self.hidden
+
+
+def _separate(shape: ModelShape) -> LinearSizes:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return (
+        ("self_attn.q_proj", shape.hidden, queries),
+        ("self_attn.k_proj", shape.hidden, keys),
+        ("self_attn.v_proj", shape.hidden, keys),
+        ("self_attn.o_proj", queries, shape.hidden),
+        ("mlp.gate_proj", shape.hidden, shape.intermediate),
+        ("mlp.up_proj", shape.hidden, shape.intermediate),
+        ("mlp.down_proj", shape.intermediate, shape.hidden),
+    )
+
+
+def _fused(shape: ModelShape) -> LinearSizes:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return (
+        ("self_attn.qkv_proj", shape.hidden, queries + 2 * keys),
+        ("self_attn.o_proj", queries, shape.hidden),
+        ("mlp.gate_up_proj", shape.hidden, 2 * shape.intermediate),
+        ("mlp.down_proj", shape.intermediate, shape.hidden),
+    )
+
+
+FAMILIES: Mapping[str, Callable[[ModelShape], LinearSizes]] = {
+    "gemma": _separate,
+    "gemma2": _separate,
+    "gemma3_text": _separate,
+    "llama": _separate,
+    "mistral": _separate,
+    "phi3": _fused,
+    "qwen2": _separate,
+    "qwen3": _separate,
+}

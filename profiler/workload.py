@@ -1,0 +1,150 @@
+"""What is timed: a shape with an adapter, applied in some mode, in some phase."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from adaptare.devices import InputError, Work, canonical_json
+from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.shape import ModelShape, Site
+
+Phase = Literal["prefill", "decode"]
+Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
+Scope = Literal["model", "block", "layer"]
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Kernels that one decoder layer of torch eager issues beside its linears, and a model beside its layers.
+LAYER_LAUNCHES = 36
+MODEL_LAUNCHES = 12
+# What an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
+ADAPTER_LAUNCHES = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to time.
+
+    Args:
+        shape: Of the base model.
+        adapter: Sites and ranks.
+        mode: How the adapter is applied.
+        phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token against `past` cached ones.
+        scope: The whole `model`; one decoder `block` (layer 0); or one adapted `layer` (a linear).
+        site: For scope `layer`: the module path of the linear.
+        batch: Sequences at once.
+        tokens: Tokens per sequence in prefill; ignored in decode.
+        past: Cached positions in decode; ignored in prefill.
+        dtype: Of base and adapter.
+    """
+
+    shape: ModelShape = field(repr=False)
+    adapter: AdapterConfig = field(default=AdapterConfig(), repr=False)
+    mode: Mode = "swappable"
+    phase: Phase = "decode"
+    scope: Scope = "model"
+    site: str = ""
+    batch: int = 1
+    tokens: int = 64
+    past: int = 64
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("mode", self.mode, get_args(Mode)),
+            ("phase", self.phase, get_args(Phase)),
+            ("scope", self.scope, get_args(Scope)),
+            ("dtype", self.dtype, tuple(BYTES)),
+        ):
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        for name, count, least in (("batch", self.batch, 1), ("tokens", self.tokens, 1), ("past", self.past, 0)):
+            if count < least:
+                raise InputError(f"{name} must be at least {least}, not {count}")
+        if (self.scope == "layer") != bool(self.site):
+            raise InputError("scope 'layer' needs the path of a site, and only that scope takes one")
+        if self.site and self.site not in self.shape.site_by_path:
+            raise InputError(f"the base model has no linear {self.site!r}")
+        self.adapter.check(self.shape)
+
+    @property
+    def base(self) -> "Workload":
+        """The same without any adapter: what overhead is measured against."""
+        return replace(self, adapter=AdapterConfig(), mode="merged")
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the workload: 16 hex digits of SHA-256."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix that every linear multiplies."""
+        return self.batch * (1 if self.phase == "decode" else self.tokens)
+
+    @property
+    def length(self) -> int:
+        """`tokens` in prefill, `past` in decode."""
+        return self.past if self.phase == "decode" else self.tokens
+
+    @cached_property
+    def scope_sites(self) -> tuple[Site, ...]:
+        """The linears that run in this scope."""
+        if self.scope == "layer":
+            return (self.shape.site_by_path[self.site],)
+        return tuple(site for site in self.shape.sites if self.scope == "model" or site.layer == 0)
+
+    def work(self) -> Work:
+        """Launches, bytes and FLOPs of one call, counted from the shape."""
+        sites = self.scope_sites
+        width = BYTES[self.dtype]
+        weights = sum(site.in_features * site.out_features for site in sites)
+        layers = {"model": self.shape.layers, "block": 1, "layer": 0}[self.scope]
+        keys = self.past + 1 if self.phase == "decode" else self.tokens
+        attention = self.shape.heads * self.shape.head_dim
+        base = Work(
+            launches=len(sites) + layers * LAYER_LAUNCHES,
+            moved_bytes=width * (weights + layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim),
+            flops=2 * self.rows * weights + layers * 4 * self.rows * keys * attention,
+        )
+        if self.scope == "model":
+            head = self.shape.vocabulary * self.shape.hidden
+            base += Work(MODEL_LAUNCHES, width * head, 2 * self.batch * head)
+        return base + self._adapter_work()
+
+    def _adapter_work(self) -> Work:
+        added = Work(0, 0, 0)
+        if self.mode in ("merged", "requantised"):
+            return added
+        largest = max(self.adapter.by_path.values(), default=0)
+        for site in self.scope_sites:
+            rank = self.adapter.by_path.get(site.path, 0)
+            rank = largest if self.mode == "padded" and rank else rank
+            weights = rank * (site.in_features + site.out_features)
+            moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
+            added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
+        return added
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the shape, which is named by its hash."""
+        return {
+            "shape": self.shape.hash,
+            "adapter": dict(self.adapter.ranks),
+            "mode": self.mode,
+            "phase": self.phase,
+            "scope": self.scope,
+            "site": self.site,
+            "batch": self.batch,
+            "length": self.length,
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], shape: ModelShape) -> "Workload":
+        """Inverse of `to_json`. Raises `InputError` if it belongs to another shape."""
+        if content["shape"] != shape.hash:
+            raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
+        fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
+        length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
+        return cls(shape, AdapterConfig.of(content["adapter"]), **fields, **length)
