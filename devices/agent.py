@@ -13,6 +13,7 @@ explicit message. A link that breaks can therefore never look like success.
 
 import gc
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -61,7 +62,7 @@ def pin(processors: list[int]) -> None:
 def timer_step_s() -> float:
     """Smallest difference the clock showed in 1,000 readings."""
     readings = [time.perf_counter() for _ in range(1000)]
-    steps = [later - earlier for earlier, later in zip(readings, readings[1:], strict=False) if later > earlier]
+    steps = [later - earlier for earlier, later in itertools.pairwise(readings) if later > earlier]
     return min(steps, default=time.get_clock_info("perf_counter").resolution)
 
 
@@ -80,6 +81,7 @@ class Agent:
         self.feeds: dict[str, dict[str, Any]] = {}
 
     def hello(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Settles threads, processors and memory before anything is loaded."""
         pin(request["processors"])
         self.runtime.setup(request["options"])
         free = free_bytes()
@@ -87,6 +89,7 @@ class Agent:
         return {"free_bytes": free, "timer_step_s": timer_step_s(), "pid": os.getpid()}
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Builds a program, binds its feeds and calls each once."""
         start, before = time.perf_counter(), private_bytes()
         model = self.runtime.load(request["source"], request["arguments"])
         bound, outputs = {}, {}
@@ -105,6 +108,7 @@ class Agent:
         }
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Times the calls, one by one."""
         call, restore = self.feeds[request["program_id"]][request["feed_id"]]
         clock = time.perf_counter
         seconds = []
@@ -120,6 +124,7 @@ class Agent:
         return {"count": len(seconds), "seconds": seconds}
 
     def unload(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Forgets a program."""
         del self.feeds[request["program_id"]]
         gc.collect()
         return {}

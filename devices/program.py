@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, Union
 
-Json: TypeAlias = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
+Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 (strings)
 
 
 def canonical_json(value: Json) -> str:
@@ -29,9 +29,7 @@ class Work:
     flops: int
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(
-            self.launches + other.launches, self.moved_bytes + other.moved_bytes, self.flops + other.flops
-        )
+        return Work(self.launches + other.launches, self.moved_bytes + other.moved_bytes, self.flops + other.flops)
 
     def __mul__(self, times: int) -> "Work":
         return Work(self.launches * times, self.moved_bytes * times, self.flops * times)

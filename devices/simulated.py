@@ -127,9 +127,7 @@ class SimulatedWorker:
             if sum(self._calls.values()) >= device.dies_after_calls:
                 self._alive = False
             self._check_alive()
-        moment = Moment(
-            device.clock_s, self._calls[program_id], self._opening, program_hash, self._last != program_id
-        )
+        moment = Moment(device.clock_s, self._calls[program_id], self._opening, program_hash, self._last != program_id)
         seconds = true_s
         for noise in device.noise:
             seconds *= noise.factor(moment, device.rng)

@@ -29,7 +29,9 @@ class AdapterConfig:
             raise InputError("a site is named twice in an adapter config")
         for path, rank in self.ranks:
             if not isinstance(rank, int) or rank < 1:
-                raise InputError(f"rank of {path} must be a whole number >= 1, not {rank!r}; leave out a site without adapter")
+                raise InputError(
+                    f"rank of {path} must be a whole number >= 1, not {rank!r}; leave out a site without adapter"
+                )
         object.__setattr__(self, "ranks", tuple(sorted(self.ranks)))
 
     @classmethod
@@ -118,7 +120,9 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder} is no PEFT adapter folder: adapter_config.json cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{folder} is no PEFT adapter folder: adapter_config.json cannot be read ({error.strerror})"
+        ) from error
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     if settings.get("peft_type") != "LORA":

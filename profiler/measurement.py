@@ -154,9 +154,7 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
     ]
     if not pairs:
         raise InputError("the two have no round in common")
-    ratio = ratio_interval(
-        np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], dtype=np.int64)
-    )
+    ratio = ratio_interval(np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], dtype=np.int64))
     return Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
 
 
@@ -191,7 +189,16 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
     def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
         return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
 
-    plain = ("reference_s", "session", "stopped_by", "resident_bytes", "load_s", "environment", "failure", "taken_at")
+    plain = (
+        "reference_s",
+        "session",
+        "stopped_by",
+        "resident_bytes",
+        "load_s",
+        "environment",
+        "failure",
+        "taken_at",
+    )
     return Measurement(
         workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
         reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),

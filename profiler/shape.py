@@ -79,9 +79,7 @@ class ModelShape:
         """
         family = str(config.model_type)
         if family not in FAMILIES:
-            raise InputError(
-                f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}"
-            )
+            raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
         heads = int(config.num_attention_heads)
         kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
         return cls(
@@ -107,9 +105,7 @@ class ModelShape:
         if not isinstance(family, str):
             raise InputError("the config has no model_type; a transformers config.json names its model family there")
         if family not in FAMILIES:
-            raise InputError(
-                f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}"
-            )
+            raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
         from transformers import AutoConfig
 
         fields = {name: value for name, value in config.items() if name != "model_type"}

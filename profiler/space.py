@@ -22,7 +22,12 @@ DEFAULT_RANKS = (0, 2, 4, 8, 16)
 RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
     "layers": (("*",),),
     "blocks": (ATTENTION, MLP),
-    "kinds": (("*.q*_proj", "*.k_proj", "*.v_proj"), ("*.o_proj",), ("*.gate*_proj", "*.up_proj"), ("*.down_proj",)),
+    "kinds": (
+        ("*.q*_proj", "*.k_proj", "*.v_proj"),
+        ("*.o_proj",),
+        ("*.gate*_proj", "*.up_proj"),
+        ("*.down_proj",),
+    ),
     "sites": (),
 }
 

@@ -59,7 +59,11 @@ class Workload:
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        for name, count, least in (("batch", self.batch, 1), ("tokens", self.tokens, 1), ("past", self.past, 0)):
+        for name, count, least in (
+            ("batch", self.batch, 1),
+            ("tokens", self.tokens, 1),
+            ("past", self.past, 0),
+        ):
             if count < least:
                 raise InputError(f"{name} must be at least {least}, not {count}")
         if (self.scope == "layer") != bool(self.site):

@@ -1,0 +1,1 @@
+"""From predicted latency and measured quality to adapters that fit."""
