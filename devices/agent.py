@@ -109,7 +109,10 @@ class Agent:
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Times the calls, one by one."""
-        call, restore = self.feeds[request["program_id"]][request["feed_id"]]
+        feeds = self._loaded(request["program_id"])
+        if request["feed_id"] not in feeds:
+            raise LookupError(f"the program has no feed {request['feed_id']!r}; it has {sorted(feeds)}")
+        call, restore = feeds[request["feed_id"]]
         clock = time.perf_counter
         seconds = []
         gc.disable()
@@ -125,9 +128,15 @@ class Agent:
 
     def unload(self, request: dict[str, Any]) -> dict[str, Any]:
         """Forgets a program."""
+        self._loaded(request["program_id"])
         del self.feeds[request["program_id"]]
         gc.collect()
         return {}
+
+    def _loaded(self, program_id: str) -> dict[str, Any]:
+        if program_id not in self.feeds:
+            raise LookupError(f"no program {program_id!r} is loaded")
+        return self.feeds[program_id]
 
 
 def is_memory_error(error: BaseException) -> bool:

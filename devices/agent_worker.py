@@ -141,10 +141,11 @@ class AgentWorker:
             raise WorkerDiedError(message) from error
         if not text.endswith("\n"):
             raise self._death(operation)
-        reply: dict[str, Any] = json.loads(text)
-        if reply["seq"] != self._sequence:
+        reply = _parsed(text)
+        if reply.get("seq") != self._sequence:
             self._kill()
-            raise WorkerDiedError(f"reply {reply['seq']} came for request {self._sequence}; the link is broken")
+            came = text.strip()[:KEPT_LINE_CHARACTERS]
+            raise WorkerDiedError(f"reply {came!r} came for request {self._sequence}; the link is broken")
         if not reply["ok"]:
             raise ProgramError(reply["error"])
         return reply
@@ -172,6 +173,15 @@ class AgentWorker:
             with contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A reply; empty if the text is none, as when a login shell greets on the same pipe."""
+    try:
+        reply = json.loads(text)
+    except ValueError:
+        return {}
+    return reply if isinstance(reply, dict) else {}
 
 
 @contextlib.contextmanager

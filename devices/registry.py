@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,9 +84,16 @@ def _yes_or_no(text: str) -> bool:
     return {"yes": True, "no": False}[text]
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
+
+
 _CONVERTERS: dict[Any, Callable[[str], object]] = {
     bool: _yes_or_no,
     int: int,
-    float: float,
+    float: _finite,
     int | None: int,
 }

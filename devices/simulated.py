@@ -69,13 +69,17 @@ class SimulatedDevice:
             f"compute_flops_s={self.compute_flops_s:g}",
             f"launch_s={self.launch_s:g}",
         )
-        return DeviceInfo("simulated", "closed form", "adaptare simulated", 1, options)
+        return DeviceInfo("simulated", "closed form", "simulated", 1, options)
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""
         self.openings += 1
-        yield SimulatedWorker(self, self.openings - 1)
+        worker = SimulatedWorker(self, self.openings - 1)
+        try:
+            yield worker
+        finally:
+            worker.close()
 
 
 class SimulatedWorker:
@@ -105,21 +109,33 @@ class SimulatedWorker:
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
         """See `Worker.run`."""
         self._check_alive()
-        program = self._programs[program_id]
+        program = self._loaded(program_id)
         failure = self._device.failures.get(program.hash)
         if failure == "crash":
             self._alive = False
             raise WorkerDiedError("the simulated worker died")
         if failure == "error":
             raise ProgramError("the simulated program failed")
-        work = next(feed.work for feed in program.feeds if feed.name == feed_id)
-        true_s = self._device.latency_s(work)
+        works = {feed.name: feed.work for feed in program.feeds}
+        if feed_id not in works:
+            raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(works)}")
+        true_s = self._device.latency_s(works[feed_id])
         return [self._call(program_id, program.hash, true_s) for _ in range(calls)]
 
     def unload(self, program_id: str) -> None:
         """See `Worker.unload`."""
         self._check_alive()
+        self._loaded(program_id)
         del self._programs[program_id]
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self._alive = False
+
+    def _loaded(self, program_id: str) -> Program:
+        if program_id not in self._programs:
+            raise ProgramError(f"no program {program_id!r} is loaded")
+        return self._programs[program_id]
 
     def _call(self, program_id: str, program_hash: str, true_s: float) -> float:
         device = self._device

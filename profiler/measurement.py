@@ -1,5 +1,6 @@
 """What was measured: every sample of a candidate and of the reference beside it, and what follows from them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.devices import DeviceInfo, InputError, canonical_json
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.workload import Workload
@@ -220,6 +221,12 @@ def device_to_json(info: DeviceInfo) -> dict[str, Any]:
         "options": list(info.options),
         "timer_step_s": info.timer_step_s,
     }
+
+
+def device_hash(info: DeviceInfo) -> str:
+    """Equal for equal device infos: 16 hex digits of SHA-256."""
+    compared = {name: value for name, value in device_to_json(info).items() if name != "timer_step_s"}
+    return hashlib.sha256(canonical_json(compared).encode()).hexdigest()[:16]
 
 
 def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:

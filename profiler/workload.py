@@ -77,6 +77,11 @@ class Workload:
         """The same without any adapter: what overhead is measured against."""
         return replace(self, adapter=AdapterConfig(), mode="merged")
 
+    @property
+    def merged(self) -> "Workload":
+        """The same function with the adapter folded into the base."""
+        return replace(self, mode="merged")
+
     @cached_property
     def hash(self) -> str:
         """Identifies the workload: 16 hex digits of SHA-256."""

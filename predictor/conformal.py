@@ -1,0 +1,37 @@
+"""How far a prediction may be off, from what left-out rows were off, without assuming a distribution."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+
+
+def rows_needed(level: float) -> int:
+    """The fewest residuals of which the largest is exceeded at most so often: 9 at level 0.9, 19 at 0.95."""
+    if not 0 < level < 1:
+        raise InputError(f"level must be between 0 and 1, as 0.9, not {level}")
+    return math.ceil(round(level / (1 - level), 9))
+
+
+def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> float:
+    """What a new row is off at most, with probability `level`; infinite with fewer than `rows_needed` residuals.
+
+    The residuals must be of rows that were left out of the fit. That a new row is like them is all that is
+    assumed, so a new session of a device that has changed is covered less often. The rank of the residual is
+    ceil((n + 1) level): of n residuals and a new one, each is equally likely to have any rank. Leaving out one row
+    at a time makes this hold closely but not strictly.
+
+    Args:
+        residuals: Of either sign. Shape (n,).
+        level: Probability with which the interval shall hold the truth.
+
+    References:
+        Barber, Candès, Ramdas, Tibshirani 2021, "Predictive inference with the jackknife+", eq. 1.1.
+    """
+    n = len(residuals)
+    if n < rows_needed(level):
+        return math.inf
+    rank = math.ceil(round((n + 1) * level, 9))
+    return float(np.sort(np.abs(residuals))[rank - 1])

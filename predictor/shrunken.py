@@ -1,0 +1,136 @@
+"""A linear fit that few rows cannot lead astray: least squares in few columns, and more only where it pays."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adaptare.devices import InputError
+
+# From least squares in the prior columns to rather free. Anything below, where leave-one-out error favours it by
+# chance, cost 15 % more error at 10 to 16 simulated rows and gained nothing at 40.
+STRENGTHS = (float("inf"), *np.logspace(3, -2, 21).tolist())
+# Chance favours weak strengths: a weaker one must be better by this many standard errors of the difference.
+CLEARLY_BETTER = 0.5
+# A row whose leverage is closer to 1 than this decides its own prediction and cannot be left out.
+SMALLEST_FREEDOM = 1e-8
+
+
+class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """Ridge regression that shrinks towards least squares in the prior columns instead of towards zero.
+
+    Minimises |y - b - P g - Z d|^2 + n strength |d|^2, where P are the prior columns and Z the others, standardised.
+    The strength is the strongest whose leave-one-out error, which has a closed form, is not clearly above the least.
+
+    Args:
+        prior_columns: Indices of the columns whose coefficients are not shrunk; none: shrinks towards the mean.
+        strengths: What to choose from, strongest first; infinity is least squares in the prior columns.
+
+    Attributes:
+        coef_: Shape (n_features,).
+        intercept_: The prediction at X = 0.
+        strength_: The chosen one.
+
+    References:
+        Hastie, Tibshirani, Friedman 2009, "The elements of statistical learning", eq. 3.47 and 7.64.
+    """
+
+    def __init__(self, prior_columns: tuple[int, ...] = (), strengths: tuple[float, ...] = STRENGTHS) -> None:
+        self.prior_columns = prior_columns
+        self.strengths = strengths
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "ShrunkenLinear":
+        """Chooses the strength and fits. X of shape (n_samples, n_features), y of shape (n_samples,)."""
+        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        prior, others = _split(X.shape[1], self.prior_columns)
+        centre, scale = X.mean(axis=0), _scale(X)
+        Z = (X - centre) / scale
+        self._deviation: NDArray[np.float64] = y - y.mean()
+
+        fixed = _orthonormal(np.hstack([np.ones((len(y), 1)), Z[:, prior]]))
+        unexplained = self._deviation - fixed @ (fixed.T @ self._deviation)
+        left, singular, right = _reduced_svd(Z[:, others] - fixed @ (fixed.T @ Z[:, others]))
+        self._basis: NDArray[np.float64] = np.hstack([fixed, left])
+        self._choose_strength(unexplained, left, singular)
+
+        kept = self._gains[fixed.shape[1] :] / singular
+        slopes = np.zeros(X.shape[1])
+        slopes[others] = right.T @ (kept * (left.T @ unexplained))
+        slopes[prior] = np.linalg.pinv(Z[:, prior]) @ (self._deviation - Z[:, others] @ slopes[others])
+        self.coef_: NDArray[np.float64] = slopes / scale
+        self.intercept_ = float(y.mean() - centre @ self.coef_)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Shape (n, n_features) -> (n,)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        predicted: NDArray[np.float64] = X @ self.coef_ + self.intercept_
+        return predicted
+
+    def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """What each training row is off when it and the rest of its group are left out, all else equal.
+
+        A row without which the fit is undetermined is compared with the mean of the others.
+
+        Args:
+            groups: Rows of equal label are left out together. Shape (n_samples,). Default: each alone.
+        """
+        check_is_fitted(self)
+        labels = np.arange(len(self._residuals)) if groups is None else np.asarray(groups)
+        left_out = np.empty(len(self._residuals))
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            basis = self._basis[rows]
+            freedom = np.eye(len(rows)) - (basis * self._gains) @ basis.T
+            if np.linalg.eigvalsh(freedom)[0] > SMALLEST_FREEDOM:
+                left_out[rows] = np.linalg.solve(freedom, self._residuals[rows])
+            else:
+                others = np.delete(self._deviation, rows)
+                left_out[rows] = self._deviation[rows] - (others.mean() if len(others) else 0.0)
+        return left_out
+
+    def _choose_strength(
+        self, unexplained: NDArray[np.float64], left: NDArray[np.float64], singular: NDArray[np.float64]
+    ) -> None:
+        """Compares leave-one-out errors; the hat matrix is basis x gains x basis'."""
+        n, n_fixed = len(unexplained), self._basis.shape[1] - left.shape[1]
+        strengths = np.array(self.strengths, dtype=np.float64)
+        gains = singular**2 / (singular**2 + n * strengths[:, None])
+        residuals = unexplained - gains * (left.T @ unexplained) @ left.T
+        freedom = 1 - (self._basis[:, :n_fixed] ** 2).sum(axis=1) - gains @ (left**2).T
+        determined = freedom > SMALLEST_FREEDOM
+        alone = self._deviation * n / (n - 1)
+        errors = np.where(determined, residuals / np.where(determined, freedom, 1), alone) ** 2
+        worse = errors - errors[np.argmin(errors.mean(axis=1))]
+        chosen = int(np.argmax(worse.mean(axis=1) <= CLEARLY_BETTER * worse.std(axis=1) / np.sqrt(n)))
+        self.strength_ = float(strengths[chosen])
+        self._residuals: NDArray[np.float64] = residuals[chosen]
+        self._gains: NDArray[np.float64] = np.concatenate([np.ones(n_fixed), gains[chosen]])
+
+
+def _split(n_features: int, prior_columns: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    outside = [column for column in prior_columns if not 0 <= column < n_features]
+    if outside:
+        raise InputError(f"prior_columns must be 0 to {n_features - 1} for {n_features} columns, not {outside[0]}")
+    prior = sorted(set(prior_columns))
+    return prior, [column for column in range(n_features) if column not in prior]
+
+
+def _scale(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviations; infinite for a column that never changes, which so has no part in the fit."""
+    spread = X.std(axis=0)
+    return np.where(spread > 1e-12 * np.abs(X).max(axis=0), spread, np.inf)
+
+
+def _reduced_svd(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The part of a singular value decomposition that is not rounding error."""
+    left, singular, right = np.linalg.svd(matrix, full_matrices=False)
+    kept = singular > 1e-10 * np.sqrt(matrix.size + 1)
+    return left[:, kept], singular[kept], right[kept]
+
+
+def _orthonormal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _reduced_svd(matrix)[0]

@@ -1,0 +1,96 @@
+"""Measurements as the rows of one regression, or the reason why they cannot be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import DeviceInfo, InputError
+from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
+    """What one predictor learns from.
+
+    Args:
+        template: Everything about the workloads but their adapters.
+        reference: What every ratio is over.
+        reference_s: What the reference takes, by the newest calibration, seconds.
+        device: Who took the time.
+        codes: Shape (n, n_sites), columns as `template.scope_sites`.
+        ratios: Candidate over reference. Shape (n,).
+        workloads: Hash of each row's workload; rows of the same workload share it. Shape (n,).
+        sessions: Different ones among the rows.
+        openings: Different openings of programs, over all sessions.
+    """
+
+    template: Workload
+    reference: Workload
+    reference_s: float
+    device: DeviceInfo
+    codes: NDArray[np.int64]
+    ratios: NDArray[np.float64]
+    workloads: NDArray[np.str_]
+    sessions: int
+    openings: int
+
+
+def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
+    """The complete ones among the measurements, which must differ in nothing but the adapter.
+
+    A workload without adapter is the base in every mode and may stand among the others.
+
+    Raises:
+        InputError: Nothing is complete, or device, reference or anything else about the workloads differs.
+    """
+    rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
+    if not rows:
+        raise InputError(f"none of the {len(measurements)} measurements is complete; profile the device first")
+    first = next((row for row in rows if len(row.workload.adapter)), rows[0])
+    for row in rows:
+        _check_alike(row, first)
+    template = replace(first.workload, adapter=AdapterConfig())
+    return TrainingRows(
+        template=template,
+        reference=first.reference,
+        reference_s=max(rows, key=lambda row: row.taken_at).reference_s,
+        device=first.device,
+        codes=codes_of([row.workload.adapter for row in rows], template.scope_sites),
+        ratios=np.array([row.ratio.middle for row in rows]),
+        workloads=np.array([row.workload.hash for row in rows]),
+        sessions=len({row.session for row in rows}),
+        openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
+    )
+
+
+def codes_of(configs: Sequence[AdapterConfig], sites: Sequence[Site]) -> NDArray[np.int64]:
+    """Ranks as an array, shape (n, n_sites); a site that is not among the sites does not run and does not count."""
+    rows = [[config.by_path.get(site.path, 0) for site in sites] for config in configs]
+    return np.array(rows, dtype=np.int64).reshape(len(configs), len(sites))
+
+
+def _check_alike(row: Measurement, first: Measurement) -> None:
+    if row.device != first.device:
+        raise InputError(
+            f"a predictor is of one device; these are of {differences(row.device, first.device)}; fit one for each"
+        )
+    if row.reference.hash != first.reference.hash:
+        raise InputError(
+            f"ratios over different references do not compare; these are over {row.reference.hash} and "
+            f"{first.reference.hash}; measure again what was measured beside another reference"
+        )
+    ours, theirs = row.workload.to_json(), first.workload.to_json()
+    ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
+    unequal = [name for name in ours if name not in ignored and ours[name] != theirs[name]]
+    if unequal:
+        said = ", ".join(f"{name} {theirs[name]} and {ours[name]}" for name in unequal)
+        raise InputError(f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each")
+
+
+def differences(ours: DeviceInfo, theirs: DeviceInfo) -> str:
+    """Every field in which two device infos are unequal."""
+    names = ("device", "hardware", "runtime", "threads", "options")
+    unequal = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+    return ", ".join(f"{name} {getattr(theirs, name)!r} and {getattr(ours, name)!r}" for name in unequal)

@@ -1,0 +1,170 @@
+"""Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adaptare.devices import Device, DeviceError, Loaded, ProgramError, Worker, WorkerDiedError
+from adaptare.profiler.equality import check_outputs
+from adaptare.profiler.intervals import ratio_interval
+from adaptare.profiler.measurement import Visit
+from adaptare.profiler.programs import program_for
+from adaptare.profiler.workload import Workload
+
+WARMUP_ROUNDS = 2
+# A visit lasts at least this long and at least so many steps of the clock, within so many calls.
+VISIT_S = 0.02
+VISIT_STEPS = 200
+MOST_CALLS = 1000
+# The reference may take a worker down with it once, by bad luck; twice is its own fault.
+REFERENCE_DEATHS = 2
+
+
+@dataclass
+class Candidate:
+    """A workload and what has been seen of it in this group."""
+
+    workload: Workload
+    visits: list[Visit] = field(default_factory=list)
+    warmup_s: list[float] = field(default_factory=list)
+    calls: int = 1
+    loaded: Loaded | None = None
+    checked: bool = False
+    failure: str = ""
+
+
+class GroupRun:
+    """Candidates and their reference, side by side in one worker at a time.
+
+    Args:
+        candidates: What to time.
+        reference: Visited in every round.
+        device: Opens the workers.
+        rng: Orders the visits.
+        opening: Number of the first opening in the session.
+        round_: Number of the first round in the session.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        reference: Candidate,
+        *,
+        device: Device,
+        rng: np.random.Generator,
+        opening: int,
+        round_: int,
+    ) -> None:
+        self.candidates = candidates
+        self.reference = reference
+        self.next_opening = opening
+        self.next_round = round_
+        self._device = device
+        self._info = device.info()
+        self._rng = rng
+        self._deaths = 0
+
+    def running(self) -> list[Candidate]:
+        """Candidates that have not failed."""
+        return [candidate for candidate in self.candidates if not candidate.failure]
+
+    def run_opening(self, enough: Callable[[int], bool]) -> int:
+        """Loads everything anew and runs rounds until `enough(rounds)`. Returns the rounds done.
+
+        A worker that dies is replaced, which makes one more opening; the candidate that ran then has failed.
+
+        Raises:
+            DeviceError: The reference cannot be loaded or run.
+        """
+        rounds = 0
+        while self.running():
+            with self._device.open() as worker:
+                alive = self._load(worker) and all(self._round(worker, self._keep_warmup) for _ in range(WARMUP_ROUNDS))
+                while alive and self.running():
+                    alive = self._round(worker, self._keep)
+                    rounds += alive
+                    if alive and enough(rounds):
+                        return rounds
+        return rounds
+
+    def widest(self) -> float:
+        """The largest relative half-width of any running candidate's interval."""
+        reference = {visit.round: visit.median_s for visit in self.reference.visits}
+        widths = []
+        for candidate in self.running():
+            ratios = np.array([visit.median_s / reference[visit.round] for visit in candidate.visits])
+            openings = np.array([visit.opening for visit in candidate.visits], dtype=np.int64)
+            widths.append(ratio_interval(ratios, openings).relative_half_width)
+        return max(widths)
+
+    def _load(self, worker: Worker) -> bool:
+        """Loads, checks and sizes all candidates. Returns whether the worker lives."""
+        self.next_opening += 1
+        base = self._load_one(self.reference, worker, None)
+        if base is None:
+            return False
+        for candidate in self.running():
+            try:
+                self._load_one(candidate, worker, base)
+            except WorkerDiedError as error:
+                candidate.failure = str(error)
+                return False
+            except ProgramError as error:
+                candidate.failure = str(error)
+        return True
+
+    def _load_one(self, candidate: Candidate, worker: Worker, base: Loaded | None) -> Loaded | None:
+        program = program_for(candidate.workload, self._info)
+        try:
+            loaded = worker.load(program)
+            if base is not None and not candidate.checked:
+                check_outputs(candidate.workload, loaded, base=base, worker=worker, device=self._info)
+                candidate.checked = True
+            once_s = worker.run(loaded.program_id, program.feeds[0].name, 2)[-1]
+        except ProgramError as error:
+            if base is not None:
+                raise
+            self._reference_failed(error)
+            return None
+        least_s = max(VISIT_S, VISIT_STEPS * self._info.timer_step_s)
+        candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
+        candidate.loaded = loaded
+        return loaded
+
+    def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> bool:
+        """One visit of everybody, in random order, kept only if all of it came to an end."""
+        everybody = [self.reference, *self.running()]
+        visits: list[tuple[Candidate, Visit]] = []
+        for index in self._rng.permutation(len(everybody)):
+            candidate = everybody[index]
+            try:
+                visits.append((candidate, self._visit(candidate, worker)))
+            except ProgramError as error:
+                died = isinstance(error, WorkerDiedError)
+                if candidate is self.reference:
+                    self._reference_failed(error)
+                    return False
+                candidate.failure = str(error)
+                if died:
+                    return False
+        for candidate, visit in visits:
+            keep(candidate, visit)
+        self.next_round += 1
+        return True
+
+    def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
+        program_id = candidate.loaded.program_id if candidate.loaded else ""
+        touch_s, *samples_s = worker.run(program_id, candidate.workload.phase, 1 + candidate.calls)
+        return Visit(self.next_opening - 1, self.next_round, touch_s, tuple(samples_s))
+
+    def _keep(self, candidate: Candidate, visit: Visit) -> None:
+        candidate.visits.append(visit)
+
+    def _keep_warmup(self, candidate: Candidate, visit: Visit) -> None:
+        candidate.warmup_s.extend((visit.touch_s, *visit.samples_s))
+
+    def _reference_failed(self, error: ProgramError) -> None:
+        self._deaths += 1
+        if not isinstance(error, WorkerDiedError) or self._deaths >= REFERENCE_DEATHS:
+            raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error

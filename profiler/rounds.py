@@ -1,0 +1,155 @@
+"""Measuring workloads: one session, groups that fit into memory, openings, rounds."""
+
+import datetime
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adaptare.devices import Device, InputError
+from adaptare.profiler.environment import environment
+from adaptare.profiler.group_run import Candidate, GroupRun
+from adaptare.profiler.groups import split_into_groups
+from adaptare.profiler.measurement import Measurement
+from adaptare.profiler.programs import program_for
+from adaptare.profiler.stopping import LEAST_ROUNDS, Progress, StoppingRule
+from adaptare.profiler.workload import Workload
+
+CHECK_EVERY = 4
+
+
+def profile(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int = 1,
+    reference_s: float | None = None,
+) -> list[Measurement]:
+    """Times workloads in one session; see `profile_groups`. One measurement per workload, in their order."""
+    groups = profile_groups(
+        workloads,
+        reference=reference,
+        device=device,
+        stop=stop,
+        seed=seed,
+        openings=openings,
+        reference_s=reference_s,
+    )
+    return [measurement for group in groups for measurement in group]
+
+
+def profile_groups(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int = 1,
+    reference_s: float | None = None,
+) -> Iterator[list[Measurement]]:
+    """Times workloads in one session, as many at once as half the free memory holds.
+
+    Each round visits every candidate of the group and the reference in a new random order; the first call of
+    a visit brings its weights back into the caches and is kept apart. Candidates whose outputs differ from their
+    merged twin's are not timed. A candidate that fails, crashes or hangs becomes a measurement with its failure,
+    and the others go on with a new worker.
+
+    Args:
+        workloads: What to time; no workload twice.
+        reference: Visited in every round; usually the base without adapter.
+        device: Who takes the time.
+        stop: Asked after every round of a group's first opening; later openings repeat its number of rounds.
+        seed: Of the order of visits.
+        openings: How often every program is loaded anew; the outer level of the intervals.
+        reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
+            group.
+
+    Yields:
+        The measurements of one group, in the order of its workloads.
+
+    Raises:
+        InputError: A workload stands there twice, there is none, or the device cannot run one.
+        DeviceError: No worker can be had, or the reference does not run.
+    """
+    if not workloads or len(set(workloads)) != len(workloads):
+        raise InputError("profile needs at least one workload, and each of them once")
+    if openings < 1:
+        raise InputError(f"openings must be at least 1, not {openings}")
+    info = device.info()
+    for workload in (reference, *workloads):
+        program_for(workload, info)
+    with device.open() as worker:
+        free_bytes = worker.free_bytes
+    groups = split_into_groups(workloads, reference=reference, device=info, free_bytes=free_bytes)
+    session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    rng = np.random.default_rng(seed)
+    next_opening = next_round = 0
+    for number, group in enumerate(groups):
+        run = GroupRun(
+            [Candidate(workload) for workload in group],
+            Candidate(reference),
+            device=device,
+            rng=rng,
+            opening=next_opening,
+            round_=next_round,
+        )
+        before = environment()
+        stopped_by = _run_openings(run, stop, openings=openings, group=number, groups=len(groups))
+        next_opening, next_round = run.next_opening, run.next_round
+        if reference_s is None and run.reference.visits:
+            reference_s = float(np.median([visit.median_s for visit in run.reference.visits]))
+        common: dict[str, Any] = {
+            "device": info,
+            "reference": reference,
+            "reference_s": reference_s or 0.0,
+            "session": session,
+            "environment": {"before": before, "after": environment()},
+            "taken_at": taken_at,
+        }
+        yield [_measurement(candidate, run.reference, stopped_by, common) for candidate in run.candidates]
+
+
+def _run_openings(run: GroupRun, stop: StoppingRule, *, openings: int, group: int, groups: int) -> str:
+    """Runs a group to its end. Returns the reason that the rule gave."""
+    reason = ""
+    half_widths: list[float] = []
+    started = time.monotonic()
+
+    def enough(rounds: int) -> bool:
+        nonlocal reason
+        if rounds >= LEAST_ROUNDS and rounds % CHECK_EVERY == 0:
+            half_widths.append(run.widest())
+        elapsed_s = time.monotonic() - started
+        progress = Progress(group, groups, len(run.running()), 0, rounds, elapsed_s, tuple(half_widths))
+        reason = stop.reason(progress)
+        return bool(reason)
+
+    rounds = run.run_opening(enough)
+    for _ in range(openings - 1):
+        run.run_opening(_at_least(rounds))
+    return reason
+
+
+def _at_least(rounds: int) -> Callable[[int], bool]:
+    return lambda done: done >= rounds
+
+
+def _measurement(candidate: Candidate, reference: Candidate, stopped_by: str, common: Mapping[str, Any]) -> Measurement:
+    rounds = {visit.round for visit in candidate.visits}
+    return Measurement(
+        workload=candidate.workload,
+        visits=tuple(candidate.visits),
+        reference_visits=tuple(visit for visit in reference.visits if visit.round in rounds),
+        warmup_s=tuple(candidate.warmup_s),
+        stopped_by=stopped_by,
+        resident_bytes=candidate.loaded.resident_bytes if candidate.loaded else 0,
+        load_s=candidate.loaded.load_s if candidate.loaded else 0.0,
+        failure=candidate.failure,
+        **common,
+    )

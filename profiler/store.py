@@ -1,0 +1,179 @@
+"""Where measurements are kept: SQLite by default, any database that SQLAlchemy reaches; rows are only ever added."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sql
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+
+from adaptare.devices import DeviceInfo, InputError, StorageError
+from adaptare.profiler.measurement import Measurement, device_hash, measurement_from_json, measurement_to_json
+from adaptare.profiler.shape import ModelShape
+from adaptare.profiler.workload import Workload
+
+SCHEMA_VERSION = 1
+DEFAULT_STORE = "adaptare.db"
+
+_tables = sql.MetaData()
+_meta = sql.Table(
+    "meta",
+    _tables,
+    sql.Column("name", sql.String(40), primary_key=True),
+    sql.Column("value", sql.String(40), nullable=False),
+)
+_shapes = sql.Table(
+    "shapes",
+    _tables,
+    sql.Column("hash", sql.String(16), primary_key=True),
+    sql.Column("config", sql.Text, nullable=False),
+)
+_measurements = sql.Table(
+    "measurements",
+    _tables,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("session", sql.String(40), nullable=False),
+    sql.Column("device", sql.String(16), nullable=False, index=True),
+    sql.Column("workload", sql.String(16), nullable=False, index=True),
+    sql.Column("reference", sql.String(16), nullable=False),
+    sql.Column("complete", sql.Boolean, nullable=False),
+    sql.Column("content", sql.Text, nullable=False),
+)
+_calibrations = sql.Table(
+    "calibrations",
+    _tables,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("device", sql.String(16), nullable=False),
+    sql.Column("reference", sql.String(16), nullable=False),
+    sql.Column("seconds", sql.Float, nullable=False),
+    sql.UniqueConstraint("device", "reference"),
+)
+for _table in (_shapes, _measurements, _calibrations):
+    for _change in ("UPDATE", "DELETE"):
+        _rule = sql.DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER {_table.name}_no_{_change.lower()} BEFORE {_change} ON {_table.name} "
+            f"BEGIN SELECT RAISE(ABORT, 'rows of {_table.name} are never changed'); END"
+        )
+        sql.event.listen(_table, "after_create", _rule.execute_if(dialect="sqlite"))
+
+
+class Store:
+    """Measurements, the shapes they belong to, and the calibrated seconds of every device's references.
+
+    Args:
+        location: A file name, or a database URL such as `postgresql+psycopg://user@host/name`.
+        create: Whether a store that is not there yet is made; else it is an error.
+
+    Raises:
+        InputError: There is no store, it is of a newer schema, or the file is no store.
+        StorageError: It cannot be opened or made.
+    """
+
+    def __init__(self, location: str | Path, *, create: bool = True) -> None:
+        self.location = str(location)
+        self._is_file = "://" not in self.location
+        if self._is_file and not create and not Path(self.location).exists():
+            raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
+        self._engine = sql.create_engine(f"sqlite:///{self.location}" if self._is_file else self.location)
+        try:
+            self._check_or_create()
+        except InputError:
+            raise
+        except OperationalError as error:
+            raise StorageError(f"store {self.location!r} cannot be opened: {error.orig}") from error
+        except (DatabaseError, SQLAlchemyError) as error:
+            raise InputError(f"{self.location!r} is no adaptare store: {error}") from error
+
+    def _check_or_create(self) -> None:
+        present = set(sql.inspect(self._engine).get_table_names())
+        if present and "meta" not in present:
+            raise InputError(f"{self.location!r} is a database of something else; name another file with --store")
+        if "meta" in present:
+            with self._engine.connect() as connection:
+                query = sql.select(_meta.c.value).where(_meta.c.name == "schema_version")
+                version = int(connection.execute(query).scalar_one())
+            if version > SCHEMA_VERSION:
+                raise InputError(
+                    f"store {self.location!r} has schema {version}; this version of adaptare reads up to "
+                    f"{SCHEMA_VERSION}; update it with: pip install --upgrade adaptare"
+                )
+            return
+        with self._engine.begin() as connection:
+            _tables.create_all(connection)
+            connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+
+    def append(self, measurements: Sequence[Measurement]) -> None:
+        """Adds all of them or none; a reference that was not calibrated yet on its device is from now on.
+
+        Raises:
+            StorageError: The disk is full, or the store cannot be written; what it held before is intact.
+        """
+        with self._writing() as connection:
+            for measurement in measurements:
+                info, reference = device_hash(measurement.device), measurement.reference
+                for shape in {measurement.workload.shape, reference.shape}:
+                    self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
+                if measurement.visits:
+                    key = {"device": info, "reference": reference.hash}
+                    self._add_once(connection, _calibrations, key, seconds=measurement.reference_s)
+                connection.execute(
+                    _measurements.insert().values(
+                        session=measurement.session,
+                        device=info,
+                        workload=measurement.workload.hash,
+                        reference=reference.hash,
+                        complete=measurement.complete,
+                        content=json.dumps(measurement_to_json(measurement)),
+                    )
+                )
+
+    def calibration(self, device: DeviceInfo, reference: Workload) -> float | None:
+        """Seconds of the reference when the device was calibrated; `None` if it was not."""
+        query = sql.select(_calibrations.c.seconds).where(
+            _calibrations.c.device == device_hash(device), _calibrations.c.reference == reference.hash
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def finished(self, device: DeviceInfo, reference: Workload) -> set[str]:
+        """Hashes of the workloads that need not be measured again on this device beside this reference."""
+        query = sql.select(_measurements.c.workload).where(
+            _measurements.c.device == device_hash(device),
+            _measurements.c.reference == reference.hash,
+            _measurements.c.complete,
+        )
+        with self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
+        """In the order in which they were added; of one device and one reference if given."""
+        query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
+        if device is not None:
+            query = query.where(_measurements.c.device == device_hash(device))
+        if reference is not None:
+            query = query.where(_measurements.c.reference == reference.hash)
+        with self._engine.connect() as connection:
+            rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
+            contents = [json.loads(content) for content in connection.execute(query).scalars()]
+        used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
+        shapes = {name: ModelShape.from_mapping(json.loads(config)) for name, config in rows if name in used}
+        return [measurement_from_json(content, shapes) for content in contents]
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    @staticmethod
+    def _add_once(connection: sql.Connection, table: sql.Table, key: dict[str, str], **values: object) -> None:
+        same = [table.c[name] == value for name, value in key.items()]
+        if connection.execute(sql.select(sql.literal(1)).select_from(table).where(*same)).first() is None:
+            connection.execute(table.insert().values(**key, **values))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise StorageError(f"store {self.location!r} cannot be written: {error.orig}; nothing was lost") from error

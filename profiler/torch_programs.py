@@ -1,0 +1,218 @@
+"""What a torch worker builds for a workload: a decoder with random weights and PEFT's own adapter modules.
+
+This module is loaded in the worker. All programs of one base share its weights, so that a candidate costs the
+memory of its adapter only and every candidate reads the same bytes; merged layers have their own.
+"""
+
+import copy
+import inspect
+import json
+import weakref
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+from adaptare.profiler.adapter import AdapterConfig, peft_arguments
+
+# The base models that loaded programs hold; a base goes when the last program that shares it goes.
+_bases: weakref.WeakValueDictionary[tuple[str, str], nn.Module] = weakref.WeakValueDictionary()
+
+ONE_LAYER_VOCABULARY = 64
+
+
+def build(
+    *, config: Mapping[str, Any], ranks: Mapping[str, int], mode: str, scope: str, site: str, dtype: str
+) -> "Bindable":
+    """The program of a workload; the factory that `Program.source` names.
+
+    Args:
+        config: Content of a transformers config.
+        ranks: Module path -> rank.
+        mode: `merged` or `swappable`.
+        scope: `model`, `block` or `layer`.
+        site: Module path of the timed linear when the scope is `layer`.
+        dtype: Name of a torch dtype.
+    """
+    if scope != "model":
+        config = one_layer(config)
+        site = first_layer(site)
+        ranks = {
+            first_layer(path): rank for path, rank in ranks.items() if scope == "block" or first_layer(path) == site
+        }
+    base = _base(json.dumps(config, sort_keys=True), dtype)
+    model = _adapted(base, AdapterConfig.of(ranks), mode)
+    return Bindable(base, model, scope, site)
+
+
+def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the same model with one decoder layer and next to no vocabulary."""
+    tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
+    types = {"layer_types": config["layer_types"][:1]} if config.get("layer_types") else {}
+    return {**config, **tokens, **types, "num_hidden_layers": 1, "vocab_size": ONE_LAYER_VOCABULARY}
+
+
+def first_layer(path: str) -> str:
+    """The same linear in layer 0."""
+    parts = path.split(".")
+    return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
+
+
+def _base(config: str, dtype: str) -> nn.Module:
+    base = _bases.get((config, dtype))
+    if base is None:
+        torch.manual_seed(0)
+        fields = json.loads(config)
+        family = fields.pop("model_type")
+        settings = AutoConfig.for_model(family, **fields)
+        base = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
+        _bases[config, dtype] = base
+    return base
+
+
+def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
+    if not len(adapter):
+        return base
+    owned = {f"{path}.weight" for path, _ in adapter} if mode == "merged" else set()
+    shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
+    clone = copy.deepcopy(base, {id(tensor): tensor for _, tensor in shared})
+    scales = {path: 1.0 for path, _ in adapter}
+    peft_model = get_peft_model(clone, LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales)))
+    for name, weight in peft_model.named_parameters():
+        if ".lora_" in name:
+            _fill(name, weight)
+    peft_model.eval().requires_grad_(False)
+    adapted: nn.Module = peft_model.merge_and_unload() if mode == "merged" else peft_model
+    return adapted
+
+
+def _fill(name: str, weight: Tensor) -> None:
+    """Random values that depend on the site and the rank alone, large enough to move the logits."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {tuple(weight.shape)}".encode()))
+    deviation = weight.shape[1] ** -0.5 if ".lora_A." in name else 0.02
+    values = torch.empty(weight.shape).normal_(0.0, deviation, generator=generator)
+    weight.data.copy_(values.to(weight.dtype))
+
+
+class Bindable:
+    """A loaded program; `bind` makes one of its feeds ready.
+
+    Args:
+        base: Kept alive for the programs that share its weights.
+        model: What runs.
+        scope: `model`, `block` or `layer`.
+        site: Module path of the timed linear when the scope is `layer`.
+    """
+
+    def __init__(self, base: nn.Module, model: nn.Module, scope: str, site: str) -> None:
+        self._base = base
+        self._model = model
+        self._scope = scope
+        self._site = site
+        self._random = torch.Generator().manual_seed(0)
+
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
+        """The timed call and what restores the state before it.
+
+        Args:
+            arguments: `phase`, `batch` and `length`, as in a workload.
+        """
+        phase, batch, length = arguments["phase"], arguments["batch"], arguments["length"]
+        tokens = length if phase == "prefill" else 1
+        past = length if phase == "decode" else 0
+        if self._scope == "layer":
+            return self._bind_layer(batch * tokens)
+        cache = self._cache(batch, past)
+        restore = _restorer(cache) if phase == "decode" else _do_nothing
+        inputs = {"input_ids": self._tokens(batch, tokens), "use_cache": True, "logits_to_keep": 1}
+        if phase == "decode":
+            inputs[cache_argument(self._base)] = cache
+        if self._scope == "block":
+            return self._bind_block(inputs, restore), restore
+        return _timed(lambda: self._model(**inputs).logits), restore
+
+    def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
+        linear = _plain(self._model).get_submodule(self._site)
+        weight = next(linear.parameters())
+        inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight.dtype)
+        return _timed(lambda: linear(inputs)), _do_nothing
+
+    def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
+        """The call of decoder layer 0 with exactly the arguments that the model gives it."""
+        block = _plain(self._model).get_submodule("model.layers.0")
+        seen: dict[str, Any] = {}
+        hook = block.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.update(args=args, kwargs=kwargs), with_kwargs=True
+        )
+        restore()
+        with torch.inference_mode():
+            self._model(**inputs)
+        hook.remove()
+        return _timed(lambda: _first(block(*seen["args"], **seen["kwargs"])))
+
+    def _tokens(self, batch: int, tokens: int) -> Tensor:
+        vocabulary: int = _plain(self._model).config.vocab_size
+        return torch.randint(0, vocabulary, (batch, tokens), generator=self._random)
+
+    def _cache(self, batch: int, past: int) -> DynamicCache:
+        cache = DynamicCache(config=self._base.config)
+        if past:
+            with torch.inference_mode():
+                inputs = {"input_ids": self._tokens(batch, past), "logits_to_keep": 1, "use_cache": True}
+                self._model(**inputs, **{cache_argument(self._base): cache})
+        return cache
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name under which this version of transformers takes the key/value cache."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def _plain(model: Any) -> Any:
+    """The transformers model inside a PEFT model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _first(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _restorer(cache: DynamicCache) -> Callable[[], None]:
+    """Puts the cache back to what it holds now; layers grow by making new tensors, so references suffice."""
+    states = [(layer, dict(vars(layer))) for layer in cache.layers]
+
+    def restore() -> None:
+        for layer, state in states:
+            vars(layer).clear()
+            vars(layer).update(state)
+
+    return restore
+
+
+def _timed(call: Callable[[], Tensor]) -> Callable[[], "Output"]:
+    def run() -> Output:
+        with torch.inference_mode():
+            return Output(call())
+
+    return run
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Output:
+    """Keeps the conversion of the output out of the timed region."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def tolist(self) -> list[float]:
+        """All values, flat."""
+        values: list[float] = self._tensor.float().flatten().tolist()
+        return values

@@ -1,0 +1,34 @@
+"""Base models from a local folder, ready to be adapted."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape
+
+
+def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, in fp32, frozen and in evaluation mode, and the tokenizer of a folder; no network is used.
+
+    Raises:
+        InputError: The folder holds no causal language model with safetensors weights and a tokenizer, or one
+            of a family whose linears are not known.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise InputError(f"{str(folder)!r} is no model folder: it has no config.json")
+    if not any(path.glob("*.safetensors")):
+        raise InputError(f"{str(folder)!r} has no *.safetensors; save the model with transformers' save_pretrained")
+    try:
+        ModelShape.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
+    return model.requires_grad_(False).eval(), tokenizer

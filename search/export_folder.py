@@ -1,0 +1,40 @@
+"""Folders that are written whole or not at all, and never over somebody's work."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from adaptare.devices import InputError, Json, StorageError
+
+MARK = "adaptare.json"
+
+
+@contextmanager
+def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator[Path]:
+    """Yields an empty folder beside `folder` that takes its place when the context ends without an error.
+
+    Args:
+        folder: Absent, empty, or an earlier export, which is then replaced.
+        origin: What is exported from what; written to `adaptare.json`, by which an export is known later.
+
+    Raises:
+        InputError: The folder holds something else; it is unchanged.
+        StorageError: It could not be written; what was there before is intact.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
+        raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
+            fresh = Path(beside) / "new"
+            fresh.mkdir()
+            yield fresh
+            (fresh / MARK).write_text(json.dumps(origin, indent=1), encoding="utf-8")
+            if target.exists():
+                target.rename(Path(beside) / "old")
+            fresh.rename(target)
+    except OSError as error:
+        raise StorageError(f"the export cannot be written to {str(folder)!r}: {error.strerror or error}") from error

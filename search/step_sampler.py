@@ -1,0 +1,64 @@
+"""Which configuration is trained in which optimiser step."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler import RankSpace
+
+
+class StepSampler(Protocol):
+    """Draws the configuration of one optimiser step; its `repr` names the rule."""
+
+    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Genes of a configuration. Shape (n_groups,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformSampler:
+    """Every choice of every group equally likely: the rule of LoNAS, Shears and SQFT."""
+
+    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `StepSampler.draw`."""
+        genes: NDArray[np.int64] = space.sample(1, rng)[0]
+        return genes
+
+
+@dataclass(frozen=True)
+class SandwichSampler:
+    """Now and then the largest configuration, else one at random.
+
+    The sandwich rule of slimmable networks trains the largest, the smallest and random widths in every step. A
+    step here has one configuration, and the smallest has nothing to train where ranks begin at 0; so the largest
+    comes up at a fixed share of the steps.
+
+    Args:
+        largest: Share of the steps with every rank at its largest, 0 to 1.
+
+    References:
+        Yu & Huang 2019, "Universally slimmable networks", section 3.2, for the rule this one departs from.
+    """
+
+    largest: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.largest <= 1:
+            raise InputError(f"the share of the largest configuration must be 0 to 1, not {self.largest}")
+
+    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `StepSampler.draw`."""
+        if rng.random() < self.largest:
+            return space.n_choices - 1
+        genes: NDArray[np.int64] = space.sample(1, rng)[0]
+        return genes
+
+
+def step_codes(sampler: StepSampler, space: RankSpace, *, seed: int, step: int) -> NDArray[np.int64]:
+    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_sites,)."""
+    genes = sampler.draw(space, np.random.default_rng([seed, step]))
+    codes: NDArray[np.int64] = space.expand(genes[None])[0]
+    return codes

@@ -1,0 +1,149 @@
+"""Super-adapters on disk: `super_adapter.safetensors` and the `super_adapter.json` that says what they fit."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError, Json, StorageError
+from adaptare.profiler import ModelShape, RankSpace
+from adaptare.search.scaling import Scaling
+from adaptare.search.super_adapter import SuperAdapter
+
+SCHEMA = 1
+_TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
+
+
+def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
+    """What a super-adapter fits, and how its ranks count, as JSON."""
+    space, scaling = super_adapter.space, super_adapter.scaling
+    return {
+        "schema": SCHEMA,
+        "base_shape": super_adapter.shape.hash,
+        "space": {
+            "name": space.name,
+            "sites": [site.path for site in space.sites],
+            "groups": [list(members) for members in space.groups],
+            "choices": [list(ranks) for ranks in space.choices],
+        },
+        "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
+    }
+
+
+def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
+    """Writes both files into a folder, which is made if needed; each appears whole or not at all.
+
+    Raises:
+        StorageError: They could not be written.
+    """
+    state = {name: tensor.cpu().contiguous() for name, tensor in super_adapter.state().items()}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _replace(Path(folder) / _TENSORS, safetensors.torch.save(state))
+        _replace(Path(folder) / _DESCRIPTION, json.dumps(describe(super_adapter), indent=1).encode())
+    except OSError as error:
+        raise StorageError(
+            f"the super-adapter cannot be written to {str(folder)!r}: {error.strerror or error}"
+        ) from error
+
+
+def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: RankSpace | None = None) -> SuperAdapter:
+    """Puts a saved super-adapter on a model of the same shape.
+
+    Args:
+        folder: Where it was saved.
+        model: The base model, without adapters.
+        space: The space it must have been trained for; default: the one it was.
+
+    Raises:
+        InputError: There is no super-adapter, it is damaged, or of another base model or space. The model is
+            unchanged.
+    """
+    description = read_description(folder)
+    shape = ModelShape.from_config(model.config)
+    if description["base_shape"] != shape.hash:
+        raise InputError(
+            f"the super-adapter in {str(folder)!r} is of a base model of shape {description['base_shape']}, this one "
+            f"has shape {shape.hash}; load the base model it was trained on"
+        )
+    saved = _space(description["space"], shape)
+    if space is not None and (space.sites, space.groups, space.choices) != (saved.sites, saved.groups, saved.choices):
+        raise InputError(
+            f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
+            "search the space it was trained for, or train another"
+        )
+    super_adapter = SuperAdapter(model, space or saved, scaling=Scaling(**description["scaling"]), seed=0)
+    try:
+        load_tensors(super_adapter, folder)
+    except InputError:
+        super_adapter.remove()
+        raise
+    return super_adapter
+
+
+def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
+    """Overwrites the weights of a super-adapter with saved ones of the same sites and ranks.
+
+    Raises:
+        InputError: The file cannot be read or does not fit; the weights are unchanged.
+    """
+    file = Path(folder) / _TENSORS
+    try:
+        loaded = safetensors.torch.load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read: {error}; train again, or use another folder") from error
+    state = super_adapter.state()
+    if _sizes(loaded) != _sizes(state):
+        raise InputError(f"{file} does not hold the sites and ranks its description names; train again")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(loaded[name])
+
+
+def read_description(folder: str | Path) -> Mapping[str, Any]:
+    """What `super_adapter.json` says, once its schema is known.
+
+    Raises:
+        InputError: There is none, or it is of a later version.
+    """
+    file = Path(folder) / _DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} holds no super-adapter: {_DESCRIPTION} cannot be read") from error
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    found = description.get("schema") if isinstance(description, dict) else None
+    if found != SCHEMA:
+        raise InputError(f"{file} has schema {found!r}; this version reads {SCHEMA}: update adaptare or train again")
+    return dict(description)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    beside = file.with_name(file.name + ".part")
+    beside.write_bytes(content)
+    os.replace(beside, file)
+
+
+def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _space(saved: Mapping[str, Any], shape: ModelShape) -> RankSpace:
+    return RankSpace(
+        name=saved["name"],
+        sites=tuple(shape.site_by_path[path] for path in saved["sites"]),
+        groups=tuple(tuple(members) for members in saved["groups"]),
+        choices=tuple(tuple(ranks) for ranks in saved["choices"]),
+    )
+
+
+def _words(space: RankSpace) -> str:
+    ranks = sorted({rank for choices in space.choices for rank in choices})
+    return f"space {space.name!r} ({space.n_sites} sites in {space.n_groups} groups, ranks {ranks})"

@@ -1,0 +1,45 @@
+"""Fixtures that several test folders share, and the guard against silent skips."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+WORKER_MODULES = Path(__file__).parent / "worker_modules"
+
+
+def declared_marks() -> set[str]:
+    """Marks whose tests must run here: `ADAPTARE_MUST_RUN=demo_model,slow`."""
+    return set(filter(None, os.environ.get("ADAPTARE_MUST_RUN", "").split(",")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    declared = declared_marks() & {mark.name for mark in item.iter_markers()}
+    if report.skipped and declared and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"ADAPTARE_MUST_RUN declares {sorted(declared)}, yet this was skipped: {call.excinfo}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped and declared_marks():
+        report.outcome = "failed"
+        report.longrepr = f"ADAPTARE_MUST_RUN is set, yet a whole file was skipped with its marks: {collector.nodeid}"
+    return report
+
+
+@pytest.fixture
+def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lets worker processes import the modules in `tests/worker_modules`."""
+    paths = [str(WORKER_MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    return WORKER_MODULES

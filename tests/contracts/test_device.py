@@ -1,0 +1,201 @@
+"""What every device keeps to. A new device joins by one line in `DEVICES`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import (
+    Device,
+    Feed,
+    Program,
+    ProgramError,
+    SimulatedDevice,
+    TorchCpu,
+    Work,
+    Worker,
+    WorkerDiedError,
+    canonical_json,
+)
+from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
+
+FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
+
+
+def program(factory: str, **arguments: int | str) -> Program:
+    return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), FEEDS, 1000)
+
+
+GOOD = program("torch_linear", width=8)
+OTHER = program("torch_linear", width=4)
+STATEFUL = program("counting")
+FAILING = program("raising", message="a matter of principle", when="run")
+NOISE = (Jitter(0.05), Bursts(0.1, 3.0), Drift(0.1), WarmUp(5, 2.0), OpeningOffset(0.03))
+FAILURES = {FAILING.hash: "error"}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    make: Callable[[], Device]
+
+
+DEVICES = [
+    Case("simulated", lambda: SimulatedDevice(failures=FAILURES)),
+    Case("simulated with noise", lambda: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
+    Case("torch-cpu", lambda: TorchCpu(threads=1, timeout_s=60)),
+]
+
+
+@pytest.fixture(scope="module", params=DEVICES, ids=lambda case: case.name)
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "worker_modules"))
+        yield request.param.make()
+
+
+@pytest.fixture(scope="module")
+def worker(device: Device) -> Iterator[Worker]:
+    with device.open() as opened:
+        yield opened
+
+
+def test_says_the_same_of_itself_twice(device: Device) -> None:
+    assert device.info() == device.info()
+
+
+def test_names_itself_hardware_runtime_and_threads(device: Device) -> None:
+    info = device.info()
+    assert all((info.device, info.hardware, info.runtime))
+    assert info.threads >= 1
+
+
+def test_sorts_the_options_that_change_latency(device: Device) -> None:
+    options = device.info().options
+    assert list(options) == sorted(options)
+    assert all("=" in option for option in options)
+
+
+@pytest.mark.parametrize("calls", [1, 7])
+def test_gives_one_positive_time_per_call(worker: Worker, calls: int) -> None:
+    loaded = worker.load(GOOD)
+    times = worker.run(loaded.program_id, "short", calls)
+    assert len(times) == calls
+    assert all(isinstance(seconds, float) and seconds > 0 for seconds in times)
+
+
+def test_runs_every_feed_of_a_program(worker: Worker) -> None:
+    loaded = worker.load(GOOD)
+    assert [len(worker.run(loaded.program_id, feed.name, 2)) for feed in FEEDS] == [2, 2]
+
+
+def test_outputs_are_the_same_at_each_loading(worker: Worker) -> None:
+    assert worker.load(GOOD).outputs == worker.load(GOOD).outputs
+
+
+def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker) -> None:
+    assert set(worker.load(GOOD).outputs) <= {feed.name for feed in FEEDS}
+
+
+def test_one_program_can_be_loaded_twice_at_once(worker: Worker) -> None:
+    first, second = worker.load(GOOD), worker.load(GOOD)
+    worker.unload(first.program_id)
+    assert len(worker.run(second.program_id, "short", 2)) == 2
+
+
+def test_resident_bytes_are_not_negative(worker: Worker) -> None:
+    assert worker.load(GOOD).resident_bytes >= 0
+
+
+def test_says_who_runs_the_nodes(worker: Worker) -> None:
+    providers = worker.load(GOOD).providers
+    assert sum(providers.values()) >= 1
+
+
+def test_says_how_much_memory_is_free(worker: Worker) -> None:
+    assert worker.free_bytes > 2**20
+
+
+def test_refuses_to_run_what_was_unloaded(worker: Worker) -> None:
+    loaded = worker.load(GOOD)
+    worker.unload(loaded.program_id)
+    with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
+        worker.run(loaded.program_id, "short", 1)
+
+
+def test_refuses_to_unload_twice(worker: Worker) -> None:
+    loaded = worker.load(GOOD)
+    worker.unload(loaded.program_id)
+    with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
+        worker.unload(loaded.program_id)
+
+
+def test_refuses_a_feed_that_the_program_lacks(worker: Worker) -> None:
+    loaded = worker.load(GOOD)
+    with pytest.raises(ProgramError, match="has no feed 'sideways'"):
+        worker.run(loaded.program_id, "sideways", 1)
+
+
+def test_a_failing_program_is_named_as_the_culprit(worker: Worker) -> None:
+    loaded = worker.load(FAILING)
+    with pytest.raises(ProgramError) as caught:
+        worker.run(loaded.program_id, "short", 1)
+    assert not isinstance(caught.value, WorkerDiedError)
+
+
+def test_a_failing_program_leaves_the_others_served(worker: Worker) -> None:
+    failing, good = worker.load(FAILING), worker.load(OTHER)
+    with pytest.raises(ProgramError):
+        worker.run(failing.program_id, "short", 1)
+    assert len(worker.run(good.program_id, "short", 3)) == 3
+
+
+def test_restores_state_between_calls(worker: Worker) -> None:
+    loaded = worker.load(STATEFUL)
+    worker.run(loaded.program_id, "short", 3)
+    assert len(worker.run(loaded.program_id, "short", 2)) == 2
+
+
+def test_a_worker_serves_no_longer_than_its_context(device: Device) -> None:
+    with device.open() as brief:
+        loaded = brief.load(GOOD)
+    with pytest.raises(WorkerDiedError):
+        brief.run(loaded.program_id, "short", 1)
+
+
+def test_the_hash_of_a_program_ignores_its_name_and_expected_size() -> None:
+    assert replace(GOOD, name="another name", weight_bytes=5).hash == GOOD.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": "worker_programs:echo"},
+        {"arguments": '{"width":9}'},
+        {"feeds": FEEDS[:1]},
+        {"feeds": FEEDS[::-1]},
+        {"feeds": (replace(FEEDS[0], arguments='{"tokens":2}'), FEEDS[1])},
+    ],
+    ids=["source", "arguments", "fewer feeds", "order of feeds", "content of a feed"],
+)
+def test_the_hash_of_a_program_changes_with_what_runs(change: dict[str, str]) -> None:
+    assert replace(GOOD, **change).hash != GOOD.hash
+
+
+def test_the_hash_of_a_program_is_16_hex_digits() -> None:
+    assert len(GOOD.hash) == 16
+    assert int(GOOD.hash, 16) >= 0
+
+
+def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
+    assert canonical_json({"b": [1, 2.5], "a": None}) == canonical_json({"a": None, "b": [1, 2.5]})
+
+
+def test_canonical_json_is_compact() -> None:
+    assert canonical_json({"b": [1, 2.5], "a": None}) == '{"a":null,"b":[1,2.5]}'
+
+
+def test_canonical_json_refuses_what_json_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(float("nan"))

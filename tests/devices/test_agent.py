@@ -1,0 +1,247 @@
+"""The agent in a process of its own, with programs in every kind of trouble."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from adaptare.devices import AgentWorker, DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError, agent
+
+OpenWorker = Callable[..., AgentWorker]
+MakeProgram = Callable[..., Program]
+
+MEBIBYTE = 2**20
+LIMIT_BYTES = 256 * MEBIBYTE
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("when", ["load", "first"])
+def test_a_program_that_raises_while_loading_is_answered_with_its_words(
+    open_worker: OpenWorker, make_program: MakeProgram, when: str
+) -> None:
+    with pytest.raises(ProgramError, match=r"^ValueError: no such thing$"):
+        open_worker().load(make_program("raising", message="no such thing", when=when))
+
+
+def test_a_program_that_raises_while_running_is_answered_with_its_words(
+    open_worker: OpenWorker, make_program: MakeProgram
+) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("raising", message="no such thing", when="run"))
+    with pytest.raises(ProgramError, match=r"^ValueError: no such thing$"):
+        worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_program_that_failed_to_load_cannot_be_run(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker, program = open_worker(), make_program("raising", message="no", when="load")
+    with pytest.raises(ProgramError):
+        worker.load(program)
+    with pytest.raises(ProgramError, match="is loaded"):
+        worker.run(f"{program.hash}-1", "only", 1)
+
+
+def test_an_unknown_factory_is_the_fault_of_the_program(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    with pytest.raises(ProgramError, match="has no attribute 'absent'"):
+        open_worker().load(make_program("absent"))
+
+
+def test_outputs_of_every_feed_come_back_in_order(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    feeds = tuple(Feed(str(n), f'{{"values":[{n},0.5]}}', Work(1, 1, 1)) for n in (3, 4))
+    loaded = open_worker().load(replace(make_program("echo"), feeds=feeds))
+    assert loaded.outputs == {"3": (3.0, 0.5), "4": (4.0, 0.5)}
+
+
+def test_a_hard_exit_is_told_with_its_code(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("exiting", code=41))
+    with pytest.raises(WorkerDiedError, match="ended during 'run' with exit code 41"):
+        worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_hard_exit_with_code_0_is_no_success(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("exiting", code=0))
+    with pytest.raises(WorkerDiedError, match="exit code 0"):
+        worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_crash_is_told_with_its_signal(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("crashing"))
+    with pytest.raises(WorkerDiedError, match="with signal SIGSEGV;"):
+        worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_dead_worker_stays_dead(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("crashing"))
+    with pytest.raises(WorkerDiedError):
+        worker.run(loaded.program_id, "only", 1)
+    with pytest.raises(WorkerDiedError, match="during 'load' with signal SIGSEGV"):
+        worker.load(make_program("constant", values=[1.0]))
+
+
+def test_a_hanging_program_is_stopped(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker(timeout_s=5)
+    loaded = worker.load(make_program("hanging"))
+    worker._timeout_s = 0.2
+    with pytest.raises(WorkerDiedError, match=r"no answer to 'run' within 0.2 s; the worker was stopped"):
+        worker.run(loaded.program_id, "only", 1)
+    assert not is_running(worker.process_id)
+
+
+@pytest.mark.parametrize("chunk_bytes", [16 * MEBIBYTE, 1000], ids=["large chunks", "small chunks"])
+def test_a_program_beyond_its_memory_fails_and_the_worker_lives(
+    open_worker: OpenWorker, make_program: MakeProgram, chunk_bytes: int
+) -> None:
+    worker = open_worker(memory_bytes=LIMIT_BYTES)
+    loaded = worker.load(make_program("hungry", chunk_bytes=chunk_bytes))
+    with pytest.raises(ProgramError, match=r"^out of memory"):
+        worker.run(loaded.program_id, "only", 1)
+    assert worker.load(make_program("constant", values=[2.0])).outputs == {"only": (2.0,)}
+
+
+def test_what_a_program_prints_does_not_break_the_protocol(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("printing", lines=3))
+    assert len(worker.run(loaded.program_id, "only", 2)) == 2
+
+
+def test_the_last_words_of_a_worker_are_in_the_message(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("flooding", lines=3))
+    with pytest.raises(WorkerDiedError, match=r"exit code 7; it last said: line 0 x+ \| line 1 x+ \| line 2 x+$"):
+        worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_flood_of_words_is_kept_short(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    loaded = worker.load(make_program("flooding", lines=1000))
+    with pytest.raises(WorkerDiedError, match="line 999") as caught:
+        worker.run(loaded.program_id, "only", 1)
+    assert len(str(caught.value)) < 3 * 500 + 100
+    assert len(worker._stderr) == 50
+
+
+def test_memory_of_a_program_is_seen_when_it_is_loaded(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    held = 64 * MEBIBYTE
+    resident = open_worker().load(make_program("holding", held_bytes=held)).resident_bytes
+    assert resident == pytest.approx(held, rel=0.05)
+
+
+def test_memory_of_a_program_is_given_back_when_it_is_unloaded(
+    open_worker: OpenWorker, make_program: MakeProgram
+) -> None:
+    worker = open_worker(memory_bytes=LIMIT_BYTES)
+    program = make_program("holding", held_bytes=150 * MEBIBYTE)
+    for _ in range(3):
+        worker.unload(worker.load(program).program_id)
+
+
+def test_the_process_is_gone_when_the_worker_is_closed(open_worker: OpenWorker) -> None:
+    worker = open_worker()
+    assert is_running(worker.process_id)
+    worker.close()
+    assert not is_running(worker.process_id)
+
+
+def test_closing_twice_does_no_harm(open_worker: OpenWorker) -> None:
+    worker = open_worker()
+    worker.close()
+    worker.close()
+    assert not is_running(worker.process_id)
+
+
+def test_a_closed_worker_says_that_it_ended(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    worker.close()
+    with pytest.raises(WorkerDiedError, match="the worker ended during 'load' with exit code 0"):
+        worker.load(make_program("constant", values=[1.0]))
+
+
+def test_a_runtime_that_cannot_be_set_up_is_the_fault_of_the_device(open_worker: OpenWorker) -> None:
+    with pytest.raises(DeviceError, match="could not be set up: RuntimeError: this runtime is out of order"):
+        open_worker(broken=True)
+
+
+def test_free_memory_is_told_at_the_opening(open_worker: OpenWorker) -> None:
+    assert open_worker().free_bytes == pytest.approx(agent.free_bytes(), rel=0.5)
+
+
+def answers(requests: list[dict[str, Any]], runtime: Any = None) -> list[dict[str, Any]]:
+    replies = io.StringIO()
+    agent.serve(agent.Agent(runtime), [json.dumps(request) for request in requests], replies)
+    return [json.loads(line) for line in replies.getvalue().splitlines()]
+
+
+def test_the_end_is_an_explicit_message() -> None:
+    assert answers([{"seq": 9, "op": "close"}, {"seq": 10, "op": "close"}]) == [{"seq": 9, "ok": True, "end": True}]
+
+
+def test_the_end_of_requests_ends_the_agent_without_a_message() -> None:
+    assert answers([]) == []
+
+
+@pytest.mark.filterwarnings("default")
+def test_every_reply_repeats_the_number_of_its_request() -> None:
+    replies = answers([{"seq": number, "op": "unload", "program_id": "x"} for number in (4, 8, 2)])
+    assert [reply["seq"] for reply in replies] == [4, 8, 2]
+
+
+def test_an_unknown_operation_is_answered() -> None:
+    assert answers([{"seq": 1, "op": "dance"}])[0]["ok"] is False
+
+
+def test_the_first_call_is_made_after_the_state_was_restored() -> None:
+    calls: list[str] = []
+    model = SimpleNamespace(
+        bind=lambda arguments: (lambda: calls.append("call") or [0.0], lambda: calls.append("restore"))
+    )
+    runtime = SimpleNamespace(load=lambda source, arguments: model, providers=lambda model: {})
+    load = {"seq": 1, "op": "load", "program_id": "p", "source": "", "arguments": {}}
+    answers(
+        [
+            {**load, "feeds": [{"name": "f", "arguments": {}}]},
+            {"seq": 2, "op": "run", "program_id": "p", "feed_id": "f", "calls": 2},
+        ],
+        runtime,
+    )
+    assert calls == ["restore", "call"] * 3
+
+
+def test_restoring_is_outside_the_timed_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def takes(seconds: float) -> None:
+        clock[0] += seconds
+
+    server = agent.Agent(None)
+    server.feeds["p"] = {"f": (lambda: takes(0.25), lambda: takes(8.0))}
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
+    reply = server.run({"program_id": "p", "feed_id": "f", "calls": 3})
+    assert reply == {"count": 3, "seconds": [0.25, 0.25, 0.25]}
+
+
+@pytest.mark.parametrize(("length", "kept"), [(1, 1), (512, 512), (513, 257), (1024, 512), (49152, 512)])
+def test_samples_an_output_evenly_up_to_512_values(length: int, kept: int) -> None:
+    sample = agent.sample_output(range(length))
+    assert len(sample) == kept
+    assert sample == list(range(0, length, -(-length // 512)))
+
+
+def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, 0.0, 0.5, 0.75] + [0.75] * 996)
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: next(readings))
+    assert agent.timer_step_s() == 0.25

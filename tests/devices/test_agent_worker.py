@@ -1,0 +1,115 @@
+"""The near side of the link, against agents that do not keep to the protocol."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from adaptare.devices import AgentWorker, DeviceError, Program, WorkerDiedError
+from adaptare.devices.agent_worker import opened
+
+MakeWorker = Callable[[str], AgentWorker]
+
+ANSWER = """
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    {body}
+    sys.stdout.flush()
+"""
+
+
+@pytest.fixture
+def answering() -> Iterator[MakeWorker]:
+    """A worker whose agent runs one line of Python for each request."""
+    with ExitStack() as stack:
+
+        def make(body: str) -> AgentWorker:
+            command = [sys.executable, "-c", ANSWER.format(body=body)]
+            return stack.enter_context(opened(AgentWorker(command, environment=os.environ, timeout_s=30)))
+
+        yield make
+
+
+def test_a_reply_to_another_request_breaks_the_link(answering: MakeWorker) -> None:
+    worker = answering("""print(json.dumps({"seq": request["seq"] + 1, "ok": True}))""")
+    with pytest.raises(WorkerDiedError, match="reply '{.seq.: 2, .ok.: true}' came for request 1; the link is broken"):
+        worker.unload("any")
+
+
+def test_a_reply_that_is_no_json_breaks_the_link(answering: MakeWorker) -> None:
+    worker = answering("""print("Welcome to this machine!")""")
+    with pytest.raises(WorkerDiedError, match="'Welcome to this machine!' came for request 1; the link is broken"):
+        worker.unload("any")
+
+
+@pytest.mark.parametrize("reply", ["[]", "7", '{"ok": true}'])
+def test_a_reply_without_a_number_breaks_the_link(answering: MakeWorker, reply: str) -> None:
+    with pytest.raises(WorkerDiedError, match="came for request 1; the link is broken"):
+        answering(f"print({reply!r})").unload("any")
+
+
+def test_half_a_reply_is_no_reply(answering: MakeWorker) -> None:
+    worker = answering("""sys.stdout.write('{"seq": 1, "ok": true}'); sys.stdout.flush(); sys.exit(3)""")
+    with pytest.raises(WorkerDiedError, match="ended during 'unload' with exit code 3"):
+        worker.unload("any")
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds"),
+    [(2, [0.1, 0.1]), (3, [0.1, 0.1]), (2, [0.1, 0.1, 0.1])],
+    ids=["fewer", "count is right", "list is right"],
+)
+def test_a_list_of_another_length_breaks_the_link(answering: MakeWorker, count: int, seconds: list[float]) -> None:
+    reply = f"""{{"seq": request["seq"], "ok": True, "count": {count}, "seconds": {seconds}}}"""
+    with pytest.raises(WorkerDiedError, match=f"asked for 3 calls, the worker answered {len(seconds)} times"):
+        answering(f"print(json.dumps({reply}))").run("p", "f", 3)
+
+
+def test_a_request_carries_number_operation_and_content(answering: MakeWorker) -> None:
+    worker = answering("""sys.stderr.write(line); sys.stderr.flush(); sys.exit(5)""")
+    with pytest.raises(WorkerDiedError, match=r'said: \{"seq": 1, "op": "run", "program_id": "p", .*"calls": 3\}$'):
+        worker.run("p", "f", 3)
+
+
+def test_a_killed_agent_is_told_with_advice(answering: MakeWorker) -> None:
+    worker = answering("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(WorkerDiedError, match=r"signal SIGKILL \(killed from outside, often because memory ran out\)"):
+        worker.unload("any")
+
+
+def test_an_agent_that_ends_at_once_is_told_with_its_words() -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such runtime')"]
+    worker = AgentWorker(command, environment=os.environ, timeout_s=30)
+    with opened(worker), pytest.raises(DeviceError, match=r"could not be set up: .* it last said: no such runtime"):
+        worker.hello(processors=[], options={}, memory_bytes=0)
+
+
+def test_a_command_that_does_not_exist_is_the_fault_of_the_device() -> None:
+    with pytest.raises(DeviceError, match="could not be started with 'no-such-interpreter'"):
+        AgentWorker(["no-such-interpreter"], environment=os.environ, timeout_s=1)
+
+
+def test_an_agent_that_ignores_the_end_is_ended_by_force(answering: MakeWorker) -> None:
+    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "end": True}))""")
+    worker.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.process_id, 0)
+
+
+def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorker) -> None:
+    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True}))""")
+    with pytest.raises(KeyboardInterrupt), opened(worker):
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.process_id, 0)
+
+
+def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -> None:
+    reply = '{"seq": request["seq"], "ok": True, "resident_bytes": 0, "load_s": 0, "providers": {}, "outputs": {}}'
+    worker = answering(f"print(json.dumps({reply}))")
+    program = Program("p", "m:f", "{}", ())
+    ids = [worker.load(program).program_id for _ in range(2)]
+    assert ids == [f"{program.hash}-1", f"{program.hash}-2"]

@@ -1,0 +1,87 @@
+"""From a spelling to a device, and what is said of spellings that name none."""
+
+import pytest
+
+from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, reachable, registry
+from adaptare.devices.host import hardware_name
+
+
+def test_a_name_alone_opens_the_device_with_its_defaults() -> None:
+    assert connect("simulated").info() == SimulatedDevice().info()
+
+
+def test_options_reach_the_device() -> None:
+    device = connect("simulated:launch_s=1e-3,seed=4,dies_after_calls=7")
+    assert isinstance(device, SimulatedDevice)
+    assert (device.launch_s, device.dies_after_calls) == (0.001, 7)
+
+
+def test_yes_and_no_reach_the_device() -> None:
+    assert connect("torch-cpu:threads=1,pin=no").info().options == ("pin=no",)
+
+
+def test_a_device_is_opened_again_by_what_it_says_of_itself() -> None:
+    info = connect("torch-cpu:pin=no,threads=1").info()
+    assert connect(info.device).info() == info
+
+
+def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown device 'abacus'; known are .*simulated, torch-cpu"):
+        connect("abacus")
+
+
+@pytest.mark.parametrize("option", ["speed=3", "threads", "noise=1", "=3"])
+def test_an_unknown_option_is_answered_with_the_known_ones(option: str) -> None:
+    with pytest.raises(InputError, match=f"option '{option}' is unknown; options are launch_s=…, bandwidth_bytes_s=…"):
+        connect(f"simulated:{option}")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "text", "name"),
+    [
+        ("torch-cpu:threads=two", "two", "threads"),
+        ("torch-cpu:threads=1.5", "1.5", "threads"),
+        ("torch-cpu:threads=", "", "threads"),
+        ("torch-cpu:pin=maybe", "maybe", "pin"),
+        ("simulated:launch_s=soon", "soon", "launch_s"),
+        ("simulated:launch_s=nan", "nan", "launch_s"),
+        ("torch-cpu:timeout_s=inf", "inf", "timeout_s"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(spelling: str, text: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"device '{spelling}': '{text}' is no value for {name}"):
+        connect(spelling)
+
+
+def test_a_value_out_of_range_is_refused_by_the_device() -> None:
+    with pytest.raises(InputError, match="must be above 0"):
+        connect("simulated:launch_s=0")
+
+
+def test_a_transport_is_unknown() -> None:
+    with pytest.raises(InputError, match="the transport 'adb' is unknown; only local devices exist"):
+        connect("adb/torch-cpu")
+
+
+def test_lists_what_can_be_reached_in_order() -> None:
+    names = [reach.name for reach in reachable()]
+    assert names == sorted(names)
+    assert {"simulated", "torch-cpu"} <= set(names)
+
+
+def test_says_of_a_reachable_device_who_it_is() -> None:
+    found = {reach.name: reach for reach in reachable()}["simulated"]
+    assert (found.info, found.problem) == (SimulatedDevice().info(), "")
+
+
+def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise MissingPackageError(f"{name} needs more")
+
+    monkeypatch.setattr(registry, "connect", refuse)
+    assert {(reach.info, reach.problem) for reach in reachable()} >= {(None, "simulated needs more")}
+
+
+def test_the_hardware_is_named_with_its_architecture() -> None:
+    assert hardware_name().endswith(")")
+    assert " (" in hardware_name()
