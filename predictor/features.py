@@ -76,9 +76,7 @@ class FeatureSet:
         moved = [BYTES[self.template.dtype] * count for count in weights]
         return self._columns([0] * len(self.sites), moved, [2 * self.template.rows * count for count in weights])
 
-    def _columns(
-        self, launches: Sequence[int], moved: Sequence[int], flops: Sequence[int]
-    ) -> NDArray[np.float64]:
+    def _columns(self, launches: Sequence[int], moved: Sequence[int], flops: Sequence[int]) -> NDArray[np.float64]:
         if self.template.mode in FREE_MODES:
             return np.zeros((len(self.sites), len(self.names)))
         of_kind = np.array([[site.kind == kind for kind in self.kinds] for site in self.sites], dtype=np.float64)

@@ -41,32 +41,16 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "ShrunkenLinear":
         """Chooses the strength and fits. X of shape (n_samples, n_features), y of shape (n_samples,)."""
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        prior, others = _split(X.shape[1], self.prior_columns)
-        centre, scale = X.mean(axis=0), _scale(X)
-        Z = (X - centre) / scale
-        self._deviation: NDArray[np.float64] = y - y.mean()
-
-        fixed = _orthonormal(np.hstack([np.ones((len(y), 1)), Z[:, prior]]))
-        unexplained = self._deviation - fixed @ (fixed.T @ self._deviation)
-        left, singular, right = _reduced_svd(Z[:, others] - fixed @ (fixed.T @ Z[:, others]))
-        self._basis: NDArray[np.float64] = np.hstack([fixed, left])
-        self._choose_strength(unexplained, left, singular)
-
-        kept = self._gains[fixed.shape[1] :] / singular
-        slopes = np.zeros(X.shape[1])
-        slopes[others] = right.T @ (kept * (left.T @ unexplained))
-        slopes[prior] = np.linalg.pinv(Z[:, prior]) @ (self._deviation - Z[:, others] @ slopes[others])
-        self.coef_: NDArray[np.float64] = slopes / scale
-        self.intercept_ = float(y.mean() - centre @ self.coef_)
+        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
+        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        self._fit(*checked)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Shape (n, n_features) -> (n,)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        predicted: NDArray[np.float64] = X @ self.coef_ + self.intercept_
-        return predicted
+        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
+        return checked @ self.coef_ + self.intercept_
 
     def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
         """What each training row is off when it and the rest of its group are left out, all else equal.
@@ -90,6 +74,27 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 left_out[rows] = self._deviation[rows] - (others.mean() if len(others) else 0.0)
         return left_out
 
+    def _fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        prior, others = _split(X.shape[1], self.prior_columns)
+        centre, scale = X.mean(axis=0), _scale(X)
+        Z = (X - centre) / scale
+        self._deviation: NDArray[np.float64] = y - y.mean()
+
+        prior_left, prior_singular, prior_right = _reduced_svd(Z[:, prior])
+        fixed = np.hstack([np.full((len(y), 1), len(y) ** -0.5), prior_left])
+        unexplained = self._deviation - fixed @ (fixed.T @ self._deviation)
+        left, singular, right = _reduced_svd(Z[:, others] - fixed @ (fixed.T @ Z[:, others]))
+        self._basis: NDArray[np.float64] = np.hstack([fixed, left])
+        self._choose_strength(unexplained, left, singular)
+
+        kept = self._gains[fixed.shape[1] :] / singular
+        slopes = np.zeros(X.shape[1])
+        slopes[others] = right.T @ (kept * (left.T @ unexplained))
+        for_prior = prior_left.T @ (self._deviation - Z[:, others] @ slopes[others])
+        slopes[prior] = prior_right.T @ (for_prior / prior_singular)
+        self.coef_: NDArray[np.float64] = slopes / scale
+        self.intercept_ = float(y.mean() - centre @ self.coef_)
+
     def _choose_strength(
         self, unexplained: NDArray[np.float64], left: NDArray[np.float64], singular: NDArray[np.float64]
     ) -> None:
@@ -97,7 +102,7 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         n, n_fixed = len(unexplained), self._basis.shape[1] - left.shape[1]
         strengths = np.array(self.strengths, dtype=np.float64)
         gains = singular**2 / (singular**2 + n * strengths[:, None])
-        residuals = unexplained - gains * (left.T @ unexplained) @ left.T
+        residuals = unexplained - (gains * (left.T @ unexplained)) @ left.T
         freedom = 1 - (self._basis[:, :n_fixed] ** 2).sum(axis=1) - gains @ (left**2).T
         determined = freedom > SMALLEST_FREEDOM
         alone = self._deviation * n / (n - 1)
@@ -130,7 +135,3 @@ def _reduced_svd(
     left, singular, right = np.linalg.svd(matrix, full_matrices=False)
     kept = singular > 1e-10 * np.sqrt(matrix.size + 1)
     return left[:, kept], singular[kept], right[kept]
-
-
-def _orthonormal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _reduced_svd(matrix)[0]

@@ -86,7 +86,9 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
     unequal = [name for name in ours if name not in ignored and ours[name] != theirs[name]]
     if unequal:
         said = ", ".join(f"{name} {theirs[name]} and {ours[name]}" for name in unequal)
-        raise InputError(f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each")
+        raise InputError(
+            f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each"
+        )
 
 
 def differences(ours: DeviceInfo, theirs: DeviceInfo) -> str:

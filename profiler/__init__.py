@@ -1,6 +1,7 @@
 """From a workload to a measurement: shapes, adapters, spaces, rounds, statistics and the store."""
 
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
+from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
     Measurement,
@@ -27,6 +28,7 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
+from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.workload import Workload
 
 __all__ = [
@@ -48,8 +50,10 @@ __all__ = [
     "StoppingRule",
     "Store",
     "TimeBudget",
+    "Verdict",
     "Visit",
     "Workload",
+    "design",
     "device_from_json",
     "device_hash",
     "device_to_json",
@@ -65,4 +69,5 @@ __all__ = [
     "ratio_interval",
     "read_peft",
     "read_space",
+    "verdict",
 ]

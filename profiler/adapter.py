@@ -125,13 +125,14 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
         ) from error
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
-    if settings.get("peft_type") != "LORA":
-        raise InputError(f"{file}: peft_type is {settings.get('peft_type')!r}; only LORA adapters are understood")
+    kind = settings.get("peft_type") if isinstance(settings, dict) else None
+    if kind != "LORA":
+        raise InputError(f"{file}: peft_type is {kind!r}; only LORA adapters are understood")
     if settings.get("use_dora"):
         raise InputError(f"{file}: DoRA changes what runs at every adapted layer and is not supported yet")
     weights = Path(folder) / "adapter_model.safetensors"
     if weights.exists():
-        return _from_weights(weights, shape)
+        return AdapterConfig.of(_ranks_of_weights(weights, shape))
     config = AdapterConfig.of({site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)})
     if not len(config):
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
@@ -139,41 +140,46 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
     return config
 
 
-def _from_weights(file: Path, shape: ModelShape) -> AdapterConfig:
-    from safetensors import safe_open
+def _ranks_of_weights(file: Path, shape: ModelShape) -> dict[str, int]:
+    from safetensors import SafetensorError, safe_open
 
+    try:
+        with safe_open(str(file), framework="numpy") as tensors:
+            sizes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{file} cannot be read, it may be incomplete: {error}") from error
     ranks: dict[str, int] = {}
-    with safe_open(str(file), framework="numpy") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 (the handle is not iterable)
-            found = re.fullmatch(r"base_model\.model\.(.+)\.lora_(A|B)\.weight", name)
-            if not found:
-                raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear")
-            path, half = found.groups()
-            site = shape.site_by_path.get(path)
-            rows, columns = tensors.get_slice(name).get_shape()
-            rank, width = (rows, columns) if half == "A" else (columns, rows)
-            expected = site and (site.in_features if half == "A" else site.out_features)
-            if width != expected:
-                of = f"{expected} wide there" if site else "without such a linear"
-                raise InputError(
-                    f"{file} is an adapter of another base model: {name} is {rows} x {columns}, this one is {of}"
-                )
-            ranks[path] = int(rank)
-    return AdapterConfig.of(ranks)
+    for name, size in sizes.items():
+        found = re.fullmatch(r"base_model\.model\.(.+)\.lora_(A|B)\.weight", name)
+        if not found:
+            raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear")
+        path, half = found.groups()
+        site = shape.site_by_path.get(path)
+        rank, width = size if half == "A" else reversed(size)
+        expected = site and (site.in_features if half == "A" else site.out_features)
+        if width != expected:
+            of = f"{expected} wide there" if site else "without such a linear"
+            raise InputError(
+                f"{file} is an adapter of another base model: {name} is {size[0]} x {size[1]}, this one is {of}"
+            )
+        ranks[path] = int(rank)
+    return ranks
 
 
 def _targets(site: Site, settings: Mapping[str, Any]) -> bool:
-    layers = settings.get("layers_to_transform")
-    chosen = [layers] if isinstance(layers, int) else layers
-    if chosen is not None and site.layer not in chosen:
+    excluded, targets = settings.get("exclude_modules"), settings.get("target_modules")
+    if (excluded and _names(site, excluded)) or not _names(site, targets):
         return False
-    excluded = settings.get("exclude_modules")
-    return _names(site, settings.get("target_modules")) and not (excluded and _names(site, excluded))
+    layers = settings.get("layers_to_transform")
+    # PEFT asks for the layer only where a suffix matched, not for an expression or a whole path.
+    if layers in (None, []) or isinstance(targets, str) or site.path in targets:
+        return True
+    return site.layer in ([layers] if isinstance(layers, int) else layers)
 
 
 def _names(site: Site, modules: Any) -> bool:
     if isinstance(modules, str):
-        return modules == "all-linear" or re.fullmatch(modules, site.path) is not None
+        return modules.lower() == "all-linear" or re.fullmatch(modules, site.path) is not None
     return any(site.path == module or site.path.endswith(f".{module}") for module in modules or ())
 
 

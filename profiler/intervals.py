@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -28,11 +29,12 @@ class Interval:
 
 
 def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> Interval:
-    """Median of the ratios with a bootstrap interval over openings, then blocks of rounds.
+    """Median of the ratios with a bootstrap interval over openings or, within a single one, blocks of rounds.
 
-    Rounds that follow each other share the state of the machine, so blocks of them are drawn; the same program
-    opened anew differs for as long as it is open, so openings are drawn first. Drawing from k openings shows
-    only (k - 1) / k of the variance between them, which the spread is scaled up for.
+    The same program opened anew differs for as long as it is open, so with several openings whole openings are
+    drawn; their rounds differ too, which carries the spread of the rounds along. Within one opening, rounds that
+    follow each other share the state of the machine, so blocks of them are drawn. Drawing from k parts shows
+    only (k - 1) / k of their variance and knows it from k values, so the spread is scaled up for both.
 
     Args:
         ratios: Candidate over reference in each round. Shape (n_rounds,).
@@ -44,35 +46,39 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
         Künsch 1989, "The jackknife and the bootstrap for general stationary observations" (blocks).
+        Hesterberg 2015, "What teachers should know about the bootstrap", section 4.2 (few parts).
     """
     logs = np.log(ratios)
     middle = float(np.median(logs))
     rng = np.random.default_rng(0)
-    labels = np.unique(openings)
-    indices = [np.flatnonzero(openings == label) for label in labels]
-    drawn = _draw_blocks(indices[0], RESAMPLES, rng) if len(labels) == 1 else _draw_openings(indices, rng)
-    medians = np.median(logs[drawn], axis=1)
-    scale = np.sqrt(len(labels) / (len(labels) - 1)) if len(labels) > 1 else 1.0
-    spread = middle + scale * (medians - middle)
+    rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
+    length = max(1, round(1.5 * len(logs) ** (1 / 3)))
+    if len(rows) > 1:
+        drawn, parts = _draw_openings(rows, rng), float(len(rows))
+    else:
+        drawn, parts = _draw_blocks(len(logs), length, rng), len(logs) / length
+    spread = middle + _small_sample_scale(parts) * (np.median(logs[drawn], axis=1) - middle)
     tail = 100 * (1 - LEVEL) / 2
     lower, upper = np.percentile(spread, [tail, 100 - tail])
     return Interval(float(np.exp(min(lower, middle))), float(np.exp(middle)), float(np.exp(max(upper, middle))))
 
 
-def _draw_openings(indices: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Row indices of resamples: openings with replacement, blocks of rounds within each. Shape (RESAMPLES, n)."""
-    rounds = min(len(rows) for rows in indices)
-    within = np.stack([_draw_blocks(rows, RESAMPLES, rng)[:, :rounds] for rows in indices])
-    chosen = rng.integers(0, len(indices), size=(RESAMPLES, len(indices)))
-    picked = within[chosen, np.arange(RESAMPLES)[:, None]]
-    return picked.reshape(RESAMPLES, -1)
+def _small_sample_scale(parts: float) -> float:
+    """By how much a bootstrap over so many independent parts is too narrow; 1 for very many."""
+    parts = max(parts, 2.0)
+    quantile = (1 + LEVEL) / 2
+    return float(np.sqrt(parts / (parts - 1)) * special.stdtrit(parts - 1, quantile) / special.ndtri(quantile))
 
 
-def _draw_blocks(rows: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Circular blocks of about the cube root of the number of rounds. Shape (resamples, len(rows))."""
-    n = len(rows)
-    length = max(1, round(n ** (1 / 3)))
-    blocks = -(-n // length)
-    starts = rng.integers(0, n, size=(resamples, blocks))
+def _draw_openings(rows: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Row indices of resamples: whole openings with replacement, cut to the shortest. Shape (RESAMPLES, n)."""
+    rounds = min(len(own) for own in rows)
+    chosen = rng.integers(0, len(rows), size=(RESAMPLES, len(rows)))
+    return np.stack([own[:rounds] for own in rows])[chosen].reshape(RESAMPLES, -1)
+
+
+def _draw_blocks(n: int, length: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Row indices of resamples: circular blocks of rounds with replacement. Shape (RESAMPLES, n)."""
+    starts = rng.integers(0, n, size=(RESAMPLES, -(-n // length)))
     positions = (starts[:, :, None] + np.arange(length)) % n
-    return rows[positions.reshape(resamples, -1)[:, :n]]
+    return positions.reshape(RESAMPLES, -1)[:, :n]

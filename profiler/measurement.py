@@ -114,6 +114,13 @@ class Measurement:
         return self.ratio.upper * self.reference_s
 
     @property
+    def overhead(self) -> Interval:
+        """Latency over that of the base, minus one. Raises `InputError` unless the base was the reference."""
+        if self.reference != self.workload.base:
+            raise InputError("the reference was not the base of this workload; compare with a measurement of the base")
+        return Interval(self.ratio.lower - 1, self.ratio.middle - 1, self.ratio.upper - 1)
+
+    @property
     def raw_s(self) -> float:
         """Median over rounds of the candidate's own seconds, whatever state the device was in."""
         self._check_measured()

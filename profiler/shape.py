@@ -75,11 +75,14 @@ class ModelShape:
         """The shape in a transformers config object.
 
         Raises:
-            InputError: The family is not one of those whose linears are known.
+            InputError: The family is not one of those whose linears are known, or a size is below 1.
         """
         family = str(config.model_type)
         if family not in FAMILIES:
             raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
+        for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
+            if getattr(config, name) < 1:
+                raise InputError(f"{name} of a model must be at least 1, not {getattr(config, name)}")
         heads = int(config.num_attention_heads)
         kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
         return cls(
@@ -99,17 +102,22 @@ class ModelShape:
         """The shape in the content of a `config.json`.
 
         Raises:
-            InputError: It names no model family, or one that is not supported.
+            InputError: It names no model family, or one that is not supported, or its values make no model.
         """
         family = config.get("model_type")
         if not isinstance(family, str):
             raise InputError("the config has no model_type; a transformers config.json names its model family there")
         if family not in FAMILIES:
             raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         fields = {name: value for name, value in config.items() if name != "model_type"}
-        return cls.from_config(AutoConfig.for_model(family, **fields))
+        try:
+            parsed = AutoConfig.for_model(family, **fields)
+        except (StrictDataclassError, ArithmeticError, TypeError, ValueError) as error:
+            raise InputError(f"the config is none of a {family} model: {error}") from error
+        return cls.from_config(parsed)
 
     @cached_property
     def hash(self) -> str:

@@ -77,6 +77,16 @@ class Workload:
         """The same without any adapter: what overhead is measured against."""
         return replace(self, adapter=AdapterConfig(), mode="merged")
 
+    def describe(self) -> str:
+        """For people: everything but the adapter, in a few words."""
+        what = {"model": "model", "block": "block", "layer": self.site}[self.scope]
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        return f"{what} {self.phase} {self.length} {self.mode} {self.dtype}{batch} ({self.shape.hash[:6]})"
+
+    def with_adapter(self, adapter: AdapterConfig) -> "Workload":
+        """The same with another adapter."""
+        return replace(self, adapter=adapter)
+
     @property
     def merged(self) -> "Workload":
         """The same function with the adapter folded into the base."""

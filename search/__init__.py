@@ -1,1 +1,104 @@
-"""From predicted latency and measured quality to adapters that fit."""
+"""From predicted latency and measured quality to adapters that fit.
+
+What needs torch or pymoo is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from adaptare.search.algorithm import Algorithm
+from adaptare.search.baselines import Baseline, baselines, midpoint
+from adaptare.search.budget import MEDIAN, Budget, latency_limit_s, read_budget
+from adaptare.search.budget_repair import InfeasibleBudgetError
+from adaptare.search.budgeted_search import search
+from adaptare.search.candidate import Candidate, evaluate
+from adaptare.search.chatterbot import chatterbot_examples
+from adaptare.search.front import Front, Winner, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.interrupts import interrupts_noted
+from adaptare.search.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
+from adaptare.search.random_search import RandomSearch
+from adaptare.search.scaling import Scaling
+from adaptare.search.step_sampler import SandwichSampler, StepSampler, UniformSampler
+from adaptare.search.training_data import Example, Split, read_examples, split_examples
+
+if TYPE_CHECKING:
+    from adaptare.search.base_model import load_base
+    from adaptare.search.nsga2 import Nsga2
+    from adaptare.search.peft_export import export_merged, export_peft
+    from adaptare.search.quality import CompletionLoss
+    from adaptare.search.super_adapter import SuperAdapter
+    from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
+    from adaptare.search.token_examples import TokenExample, TokenExamples, tokenize_examples
+    from adaptare.search.training import TrainingOutcome, train_super_adapter
+
+_LATER = {
+    "load_base": "base_model",
+    "Nsga2": "nsga2",
+    "export_merged": "peft_export",
+    "export_peft": "peft_export",
+    "CompletionLoss": "quality",
+    "SuperAdapter": "super_adapter",
+    "load_super_adapter": "super_adapter_file",
+    "save_super_adapter": "super_adapter_file",
+    "TokenExample": "token_examples",
+    "TokenExamples": "token_examples",
+    "tokenize_examples": "token_examples",
+    "TrainingOutcome": "training",
+    "train_super_adapter": "training",
+}
+
+__all__ = [
+    "MEDIAN",
+    "Algorithm",
+    "Baseline",
+    "Budget",
+    "Candidate",
+    "CodesPredictor",
+    "CompletionLoss",
+    "Example",
+    "Front",
+    "InfeasibleBudgetError",
+    "Limit",
+    "Nsga2",
+    "Objective",
+    "PredictedLatency",
+    "PredictedUpperEnd",
+    "RandomSearch",
+    "SandwichSampler",
+    "Scaling",
+    "Split",
+    "StepSampler",
+    "SuperAdapter",
+    "TokenExample",
+    "TokenExamples",
+    "TrainingOutcome",
+    "UniformSampler",
+    "Winner",
+    "baselines",
+    "chatterbot_examples",
+    "evaluate",
+    "export_merged",
+    "export_peft",
+    "front_of",
+    "hypervolume",
+    "interrupts_noted",
+    "latency_limit_s",
+    "load_base",
+    "load_super_adapter",
+    "midpoint",
+    "non_dominated",
+    "pick_winners",
+    "read_budget",
+    "read_examples",
+    "save_super_adapter",
+    "search",
+    "split_examples",
+    "tokenize_examples",
+    "train_super_adapter",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

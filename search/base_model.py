@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape
@@ -21,6 +22,8 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise InputError(f"{str(folder)!r} is no model folder: it has no config.json")
     if not any(path.glob("*.safetensors")):
         raise InputError(f"{str(folder)!r} has no *.safetensors; save the model with transformers' save_pretrained")
+    progress_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         ModelShape.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
         model = AutoModelForCausalLM.from_pretrained(
@@ -31,4 +34,7 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
+    finally:
+        if progress_bar:
+            logging.enable_progress_bar()
     return model.requires_grad_(False).eval(), tokenizer

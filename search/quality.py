@@ -1,6 +1,7 @@
 """Quality of sub-adapters: loss on completions that were not trained on."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from transformers import DynamicCache
 
 from adaptare.devices import InputError
 from adaptare.search.super_adapter import SuperAdapter
@@ -38,6 +40,9 @@ class CompletionLoss:
         self._known: dict[bytes, float] = {}
         self._n_tokens = sum(example.completion_tokens for example in examples)
         self._prefix = _shared_prefix(examples)
+        # transformers 5.24 renamed the argument and warns about the old name.
+        arguments = inspect.signature(super_adapter.model.forward).parameters
+        self._cache_name = "cache" if "cache" in arguments else "past_key_values"
         # Neighbours in this order are of similar length, which saves padding.
         ordered = sorted(examples, key=lambda example: (len(example.ids), example.prompt_tokens, example.ids))
         self._batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
@@ -63,15 +68,15 @@ class CompletionLoss:
         model.eval()
         try:
             with self._super_adapter.activated(codes), torch.inference_mode():
-                prefix = None
+                prefix = DynamicCache(config=model.config)
                 if self._prefix:
                     ids = torch.tensor([self._prefix], device=model.device)
-                    prefix = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+                    model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._cache_name: prefix})
                 return sum(self._batch_loss(batch, prefix) for batch in self._batches) / self._n_tokens
         finally:
             model.train(training)
 
-    def _batch_loss(self, examples: Sequence[TokenExample], prefix: object) -> float:
+    def _batch_loss(self, examples: Sequence[TokenExample], prefix: DynamicCache) -> float:
         model, skipped = self._super_adapter.model, len(self._prefix)
         batch = {name: tensor.to(model.device) for name, tensor in pad_batch(examples).items()}
         # The token at position t is predicted at t - 1.
@@ -79,14 +84,14 @@ class CompletionLoss:
         targets = batch["labels"][:, first:]
         window = torch.arange(first - 1, batch["labels"].shape[1] - 1, device=model.device) - skipped
         cache = copy.deepcopy(prefix)
-        if cache is not None:
-            cache.batch_repeat_interleave(len(examples))  # type: ignore[attr-defined]  # transformers has no types
+        if skipped:
+            cache.batch_repeat_interleave(len(examples))
         logits = model(
             input_ids=batch["input_ids"][:, skipped:],
             attention_mask=batch["attention_mask"],
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=True,
             logits_to_keep=window,
+            **{self._cache_name: cache},
         ).logits
         wanted = targets != IGNORED
         return float(functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum"))

@@ -1,0 +1,107 @@
+"""A base model with its examples and its super-adapter, made or loaded on behalf of a command."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adaptare.console import Console
+from adaptare.profiler import ModelSource, RankSpace
+from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
+from adaptare.task import Task, TaskExamples, examples_of, load_task, save_task
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What training needs, loaded."""
+
+    task: Task
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    examples: TaskExamples
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training went.
+
+    Args:
+        super_adapter: On its base model.
+        steps: Optimiser steps done.
+        seconds: Of this call.
+        base_loss: Validation loss without adapter, nats per completion token.
+        full_loss: Validation loss with every rank at its largest.
+        validation: Loss of any configuration on the validation examples.
+    """
+
+    super_adapter: SuperAdapter
+    steps: int
+    seconds: float
+    base_loss: float
+    full_loss: float
+    validation: CompletionLoss
+
+
+def load_adaptation(source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int) -> Adaptation:
+    """Loads weights, tokenizer and examples of a model."""
+    task = Task(
+        model=str(source.weights_folder().resolve()),
+        model_name=source.name,
+        data=str(data.resolve()) if data else None,
+        seed=seed,
+        max_tokens=max_tokens,
+        held_out=held_out,
+    )
+    return _load(task)
+
+
+def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
+    """Loads what `adaptare train` left in a folder."""
+    adaptation = _load(load_task(folder))
+    return adaptation, load_super_adapter(folder, adaptation.model)
+
+
+def train_adaptation(
+    adaptation: Adaptation,
+    space: RankSpace,
+    *,
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    console: Console,
+    max_seconds: float | None = None,
+) -> Trained:
+    """Trains, or goes on training, the super-adapter in a folder."""
+    super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
+    save_task(adaptation.task, folder)
+    started = time.monotonic()
+    with console.progress("training") as update:
+
+        def show(done: int, of: int, loss: float) -> None:
+            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+
+        outcome = train_super_adapter(
+            super_adapter,
+            adaptation.examples.train,
+            folder=folder,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            max_seconds=max_seconds,
+            progress=show,
+        )
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    base_loss, full_loss = (
+        float(validation(codes[None])[0]) for codes in (0 * super_adapter.largest, super_adapter.largest)
+    )
+    seconds = time.monotonic() - started
+    return Trained(super_adapter, len(outcome.losses), seconds, base_loss, full_loss, validation)
+
+
+def _load(task: Task) -> Adaptation:
+    model, tokenizer = load_base(task.model)
+    return Adaptation(task, model, tokenizer, examples_of(task, tokenizer))

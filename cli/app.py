@@ -1,0 +1,37 @@
+"""The command line: which commands there are. Their libraries are imported when one of them runs."""
+
+import typer
+
+from adaptare import VERSION
+from adaptare.demo_command import demo
+from adaptare.devices_command import devices
+from adaptare.export_command import export
+from adaptare.fit_command import fit
+from adaptare.overhead_command import overhead
+from adaptare.predict_command import predict
+from adaptare.profile_command import profile
+from adaptare.search_command import search
+from adaptare.train_command import train
+from adaptare.verify_command import verify
+
+app = typer.Typer(
+    name="adaptare",
+    help="What a low-rank adapter costs on its device: measured, predicted, and searched under a latency budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (devices, overhead, profile, fit, predict, train, search, verify, export, demo):
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True)) -> None:
+    """Takes the options that stand before the command."""

@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A folder, a hub id, a config.json, a GGUF file, smollm2-135m, or tiny-random to try things out.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="For example torch-cpu:threads=1; see: adaptare devices.")]
+StoreOption = Annotated[str, typer.Option("--store", help="File or database URL that keeps all measurements.")]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
+SpaceOption = Annotated[
+    str, typer.Option("--space", help="layers, blocks, kinds, sites (what has a rank of its own), or a YAML file.")
+]
+RanksOption = Annotated[str, typer.Option("--ranks", help="Ranks a site may have, 0 for none; not with a YAML file.")]
+HalfWidthOption = Annotated[
+    float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="JSON lines with prompt and completion, or instruction and output.",
+        show_default="dialogues of the package chatterbot-corpus",
+    ),
+]
+
+DEFAULT_DEVICE = "torch-cpu:threads=1"
+DEFAULT_SPACE = "blocks"
+DEFAULT_RANKS = "0,2,4,8,16"

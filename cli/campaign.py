@@ -1,0 +1,84 @@
+"""Measuring on behalf of a command: progress shown, Ctrl-C noted, results stored as soon as they are there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from adaptare.console import Console
+from adaptare.devices import Device
+from adaptare.profiler import Measurement, Progress, StoppingRule, Store, Workload, profile_groups
+from adaptare.profiler.measurement import INTERRUPTED
+from adaptare.search import interrupts_noted
+
+SLOWDOWN_WORTH_A_NOTE = 0.05
+
+
+@dataclass
+class Watched:
+    """A stopping rule that also shows how far it is, and stops when it is told to."""
+
+    rule: StoppingRule
+    interrupted: Callable[[], bool]
+    update: Callable[[float, str], None]
+    seconds: float
+    _shown: list[float] = field(default_factory=lambda: [0.0])
+
+    def reason(self, progress: Progress) -> str:
+        """See `StoppingRule.reason`."""
+        if self.interrupted():
+            return INTERRUPTED
+        widest = f", widest interval ±{progress.half_widths[-1]:.1%}" if progress.half_widths else ""
+        share = (progress.group + min(0.99, progress.elapsed_s / self.seconds)) / progress.groups
+        self.update(share, f"{progress.candidates} candidates, round {progress.rounds}{widest}")
+        return self.rule.reason(progress)
+
+
+def measure(
+    workloads: Sequence[Workload],
+    *,
+    device: Device,
+    rule: StoppingRule,
+    seconds: float,
+    seed: int,
+    openings: int,
+    store: Store,
+    console: Console,
+    title: str,
+) -> list[Measurement]:
+    """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
+
+    Args:
+        seconds: About how long one group may take; only for the progress bar.
+
+    Raises:
+        KeyboardInterrupt: After what was measured by then has been stored.
+    """
+    reference = workloads[0].base
+    measured: list[Measurement] = []
+    with interrupts_noted() as interrupted, console.progress(title) as update:
+        groups = profile_groups(
+            workloads,
+            reference=reference,
+            device=device,
+            stop=Watched(rule, interrupted, update, seconds),
+            seed=seed,
+            openings=openings,
+            reference_s=store.calibration(device.info(), reference),
+        )
+        for group in groups:
+            store.append(group)
+            measured.extend(group)
+            if interrupted():
+                raise KeyboardInterrupt
+        update(1.0, f"{len(measured)} measured")
+    for measurement in measured:
+        if measurement.failure:
+            console.note(
+                f"not measured: {measurement.workload.mode} adapter on {len(measurement.workload.adapter)} sites: {measurement.failure}"
+            )
+    slowdowns = [measurement.slowdown for measurement in measured if measurement.visits]
+    if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
+        faster_or_slower = "slower" if slowdowns[-1] > 0 else "faster"
+        console.note(
+            f"this device is now {abs(slowdowns[-1]):.0%} {faster_or_slower} than when it was calibrated; latencies are corrected for it"
+        )
+    return measured

@@ -1,0 +1,153 @@
+"""What the user sees: one JSON object or tables on stdout; progress and notes on stderr."""
+
+import functools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec
+
+import typer
+
+from adaptare.devices import AdaptareError, InputError
+
+DONE: Final = 0
+ANSWER_IS_NO: Final = 1
+BAD_INPUT: Final = 2
+WORLD_FAILED: Final = 3
+INTERRUPTED: Final = 130
+PLAIN_INTERVAL_S: Final = 5.0
+
+P = ParamSpec("P")
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turns what a command raises into a message and an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            refuse("interrupted; what was finished is kept, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from error
+        except InputError as error:
+            refuse(str(error))
+            raise typer.Exit(BAD_INPUT) from error
+        except AdaptareError as error:
+            refuse(str(error))
+            raise typer.Exit(WORLD_FAILED) from error
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
+            raise typer.Exit(BAD_INPUT) from error
+
+    return run
+
+
+def refuse(message: str) -> None:
+    """Says why there is no result: on stderr, and as the JSON object if one was asked for."""
+    typer.echo(f"error: {message}", err=True)
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": message}))
+
+
+class Console:
+    """Where a command's results go.
+
+    Args:
+        as_json: One JSON object on stdout instead of tables.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def note(self, text: str) -> None:
+        """A line for people, on stderr."""
+        typer.echo(text, err=True)
+
+    def say(self, text: str) -> None:
+        """A line of the result; left out when the result is JSON."""
+        if not self._as_json:
+            typer.echo(text)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of the result; left out when the result is JSON. The first column is text, others numbers."""
+        if self._as_json:
+            return
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        for row in rows:
+            table.add_row(*row)
+        width = None if sys.stdout.isatty() else 120
+        RichConsole(width=width, highlight=False, markup=False).print(table)
+
+    def result(self, content: Mapping[str, Any]) -> None:
+        """The one JSON object, if that was asked for."""
+        if self._as_json:
+            typer.echo(json.dumps(_finite(content), indent=1))
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[float, str], None]]:
+        """Yields `update(share, text)`: a bar on a terminal, else a plain line every few seconds."""
+        if sys.stderr.isatty():
+            yield from self._bar(title)
+        else:
+            yield from self._lines(title)
+
+    def _bar(self, title: str) -> Iterator[Callable[[float, str], None]]:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn(title), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=RichConsole(stderr=True)) as bar:
+            task = bar.add_task("", total=1.0)
+
+            def update(share: float, text: str) -> None:
+                bar.update(task, completed=share, description=text)
+
+            yield update
+
+    def _lines(self, title: str) -> Iterator[Callable[[float, str], None]]:
+        last_s = -math.inf
+
+        def update(share: float, text: str) -> None:
+            nonlocal last_s
+            now_s = time.monotonic()
+            if share >= 1 or now_s - last_s >= PLAIN_INTERVAL_S:
+                last_s = now_s
+                self.note(f"{title}: {share:4.0%} {text}")
+
+        yield update
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def milliseconds(seconds: float) -> str:
+    """For tables: three significant digits."""
+    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
+
+
+def percent(share: float) -> str:
+    """For tables: with sign and one decimal."""
+    return f"{share:+.1%}"
+
+
+def between(lower: str, upper: str) -> str:
+    """For tables: an interval."""
+    return f"[{lower}, {upper}]"

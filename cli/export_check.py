@@ -1,0 +1,62 @@
+"""Whether exported adapters, loaded by stock PEFT in a process of its own, compute what the super-adapter does."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from adaptare.devices import DeviceError
+from adaptare.profiler import AdapterConfig
+from adaptare.search import SuperAdapter
+
+TOKENS = 24
+
+# Runs without adaptare: only what any user of PEFT has.
+_LOADER = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+request = json.load(sys.stdin)
+logits = []
+for folder in request["folders"]:
+    base = AutoModelForCausalLM.from_pretrained(request["base"], dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, folder).eval()
+    with torch.inference_mode():
+        logits.append(model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits.flatten().tolist())
+print(json.dumps(logits))
+"""
+
+
+def largest_export_difference(
+    super_adapter: SuperAdapter, configs: Sequence[AdapterConfig], folders: Sequence[Path]
+) -> list[float]:
+    """Largest absolute difference of the logits, for each export.
+
+    Args:
+        super_adapter: What was exported.
+        configs: The configuration of each folder.
+        folders: Exports for PEFT.
+
+    Raises:
+        DeviceError: PEFT did not load them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, super_adapter.shape.vocabulary, (1, TOKENS), generator=generator)
+    expected = []
+    for config in configs:
+        with super_adapter.activated(config), torch.inference_mode():
+            expected.append(super_adapter.model(tokens, logits_to_keep=1).logits.flatten())
+    base = super_adapter.model.config.name_or_path
+    request = {"base": base, "folders": [str(folder) for folder in folders], "tokens": tokens[0].tolist()}
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADER], input=json.dumps(request), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise DeviceError(f"PEFT could not load the export: {done.stderr.strip().splitlines()[-1]}")
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    return [float((torch.tensor(ours) - theirs).abs().max()) for ours, theirs in zip(loaded, expected, strict=True)]

@@ -1,0 +1,95 @@
+"""`adaptare fit`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from adaptare.arguments import DEFAULT_DEVICE, DeviceOption, JsonOption, StoreOption
+from adaptare.console import Console, command
+
+if TYPE_CHECKING:
+    from adaptare.predictor import LatencyPredictor
+    from adaptare.profiler import Measurement
+
+
+@command
+def fit(
+    device: DeviceOption = DEFAULT_DEVICE,
+    store: StoreOption = "adaptare.db",
+    phase: Annotated[
+        Literal["prefill", "decode"] | None, typer.Option("--phase", help="If the store holds several.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="If the store holds several.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learns latency from what was measured on a device, judges the fit, and writes it to two files."""
+    from adaptare.devices import connect
+    from adaptare.predictor import LatencyPredictor, save_predictor
+    from adaptare.profiler import Store, device_to_json
+
+    console = Console(as_json=as_json)
+    info = connect(device).info()
+    measured = [each for each in Store(store, create=False).measurements(info) if each.complete]
+    rows = _of_one_kind(measured, store, info.device, phase, mode)
+    predictor = LatencyPredictor().fit(rows)
+    base = output or Path(f"predictor-{predictor.template.phase}")
+    save_predictor(predictor, base)
+    show_error_card(predictor, console)
+    console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
+    console.result(
+        {
+            "predictor": str(base),
+            "device": device_to_json(info),
+            "phase": predictor.template.phase,
+            "mode": predictor.template.mode,
+            "chosen": predictor.chosen,
+            **asdict(predictor.error_card),
+        }
+    )
+
+
+def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
+    """What the predictor is off, beside simpler ones."""
+    card = predictor.error_card
+    rows = [[f"chosen: {predictor.chosen}", f"{card.mae_overhead_points:.2f}"]]
+    rows += [[name, f"{points:.2f}"] for name, points in card.baselines.items()]
+    console.table(
+        f"Error on adapters left out of the fit ({card.rows} measured)",
+        ["predictor", "mean absolute error, points of overhead"],
+        rows,
+    )
+    console.say(
+        f"error {card.mape:.2f} % of latency; rank correlation {card.kendall_tau:.2f}; intervals ±"
+        f"{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
+    )
+
+
+def _of_one_kind(
+    measured: "list[Measurement]", store: str, device: str, phase: str | None, mode: str | None
+) -> "list[Measurement]":
+    from adaptare.devices import InputError
+    from adaptare.profiler import AdapterConfig
+
+    kinds: dict[str, list[Measurement]] = {}
+    for each in measured:
+        workload = each.workload
+        if (phase is None or workload.phase == phase) and (mode is None or workload.mode == mode):
+            key = workload.with_adapter(AdapterConfig()).hash + each.reference.hash
+            kinds.setdefault(key, []).append(each)
+    # A merged adapter runs as its base does; few of them stand beside others as a check and are no campaign.
+    swappable = {key: rows for key, rows in kinds.items() if rows[0].workload.mode != "merged"}
+    kinds = swappable or kinds
+    if not kinds:
+        asked = " ".join(filter(None, (phase, mode)))
+        raise InputError(f"{store} has no {asked} measurements of {device}; measure some with: adaptare profile")
+    if len(kinds) > 1:
+        names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())
+        raise InputError(
+            f"{store} has several kinds of measurements: {names}; choose with --phase and --mode, or --store"
+        )
+    return next(iter(kinds.values()))

@@ -1,0 +1,109 @@
+"""`adaptare profile`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from adaptare.arguments import (
+    DEFAULT_DEVICE,
+    DEFAULT_RANKS,
+    DEFAULT_SPACE,
+    CacheOption,
+    DeviceOption,
+    HalfWidthOption,
+    JsonOption,
+    ModelArgument,
+    RanksOption,
+    SeedOption,
+    SpaceOption,
+    StoreOption,
+)
+from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
+
+
+@command
+def profile(
+    model: ModelArgument,
+    device: DeviceOption = DEFAULT_DEVICE,
+    space: SpaceOption = DEFAULT_SPACE,
+    ranks: RanksOption = DEFAULT_RANKS,
+    count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
+    phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
+    length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
+    batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
+    mode: Annotated[Literal["swappable", "merged"], typer.Option("--mode", help="How adapters run.")] = "swappable",
+    half_width: HalfWidthOption = 0.01,
+    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per group and opening.")] = 120.0,
+    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 1,
+    store: StoreOption = "adaptare.db",
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measures configurations of a space into the store; the same command again measures only what is missing."""
+    from adaptare.campaign import measure
+    from adaptare.devices import InputError, connect
+    from adaptare.inputs import space_of
+    from adaptare.profiler import Store, Workload, design, open_model, precise_within
+
+    console = Console(as_json=as_json)
+    target = connect(device)
+    if length < 1:
+        raise InputError(f"--length must be at least 1, not {length}")
+    shape = open_model(model, cache=cache).shape
+    chosen = space_of(space, ranks, shape)
+    template = Workload(shape, mode=mode, phase=phase, batch=batch, tokens=length, past=length)
+    workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
+    rule = precise_within(half_width, seconds)
+    with_store = Store(store)
+    finished = with_store.finished(target.info(), template.base)
+    missing = [workload for workload in workloads if workload.hash not in finished]
+    if len(missing) < len(workloads):
+        console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {store} already")
+    measured = (
+        measure(
+            missing,
+            device=target,
+            rule=rule,
+            seconds=seconds,
+            seed=seed,
+            openings=openings,
+            store=with_store,
+            console=console,
+            title=f"measuring {phase}",
+        )
+        if missing
+        else []
+    )
+    rows = [each for each in measured if not each.failure]
+    console.table(
+        f"{model} on {target.info().device}, {phase} {length}, {mode}",
+        ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
+        [
+            [
+                f"{len(each.workload.adapter)}",
+                f"{each.workload.adapter.adapter_parameters(shape):,}",
+                milliseconds(each.latency_s),
+                between(milliseconds(each.lower_s), milliseconds(each.upper_s)),
+                percent(each.overhead.middle),
+            ]
+            for each in rows
+        ],
+    )
+    console.say(f"next: adaptare fit --device {device} --store {store}")
+    console.result(
+        {
+            "model": model,
+            "device": target.info().device,
+            "phase": phase,
+            "length": length,
+            "store": store,
+            "wanted": len(workloads),
+            "already_there": len(workloads) - len(missing),
+            "measured": len(rows),
+            "failed": len(measured) - len(rows),
+            "base_s": with_store.calibration(target.info(), template.base),
+        }
+    )
+    if len(rows) < len(missing):
+        raise typer.Exit(WORLD_FAILED)

@@ -1,0 +1,69 @@
+"""`adaptare search`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptare.arguments import JsonOption, SeedOption
+from adaptare.console import ANSWER_IS_NO, Console, between, command, milliseconds, refuse
+
+
+@command
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
+    predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
+    budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms or overhead=5%.")],
+    evaluations: Annotated[int, typer.Option("--evaluations", help="Configurations whose loss is computed.")] = 120,
+    winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
+    from adaptare.adaptation import reload_adaptation
+    from adaptare.predictor import load_predictor
+    from adaptare.search import CompletionLoss, InfeasibleBudgetError, read_budget
+    from adaptare.selection import limit_of, save_selection, select, selection_to_json
+
+    console = Console(as_json=as_json)
+    wanted = read_budget(budget)
+    fitted = load_predictor(predictor)
+    limit_of(wanted, fitted)
+    adaptation, super_adapter = reload_adaptation(folder)
+    try:
+        selection = select(
+            adaptation,
+            super_adapter,
+            fitted,
+            validation=CompletionLoss(super_adapter, adaptation.examples.validation),
+            budget=wanted,
+            evaluations=evaluations,
+            winners=winners,
+            seed=seed,
+            console=console,
+        )
+    except InfeasibleBudgetError as error:
+        refuse(str(error))
+        raise typer.Exit(ANSWER_IS_NO) from error
+    file = output or folder / "front.json"
+    save_selection(selection, file, folder=folder, predictor=str(predictor))
+    console.table(
+        f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",
+        ["", "sites", "predicted ms", f"{fitted.model.level:.0%} interval", "loss", "test loss"],
+        [
+            [
+                each.name,
+                str(len(each.config)),
+                milliseconds(each.predicted_s[0]),
+                between(milliseconds(each.predicted_s[1]), milliseconds(each.predicted_s[2])),
+                f"{each.val_loss:.3f}",
+                f"{each.test_loss:.3f}",
+            ]
+            for each in (*selection.winners, *selection.baselines)
+        ],
+    )
+    console.say(f"written: {file}; only a measurement can say that a budget is met; next: adaptare verify {file}")
+    console.result({"file": str(file), **selection_to_json(selection)})

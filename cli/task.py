@@ -1,0 +1,79 @@
+"""What a super-adapter is trained for; kept beside it so that a search judges with the same held-out examples."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from adaptare.devices import InputError, StorageError
+from adaptare.search import TokenExample, chatterbot_examples, read_examples, split_examples, tokenize_examples
+
+_FILE = "task.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A base model and the examples it is adapted to.
+
+    Args:
+        model: Folder with its weights.
+        model_name: As the user called it.
+        data: JSON lines; `None` for the dialogues of the package `chatterbot-corpus`.
+        seed: Of the split into training, validation and test.
+        max_tokens: Longer examples are cut.
+        held_out: At most so many examples for validation, and as many for the test.
+    """
+
+    model: str
+    model_name: str
+    data: str | None
+    seed: int
+    max_tokens: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """Tokenised examples by use."""
+
+    train: tuple[TokenExample, ...]
+    validation: tuple[TokenExample, ...]
+    test: tuple[TokenExample, ...]
+
+
+def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TaskExamples:
+    """Reads, splits and tokenises; the same task gives the same examples."""
+    found = read_examples(task.data) if task.data else chatterbot_examples()
+    split = split_examples(found, seed=task.seed)
+    train, validation, test = (
+        tokenize_examples(part, tokenizer, max_tokens=task.max_tokens).examples
+        for part in (split.train, split.validation, split.test)
+    )
+    return TaskExamples(train, validation[: task.held_out], test[: task.held_out])
+
+
+def save_task(task: Task, folder: Path) -> None:
+    """Writes the task into the folder of its super-adapter."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILE).write_text(json.dumps({"schema": SCHEMA, **asdict(task)}, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
+
+
+def load_task(folder: Path) -> Task:
+    """Raises `InputError` if the folder is not what `adaptare train` wrote."""
+    try:
+        content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        schema = content.pop("schema")
+        if schema > SCHEMA:
+            raise InputError(
+                f"{folder / _FILE} has schema {schema}, this version reads up to {SCHEMA}; update adaptare"
+            )
+        return Task(**content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train") from error

@@ -1,0 +1,90 @@
+"""Measuring what was chosen, and what it says about the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adaptare.campaign import measure
+from adaptare.console import Console, between, milliseconds, percent
+from adaptare.devices import Device
+from adaptare.profiler import Measurement, Store, Workload, precise_within
+from adaptare.selection import Choice, Selection, selection_to_json
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A choice and its measurement; `None` if it could not be measured."""
+
+    choice: Choice
+    measurement: Measurement | None
+
+    def meets(self, budget_s: float) -> bool:
+        """Whether the whole measured interval lies within the budget."""
+        return self.measurement is not None and self.measurement.upper_s <= budget_s
+
+
+def verify_choices(
+    choices: Sequence[Choice],
+    template: Workload,
+    *,
+    device: Device,
+    half_width: float,
+    seconds: float,
+    openings: int,
+    seed: int,
+    store: Store,
+    console: Console,
+) -> list[Verified]:
+    """Measures choices in one session; two that are the same workload are measured once."""
+    workloads = [replace(template.with_adapter(each.config), mode=each.mode) for each in choices]  # type: ignore[arg-type]
+    measured = measure(
+        list(dict.fromkeys(workloads)),
+        device=device,
+        rule=precise_within(half_width, seconds),
+        seconds=seconds,
+        seed=seed,
+        openings=openings,
+        store=store,
+        console=console,
+        title="measuring the winners",
+    )
+    by_workload = {each.workload: each for each in measured if each.visits and not each.failure}
+    return [Verified(choice, by_workload.get(workload)) for choice, workload in zip(choices, workloads, strict=True)]
+
+
+def show_verified(
+    winners: Sequence[Verified], others: Sequence[Verified], selection: Selection, console: Console
+) -> None:
+    """One table, best loss first among the winners."""
+    console.table(
+        f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",
+        ["", "sites", "predicted ms", "measured ms", "95 % interval", "overhead", "within budget", "loss", "test loss"],
+        [_row(each, selection) for each in (*winners, *others)],
+    )
+
+
+def verified_to_json(winners: Sequence[Verified], others: Sequence[Verified], selection: Selection) -> dict[str, Any]:
+    """The selection with what was measured beside what was predicted."""
+    content = selection_to_json(selection)
+    for rows, verified in ((content["winners"], winners), (content["baselines"], others)):
+        for row, each in zip(rows, verified, strict=True):
+            found = each.measurement
+            row["measured_s"] = found.latency_s if found else None
+            row["measured_lower_s"] = found.lower_s if found else None
+            row["measured_upper_s"] = found.upper_s if found else None
+            row["meets_budget"] = each.meets(selection.budget_s)
+    return content
+
+
+def _row(each: Verified, selection: Selection) -> list[str]:
+    choice, found = each.choice, each.measurement
+    measured = ["failed", "", "", "no"]
+    if found:
+        measured = [
+            milliseconds(found.latency_s),
+            between(milliseconds(found.lower_s), milliseconds(found.upper_s)),
+            percent(found.latency_s / selection.base_s - 1),
+            "yes" if each.meets(selection.budget_s) else "no",
+        ]
+    losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]
+    return [choice.name, str(len(choice.config)), milliseconds(choice.predicted_s[0]), *measured, *losses]

@@ -1,0 +1,63 @@
+"""All that a fitted predictor knows: what is saved, loaded, and evaluated."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import DeviceInfo
+from adaptare.predictor.error_card import ErrorCard
+from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.prediction import Prediction
+from adaptare.profiler import Workload
+
+# How far beyond the profiled range of a feature, in shares of the range, still counts as inside: new configs, drawn
+# like 24 profiled ones, lie outside the bare range of one of 17 features in 24 % of cases, with this slack in 3 %.
+RANGE_SLACK = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A linear model of the ratio to the reference, with its interval and where it comes from.
+
+    Args:
+        features: What it is linear in, with the workload template.
+        coefficients: Ratio per unit of each feature. Shape (n_features,).
+        intercept: Ratio without adapter.
+        half_width: Of the interval, relative to the predicted ratio.
+        level: Probability the interval is for.
+        feature_range: Smallest and largest profiled. Shape (2, n_features).
+        chosen: Which candidate it is: `shrunken`, or a simpler one that was clearly better.
+        reference: What the ratio is over.
+        reference_s: What the reference takes, seconds.
+        device: Who took the time.
+        workloads: Hash of each training row's workload.
+        error_card: What it is off.
+    """
+
+    features: FeatureSet
+    coefficients: NDArray[np.float64] = field(repr=False)
+    intercept: float
+    half_width: float
+    level: float
+    feature_range: NDArray[np.float64] = field(repr=False)
+    chosen: str
+    reference: Workload
+    reference_s: float
+    device: DeviceInfo
+    workloads: tuple[str, ...] = field(repr=False)
+    error_card: ErrorCard
+
+    def predict(self, codes: NDArray[np.int64]) -> Prediction:
+        """Latency of configs, shape (n, n_sites), columns as `features.sites`."""
+        X = self.features.matrix(codes)
+        mean_s = (X @ self.coefficients + self.intercept) * self.reference_s
+        lowest, highest = self.feature_range
+        slack = RANGE_SLACK * (highest - lowest)
+        beyond = np.maximum(lowest - X, X - highest)
+        return Prediction(
+            mean_s=mean_s,
+            lower_s=mean_s * max(0.0, 1 - self.half_width),
+            upper_s=mean_s * (1 + self.half_width),
+            extrapolates=(beyond > slack).any(axis=1),
+        )

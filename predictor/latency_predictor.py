@@ -1,0 +1,139 @@
+"""Learns from some tens of measured adapters what all others would take on the same device."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.predictor.candidates import choose_candidate, cross_validate, fit_candidate
+from adaptare.predictor.conformal import rows_needed
+from adaptare.predictor.error_card import ErrorCard, make_error_card
+from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.fitted_model import FittedModel
+from adaptare.predictor.prediction import Prediction
+from adaptare.predictor.training_rows import codes_of, training_rows
+from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
+
+FEWEST_ROWS = 8
+
+
+class LatencyPredictor:
+    """Latency of adapter configs on one device, for workloads that differ only in the adapter.
+
+    Learns the ratio to the reference, which survives a change of the device's speed between sessions, from physical
+    features; predicted seconds are that ratio times the reference's calibrated seconds.
+
+    Args:
+        level: Probability with which an interval shall hold what would be measured.
+    """
+
+    def __init__(self, *, level: float = 0.9) -> None:
+        self._rows_needed = max(FEWEST_ROWS, rows_needed(level))
+        self._level = level
+        self._model: FittedModel | None = None
+
+    @classmethod
+    def from_model(cls, model: FittedModel) -> "LatencyPredictor":
+        """A predictor that was fitted before."""
+        predictor = cls(level=model.level)
+        predictor._model = model
+        return predictor
+
+    def fit(self, measurements: Sequence[Measurement]) -> "LatencyPredictor":
+        """Fits, judges and chooses; failed and interrupted measurements are left out.
+
+        Raises:
+            InputError: Device, reference or anything but the adapter differs, or too few adapters were measured.
+        """
+        rows = training_rows(measurements)
+        adapters = len(np.unique(rows.workloads))
+        if adapters < self._rows_needed:
+            raise InputError(
+                f"a predictor with intervals of level {self._level:g} needs at least {self._rows_needed} measured "
+                f"adapters, {adapters} came; profile more, 24 to 40 are a good number"
+            )
+        features = FeatureSet(rows.template, rows.template.scope_sites)
+        X = features.matrix(rows.codes)
+        left_out = cross_validate(X, rows.ratios, rows.workloads, level=self._level)
+        chosen = choose_candidate(left_out, rows.ratios)
+        estimator, half_width = fit_candidate(chosen, X, rows.ratios, rows.workloads, level=self._level)
+        self._model = FittedModel(
+            features=features,
+            coefficients=estimator.coef_,
+            intercept=estimator.intercept_,
+            half_width=half_width,
+            level=self._level,
+            feature_range=np.stack([X.min(axis=0), X.max(axis=0)]),
+            chosen=chosen,
+            reference=rows.reference,
+            reference_s=rows.reference_s,
+            device=rows.device,
+            workloads=tuple(rows.workloads.tolist()),
+            error_card=make_error_card(
+                left_out, rows.ratios, chosen=chosen, sessions=rows.sessions, openings=rows.openings
+            ),
+        )
+        return self
+
+    def predict(self, codes: NDArray[np.int64], sites: Sequence[Site] | None = None) -> Prediction:
+        """Latency of configs given as ranks.
+
+        Args:
+            codes: Shape (n, n_sites); 0 = no adapter.
+            sites: What the columns stand for, as `RankSpace.sites`; default: `self.sites`. Sites that are not named
+                have no adapter.
+
+        Raises:
+            InputError: The codes are no ranks of these sites, or the template has no such site.
+        """
+        if sites is not None:
+            codes = self._spread(np.asarray(codes), sites)
+        return self.model.predict(np.asarray(codes))
+
+    def predict_configs(self, configs: Sequence[AdapterConfig]) -> Prediction:
+        """Latency of adapter configs, in their order. Raises `InputError` if one does not fit the base model."""
+        for config in configs:
+            config.check(self.template.shape)
+        return self.model.predict(codes_of(configs, self.sites))
+
+    @property
+    def model(self) -> FittedModel:
+        """All that was learned. Raises `InputError` before `fit`."""
+        if self._model is None:
+            raise InputError("the predictor knows nothing yet; call fit(measurements), or load a saved one")
+        return self._model
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What the columns of the codes stand for."""
+        return self.model.features.sites
+
+    @property
+    def template(self) -> Workload:
+        """What every predicted workload has in common, without adapter."""
+        return self.model.features.template
+
+    @property
+    def chosen(self) -> str:
+        """Which fit ships: `shrunken`, or the simpler one that was clearly better."""
+        return self.model.chosen
+
+    @property
+    def error_card(self) -> ErrorCard:
+        """What the predictor is off on adapters it has not seen."""
+        return self.model.error_card
+
+    def _spread(self, codes: NDArray[np.int64], sites: Sequence[Site]) -> NDArray[np.int64]:
+        """The same configs with a column for every site of the template."""
+        if codes.ndim != 2 or codes.shape[1] != len(sites):
+            raise InputError(f"codes for {len(sites)} sites must have the shape (n, {len(sites)}), not {codes.shape}")
+        position = {site: column for column, site in enumerate(self.sites)}
+        unknown = [site.path for site in sites if site not in position]
+        if unknown:
+            raise InputError(f"the predictor was not fitted for a linear {unknown[0]!r} of these sizes; fit a new one")
+        if len(set(sites)) < len(sites):
+            raise InputError("a site is named twice among the sites of the codes")
+        spread = np.zeros((len(codes), len(self.sites)), dtype=codes.dtype)
+        spread[:, [position[site] for site in sites]] = codes
+        return spread

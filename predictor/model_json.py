@@ -1,0 +1,78 @@
+"""A fitted model as JSON content beside its arrays, complete without the measurements or the base model."""
+
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.predictor.error_card import ErrorCard
+from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.fitted_model import FittedModel
+from adaptare.profiler import ModelShape, Workload, device_from_json, device_to_json
+
+PACKAGES = ("adaptare", "numpy", "scikit-learn")
+
+
+def model_to_json(model: FittedModel) -> dict[str, Any]:
+    """Everything but the arrays."""
+    shapes = (model.features.template.shape, model.reference.shape)
+    card = asdict(model.error_card)
+    return {
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "device": device_to_json(model.device),
+        "shapes": {shape.hash: asdict(shape) for shape in shapes},
+        "template": model.features.template.to_json(),
+        "reference": model.reference.to_json(),
+        "reference_s": model.reference_s,
+        "chosen": model.chosen,
+        "level": model.level,
+        "features": _feature_list(model.features),
+        # A rank correlation of equal values is nan, which JSON cannot say.
+        "error_card": {**card, "kendall_tau": None if math.isnan(card["kendall_tau"]) else card["kendall_tau"]},
+        "workloads": list(model.workloads),
+    }
+
+
+def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> FittedModel:
+    """Inverse of `model_to_json`, with the arrays `coefficients`, `intercept`, `half_width` and `feature_range`.
+
+    Raises:
+        InputError: The model was fitted on features that this version does not have.
+        KeyError, TypeError, ValueError, AttributeError: The content is damaged.
+    """
+    shapes = {name: ModelShape(**fields) for name, fields in content["shapes"].items()}
+    template, reference = (
+        Workload.from_json(content[role], shapes[content[role]["shape"]]) for role in ("template", "reference")
+    )
+    features = FeatureSet(template, template.scope_sites)
+    if content["features"] != _feature_list(features):
+        raise InputError("the predictor was fitted on other features than this version has; fit it again")
+    n_features = len(features.names)
+    if arrays["coefficients"].shape != (n_features,) or arrays["feature_range"].shape != (2, n_features):
+        raise ValueError(f"the arrays are not of {n_features} features")
+    card = content["error_card"]
+    return FittedModel(
+        features=features,
+        coefficients=arrays["coefficients"],
+        intercept=float(arrays["intercept"]),
+        half_width=float(arrays["half_width"]),
+        level=float(content["level"]),
+        feature_range=arrays["feature_range"],
+        chosen=content["chosen"],
+        reference=reference,
+        reference_s=float(content["reference_s"]),
+        device=device_from_json(content["device"]),
+        workloads=tuple(content["workloads"]),
+        error_card=ErrorCard(
+            **{**card, "kendall_tau": math.nan if card["kendall_tau"] is None else card["kendall_tau"]}
+        ),
+    )
+
+
+def _feature_list(features: FeatureSet) -> list[dict[str, str]]:
+    return [{"name": name, "unit": unit} for name, unit in zip(features.names, features.units, strict=True)]

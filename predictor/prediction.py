@@ -1,0 +1,27 @@
+"""What a predictor answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted latency of n adapter configs, each with an interval.
+
+    Args:
+        mean_s: Shape (n,), seconds.
+        lower_s: Lower end of the interval. Shape (n,), seconds.
+        upper_s: Upper end of the interval; the end that must meet a budget. Shape (n,), seconds.
+        extrapolates: Whether a config lies outside what was profiled, where the interval promises nothing.
+            Shape (n,).
+    """
+
+    mean_s: NDArray[np.float64]
+    lower_s: NDArray[np.float64]
+    upper_s: NDArray[np.float64]
+    extrapolates: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.mean_s)

@@ -1,0 +1,128 @@
+"""Predictors on disk: one JSON file to read, one NPZ file of arrays beside it, nothing that is executed."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptare.devices import DeviceInfo, InputError, StorageError
+from adaptare.predictor.fitted_model import FittedModel
+from adaptare.predictor.latency_predictor import LatencyPredictor
+from adaptare.predictor.model_json import model_from_json, model_to_json
+from adaptare.predictor.training_rows import differences
+
+# Goes up when files change or a feature of the same name is computed differently.
+SCHEMA = 1
+NAME_IN_FOLDER = "predictor"
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
+
+
+def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
+    """Writes `path`.json and `path`.npz, or both as `predictor` into the folder `path` if there is one.
+
+    Each file is replaced in one step, and the JSON file names the content of the NPZ file, so that two files that
+    do not belong together are noticed.
+
+    Raises:
+        StorageError: The folder cannot be written.
+        InputError: The predictor is not fitted.
+    """
+    text, binary = _files(path)
+    model = predictor.model
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        coefficients=model.coefficients,
+        intercept=np.array(model.intercept),
+        half_width=np.array(model.half_width),
+        feature_range=model.feature_range,
+    )
+    arrays = buffer.getvalue()
+    content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
+    try:
+        _replace(binary, arrays)
+        _replace(text, json.dumps(content, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
+
+
+def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> LatencyPredictor:
+    """Reads what `save_predictor` wrote; it predicts exactly as before.
+
+    Args:
+        path: As it was given to `save_predictor`, or either of the two files.
+        device: The device the predictions are for; None accepts the predictor of any device.
+
+    Raises:
+        InputError: The files cannot be read, are damaged, of a newer version, or of another device.
+    """
+    text, binary = _files(path)
+    try:
+        content, arrays = json.loads(text.read_text(encoding="utf-8")), binary.read_bytes()
+    except OSError as error:
+        raise InputError(f"no predictor can be read from {error.filename!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{str(text)!r} is not JSON: {error}") from error
+    _check_schema(content, text)
+    if content.get("arrays_sha256") != _digest(arrays):
+        raise InputError(f"{str(binary)!r} is damaged or belongs to another predictor; fit and save it again")
+    model = _model(content, arrays, text)
+    if device is not None and device != model.device:
+        raise InputError(
+            f"{str(text)!r} predicts another device than this one: {differences(device, model.device)}; "
+            "profile this device and fit a predictor for it"
+        )
+    return LatencyPredictor.from_model(model)
+
+
+def _check_schema(content: Any, text: Path) -> None:
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise InputError(f"{str(text)!r} is no predictor: it names no schema")
+    if content["schema"] > SCHEMA:
+        raise InputError(
+            f"{str(text)!r} has schema {content['schema']}, this version reads up to {SCHEMA}; update adaptare"
+        )
+
+
+def _model(content: dict[str, Any], arrays: bytes, text: Path) -> FittedModel:
+    try:
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
+            return model_from_json(content, dict(loaded))
+    except InputError as error:
+        raise InputError(f"{str(text)!r} cannot be used: {error}") from error
+    except DAMAGE as error:
+        raise InputError(f"{str(text)!r} is damaged ({error!r}); fit the predictor and save it again") from error
+
+
+def _files(path: str | Path) -> tuple[Path, Path]:
+    base = Path(path)
+    if base.is_dir():
+        base = base / NAME_IN_FOLDER
+    name = base.name.removesuffix(".json").removesuffix(".npz")
+    return base.with_name(f"{name}.json"), base.with_name(f"{name}.npz")
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Writes beside the file first, so that an old one stays whole until the new one is."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

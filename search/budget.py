@@ -1,0 +1,124 @@
+"""Budgets as a user writes them: `decode=20ms`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, get_args
+
+from adaptare.devices import InputError
+
+Quantity = Literal["prefill", "decode", "overhead", "memory"]
+MEDIAN = 50.0
+EXAMPLES = "decode=20ms, overhead=5%, p90(prefill@128)=80ms, memory=200MB"
+# Decimal, so that 20 ms is the double nearest to 0.02.
+_SECONDS = {"s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")}
+_BYTES = {unit: Decimal(1000**power) for power, unit in enumerate(("B", "kB", "MB", "GB"))}
+_BINARY_BYTES = {unit: Decimal(1024**power) for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)}
+_UNITS: Mapping[Quantity, Mapping[str, Decimal]] = {
+    "prefill": _SECONDS,
+    "decode": _SECONDS,
+    "overhead": {"%": Decimal("1e-2")},
+    "memory": _BYTES | _BINARY_BYTES,
+}
+_SUBJECT = re.compile(r"p(?P<percentile>[0-9]+(?:\.[0-9]+)?)\((?P<inner>[^()]*)\)|(?P<outer>[^()]*)")
+_VALUE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-z%]*)")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An upper limit on what a configuration may cost on its device.
+
+    Args:
+        quantity: Latency of `prefill` or `decode`, `overhead` of either over the base, or `memory`.
+        percentile: Of the latency; the median unless it says `p90(...)`.
+        length: Tokens of prefill or cached positions of decode; None: those of the workload at hand.
+        limit: Seconds, ratio (0.05 for 5 %) or bytes.
+        spelling: As it was written.
+    """
+
+    quantity: Quantity
+    percentile: float
+    length: int | None
+    limit: float
+    spelling: str
+
+    def __str__(self) -> str:
+        return self.spelling
+
+
+def read_budget(text: str) -> Budget:
+    """The budget in `QUANTITY[@LENGTH]=VALUE UNIT`, where QUANTITY may stand in `p90(...)`.
+
+    Raises:
+        InputError: It says something else.
+    """
+    spelling = text.strip()
+    subject, equals, value = (part.strip() for part in spelling.partition("="))
+    found = _SUBJECT.fullmatch(subject)
+    if not equals or not found:
+        raise _refused(spelling, "must read QUANTITY=VALUE")
+    quantity, at, length = (part.strip() for part in (found["inner"] or found["outer"] or "").partition("@"))
+    for known in get_args(Quantity):
+        if quantity == known:
+            return Budget(
+                quantity=known,
+                percentile=_percentile(found["percentile"], known, spelling),
+                length=_length(length, known, spelling) if at else None,
+                limit=_limit(value, known, spelling),
+                spelling=spelling,
+            )
+    raise _refused(spelling, f"must limit one of {', '.join(get_args(Quantity))}, not {quantity!r}")
+
+
+def latency_limit_s(budget: Budget, *, base_s: float) -> float:
+    """What a latency may be under a budget, seconds.
+
+    Args:
+        budget: Of prefill, decode or overhead.
+        base_s: `latency_s` of the base without adapter on the same device; what an overhead is added to.
+
+    Raises:
+        InputError: The budget limits memory.
+    """
+    if budget.quantity == "memory":
+        raise InputError(
+            f"budget {budget}: memory is not supported for search yet; search under a latency budget "
+            f"such as decode=20ms, and choose from its front by size"
+        )
+    if budget.quantity == "overhead":
+        return base_s * (1 + budget.limit)
+    return budget.limit
+
+
+def _percentile(digits: str | None, quantity: Quantity, spelling: str) -> float:
+    if digits is None:
+        return MEDIAN
+    if quantity == "memory":
+        raise _refused(spelling, "takes a percentile for prefill, decode and overhead only")
+    if not 0 < float(digits) < 100:
+        raise _refused(spelling, f"needs a percentile between 0 and 100, not {digits}")
+    return float(digits)
+
+
+def _length(digits: str, quantity: Quantity, spelling: str) -> int:
+    if quantity not in ("prefill", "decode"):
+        raise _refused(spelling, "takes a length after @ for prefill and decode only")
+    if not re.fullmatch(r"[0-9]+", digits) or int(digits) < (1 if quantity == "prefill" else 0):
+        raise _refused(spelling, f"needs a whole number of tokens after @, not {digits!r}")
+    return int(digits)
+
+
+def _limit(value: str, quantity: Quantity, spelling: str) -> float:
+    units = _UNITS[quantity]
+    found = _VALUE.fullmatch(value)
+    if not found or found["unit"] not in units:
+        raise _refused(spelling, f"needs a number with one of the units {', '.join(units)}, not {value!r}")
+    limit = float(Decimal(found["number"]) * units[found["unit"]])
+    if limit <= 0 and quantity != "overhead":
+        raise _refused(spelling, "must be above zero")
+    return limit
+
+
+def _refused(spelling: str, rule: str) -> InputError:
+    return InputError(f"budget {spelling!r} {rule}; for example {EXAMPLES}")

@@ -1,0 +1,130 @@
+"""Brings configurations under their limits before anything expensive is spent on them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import AdaptareError, InputError
+from adaptare.profiler import RankSpace
+from adaptare.search.candidate import limit_costs, violations
+from adaptare.search.objective import Limit
+
+
+class InfeasibleBudgetError(AdaptareError):
+    """No adapter of the space meets a limit; nothing was evaluated.
+
+    Args:
+        message: What the user reads.
+        name: What the limit bounds, with its unit.
+        bound: The limit.
+        smallest: The smallest value reachable with at least one adapter.
+        without_adapter: The value of the base alone.
+    """
+
+    def __init__(self, message: str, *, name: str, bound: float, smallest: float, without_adapter: float) -> None:
+        super().__init__(message)
+        self.name = name
+        self.bound = bound
+        self.smallest = smallest
+        self.without_adapter = without_adapter
+
+
+class BudgetRepair:
+    """Lowers the ranks of infeasible genes, in random order, as little as that order allows.
+
+    Half of the configurations lose whole groups, half a step here and there: where the number of adapters costs
+    most the first wins, where ranks do the second. Genes without any adapter get one.
+
+    Args:
+        space: Of the genes.
+        limits: What must be met.
+        seed: Of the order.
+
+    Raises:
+        InfeasibleBudgetError: Not even the smallest adapter of the space meets the limits.
+        InputError: The space has no adapter at all.
+    """
+
+    def __init__(self, space: RankSpace, limits: Sequence[Limit], *, seed: int) -> None:
+        self._space = space
+        self._limits = tuple(limits)
+        self._rng = np.random.default_rng(seed)
+        self._smallest = _smallest_that_fits(space, self._limits)
+
+    def __call__(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Feasible genes, each with at least one adapter. Shape (n, n_groups) -> (n, n_groups)."""
+        repaired = genes.copy()
+        for row in np.flatnonzero(~self._space.expand(genes).any(axis=1)):
+            group = self._rng.choice(np.flatnonzero(self._space.n_choices > 1))
+            repaired[row, group] = self._rng.integers(1, self._space.n_choices[group])
+        broken = np.flatnonzero(~self._feasible(repaired))
+        paths = [self._way_down(repaired[row]) for row in broken]
+        # Bisection: the start of a way is infeasible and its end is feasible, as is every `high` in between.
+        low = np.zeros(len(paths), dtype=np.int64)
+        high = np.array([len(path) for path in paths], dtype=np.int64)
+        while np.any(high - low > 1):
+            middle = (low + high) // 2
+            stops = [
+                self._after(repaired[row], path, stop) for row, path, stop in zip(broken, paths, middle, strict=True)
+            ]
+            fits = self._feasible(np.stack(stops)) | (high - low <= 1)
+            low, high = np.where(fits, low, middle), np.where(fits & (high - low > 1), middle, high)
+        for row, path, stop in zip(broken, paths, high, strict=True):
+            repaired[row] = self._after(repaired[row], path, stop)
+        return repaired
+
+    def _feasible(self, genes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        if not len(genes):
+            return np.empty(0, dtype=np.bool_)
+        fits: NDArray[np.bool_] = violations(limit_costs(self._space.expand(genes), self._limits), self._limits) == 0
+        return fits
+
+    def _way_down(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Groups in the order in which each loses one step. Shape (n_steps,)."""
+        if self._rng.random() < 0.5:
+            return self._rng.permutation(np.repeat(np.arange(len(genes)), genes))
+        order = self._rng.permutation(len(genes))
+        return np.repeat(order, genes[order])
+
+    def _after(self, genes: NDArray[np.int64], path: NDArray[np.int64], stop: int) -> NDArray[np.int64]:
+        if stop >= len(path):
+            return self._smallest
+        return genes - np.bincount(path[:stop], minlength=len(genes))
+
+
+def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np.int64]:
+    """The genes with the least cost among the lowest ranks everywhere and every change of one group of these."""
+    changes = [(group, choice) for group in range(space.n_groups) for choice in range(1, int(space.n_choices[group]))]
+    genes = np.zeros((len(changes) + 1, space.n_groups), dtype=np.int64)
+    for row, (group, choice) in enumerate(changes):
+        genes[row, group] = choice
+    codes = space.expand(genes)
+    genes, codes = genes[codes.any(axis=1)], codes[codes.any(axis=1)]
+    if not len(genes):
+        raise InputError(f"the space {space.name!r} has no adapter at all; give some group a rank above 0")
+    bounds = np.array([limit.bound for limit in limits])
+    costs = limit_costs(codes, limits)
+    use = np.max(costs / bounds, axis=1, initial=0.0)
+    best = int(np.argmin(use))
+    if violations(costs[best : best + 1], limits)[0] > 0:
+        worst = int(np.argmax(costs[best] / bounds))
+        alone = limit_costs(np.zeros((1, space.n_sites), dtype=np.int64), limits)[0, worst]
+        raise _infeasible(space, limits[worst], float(costs[best, worst]), float(alone))
+    return genes[best]
+
+
+def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
+    advice = (
+        "the base alone is above it: choose a faster base or a larger budget"
+        if alone > limit.bound
+        else "raise the budget, or merge the adapter into the base"
+    )
+    return InfeasibleBudgetError(
+        f"no adapter in the space {space.name!r} has {limit.cost.name} <= {limit.bound:.4g}: "
+        f"the smallest has {smallest:.4g}, the base without adapter {alone:.4g}; {advice}",
+        name=limit.cost.name,
+        bound=limit.bound,
+        smallest=smallest,
+        without_adapter=alone,
+    )

@@ -1,0 +1,140 @@
+"""Which candidates are worth having, how good they are together, and which few to show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.search.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Front:
+    """The outcome of a search.
+
+    Args:
+        objectives: Their names, in the order of every candidate's values.
+        members: Feasible candidates with an adapter that none other dominates, by the first objective.
+        history: Every candidate on which the objectives were evaluated, in that order.
+    """
+
+    objectives: tuple[str, ...]
+    members: tuple[Candidate, ...]
+    history: tuple[Candidate, ...]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Of the members. Shape (n_members, n_objectives)."""
+        return _values(self.members, len(self.objectives))
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A candidate of a front and why it was picked.
+
+    Args:
+        reason: `lowest NAME` of an objective, `knee` or `in between`.
+        candidate: The member of the front.
+    """
+
+    reason: str
+    candidate: Candidate
+
+
+def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
+    """The front among candidates; of several with equal values the first. Infeasible, empty and NaN ones stay out."""
+    eligible = [one for one in history if one.feasible and one.has_adapter and np.all(np.isfinite(one.values))]
+    first = {one.values: one for one in reversed(eligible)}
+    distinct = [first[values] for values in sorted(first)]
+    kept = non_dominated(_values(distinct, len(objectives)))
+    return Front(
+        objectives=tuple(objectives),
+        members=tuple(one for one, keep in zip(distinct, kept, strict=True) if keep),
+        history=tuple(history),
+    )
+
+
+def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows no other row beats: as good in all objectives and better in one.
+
+    Args:
+        values: Objectives to minimise, shape (n, n_objectives). Equal rows do not beat each other.
+
+    Returns:
+        Shape (n,).
+    """
+    as_good = np.all(values[:, None, :] <= values[None, :, :], axis=2)
+    better = np.any(values[:, None, :] < values[None, :, :], axis=2)
+    beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
+    return ~beaten
+
+
+def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Area dominated by `values` below `reference`; larger is better.
+
+    Args:
+        values: Two objectives to minimise, shape (n, 2). Rows beyond the reference add nothing.
+        reference: The worst corner, shape (2,), in the units of `values`.
+
+    Raises:
+        InputError: There are not two objectives.
+    """
+    if values.ndim != 2 or values.shape[1] != 2 or reference.shape != (2,):
+        raise InputError(f"the hypervolume is of two objectives, not of shapes {values.shape} and {reference.shape}")
+    inside = values[np.all(values < reference, axis=1)]
+    inside = inside[np.lexsort(inside.T[::-1])]
+    # Sorted by the first objective, each row adds the strip by which it lowers the second.
+    ceiling = np.minimum.accumulate(np.concatenate([reference[1:], inside[:, 1]]))
+    return float(np.sum((reference[0] - inside[:, 0]) * -np.diff(ceiling)))
+
+
+def pick_winners(front: Front, n: int) -> tuple[Winner, ...]:
+    """Up to n members along the front, the most telling first.
+
+    The lowest of the first objective, the knee, the lowest of each other objective; then, again and again, the
+    member farthest from those picked. The knee has the least sum of objectives, each scaled to 0..1 on the front:
+    with two objectives the point farthest below the line between the ends.
+
+    Raises:
+        InputError: n is below 1.
+    """
+    if n < 1:
+        raise InputError(f"at least one winner must be asked for, not {n}")
+    if not front.members:
+        return ()
+    values = front.values
+    knee = int(np.argmin(_scaled(values).sum(axis=1)))
+    lowest = [(f"lowest {name}", int(np.argmin(values[:, column]))) for column, name in enumerate(front.objectives)]
+    wanted = [lowest[0], ("knee", knee), *lowest[1:]]
+    reasons = {row: reason for reason, row in reversed(wanted)}
+    picked = most_spread(values, list(dict.fromkeys(row for _, row in wanted)), min(n, len(values)))
+    return tuple(Winner(reasons.get(row, "in between"), front.members[row]) for row in picked[:n])
+
+
+def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> list[int]:
+    """Rows beginning with `start`, each next one the farthest from those before, each objective scaled to 0..1.
+
+    Args:
+        values: Shape (at least n, n_objectives).
+        start: At least one row.
+        n: Length of the answer, unless `start` is longer.
+    """
+    scaled = _scaled(values)
+    picked = list(start)
+    while len(picked) < n:
+        distances = np.linalg.norm(scaled[:, None] - scaled[picked], axis=2).min(axis=1)
+        distances[picked] = -1.0
+        picked.append(int(np.argmax(distances)))
+    return picked
+
+
+def _values(candidates: Sequence[Candidate], n_objectives: int) -> NDArray[np.float64]:
+    return np.array([one.values for one in candidates], dtype=np.float64).reshape(-1, n_objectives)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, span = values.min(axis=0), np.ptp(values, axis=0)
+    scaled: NDArray[np.float64] = (values - low) / np.where(span > 0, span, 1.0)
+    return scaled

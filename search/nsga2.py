@@ -1,0 +1,113 @@
+"""NSGA-II on integer genes, by way of pymoo."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.config import Config
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
+from pymoo.operators.crossover.ux import UniformCrossover
+from pymoo.operators.mutation.pm import PM
+from pymoo.operators.repair.rounding import RoundingRepair
+
+from adaptare.devices import InputError
+from adaptare.profiler import RankSpace
+
+
+class Nsga2:
+    """NSGA-II that starts from the ladder of uniform configurations and a spread of random ones.
+
+    Children take each group's choice from either parent, and polynomial mutation moves some choices up or down.
+    Feasible configurations come before infeasible ones, and those before others that exceed the limit by more.
+
+    Args:
+        space: What to choose from.
+        seed: The same seed and the same answers give the same genes.
+        population: Configurations kept from one generation to the next.
+        start: Genes to begin with, before the others. Shape (n, n_groups).
+
+    Raises:
+        InputError: `population` is below 4, or `start` is not of this space.
+
+    References:
+        Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
+    """
+
+    def __init__(
+        self, space: RankSpace, *, seed: int, population: int = 20, start: NDArray[np.int64] | None = None
+    ) -> None:
+        if population < 4:
+            raise InputError(f"a population must be at least 4, not {population}")
+        self._space = space
+        self._rng = np.random.default_rng(seed)
+        self._population = population
+        self._queue = self._first_genes(start)
+        # Where its compiled part is missing, pymoo would say so on stdout, which belongs to the caller.
+        Config.warnings["not_compiled"] = False
+        self._inner = NSGA2(
+            pop_size=population,
+            crossover=UniformCrossover(prob=1.0),
+            mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
+            eliminate_duplicates=True,
+            termination=NoTermination(),
+            seed=seed,
+        )
+
+    def ask(self, n: int) -> NDArray[np.int64]:
+        """First what to begin with, then children of the population. Shape (n, n_groups)."""
+        first, self._queue = self._queue[:n], self._queue[n:]
+        return self._filled([first, self._children(n - len(first))], n)
+
+    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
+        """Lets the new ones compete with the population; those already in it are dropped."""
+        rows = self._new_rows(genes)
+        if not rows:
+            return
+        excess = violations[rows]
+        # Infeasible ones are compared by their violation alone; NaN would still upset the sorting.
+        found = np.where(excess[:, None] > 0, 0.0, values[rows])
+        if self._inner.problem is None:
+            upper = self._space.n_choices - 1
+            self._inner.setup(
+                Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
+            )
+        self._inner.tell(infills=Population.new("X", genes[rows], "F", found, "G", excess[:, None]))
+
+    def _children(self, n: int) -> NDArray[np.int64]:
+        if n == 0 or not self._inner.is_initialized or len(self._inner.pop) < 2:
+            return self._nothing
+        self._inner.n_offsprings = n
+        children = self._inner.ask()
+        return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_groups)
+
+    def _filled(self, parts: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
+        """Random genes where too few came: before any answer, or when every child is in the population."""
+        genes = np.concatenate(parts)
+        missing = n - len(genes)
+        return np.concatenate([genes, self._space.spread(missing, self._rng)]) if missing else genes
+
+    def _new_rows(self, genes: NDArray[np.int64]) -> list[int]:
+        known = {tuple(row) for row in self._inner.pop.get("X")} if self._inner.is_initialized else set()
+        first = {tuple(row): index for index, row in reversed(list(enumerate(genes)))}
+        return sorted(index for row, index in first.items() if row not in known)
+
+    def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        given = self._nothing if start is None else np.asarray(start, dtype=np.int64)
+        if given.ndim != 2 or given.shape[1] != self._space.n_groups:
+            raise InputError(f"start must be of shape (n, {self._space.n_groups}), not {given.shape}")
+        if np.any((given < 0) | (given >= self._space.n_choices)):
+            raise InputError(f"start holds a choice that its group does not have; of {self._space.n_choices.tolist()}")
+        highest = self._space.n_choices - 1
+        steps = np.linspace(0, 1, int(highest.max()) + 1)[:, None]
+        ladder = np.rint(steps * highest).astype(np.int64)
+        ladder = ladder[self._space.expand(ladder).any(axis=1)]
+        known = np.concatenate([given, ladder])
+        random = self._space.spread(max(0, self._population - len(known)), self._rng)
+        return np.concatenate([known, random])
+
+    @property
+    def _nothing(self) -> NDArray[np.int64]:
+        return np.empty((0, self._space.n_groups), dtype=np.int64)

@@ -1,0 +1,26 @@
+"""Random search: the baseline that every other algorithm has to beat with equal evaluations."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler import RankSpace
+
+
+class RandomSearch:
+    """Genes spread from few to many adapters and from low to high ranks, whatever came of earlier ones.
+
+    Args:
+        space: What to choose from.
+        seed: The same seed gives the same genes.
+    """
+
+    def __init__(self, space: RankSpace, *, seed: int) -> None:
+        self._space = space
+        self._rng = np.random.default_rng(seed)
+
+    def ask(self, n: int) -> NDArray[np.int64]:
+        """Genes of n random configurations. Shape (n, n_groups)."""
+        return self._space.spread(n, self._rng)
+
+    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
+        """Learns nothing."""

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from adaptare.predictor.candidates import CANDIDATES, LeftOut, choose_candidate, cross_validate, fit_candidate
+from adaptare.predictor.features import FeatureSet
+from adaptare.profiler import Workload
+
+
+def left_out(ratios: np.ndarray, errors: dict[str, float]) -> dict[str, LeftOut]:
+    """Predictions off by so much on average, in a way that differs between rows."""
+    rng = np.random.default_rng(0)
+    shares = rng.uniform(0.8, 1.2, len(ratios))
+    return {name: LeftOut(ratios + errors.get(name, 0.5) * shares, np.zeros(len(ratios))) for name in CANDIDATES}
+
+
+def random_rows(n: int, template: Workload) -> np.ndarray:
+    features = FeatureSet(template, template.scope_sites)
+    return features.matrix(np.random.default_rng(0).integers(0, 17, size=(n, len(features.sites))))
+
+
+@pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine", "constant"])
+def test_a_simpler_fit_ships_if_it_is_clearly_better(name: str) -> None:
+    ratios = np.linspace(1, 2, 20)
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), ratios) == name
+
+
+def test_the_shrunken_fit_ships_if_a_simpler_one_is_as_good() -> None:
+    ratios = np.linspace(1, 2, 20)
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.01}), ratios) == "shrunken"
+
+
+def test_a_lucky_simpler_fit_does_not_ship() -> None:
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.01})
+    found["sites-affine"].ratios[0] = ratios[0]
+    assert choose_candidate(found, ratios) == "shrunken"
+
+
+def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: Workload) -> None:
+    X = random_rows(12, template)
+    ratios = np.ones(12)
+    ratios[3] = 9.0
+    groups = np.array([str(row) for row in range(12)])
+    twice = cross_validate(np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2), level=0.9)
+    assert twice["constant"].ratios[[3, 15]] == pytest.approx([1.0, 1.0])
+
+
+def test_measuring_twice_makes_no_interval_narrower(template: Workload) -> None:
+    X = random_rows(12, template)
+    ratios = 1 + np.random.default_rng(1).random(12)
+    groups = np.array([str(row) for row in range(12)])
+    _, once = fit_candidate("shrunken", X, ratios, groups, level=0.9)
+    _, twice = fit_candidate("shrunken", np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2), level=0.9)
+    assert twice > 0.8 * once
+
+
+def test_the_same_rows_are_judged_the_same(template: Workload) -> None:
+    X = random_rows(15, template)
+    ratios = 1 + np.random.default_rng(1).random(15)
+    groups = np.array([str(row) for row in range(15)])
+    first, second = (cross_validate(X, ratios, groups, level=0.9) for _ in range(2))
+    assert all((first[name].ratios == second[name].ratios).all() for name in CANDIDATES)

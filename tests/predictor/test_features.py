@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.predictor import FeatureSet
+from adaptare.profiler import AdapterConfig, ModelShape, Workload
+from adaptare.profiler.workload import ADAPTER_LAUNCHES
+
+MODES = ("swappable", "static", "padded", "merged", "requantised")
+
+
+def codes(features: FeatureSet, n: int = 6) -> NDArray[np.int64]:
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(1, 17, size=(n, len(features.sites))) * (rng.random((n, len(features.sites))) < 0.5)
+    return np.vstack([drawn, np.zeros_like(drawn[:1])])
+
+
+def slow_features(template: Workload, features: FeatureSet, row: NDArray[np.int64]) -> list[float]:
+    """The same numbers from what the workload itself counts, with and without the sites of each kind."""
+    if template.mode == "padded":
+        row = np.where(row > 0, row.max(), 0)
+    mode = "swappable" if template.mode == "padded" else template.mode
+
+    def added(kinds: tuple[str, ...]) -> tuple[float, float, float]:
+        ranks = {site.path: int(rank) for site, rank in zip(features.sites, row, strict=True) if site.kind in kinds}
+        work = replace(template, mode=mode, adapter=AdapterConfig.of(ranks)).work()
+        base = template.base.work()
+        launches = (work.launches - base.launches) / ADAPTER_LAUNCHES
+        return launches, work.moved_bytes - base.moved_bytes, work.flops - base.flops
+
+    by_kind = [added((kind,)) for kind in features.kinds]
+    return [*added(features.kinds), *[kind[0] for kind in by_kind], *[kind[1] for kind in by_kind]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_features_are_what_the_workload_counts(shape: ModelShape, mode: str, phase: str) -> None:
+    template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16, dtype="bfloat16")  # type: ignore[arg-type]
+    features = FeatureSet(template, template.scope_sites)
+    rows = codes(features)
+    expected = [slow_features(template, features, row) for row in rows]
+    np.testing.assert_array_equal(features.matrix(rows), expected)
+
+
+def test_a_block_has_the_features_of_its_own_sites(shape: ModelShape) -> None:
+    template = Workload(shape, scope="block")
+    features = FeatureSet(template, template.scope_sites)
+    rows = codes(features)
+    np.testing.assert_array_equal(features.matrix(rows), [slow_features(template, features, row) for row in rows])
+
+
+def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
+    features = FeatureSet(template, template.scope_sites)
+    said = dict(zip(features.names, features.units, strict=True))
+    assert len(said) == features.matrix(codes(features)).shape[1]
+    assert said["adapter_flops"] == "FLOP"
+    assert said["sites:q_proj"] == "sites"
+    assert said["bytes:down_proj"] == "bytes"
+
+
+def test_fused_projections_have_features_of_their_own() -> None:
+    template = Workload(ModelShape("phi3", 2, 64, 4, 2, 16, 128, 256, "{}"))
+    names = FeatureSet(template, template.scope_sites).names
+    assert "sites:qkv_proj" in names
+    assert "sites:q_proj" not in names
+
+
+def test_no_configs_have_no_rows(template: Workload) -> None:
+    features = FeatureSet(template, template.scope_sites)
+    assert features.matrix(np.zeros((0, len(features.sites)), dtype=np.int64)).shape == (0, len(features.names))
+
+
+def test_the_adapter_of_the_template_is_ignored(template: Workload, shape: ModelShape) -> None:
+    other = replace(template, adapter=AdapterConfig.uniform(shape, 4))
+    rows = codes(FeatureSet(template, template.scope_sites))
+    np.testing.assert_array_equal(
+        FeatureSet(other, shape.sites).matrix(rows), FeatureSet(template, shape.sites).matrix(rows)
+    )
+
+
+def test_refuses_codes_of_other_sites(template: Workload) -> None:
+    with pytest.raises(InputError, match=r"shape \(n, 42\), one column per site, not \(3, 7\)"):
+        FeatureSet(template, template.scope_sites).matrix(np.zeros((3, 7), dtype=np.int64))
+
+
+def test_refuses_codes_that_are_not_whole_numbers(template: Workload) -> None:
+    with pytest.raises(InputError, match="whole numbers, ranks, not float64"):
+        FeatureSet(template, template.scope_sites).matrix(np.zeros((3, 42)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rank", [-1, 65])
+def test_refuses_ranks_a_layer_cannot_have(template: Workload, rank: int) -> None:
+    rows = np.zeros((3, 42), dtype=np.int64)
+    rows[2, 1] = rank
+    with pytest.raises(InputError, match=rf"rank {rank} of model.layers.0.self_attn.k_proj must be 0 .* to 64"):
+        FeatureSet(template, template.scope_sites).matrix(rows)

@@ -1,0 +1,206 @@
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.predictor import LatencyPredictor, latency_predictor
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload, named_space
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
+
+
+@pytest.fixture(scope="module")
+def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> LatencyPredictor:
+    return LatencyPredictor().fit(campaign(draw_configs(32, 0)))
+
+
+@pytest.mark.parametrize("n", [24, 40])
+@pytest.mark.parametrize(("phase", "mode"), [("decode", "swappable"), ("prefill", "static"), ("decode", "padded")])
+def test_unseen_adapters_are_predicted_within_the_noise(
+    campaign: Campaign,
+    draw_configs: DrawConfigs,
+    true_seconds: TrueSeconds,
+    shape: ModelShape,
+    n: int,
+    phase: str,
+    mode: str,
+) -> None:
+    template = Workload(shape, phase=phase, mode=mode)  # type: ignore[arg-type]
+    predictor = LatencyPredictor().fit(campaign(draw_configs(n, 0), template=template, sigma=0.005))
+    unseen = draw_configs(100, 1)
+    truth = true_seconds(template, unseen)
+    errors = np.abs(predictor.predict_configs(unseen).mean_s / truth - 1)
+    assert truth.max() > 1.2 * truth.min()
+    assert errors.mean() < 0.005
+
+
+@pytest.mark.parametrize(("n", "level"), [(12, 0.9), (30, 0.9), (30, 0.8)])
+def test_intervals_hold_new_measurements_as_often_as_they_say(
+    campaign: Campaign, draw_configs: DrawConfigs, true_seconds: TrueSeconds, template: Workload, n: int, level: float
+) -> None:
+    unseen = draw_configs(200, 1000)
+    truth = true_seconds(template, unseen)
+    held = []
+    for seed in range(25):
+        predictor = LatencyPredictor(level=level).fit(campaign(draw_configs(n, seed), sigma=0.01, seed=seed))
+        measured = truth * np.exp(0.01 * np.random.default_rng(1000 + seed).standard_normal(len(truth)))
+        prediction = predictor.predict_configs(unseen)
+        held.append(np.mean((prediction.lower_s <= measured) & (measured <= prediction.upper_s)))
+    assert level - 0.04 < np.mean(held) < level + 0.06
+
+
+def test_the_card_tells_the_error_on_unseen_adapters(
+    campaign: Campaign,
+    draw_configs: DrawConfigs,
+    true_seconds: TrueSeconds,
+    template: Workload,
+    device: SimulatedDevice,
+) -> None:
+    unseen = draw_configs(300, 1000)
+    ratios = true_seconds(template, unseen) / device.latency_s(template.base.work())
+    measured = ratios * np.exp(0.01 * np.random.default_rng(7).standard_normal(len(ratios)))
+    cards, errors = [], []
+    for seed in range(10):
+        predictor = LatencyPredictor().fit(campaign(draw_configs(30, seed), sigma=0.01, seed=seed))
+        cards.append(predictor.error_card)
+        predicted = predictor.predict_configs(unseen).mean_s / predictor.model.reference_s
+        errors.append(100 * np.abs(predicted - measured).mean())
+    assert np.mean([card.mae_overhead_points for card in cards]) == pytest.approx(np.mean(errors), rel=0.15)
+    assert np.mean([card.coverage for card in cards]) == pytest.approx(0.92, abs=0.05)
+    assert min(card.kendall_tau for card in cards) > 0.8
+
+
+def test_the_card_shows_what_simpler_fits_are_off(predictor: LatencyPredictor) -> None:
+    card = predictor.error_card
+    assert (card.rows, card.sessions, card.openings) == (32, 1, 1)
+    assert predictor.chosen == "shrunken"
+    assert set(card.baselines) == {"constant", "sites-affine", "FLOPs-affine"}
+    assert card.mae_overhead_points < min(card.baselines.values())
+    assert card.mae_overhead_points < card.half_width_points < 5
+
+
+def test_the_fit_that_was_chosen_is_what_predicts(
+    campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency_predictor, "choose_candidate", lambda left_out, ratios: "sites-affine")
+    predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
+    assert predictor.chosen == "sites-affine"
+    assert np.flatnonzero(predictor.model.coefficients).tolist() == [0]
+    card = predictor.error_card
+    assert card.mae_overhead_points == card.baselines["sites-affine"]
+
+
+def test_seconds_are_the_ratio_times_the_calibrated_reference(
+    campaign: Campaign, draw_configs: DrawConfigs, predictor: LatencyPredictor
+) -> None:
+    slowed = [
+        replace(
+            row,
+            visits=tuple(replace(visit, samples_s=(2 * visit.samples_s[0],)) for visit in row.visits),
+            reference_visits=tuple(replace(visit, samples_s=(2 * row.reference_s,)) for visit in row.reference_visits),
+        )
+        for row in campaign(draw_configs(32, 0))
+    ]
+    unseen = draw_configs(5, 1)
+    np.testing.assert_allclose(
+        LatencyPredictor().fit(slowed).predict_configs(unseen).mean_s, predictor.predict_configs(unseen).mean_s
+    )
+
+
+def test_codes_and_configs_are_predicted_the_same(predictor: LatencyPredictor, shape: ModelShape) -> None:
+    space = named_space("sites", shape)
+    codes = space.expand(space.sample(10, np.random.default_rng(0)))
+    by_codes, by_configs = predictor.predict(codes), predictor.predict_configs([space.decode(row) for row in codes])
+    np.testing.assert_array_equal(by_codes.mean_s, by_configs.mean_s)
+    np.testing.assert_array_equal(by_codes.upper_s, by_configs.upper_s)
+    assert len(by_codes) == 10
+
+
+def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
+    predictor: LatencyPredictor, shape: ModelShape
+) -> None:
+    sites = tuple(site for site in reversed(shape.sites) if site.kind in ("q_proj", "v_proj"))
+    codes = np.random.default_rng(0).integers(0, 17, size=(8, len(sites)))
+    configs = [AdapterConfig.of({site.path: int(rank) for site, rank in zip(sites, row, strict=True)}) for row in codes]
+    expected = predictor.predict_configs(configs)
+    np.testing.assert_array_equal(predictor.predict(codes, sites).mean_s, expected.mean_s)
+
+
+def test_what_lies_outside_the_profiled_range_is_flagged(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
+) -> None:
+    predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0)))
+    inside = predictor.predict_configs(draw_configs(200, 1)).extrapolates
+    largest = predictor.predict_configs([AdapterConfig.uniform(shape, 64)]).extrapolates
+    assert inside.mean() < 0.1
+    assert largest.all()
+
+
+def test_a_kind_of_linear_that_was_never_adapted_is_flagged(campaign: Campaign, shape: ModelShape) -> None:
+    layers = range(shape.layers)
+    configs = [
+        AdapterConfig.of({f"model.layers.{layer}.self_attn.q_proj": rank for layer in layers[:count]})
+        for count in (1, 3, 6)
+        for rank in (1, 4, 16)
+    ]
+    predictor = LatencyPredictor().fit(campaign(configs))
+    asked = [AdapterConfig.uniform(shape, 4, kinds=(kind,)) for kind in ("q_proj", "o_proj")]
+    assert predictor.predict_configs(asked).extrapolates.tolist() == [False, True]
+
+
+def test_adapters_that_cost_nothing_are_predicted_to_cost_nothing(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
+) -> None:
+    template = Workload(shape, mode="merged")
+    predictor = LatencyPredictor().fit(campaign(draw_configs(20, 0), template=template, sigma=0.005))
+    prediction = predictor.predict_configs(draw_configs(20, 1))
+    np.testing.assert_allclose(prediction.mean_s, predictor.model.reference_s, rtol=0.005)
+    assert not prediction.extrapolates.any()
+
+
+def test_too_few_adapters_are_refused_with_advice(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    rows = campaign(draw_configs(8, 0))
+    with pytest.raises(
+        InputError, match=r"level 0\.9 needs at least 9 measured adapters, 8 came; profile more, 24 to 40"
+    ):
+        LatencyPredictor().fit(rows)
+    with pytest.raises(InputError, match=r"needs at least 8 measured adapters, 7 came"):
+        LatencyPredictor(level=0.5).fit(rows[:7])
+    assert np.isfinite(LatencyPredictor(level=0.8).fit(rows).model.half_width)
+
+
+def test_an_adapter_measured_often_counts_once(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    again = [row for session in "abcde" for row in campaign(draw_configs(3, 0), session=session)]
+    with pytest.raises(InputError, match="3 came"):
+        LatencyPredictor().fit(again)
+
+
+def test_predicting_before_fitting_is_refused(draw_configs: DrawConfigs) -> None:
+    with pytest.raises(InputError, match="knows nothing yet"):
+        LatencyPredictor().predict_configs(draw_configs(1, 0))
+
+
+def test_a_config_of_another_base_model_is_refused(predictor: LatencyPredictor) -> None:
+    with pytest.raises(InputError, match=r"has no linear 'model.layers.9.mlp.up_proj'"):
+        predictor.predict_configs([AdapterConfig((("model.layers.9.mlp.up_proj", 4),))])
+
+
+def test_codes_that_do_not_fit_their_sites_are_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+    with pytest.raises(InputError, match=r"codes for 2 sites must have the shape \(n, 2\), not \(1, 3\)"):
+        predictor.predict(np.zeros((1, 3), dtype=np.int64), shape.sites[:2])
+
+
+def test_sites_of_another_base_model_are_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+    wider = replace(shape.sites[0], out_features=999)
+    with pytest.raises(InputError, match=r"not fitted for a linear 'model.layers.0.self_attn.q_proj' of these sizes"):
+        predictor.predict(np.zeros((1, 1), dtype=np.int64), [wider])
+
+
+def test_a_site_named_twice_is_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+    with pytest.raises(InputError, match="named twice"):
+        predictor.predict(np.zeros((1, 2), dtype=np.int64), [shape.sites[0], shape.sites[0]])

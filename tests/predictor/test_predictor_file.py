@@ -1,0 +1,211 @@
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptare.devices import InputError, SimulatedDevice, StorageError
+from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+
+
+@pytest.fixture(scope="module")
+def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> LatencyPredictor:
+    return LatencyPredictor(level=0.8).fit(campaign(draw_configs(20, 0)))
+
+
+@pytest.fixture
+def saved(predictor: LatencyPredictor, tmp_path: Path) -> Path:
+    save_predictor(predictor, tmp_path / "small")
+    return tmp_path / "small"
+
+
+def change(saved: Path, **content: Any) -> None:
+    file = saved.with_suffix(".json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **content}))
+
+
+def test_a_loaded_predictor_predicts_to_the_last_bit(
+    predictor: LatencyPredictor, saved: Path, draw_configs: DrawConfigs
+) -> None:
+    unseen = draw_configs(50, 1)
+    before, after = predictor.predict_configs(unseen), load_predictor(saved).predict_configs(unseen)
+    for name in ("mean_s", "lower_s", "upper_s", "extrapolates"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+
+
+def test_a_loaded_predictor_knows_where_it_comes_from(predictor: LatencyPredictor, saved: Path) -> None:
+    loaded = load_predictor(saved)
+    for name in ("features", "intercept", "level", "chosen", "reference", "reference_s", "device", "workloads"):
+        assert getattr(loaded.model, name) == getattr(predictor.model, name)
+    assert loaded.error_card == predictor.error_card
+
+
+def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved: Path, device: SimulatedDevice) -> None:
+    content = json.loads(saved.with_suffix(".json").read_text())
+    assert content["schema"] == 1
+    assert set(content["versions"]) == {"adaptare", "numpy", "scikit-learn"}
+    assert content["device"]["options"] == list(device.info().options)
+    assert content["features"][2] == {"name": "adapter_flops", "unit": "FLOP"}
+    assert content["template"]["mode"] == "swappable"
+    assert len(content["workloads"]) == 20
+
+
+@pytest.mark.parametrize("spelling", ["model", "model.json", "model.npz", "v1.2"])
+def test_one_name_stands_for_both_files(predictor: LatencyPredictor, tmp_path: Path, spelling: str) -> None:
+    save_predictor(predictor, tmp_path / spelling)
+    base = spelling.removesuffix(".json").removesuffix(".npz")
+    assert {file.name for file in tmp_path.iterdir()} == {f"{base}.json", f"{base}.npz"}
+    assert load_predictor(tmp_path / spelling).chosen == predictor.chosen
+
+
+def test_a_folder_takes_both_files(predictor: LatencyPredictor, tmp_path: Path) -> None:
+    save_predictor(predictor, str(tmp_path))
+    assert {file.name for file in tmp_path.iterdir()} == {"predictor.json", "predictor.npz"}
+    assert load_predictor(tmp_path).chosen == predictor.chosen
+
+
+def test_saving_again_replaces_the_files(
+    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path
+) -> None:
+    other = LatencyPredictor().fit(campaign(draw_configs(12, 5)))
+    save_predictor(other, saved)
+    assert load_predictor(saved).error_card.rows == 12
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_reference_of_another_shape_comes_along(
+    campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path
+) -> None:
+    other = Workload(ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, '{"name":"reference"}'), mode="merged")
+    rows = [replace(row, reference=other) for row in campaign(draw_configs(12, 0))]
+    save_predictor(LatencyPredictor().fit(rows), tmp_path)
+    assert load_predictor(tmp_path).model.reference == other
+
+
+def test_a_rank_correlation_of_equal_values_comes_back(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, tmp_path: Path
+) -> None:
+    rows = campaign(draw_configs(12, 0), template=Workload(shape, mode="merged"), sigma=0)
+    save_predictor(LatencyPredictor().fit(rows), tmp_path)
+    assert np.isnan(load_predictor(tmp_path).error_card.kendall_tau)
+
+
+def test_the_device_it_was_fitted_on_is_accepted(saved: Path, device: SimulatedDevice) -> None:
+    assert load_predictor(saved, device=device.info()).model.device == device.info()
+
+
+def test_another_device_is_refused(saved: Path, device: SimulatedDevice) -> None:
+    other = replace(device.info(), runtime="torch 9.9", threads=4)
+    with pytest.raises(
+        InputError, match=r"another device than this one: runtime .*'torch 9.9', threads 1 and 4; profile"
+    ):
+        load_predictor(saved, device=other)
+
+
+def test_a_newer_schema_is_refused(saved: Path) -> None:
+    change(saved, schema=2)
+    with pytest.raises(InputError, match="has schema 2, this version reads up to 1; update adaptare"):
+        load_predictor(saved)
+
+
+def test_another_feature_list_is_refused(saved: Path) -> None:
+    features = json.loads(saved.with_suffix(".json").read_text())["features"]
+    change(saved, features=[{"name": "heads", "unit": "heads"}, *features[1:]])
+    with pytest.raises(InputError, match="other features than this version has; fit it again"):
+        load_predictor(saved)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"", lambda content: content + b"!"])
+def test_damaged_arrays_are_refused(saved: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = saved.with_suffix(".npz")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match="is damaged or belongs to another predictor"):
+        load_predictor(saved)
+
+
+def test_two_files_that_do_not_belong_together_are_refused(
+    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path
+) -> None:
+    save_predictor(LatencyPredictor().fit(campaign(draw_configs(12, 5))), tmp_path / "other")
+    saved.with_suffix(".npz").write_bytes((tmp_path / "other.npz").read_bytes())
+    with pytest.raises(InputError, match="belongs to another predictor"):
+        load_predictor(saved)
+
+
+def arrays_of(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"nothing of the kind",
+        arrays_of(coefficients=np.zeros(17)),
+        arrays_of(coefficients=np.zeros(3), feature_range=np.zeros((2, 3)), intercept=1.0, half_width=0.1),
+        arrays_of(coefficients=np.array([{"a": 1}], dtype=object)),
+    ],
+    ids=["no archive", "arrays missing", "arrays of other features", "objects that would have to be executed"],
+)
+def test_arrays_that_are_not_ours_are_refused(saved: Path, content: bytes) -> None:
+    saved.with_suffix(".npz").write_bytes(content)
+    change(saved, arrays_sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(InputError, match="is damaged"):
+        load_predictor(saved)
+
+
+@pytest.mark.parametrize("name", ["device", "template", "shapes", "error_card", "reference_s", "features"])
+def test_json_with_a_part_that_is_wrong_is_refused(saved: Path, name: str) -> None:
+    change(saved, **{name: ["wrong"]})
+    with pytest.raises(InputError, match=r"is damaged|other features"):
+        load_predictor(saved)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is not JSON"), ("[]", "names no schema"), ('{"schema": "1"}', "names no schema")]
+)
+def test_a_file_that_is_no_predictor_is_refused(saved: Path, text: str, said: str) -> None:
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_predictor(saved)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no predictor can be read from .*none\.json"):
+        load_predictor(tmp_path / "none")
+
+
+def test_a_folder_that_is_not_there_cannot_be_written(predictor: LatencyPredictor, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot be written to .*No such file or directory"):
+        save_predictor(predictor, tmp_path / "missing" / "model")
+
+
+def test_a_write_that_fails_leaves_the_old_files_whole(
+    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = LatencyPredictor().fit(campaign(draw_configs(12, 5)))
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match="No space left on device"):
+        save_predictor(other, saved)
+    assert load_predictor(saved).error_card.rows == 20
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_predictor_that_is_not_fitted_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="knows nothing yet"):
+        save_predictor(LatencyPredictor(), tmp_path)

@@ -1,0 +1,95 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.predictor.training_rows import training_rows
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+
+
+def test_rows_have_the_ranks_and_the_ratio_to_the_reference(campaign: Campaign, shape: ModelShape) -> None:
+    rows = training_rows(campaign([AdapterConfig.uniform(shape, 4, kinds=("q_proj",))], sigma=0))
+    assert rows.codes.tolist() == [[4 if site.kind == "q_proj" else 0 for site in shape.sites]]
+    assert rows.ratios[0] > 1
+    assert len(rows.template.adapter) == 0
+
+
+def test_failed_and_interrupted_measurements_are_left_out(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    good, failed, interrupted, empty = campaign(draw_configs(4, 0))
+    bad = [
+        replace(failed, failure="the worker died", visits=(), reference_visits=()),
+        replace(interrupted, stopped_by="interrupted"),
+        replace(empty, visits=(), reference_visits=()),
+    ]
+    assert len(training_rows([good, *bad]).ratios) == 1
+    with pytest.raises(InputError, match="none of the 3 measurements is complete; profile the device first"):
+        training_rows(bad)
+
+
+def test_the_base_may_stand_among_adapters_of_any_mode(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    base = campaign([AdapterConfig()], template=template.base, sigma=0)
+    rows = training_rows([*base, *campaign(draw_configs(3, 0))])
+    assert rows.template.mode == "swappable"
+    assert not rows.codes[0].any()
+    assert rows.ratios[0] == pytest.approx(1.0)
+
+
+def test_the_newest_calibration_of_the_reference_counts(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    old, new = campaign(draw_configs(2, 0))
+    new = replace(new, reference_s=0.5, taken_at="2025-02-01T00:00:00+00:00")
+    assert training_rows([new, old]).reference_s == 0.5
+
+
+def test_sessions_and_openings_are_counted(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    first = campaign(draw_configs(3, 0))
+    second = campaign(draw_configs(3, 1), session="second")
+    reopened = [replace(row, visits=(*row.visits[:-1], replace(row.visits[-1], opening=1))) for row in second]
+    rows = training_rows([*first, *reopened])
+    assert (rows.sessions, rows.openings) == (2, 3)
+
+
+def test_another_device_is_refused(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    faster = SimulatedDevice(launch_s=1e-7)
+    mixed = [*campaign(draw_configs(2, 0)), *campaign(draw_configs(2, 1), device=faster)]
+    with pytest.raises(InputError, match=r"one device; these are of options .*5e-07.* and .*1e-07.*; fit one for each"):
+        training_rows(mixed)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"phase": "prefill"}, "phase decode and prefill"),
+        ({"mode": "static"}, "mode swappable and static"),
+        ({"batch": 2}, "batch 1 and 2"),
+        ({"past": 8}, "length 64 and 8"),
+        ({"dtype": "float16"}, "dtype float32 and float16"),
+        ({"scope": "block"}, "scope model and block"),
+    ],
+)
+def test_anything_that_differs_beside_the_adapter_is_refused(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, change: dict[str, Any], said: str
+) -> None:
+    ours, other = campaign(draw_configs(2, 0))
+    other = replace(other, workload=replace(other.workload, **change))
+    with pytest.raises(InputError, match=f"{said}.*; fit one for each"):
+        training_rows([ours, other])
+
+
+def test_another_reference_is_refused(campaign: Campaign, draw_configs: DrawConfigs, template: Workload) -> None:
+    ours, other = campaign(draw_configs(2, 0))
+    with pytest.raises(InputError, match="ratios over different references do not compare"):
+        training_rows([ours, replace(other, reference=replace(template.base, past=8))])
+
+
+def test_sites_that_do_not_run_do_not_count(campaign: Campaign, shape: ModelShape, template: Workload) -> None:
+    block = replace(template, scope="block")
+    rows = training_rows(campaign([AdapterConfig.uniform(shape, 4)], template=block))
+    np.testing.assert_array_equal(rows.codes, np.full((1, 7), 4))

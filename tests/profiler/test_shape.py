@@ -1,0 +1,174 @@
+"""Shapes against the modules that transformers builds from the same config."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from adaptare.devices import InputError
+from adaptare.profiler import FAMILIES, ModelShape, Site
+
+SIZES = {
+    "num_hidden_layers": 3,
+    "hidden_size": 48,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "intermediate_size": 80,
+    "vocab_size": 160,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+VARIANTS = {
+    "grouped queries": {},
+    "odd head_dim": {"head_dim": 10},
+    "one key head": {"num_key_value_heads": 1},
+    "no grouping": {"num_key_value_heads": 6},
+}
+
+
+def small_config(family: str, **changes: Any) -> PreTrainedConfig:
+    return AutoConfig.for_model(family, **{**SIZES, **changes})
+
+
+def empty_model(config: PreTrainedConfig) -> nn.Module:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_sites_are_the_linears_of_the_decoder_layers(family: str, variant: str) -> None:
+    config = small_config(family, **VARIANTS[variant])
+    built = {
+        f"model.layers.{name}": (module.in_features, module.out_features)
+        for name, module in empty_model(config).model.layers.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    sites = ModelShape.from_config(config).sites
+    assert {site.path: (site.in_features, site.out_features) for site in sites} == built
+    assert len(sites) == len(built)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_parameters_are_those_of_linears_and_embedding(family: str) -> None:
+    config = small_config(family)
+    weights = empty_model(config).named_parameters()
+    counted = sum(
+        weight.numel()
+        for name, weight in weights
+        if name.endswith("weight") and ("_proj" in name or "embed_tokens" in name)
+    )
+    assert ModelShape.from_config(config).parameters == counted
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_defaults_of_a_family_are_taken_where_a_config_is_silent(family: str) -> None:
+    given = ModelShape.from_config(AutoConfig.for_model(family))
+    assert ModelShape.from_mapping({"model_type": family}) == given
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_config_on_disk_has_the_same_hash(family: str, tmp_path: Path) -> None:
+    config = small_config(family)
+    config.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    hashes = {
+        ModelShape.from_config(config).hash,
+        ModelShape.from_config(AutoConfig.from_pretrained(tmp_path)).hash,
+        ModelShape.from_mapping(content).hash,
+    }
+    assert len(hashes) == 1
+
+
+def test_the_kept_config_builds_the_same_shape() -> None:
+    shape = ModelShape.from_config(small_config("qwen3", head_dim=10))
+    assert ModelShape.from_mapping(json.loads(shape.config)) == shape
+
+
+def test_the_name_of_a_checkpoint_does_not_change_the_hash() -> None:
+    config = small_config("llama")
+    named = small_config("llama", _name_or_path="somewhere/else", architectures=["LlamaForCausalLM"])
+    assert ModelShape.from_config(named).hash == ModelShape.from_config(config).hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 4},
+        {"hidden_size": 96},
+        {"num_key_value_heads": 3},
+        {"intermediate_size": 81},
+        {"vocab_size": 161},
+        {"hidden_act": "gelu"},
+        {"tie_word_embeddings": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_hash_changes_with_what_runs(change: dict[str, Any]) -> None:
+    changed = ModelShape.from_config(small_config("llama", **change))
+    assert changed.hash != ModelShape.from_config(small_config("llama")).hash
+
+
+def test_sizes_are_read_from_the_config() -> None:
+    shape = ModelShape.from_config(small_config("llama", head_dim=10))
+    found = (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim)
+    assert found == (3, 48, 6, 2, 10)
+    assert (shape.intermediate, shape.vocabulary) == (80, 160)
+
+
+def test_sites_go_layer_by_layer_in_the_order_of_their_calls() -> None:
+    sites = ModelShape.from_config(small_config("llama")).sites
+    assert [site.layer for site in sites] == [0] * 7 + [1] * 7 + [2] * 7
+    kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert [site.kind for site in sites[7:14]] == kinds
+
+
+def test_a_site_is_found_by_its_path() -> None:
+    found = ModelShape.from_config(small_config("llama")).site_by_path["model.layers.2.mlp.down_proj"]
+    assert found == Site("model.layers.2.mlp.down_proj", "down_proj", 2, 80, 48)
+
+
+def test_the_largest_rank_is_the_smaller_side() -> None:
+    assert (Site("p", "k", 0, 7, 5).largest_rank, Site("p", "k", 0, 3, 5).largest_rank) == (5, 3)
+
+
+def test_an_unsupported_family_is_answered_with_the_supported() -> None:
+    message = r"model family 'gpt2' is not supported; supported are gemma, gemma2, gemma3_text, llama, mistral, phi3"
+    with pytest.raises(InputError, match=message):
+        ModelShape.from_config(AutoConfig.for_model("gpt2"))
+
+
+def test_an_unsupported_family_in_a_file_is_answered_the_same() -> None:
+    with pytest.raises(InputError, match="model family 'mamba' is not supported; supported are gemma"):
+        ModelShape.from_mapping({"model_type": "mamba"})
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": None}, {"model_type": 3}])
+def test_a_config_without_a_family_is_told_what_names_it(config: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="the config has no model_type"):
+        ModelShape.from_mapping(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden_size": "wide"}, "expected int, got str"),
+        ({"vocab_size": None}, "expected int, got NoneType"),
+        ({"hidden_size": 48, "num_attention_heads": 5}, r"not a multiple of the number of attention heads \(5\)"),
+        ({"num_attention_heads": 0}, "zero"),
+    ],
+)
+def test_values_that_make_no_model_are_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=rf"(?s)the config is none of a llama model: .*{said}"):
+        ModelShape.from_mapping({"model_type": "llama", **values})
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "intermediate_size", "vocab_size"])
+def test_sizes_below_1_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} of a model must be at least 1, not -2"):
+        ModelShape.from_mapping({"model_type": "llama", name: -2})

@@ -1,0 +1,162 @@
+"""Spaces written as YAML: what they mean, and what is said where they mean nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape, RankSpace, named_space, read_space
+
+SHAPE = ModelShape.from_config(
+    LlamaConfig(
+        num_hidden_layers=3,
+        hidden_size=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=24,
+        vocab_size=40,
+    )
+)
+ReadText = Callable[[str], RankSpace]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> ReadText:
+    def read_text(text: str) -> RankSpace:
+        file = tmp_path / "space.yaml"
+        file.write_text(text, encoding="utf-8")
+        return read_space(file, SHAPE)
+
+    return read_text
+
+
+def paths(space: RankSpace) -> list[list[str]]:
+    return [[space.sites[member].path for member in group] for group in space.groups]
+
+
+def test_sites_of_a_layer_are_tied_unless_said_otherwise(read: ReadText) -> None:
+    space = read("groups: [{sites: ['*.q_proj', '*.v_proj'], ranks: [0, 4]}]")
+    attention = "model.layers.{}.self_attn"
+    assert paths(space) == [[f"{attention}.q_proj".format(n), f"{attention}.v_proj".format(n)] for n in range(3)]
+
+
+def test_all_sites_of_an_entry_can_be_tied(read: ReadText) -> None:
+    space = read("groups: [{sites: '*.down_proj', ranks: [1, 2], tie: all}]")
+    assert paths(space) == [[f"model.layers.{n}.mlp.down_proj" for n in range(3)]]
+
+
+def test_every_site_can_be_free(read: ReadText) -> None:
+    space = read("groups: [{sites: '*.layers.1.*', ranks: [0, 1], tie: none}]")
+    assert paths(space) == [[site.path] for site in SHAPE.sites if site.layer == 1]
+
+
+def test_a_site_belongs_to_the_first_entry_that_names_it(read: ReadText) -> None:
+    space = read(
+        "groups:\n"
+        "- {sites: '*.layers.0.*', ranks: [8], tie: all}\n"
+        "- {sites: '*.self_attn.q_proj', ranks: [0, 2], tie: all}\n"
+    )
+    assert paths(space)[1] == ["model.layers.1.self_attn.q_proj", "model.layers.2.self_attn.q_proj"]
+    assert space.choices == ((8,), (0, 2))
+
+
+def test_sites_that_no_entry_names_are_not_in_the_space(read: ReadText) -> None:
+    space = read("groups: [{sites: '*.o_proj', ranks: [0, 2]}]")
+    assert [site.path for site in space.sites] == [f"model.layers.{n}.self_attn.o_proj" for n in range(3)]
+
+
+def test_sites_keep_the_order_of_the_shape_whatever_the_order_of_entries(read: ReadText) -> None:
+    space = read("groups: [{sites: '*.down_proj', ranks: [0, 1]}, {sites: '*.q_proj', ranks: [0, 1]}]")
+    assert list(space.sites) == [site for site in SHAPE.sites if site.kind in ("q_proj", "down_proj")]
+
+
+def test_ranks_are_put_in_order(read: ReadText) -> None:
+    assert read("groups: [{sites: '*.o_proj', ranks: [4, 0, 2], tie: all}]").choices == ((0, 2, 4),)
+
+
+def test_a_space_bears_the_name_of_its_file(tmp_path: Path, read: ReadText) -> None:
+    assert read("groups: [{sites: '*', ranks: [0, 1]}]").name == str(tmp_path / "space.yaml")
+
+
+def test_the_recipe_layers_is_this_file(read: ReadText) -> None:
+    written = read("groups: [{sites: ['*'], ranks: [0, 2, 4, 8], tie: layer}]")
+    named = named_space("layers", SHAPE, ranks=(0, 2, 4, 8))
+    assert (written.sites, written.groups, written.choices) == (named.sites, named.groups, named.choices)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"space '.*absent.yaml' cannot be read: No such file or directory"):
+        read_space(tmp_path / "absent.yaml", SHAPE)
+
+
+def test_a_folder_is_no_space(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read: Is a directory"):
+        read_space(tmp_path, SHAPE)
+
+
+def test_a_binary_file_is_no_space(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"is not YAML: 'utf-8' codec can't decode"):
+        read_space(file, SHAPE)
+
+
+def test_what_is_no_yaml_is_told_with_its_place(read: ReadText) -> None:
+    with pytest.raises(InputError, match=r"(?s)is not YAML: .*line 1, column"):
+        read("groups: [")
+
+
+@pytest.mark.parametrize("text", ["", "7", "[]", "sites: []", "groups:", "groups: {}", "groups: []", "groups: '*'"])
+def test_a_file_without_groups_is_told_what_it_needs(read: ReadText, text: str) -> None:
+    with pytest.raises(InputError, match="needs a list `groups` of entries with `sites` and `ranks`"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["7", "[]", "{sites: '*'}", "{ranks: [1]}", "{sites: '*', ranks: [1], rank: 2}", "{sites: '*', ranks: [1], 3: 4}"],
+)
+def test_an_entry_with_other_keys_is_shown(read: ReadText, entry: str) -> None:
+    with pytest.raises(InputError, match=r"entry 2: needs `sites` and `ranks`, may have `tie`; has "):
+        read(f"groups: [{{sites: '*.q_proj', ranks: [1]}}, {entry}]")
+
+
+@pytest.mark.parametrize("sites", ["7", "{a: b}", "[7]", "['*', null]"])
+def test_sites_that_are_no_globs_are_shown(read: ReadText, sites: str) -> None:
+    with pytest.raises(InputError, match="entry 1: `sites` must be a glob or a list of globs, not "):
+        read(f"groups: [{{sites: {sites}, ranks: [1]}}]")
+
+
+@pytest.mark.parametrize("ranks", ["4", "[]", "[-1]", "[1.5]", "['4']", "[true]", "[2, 2]", "{0: 1}", "null"])
+def test_ranks_that_are_none_are_shown(read: ReadText, ranks: str) -> None:
+    with pytest.raises(InputError, match="entry 1: `ranks` must be different whole numbers >= 0, not "):
+        read(f"groups: [{{sites: '*', ranks: {ranks}}}]")
+
+
+@pytest.mark.parametrize("tie", ["model", "3", "[layer]", "{}"])
+def test_an_unknown_tie_is_answered_with_the_known(read: ReadText, tie: str) -> None:
+    with pytest.raises(InputError, match="entry 1: `tie` must be layer, all or none, not "):
+        read(f"groups: [{{sites: '*', ranks: [1], tie: {tie}}}]")
+
+
+def test_globs_that_name_nothing_are_shown(read: ReadText) -> None:
+    with pytest.raises(InputError, match=r"entry 1: \['\*\.query'\] names no linear that is still free"):
+        read("groups: [{sites: '*.query', ranks: [1]}]")
+
+
+def test_globs_that_name_only_what_is_taken_are_shown(read: ReadText) -> None:
+    with pytest.raises(InputError, match=r"entry 2: \['\*\.q_proj'\] names no linear that is still free"):
+        read("groups: [{sites: '*', ranks: [1]}, {sites: '*.q_proj', ranks: [1]}]")
+
+
+def test_ranks_beyond_the_smallest_layer_are_refused(read: ReadText) -> None:
+    with pytest.raises(InputError, match=r"entry 1: rank 9 is larger than a layer \(8\)"):
+        read("groups: [{sites: ['*.q_proj', '*.k_proj'], ranks: [0, 9]}]")
+
+
+def test_an_unknown_recipe_is_answered_with_the_known() -> None:
+    message = "unknown space 'everything'; recipes are layers, blocks, kinds, sites, or name a YAML file"
+    with pytest.raises(InputError, match=message):
+        named_space("everything", SHAPE)

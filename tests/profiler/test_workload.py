@@ -1,0 +1,245 @@
+"""Workloads: what is refused, what identifies them, and their work against modules that really run."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
+
+from adaptare.devices import InputError, Work
+from adaptare.profiler import AdapterConfig, ModelShape, Workload, peft_arguments
+
+CONFIG = LlamaConfig(
+    num_hidden_layers=2,
+    hidden_size=16,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=24,
+    vocab_size=40,
+    attn_implementation="eager",
+)
+SHAPE = ModelShape.from_config(CONFIG)
+QUERY = "model.layers.1.self_attn.q_proj"
+DOWN = "model.layers.0.mlp.down_proj"
+ADAPTER = AdapterConfig.of({QUERY: 3, DOWN: 5})
+PREFILL = Workload(SHAPE, ADAPTER, phase="prefill", tokens=7, batch=2)
+DECODE = Workload(SHAPE, ADAPTER, phase="decode", past=11, batch=2)
+
+pytestmark = [
+    # PEFT asks transformers under a name that transformers has deprecated since.
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    # The name that every supported version of transformers understands.
+    pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),
+]
+
+
+class KernelCounter(TorchDispatchMode):
+    """Counts operators that compute something; views issue no kernel."""
+
+    VIEWS = ("aten.t", "aten.view", "aten._unsafe_view", "aten.detach", "aten.alias", "aten.transpose", "aten.expand")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).rsplit(".", 1)[0]
+        if name not in self.VIEWS:
+            self.kernels[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def model_of(workload: Workload) -> nn.Module:
+    base = AutoModelForCausalLM.from_config(CONFIG).eval()
+    if not len(workload.adapter) or workload.mode == "merged":
+        return base
+    arguments = peft_arguments(workload.adapter, {path: 2.0 for path, _ in workload.adapter})
+    return get_peft_model(base, LoraConfig(**arguments)).eval()
+
+
+def run(workload: Workload, counter: Any) -> DynamicCache:
+    """Calls the model of a workload once under a counter. Returns its cache afterwards."""
+    model, cache = model_of(workload), DynamicCache(config=CONFIG)
+    tokens = 1 if workload.phase == "decode" else workload.tokens
+    with torch.no_grad():
+        if workload.phase == "decode":
+            model(input_ids=torch.zeros(workload.batch, workload.past, dtype=torch.long), past_key_values=cache)
+        inputs = torch.zeros(workload.batch, tokens, dtype=torch.long)
+        with counter:
+            model(input_ids=inputs, past_key_values=cache, logits_to_keep=1)
+    return cache
+
+
+def counted_flops(workload: Workload) -> int:
+    """By torch's own counter, without the angles of the position embedding."""
+    counter = FlopCounterMode(display=False)
+    run(workload, counter)
+    flops = counter.get_flop_counts()
+    rotary = next((sum(count.values()) for name, count in flops.items() if name.endswith("rotary_emb")), 0)
+    return sum(flops["Global"].values()) - rotary
+
+
+@pytest.mark.parametrize("mode", ["merged", "swappable"])
+@pytest.mark.parametrize("workload", [PREFILL, DECODE], ids=["prefill", "decode"])
+def test_flops_are_those_that_torch_counts(workload: Workload, mode: str) -> None:
+    assert replace(workload, mode=mode).work().flops == counted_flops(replace(workload, mode=mode))
+
+
+@pytest.mark.parametrize("workload", [PREFILL, DECODE], ids=["prefill", "decode"])
+def test_an_unmerged_adapter_launches_what_torch_launches(workload: Workload) -> None:
+    base, adapted = KernelCounter(), KernelCounter()
+    run(workload.base, base)
+    run(workload, adapted)
+    assert adapted.kernels.total() - base.kernels.total() == workload.work().launches - workload.base.work().launches
+
+
+@pytest.mark.parametrize("workload", [PREFILL.base, DECODE.base], ids=["prefill", "decode"])
+def test_moved_bytes_are_those_of_matrices_and_cache(workload: Workload) -> None:
+    cache = run(workload, KernelCounter())
+    cached = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    matrices = [module for module in model_of(workload).modules() if isinstance(module, nn.Linear)]
+    assert workload.work().moved_bytes == cached + sum(module.weight.nbytes for module in matrices)
+
+
+def test_kernels_of_the_base_are_near_those_of_torch() -> None:
+    counter = KernelCounter()
+    run(DECODE.base, counter)
+    assert DECODE.base.work().launches == pytest.approx(counter.kernels.total(), rel=0.2)
+
+
+def test_work_of_a_layer_is_that_of_its_matrix() -> None:
+    layer = Workload(SHAPE, scope="layer", site=DOWN, phase="prefill", tokens=5)
+    assert layer.work() == Work(1, 4 * 24 * 16, 2 * 5 * 24 * 16)
+
+
+def test_work_of_an_adapted_layer_adds_two_matrices_and_three_passes_over_its_output() -> None:
+    bare = Workload(SHAPE, scope="layer", site=DOWN, phase="prefill", tokens=5)
+    added = Work(4, 4 * (3 * (24 + 16) + 3 * 5 * 16), 2 * 5 * 3 * (24 + 16))
+    assert bare.with_adapter(AdapterConfig.of({DOWN: 3})).work() == bare.work() + added
+
+
+def test_work_of_a_layer_ignores_the_adapters_of_others() -> None:
+    layer = Workload(SHAPE, scope="layer", site=DOWN)
+    assert layer.with_adapter(AdapterConfig.of({QUERY: 3})).work() == layer.work()
+
+
+def test_a_model_is_its_blocks_and_its_head() -> None:
+    model, block = Workload(SHAPE).work(), Workload(SHAPE, scope="block").work()
+    head = Work(12, 4 * 40 * 16, 2 * 40 * 16)
+    assert model == block * 2 + head
+
+
+@pytest.mark.parametrize("mode", ["merged", "requantised"])
+def test_a_folded_adapter_costs_nothing(mode: str) -> None:
+    assert replace(PREFILL, mode=mode).work() == PREFILL.base.work()
+
+
+def test_a_padded_adapter_costs_as_if_all_ranks_were_the_largest() -> None:
+    padded = replace(PREFILL, mode="padded")
+    assert padded.work() == PREFILL.with_adapter(AdapterConfig.of({QUERY: 5, DOWN: 5})).work()
+
+
+def test_half_the_width_moves_half_the_bytes() -> None:
+    assert replace(PREFILL, dtype="float16").work().moved_bytes * 2 == PREFILL.work().moved_bytes
+
+
+def test_rows_are_all_tokens_in_prefill_and_one_per_sequence_in_decode() -> None:
+    assert (PREFILL.rows, DECODE.rows) == (14, 2)
+
+
+def test_the_length_is_that_of_the_phase() -> None:
+    assert (PREFILL.length, DECODE.length) == (7, 11)
+
+
+CHANGES = {
+    "shape": {"shape": ModelShape.from_config(LlamaConfig(**{**CONFIG.to_dict(), "vocab_size": 41}))},
+    "adapter": {"adapter": AdapterConfig.of({QUERY: 3, DOWN: 4})},
+    "placement": {"adapter": AdapterConfig.of({QUERY: 3})},
+    "mode": {"mode": "static"},
+    "phase": {"phase": "prefill"},
+    "block": {"scope": "block"},
+    "layer": {"scope": "layer", "site": QUERY},
+    "batch": {"batch": 3},
+    "past": {"past": 12},
+    "dtype": {"dtype": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_hash_changes_with_every_field(change: str) -> None:
+    assert replace(DECODE, **CHANGES[change]).hash != DECODE.hash
+
+
+def test_the_hash_of_a_prefill_changes_with_its_tokens() -> None:
+    assert replace(PREFILL, tokens=8).hash != PREFILL.hash
+
+
+def test_what_a_phase_ignores_does_not_change_the_hash() -> None:
+    assert (replace(DECODE, tokens=8).hash, replace(PREFILL, past=8).hash) == (DECODE.hash, PREFILL.hash)
+
+
+def test_another_site_changes_the_hash_of_a_layer() -> None:
+    layers = [Workload(SHAPE, scope="layer", site=path) for path in (QUERY, DOWN)]
+    assert layers[0].hash != layers[1].hash
+
+
+@pytest.mark.parametrize("change", ["", *CHANGES])
+def test_json_brings_back_the_same_workload(change: str) -> None:
+    workload = replace(DECODE, **CHANGES.get(change, {}))
+    back = Workload.from_json(workload.to_json(), workload.shape)
+    assert (back.hash, back.to_json()) == (workload.hash, workload.to_json())
+
+
+def test_json_of_a_prefill_brings_back_an_equal_workload() -> None:
+    assert Workload.from_json(PREFILL.to_json(), SHAPE) == PREFILL
+
+
+def test_json_of_another_shape_is_refused() -> None:
+    with pytest.raises(InputError, match=f"the workload is of shape 0123, not of {SHAPE.hash}"):
+        Workload.from_json({**DECODE.to_json(), "shape": "0123"}, SHAPE)
+
+
+def test_the_base_has_no_adapter_and_is_otherwise_the_same() -> None:
+    assert DECODE.base == replace(DECODE, adapter=AdapterConfig(), mode="merged")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "known"),
+    [
+        ("mode", "fused", "merged, swappable, static, padded, requantised"),
+        ("phase", "training", "prefill, decode"),
+        ("scope", "head", "model, block, layer"),
+        ("dtype", "int4", "float32, bfloat16, float16"),
+    ],
+)
+def test_unknown_words_are_answered_with_the_known(field: str, value: str, known: str) -> None:
+    with pytest.raises(InputError, match=f"{field} must be one of {known}, not '{value}'"):
+        Workload(SHAPE, **{field: value})
+
+
+@pytest.mark.parametrize(("field", "value", "least"), [("batch", 0, 1), ("tokens", 0, 1), ("past", -1, 0)])
+def test_counts_that_are_too_small_are_refused(field: str, value: int, least: int) -> None:
+    with pytest.raises(InputError, match=f"{field} must be at least {least}, not {value}"):
+        Workload(SHAPE, **{field: value})
+
+
+@pytest.mark.parametrize("fields", [{"scope": "layer"}, {"site": QUERY}, {"scope": "block", "site": QUERY}], ids=str)
+def test_a_layer_and_only_a_layer_needs_a_site(fields: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="scope 'layer' needs the path of a site, and only that scope takes one"):
+        Workload(SHAPE, **fields)
+
+
+def test_a_site_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the base model has no linear 'h\.0'"):
+        Workload(SHAPE, scope="layer", site="h.0")
+
+
+def test_an_adapter_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the base model has no linear 'h\.0'"):
+        Workload(SHAPE, AdapterConfig.of({"h.0": 2}))

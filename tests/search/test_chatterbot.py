@@ -1,0 +1,27 @@
+import importlib.util
+
+import pytest
+
+from adaptare.devices import InputError, MissingPackageError
+from adaptare.search.chatterbot import chatterbot_examples
+from adaptare.search.training_data import Example
+
+
+def test_questions_come_with_their_answers() -> None:
+    pytest.importorskip("chatterbot_corpus")
+    examples = chatterbot_examples()
+    assert Example("I forgot my password.", "Use the password reset option or contact your admin.") in examples
+    assert Example("Who was the 37th President of the United States?", "Richard Nixon") in examples
+    assert len(set(examples)) > 250
+
+
+def test_unknown_topic_names_the_known_ones() -> None:
+    pytest.importorskip("chatterbot_corpus")
+    with pytest.raises(InputError, match=r"no topic 'cooking'; it has .*tech_support, trivia"):
+        chatterbot_examples(("cooking",))
+
+
+def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'adaptare\[demo\]'"):
+        chatterbot_examples()

@@ -1,0 +1,113 @@
+import pytest
+import torch
+from torch import nn
+
+from adaptare.devices import InputError
+from adaptare.search.elastic import ElasticLinear
+from adaptare.search.scaling import SCALING_RULES, Scaling
+
+SIZES = (12, 7)
+
+
+def elastic(scaling: Scaling | None = None, *, seed: int = 0) -> ElasticLinear:
+    generator = torch.Generator().manual_seed(seed)
+    base = nn.Linear(*SIZES).requires_grad_(False)
+    return ElasticLinear(base, 5, scaling=scaling or Scaling(alpha=10.0), generator=generator)
+
+
+def trained(scaling: Scaling | None = None) -> ElasticLinear:
+    layer = elastic(scaling)
+    with torch.no_grad():
+        layer.B.copy_(torch.randn(layer.B.shape, generator=torch.Generator().manual_seed(1)))
+    return layer
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(3, 4, SIZES[0], generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("rule", SCALING_RULES)
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_a_slice_computes_what_a_plain_adapter_of_that_rank_does(x: torch.Tensor, rule: str, rank: int) -> None:
+    layer = trained(Scaling(rule, 10.0))
+    layer.rank = rank
+    A, B = layer.slices(rank)
+    plain = layer.base(x) + Scaling(rule, 10.0).factor(rank, 5) * (x @ A.T @ B.T)
+    assert (layer(x) - plain).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("rank", range(6))
+def test_every_rank_starts_as_the_base(x: torch.Tensor, rank: int) -> None:
+    layer = elastic()
+    layer.rank = rank
+    assert torch.equal(layer(x), layer.base(x))
+
+
+def test_rank_zero_is_the_base_after_training(x: torch.Tensor) -> None:
+    layer = trained()
+    layer.rank = 0
+    assert torch.equal(layer(x), layer.base(x))
+
+
+def test_a_starts_within_the_bounds_of_a_plain_linear() -> None:
+    assert elastic().A.abs().max() <= 12**-0.5
+    assert float(elastic().A.detach().std()) == pytest.approx(12**-0.5 / 3**0.5, rel=0.15)
+
+
+def test_one_seed_gives_one_start() -> None:
+    assert torch.equal(elastic(seed=4).A, elastic(seed=4).A)
+    assert not torch.equal(elastic(seed=4).A, elastic(seed=5).A)
+
+
+def test_first_update_moves_only_the_active_slice(x: torch.Tensor) -> None:
+    layer = trained()
+    before_A, before_B = layer.A.detach().clone(), layer.B.detach().clone()
+    layer.rank = 2
+    optimiser = torch.optim.AdamW([layer.A, layer.B], lr=0.1, weight_decay=0.0)
+    layer(x).square().sum().backward()
+    optimiser.step()
+    assert torch.equal(layer.A[2:], before_A[2:])
+    assert torch.equal(layer.B[:, 2:], before_B[:, 2:])
+    assert not torch.equal(layer.A[:2], before_A[:2])
+    assert not torch.equal(layer.B[:, :2], before_B[:, :2])
+
+
+def test_momentum_of_an_inactive_slice_runs_out(x: torch.Tensor) -> None:
+    layer = trained()
+    optimiser = torch.optim.AdamW([layer.A, layer.B], lr=0.1, weight_decay=0.0)
+    moves = []
+    for rank in (5, *[2] * 60):
+        layer.rank = rank
+        optimiser.zero_grad()
+        layer(x).square().sum().backward()
+        before = layer.A.detach()[2:].clone()
+        optimiser.step()
+        moves.append(float((layer.A.detach()[2:] - before).abs().max()))
+    assert moves[1] > 0
+    assert moves[-1] < moves[1] / 100
+
+
+def test_warm_momentum_does_not_move_a_site_that_has_no_part_in_the_step(x: torch.Tensor) -> None:
+    layer = trained()
+    optimiser = torch.optim.AdamW([layer.A, layer.B], lr=0.1, weight_decay=0.0)
+    layer(x).square().sum().backward()
+    optimiser.step()
+    optimiser.zero_grad()
+    before = layer.A.detach().clone()
+    layer.rank = 0
+    optimiser.step()
+    assert torch.equal(layer.A, before)
+
+
+def test_rank_above_the_largest_is_refused() -> None:
+    layer = elastic()
+    with pytest.raises(InputError, match="0 to 5 here, not 6"):
+        layer.rank = 6
+    assert layer.rank == 5
+
+
+def test_output_keeps_the_dtype_of_the_base(x: torch.Tensor) -> None:
+    layer = trained()
+    layer.base.to(torch.bfloat16)
+    assert layer(x.to(torch.bfloat16)).dtype == torch.bfloat16

@@ -1,0 +1,145 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, named_space
+from adaptare.search.super_adapter import SuperAdapter
+
+Q0, DOWN1 = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
+
+
+def logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(ids).logits
+    return found
+
+
+def test_starts_as_the_base_with_all_ranks_active(tiny: SimpleNamespace, ids: torch.Tensor) -> None:
+    model = tiny.model()
+    base = logits(model, ids)
+    super_adapter = SuperAdapter(model, tiny.space(model), seed=0)
+    assert (super_adapter.active == tiny.ranks[-1]).all()
+    assert torch.equal(logits(model, ids), base)
+
+
+def test_only_a_and_b_are_trainable(super_adapter: SuperAdapter) -> None:
+    trainable = {name for name, weight in super_adapter.model.named_parameters() if weight.requires_grad}
+    assert {name.rpartition(".")[2] for name in trainable} == {"A", "B"}
+    assert len(trainable) == 2 * super_adapter.space.n_sites
+
+
+def test_parameters_are_those_of_the_largest_config(super_adapter: SuperAdapter) -> None:
+    largest = super_adapter.space.decode(super_adapter.largest)
+    assert super_adapter.parameters == largest.adapter_parameters(super_adapter.shape)
+
+
+def test_equals_the_model_with_the_update_added_to_its_weights(
+    tiny: SimpleNamespace, trained: SuperAdapter, ids: torch.Tensor
+) -> None:
+    config = AdapterConfig.of({Q0: 2, DOWN1: 4})
+    trained.activate(config)
+    found = logits(trained.model, ids)
+    plain = tiny.model()
+    for path, (A, B) in trained.tensors(config).items():
+        plain.get_submodule(path).weight += trained.scales(config)[path] * B @ A
+    assert (found - logits(plain, ids)).abs().max() < 1e-5
+
+
+def test_codes_and_config_activate_the_same(trained: SuperAdapter, ids: torch.Tensor) -> None:
+    config = AdapterConfig.of({Q0: 2})
+    trained.activate(config)
+    by_config = logits(trained.model, ids)
+    trained.activate(trained.space.encode(config))
+    assert torch.equal(logits(trained.model, ids), by_config)
+    assert trained.space.decode(trained.active) == config
+
+
+def test_activated_gives_back_what_was_active(trained: SuperAdapter) -> None:
+    trained.activate(AdapterConfig.of({Q0: 2}))
+    with trained.activated(trained.largest):
+        assert (trained.active == trained.largest).all()
+    assert trained.space.decode(trained.active) == AdapterConfig.of({Q0: 2})
+
+
+def test_refused_config_leaves_the_active_one(trained: SuperAdapter) -> None:
+    trained.activate(AdapterConfig.of({Q0: 2}))
+    with pytest.raises(InputError, match=r"layers.1.mlp.down_proj must be 0 to 4 in this super-adapter, not 8"):
+        trained.activate(AdapterConfig.of({Q0: 4, DOWN1: 8}))
+    assert trained.space.decode(trained.active) == AdapterConfig.of({Q0: 2})
+
+
+def test_codes_of_another_space_are_refused(trained: SuperAdapter) -> None:
+    with pytest.raises(InputError, match=r"shape \(14,\), not \(3,\)"):
+        trained.activate(np.zeros(3, dtype=np.int64))
+
+
+def test_remove_gives_the_model_back_as_it_was(tiny: SimpleNamespace, ids: torch.Tensor) -> None:
+    model = tiny.model()
+    model.lm_head.requires_grad_(True)
+    before, modules = logits(model, ids), [type(module) for module in model.modules()]
+    super_adapter = SuperAdapter(model, tiny.space(model), seed=0)
+    tiny.disturb(super_adapter)
+    assert not torch.equal(logits(model, ids), before)
+    super_adapter.remove()
+    assert torch.equal(logits(model, ids), before)
+    assert [type(module) for module in model.modules()] == modules
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad] == ["model.embed_tokens.weight"]
+
+
+def test_lifted_puts_the_adapters_on_again(tiny: SimpleNamespace, trained: SuperAdapter, ids: torch.Tensor) -> None:
+    before = logits(trained.model, ids)
+    with trained.lifted():
+        assert torch.equal(logits(trained.model, ids), logits(tiny.model(), ids))
+    assert torch.equal(logits(trained.model, ids), before)
+
+
+def test_sites_without_a_rank_above_zero_are_left_alone(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    whole = tiny.space(model)
+    space = RankSpace("some", whole.sites[:2], ((0,), (1,)), ((0,), (0, 3)))
+    super_adapter = SuperAdapter(model, space, seed=0)
+    assert isinstance(model.get_submodule(whole.sites[0].path), torch.nn.Linear)
+    assert sorted(super_adapter.state()) == [f"{whole.sites[1].path}.A", f"{whole.sites[1].path}.B"]
+
+
+def test_a_model_that_carries_one_is_refused(super_adapter: SuperAdapter) -> None:
+    with pytest.raises(InputError, match="call its `remove` first"):
+        SuperAdapter(super_adapter.model, super_adapter.space, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [({"hidden": 32}, r"16 x 16 in the model and 32 x 32"), ({"layers": 3}, "no module 'model.layers.2")],
+)
+def test_space_of_another_model_is_refused(tiny: SimpleNamespace, other: dict[str, int], message: str) -> None:
+    model = tiny.model()
+    shape = ModelShape.from_config(tiny.model(**other).config)
+    with pytest.raises(InputError, match=message):
+        SuperAdapter(model, named_space("sites", shape, ranks=tiny.ranks), seed=0)
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+# The new name of this method is not known to the oldest transformers that is supported.
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+def test_checkpointing_of_activations_changes_neither_loss_nor_gradients(tiny: SimpleNamespace, ids: torch.Tensor) -> None:
+    def gradients(checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        model = tiny.model()
+        super_adapter = SuperAdapter(model, tiny.space(model), seed=0)
+        tiny.disturb(super_adapter)
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+        super_adapter.activate(tiny.space(model).expand(tiny.space(model).sample(1, np.random.default_rng(0)))[0])
+        loss = model(ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        return loss, [weight.grad for weight in model.parameters() if weight.requires_grad]
+
+    (loss, plain), (other_loss, recomputed) = gradients(False), gradients(True)
+    assert torch.equal(loss, other_loss)
+    assert any(gradient is not None for gradient in plain)
+    for one, other in zip(plain, recomputed, strict=True):
+        assert (one is None and other is None) or torch.allclose(one, other, atol=1e-6)

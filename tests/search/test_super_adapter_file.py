@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from adaptare.devices import InputError, StorageError
+from adaptare.search.scaling import Scaling
+from adaptare.search.super_adapter import SuperAdapter
+from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
+
+
+def test_what_was_saved_computes_the_same(
+    tiny: SimpleNamespace, trained: SuperAdapter, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    save_super_adapter(trained, tmp_path)
+    loaded = load_super_adapter(tmp_path, tiny.model(), space=trained.space)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(ids).logits, trained.model(ids).logits)
+
+
+def test_the_space_and_scaling_come_with_the_files(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    model = tiny.model()
+    saved = SuperAdapter(model, tiny.space(model, "blocks"), scaling=Scaling("per-rank", 3.0), seed=0)
+    save_super_adapter(saved, tmp_path)
+    loaded = load_super_adapter(tmp_path, tiny.model())
+    assert (loaded.space, loaded.scaling) == (saved.space, saved.scaling)
+
+
+def test_the_base_model_is_not_saved(trained: SuperAdapter, tmp_path: Path) -> None:
+    save_super_adapter(trained, tmp_path)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert sorted(sizes) == ["super_adapter.json", "super_adapter.safetensors"]
+    assert sizes["super_adapter.safetensors"] < 4 * trained.parameters + 4096
+
+
+def test_another_base_is_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
+    save_super_adapter(trained, tmp_path)
+    with pytest.raises(InputError, match="load the base model it was trained on"):
+        load_super_adapter(tmp_path, tiny.model(layers=3))
+
+
+def test_another_space_is_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
+    save_super_adapter(trained, tmp_path)
+    model = tiny.model()
+    with pytest.raises(InputError, match=r"'sites' \(14 sites in 14 groups.*'layers' \(14 sites in 2 groups"):
+        load_super_adapter(tmp_path, model, space=tiny.space(model, "layers"))
+
+
+def test_a_folder_without_one_is_refused(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no super-adapter"):
+        load_super_adapter(tmp_path, tiny.model())
+
+
+def test_files_of_a_later_version_are_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 2}))
+    with pytest.raises(InputError, match="schema 2; this version reads 1"):
+        load_super_adapter(tmp_path, tiny.model())
+
+
+def test_damaged_weights_leave_the_model_without_adapters(
+    tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path
+) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    model = tiny.model()
+    with pytest.raises(InputError, match="cannot be read"):
+        load_super_adapter(tmp_path, model)
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(trained: SuperAdapter, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        save_super_adapter(trained, tmp_path / "file" / "folder")
