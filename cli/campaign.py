@@ -70,15 +70,16 @@ def measure(
             if interrupted():
                 raise KeyboardInterrupt
         update(1.0, f"{len(measured)} measured")
-    for measurement in measured:
-        if measurement.failure:
-            console.note(
-                f"not measured: {measurement.workload.mode} adapter on {len(measurement.workload.adapter)} sites: {measurement.failure}"
-            )
-    slowdowns = [measurement.slowdown for measurement in measured if measurement.visits]
-    if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
-        faster_or_slower = "slower" if slowdowns[-1] > 0 else "faster"
-        console.note(
-            f"this device is now {abs(slowdowns[-1]):.0%} {faster_or_slower} than when it was calibrated; latencies are corrected for it"
-        )
+    _note_oddities(measured, console)
     return measured
+
+
+def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
+    for each in measured:
+        if each.failure:
+            sites = len(each.workload.adapter)
+            console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
+    slowdowns = [each.slowdown for each in measured if each.visits]
+    if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
+        changed = f"{abs(slowdowns[-1]):.0%} {'slower' if slowdowns[-1] > 0 else 'faster'}"
+        console.note(f"this device is now {changed} than when it was calibrated; latencies are corrected for it")

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -88,18 +88,15 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     store = Store(output / "adaptare.db")
 
-    console.note(
-        f"2 of 6: measuring {effort.configurations} of {space.n_groups} x {len(RANKS)} choices on {target.info().device}"
-    )
+    console.note(f"2 of 6: measuring {effort.configurations} configurations on {target.info().device}")
     template = Workload(source.shape)
     full, full_merged, rows = _profile(template, space, effort, target, store, seed, console)
     base_s = full.reference_s
     console.table(
         f"What an adapter of rank 16 on all {space.n_sites} linears costs in decode (base {milliseconds(base_s)} ms)",
         ["applied", "ms", "95 % interval", "overhead"],
-        [[name, milliseconds(each.latency_s), between(milliseconds(each.lower_s), milliseconds(each.upper_s)), percent(each.overhead.middle)]
-         for name, each in (("merged into the base", full_merged), ("swappable beside it", full))],
-    )  # fmt: skip
+        [_cost("merged into the base", full_merged), _cost("swappable beside it", full)],
+    )
 
     console.note("3 of 6: learning to predict latency")
     predictor = LatencyPredictor().fit(rows)
@@ -222,6 +219,11 @@ def _profile(
     if full not in known or full.merged not in known:
         raise DeviceError("rank 16 everywhere could not be measured, so there is no default budget; see above why")
     return known[full], known[full.merged], [known[workload] for workload in workloads if workload in known]
+
+
+def _cost(name: str, found: "Measurement") -> list[str]:
+    interval = between(milliseconds(found.lower_s), milliseconds(found.upper_s))
+    return [name, milliseconds(found.latency_s), interval, percent(found.overhead.middle)]
 
 
 def _closing(folders: list[Path], front: Path, differences: list[float], elapsed_s: float) -> list[str]:

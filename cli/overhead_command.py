@@ -1,7 +1,8 @@
 """`adaptare overhead`."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,23 +18,44 @@ from adaptare.arguments import (
 )
 from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
 
+if TYPE_CHECKING:
+    from adaptare.profiler import AdapterConfig, Measurement, ModelShape
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one phase and mode cost; seconds as `latency_s`, overheads as shares of the base."""
+
+    phase: str
+    length: int
+    batch: int
+    mode: str
+    base_s: float
+    latency_s: float
+    lower_s: float
+    upper_s: float
+    raw_s: float
+    overhead: float
+    overhead_lower: float
+    overhead_upper: float
+    verdict: str
+    rounds: int
+    openings: int
+    stopped_by: str
+
 
 @command
 def overhead(
     model: ModelArgument,
     adapter: Annotated[Path | None, typer.Argument(help="A PEFT adapter folder; else --rank and --sites.")] = None,
     rank: Annotated[int, typer.Option("--rank", help="The same rank on every chosen site.")] = 16,
-    sites: Annotated[
-        str, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
-    ] = "",
-    prefill: Annotated[int, typer.Option("-p", "--prefill", help="Tokens of the prompt; 0: leave prefill out.")] = 64,
-    decode: Annotated[
-        int, typer.Option("-d", "--decode", help="Cached positions in decode; -1: leave decode out.")
-    ] = 64,
+    sites: Annotated[str, typer.Option("--sites", help="Kinds of linears: q_proj,v_proj.", show_default="all")] = "",
+    prefill: Annotated[int, typer.Option("-p", "--prefill", help="Tokens of the prompt; 0: no prefill.")] = 64,
+    decode: Annotated[int, typer.Option("-d", "--decode", help="Cached positions in decode; -1: no decode.")] = 64,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
-    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per phase and opening.")] = 40.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per phase and opening.")] = 30.0,
     openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 3,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
@@ -43,86 +65,98 @@ def overhead(
     """What one adapter costs on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import measure
     from adaptare.devices import InputError, connect
-    from adaptare.profiler import AdapterConfig, Store, Workload, open_model, precise_within, read_peft, verdict
+    from adaptare.profiler import Store, Workload, open_model, precise_within, read_peft
 
     console = Console(as_json=as_json)
+    if prefill <= 0 and decode < 0:
+        raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     target = connect(device)
     shape = open_model(model, cache=cache).shape
-    if adapter is not None:
-        config = read_peft(adapter, shape)
-    else:
-        if rank < 1:
-            raise InputError(f"--rank must be at least 1, not {rank}; without an adapter there is no overhead")
-        kinds = tuple(filter(None, sites.split(",")))
-        unknown = set(kinds) - {site.kind for site in shape.sites}
-        if unknown:
-            known = ", ".join(dict.fromkeys(site.kind for site in shape.sites))
-            raise InputError(f"--sites: the model has no {', '.join(sorted(unknown))}; it has {known}")
-        config = AdapterConfig.uniform(shape, rank, kinds=kinds)
-    phases: list[dict[str, str | int]] = []
-    if prefill:
-        phases.append({"phase": "prefill", "tokens": prefill})
+    config = read_peft(adapter, shape) if adapter else _uniform(shape, rank, sites)
+    swappable: list[Workload] = []
+    if prefill > 0:
+        swappable.append(Workload(shape, config, phase="prefill", batch=batch, tokens=prefill))
     if decode >= 0:
-        phases.append({"phase": "decode", "past": decode})
-    if not phases:
-        raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
-    rule = precise_within(half_width, seconds)
-    rows = []
-    with_store = Store(store)
-    for phase in phases:
-        swappable = Workload(shape, config, mode="swappable", batch=batch, **phase)  # type: ignore[arg-type]
-        measured = measure(
-            [swappable, swappable.merged],
+        swappable.append(Workload(shape, config, phase="decode", batch=batch, past=decode))
+    kept = Store(store)
+    measured = [
+        each
+        for workload in swappable
+        for each in measure(
+            [workload, workload.merged],
             device=target,
-            rule=rule,
+            rule=precise_within(half_width, seconds),
             seconds=seconds,
             seed=seed,
             openings=openings,
-            store=with_store,
+            store=kept,
             console=console,
-            title=f"measuring {phase['phase']}",
+            title=f"measuring {workload.phase}",
         )
-        for each in measured:
-            if each.failure:
-                continue
-            share = each.overhead
-            rows.append(
-                {
-                    "phase": each.workload.phase,
-                    "length": each.workload.length,
-                    "batch": batch,
-                    "mode": each.workload.mode,
-                    "base_s": each.reference_s,
-                    "latency_s": each.latency_s,
-                    "lower_s": each.lower_s,
-                    "upper_s": each.upper_s,
-                    "raw_s": each.raw_s,
-                    "overhead": share.middle,
-                    "overhead_lower": share.lower,
-                    "overhead_upper": share.upper,
-                    "verdict": verdict(share),
-                    "rounds": len(each.visits),
-                    "openings": len(set(each.openings.tolist())),
-                    "stopped_by": each.stopped_by,
-                }
-            )
+    ]
+    rows = [_row(each) for each in measured if not each.failure]
     console.table(
         f"{model}: adapter on {len(config)} of {len(shape.sites)} linears, "
         f"{config.adapter_parameters(shape):,} weights, measured on {target.info().device}",
         ["phase", "mode", "base ms", "with adapter ms", "overhead", "95 % interval", "verdict"],
-        [
-            [
-                f"{row['phase']} {row['length']}",
-                str(row["mode"]),
-                milliseconds(row["base_s"]),
-                milliseconds(row["latency_s"]),
-                percent(row["overhead"]),
-                between(percent(row["overhead_lower"]), percent(row["overhead_upper"])),
-                row["verdict"],
-            ]
-            for row in rows
-        ],
+        [_cells(row) for row in rows],
     )
-    console.result({"model": model, "device": target.info().device, "sites": len(config), "rows": rows})
+    result = {
+        "model": model,
+        "device": target.info().device,
+        "sites": len(config),
+        "rows": [asdict(row) for row in rows],
+    }
+    console.result(result)
     if not rows:
         raise typer.Exit(WORLD_FAILED)
+
+
+def _uniform(shape: "ModelShape", rank: int, sites: str) -> "AdapterConfig":
+    from adaptare.devices import InputError
+    from adaptare.profiler import AdapterConfig
+
+    if rank < 1:
+        raise InputError(f"--rank must be at least 1, not {rank}; without an adapter there is no overhead")
+    kinds = tuple(filter(None, sites.split(",")))
+    unknown = set(kinds) - {site.kind for site in shape.sites}
+    if unknown:
+        known = ", ".join(dict.fromkeys(site.kind for site in shape.sites))
+        raise InputError(f"--sites: the model has no {', '.join(sorted(unknown))}; it has {known}")
+    return AdapterConfig.uniform(shape, rank, kinds=kinds)
+
+
+def _row(measurement: "Measurement") -> Row:
+    from adaptare.profiler import verdict
+
+    workload, share = measurement.workload, measurement.overhead
+    return Row(
+        phase=workload.phase,
+        length=workload.length,
+        batch=workload.batch,
+        mode=workload.mode,
+        base_s=measurement.reference_s,
+        latency_s=measurement.latency_s,
+        lower_s=measurement.lower_s,
+        upper_s=measurement.upper_s,
+        raw_s=measurement.raw_s,
+        overhead=share.middle,
+        overhead_lower=share.lower,
+        overhead_upper=share.upper,
+        verdict=verdict(share),
+        rounds=len(measurement.visits),
+        openings=len(set(measurement.openings.tolist())),
+        stopped_by=measurement.stopped_by,
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        f"{row.phase} {row.length}",
+        row.mode,
+        milliseconds(row.base_s),
+        milliseconds(row.latency_s),
+        percent(row.overhead),
+        between(percent(row.overhead_lower), percent(row.overhead_upper)),
+        row.verdict,
+    ]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def predict(
     configs = [_read(adapter, template.shape) for adapter in adapters]
     predicted = fitted.predict_configs(configs)
     base_s = fitted.model.reference_s
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "adapter": str(adapter),
             "sites": len(config),

