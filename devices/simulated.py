@@ -24,7 +24,7 @@ class SimulatedDevice:
         noise: Disturbances, multiplied.
         seed: Of the noise.
         failures: Program hash -> what happens when it runs: `error` (the worker lives) or `crash`.
-        dies_after_calls: The first worker dies after so many calls in all, whatever runs.
+        dies_after_calls: The worker at work then dies after so many calls of the device in all, whatever runs.
         free_bytes: What its workers say is free.
 
     References:
@@ -54,6 +54,7 @@ class SimulatedDevice:
         self.free_bytes = free_bytes
         self.rng = np.random.default_rng(seed)
         self.clock_s = 0.0
+        self.calls = 0
         self.openings = 0
 
     def latency_s(self, work: Work) -> float:
@@ -139,10 +140,10 @@ class SimulatedWorker:
 
     def _call(self, program_id: str, program_hash: str, true_s: float) -> float:
         device = self._device
-        if device.dies_after_calls is not None and self._opening == 0:
-            if sum(self._calls.values()) >= device.dies_after_calls:
-                self._alive = False
-            self._check_alive()
+        if device.calls == device.dies_after_calls:
+            self._alive = False
+        device.calls += 1
+        self._check_alive()
         moment = Moment(device.clock_s, self._calls[program_id], self._opening, program_hash, self._last != program_id)
         seconds = true_s
         for noise in device.noise:

@@ -127,10 +127,10 @@ class Bindable:
         if self._scope == "layer":
             return self._bind_layer(batch * tokens)
         cache = self._cache(batch, past)
-        restore = _restorer(cache) if phase == "decode" else _do_nothing
         inputs = {"input_ids": self._tokens(batch, tokens), "use_cache": True, "logits_to_keep": 1}
-        if phase == "decode":
+        if phase == "decode" or self._scope == "block":
             inputs[cache_argument(self._base)] = cache
+        restore = _restorer(cache)
         if self._scope == "block":
             return self._bind_block(inputs, restore), restore
         return _timed(lambda: self._model(**inputs).logits), restore

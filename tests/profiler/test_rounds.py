@@ -1,0 +1,225 @@
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from adaptare.devices import DeviceError, InputError, SimulatedDevice
+from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
+from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Precise, Progress, Workload, profile
+from adaptare.profiler.programs import program_for
+from adaptare.profiler.rounds import profile_groups
+
+
+def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:
+    return [Workload(shape, AdapterConfig.uniform(shape, rank)) for rank in ranks]
+
+
+def measured(
+    shape: ModelShape, device: SimulatedDevice, *, rounds: int = 12, openings: int = 1, seed: int = 0
+) -> list[Measurement]:
+    base = Workload(shape).base
+    return profile(
+        workloads(shape), reference=base, device=device, stop=FixedRounds(rounds), seed=seed, openings=openings
+    )
+
+
+def truth(device: SimulatedDevice, workload: Workload) -> float:
+    return device.latency_s(workload.work())
+
+
+def test_without_noise_every_latency_is_the_closed_form(llama: ModelShape) -> None:
+    device = SimulatedDevice()
+    for each in measured(llama, device):
+        assert each.latency_s == pytest.approx(truth(device, each.workload), rel=1e-12)
+
+
+def test_ratios_survive_a_regime_step_that_raw_seconds_do_not(llama: ModelShape) -> None:
+    quiet = SimulatedDevice()
+    noisy = SimulatedDevice(noise=[RegimeStep(at_s=0.5, slowdown=1.4), Jitter(0.002)])
+    for each in measured(llama, noisy, rounds=40):
+        expected = truth(quiet, each.workload) / truth(quiet, each.reference)
+        assert each.ratio.middle == pytest.approx(expected, rel=0.003)
+
+
+def test_bursts_and_warm_up_do_not_move_the_median(llama: ModelShape) -> None:
+    device = SimulatedDevice(noise=[Bursts(share=0.1, slowdown=3.0), WarmUp(calls=3, slowdown=4.0), Jitter(0.005)])
+    for each in measured(llama, device, rounds=30):
+        ratio = truth(device, each.workload) / truth(device, each.reference)
+        assert each.ratio.middle == pytest.approx(ratio, rel=0.005)
+
+
+def test_the_first_call_of_a_visit_is_kept_apart(llama: ModelShape) -> None:
+    device = SimulatedDevice(noise=[Touch(slowdown=2.0)])
+    for each in measured(llama, device):
+        true_s = truth(device, each.workload)
+        assert each.latency_s == pytest.approx(true_s, rel=1e-12)
+        assert {round(visit.touch_s / true_s) for visit in each.visits} <= {1, 2}
+        assert 2 in {round(visit.touch_s / true_s) for visit in each.visits}
+
+
+def test_every_sample_of_every_round_is_kept(llama: ModelShape) -> None:
+    for each in measured(llama, SimulatedDevice(), rounds=9, openings=2):
+        assert [visit.round for visit in each.visits] == [visit.round for visit in each.reference_visits]
+        assert len(each.visits) == 18
+        assert all(len(visit.samples_s) == len(each.visits[0].samples_s) >= 1 for visit in each.visits)
+        assert len(each.warmup_s) == 2 * 2 * (1 + len(each.visits[0].samples_s))
+
+
+def test_openings_are_numbered_through_the_session(llama: ModelShape) -> None:
+    for each in measured(llama, SimulatedDevice(), rounds=8, openings=3):
+        assert each.openings.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+
+
+def test_more_openings_uncover_lasting_offsets(llama: ModelShape) -> None:
+    """With one opening the interval is narrow around the wrong value; with many it holds the truth."""
+    missed, held = [], []
+    for seed in range(12):
+        for openings, outcome in ((1, missed), (8, held)):
+            device = SimulatedDevice(noise=[OpeningOffset(0.03, seed), Jitter(0.003)], seed=seed)
+            each = measured(llama, device, rounds=8, openings=openings)[1]
+            outcome.append(each.ratio.contains(truth(device, each.workload) / truth(device, each.reference)))
+    assert np.mean(missed) < 0.4
+    assert np.mean(held) >= 0.75
+
+
+def test_the_order_differs_between_rounds_and_seeds(llama: ModelShape) -> None:
+    """Only the order can tell two seeds apart when noise grows with the virtual clock."""
+    first, again, other = (
+        measured(llama, SimulatedDevice(noise=[Jitter(0.01)], seed=3), seed=seed) for seed in (0, 0, 1)
+    )
+    assert [each.visits for each in first] == [each.visits for each in again]
+    assert [each.visits for each in first] != [each.visits for each in other]
+
+
+def test_a_failing_candidate_is_recorded_and_the_others_go_on(llama: ModelShape) -> None:
+    bad = workloads(llama)[1]
+    device = SimulatedDevice(failures={program_for(bad, SimulatedDevice().info()).hash: "error"})
+    first, second, third = measured(llama, device)
+    assert second.failure == "the simulated program failed"
+    assert not second.complete
+    assert first.complete
+    assert third.complete
+    with pytest.raises(InputError, match="nothing was measured: the simulated program failed"):
+        _ = second.latency_s
+
+
+def test_a_crash_costs_one_candidate_and_a_new_worker(llama: ModelShape) -> None:
+    bad = workloads(llama)[1]
+    device = SimulatedDevice(failures={program_for(bad, SimulatedDevice().info()).hash: "crash"})
+    first, second, third = measured(llama, device, rounds=10)
+    assert "died" in second.failure
+    assert [len(each.visits) for each in (first, third)] == [10, 10]
+
+
+def test_a_worker_that_dies_by_itself_is_replaced(llama: ModelShape) -> None:
+    device = SimulatedDevice(dies_after_calls=3000)
+    results = measured(llama, device, rounds=15)
+    failed = [each for each in results if each.failure]
+    assert len(failed) <= 1
+    for each in results:
+        if not each.failure:
+            assert len(each.visits) == 15
+            assert len(set(each.openings.tolist())) == 2
+
+
+def test_a_reference_that_does_not_run_ends_the_session(llama: ModelShape) -> None:
+    base = Workload(llama).base
+    device = SimulatedDevice(failures={program_for(base, SimulatedDevice().info()).hash: "error"})
+    with pytest.raises(DeviceError, match="the reference does not run on simulated: the simulated program failed"):
+        measured(llama, device)
+
+
+def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelShape) -> None:
+    base = Workload(llama).base
+    device = SimulatedDevice(failures={program_for(base, SimulatedDevice().info()).hash: "crash"})
+    with pytest.raises(DeviceError, match="the reference does not run"):
+        measured(llama, device)
+
+
+def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
+    candidates = [workload.merged for workload in workloads(llama, (1, 2, 3, 4, 5))]
+    info = SimulatedDevice().info()
+    reference = Workload(llama).base
+    two = program_for(reference, info).weight_bytes + 2 * program_for(candidates[0], info).weight_bytes
+    device = SimulatedDevice(free_bytes=2 * two)
+    groups = list(profile_groups(candidates, reference=reference, device=device, stop=FixedRounds(8), seed=0))
+    assert [len(group) for group in groups] == [2, 2, 1]
+    assert len({each.session for group in groups for each in group}) == 1
+    rounds = [each.visits[0].round for each in itertools.chain(*groups)]
+    assert rounds == [rounds[0], rounds[0], rounds[2], rounds[2], rounds[4]]
+
+
+def test_a_candidate_that_cannot_fit_is_refused_before_anything_runs(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match="half of the free memory"):
+        measured(llama, SimulatedDevice(free_bytes=1000))
+
+
+def test_a_known_calibration_sets_the_scale(llama: ModelShape) -> None:
+    device = SimulatedDevice()
+    base = Workload(llama).base
+    reference_s = 0.9 * truth(device, base)
+    each = profile(
+        workloads(llama)[:1],
+        reference=base,
+        device=device,
+        stop=FixedRounds(8),
+        seed=0,
+        reference_s=reference_s,
+    )[0]
+    assert each.latency_s == pytest.approx(0.9 * truth(device, each.workload))
+    assert each.raw_s == pytest.approx(truth(device, each.workload))
+    assert each.slowdown == pytest.approx(1 / 0.9 - 1)
+
+
+def test_later_openings_repeat_the_rounds_of_the_first(llama: ModelShape) -> None:
+    device = SimulatedDevice(noise=[Jitter(0.01)])
+    each = profile(
+        workloads(llama)[:1],
+        reference=Workload(llama).base,
+        device=device,
+        stop=Precise(0.02),
+        seed=0,
+        openings=2,
+    )[0]
+    assert each.stopped_by == "precise"
+    first, second = (int((each.openings == opening).sum()) for opening in (0, 1))
+    assert first == second
+
+
+def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
+    seen: list[Progress] = []
+
+    class Spy:
+        def reason(self, progress: Progress) -> str:
+            seen.append(progress)
+            return "rounds" if progress.rounds == 12 else ""
+
+    profile(workloads(llama), reference=Workload(llama).base, device=SimulatedDevice(), stop=Spy(), seed=0)
+    assert [progress.rounds for progress in seen] == list(range(1, 13))
+    assert {progress.candidates for progress in seen} == {3}
+    assert [len(progress.half_widths) for progress in seen] == [0] * 7 + [1] * 4 + [2]
+
+
+@pytest.mark.parametrize(("count", "openings", "message"), [(0, 1, "at least one workload"), (1, 0, "openings")])
+def test_refuses_nonsense(llama: ModelShape, count: int, openings: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        profile(
+            workloads(llama)[:count],
+            reference=Workload(llama).base,
+            device=SimulatedDevice(),
+            stop=FixedRounds(8),
+            seed=0,
+            openings=openings,
+        )
+
+
+def test_refuses_a_workload_that_stands_there_twice(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match="each of them once"):
+        profile(
+            workloads(llama, (4, 4)),
+            reference=Workload(llama).base,
+            device=SimulatedDevice(),
+            stop=FixedRounds(8),
+            seed=0,
+        )

@@ -1,0 +1,135 @@
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
+
+from adaptare.devices import InputError, SimulatedDevice, StorageError
+from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Store, Workload, profile
+
+
+def measure(
+    shape: ModelShape, ranks: Sequence[int] = (2, 4), device: SimulatedDevice | None = None
+) -> list[Measurement]:
+    workloads = [Workload(shape, AdapterConfig.uniform(shape, rank)) for rank in ranks]
+    target = device or SimulatedDevice()
+    return profile(workloads, reference=Workload(shape).base, device=target, stop=FixedRounds(8), seed=0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "adaptare.db"
+
+
+def test_what_is_read_equals_what_was_written(llama: ModelShape, file: Path) -> None:
+    measured = measure(llama)
+    Store(file).append(measured)
+    assert Store(file).measurements() == measured
+
+
+def test_measurements_of_other_devices_stay_apart(llama: ModelShape, file: Path) -> None:
+    store, other = Store(file), SimulatedDevice(launch_s=5e-6)
+    store.append(measure(llama))
+    store.append(measure(llama, (8,), other))
+    assert [len(each.workload.adapter) for each in store.measurements(other.info())] == [14]
+    assert len(store.measurements(SimulatedDevice().info())) == 2
+    assert len(store.measurements()) == 3
+
+
+def test_finished_names_what_need_not_be_measured_again(llama: ModelShape, file: Path) -> None:
+    first, second = measure(llama)
+    store = Store(file)
+    store.append([first, replace(second, stopped_by="interrupted")])
+    assert store.finished(first.device, first.reference) == {first.workload.hash}
+
+
+def test_the_first_calibration_stays(llama: ModelShape, file: Path) -> None:
+    store = Store(file)
+    first = measure(llama)
+    assert store.calibration(first[0].device, first[0].reference) is None
+    store.append(first)
+    store.append([replace(first[0], reference_s=99.0)])
+    assert store.calibration(first[0].device, first[0].reference) == first[0].reference_s
+
+
+@pytest.mark.parametrize("change", ["UPDATE measurements SET session = 'x'", "DELETE FROM measurements"])
+def test_rows_cannot_be_changed(llama: ModelShape, file: Path, change: str) -> None:
+    Store(file).append(measure(llama))
+    with create_engine(f"sqlite:///{file}").begin() as connection, pytest.raises(IntegrityError, match="never changed"):
+        connection.exec_driver_sql(change)
+
+
+def test_all_or_nothing_is_added(llama: ModelShape, file: Path) -> None:
+    store = Store(file)
+    first, second = measure(llama)
+    broken = replace(second, environment={"not": {"json"}})
+    with pytest.raises(TypeError):
+        store.append([first, broken])
+    assert store.measurements() == []
+
+
+def test_refuses_a_newer_schema_and_leaves_it_alone(file: Path) -> None:
+    Store(file).close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE meta SET value = '99'")
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"schema 99; this version of adaptare reads up to 1; update it"):
+        Store(file)
+    assert file.read_bytes() == before
+
+
+def test_refuses_a_file_that_is_no_database(file: Path) -> None:
+    file.write_text("This is a diary, and not a database of anything at all." * 20)
+    with pytest.raises(InputError, match="is no adaptare store"):
+        Store(file)
+    assert file.read_text().startswith("This is a diary")
+
+
+def test_refuses_a_database_of_something_else(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(InputError, match="database of something else"):
+        Store(file)
+
+
+def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
+    with pytest.raises(InputError, match="there is no store .*adaptare profile"):
+        Store(file, create=False)
+    assert not file.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be opened"):
+        Store(tmp_path / "no" / "such" / "folder" / "adaptare.db")
+
+
+def test_a_full_disk_loses_nothing(llama: ModelShape, file: Path) -> None:
+    """SQLite's own limit on pages stands for the disk: the same error comes from both."""
+    store = Store(file)
+    store.append(measure(llama))
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    store.close()
+
+    small = Store(file)
+
+    @_on_connect(small)
+    def _(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(StorageError, match=r"cannot be written: database or disk is full; nothing was lost"):
+        for _ in range(50):
+            small.append(measure(llama))
+    small.close()
+    assert len(Store(file).measurements()) >= 2
+    assert len(Store(file).measurements()) % 2 == 0
+
+
+def _on_connect(store: Store):  # type: ignore[no-untyped-def]
+    from sqlalchemy import event
+
+    store._engine.dispose()
+    return event.listens_for(store._engine, "connect")

@@ -1,0 +1,177 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from adaptare.devices import InputError, SimulatedDevice, TorchCpu
+from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler.programs import program_for
+from adaptare.profiler.torch_programs import Bindable, build, cache_argument, one_layer
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": lambda: LlamaConfig(**SIZES),
+    "mistral": lambda: MistralConfig(**SIZES),
+    "qwen2": lambda: Qwen2Config(**SIZES),
+    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=8),
+    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
+    "gemma2": lambda: Gemma2Config(**SIZES, head_dim=8, sliding_window=16),
+    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=16),
+    "phi3": lambda: Phi3Config(**SIZES),
+}
+
+
+@pytest.fixture(params=FAMILIES, ids=str)
+def shape(request: pytest.FixtureRequest) -> ModelShape:
+    return ModelShape.from_config(FAMILIES[request.param]())
+
+
+def loaded(workload: Workload) -> Bindable:
+    return build(**json.loads(program_for(workload, TorchCpu(threads=1).info()).arguments))
+
+
+def bound(workload: Workload) -> tuple[Callable[[], Any], Callable[[], None]]:
+    length = workload.length
+    return loaded(workload).bind({"phase": workload.phase, "batch": workload.batch, "length": length})
+
+
+def outputs(workload: Workload) -> np.ndarray:
+    call, restore = bound(workload)
+    restore()
+    return np.array(call().tolist())
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+def test_merged_and_swappable_agree_and_differ_from_the_base(shape: ModelShape, phase: Any, scope: Any) -> None:
+    site = shape.sites[-1].path if scope == "layer" else ""
+    adapter = AdapterConfig.of({site.path: 1 + index % 4 for index, site in enumerate(shape.sites)})
+    swappable = Workload(shape, adapter, phase=phase, scope=scope, site=site, batch=2, tokens=6, past=5)
+    ours, merged, base = (outputs(each) for each in (swappable, swappable.merged, swappable.base))
+    assert ours.shape == merged.shape == base.shape
+    assert np.abs(ours - merged).max() <= 1e-5 * max(1, np.abs(merged).max())
+    assert np.abs(ours - base).max() > 1e-3 * np.abs(base).max()
+
+
+@pytest.mark.parametrize("scope", ["model", "block"])
+@pytest.mark.parametrize(("phase", "length"), [("decode", 0), ("decode", 5), ("decode", 20), ("prefill", 6)])
+def test_the_cache_is_restored_between_calls(shape: ModelShape, phase: Any, length: int, scope: Any) -> None:
+    adapter = AdapterConfig.uniform(shape, 2)
+    call, restore = bound(Workload(shape, adapter, phase=phase, past=length, tokens=max(1, length), scope=scope))
+    results = []
+    for _ in range(3):
+        restore()
+        results.append(call().tolist())
+    assert results[0] == results[1] == results[2]
+
+
+def test_without_restoring_decode_would_see_its_own_token(llama: ModelShape) -> None:
+    call, restore = bound(Workload(llama, past=5).base)
+    restore()
+    first = call().tolist()
+    assert call().tolist() != first
+
+
+def test_decode_computes_what_one_long_prefill_does() -> None:
+    """The logits of a token against a cache are those of the last position of the whole sequence."""
+    shape = ModelShape.from_config(FAMILIES["llama"]())
+    program = loaded(Workload(shape, past=5).base)
+    call, restore = program.bind({"phase": "decode", "batch": 1, "length": 5})
+    restore()
+    ours = call().tolist()
+    generator = torch.Generator().manual_seed(0)
+    past = torch.randint(0, 64, (1, 5), generator=generator)
+    token = torch.randint(0, 64, (1, 1), generator=generator)
+    torch.manual_seed(0)
+    plain = AutoModelForCausalLM.from_config(FAMILIES["llama"]()).eval()
+    with torch.inference_mode():
+        expected = plain(torch.cat([past, token], dim=1)).logits[0, -1]
+    torch.testing.assert_close(torch.tensor(ours), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_block_is_decoder_layer_0_of_the_model() -> None:
+    shape = ModelShape.from_config(FAMILIES["llama"]())
+    call, _ = bound(Workload(shape, phase="prefill", scope="block", tokens=3, batch=2).base)
+    assert len(call().tolist()) == 2 * 3 * shape.hidden
+
+
+def test_a_layer_is_the_linear_itself() -> None:
+    shape = ModelShape.from_config(FAMILIES["llama"]())
+    site = shape.sites[-1]
+    call, _ = bound(Workload(shape, phase="prefill", scope="layer", site=site.path, tokens=3).base)
+    assert len(call().tolist()) == 3 * site.out_features
+
+
+def test_programs_of_one_base_share_its_weights() -> None:
+    shape = ModelShape.from_config(FAMILIES["llama"]())
+    first = loaded(Workload(shape, AdapterConfig.uniform(shape, 2)))
+    second = loaded(Workload(shape, AdapterConfig.uniform(shape, 4, kinds=("q_proj",))))
+    weights = [
+        program._model.get_base_model().get_submodule("model.layers.1.mlp.up_proj") for program in (first, second)
+    ]
+    pointers = [next(weight.parameters()).data_ptr() for weight in weights]
+    assert pointers[0] == pointers[1]
+
+
+def test_merging_leaves_the_shared_weights_alone() -> None:
+    shape = ModelShape.from_config(FAMILIES["llama"]())
+    base = loaded(Workload(shape).base)
+    call, restore = base.bind({"phase": "prefill", "batch": 1, "length": 4})
+    before = call().tolist()
+    loaded(Workload(shape, AdapterConfig.uniform(shape, 4), mode="merged"))
+    restore()
+    assert call().tolist() == before
+
+
+def test_a_config_of_one_layer_keeps_the_widths() -> None:
+    config = one_layer(FAMILIES["gemma2"]().to_dict())
+    assert (config["num_hidden_layers"], len(config["layer_types"])) == (1, 1)
+    assert config["hidden_size"] == 32
+
+
+def test_the_cache_is_passed_under_the_name_this_version_knows() -> None:
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]())
+    assert cache_argument(model) in ("cache", "past_key_values")
+
+
+def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
+    padded = Workload(llama, AdapterConfig.uniform(llama, 2), mode="padded")
+    with pytest.raises(InputError, match="torch applies adapters merged or swappable, not 'padded'"):
+        program_for(padded, TorchCpu(threads=1).info())
+    assert program_for(padded, SimulatedDevice().info()).source == "simulated"
+
+
+def test_a_real_session_times_candidates_beside_their_base(llama: ModelShape) -> None:
+    adapter = AdapterConfig.uniform(llama, 4)
+    wanted = [
+        Workload(llama, adapter),
+        Workload(llama, adapter, mode="merged"),
+        Workload(llama, adapter, dtype="bfloat16"),
+    ]
+    device = TorchCpu(threads=1)
+    results = profile(wanted[:2], reference=Workload(llama).base, device=device, stop=FixedRounds(8), seed=0)
+    assert [each.failure for each in results] == ["", ""]
+    assert all(len(each.visits) == 8 for each in results)
+    assert all(each.device == device.info() for each in results)
