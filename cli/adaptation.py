@@ -8,8 +8,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.console import Console
 from adaptare.profiler import ModelSource, RankSpace
-from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
-from adaptare.task import Task, TaskExamples, examples_of, load_task, save_task
+from adaptare.search import (
+    CompletionLoss,
+    SuperAdapter,
+    TokenSplit,
+    load_base,
+    load_super_adapter,
+    train_super_adapter,
+)
+from adaptare.task import Task, examples_of, load_task, save_task
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Adaptation:
     task: Task
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    examples: TaskExamples
+    examples: TokenSplit
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adaptare.adaptation import Adaptation
 from adaptare.console import Console
 from adaptare.devices import InputError, StorageError
@@ -129,12 +127,12 @@ def select(
         return Choice(name, config, mode, (middle, lower, upper), float(validation(codes)[0]), float(test(codes)[0]))
 
     picked = [winner.candidate for winner in pick_winners(front, winners)]
-    random_best = [_config(space, one) for one in fronts["random search"].members[:1]]
+    random_best = [space.decode(one.codes) for one in fronts["random search"].members[:1]]
     return Selection(
         budget=str(budget),
         budget_s=limit_s,
         base_s=predictor.model.reference_s,
-        winners=tuple(choice(f"winner {i}", _config(space, one)) for i, one in enumerate(picked, start=1)),
+        winners=tuple(choice(f"winner {i}", space.decode(one.codes)) for i, one in enumerate(picked, start=1)),
         baselines=(
             choice(MERGED, space.decode(super_adapter.largest), MERGED),
             *(choice(each.name, each.config) for each in _worth_a_row(space)),
@@ -177,10 +175,6 @@ def _searched(
         if interrupted():
             raise KeyboardInterrupt
     return front
-
-
-def _config(space: RankSpace, candidate: Candidate) -> AdapterConfig:
-    return space.decode(np.array(candidate.codes, dtype=np.int64))
 
 
 def _worth_a_row(space: RankSpace) -> list[Any]:

@@ -1,13 +1,13 @@
 """What a super-adapter is trained for; kept beside it so that a search judges with the same held-out examples."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError, StorageError
-from adaptare.search import TokenExample, chatterbot_examples, read_examples, split_examples, tokenize_examples
+from adaptare.search import TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
 _FILE = "task.json"
 SCHEMA = 1
@@ -34,24 +34,12 @@ class Task:
     held_out: int
 
 
-@dataclass(frozen=True)
-class TaskExamples:
-    """Tokenised examples by use."""
-
-    train: tuple[TokenExample, ...]
-    validation: tuple[TokenExample, ...]
-    test: tuple[TokenExample, ...]
-
-
-def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TaskExamples:
+def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
     """Reads, splits and tokenises; the same task gives the same examples."""
     found = read_examples(task.data) if task.data else chatterbot_examples()
-    split = split_examples(found, seed=task.seed)
-    train, validation, test = (
-        tokenize_examples(part, tokenizer, max_tokens=task.max_tokens).examples
-        for part in (split.train, split.validation, split.test)
-    )
-    return TaskExamples(train, validation[: task.held_out], test[: task.held_out])
+    split = tokenize_split(found, tokenizer, seed=task.seed, max_tokens=task.max_tokens)
+    held_out = {part: getattr(split, part)[: task.held_out] for part in ("validation", "test")}
+    return replace(split, **held_out)
 
 
 def save_task(task: Task, folder: Path) -> None:

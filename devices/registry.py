@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import re
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,10 +35,10 @@ def connect(spelling: str) -> Device:
     Raises:
         InputError: The runtime is unknown, or an option is unknown or has a value of the wrong kind.
     """
-    runtime, _, options = spelling.partition(":")
-    if "/" in runtime:
-        transport = runtime.split("/", 1)[0]
+    if "/" in spelling:
+        transport = re.split("[:/]", spelling)[0]
         raise InputError(f"device {spelling!r}: the transport {transport!r} is unknown; only local devices exist")
+    runtime, _, options = spelling.partition(":")
     entry = _entries().get(runtime)
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")

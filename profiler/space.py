@@ -70,7 +70,7 @@ class RankSpace:
         """Codes of genes. Shape (n, n_groups) -> (n, n_sites)."""
         return self._ranks[np.arange(self.n_groups), genes][:, self._group_of_site]
 
-    def decode(self, codes: NDArray[np.int64]) -> AdapterConfig:
+    def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> AdapterConfig:
         """The adapter config of one row of codes, shape (n_sites,)."""
         return AdapterConfig.of({site.path: int(rank) for site, rank in zip(self.sites, codes, strict=True)})
 

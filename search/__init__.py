@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from adaptare.search.quality import CompletionLoss
     from adaptare.search.super_adapter import SuperAdapter
     from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
-    from adaptare.search.token_examples import TokenExample, TokenExamples, tokenize_examples
+    from adaptare.search.token_examples import (
+        TokenExample,
+        TokenExamples,
+        TokenSplit,
+        tokenize_examples,
+        tokenize_split,
+    )
     from adaptare.search.training import TrainingOutcome, train_super_adapter
 
 _LATER = {
@@ -42,7 +48,9 @@ _LATER = {
     "save_super_adapter": "super_adapter_file",
     "TokenExample": "token_examples",
     "TokenExamples": "token_examples",
+    "TokenSplit": "token_examples",
     "tokenize_examples": "token_examples",
+    "tokenize_split": "token_examples",
     "TrainingOutcome": "training",
     "train_super_adapter": "training",
 }
@@ -71,6 +79,7 @@ __all__ = [
     "SuperAdapter",
     "TokenExample",
     "TokenExamples",
+    "TokenSplit",
     "TrainingOutcome",
     "UniformSampler",
     "Winner",
@@ -94,6 +103,7 @@ __all__ = [
     "search",
     "split_examples",
     "tokenize_examples",
+    "tokenize_split",
     "train_super_adapter",
 ]
 

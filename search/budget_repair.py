@@ -111,7 +111,8 @@ def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np
         worst = int(np.argmax(costs[best] / bounds))
         alone = limit_costs(np.zeros((1, space.n_sites), dtype=np.int64), limits)[0, worst]
         raise _infeasible(space, limits[worst], float(costs[best, worst]), float(alone))
-    return genes[best]
+    chosen: NDArray[np.int64] = genes[best]
+    return chosen
 
 
 def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:

@@ -52,6 +52,11 @@ class CompletionLoss:
         """Different configurations computed so far."""
         return len(self._known)
 
+    @property
+    def name(self) -> str:
+        """What it is, with its unit."""
+        return "loss_nats"
+
     def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses of configurations. Shape (n, n_sites) -> (n,)."""
         return np.array([self._loss(self._super_adapter.codes(row)) for row in codes], dtype=np.float64)

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
 
 from adaptare.devices import InputError
 from adaptare.search.candidate import Candidate
@@ -70,6 +69,8 @@ class AdditiveScreen:
 
 def _predicted(known: NDArray[np.int64], values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Shapes (n_known, n_sites), (n_known, n_objectives), (n, n_sites) -> (n, n_objectives)."""
+    from sklearn.linear_model import RidgeCV
+
     model = RidgeCV(alphas=np.logspace(-4, 2, 13)).fit(_features(known), values)
     return np.asarray(model.predict(_features(codes)), dtype=np.float64).reshape(len(codes), -1)
 
@@ -89,8 +90,8 @@ def _best(values: NDArray[np.float64], n: int) -> NDArray[np.int64]:
         on_front = non_dominated(values[left])
         front, left = left[on_front], left[~on_front]
         room = n - len(chosen)
-        start = [int(np.argmin(values[front, 0]))]
-        chosen.extend(
-            int(row) for row in (front if len(front) <= room else front[most_spread(values[front], start, room)])
-        )
+        if len(front) > room:
+            lowest = int(np.argmin(values[front, 0]))
+            front = front[most_spread(values[front], [lowest], room)]
+        chosen.extend(front.tolist())
     return np.array(chosen, dtype=np.int64)

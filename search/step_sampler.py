@@ -10,6 +10,9 @@ from adaptare.devices import InputError
 from adaptare.profiler import RankSpace
 
 
+MOST_DRAWS = 1000
+
+
 class StepSampler(Protocol):
     """Draws the configuration of one optimiser step; its `repr` names the rule."""
 
@@ -58,7 +61,14 @@ class SandwichSampler:
 
 
 def step_codes(sampler: StepSampler, space: RankSpace, *, seed: int, step: int) -> NDArray[np.int64]:
-    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_sites,)."""
-    genes = sampler.draw(space, np.random.default_rng([seed, step]))
-    codes: NDArray[np.int64] = space.expand(genes[None])[0]
-    return codes
+    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_sites,).
+
+    A configuration without any adapter has nothing to train, so another is drawn.
+    """
+    rng = np.random.default_rng([seed, step])
+    codes = np.zeros(space.n_sites, dtype=np.int64)
+    for _ in range(MOST_DRAWS):
+        codes = space.expand(sampler.draw(space, rng)[None])[0]
+        if codes.any():
+            return codes
+    raise InputError(f"{sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")

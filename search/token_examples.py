@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.search.training_data import Example
+from adaptare.search.training_data import Example, split_examples
 
 IGNORED = -100  # the label that transformers leaves out of the loss
 
@@ -64,6 +64,31 @@ def tokenize_examples(
             f"{shortest}: pass a larger max_tokens"
         )
     return TokenExamples(kept, len(tokens) - len(kept))
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """Tokenised examples by use; see `Split`."""
+
+    train: tuple[TokenExample, ...]
+    validation: tuple[TokenExample, ...]
+    test: tuple[TokenExample, ...]
+
+
+def tokenize_split(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, seed: int, max_tokens: int = 64
+) -> TokenSplit:
+    """Splits examples into parts that share no prompt, and tokenises each.
+
+    Raises:
+        InputError: Too few examples for three parts, or nothing of a part fits into `max_tokens`.
+    """
+    split = split_examples(examples, seed=seed)
+    train, validation, test = (
+        tokenize_examples(part, tokenizer, max_tokens=max_tokens).examples
+        for part in (split.train, split.validation, split.test)
+    )
+    return TokenSplit(train, validation, test)
 
 
 def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,156 @@
+"""What a user can get wrong: a message that says the rule, exit code 2, and nothing written."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import MambaConfig
+
+Run = Callable[..., Any]
+PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 10)
+
+
+def refused(answer: Any, message: str) -> None:
+    assert answer.code == 2, answer
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("toaster", "unknown device 'toaster'; known are simulated, torch-cpu"),
+        ("torch-cpu:threads=0", "threads must be 1 to"),
+        ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are threads=…"),
+        ("torch-cpu:threads=many", "'many' is no value for threads"),
+        ("ssh://host/torch-cpu", "transport"),
+    ],
+)
+def test_unknown_devices(run: Run, device: str, message: str) -> None:
+    refused(run("overhead", "tiny-random", "--device", device), message)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("command", ["overhead", "profile"])
+def test_a_model_that_is_none(run: Run, command: str) -> None:
+    Path("notes.txt").write_text("no model")
+    refused(run(command, "notes.txt", "--device", "simulated"), "'notes.txt' is no model: it is not a JSON config")
+    refused(run(command, "./missing", "--device", "simulated"), "there is no such file or folder")
+
+
+def test_an_unsupported_family(run: Run) -> None:
+    Path("config.json").write_text(json.dumps(MambaConfig().to_dict()))
+    refused(
+        run("overhead", "config.json", "--device", "simulated"),
+        "model family 'mamba' is not supported; supported are gemma",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rank", 65), "rank 65 is larger than model.layers.0"),
+        (("--rank", -1), "--rank must be at least 1, not -1"),
+        (("--rank", 0), "--rank must be at least 1, not 0"),
+        (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
+        (("-p", 0, "-d", -1), "nothing is left to measure"),
+        (("--half-width", 0), "half_width must lie between 0 and 1"),
+        (("--openings", 0), "openings must be at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
+    refused(run("overhead", "tiny-random", "--device", "simulated", "--cache", model_cache, *options), message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ranks", "0,4,x"), "--ranks must be whole numbers"),
+        (("--ranks", "0,4,65"), "rank 65 is larger than a layer"),
+        (("--ranks", "0,-4"), "`ranks` must be different whole numbers >= 0"),
+        (("--space", "rooms"), "unknown space 'rooms'; recipes are layers, blocks, kinds, sites"),
+        (("--space", "missing.yaml"), "space 'missing.yaml' cannot be read"),
+        (("--count", 1), "a design needs at least 2"),
+        (("--length", 0), "--length must be at least 1"),
+    ],
+)
+def test_spaces_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
+    refused(run(*PROFILE, "--cache", model_cache, *options), message)
+    assert not Path("adaptare.db").exists()
+
+
+def test_an_adapter_of_another_base_model(run: Run, model_cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    settings = {"peft_type": "LORA", "r": 4, "target_modules": ["transformer.h.0.attn"]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    answer = run("overhead", "tiny-random", folder, "--device", "simulated", "--cache", model_cache)
+    refused(answer, "match no linear of the base model; is it of another model?")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ('{"prompt": "a", "completion": "b"}\n\n{"prompt": "a"', "line 3"),
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}', "line 2"),
+    ],
+)
+def test_data_that_cannot_be_learned(run: Run, model_cache: Path, content: str, message: str) -> None:
+    Path("data.jsonl").write_text(content)
+    refused(run("train", "tiny-random", "-o", "run", "--data", "data.jsonl", "--cache", model_cache), message)
+    assert not Path("run").exists()
+
+
+def test_a_store_of_a_newer_schema(run: Run, model_cache: Path) -> None:
+    assert run(*PROFILE, "--cache", model_cache).code == 0
+    with sqlite3.connect("adaptare.db") as connection:
+        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+    before = Path("adaptare.db").read_bytes()
+    refused(run(*PROFILE, "--cache", model_cache), "has schema 2; this version of adaptare reads up to 1")
+    refused(run("fit", "--device", "simulated"), "has schema 2")
+    assert Path("adaptare.db").read_bytes() == before
+
+
+def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
+    refused(run("fit", "--device", "simulated"), "there is no store 'adaptare.db'; measure something first")
+    run(*PROFILE, "--cache", model_cache)
+    refused(run("fit", "--device", "simulated:launch_s=1"), "measure some with: adaptare profile")
+
+
+def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Path) -> None:
+    for phase in ("prefill", "decode"):
+        run(*PROFILE, "--cache", model_cache, "--phase", phase)
+    refused(run("fit", "--device", "simulated"), "several kinds of measurements: model prefill 64 swappable")
+    assert run("fit", "--device", "simulated", "--phase", "prefill").code == 0
+
+
+def test_a_place_that_cannot_be_written(run: Run, model_cache: Path) -> None:
+    Path("file").write_text("")
+    refused(run(*PROFILE, "--cache", model_cache, "--store", "file/adaptare.db"), "cannot be opened")
+    refused(run("demo", "--model", "tiny-random", "--cache", model_cache, "-o", "file/demo"), "the system refused")
+    run(*PROFILE, "--cache", model_cache)
+    refused(run("fit", "--device", "simulated", "-o", "file/predictor"), "the predictor cannot be written")
+
+
+def test_commands_that_need_an_earlier_one_say_which(run: Run) -> None:
+    refused(run("search", "run", "--predictor", "predictor", "--budget", "decode=1ms"), "no predictor can be read")
+    refused(run("verify", "front.json"), "make one with: adaptare search")
+    refused(run("export", "front.json", "-o", "x"), "make one with: adaptare search")
+    refused(run("predict", "predictor", "ranks.json"), "no predictor can be read")
+
+
+def test_errors_come_as_json_too(run: Run) -> None:
+    answer = run("overhead", "tiny-random", "--device", "toaster", "--json")
+    assert answer.code == 2
+    assert answer.json["error"].startswith("unknown device 'toaster'")
+
+
+def test_words_the_command_line_does_not_know(run: Run) -> None:
+    assert run("overhead").code == 2
+    assert run("overheat").code == 2
+    assert run("profile", "tiny-random", "--phase", "sleep").code == 2

@@ -1,0 +1,90 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare import VERSION
+from adaptare.profiler import Store
+
+HEAVY = ("torch", "transformers", "sklearn", "pymoo", "sqlalchemy", "onnxruntime")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes a command line slow is what it imports; the time itself depends on the machine."""
+    code = (
+        "import sys\nsys.argv = ['adaptare', '--help']\nfrom adaptare.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "overhead" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_told(run: Callable[..., Any]) -> None:
+    assert run("--version").out.strip() == VERSION
+
+
+def test_devices_are_listed_with_what_they_say(run: Callable[..., Any]) -> None:
+    listed = {each["name"]: each for each in run("devices", "--json").json["devices"]}
+    assert listed["simulated"]["info"]["runtime"] == "simulated"
+    assert listed["torch-cpu"]["reachable"]
+    assert "simulated" in run("devices").out
+
+
+def test_stdout_is_one_json_object_and_notes_go_to_stderr(run: Callable[..., Any], model_cache: Path) -> None:
+    answer = run("profile", "tiny-random", "--device", "simulated", "--count", 10, "--cache", model_cache, "--json")
+    assert json.loads(answer.out)["measured"] == 10
+    assert "measuring decode: 100%" in answer.err
+
+
+def started(*words: object, folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "adaptare", *map(str, words)]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def interrupt_when(process: "subprocess.Popen[str]", seen: str) -> tuple[int, str]:
+    """Sends Ctrl-C once a line with `seen` stands on stderr. Returns exit code and all of stderr."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if seen in line and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            break
+    out, rest = process.communicate(timeout=120)
+    return process.returncode, "".join(lines) + rest
+
+
+def test_ctrl_c_while_profiling_keeps_what_was_measured(
+    tmp_path: Path, model_cache: Path, run: Callable[..., Any]
+) -> None:
+    words = ("profile", "tiny-random", "--device", "torch-cpu:threads=1", "--count", 10, "--cache", model_cache)
+    endless = ("--half-width", "0.000001", "--seconds", "600")
+    code, said = interrupt_when(started(*words, *endless, folder=tmp_path), "round")
+    assert code == 130
+    assert "the same command goes on from there" in said
+    kept = Store(tmp_path / "adaptare.db", create=False).measurements()
+    assert len(kept) == 10
+    assert {each.stopped_by for each in kept} == {"interrupted"}
+    assert all(each.visits for each in kept)
+    again = run(*words, "--half-width", "0.5", "--json")
+    assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 10, 0)
+
+
+def test_ctrl_c_while_training_resumes_to_the_same_adapter(
+    tmp_path: Path, model_cache: Path, data: Path, run: Callable[..., Any]
+) -> None:
+    words = ("train", "tiny-random", "--steps", 400, "--batch-size", 2, "--data", data, "--held-out", 4)
+    words = (*words, "--cache", model_cache)
+    code, said = interrupt_when(started(*words, "-o", "stopped", folder=tmp_path), "step")
+    assert code == 130, said
+    resumed = run(*words, "-o", "stopped", "--json")
+    straight = run(*words, "-o", "straight", "--json")
+    assert resumed.json["steps"] == straight.json["steps"] == 400
+    assert resumed.json["full_loss"] == pytest.approx(straight.json["full_loss"], rel=1e-4)

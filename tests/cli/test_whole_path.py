@@ -1,0 +1,138 @@
+"""From a campaign to an export, command by command, on a simulated device and a tiny model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+MODEL = "tiny-random"
+DEVICE = ("--device", "simulated")
+
+
+@pytest.fixture
+def trained(run: Callable[..., Any], model_cache: Path, data: Path) -> Callable[..., Any]:
+    """A profiled, fitted and trained model, and the runner to go on with."""
+    cache = ("--cache", model_cache)
+    assert run("profile", MODEL, *DEVICE, *cache, "--space", "sites", "--count", 24).code == 0
+    assert run("fit", *DEVICE).code == 0
+    options = ("--steps", 6, "--data", data, "--held-out", 8, "--space", "sites", *cache)
+    assert run("train", MODEL, "-o", "run", *options).code == 0
+    return run
+
+
+def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> None:
+    found = trained(
+        "search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 12, "--json"
+    )
+    assert found.code == 0
+    selection = found.json
+    assert selection["budget_s"] == pytest.approx(1.4 * selection["base_s"])
+    assert {"merged", "uniform 16", "q+v 16", "midpoint", "random search"} <= {
+        each["name"] for each in selection["baselines"]
+    }
+    assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in selection["winners"])
+    assert selection["evaluations"] == {"nsga2": 12, "random": 12}
+
+    verified = trained("verify", "run/front.json", "--openings", 1, "--json")
+    assert verified.code == 0
+    for winner in verified.json["winners"]:
+        assert winner["meets_budget"]
+        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
+        assert winner["predicted_lower_s"] <= winner["measured_s"] <= winner["predicted_upper_s"] * 1.02
+
+    exported = trained("export", "run/front.json", "--winner", 1, "-o", "adapter", "--json")
+    assert exported.code == 0
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    ranks = {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(a)
+        for name, a in tensors.items()
+        if "lora_A" in name
+    }
+    assert ranks == selection["winners"][0]["sites"] == exported.json["sites"]
+
+    predicted = trained("predict", "predictor-decode", "adapter", "--json")
+    assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted_s"])
+
+
+def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained: Callable[..., Any]) -> None:
+    answer = trained("search", "run", "--predictor", "predictor-decode", "--budget", "decode=0.001ms", "--json")
+    assert answer.code == 1
+    assert "smallest" in answer.err
+    assert answer.json["error"] in answer.err
+    assert not Path("run/front.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("decode", "must read QUANTITY=VALUE"),
+        ("speed=3ms", "must limit one of"),
+        ("decode=3", "needs a number with one of the units"),
+        ("prefill=3ms", "the predictor is of decode"),
+        ("decode@99=3ms", "the predictor is of length 64, not 99"),
+        ("p90(decode)=3ms", "predicts medians only"),
+        ("memory=3MB", "memory is not supported"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget: str, message: str) -> None:
+    answer = trained("search", "run", "--predictor", "predictor-decode", "--budget", budget)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_the_same_campaign_again_measures_nothing(run: Callable[..., Any], model_cache: Path) -> None:
+    words = ("profile", MODEL, *DEVICE, "--cache", model_cache, "--count", 10, "--json")
+    first, again = run(*words), run(*words)
+    longer = run(*words[:-2], 14, "--json")
+    assert [each.json["measured"] for each in (first, again, longer)] == [10, 0, 4]
+    assert longer.json["already_there"] == 10
+
+
+def test_training_again_goes_on_and_not_anew(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    words = (
+        "train",
+        MODEL,
+        "-o",
+        "run",
+        "--steps",
+        4,
+        "--data",
+        data,
+        "--held-out",
+        8,
+        "--cache",
+        model_cache,
+        "--json",
+    )
+    first, again = run(*words), run(*words)
+    assert first.json["full_loss"] == again.json["full_loss"]
+    other = run(*words[:4], "--steps", 5, *words[6:])
+    assert other.code == 2
+    assert "holds a training with steps 4, not 5" in other.err
+
+
+def test_overhead_of_a_peft_folder(trained: Callable[..., Any], model_cache: Path) -> None:
+    trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
+    trained("export", "run/front.json", "-o", "adapter")
+    answer = trained("overhead", MODEL, "adapter", *DEVICE, "--cache", model_cache, "--openings", 1, "--json")
+    rows = {(row["phase"], row["mode"]): row for row in answer.json["rows"]}
+    assert rows["decode", "merged"]["verdict"] == "same"
+    assert rows["decode", "swappable"]["verdict"] == "slower"
+    assert answer.json["sites"] == len(json.loads(Path("run/front.json").read_text())["winners"][0]["sites"])
+
+
+def test_a_merged_export_is_a_plain_model(trained: Callable[..., Any]) -> None:
+    trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
+    assert trained("export", "run/front.json", "--to", "merged", "-o", "merged").code == 0
+    assert trained("overhead", "merged", *DEVICE, "--rank", 2, "--openings", 1).code == 0
+
+
+def test_a_predictor_of_another_device_is_refused(trained: Callable[..., Any]) -> None:
+    Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
+    assert trained("predict", "predictor-decode", "ranks.json", *DEVICE).code == 0
+    answer = trained("predict", "predictor-decode", "ranks.json", "--device", "simulated:launch_s=1e-5")
+    assert answer.code == 2
+    assert "another device" in answer.err

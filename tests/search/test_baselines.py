@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptare.profiler import AdapterConfig, ModelShape, named_space, read_space
+from adaptare.search import baselines, midpoint
+
+
+def tiny(family: str = "llama") -> ModelShape:
+    return ModelShape.from_mapping(
+        {
+            "model_type": family,
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "intermediate_size": 64,
+            "vocab_size": 64,
+            "pad_token_id": 0,
+        }
+    )
+
+
+SHAPE = tiny()
+
+
+def by_name(space_name: str = "kinds", shape: ModelShape = SHAPE) -> dict[str, AdapterConfig]:
+    found = baselines(named_space(space_name, shape))
+    assert len({baseline.name for baseline in found}) == len(found)
+    return {baseline.name: baseline.config for baseline in found}
+
+
+def test_there_is_one_uniform_and_one_query_and_value_baseline_per_rank() -> None:
+    ranks = (2, 4, 8, 16)
+    expected = {*(f"uniform {rank}" for rank in ranks), *(f"q+v {rank}" for rank in ranks), "midpoint"}
+    assert set(by_name()) == expected
+
+
+def test_uniform_has_its_rank_on_every_site() -> None:
+    assert by_name()["uniform 8"] == AdapterConfig.uniform(SHAPE, 8)
+
+
+def test_query_and_value_have_adapters_alone_even_where_the_space_ties_them_to_others() -> None:
+    assert by_name("layers")["q+v 4"] == AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj", "v_proj"))
+
+
+def test_fused_attention_stands_for_query_and_value() -> None:
+    fused = tiny("phi3")
+    found = by_name(shape=fused)
+    assert found["qkv 4"] == AdapterConfig.uniform(fused, 4, kinds=("qkv_proj",))
+    assert not any(name.startswith("q+v") for name in found)
+
+
+def test_every_baseline_is_a_row_of_codes_of_the_space() -> None:
+    space = named_space("blocks", SHAPE)
+    for baseline in baselines(space):
+        assert space.decode(space.encode(baseline.config)) == baseline.config
+
+
+@pytest.mark.parametrize(
+    ("ranks", "middle"),
+    [((0, 2, 4, 8, 16), 4), ((8, 12, 16), 12), ((0, 8), 8), ((4,), 4), ((0, 2, 4, 8), 4)],
+)
+def test_the_midpoint_takes_the_middle_choice_everywhere(ranks: tuple[int, ...], middle: int) -> None:
+    space = named_space("blocks", SHAPE, ranks=ranks)
+    assert np.all(space.expand(midpoint(space)[None]) == middle)
+
+
+def test_baselines_keep_to_the_ranks_that_all_their_sites_can_carry(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "groups:\n- {sites: '*.self_attn.*', ranks: [0, 4, 16]}\n- {sites: '*.down_proj', ranks: [0, 2, 4]}\n"
+    )
+    names = [baseline.name for baseline in baselines(read_space(file, SHAPE))]
+    assert names == ["uniform 2", "uniform 4", "q+v 2", "q+v 4", "q+v 16", "midpoint"]
+
+
+def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {sites: '*.mlp.*', ranks: [0, 4]}\n")
+    assert [baseline.name for baseline in baselines(read_space(file, SHAPE))] == ["uniform 4", "midpoint"]
+
+
+def test_no_baseline_is_without_adapter() -> None:
+    assert baselines(named_space("kinds", SHAPE, ranks=(0,))) == ()

@@ -1,0 +1,102 @@
+import pytest
+
+from adaptare.devices import InputError
+from adaptare.search import MEDIAN, Budget, latency_limit_s, read_budget
+
+BUDGETS = [
+    ("decode=20ms", "decode", MEDIAN, None, 0.02),
+    ("prefill=80ms", "prefill", MEDIAN, None, 0.08),
+    ("decode=0.02s", "decode", MEDIAN, None, 0.02),
+    ("decode=900us", "decode", MEDIAN, None, 0.0009),
+    ("decode=.5s", "decode", MEDIAN, None, 0.5),
+    (" decode = 20 ms ", "decode", MEDIAN, None, 0.02),
+    ("decode@0=20ms", "decode", MEDIAN, 0, 0.02),
+    ("p90(prefill@128)=80ms", "prefill", 90.0, 128, 0.08),
+    ("p99.9(decode)=3ms", "decode", 99.9, None, 0.003),
+    ("overhead=5%", "overhead", MEDIAN, None, 0.05),
+    ("overhead=0%", "overhead", MEDIAN, None, 0.0),
+    ("p90(overhead)=12.5%", "overhead", 90.0, None, 0.125),
+    ("memory=200MB", "memory", MEDIAN, None, 200e6),
+    ("memory=1.5GiB", "memory", MEDIAN, None, 1.5 * 2**30),
+    ("memory=64kB", "memory", MEDIAN, None, 64e3),
+]
+
+
+@pytest.mark.parametrize(("text", "quantity", "percentile", "length", "limit"), BUDGETS)
+def test_reads_what_a_user_writes(
+    text: str, quantity: str, percentile: float, length: int | None, limit: float
+) -> None:
+    budget = read_budget(text)
+    assert (budget.quantity, budget.percentile, budget.length, budget.limit) == (quantity, percentile, length, limit)
+
+
+def test_keeps_the_spelling() -> None:
+    assert str(read_budget(" p90(prefill@128)=80ms ")) == "p90(prefill@128)=80ms"
+
+
+REFUSED = [
+    ("", "must read QUANTITY=VALUE"),
+    ("decode", "must read QUANTITY=VALUE"),
+    ("decode 20ms", "must read QUANTITY=VALUE"),
+    ("p90(decode=20ms", "must read QUANTITY=VALUE"),
+    ("median(decode)=20ms", "must read QUANTITY=VALUE"),
+    ("latency=20ms", "one of prefill, decode, overhead, memory, not 'latency'"),
+    ("Decode=20ms", "not 'Decode'"),
+    ("=20ms", "not ''"),
+    ("decode=20", "units s, ms, us, not '20'"),
+    ("decode=20MS", "not '20MS'"),
+    ("decode=5%", "units s, ms, us, not '5%'"),
+    ("decode=ms", "not 'ms'"),
+    ("decode=-20ms", "not '-20ms'"),
+    ("decode=nan ms", "not 'nan ms'"),
+    ("decode=20ms=30ms", "not '20ms=30ms'"),
+    ("decode=0ms", "above zero"),
+    ("overhead=20ms", "units %, not '20ms'"),
+    ("memory=200ms", "units B, kB, MB, GB, KiB, MiB, GiB, not '200ms'"),
+    ("p0(decode)=20ms", "between 0 and 100, not 0"),
+    ("p100(decode)=20ms", "between 0 and 100, not 100"),
+    ("p90(memory)=200MB", "percentile for prefill, decode and overhead only"),
+    ("memory@4=200MB", "length after @ for prefill and decode only"),
+    ("decode@=20ms", "tokens after @, not ''"),
+    ("decode@many=20ms", "tokens after @, not 'many'"),
+    ("prefill@0=20ms", "tokens after @, not '0'"),
+]
+
+
+@pytest.mark.parametrize(("text", "rule"), REFUSED)
+def test_says_which_rule_a_budget_breaks(text: str, rule: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_budget(text)
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in REFUSED])
+def test_an_error_repeats_what_came_and_gives_examples(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_budget(text)
+    assert str(caught.value).startswith(f"budget {text!r} ")
+    assert "for example decode=20ms" in str(caught.value)
+
+
+def test_the_examples_in_errors_are_themselves_budgets() -> None:
+    with pytest.raises(InputError) as caught:
+        read_budget("")
+    examples = str(caught.value).partition("for example ")[2].split(", ")
+    assert [str(read_budget(example)) for example in examples] == examples
+
+
+def test_a_latency_budget_is_its_own_limit_whatever_the_base_takes() -> None:
+    assert latency_limit_s(read_budget("decode=20ms"), base_s=0.5) == 0.02
+
+
+def test_an_overhead_budget_is_added_to_the_base() -> None:
+    assert latency_limit_s(read_budget("overhead=5%"), base_s=0.02) == pytest.approx(0.021, rel=1e-12)
+
+
+def test_a_memory_budget_is_said_to_be_unsupported_in_search() -> None:
+    with pytest.raises(InputError, match=r"memory=200MB: memory is not supported for search yet; .*decode=20ms"):
+        latency_limit_s(read_budget("memory=200MB"), base_s=0.02)
+
+
+def test_equal_spellings_are_equal_budgets() -> None:
+    assert read_budget("decode=20ms") == Budget("decode", MEDIAN, None, 0.02, "decode=20ms")

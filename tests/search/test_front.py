@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.search import Candidate, Front, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.front import most_spread
+
+NAMES = ("loss_nats", "latency_s")
+
+
+def candidate(*values: float, feasible: bool = True, rank: int = 4) -> Candidate:
+    return Candidate(codes=(rank, 0), values=values, upper=(1.0,), feasible=feasible)
+
+
+def front(*rows: tuple[float, float]) -> Front:
+    return front_of(NAMES, [candidate(*row) for row in rows])
+
+
+def beaten_one_by_one(values: NDArray[np.float64]) -> list[bool]:
+    def beats(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+        pairs = list(zip(one, other, strict=True))
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+    return [any(beats(one, other) for one in values) for other in values]
+
+
+@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_non_dominated_set_is_that_of_brute_force(n_objectives: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 8, size=(60, n_objectives)).astype(np.float64)
+    assert (~non_dominated(values)).tolist() == beaten_one_by_one(values)
+
+
+def test_equal_values_do_not_beat_each_other() -> None:
+    assert non_dominated(np.array([[1.0, 2.0], [1.0, 2.0]])).all()
+
+
+def test_nothing_has_an_empty_non_dominated_set() -> None:
+    assert non_dominated(np.empty((0, 2))).shape == (0,)
+
+
+def test_the_hypervolume_of_one_point_is_its_rectangle() -> None:
+    assert hypervolume(np.array([[1.0, 2.0]]), np.array([4.0, 7.0])) == 3 * 5
+
+
+def test_the_hypervolume_of_a_staircase_is_the_sum_of_its_steps() -> None:
+    n = 10
+    stairs = np.array([[step, n - 1 - step] for step in range(n)], dtype=np.float64)
+    assert hypervolume(stairs, np.array([n, n], dtype=np.float64)) == n * (n + 1) / 2
+
+
+def test_dominated_points_and_order_do_not_change_the_hypervolume() -> None:
+    rng = np.random.default_rng(0)
+    values, reference = rng.random((50, 2)), np.ones(2)
+    best = values[non_dominated(values)]
+    assert hypervolume(rng.permutation(values), reference) == pytest.approx(hypervolume(best, reference), rel=1e-12)
+
+
+def test_points_beyond_the_reference_add_no_hypervolume() -> None:
+    assert hypervolume(np.array([[0.5, 2.0], [2.0, 0.5]]), np.ones(2)) == 0
+    assert hypervolume(np.empty((0, 2)), np.ones(2)) == 0
+
+
+def test_the_hypervolume_is_of_two_objectives() -> None:
+    with pytest.raises(InputError, match=r"two objectives, not of shapes \(4, 3\)"):
+        hypervolume(np.zeros((4, 3)), np.ones(3))
+
+
+def test_a_front_is_sorted_by_its_first_objective() -> None:
+    assert front((3, 1), (1, 3), (2, 2), (3, 3)).values.tolist() == [[1, 3], [2, 2], [3, 1]]
+
+
+def test_a_front_keeps_all_it_was_made_from() -> None:
+    assert len(front((3, 1), (4, 2)).history) == 2
+
+
+@pytest.mark.parametrize(
+    "outsider",
+    [candidate(0, 0, feasible=False), candidate(0, 0, rank=0), candidate(float("nan"), 0), candidate(float("-inf"), 0)],
+    ids=["infeasible", "without adapter", "not a number", "infinite"],
+)
+def test_some_are_never_on_a_front(outsider: Candidate) -> None:
+    inside = candidate(1, 1)
+    assert front_of(NAMES, [outsider, inside]).members == (inside,)
+
+
+def test_of_equal_values_the_first_is_kept() -> None:
+    assert front_of(NAMES, [candidate(1, 1, rank=2), candidate(1, 1, rank=8)]).members == (candidate(1, 1, rank=2),)
+
+
+def test_an_empty_front_has_no_winners() -> None:
+    empty = front_of(NAMES, [])
+    assert empty.values.shape == (0, 2)
+    assert pick_winners(empty, 3) == ()
+
+
+# A knee at (2, 2): far below the line from (0, 10) to (10, 0).
+BENT = [(0, 10), (1, 6), (2, 2), (6, 1), (10, 0)]
+
+
+def test_three_winners_are_the_ends_and_the_knee() -> None:
+    picked = [(winner.reason, winner.candidate.values) for winner in pick_winners(front(*BENT), 3)]
+    assert picked == [("lowest loss_nats", (0, 10)), ("knee", (2, 2)), ("lowest latency_s", (10, 0))]
+
+
+def test_the_first_winner_has_the_lowest_loss() -> None:
+    assert [winner.candidate.values for winner in pick_winners(front(*BENT), 1)] == [(0, 10)]
+
+
+def test_the_knee_does_not_depend_on_units() -> None:
+    in_seconds = front(*[(loss, latency / 1000) for loss, latency in BENT])
+    assert pick_winners(in_seconds, 2)[1].candidate.values == (2, 0.002)
+
+
+def test_further_winners_lie_far_from_those_picked() -> None:
+    winners = pick_winners(front(*BENT, (1.9, 2.1)), 5)
+    assert {winner.candidate.values for winner in winners[3:]} == {(1, 6), (6, 1)}
+    assert {winner.reason for winner in winners[3:]} == {"in between"}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_winners_are_different_and_no_more_than_the_front_has(n: int) -> None:
+    winners = [winner.candidate for winner in pick_winners(front(*BENT), n)]
+    assert len(set(winners)) == len(winners) == min(n, len(BENT))
+
+
+def test_a_front_of_one_has_one_winner() -> None:
+    assert [winner.reason for winner in pick_winners(front((1, 1)), 3)] == ["lowest loss_nats"]
+
+
+def test_no_winners_cannot_be_asked_for() -> None:
+    with pytest.raises(InputError, match="at least one winner must be asked for, not 0"):
+        pick_winners(front(*BENT), 0)
+
+
+def test_spread_rows_go_to_the_far_end_and_then_to_the_middle() -> None:
+    line = np.arange(9, dtype=np.float64)[:, None]
+    assert most_spread(line, [0], 3) == [0, 8, 4]
