@@ -42,8 +42,8 @@ class Effort:
     openings: int
 
 
-QUICK = Effort(20, 40.0, 40, 90.0, 24, 24, 25.0, 2)
-USUAL = Effort(40, 120.0, 120, 300.0, 80, 32, 60.0, 3)
+QUICK = Effort(20, 40.0, 40, 90.0, 28, 24, 25.0, 2)
+USUAL = Effort(40, 120.0, 120, 280.0, 64, 32, 60.0, 2)
 
 
 @command
@@ -73,7 +73,8 @@ def demo(
     from adaptare.predictor import LatencyPredictor, save_predictor
     from adaptare.profiler import Store, Workload, named_space, open_model
     from adaptare.search import InfeasibleBudgetError, export_peft, read_budget
-    from adaptare.selection import limit_of, save_selection, select
+    from adaptare.searching import limit_of, select
+    from adaptare.selection import save_selection
     from adaptare.verification import show_verified, verified_to_json, verify_choices
 
     started = time.monotonic()

@@ -26,7 +26,8 @@ def search(
     from adaptare.adaptation import reload_adaptation
     from adaptare.predictor import load_predictor
     from adaptare.search import CompletionLoss, InfeasibleBudgetError, read_budget
-    from adaptare.selection import limit_of, save_selection, select, selection_to_json
+    from adaptare.searching import limit_of, select
+    from adaptare.selection import save_selection, selection_to_json
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget)

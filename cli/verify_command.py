@@ -33,6 +33,7 @@ def verify(
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
     target = connect(device or fitted.model.device.device)
+    load_predictor(predictor, device=target.info())
     verified = verify_choices(
         [*selection.winners, *selection.baselines],
         fitted.template,

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from adaptare.devices import InputError
 
 # From least squares in the prior columns to rather free. Anything below, where leave-one-out error favours it by
-# chance, cost 15 % more error at 10 to 16 simulated rows and gained nothing at 40.
+# chance, cost some 10 % more error at 10 to 16 simulated rows and gained next to nothing at 40.
 STRENGTHS = (float("inf"), *np.logspace(3, -2, 21).tolist())
 # Chance favours weak strengths: a weaker one must be better by this many standard errors of the difference.
 CLEARLY_BETTER = 0.5

@@ -29,9 +29,10 @@ from adaptare.profiler.stopping import (
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
 from adaptare.profiler.verdict import Verdict, verdict
-from adaptare.profiler.workload import Workload
+from adaptare.profiler.workload import BYTES, Workload
 
 __all__ = [
+    "BYTES",
     "DEFAULT_STORE",
     "FAMILIES",
     "RECIPES",

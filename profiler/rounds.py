@@ -119,10 +119,12 @@ def _run_openings(run: GroupRun, stop: StoppingRule, *, openings: int, group: in
     """Runs a group to its end. Returns the reason that the rule gave."""
     reason = ""
     half_widths: list[float] = []
-    started = time.monotonic()
+    started: float | None = None
 
     def enough(rounds: int) -> bool:
-        nonlocal reason
+        nonlocal reason, started
+        # Loading and warming up are not rounds, so the clock starts with the first of these.
+        started = time.monotonic() if started is None else started
         if rounds >= LEAST_ROUNDS and rounds % CHECK_EVERY == 0:
             half_widths.append(run.widest())
         elapsed_s = time.monotonic() - started

@@ -19,7 +19,7 @@ class Progress:
         candidates: Candidates in this group that still run.
         opening: Which opening of this group, from 0.
         rounds: Finished rounds of this opening.
-        elapsed_s: Since the first round of this opening, seconds.
+        elapsed_s: Since the end of the first round of this opening, seconds.
         half_widths: The widest relative half-width of any candidate's interval, after each fourth round from
             the eighth on.
     """

@@ -18,6 +18,7 @@ from adaptare.search.interrupts import interrupts_noted
 from adaptare.search.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.random_search import RandomSearch
 from adaptare.search.scaling import Scaling
+from adaptare.search.screen import AdditiveScreen, Screen
 from adaptare.search.step_sampler import SandwichSampler, StepSampler, UniformSampler
 from adaptare.search.training_data import Example, Split, read_examples, split_examples
 
@@ -57,6 +58,7 @@ _LATER = {
 
 __all__ = [
     "MEDIAN",
+    "AdditiveScreen",
     "Algorithm",
     "Baseline",
     "Budget",
@@ -74,6 +76,7 @@ __all__ = [
     "RandomSearch",
     "SandwichSampler",
     "Scaling",
+    "Screen",
     "Split",
     "StepSampler",
     "SuperAdapter",

@@ -122,8 +122,8 @@ def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -
         else "raise the budget, or merge the adapter into the base"
     )
     return InfeasibleBudgetError(
-        f"no adapter in the space {space.name!r} has {limit.cost.name} <= {limit.bound:.4g}: "
-        f"the smallest has {smallest:.4g}, the base without adapter {alone:.4g}; {advice}",
+        f"no adapter in the space {space.name!r} has {limit.cost.name} <= {limit.bound:.6g}: "
+        f"the smallest has {smallest:.6g}, the base without adapter {alone:.6g}; {advice}",
         name=limit.cost.name,
         bound=limit.bound,
         smallest=smallest,

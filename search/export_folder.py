@@ -33,8 +33,18 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
             fresh.mkdir()
             yield fresh
             (fresh / MARK).write_text(json.dumps(origin, indent=1), encoding="utf-8")
-            if target.exists():
-                target.rename(Path(beside) / "old")
-            fresh.rename(target)
+            _swap(fresh, target, aside=Path(beside) / "old")
     except OSError as error:
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+
+
+def _swap(fresh: Path, target: Path, *, aside: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    target.rename(aside)
+    try:
+        fresh.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise

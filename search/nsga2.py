@@ -52,7 +52,6 @@ class Nsga2:
             crossover=UniformCrossover(prob=1.0),
             mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
             eliminate_duplicates=True,
-            termination=NoTermination(),
             seed=seed,
         )
 
@@ -71,9 +70,9 @@ class Nsga2:
         found = np.where(excess[:, None] > 0, 0.0, values[rows])
         if self._inner.problem is None:
             upper = self._space.n_choices - 1
-            self._inner.setup(
-                Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
-            )
+            problem = Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
+            # Its constructor drops a termination that it is given, and its own one ends when values stagnate.
+            self._inner.setup(problem, termination=NoTermination())
         self._inner.tell(infills=Population.new("X", genes[rows], "F", found, "G", excess[:, None]))
 
     def _children(self, n: int) -> NDArray[np.int64]:

@@ -50,7 +50,7 @@ def train_super_adapter(
     steps: int,
     batch_size: int = 8,
     micro_batches: int = 1,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     seed: int,
     sampler: StepSampler | None = None,
     save_every: int = 50,
@@ -135,7 +135,7 @@ def train_super_adapter(
     if len(losses) >= steps:
         for checkpoint in place.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
-    elif was_interrupted:
+    if was_interrupted:
         raise KeyboardInterrupt
     return TrainingOutcome(steps, losses, time.monotonic() - began)
 

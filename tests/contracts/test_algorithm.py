@@ -37,11 +37,11 @@ ALGORITHMS = [
     Case("NSGA-II", lambda space, seed: Nsga2(space, seed=seed)),
     Case("NSGA-II with a small population", lambda space, seed: Nsga2(space, seed=seed, population=4)),
 ]
-make_algorithm = Callable[[int], Algorithm]
+MakeAlgorithm = Callable[[int], Algorithm]
 
 
 @pytest.fixture(params=ALGORITHMS, ids=lambda case: case.name)
-def make(request: pytest.FixtureRequest) -> make_algorithm:
+def make(request: pytest.FixtureRequest) -> MakeAlgorithm:
     return lambda seed: request.param.make(SPACE, seed)
 
 
@@ -62,39 +62,39 @@ def talk(algorithm: Algorithm, *, rounds: int, n: int) -> list[NDArray[np.int64]
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 50])
-def test_asks_for_exactly_as_many_genes_as_wanted(make: make_algorithm, n: int) -> None:
+def test_asks_for_exactly_as_many_genes_as_wanted(make: MakeAlgorithm, n: int) -> None:
     for genes in talk(make(0), rounds=6, n=n):
         assert genes.shape == (n, SPACE.n_groups)
         assert genes.dtype == np.int64
 
 
-def test_asks_only_for_choices_that_exist(make: make_algorithm) -> None:
+def test_asks_only_for_choices_that_exist(make: MakeAlgorithm) -> None:
     for genes in talk(make(0), rounds=12, n=8):
         assert np.all((genes >= 0) & (genes < SPACE.n_choices))
 
 
-def test_the_same_seed_and_answers_give_the_same_genes(make: make_algorithm) -> None:
+def test_the_same_seed_and_answers_give_the_same_genes(make: MakeAlgorithm) -> None:
     once, again = (talk(make(7), rounds=8, n=6) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
 
-def test_another_seed_gives_other_genes(make: make_algorithm) -> None:
+def test_another_seed_gives_other_genes(make: MakeAlgorithm) -> None:
     one, other = (talk(make(seed), rounds=8, n=6) for seed in (1, 2))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_leaves_the_global_random_state_alone(make: make_algorithm) -> None:
+def test_leaves_the_global_random_state_alone(make: MakeAlgorithm) -> None:
     before = np.random.get_state()[1].copy()  # noqa: NPY002 (the state that must not change)
     talk(make(0), rounds=6, n=8)
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_may_be_asked_again_before_it_is_told_anything(make: make_algorithm) -> None:
+def test_may_be_asked_again_before_it_is_told_anything(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_groups)] * 4
 
 
-def test_may_be_told_of_genes_it_did_not_ask_for(make: make_algorithm) -> None:
+def test_may_be_told_of_genes_it_did_not_ask_for(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     algorithm.ask(8)
     others = SPACE.sample(5, np.random.default_rng(1))
@@ -102,7 +102,7 @@ def test_may_be_told_of_genes_it_did_not_ask_for(make: make_algorithm) -> None:
     assert algorithm.ask(40).shape == (40, SPACE.n_groups)
 
 
-def test_may_be_told_the_same_again_and_again(make: make_algorithm) -> None:
+def test_may_be_told_the_same_again_and_again(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     same = np.repeat(algorithm.ask(1), 6, axis=0)
     for _ in range(4):
@@ -110,7 +110,7 @@ def test_may_be_told_the_same_again_and_again(make: make_algorithm) -> None:
     assert algorithm.ask(40).shape == (40, SPACE.n_groups)
 
 
-def test_may_be_told_of_infeasible_genes_alone(make: make_algorithm) -> None:
+def test_may_be_told_of_infeasible_genes_alone(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_groups)) - np.eye(4, SPACE.n_groups, dtype=np.int64)
     for _ in range(3):
@@ -120,13 +120,13 @@ def test_may_be_told_of_infeasible_genes_alone(make: make_algorithm) -> None:
         assert algorithm.ask(20).shape == (20, SPACE.n_groups)
 
 
-def test_an_answer_without_rows_is_taken(make: make_algorithm) -> None:
+def test_an_answer_without_rows_is_taken(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     algorithm.tell(np.empty((0, SPACE.n_groups), dtype=np.int64), np.empty((0, 2)), np.empty(0))
     assert algorithm.ask(30).shape == (30, SPACE.n_groups)
 
 
-def test_does_not_change_what_it_is_told(make: make_algorithm) -> None:
+def test_does_not_change_what_it_is_told(make: MakeAlgorithm) -> None:
     algorithm = make(0)
     genes = algorithm.ask(12)
     values, violations = answer(genes)
@@ -137,7 +137,7 @@ def test_does_not_change_what_it_is_told(make: make_algorithm) -> None:
         np.testing.assert_array_equal(now, before)
 
 
-def test_takes_one_objective_as_well_as_three(make: make_algorithm) -> None:
+def test_takes_one_objective_as_well_as_three(make: MakeAlgorithm) -> None:
     for n_objectives in (1, 3):
         algorithm = make(0)
         for _ in range(5):

@@ -118,7 +118,7 @@ def test_ranks_that_are_no_choice_can_be_encoded(space: RankSpace) -> None:
 
 
 def test_a_site_outside_the_space_cannot_be_encoded(space: RankSpace) -> None:
-    with pytest.raises(InputError, match="has no site 'model.layers.99.self_attn.q_proj'"):
+    with pytest.raises(InputError, match=r"has no site 'model\.layers\.99\.self_attn\.q_proj'"):
         space.encode(AdapterConfig.of({"model.layers.99.self_attn.q_proj": 4}))
 
 

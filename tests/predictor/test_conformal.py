@@ -9,7 +9,7 @@ from adaptare.predictor import conformal_half_width, rows_needed
 
 @pytest.mark.parametrize(("n", "rank"), [(9, 9), (10, 10), (19, 18), (99, 90)])
 def test_takes_the_residual_of_the_corrected_rank(n: int, rank: int) -> None:
-    residuals = np.random.default_rng(0).permutation(np.arange(1.0, n + 1)) * (-1) ** np.arange(n)
+    residuals = np.random.default_rng(0).permutation(np.arange(1.0, n + 1)) * (-1.0) ** np.arange(n)
     assert conformal_half_width(residuals, level=0.9) == rank
 
 

@@ -22,7 +22,6 @@ CONFIG = LlamaConfig(
     num_key_value_heads=2,
     intermediate_size=24,
     vocab_size=40,
-    attn_implementation="eager",
 )
 SHAPE = ModelShape.from_config(CONFIG)
 QUERY = "model.layers.1.self_attn.q_proj"
@@ -55,17 +54,17 @@ class KernelCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def model_of(workload: Workload) -> nn.Module:
-    base = AutoModelForCausalLM.from_config(CONFIG).eval()
+def model_of(workload: Workload, attention: str) -> nn.Module:
+    base = AutoModelForCausalLM.from_config(CONFIG, attn_implementation=attention).eval()
     if not len(workload.adapter) or workload.mode == "merged":
         return base
     arguments = peft_arguments(workload.adapter, {path: 2.0 for path, _ in workload.adapter})
     return get_peft_model(base, LoraConfig(**arguments)).eval()
 
 
-def run(workload: Workload, counter: Any) -> DynamicCache:
+def run(workload: Workload, counter: Any, attention: str = "sdpa") -> DynamicCache:
     """Calls the model of a workload once under a counter. Returns its cache afterwards."""
-    model, cache = model_of(workload), DynamicCache(config=CONFIG)
+    model, cache = model_of(workload, attention), DynamicCache(config=CONFIG)
     tokens = 1 if workload.phase == "decode" else workload.tokens
     with torch.no_grad():
         if workload.phase == "decode":
@@ -79,7 +78,7 @@ def run(workload: Workload, counter: Any) -> DynamicCache:
 def counted_flops(workload: Workload) -> int:
     """By torch's own counter, without the angles of the position embedding."""
     counter = FlopCounterMode(display=False)
-    run(workload, counter)
+    run(workload, counter, attention="eager")  # whose products torch can count on a processor
     flops = counter.get_flop_counts()
     rotary = next((sum(count.values()) for name, count in flops.items() if name.endswith("rotary_emb")), 0)
     return sum(flops["Global"].values()) - rotary
@@ -103,14 +102,14 @@ def test_an_unmerged_adapter_launches_what_torch_launches(workload: Workload) ->
 def test_moved_bytes_are_those_of_matrices_and_cache(workload: Workload) -> None:
     cache = run(workload, KernelCounter())
     cached = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    matrices = [module for module in model_of(workload).modules() if isinstance(module, nn.Linear)]
+    matrices = [module for module in model_of(workload, "sdpa").modules() if isinstance(module, nn.Linear)]
     assert workload.work().moved_bytes == cached + sum(module.weight.nbytes for module in matrices)
 
 
 def test_kernels_of_the_base_are_near_those_of_torch() -> None:
     counter = KernelCounter()
     run(DECODE.base, counter)
-    assert DECODE.base.work().launches == pytest.approx(counter.kernels.total(), rel=0.2)
+    assert DECODE.base.work().launches == pytest.approx(counter.kernels.total(), rel=0.1)
 
 
 def test_work_of_a_layer_is_that_of_its_matrix() -> None:

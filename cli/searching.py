@@ -1,0 +1,134 @@
+"""Searching on behalf of a command: winners and baselines, predicted and judged."""
+
+from adaptare.adaptation import Adaptation
+from adaptare.console import Console
+from adaptare.devices import InputError
+from adaptare.predictor import LatencyPredictor
+from adaptare.profiler import AdapterConfig, RankSpace
+from adaptare.search import (
+    MEDIAN,
+    AdditiveScreen,
+    Algorithm,
+    Baseline,
+    Budget,
+    Candidate,
+    CompletionLoss,
+    Front,
+    Limit,
+    Nsga2,
+    PredictedLatency,
+    PredictedUpperEnd,
+    RandomSearch,
+    Screen,
+    SuperAdapter,
+    baselines,
+    interrupts_noted,
+    latency_limit_s,
+    pick_winners,
+    search,
+)
+from adaptare.selection import Choice, Selection
+
+
+def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
+    """What a latency may be, seconds. Raises `InputError` if the predictor cannot speak to the budget."""
+    template = predictor.template
+    if budget.percentile != MEDIAN:
+        raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
+    if budget.quantity in ("prefill", "decode") and budget.quantity != template.phase:
+        raise InputError(f"budget {budget}: the predictor is of {template.phase}; profile and fit {budget.quantity}")
+    if budget.length not in (None, template.length):
+        raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
+    return latency_limit_s(budget, base_s=predictor.model.reference_s)
+
+
+def select(
+    adaptation: Adaptation,
+    super_adapter: SuperAdapter,
+    predictor: LatencyPredictor,
+    *,
+    validation: CompletionLoss,
+    budget: Budget,
+    evaluations: int,
+    winners: int,
+    seed: int,
+    console: Console,
+) -> Selection:
+    """Searches with NSGA-II, and at random with as many evaluations, and judges the choices on the test examples.
+
+    Raises:
+        InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
+        InputError: The budget is not one of this predictor.
+    """
+    space, limit_s = super_adapter.space, limit_of(budget, predictor)
+    base_s = predictor.model.reference_s
+    objectives = [validation, PredictedLatency(predictor, space.sites)]
+    limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_s)
+    test = CompletionLoss(super_adapter, adaptation.examples.test)
+
+    def found_by(title: str, algorithm: Algorithm, screen: Screen | None) -> Front:
+        shown = _Shown(evaluations)
+        with interrupts_noted() as interrupted, console.progress(title) as update:
+            front = search(
+                algorithm,
+                space,
+                objectives,
+                [limit],
+                evaluations=evaluations,
+                seed=seed,
+                screen=screen,
+                progress=lambda candidate: update(*shown.after(candidate)),
+                should_stop=interrupted,
+            )
+            if interrupted():
+                raise KeyboardInterrupt
+        return front
+
+    def choice(name: str, config: AdapterConfig) -> Choice:
+        codes = space.encode(config)[None]
+        predicted = predictor.predict(codes, space.sites)
+        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
+        return Choice(name, config, "swappable", ends, float(validation(codes)[0]), float(test(codes)[0]))
+
+    front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
+    random = found_by("random search", RandomSearch(space, seed=seed), None)
+    largest = choice("merged", space.decode(super_adapter.largest))
+    picked = [space.decode(winner.candidate.codes) for winner in pick_winners(front, winners)]
+    others = [(each.name, each.config) for each in _worth_a_row(space)]
+    others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
+    return Selection(
+        budget=str(budget),
+        budget_s=limit_s,
+        base_s=base_s,
+        winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
+        baselines=(
+            Choice("merged", largest.config, "merged", (base_s, base_s, base_s), largest.val_loss, largest.test_loss),
+            *(choice(name, config) for name, config in others),
+        ),
+        front=tuple((one.values[0], one.values[1]) for one in front.members),
+        evaluations={"nsga2": len(front.history), "random": len(random.history)},
+    )
+
+
+class _Shown:
+    """What a progress bar says of a search."""
+
+    def __init__(self, evaluations: int) -> None:
+        self._evaluations = evaluations
+        self._done = 0
+        self._lowest = float("inf")
+
+    def after(self, candidate: Candidate) -> tuple[float, str]:
+        """Share and text once a candidate was evaluated."""
+        self._done += 1
+        self._lowest = min(self._lowest, candidate.values[0])
+        text = f"{self._done} of {self._evaluations} evaluated, lowest loss {self._lowest:.3f}"
+        return self._done / self._evaluations, text
+
+
+def _worth_a_row(space: RankSpace) -> list[Baseline]:
+    """Uniform ranks and the midpoint; of those on query and value only the largest."""
+    found = list(baselines(space))
+    everywhere = [each for each in found if each.name.startswith(("uniform", "midpoint"))]
+    attention_only = [each for each in found if each not in everywhere]
+    return [*everywhere, *attention_only[-1:]]

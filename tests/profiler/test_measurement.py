@@ -1,0 +1,223 @@
+"""Measurements: every figure against a hand computation, and what must not be compared."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import LlamaConfig
+
+from adaptare.devices import DeviceInfo, InputError
+from adaptare.profiler import (
+    AdapterConfig,
+    Measurement,
+    ModelShape,
+    Visit,
+    Workload,
+    device_from_json,
+    device_hash,
+    device_to_json,
+    measurement_from_json,
+    measurement_to_json,
+    overhead,
+    ratio_interval,
+)
+
+SHAPE = ModelShape.from_config(
+    LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, intermediate_size=24, vocab_size=40)
+)
+ADAPTED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2))
+BASE = ADAPTED.base
+DEVICE = DeviceInfo("simulated", "closed form", "adaptare", 1, ("a=1", "b=2"), timer_step_s=2e-9)
+
+
+def visits(medians: Sequence[float], *, openings: Sequence[int] = (), first_round: int = 0) -> tuple[Visit, ...]:
+    """One visit per median: the samples lie around it, the touch far off."""
+    labels = openings or [0] * len(medians)
+    return tuple(
+        Visit(opening, first_round + number, 100.0, (median / 2, median, median * 4))
+        for number, (opening, median) in enumerate(zip(labels, medians, strict=True))
+    )
+
+
+def measured(
+    candidate: Sequence[float], reference: Sequence[float], /, *, openings: Sequence[int] = (), **fields: Any
+) -> Measurement:
+    settings: dict[str, Any] = {"workload": ADAPTED, "device": DEVICE, "reference": BASE, "reference_s": 2.0}
+    return Measurement(
+        session="one",
+        visits=visits(candidate, openings=openings),
+        reference_visits=visits(reference, openings=openings),
+        **{**settings, **fields},
+    )
+
+
+def noisy(seed: int, *, center: float, rounds: int = 40) -> list[float]:
+    return list(center * np.exp(0.05 * np.random.default_rng(seed).standard_normal(rounds)))
+
+
+def test_a_visit_counts_by_the_median_of_its_samples_without_the_touch() -> None:
+    assert Visit(0, 0, 100.0, (3.0, 1.0, 2.0, 9.0)).median_s == 2.5
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    found = measured([3.0, 8.0, 5.0], [2.0, 4.0, 5.0]).ratios
+    assert list(found) == [1.5, 2.0, 1.0]
+
+
+def test_latency_is_the_median_ratio_times_the_calibrated_reference() -> None:
+    # Ratios 1.5, 2, 1: the median is 1.5, and the reference took 2 s when calibrated.
+    assert measured([3.0, 8.0, 5.0], [2.0, 4.0, 5.0]).latency_s == pytest.approx(1.5 * 2.0, rel=1e-12)
+
+
+def test_the_ends_of_latency_are_those_of_the_ratio_times_the_reference() -> None:
+    found = measured(noisy(1, center=3.0), noisy(2, center=2.0))
+    assert (found.lower_s, found.upper_s) == (found.ratio.lower * 2.0, found.ratio.upper * 2.0)
+    assert found.lower_s < found.latency_s < found.upper_s
+
+
+def test_the_interval_knows_the_openings() -> None:
+    openings = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
+    found = measured(noisy(1, center=3.0), noisy(2, center=2.0), openings=openings)
+    assert found.ratio == ratio_interval(found.ratios, np.array(openings))
+    assert found.ratio != measured(noisy(1, center=3.0), noisy(2, center=2.0)).ratio
+
+
+def test_raw_seconds_are_the_medians_of_the_rounds() -> None:
+    found = measured([3.0, 8.0, 5.0], [2.0, 4.0, 7.0])
+    assert (found.raw_s, found.reference_raw_s) == (5.0, 4.0)
+
+
+def test_slowdown_compares_the_reference_with_its_calibration() -> None:
+    assert measured([3.0, 3.0], [2.1, 2.1]).slowdown == pytest.approx(0.05, rel=1e-12)
+
+
+def test_a_step_of_the_whole_machine_does_not_move_latency() -> None:
+    candidate, reference = noisy(1, center=3.0), noisy(2, center=2.0)
+    step = [1.0] * 15 + [1.7] * 25
+    slowed = measured(
+        [seconds * slow for seconds, slow in zip(candidate, step, strict=True)],
+        [seconds * slow for seconds, slow in zip(reference, step, strict=True)],
+    )
+    calm = measured(candidate, reference)
+    assert (slowed.latency_s, slowed.lower_s, slowed.upper_s) == pytest.approx(
+        (calm.latency_s, calm.lower_s, calm.upper_s), rel=1e-12
+    )
+    assert slowed.raw_s > 1.2 * calm.raw_s
+
+
+def test_overhead_is_the_ratio_to_the_base_minus_one() -> None:
+    found = measured(noisy(1, center=3.0), noisy(2, center=2.0))
+    assert (found.overhead.lower, found.overhead.middle, found.overhead.upper) == pytest.approx(
+        (found.ratio.lower - 1, found.ratio.middle - 1, found.ratio.upper - 1), rel=1e-12
+    )
+
+
+def test_overhead_needs_the_base_as_the_reference() -> None:
+    other = replace(BASE, past=65)
+    with pytest.raises(InputError, match="the reference was not the base of this workload"):
+        _ = measured([3.0], [2.0], reference=other).overhead
+
+
+def test_overhead_of_two_measurements_pairs_their_rounds() -> None:
+    base = measured([2.0, 4.0, 5.0, 8.0], [1.0] * 4, workload=BASE)
+    # Rounds 1 to 3 only: 6 / 4, 10 / 5, 8 / 8, in another order.
+    own = tuple(reversed(visits([6.0, 10.0, 8.0], first_round=1)))
+    candidate = replace(base, workload=ADAPTED, visits=own)
+    assert overhead(candidate, base).middle == pytest.approx(0.5, rel=1e-12)
+
+
+def test_overhead_of_two_measurements_cancels_what_rounds_have_in_common() -> None:
+    state = np.array(noisy(3, center=1.0)) ** 8
+    base = measured(list(2 * state), [1.0] * 40, workload=BASE)
+    candidate = measured(list(3 * state), [1.0] * 40)
+    found = overhead(candidate, base)
+    assert (found.lower, found.middle, found.upper) == pytest.approx((0.5, 0.5, 0.5), rel=1e-9)
+
+
+def test_overhead_does_not_pair_the_same_round_of_different_openings() -> None:
+    base = measured([2.0, 4.0], [1.0] * 2, workload=BASE)
+    candidate = replace(base, workload=ADAPTED, visits=visits([3.0, 6.0], openings=[1, 1]))
+    with pytest.raises(InputError, match="the two have no round in common"):
+        overhead(candidate, base)
+
+
+@pytest.mark.parametrize("change", [{"session": "another"}, {"device": replace(DEVICE, threads=2)}], ids=str)
+def test_overhead_across_sessions_or_devices_is_refused(change: dict[str, Any]) -> None:
+    base = measured([2.0], [1.0], workload=BASE)
+    with pytest.raises(InputError, match="overhead needs both measured in one session on one device"):
+        overhead(replace(measured([3.0], [1.0]), **change), base)
+
+
+def failed() -> Measurement:
+    return measured([], [], failure="out of memory: 2 GB")
+
+
+@pytest.mark.parametrize("figure", ["ratios", "ratio", "latency_s", "lower_s", "upper_s", "raw_s", "overhead"])
+def test_what_failed_has_no_figures_and_says_why(figure: str) -> None:
+    with pytest.raises(InputError, match="nothing was measured: out of memory: 2 GB"):
+        getattr(failed(), figure)
+
+
+def test_what_was_never_visited_says_so() -> None:
+    with pytest.raises(InputError, match="nothing was measured: no round was finished"):
+        _ = measured([], []).latency_s
+
+
+@pytest.mark.parametrize(
+    ("fields", "complete"),
+    [
+        ({"stopped_by": "precise"}, True),
+        ({"stopped_by": "budget"}, True),
+        ({"stopped_by": "interrupted"}, False),
+        ({"failure": "out of memory"}, False),
+    ],
+    ids=str,
+)
+def test_what_failed_or_was_interrupted_is_to_be_measured_again(fields: dict[str, str], complete: bool) -> None:
+    assert measured([3.0], [2.0], **fields).complete is complete
+
+
+FULL = measured(
+    noisy(1, center=3.0, rounds=6),
+    noisy(2, center=2.0, rounds=6),
+    openings=[0, 0, 0, 1, 1, 1],
+    warmup_s=(9.0, 5.0, 3.5),
+    stopped_by="no gain",
+    resident_bytes=12345,
+    load_s=0.75,
+    environment={"before": {"load": [0.5, 0.25]}, "after": {"load": [1.0, 0.5]}},
+    taken_at="2031-02-03T04:05:06+00:00",
+)
+
+
+@pytest.mark.parametrize("measurement", [FULL, failed()], ids=["measured", "failed"])
+def test_json_brings_back_the_same_measurement(measurement: Measurement) -> None:
+    text = json.dumps(measurement_to_json(measurement), allow_nan=False)
+    assert measurement_from_json(json.loads(text), {SHAPE.hash: SHAPE}) == measurement
+
+
+def test_json_brings_back_the_same_figures() -> None:
+    back = measurement_from_json(json.loads(json.dumps(measurement_to_json(FULL))), {SHAPE.hash: SHAPE})
+    assert (back.latency_s, back.lower_s, back.upper_s) == (FULL.latency_s, FULL.lower_s, FULL.upper_s)
+
+
+def test_json_of_a_device_brings_back_all_of_it() -> None:
+    back = device_from_json(json.loads(json.dumps(device_to_json(DEVICE))))
+    assert (back, back.timer_step_s) == (DEVICE, 2e-9)
+
+
+def test_the_step_of_the_clock_takes_no_part_in_the_equality_of_devices() -> None:
+    other = replace(DEVICE, timer_step_s=1e-6)
+    assert (other, device_hash(other)) == (DEVICE, device_hash(DEVICE))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"device": "x"}, {"hardware": "x"}, {"runtime": "x"}, {"threads": 2}, {"options": ("a=1",)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_hash_of_a_device_changes_with_what_changes_latency(change: dict[str, Any]) -> None:
+    assert device_hash(replace(DEVICE, **change)) != device_hash(DEVICE)

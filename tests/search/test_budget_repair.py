@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape, RankSpace, named_space, read_space
+from adaptare.search import InfeasibleBudgetError, Limit
+from adaptare.search.budget_repair import BudgetRepair
+
+SHAPE = ModelShape.from_mapping(
+    {
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 64,
+        "vocab_size": 64,
+    }
+)
+SPACE = named_space("kinds", SHAPE)
+
+
+@dataclass(frozen=True)
+class Cost:
+    name: str
+    function: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+    def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
+        return np.asarray(self.function(codes), dtype=np.float64)
+
+
+total = Cost("total_rank", lambda codes: codes.sum(axis=1))
+sites = Cost("adapted_sites", lambda codes: (codes > 0).sum(axis=1))
+# Rank 2 is slower than rank 4, as where a kernel likes some sizes better.
+uneven = Cost("uneven_s", lambda codes: np.select([codes == 2, codes > 0], [9.0, codes], 0.0).sum(axis=1))
+
+
+def genes(n: int = 64, seed: int = 0) -> NDArray[np.int64]:
+    return SPACE.sample(n, np.random.default_rng(seed))
+
+
+def repaired(limit: Limit, wild: NDArray[np.int64], *, space: RankSpace = SPACE, seed: int = 0) -> NDArray[np.int64]:
+    return BudgetRepair(space, [limit], seed=seed)(wild)
+
+
+@pytest.mark.parametrize("cost", [total, sites, uneven], ids=lambda cost: cost.name)
+@pytest.mark.parametrize("bound", [9.0, 30.0, 100.0])
+def test_whatever_comes_fits_afterwards_and_has_an_adapter(cost: Cost, bound: float) -> None:
+    codes = SPACE.expand(repaired(Limit(cost, bound), genes()))
+    assert np.all(cost(codes) <= bound)
+    assert np.all(codes.any(axis=1))
+
+
+def test_what_fits_already_is_left_as_it_is() -> None:
+    wild = genes()
+    fits = total(SPACE.expand(wild)) <= 160
+    assert 0 < fits.sum() < len(wild)
+    assert np.array_equal(repaired(Limit(total, 160.0), wild)[fits], wild[fits])
+
+
+def test_the_genes_handed_in_are_not_changed() -> None:
+    wild = genes()
+    before = wild.copy()
+    repaired(Limit(total, 30.0), wild)
+    assert np.array_equal(wild, before)
+
+
+def test_ranks_are_only_lowered() -> None:
+    wild = genes()
+    assert np.all(repaired(Limit(total, 30.0), wild) <= wild)
+
+
+def test_no_more_is_lowered_than_one_step_beyond_the_limit() -> None:
+    # A step costs at most 8 x 3 ranks here: the largest step of the largest group.
+    codes = SPACE.expand(repaired(Limit(total, 60.0), np.repeat(SPACE.n_choices[None] - 1, 40, axis=0)))
+    assert np.all(total(codes) > 60 - 24)
+
+
+def test_some_lose_whole_groups_and_some_lose_steps_all_over() -> None:
+    full = np.repeat(SPACE.n_choices[None] - 1, 60, axis=0)
+    left = repaired(Limit(total, 150.0), full)
+    untouched = np.sum(left == full, axis=1)
+    assert untouched.max() >= 4 * max(1, untouched.min())
+
+
+def test_genes_without_adapter_get_one() -> None:
+    empty = np.zeros((20, SPACE.n_groups), dtype=np.int64)
+    given = repaired(Limit(total, 1000.0), empty)
+    assert np.all((given > 0).sum(axis=1) == 1)
+    assert len(np.unique(given, axis=0)) > 10
+
+
+def test_the_same_seed_repairs_alike_and_another_does_not() -> None:
+    limit = Limit(total, 60.0)
+    assert np.array_equal(repaired(limit, genes(), seed=1), repaired(limit, genes(), seed=1))
+    assert not np.array_equal(repaired(limit, genes(), seed=1), repaired(limit, genes(), seed=2))
+
+
+def test_the_smallest_adapter_need_not_be_of_the_lowest_rank() -> None:
+    codes = SPACE.expand(repaired(Limit(uneven, 4.0), genes()))
+    assert np.all(uneven(codes) == 4.0)
+
+
+def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> None:
+    with pytest.raises(InfeasibleBudgetError, match=r"total_rank <= 1: the smallest has 2, .* without adapter 0"):
+        BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
+
+
+def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        BudgetRepair(SPACE, [Limit(total, 1.9), Limit(sites, 0.5), Limit(uneven, 1000.0)], seed=0)
+    assert caught.value.name == "adapted_sites"
+
+
+def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everywhere() -> None:
+    space = named_space("layers", SHAPE, ranks=(4, 8))
+    lowest = 4.0 * space.n_sites
+    full = np.ones((3, space.n_groups), dtype=np.int64)
+    assert np.all(repaired(Limit(total, lowest), full, space=space) == 0)
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        BudgetRepair(space, [Limit(total, lowest - 1)], seed=0)
+    assert caught.value.smallest == lowest
+
+
+def test_a_space_of_zeros_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {sites: '*', ranks: [0]}\n")
+    with pytest.raises(InputError, match="has no adapter at all; give some group a rank above 0"):
+        BudgetRepair(read_space(file, SHAPE), [], seed=0)

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape, named_space, read_space
+from adaptare.search import Nsga2
+
+SHAPE = ModelShape.from_mapping(
+    {
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 64,
+        "vocab_size": 64,
+    }
+)
+SPACE = named_space("kinds", SHAPE)
+
+
+def optimise(violated_below: int, *, rounds: int = 60) -> NDArray[np.int64]:
+    """The genes of the last rounds when the sum of genes is minimised and must not fall below a number."""
+    algorithm = Nsga2(SPACE, seed=0)
+    asked = []
+    for _ in range(rounds):
+        asked.append(algorithm.ask(10))
+        total = asked[-1].sum(axis=1)
+        violation = np.maximum(0, violated_below - total) / max(violated_below, 1)
+        values = np.where(violation > 0, np.nan, total)[:, None]
+        algorithm.tell(asked[-1], values, violation)
+    return np.concatenate(asked[-10:])
+
+
+def test_it_begins_with_the_ladder_of_uniform_choices() -> None:
+    assert Nsga2(SPACE, seed=0).ask(4).tolist() == [[choice] * SPACE.n_groups for choice in (1, 2, 3, 4)]
+
+
+def test_the_ladder_takes_each_group_to_the_end_of_its_own_list(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "groups:\n"
+        "- {sites: '*.self_attn.*', ranks: [0, 2, 4, 8, 16], tie: all}\n"
+        "- {sites: '*', ranks: [4, 8], tie: all}\n"
+    )
+    ladder = Nsga2(read_space(file, SHAPE), seed=0).ask(5)
+    assert ladder[0].tolist() == [0, 0]
+    assert ladder[-1].tolist() == [4, 1]
+
+
+def test_given_genes_come_first() -> None:
+    start = SPACE.sample(3, np.random.default_rng(0))
+    assert np.array_equal(Nsga2(SPACE, seed=0, start=start).ask(3), start)
+
+
+def test_it_moves_towards_the_smaller_values() -> None:
+    assert np.median(optimise(0).sum(axis=1)) < 0.25 * np.sum(SPACE.n_choices - 1)
+
+
+def test_it_stays_at_the_edge_of_what_is_feasible() -> None:
+    total = optimise(20).sum(axis=1)
+    assert 18 <= np.median(total) <= 26
+
+
+def test_a_population_is_at_least_four() -> None:
+    with pytest.raises(InputError, match="population must be at least 4, not 3"):
+        Nsga2(SPACE, seed=0, population=3)
+
+
+@pytest.mark.parametrize(
+    ("start", "complaint"),
+    [
+        (np.zeros((2, 3), dtype=np.int64), r"shape \(n, 16\), not \(2, 3\)"),
+        (np.full((1, 16), 5, dtype=np.int64), "a choice that its group does not have"),
+        (np.full((1, 16), -1, dtype=np.int64), "a choice that its group does not have"),
+    ],
+)
+def test_genes_of_another_space_are_refused(start: NDArray[np.int64], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        Nsga2(SPACE, seed=0, start=start)

@@ -1,0 +1,53 @@
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler import ModelShape, Site, named_space
+from adaptare.search import CodesPredictor, PredictedLatency, PredictedUpperEnd
+
+SITES = named_space(
+    "sites",
+    ModelShape.from_mapping(
+        {
+            "model_type": "llama",
+            "num_hidden_layers": 1,
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "vocab_size": 64,
+        }
+    ),
+).sites
+
+
+@dataclass(frozen=True)
+class Interval:
+    mean_s: NDArray[np.float64]
+    upper_s: NDArray[np.float64]
+
+
+class TenPerCentAbove:
+    """A millisecond for each unit of rank, on exactly the sites it knows."""
+
+    def predict(self, codes: NDArray[np.int64], sites: tuple[Site, ...], /) -> Interval:
+        assert sites == SITES
+        mean_s = 1e-3 * codes.sum(axis=1)
+        return Interval(mean_s, 1.1 * mean_s)
+
+
+PREDICTOR: CodesPredictor = TenPerCentAbove()
+CODES = np.array([[1] * len(SITES), [2] * len(SITES)])
+
+
+def test_the_objective_is_the_middle_of_the_prediction() -> None:
+    np.testing.assert_allclose(PredictedLatency(PREDICTOR, SITES)(CODES), [7e-3, 14e-3], rtol=1e-12)
+
+
+def test_the_limited_cost_is_the_upper_end_of_the_prediction() -> None:
+    np.testing.assert_allclose(PredictedUpperEnd(PREDICTOR, SITES)(CODES), [7.7e-3, 15.4e-3], rtol=1e-12)
+
+
+def test_names_end_with_the_unit() -> None:
+    names = [PredictedLatency(PREDICTOR, SITES).name, PredictedUpperEnd(PREDICTOR, SITES).name]
+    assert names == ["predicted_latency_s", "predicted_upper_s"]

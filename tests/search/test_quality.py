@@ -1,0 +1,95 @@
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.search.quality import CompletionLoss
+from adaptare.search.super_adapter import SuperAdapter
+from adaptare.search.token_examples import TokenExample
+
+Examples = Callable[[int], list[TokenExample]]
+
+
+def plain_loss(super_adapter: SuperAdapter, codes: NDArray[np.int64], examples: Sequence[TokenExample]) -> float:
+    """One example at a time, all logits, no cache."""
+    losses = []
+    with super_adapter.activated(codes), torch.no_grad():
+        for example in examples:
+            logits = super_adapter.model(torch.tensor([example.ids]), use_cache=False).logits[0]
+            chances = logits.log_softmax(-1)
+            losses += [
+                -float(chances[position - 1, example.ids[position]])
+                for position in range(example.prompt_tokens, len(example.ids))
+            ]
+    return float(np.mean(losses))
+
+
+def some_codes(super_adapter: SuperAdapter) -> NDArray[np.int64]:
+    space = super_adapter.space
+    return np.vstack([space.expand(space.sample(2, np.random.default_rng(0))), super_adapter.largest])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_equals_a_plain_loop_over_the_examples(trained: SuperAdapter, token_examples: Examples, batch_size: int) -> None:
+    examples, codes = token_examples(7), some_codes(trained)
+    found = CompletionLoss(trained, examples, batch_size=batch_size)(codes)
+    assert found == pytest.approx([plain_loss(trained, row, examples) for row in codes], rel=1e-5)
+
+
+def test_equals_a_plain_loop_where_prompts_share_nothing(trained: SuperAdapter) -> None:
+    examples = [TokenExample((1, 2, 3), 2), TokenExample((2, 3), 1), TokenExample((4, 5, 6, 7, 8), 3)]
+    found = CompletionLoss(trained, examples)(trained.largest[None])
+    assert found == pytest.approx([plain_loss(trained, trained.largest, examples)], rel=1e-5)
+
+
+def test_equals_a_plain_loop_on_a_single_example(trained: SuperAdapter) -> None:
+    examples = [TokenExample((4, 5, 6, 7, 8), 3)]
+    found = CompletionLoss(trained, examples)(trained.largest[None])
+    assert found == pytest.approx([plain_loss(trained, trained.largest, examples)], rel=1e-5)
+
+
+def test_no_adapter_anywhere_has_the_loss_of_the_base(trained: SuperAdapter, token_examples: Examples) -> None:
+    nothing = np.zeros((1, trained.space.n_sites), dtype=np.int64)
+    found = CompletionLoss(trained, token_examples(5))(nothing)
+    with trained.lifted():
+        batch = [torch.tensor([example.ids]) for example in token_examples(5)]
+        with torch.no_grad():
+            losses = [trained.model(ids).logits[0].log_softmax(-1) for ids in batch]
+    picked = [
+        -float(chances[position - 1, example.ids[position]])
+        for chances, example in zip(losses, token_examples(5), strict=True)
+        for position in range(example.prompt_tokens, len(example.ids))
+    ]
+    assert found == pytest.approx([np.mean(picked)], rel=1e-5)
+
+
+def test_each_configuration_is_computed_once(trained: SuperAdapter, token_examples: Examples) -> None:
+    loss, codes = CompletionLoss(trained, token_examples(3)), some_codes(trained)
+    first = loss(np.vstack([codes, codes]))
+    assert loss.evaluations == 3
+    assert (loss(codes[::-1]) == first[:3][::-1]).all()
+    assert loss.evaluations == 3
+
+
+def test_what_was_active_stays_active(trained: SuperAdapter, token_examples: Examples) -> None:
+    trained.model.train()
+    CompletionLoss(trained, token_examples(3))(some_codes(trained))
+    assert (trained.active == trained.largest).all()
+    assert trained.model.training
+
+
+def test_no_configurations_have_no_losses(trained: SuperAdapter, token_examples: Examples) -> None:
+    assert CompletionLoss(trained, token_examples(3))(np.zeros((0, trained.space.n_sites), dtype=np.int64)).shape == (0,)
+
+
+def test_ranks_outside_the_super_adapter_are_refused(trained: SuperAdapter, token_examples: Examples) -> None:
+    with pytest.raises(InputError, match="must be 0 to 4 in this super-adapter, not 5"):
+        CompletionLoss(trained, token_examples(3))(trained.largest[None] + 1)
+
+
+def test_examples_are_needed(trained: SuperAdapter) -> None:
+    with pytest.raises(InputError, match="at least one held-out example"):
+        CompletionLoss(trained, [])

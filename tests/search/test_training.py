@@ -1,0 +1,250 @@
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from adaptare.devices import InputError, StorageError
+from adaptare.search.quality import CompletionLoss
+from adaptare.search.step_sampler import UniformSampler, step_codes
+from adaptare.search.super_adapter import SuperAdapter
+from adaptare.search.super_adapter_file import load_super_adapter
+from adaptare.search.token_examples import TokenExample
+from adaptare.search.training import TrainingOutcome, train_super_adapter
+
+Examples = Callable[[int], list[TokenExample]]
+Train = Callable[..., TrainingOutcome]
+STEPS = 8
+
+
+@pytest.fixture
+def train(token_examples: Examples, tmp_path: Path) -> Train:
+    """Trains for a few steps, with more steps than one pass over the examples has."""
+
+    def run(super_adapter: SuperAdapter, **changes: object) -> TrainingOutcome:
+        arguments = {
+            "folder": tmp_path / "training",
+            "steps": STEPS,
+            "batch_size": 2,
+            "learning_rate": 1e-2,
+            "seed": 3,
+            "save_every": 3,
+        }
+        return train_super_adapter(super_adapter, token_examples(7), **{**arguments, **changes})
+
+    return run
+
+
+def fresh(tiny: SimpleNamespace) -> SuperAdapter:
+    made: SuperAdapter = tiny.super_adapter(tiny.model())
+    return made
+
+
+def copied(super_adapter: SuperAdapter) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in super_adapter.state().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_loss_falls_on_what_is_learned(super_adapter: SuperAdapter, train: Train, token_examples: Examples) -> None:
+    examples = token_examples(7)
+    before = CompletionLoss(super_adapter, examples)(super_adapter.largest[None])
+    train(super_adapter, steps=30)
+    assert CompletionLoss(super_adapter, examples)(super_adapter.largest[None]) < 0.8 * before
+
+
+def test_base_weights_are_the_same_to_the_bit(tiny: SimpleNamespace, train: Train) -> None:
+    super_adapter = fresh(tiny)
+    train(super_adapter)
+    super_adapter.remove()
+    assert_same(super_adapter.model.state_dict(), tiny.model().state_dict())
+
+
+def test_model_and_config_are_left_as_they_were(super_adapter: SuperAdapter, train: Train) -> None:
+    super_adapter.activate(super_adapter.largest // 2)
+    before = super_adapter.model.config.to_dict()
+    train(super_adapter)
+    assert super_adapter.model.config.to_dict() == before
+    assert not super_adapter.model.training
+    assert (super_adapter.active == super_adapter.largest // 2).all()
+
+
+def test_each_step_has_the_configuration_of_its_number_in_every_micro_batch(
+    super_adapter: SuperAdapter, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    forward = super_adapter.model.forward
+
+    def noting(*inputs: object, **named: object) -> object:
+        seen.append(super_adapter.active)
+        return forward(*inputs, **named)
+
+    monkeypatch.setattr(super_adapter.model, "forward", noting)
+    train(super_adapter, steps=4, batch_size=1, micro_batches=3, sampler=UniformSampler())
+    expected = [
+        step_codes(UniformSampler(), super_adapter.space, seed=3, step=step) for step in (0, 0, 0, 1, 1, 1, 2, 3, 3, 3)
+    ]
+    # The seventh example is alone in the last step of the first pass.
+    assert np.array_equal(seen, expected)
+
+
+def test_the_folder_holds_the_super_adapter_and_no_base(
+    tiny: SimpleNamespace, train: Train, tmp_path: Path
+) -> None:
+    super_adapter = fresh(tiny)
+    train(super_adapter)
+    assert files(tmp_path / "training") == ["super_adapter.json", "super_adapter.safetensors", "training.json"]
+    assert_same(load_super_adapter(tmp_path / "training", tiny.model()).state(), super_adapter.state())
+
+
+def test_checkpoints_hold_no_base_weights(super_adapter: SuperAdapter, train: Train, tmp_path: Path) -> None:
+    train(super_adapter, max_seconds=0.0)
+    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
+    assert files(checkpoint) == [
+        "optimizer.pt",
+        "rng_state.pth",
+        "scheduler.pt",
+        "super_adapter.json",
+        "super_adapter.safetensors",
+        "trainer_state.json",
+    ]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5, 7])
+def test_stopped_and_resumed_ends_with_the_weights_of_one_run(
+    tiny: SimpleNamespace, train: Train, tmp_path: Path, stop_after: int
+) -> None:
+    whole, parts = fresh(tiny), fresh(tiny)
+    in_one = train(whole, folder=tmp_path / "whole")
+    calls = iter(range(1, 100))
+    first = train(parts, stop=lambda: next(calls) == stop_after)
+    assert (first.finished, len(first.losses)) == (False, stop_after)
+    resumed = fresh(tiny)
+    second = train(resumed)
+    assert second.finished
+    assert_same(resumed.state(), whole.state())
+    assert second.losses == pytest.approx(in_one.losses)
+
+
+def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
+    whole, parts = fresh(tiny), fresh(tiny)
+    train(whole, folder=tmp_path / "whole")
+
+    def interrupting(done: int, of: int, loss: float) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, progress=interrupting)
+    resumed = fresh(tiny)
+    assert train(resumed).finished
+    assert_same(resumed.state(), whole.state())
+
+
+def test_after_a_crash_it_goes_on_from_the_last_checkpoint(
+    tiny: SimpleNamespace, train: Train, tmp_path: Path
+) -> None:
+    def crashing(done: int, of: int, loss: float) -> None:
+        if done == 5:
+            raise RuntimeError("power failure")
+
+    whole, done = fresh(tiny), []
+    train(whole, folder=tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="power failure"):
+        train(fresh(tiny), progress=crashing)
+    # As if it had happened while a checkpoint was written.
+    (tmp_path / "training" / "checkpoint-5").mkdir()
+    resumed = fresh(tiny)
+    train(resumed, progress=lambda step, of, loss: done.append(step))
+    assert done == [4, 5, 6, 7, 8]
+    assert_same(resumed.state(), whole.state())
+
+
+def test_a_finished_training_is_loaded_and_not_repeated(tiny: SimpleNamespace, train: Train) -> None:
+    first = fresh(tiny)
+    done = train(first)
+    again, steps = fresh(tiny), []
+    outcome = train(again, progress=lambda step, of, loss: steps.append(step))
+    assert (outcome.finished, outcome.losses, steps) == (True, done.losses, [])
+    assert_same(again.state(), first.state())
+
+
+def test_every_step_is_reported_and_nothing_printed(
+    super_adapter: SuperAdapter, train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reports = []
+    outcome = train(super_adapter, progress=lambda *report: reports.append(report))
+    assert [(done, of) for done, of, _ in reports] == [(step, STEPS) for step in range(1, STEPS + 1)]
+    assert tuple(loss for *_, loss in reports) == outcome.losses
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_seed_gives_one_result(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
+    one, same, other = fresh(tiny), fresh(tiny), fresh(tiny)
+    train(one, folder=tmp_path / "one")
+    train(same, folder=tmp_path / "same")
+    train(other, folder=tmp_path / "other", seed=4)
+    assert_same(one.state(), same.state())
+    assert any(not torch.equal(one.state()[name], other.state()[name]) for name in one.state())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 2e-2}, "a training with learning_rate 0.01, not 0.02"),
+        ({"steps": 9}, "a training with steps 8, not 9"),
+        ({"sampler": UniformSampler()}, r"a training with sampler SandwichSampler\(.*\), not UniformSampler\(\)"),
+    ],
+)
+def test_a_folder_of_another_training_is_refused(
+    tiny: SimpleNamespace, train: Train, changes: dict[str, object], message: str
+) -> None:
+    train(fresh(tiny), max_seconds=0.0)
+    with pytest.raises(InputError, match=message):
+        train(fresh(tiny), **changes)
+
+
+def test_other_examples_in_the_same_folder_are_refused(
+    tiny: SimpleNamespace, train: Train, token_examples: Examples, tmp_path: Path
+) -> None:
+    train(fresh(tiny), max_seconds=0.0)
+    with pytest.raises(InputError, match="a training with examples"):
+        train_super_adapter(
+            fresh(tiny), token_examples(6), folder=tmp_path / "training", steps=STEPS, batch_size=2,
+            learning_rate=1e-2, seed=3,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"micro_batches": 0}, "micro_batches must be at least 1, not 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0 and below 1, not 0.0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(
+    super_adapter: SuperAdapter, train: Train, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(super_adapter, **changes)
+    assert not (tmp_path / "training").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(
+    super_adapter: SuperAdapter, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write to"):
+        train(super_adapter, folder=tmp_path / "file" / "training")

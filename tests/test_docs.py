@@ -1,0 +1,54 @@
+"""What the documentation shows is run: examples in docstrings, and the Python of the README."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FOLDERS = {"cli": "adaptare", "devices": "adaptare.devices", "profiler": "adaptare.profiler"} | {
+    name: f"adaptare.{name}" for name in ("predictor", "search")
+}
+MODULES = sorted(
+    f"{package}.{file.stem}".removesuffix(".__init__")
+    for folder, package in FOLDERS.items()
+    for file in (ROOT / folder).glob("*.py")
+)
+SHOWN, SMALL = '"smollm2-135m"', '"tiny-random"'
+
+
+def python_blocks(text: str) -> list[str]:
+    """The code between fences that say `python`."""
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = python_blocks(README.read_text(encoding="utf-8")) if README.exists() else []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_are_right(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README.md")
+def test_the_readme_shows_how_to_open_the_demo_model() -> None:
+    assert any(SHOWN in block for block in BLOCKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
+def test_the_python_of_the_readme_runs(block: str, tmp_path: Path) -> None:
+    (tmp_path / "block.py").write_text(block.replace(SHOWN, SMALL), encoding="utf-8")
+    command = [sys.executable, "block.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_blocks_of_other_languages_are_left_alone() -> None:
+    text = "```console\n$ make\n```\n```python\na = 1\n```\ntext\n```python\nb = 2\n```\n"
+    assert python_blocks(text) == ["a = 1\n", "b = 2\n"]

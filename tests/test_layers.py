@@ -1,0 +1,111 @@
+"""Who may import whom: devices <- profiler <- predictor <- search <- cli, absolutely, and by the front door."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["devices", "profiler", "predictor", "search", "cli"]
+FILES = [file for package in ORDER for file in sorted((ROOT / package).glob("*.py"))]
+# What a package must not know, except in the files named.
+HEAVY = {
+    "devices": {"torch": {"torch_runtime.py"}, "onnxruntime": set(), "transformers": set(), "peft": set()},
+    "profiler": {
+        "torch": {"torch_programs.py", "model_cache.py"},
+        "onnxruntime": set(),
+        "peft": {"torch_programs.py"},
+        "sklearn": set(),
+    },
+    "predictor": {"torch": set(), "onnxruntime": set(), "transformers": set(), "peft": set()},
+    "search": {"onnxruntime": set(), "sqlalchemy": set()},
+    "cli": {"torch": {"export_check.py"}, "onnxruntime": set(), "sqlalchemy": set(), "pymoo": set()},
+}
+
+
+def imports(source: str) -> Iterator[tuple[int, str, list[str]]]:
+    """Level, module and names of every import, also of those inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((0, name.name, []) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", [name.name for name in node.names]
+
+
+def targets(module: str, names: list[str]) -> list[tuple[str, bool]]:
+    """The packages of ours that an import reaches, and whether it goes deeper than their `__init__`."""
+    parts = module.split(".")
+    if parts[0] != "adaptare":
+        return []
+    if len(parts) > 1:
+        return [(parts[1], len(parts) > 2) if parts[1] in ORDER else ("cli", True)]
+    return [(name if name in ORDER else "cli", False) for name in names] or [("cli", False)]
+
+
+def faults(package: str, file: str, source: str) -> list[str]:
+    """What a file of a package imports and should not."""
+    allowed = ORDER[: ORDER.index(package) + 1]
+    found = []
+    for level, module, names in imports(source):
+        top = module.split(".")[0]
+        if level:
+            found.append(f"relative import of {module or names}")
+        if top in ORDER:
+            found.append(f"{module} is imported without `adaptare.`")
+        if file not in HEAVY[package].get(top, {file}):
+            found.append(f"{package} must not know {top}")
+        for target, deep in targets(module, names):
+            if target not in allowed:
+                found.append(f"{package} imports {target}, which stands above it")
+            elif deep and target != package:
+                found.append(f"{module} is deeper than adaptare.{target}")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_a_file_imports_only_what_its_package_may_know(file: Path) -> None:
+    assert faults(file.parent.name, file.name, file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "fault"),
+    [
+        ("devices", "from adaptare.profiler import Workload", "devices imports profiler, which stands above it"),
+        ("profiler", "def f():\n    import adaptare.search", "profiler imports search, which stands above it"),
+        ("predictor", "from adaptare import search", "predictor imports search, which stands above it"),
+        ("search", "from adaptare import VERSION", "search imports cli, which stands above it"),
+        ("search", "from adaptare.console import table", "search imports cli, which stands above it"),
+        ("devices", "import adaptare", "devices imports cli, which stands above it"),
+        ("search", "from adaptare.profiler.store import Store", "adaptare.profiler.store is deeper than"),
+        ("cli", "import adaptare.devices.host", "adaptare.devices.host is deeper than adaptare.devices"),
+        ("profiler", "from .shape import Site", "relative import of shape"),
+        ("profiler", "from . import shape", "relative import of ['shape']"),
+        ("profiler", "from devices import Device", "devices is imported without `adaptare.`"),
+        ("devices", "import torch.nn", "devices must not know torch"),
+        ("predictor", "from peft import LoraConfig", "predictor must not know peft"),
+    ],
+)
+def test_the_guard_sees_what_it_guards_against(package: str, source: str, fault: str) -> None:
+    found = faults(package, "any.py", source)
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("package", "file", "source"),
+    [
+        ("profiler", "any.py", "from adaptare.devices import Device"),
+        ("profiler", "any.py", "from adaptare.profiler.shape import Site"),
+        ("cli", "any.py", "from adaptare.console import table"),
+        ("cli", "any.py", "from adaptare import VERSION"),
+        ("devices", "torch_runtime.py", "import torch"),
+        ("search", "any.py", "import torch"),
+    ],
+)
+def test_the_guard_lets_pass_what_is_right(package: str, file: str, source: str) -> None:
+    assert faults(package, file, source) == []
+
+
+def test_every_package_is_guarded() -> None:
+    assert {file.parent.name for file in FILES} == set(ORDER)
