@@ -16,6 +16,7 @@ from adaptare.search import (
     Front,
     Limit,
     Nsga2,
+    Objective,
     PredictedLatency,
     PredictedUpperEnd,
     RandomSearch,
@@ -62,7 +63,7 @@ def select(
     """
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
     base_s = predictor.model.reference_s
-    objectives = [validation, PredictedLatency(predictor, space.sites)]
+    objectives: list[Objective] = [validation, PredictedLatency(predictor, space.sites)]
     limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_s)
     test = CompletionLoss(super_adapter, adaptation.examples.test)
 

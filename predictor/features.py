@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import Site, Workload
-from adaptare.profiler.workload import BYTES
+from adaptare.profiler import BYTES, Site, Workload
 
 # The columns of the whole adapter; behind them come `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, ADAPTER_FLOPS = 0, 1, 2

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape
+from adaptare.search.progress_bars import without_progress_bars
 
 
 def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -22,19 +23,15 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise InputError(f"{str(folder)!r} is no model folder: it has no config.json")
     if not any(path.glob("*.safetensors")):
         raise InputError(f"{str(folder)!r} has no *.safetensors; save the model with transformers' save_pretrained")
-    progress_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
         ModelShape.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
+        with without_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
-    finally:
-        if progress_bar:
-            logging.enable_progress_bar()
     return model.requires_grad_(False).eval(), tokenizer

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.devices import Json
 from adaptare.profiler import AdapterConfig, peft_arguments
 from adaptare.search.export_folder import export_folder
+from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter import SuperAdapter
 
 
@@ -78,7 +79,8 @@ def export_merged(
         for path, (A, B) in super_adapter.tensors(config).items():
             base = weights[f"{path}.weight"]
             weights[f"{path}.weight"] = (base.to(A.dtype) + scales[path] * (B @ A)).to(base.dtype)
-        model.save_pretrained(fresh, state_dict=weights)
+        with without_progress_bars():
+            model.save_pretrained(fresh, state_dict=weights)
         if tokenizer is not None:
             tokenizer.save_pretrained(fresh)
 

@@ -66,9 +66,8 @@ def step_codes(sampler: StepSampler, space: RankSpace, *, seed: int, step: int) 
     A configuration without any adapter has nothing to train, so another is drawn.
     """
     rng = np.random.default_rng([seed, step])
-    codes = np.zeros(space.n_sites, dtype=np.int64)
     for _ in range(MOST_DRAWS):
-        codes = space.expand(sampler.draw(space, rng)[None])[0]
+        codes: NDArray[np.int64] = space.expand(sampler.draw(space, rng)[None])[0]
         if codes.any():
             return codes
     raise InputError(f"{sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")

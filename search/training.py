@@ -1,7 +1,6 @@
 """Training a super-adapter, so that it can be interrupted at any time and loses nothing."""
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +17,7 @@ from adaptare.search.step_sampler import SandwichSampler, StepSampler
 from adaptare.search.super_adapter import SuperAdapter
 from adaptare.search.super_adapter_file import describe, load_tensors, save_super_adapter
 from adaptare.search.token_examples import TokenExample, pad_batch
-
-_RECORD = "training.json"
+from adaptare.search.training_record import read_losses, write_record
 
 
 @dataclass(frozen=True)
@@ -102,35 +100,24 @@ def train_super_adapter(
         "super_adapter": describe(super_adapter),
     }
     place, began = Path(folder), time.monotonic()
-    earlier = _earlier_losses(place, settings)
-    if len(earlier) >= steps:
+    losses = read_losses(place, settings)
+    if len(losses) >= steps:
         load_tensors(super_adapter, place)
-        return TrainingOutcome(steps, earlier, time.monotonic() - began)
-    _write_record(place, settings, earlier)
+        return TrainingOutcome(steps, losses, time.monotonic() - began)
+    write_record(place, settings, losses)
     with interrupts_noted() as interrupted:
 
         def should_stop() -> bool:
             late = max_seconds is not None and time.monotonic() - began >= max_seconds
             return late or interrupted() or (stop is not None and stop())
 
-        trainer = AdapterTrainer(
-            super_adapter,
-            args=_arguments(place, settings, save_every),
-            data_collator=pad_batch,
-            train_dataset=list(examples),
-            callbacks=[
-                StepCallback(
-                    super_adapter,
-                    sampler=sampler,
-                    seed=seed,
-                    stop=should_stop,
-                    progress=progress or (lambda done, of, loss: None),
-                )
-            ],
+        callback = StepCallback(
+            super_adapter, sampler=sampler, seed=seed, stop=should_stop, progress=progress or _unseen
         )
-        losses = _run(trainer, super_adapter, place)
+        arguments = _arguments(place, settings, save_every)
+        losses = _trained(super_adapter, examples, folder=place, arguments=arguments, callback=callback)
         save_super_adapter(super_adapter, place)
-        _write_record(place, settings, losses)
+        write_record(place, settings, losses)
         was_interrupted = interrupted()
     if len(losses) >= steps:
         for checkpoint in place.glob("checkpoint-*"):
@@ -140,12 +127,21 @@ def train_super_adapter(
     return TrainingOutcome(steps, losses, time.monotonic() - began)
 
 
-def _run(trainer: AdapterTrainer, super_adapter: SuperAdapter, folder: Path) -> tuple[float, ...]:
-    trainer.remove_callback(PrinterCallback)
-    model = super_adapter.model
+def _trained(
+    super_adapter: SuperAdapter,
+    examples: Sequence[TokenExample],
+    *,
+    folder: Path,
+    arguments: TrainingArguments,
+    callback: StepCallback,
+) -> tuple[float, ...]:
+    model, checkpoint = super_adapter.model, last_checkpoint(folder)
     training, use_cache = model.training, model.config.use_cache
-    checkpoint = last_checkpoint(folder)
     try:
+        trainer = AdapterTrainer(
+            super_adapter, args=arguments, data_collator=pad_batch, train_dataset=list(examples), callbacks=[callback]
+        )
+        trainer.remove_callback(PrinterCallback)
         with super_adapter.activated(super_adapter.largest):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as error:
@@ -154,6 +150,10 @@ def _run(trainer: AdapterTrainer, super_adapter: SuperAdapter, folder: Path) -> 
         model.train(training)
         model.config.use_cache = use_cache
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
+
+
+def _unseen(done: int, of: int, loss: float) -> None:
+    pass
 
 
 def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> TrainingArguments:
@@ -194,28 +194,3 @@ def _check(
             raise InputError(f"{name} must be at least 1, not {value}")
     if not 0 < learning_rate < 1:
         raise InputError(f"learning_rate must be above 0 and below 1, not {learning_rate}")
-
-
-def _earlier_losses(folder: Path, settings: dict[str, Json]) -> tuple[float, ...]:
-    try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / _RECORD} cannot be read: {error}; use another folder") from error
-    now = json.loads(json.dumps(settings))
-    for name, value in now.items():
-        found = record["settings"].get(name)
-        if found != value:
-            what = f"{name} {found}, not {value}" if not isinstance(value, dict) else f"another {name}"
-            raise InputError(f"{str(folder)!r} holds a training with {what}; use another folder, or remove this one")
-    return tuple(record["losses"])
-
-
-def _write_record(folder: Path, settings: dict[str, Json], losses: tuple[float, ...]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        record = json.dumps({"settings": settings, "losses": losses}, indent=1)
-        (folder / _RECORD).write_text(record, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error

@@ -33,7 +33,9 @@ def some_codes(super_adapter: SuperAdapter) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_equals_a_plain_loop_over_the_examples(trained: SuperAdapter, token_examples: Examples, batch_size: int) -> None:
+def test_equals_a_plain_loop_over_the_examples(
+    trained: SuperAdapter, token_examples: Examples, batch_size: int
+) -> None:
     examples, codes = token_examples(7), some_codes(trained)
     found = CompletionLoss(trained, examples, batch_size=batch_size)(codes)
     assert found == pytest.approx([plain_loss(trained, row, examples) for row in codes], rel=1e-5)
@@ -82,7 +84,9 @@ def test_what_was_active_stays_active(trained: SuperAdapter, token_examples: Exa
 
 
 def test_no_configurations_have_no_losses(trained: SuperAdapter, token_examples: Examples) -> None:
-    assert CompletionLoss(trained, token_examples(3))(np.zeros((0, trained.space.n_sites), dtype=np.int64)).shape == (0,)
+    assert CompletionLoss(trained, token_examples(3))(np.zeros((0, trained.space.n_sites), dtype=np.int64)).shape == (
+        0,
+    )
 
 
 def test_ranks_outside_the_super_adapter_are_refused(trained: SuperAdapter, token_examples: Examples) -> None:

@@ -98,9 +98,7 @@ def test_each_step_has_the_configuration_of_its_number_in_every_micro_batch(
     assert np.array_equal(seen, expected)
 
 
-def test_the_folder_holds_the_super_adapter_and_no_base(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path
-) -> None:
+def test_the_folder_holds_the_super_adapter_and_no_base(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
     super_adapter = fresh(tiny)
     train(super_adapter)
     assert files(tmp_path / "training") == ["super_adapter.json", "super_adapter.safetensors", "training.json"]
@@ -151,9 +149,7 @@ def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, t
     assert_same(resumed.state(), whole.state())
 
 
-def test_after_a_crash_it_goes_on_from_the_last_checkpoint(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path
-) -> None:
+def test_after_a_crash_it_goes_on_from_the_last_checkpoint(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
     def crashing(done: int, of: int, loss: float) -> None:
         if done == 5:
             raise RuntimeError("power failure")

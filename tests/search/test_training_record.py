@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import InputError, StorageError
+from adaptare.search.training_record import read_losses, write_record
+
+SETTINGS = {"steps": 3, "space": {"sites": ["a", "b"]}}
+
+
+def test_losses_come_back(tmp_path: Path) -> None:
+    write_record(tmp_path / "new", SETTINGS, [1.5, 0.1])
+    assert read_losses(tmp_path / "new", SETTINGS) == (1.5, 0.1)
+
+
+def test_a_new_folder_has_none(tmp_path: Path) -> None:
+    assert read_losses(tmp_path / "none", SETTINGS) == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"steps": 4}, "with steps 3, not 4"), ({"space": {"sites": ["a"]}}, "with another space")],
+)
+def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, object], message: str) -> None:
+    write_record(tmp_path, SETTINGS, [])
+    with pytest.raises(InputError, match=message):
+        read_losses(tmp_path, {**SETTINGS, **changed})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 1}'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(InputError, match="is no record of a training"):
+        read_losses(tmp_path, SETTINGS)
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text('{"schema": 2, "settings": {}, "losses": []}')
+    with pytest.raises(InputError, match="schema 2; this version reads 1"):
+        read_losses(tmp_path, SETTINGS)
+
+
+def test_a_file_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write to"):
+        write_record(tmp_path / "file", SETTINGS, [])
