@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from adaptare.console import Console
 from adaptare.devices import Device
-from adaptare.profiler import Measurement, Progress, StoppingRule, Store, Workload, profile_groups
-from adaptare.profiler.measurement import INTERRUPTED
+from adaptare.profiler import INTERRUPTED, Measurement, Progress, StoppingRule, Store, Workload, profile_groups
 from adaptare.search import interrupts_noted
 
 SLOWDOWN_WORTH_A_NOTE = 0.05

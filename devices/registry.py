@@ -2,8 +2,8 @@
 
 import importlib.metadata
 import inspect
-import re
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,7 @@ from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
+    INTERRUPTED,
     Measurement,
     Visit,
     device_from_json,
@@ -35,6 +36,7 @@ __all__ = [
     "BYTES",
     "DEFAULT_STORE",
     "FAMILIES",
+    "INTERRUPTED",
     "RECIPES",
     "AdapterConfig",
     "FirstOf",

@@ -174,7 +174,7 @@ def _targets(site: Site, settings: Mapping[str, Any]) -> bool:
     # PEFT asks for the layer only where a suffix matched, not for an expression or a whole path.
     if layers is None or layers == [] or isinstance(targets, str) or site.path in targets:
         return True
-    return site.layer == layers if isinstance(layers, int) else site.layer in layers
+    return site.layer in ([layers] if isinstance(layers, int) else layers)
 
 
 def _names(site: Site, modules: Any) -> bool:

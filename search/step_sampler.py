@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.profiler import RankSpace
 
-
 MOST_DRAWS = 1000
 
 
