@@ -170,9 +170,9 @@ def _targets(site: Site, settings: Mapping[str, Any]) -> bool:
     excluded, targets = settings.get("exclude_modules"), settings.get("target_modules")
     if (excluded and _names(site, excluded)) or not _names(site, targets):
         return False
-    layers: int | list[int] | None = settings.get("layers_to_transform")
+    layers = settings.get("layers_to_transform")
     # PEFT asks for the layer only where a suffix matched, not for an expression or a whole path.
-    if layers is None or layers == [] or isinstance(targets, str) or site.path in targets:
+    if layers in (None, []) or isinstance(targets, str) or site.path in (targets or ()):
         return True
     return site.layer in ([layers] if isinstance(layers, int) else layers)
 

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,13 @@ MODULES = sorted(
     for file in (ROOT / folder).glob("*.py")
 )
 # What the README shows and a test cannot wait for. One linear of a tiny model is a large part of it: hence the budget.
-SMALLER = {'"smollm2-135m"': '"tiny-random"', "1.1 * predictor": "3.0 * predictor", "seconds=20": "seconds=1"}
+SMALLER = {
+    '"smollm2-135m"': '"tiny-random"',
+    "1.1 * predictor": "3.0 * predictor",
+    "seconds=20": "seconds=1",
+    "steps=40": "steps=2",
+    "evaluations=24": "evaluations=6",
+}
 
 
 def python_blocks(text: str) -> list[str]:
@@ -49,7 +56,8 @@ def test_the_python_of_the_readme_runs(block: str, tmp_path: Path) -> None:
         block = block.replace(shown, smaller)
     (tmp_path / "block.py").write_text(block, encoding="utf-8")
     command = [sys.executable, "block.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads would only wait for each other
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -57,7 +57,7 @@ def interrupt_when(process: "subprocess.Popen[str]", seen: str) -> tuple[int, st
         if seen in line and process.poll() is None:
             process.send_signal(signal.SIGINT)
             break
-    out, rest = process.communicate(timeout=120)
+    _, rest = process.communicate(timeout=120)
     return process.returncode, "".join(lines) + rest
 
 

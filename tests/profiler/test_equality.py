@@ -47,7 +47,7 @@ def test_agreement_passes_and_the_twin_is_unloaded(llama: ModelShape) -> None:
 
 def test_disagreement_with_the_merged_twin_is_a_failure(llama: ModelShape) -> None:
     workload = Workload(llama, AdapterConfig.uniform(llama, 2))
-    with pytest.raises(ProgramError, match="swappable and merged outputs differ by 0.05"):
+    with pytest.raises(ProgramError, match=r"swappable and merged outputs differ by 0.05"):
         check(workload, [1.0, 2.1], [1.0, 2.0], [0.0, 0.0])
 
 

@@ -78,7 +78,7 @@ def test_a_broken_gguf_file_is_refused_and_nothing_is_cached(tmp_path: Path) -> 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="the cache .* cannot be written.*--cache"):
+    with pytest.raises(StorageError, match=r"the cache .* cannot be written.*--cache"):
         open_model("tiny-random", cache=tmp_path / "file")
 
 

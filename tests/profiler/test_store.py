@@ -96,7 +96,7 @@ def test_refuses_a_database_of_something_else(file: Path) -> None:
 
 
 def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
-    with pytest.raises(InputError, match="there is no store .*adaptare profile"):
+    with pytest.raises(InputError, match=r"there is no store .*adaptare profile"):
         Store(file, create=False)
     assert not file.exists()
 
@@ -121,11 +121,15 @@ def test_a_full_disk_loses_nothing(llama: ModelShape, file: Path) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
     with pytest.raises(StorageError, match=r"cannot be written: database or disk is full; nothing was lost"):
-        for _ in range(50):
-            small.append(measure(llama))
+        _append_again_and_again(small, measure(llama))
     small.close()
     assert len(Store(file).measurements()) >= 2
     assert len(Store(file).measurements()) % 2 == 0
+
+
+def _append_again_and_again(store: Store, measured: list[Measurement]) -> None:
+    for _ in range(50):
+        store.append(measured)
 
 
 def _on_connect(store: Store):  # type: ignore[no-untyped-def]

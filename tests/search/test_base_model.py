@@ -24,7 +24,7 @@ def test_model_comes_in_fp32_frozen_and_in_evaluation_mode(
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it has no config.json"):
+    with pytest.raises(InputError, match=r"it has no config\.json"):
         load_base(tmp_path)
 
 

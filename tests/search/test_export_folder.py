@@ -7,11 +7,14 @@ from adaptare.devices import InputError, StorageError
 from adaptare.search.export_folder import export_folder
 
 ORIGIN = {"kind": "test"}
+FULL_DISK = "too long"
 
 
 def write(folder: Path, text: str) -> None:
     with export_folder(folder, origin=ORIGIN) as fresh:
         (fresh / "content").write_text(text)
+        if text == FULL_DISK:
+            raise OSError(28, "No space left on device")
 
 
 def test_content_and_origin_are_written_and_nothing_else(tmp_path: Path) -> None:
@@ -51,12 +54,8 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_an_error_while_writing_leaves_the_earlier_export(tmp_path: Path) -> None:
     write(tmp_path / "export", "one")
-    with (
-        pytest.raises(StorageError, match="No space left"),
-        export_folder(tmp_path / "export", origin=ORIGIN) as fresh,
-    ):
-        (fresh / "content").write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(StorageError, match="No space left"):
+        write(tmp_path / "export", FULL_DISK)
     assert (tmp_path / "export" / "content").read_text() == "one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -49,11 +51,23 @@ def test_a_step_draws_the_same_whatever_came_before(space: RankSpace, sampler: S
     assert (step_codes(sampler, space, seed=0, step=13) == whole[13]).all()
 
 
+def test_a_configuration_without_adapter_is_drawn_again(space: RankSpace) -> None:
+    bare = replace(space, choices=((0, 1), (0, 1), (0, 1)))
+    codes = draws(UniformSampler(), bare)
+    assert codes.any(axis=1).all()
+    assert_frequency((codes == [0, 0, 1]).all(axis=1), 1 / 7)
+
+
+def test_a_space_without_any_rank_is_refused(space: RankSpace) -> None:
+    with pytest.raises(InputError, match="give it ranks above 0"):
+        step_codes(UniformSampler(), replace(space, choices=((0,), (0,), (0,))), seed=0, step=0)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_seeds_give_different_sequences(space: RankSpace, sampler: StepSampler) -> None:
     assert (draws(sampler, space, n=20) != draws(sampler, space, n=20, seed=1)).any()
 
 
 def test_share_of_the_largest_must_be_a_share() -> None:
-    with pytest.raises(InputError, match="0 to 1, not 1.5"):
+    with pytest.raises(InputError, match=r"0 to 1, not 1\.5"):
         SandwichSampler(largest=1.5)

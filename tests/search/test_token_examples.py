@@ -42,7 +42,7 @@ def test_long_examples_are_cut_and_those_without_completion_dropped(tokenizer: P
 
 
 def test_nothing_left_says_how_long_the_shortest_prompt_is(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(InputError, match="none of 1 examples.*the shortest prompt has 9: pass a larger max_tokens"):
+    with pytest.raises(InputError, match=r"none of 1 examples.*the shortest prompt has 9: pass a larger max_tokens"):
         tokenize_examples([Example("abcdefgh", "i")], tokenizer, max_tokens=8)
 
 

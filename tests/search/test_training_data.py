@@ -27,12 +27,12 @@ def test_both_layouts_are_read(tmp_path: Path) -> None:
         json.dumps({"prompt": " 2 + 2? ", "completion": "4"}),
         "",
         json.dumps({"instruction": "Translate.", "input": "Hund", "output": "dog", "source": "me"}),
-        json.dumps({"instruction": "Name a colour.", "input": "", "output": "blau – grün"}),
+        json.dumps({"instruction": "Name a colour.", "input": "", "output": "grün"}),
     )
     assert read_examples(file) == [
         Example("2 + 2?", "4"),
         Example("Translate.\nHund", "dog"),
-        Example("Name a colour.", "blau – grün"),
+        Example("Name a colour.", "grün"),
     ]
 
 
