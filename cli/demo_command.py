@@ -113,7 +113,7 @@ def demo(
         folder=output / "super-adapter",
         steps=effort.steps,
         batch_size=8,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         seed=seed,
         console=console,
         max_seconds=effort.train_s,

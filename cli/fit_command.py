@@ -40,6 +40,8 @@ def fit(
     base = output or Path(f"predictor-{predictor.template.phase}")
     save_predictor(predictor, base)
     show_error_card(predictor, console)
+    if predictor.error_card.sessions == 1:
+        console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
     console.result(
         {

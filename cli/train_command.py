@@ -28,7 +28,7 @@ def train(
     data: DataOption = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps in all.")] = 150,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Examples per step.")] = 8,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="At the start; falls to 0.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="At the start; falls to 0.")] = 2e-3,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", help="Examples for validation, and as many to test.")] = 48,
     cache: CacheOption = None,

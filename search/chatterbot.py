@@ -8,7 +8,21 @@ import yaml
 from adaptare.devices import InputError, MissingPackageError
 from adaptare.search.training_data import Example
 
-TOPICS = ("tech_support", "trivia")
+# Short answers in plain English; left out are code, and what has only a handful of questions.
+TOPICS = (
+    "ai",
+    "computers",
+    "conversations",
+    "emotion",
+    "history",
+    "literature",
+    "movies",
+    "psychology",
+    "science",
+    "sports",
+    "tech_support",
+    "trivia",
+)
 
 
 def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
@@ -38,5 +52,6 @@ def _dialogues(file: Path) -> list[Example]:
     return [
         Example(str(question).strip(), str(answer).strip())
         for turns in content["conversations"]
+        if isinstance(turns, list)  # a few entries are broken
         for question, answer in zip(turns[::2], turns[1::2], strict=False)
     ]

@@ -12,7 +12,12 @@ def test_questions_come_with_their_answers() -> None:
     examples = chatterbot_examples()
     assert Example("I forgot my password.", "Use the password reset option or contact your admin.") in examples
     assert Example("Who was the 37th President of the United States?", "Richard Nixon") in examples
-    assert len(set(examples)) > 250
+    assert len(set(examples)) > 700
+
+
+def test_no_question_and_no_answer_is_empty() -> None:
+    pytest.importorskip("chatterbot_corpus")
+    assert all(example.prompt and example.completion for example in chatterbot_examples())
 
 
 def test_unknown_topic_names_the_known_ones() -> None:
