@@ -35,7 +35,9 @@ def answering() -> Iterator[MakeWorker]:
 
 def test_a_reply_to_another_request_breaks_the_link(answering: MakeWorker) -> None:
     worker = answering("""print(json.dumps({"seq": request["seq"] + 1, "ok": True}))""")
-    with pytest.raises(WorkerDiedError, match="reply '{.seq.: 2, .ok.: true}' came for request 1; the link is broken"):
+    with pytest.raises(
+        WorkerDiedError, match=r"reply '\{.seq.: 2, .ok.: true\}' came for request 1; the link is broken"
+    ):
         worker.unload("any")
 
 

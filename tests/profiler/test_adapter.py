@@ -131,6 +131,7 @@ def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: P
         {"target_modules": ["v_proj", QUERY.format(5)], "layers_to_transform": [0]},
         {"target_modules": ["q_proj", "k_proj"], "rank_pattern": {"k_proj": 7}},
         {"target_modules": ["q_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 7}},
+        {"target_modules": ["q_proj"], "rank_pattern": {"1.self_attn.q_proj": 7}},
         {"target_modules": ["q_proj"], "rank_pattern": {r"layers\.1\.self_attn\.q_proj": 5, "q_proj": 6}},
         {"target_modules": ["q_proj"], "rank_pattern": {"q_proj": 6, QUERY.format(1): 5}},
         {"target_modules": ["q_proj", "o_proj"], "rank_pattern": {r".*\.1\d\..*": 9, "o_proj": 4}},
@@ -169,7 +170,7 @@ def test_weights_of_a_deeper_base_are_refused(tmp_path: Path) -> None:
 def test_weights_of_an_embedding_are_refused(tmp_path: Path) -> None:
     model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["embed_tokens"]))
     model.save_pretrained(tmp_path, save_embedding_layers=False)
-    with pytest.raises(InputError, match="embed_tokens.* belongs to no low-rank adapter of a linear"):
+    with pytest.raises(InputError, match=r"embed_tokens.* belongs to no low-rank adapter of a linear"):
         read_peft(tmp_path, SHAPE)
 
 
