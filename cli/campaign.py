@@ -1,7 +1,7 @@
 """Measuring on behalf of a command: progress shown, Ctrl-C noted, results stored as soon as they are there."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adaptare.console import Console
 from adaptare.devices import Device
@@ -11,7 +11,7 @@ from adaptare.search import interrupts_noted
 SLOWDOWN_WORTH_A_NOTE = 0.05
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watched:
     """A stopping rule that also shows how far it is, and stops when it is told to."""
 
@@ -19,14 +19,15 @@ class Watched:
     interrupted: Callable[[], bool]
     update: Callable[[float, str], None]
     seconds: float
-    _shown: list[float] = field(default_factory=lambda: [0.0])
+    openings: int
 
     def reason(self, progress: Progress) -> str:
         """See `StoppingRule.reason`."""
         if self.interrupted():
             return INTERRUPTED
         widest = f", widest interval ±{progress.half_widths[-1]:.1%}" if progress.half_widths else ""
-        share = (progress.group + min(0.99, progress.elapsed_s / self.seconds)) / progress.groups
+        opening = (progress.opening + min(0.99, progress.elapsed_s / self.seconds)) / self.openings
+        share = (progress.group + opening) / progress.groups
         self.update(share, f"{progress.candidates} candidates, round {progress.rounds}{widest}")
         return self.rule.reason(progress)
 
@@ -46,7 +47,7 @@ def measure(
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
     Args:
-        seconds: About how long one group may take; only for the progress bar.
+        seconds: About how long one opening of a group may take; only for the progress bar.
 
     Raises:
         KeyboardInterrupt: After what was measured by then has been stored.
@@ -58,7 +59,7 @@ def measure(
             workloads,
             reference=reference,
             device=device,
-            stop=Watched(rule, interrupted, update, seconds),
+            stop=Watched(rule, interrupted, update, seconds, openings),
             seed=seed,
             openings=openings,
             reference_s=store.calibration(device.info(), reference),

@@ -42,8 +42,8 @@ class Effort:
     openings: int
 
 
-QUICK = Effort(20, 40.0, 40, 90.0, 28, 24, 25.0, 2)
-USUAL = Effort(40, 120.0, 120, 280.0, 64, 32, 60.0, 2)
+QUICK = Effort(20, 30.0, 30, 75.0, 24, 24, 30.0, 1)
+USUAL = Effort(40, 100.0, 100, 260.0, 64, 32, 40.0, 4)
 
 
 @command
@@ -82,14 +82,18 @@ def demo(
     effort = QUICK if quick else USUAL
     wanted = read_budget(budget) if budget else None
     target = connect(device)
-    console.note(f"1 of 6: opening {model}")
+
+    def begin(step: str) -> None:
+        console.note(f"[{time.monotonic() - started:3.0f} s] {step}")
+
+    begin(f"1 of 6: opening {model}")
     source = open_model(model, cache=cache)
     space = named_space("blocks", source.shape, ranks=RANKS)
     adaptation = load_adaptation(source, data=data, seed=seed, max_tokens=64, held_out=effort.held_out)
     output.mkdir(parents=True, exist_ok=True)
     store = Store(output / "adaptare.db")
 
-    console.note(f"2 of 6: measuring {effort.configurations} configurations on {target.info().device}")
+    begin(f"2 of 6: measuring {effort.configurations} configurations on {target.info().device}")
     template = Workload(source.shape)
     full, full_merged, rows = _profile(template, space, effort, target, store, seed, console)
     base_s = full.reference_s
@@ -99,14 +103,14 @@ def demo(
         [_cost("merged into the base", full_merged), _cost("swappable beside it", full)],
     )
 
-    console.note("3 of 6: learning to predict latency")
+    begin("3 of 6: learning to predict latency")
     predictor = LatencyPredictor().fit(rows)
     save_predictor(predictor, output / "predictor")
     show_error_card(predictor, console)
     wanted = wanted or read_budget(f"decode={1e3 * (base_s + full.latency_s) / 2:.4f}ms")
     budget_s = limit_of(wanted, predictor)
 
-    console.note(f"4 of 6: training one super-adapter of {space.n_sites} sites, at most {effort.train_s:.0f} s")
+    begin(f"4 of 6: training one super-adapter of {space.n_sites} sites, at most {effort.train_s:.0f} s")
     trained = train_adaptation(
         adaptation,
         space,
@@ -120,7 +124,7 @@ def demo(
     )
     console.say(f"held-out loss {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with all of it")
 
-    console.note(f"5 of 6: searching under {milliseconds(budget_s)} ms")
+    begin(f"5 of 6: searching under {milliseconds(budget_s)} ms")
     try:
         selection = select(
             adaptation,
@@ -139,7 +143,7 @@ def demo(
     front = output / "front.json"
     save_selection(selection, front, folder=output / "super-adapter", predictor=str(output / "predictor"))
 
-    console.note("6 of 6: measuring the winners again, and writing them")
+    begin("6 of 6: measuring the winners again, and writing them")
     verified = verify_choices(
         [*selection.winners, *selection.baselines],
         template,

@@ -16,8 +16,8 @@ def verify(
         str | None, typer.Option("--device", help="Where to measure.", show_default="the predictor's device")
     ] = None,
     half_width: HalfWidthOption = 0.005,
-    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per opening.")] = 90.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 2,
+    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per opening.")] = 40.0,
+    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 4,
     store: StoreOption = "adaptare.db",
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -3,7 +3,7 @@
 import datetime
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from adaptare.devices import Device, InputError
 from adaptare.profiler.environment import environment
 from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
-from adaptare.profiler.measurement import Measurement
+from adaptare.profiler.measurement import INTERRUPTED, Measurement
 from adaptare.profiler.programs import program_for
 from adaptare.profiler.stopping import LEAST_ROUNDS, Progress, StoppingRule
 from adaptare.profiler.workload import Workload
@@ -117,6 +117,19 @@ def profile_groups(
 
 def _run_openings(run: GroupRun, stop: StoppingRule, *, openings: int, group: int, groups: int) -> str:
     """Runs a group to its end. Returns the reason that the rule gave."""
+    reason, wanted = _run_opening(run, stop, 0, None, group=group, groups=groups)
+    for opening in range(1, openings):
+        if reason == INTERRUPTED:
+            break
+        later, _ = _run_opening(run, stop, opening, wanted, group=group, groups=groups)
+        reason = later or reason
+    return reason
+
+
+def _run_opening(
+    run: GroupRun, stop: StoppingRule, opening: int, wanted: int | None, *, group: int, groups: int
+) -> tuple[str, int]:
+    """Runs one opening, for `wanted` rounds if that is known. Returns why the rule ended it, and the rounds."""
     reason = ""
     half_widths: list[float] = []
     started: float | None = None
@@ -125,21 +138,16 @@ def _run_openings(run: GroupRun, stop: StoppingRule, *, openings: int, group: in
         nonlocal reason, started
         # Loading and warming up are not rounds, so the clock starts with the first of these.
         started = time.monotonic() if started is None else started
-        if rounds >= LEAST_ROUNDS and rounds % CHECK_EVERY == 0:
+        if wanted is None and rounds >= LEAST_ROUNDS and rounds % CHECK_EVERY == 0:
             half_widths.append(run.widest())
         elapsed_s = time.monotonic() - started
-        progress = Progress(group, groups, len(run.running()), 0, rounds, elapsed_s, tuple(half_widths))
-        reason = stop.reason(progress)
-        return bool(reason)
+        said = stop.reason(Progress(group, groups, len(run.running()), opening, rounds, elapsed_s, tuple(half_widths)))
+        if wanted is None or said == INTERRUPTED:
+            reason = said
+        return bool(reason) or rounds == wanted
 
     rounds = run.run_opening(enough)
-    for _ in range(openings - 1):
-        run.run_opening(_at_least(rounds))
-    return reason
-
-
-def _at_least(rounds: int) -> Callable[[int], bool]:
-    return lambda done: done >= rounds
+    return reason, rounds
 
 
 def _measurement(candidate: Candidate, reference: Candidate, stopped_by: str, common: Mapping[str, Any]) -> Measurement:

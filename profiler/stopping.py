@@ -19,9 +19,9 @@ class Progress:
         candidates: Candidates in this group that still run.
         opening: Which opening of this group, from 0.
         rounds: Finished rounds of this opening.
-        elapsed_s: Since the end of the first round of this opening, seconds.
+        elapsed_s: Since the end of this opening's first round, seconds.
         half_widths: The widest relative half-width of any candidate's interval, after each fourth round from
-            the eighth on.
+            the eighth on; empty in later openings.
     """
 
     group: int
@@ -34,7 +34,10 @@ class Progress:
 
 
 class StoppingRule(Protocol):
-    """Decides after every round of the first opening; later openings repeat its number of rounds."""
+    """Is asked after every round, and decides in the first opening.
+
+    Later openings repeat its number of rounds; there only `interrupted` is heard.
+    """
 
     def reason(self, progress: Progress) -> str:
         """Why to stop now, in a word or two; empty to go on."""

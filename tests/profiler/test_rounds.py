@@ -201,6 +201,26 @@ def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
     assert [len(progress.half_widths) for progress in seen] == [0] * 7 + [1] * 4 + [2]
 
 
+def test_an_interruption_is_heard_in_any_opening(llama: ModelShape) -> None:
+    class Interrupted:
+        def reason(self, progress: Progress) -> str:
+            if progress.opening == 1 and progress.rounds == 3:
+                return "interrupted"
+            return "rounds" if progress.rounds == 8 else ""
+
+    each = profile(
+        workloads(llama)[:1],
+        reference=Workload(llama).base,
+        device=SimulatedDevice(),
+        stop=Interrupted(),
+        seed=0,
+        openings=4,
+    )[0]
+    assert each.stopped_by == "interrupted"
+    assert not each.complete
+    assert each.openings.tolist() == [0] * 8 + [1] * 3
+
+
 @pytest.mark.parametrize(("count", "openings", "message"), [(0, 1, "at least one workload"), (1, 0, "openings")])
 def test_refuses_nonsense(llama: ModelShape, count: int, openings: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
