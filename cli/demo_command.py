@@ -43,7 +43,7 @@ class Effort:
 
 
 QUICK = Effort(20, 30.0, 30, 75.0, 24, 24, 30.0, 1)
-USUAL = Effort(40, 100.0, 100, 260.0, 64, 32, 40.0, 4)
+USUAL = Effort(32, 80.0, 90, 240.0, 40, 40, 35.0, 3)
 
 
 @command

@@ -94,7 +94,7 @@ def select(
     front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
     largest = choice("merged", space.decode(super_adapter.largest))
-    picked = [space.decode(winner.candidate.codes) for winner in pick_winners(front, winners)]
+    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     return Selection(

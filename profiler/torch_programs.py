@@ -75,27 +75,36 @@ def _base(config: str, dtype: str) -> nn.Module:
 
 
 def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
+    """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights."""
     if not len(adapter):
         return base
     owned = {f"{path}.weight" for path, _ in adapter} if mode == "merged" else set()
     shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
     clone = copy.deepcopy(base, {id(tensor): tensor for _, tensor in shared})
+    if mode == "merged":
+        for path, rank in adapter:
+            weight = clone.get_submodule(path).get_parameter("weight").data
+            A, B = _halves(path, rank, weight)
+            weight += B @ A
+        return clone
     scales = {path: 1.0 for path, _ in adapter}
     peft_model = get_peft_model(clone, LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales)))
-    for name, weight in peft_model.named_parameters():
-        if ".lora_" in name:
-            _fill(name, weight)
-    peft_model.eval().requires_grad_(False)
-    adapted: nn.Module = peft_model.merge_and_unload() if mode == "merged" else peft_model
-    return adapted
+    for path, rank in adapter:
+        layer = _plain(peft_model).get_submodule(path)
+        A, B = _halves(path, rank, layer.base_layer.weight)
+        layer.lora_A["default"].weight.data.copy_(A)
+        layer.lora_B["default"].weight.data.copy_(B)
+    swappable: nn.Module = peft_model.eval().requires_grad_(False)
+    return swappable
 
 
-def _fill(name: str, weight: Tensor) -> None:
-    """Random values that depend on the site and the rank alone, large enough to move the logits."""
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {tuple(weight.shape)}".encode()))
-    deviation = weight.shape[1] ** -0.5 if ".lora_A." in name else 0.02
-    values = torch.empty(weight.shape).normal_(0.0, deviation, generator=generator)
-    weight.data.copy_(values.to(weight.dtype))
+def _halves(path: str, rank: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A, shape (rank, in), and B, shape (out, rank): they depend on site and rank alone, and move the logits."""
+    wide_out, wide_in = weight.shape
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{path} {rank}".encode()))
+    A = torch.empty(rank, wide_in).normal_(0.0, wide_in**-0.5, generator=generator)
+    B = torch.empty(wide_out, rank).normal_(0.0, 0.02, generator=generator)
+    return A.to(weight.dtype), B.to(weight.dtype)
 
 
 class Bindable:

@@ -13,7 +13,7 @@ from adaptare.search.budget_repair import InfeasibleBudgetError
 from adaptare.search.budgeted_search import search
 from adaptare.search.candidate import Candidate, evaluate
 from adaptare.search.chatterbot import chatterbot_examples
-from adaptare.search.front import Front, Winner, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.front import Front, front_of, hypervolume, non_dominated, pick_winners
 from adaptare.search.interrupts import interrupts_noted
 from adaptare.search.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.random_search import RandomSearch
@@ -85,7 +85,6 @@ __all__ = [
     "TokenSplit",
     "TrainingOutcome",
     "UniformSampler",
-    "Winner",
     "baselines",
     "chatterbot_examples",
     "evaluate",

@@ -30,19 +30,6 @@ class Front:
         return _values(self.members, len(self.objectives))
 
 
-@dataclass(frozen=True)
-class Winner:
-    """A candidate of a front and why it was picked.
-
-    Args:
-        reason: `lowest NAME` of an objective, `knee` or `in between`.
-        candidate: The member of the front.
-    """
-
-    reason: str
-    candidate: Candidate
-
-
 def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
     """The front among candidates; of several with equal values the first. Infeasible, empty and NaN ones stay out."""
     eligible = [one for one in history if one.feasible and one.has_adapter and np.all(np.isfinite(one.values))]
@@ -90,27 +77,31 @@ def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     return float(np.sum((reference[0] - inside[:, 0]) * -np.diff(ceiling)))
 
 
-def pick_winners(front: Front, n: int) -> tuple[Winner, ...]:
-    """Up to n members along the front, the most telling first.
+def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Candidate, ...]:
+    """The best members within the budget, and within smaller and smaller parts of it.
 
-    The lowest of the first objective, the knee, the lowest of each other objective; then, again and again, the
-    member farthest from those picked. The knee has the least sum of objectives, each scaled to 0..1 on the front:
-    with two objectives the point farthest below the line between the ends.
+    A budget leaves `bound - base` for an adapter. The first winner has the lowest first objective of all members,
+    the next the lowest within (n - 1) / n of that, and so on: who finds the first one too close to the limit when it
+    is measured has something to fall back on.
+
+    Args:
+        front: Of a search under one limit at least.
+        n: How many; there are fewer where several parts have the same best member, or none.
+        base: What the first limit bounds, without any adapter.
+        bound: The first limit.
 
     Raises:
-        InputError: n is below 1.
+        InputError: n is below 1, or the bound is not above the base.
     """
     if n < 1:
         raise InputError(f"at least one winner must be asked for, not {n}")
-    if not front.members:
-        return ()
-    values = front.values
-    knee = int(np.argmin(_scaled(values).sum(axis=1)))
-    lowest = [(f"lowest {name}", int(np.argmin(values[:, column]))) for column, name in enumerate(front.objectives)]
-    wanted = [lowest[0], ("knee", knee), *lowest[1:]]
-    reasons = {row: reason for reason, row in reversed(wanted)}
-    picked = most_spread(values, list(dict.fromkeys(row for _, row in wanted)), min(n, len(values)))
-    return tuple(Winner(reasons.get(row, "in between"), front.members[row]) for row in picked[:n])
+    if bound <= base:
+        raise InputError(f"a bound of {bound:g} leaves nothing for an adapter beside {base:g}")
+    ends = [base + (bound - base) * (n - part) / n for part in range(n)]
+    ends[0] = bound
+    within = ([one for one in front.members if one.upper[0] <= end] for end in ends)
+    best = [min(members, key=lambda one: one.values[0]) for members in within if members]
+    return tuple(dict.fromkeys(best))
 
 
 def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> list[int]:

@@ -89,49 +89,46 @@ def test_of_equal_values_the_first_is_kept() -> None:
     assert front_of(NAMES, [candidate(1, 1, rank=2), candidate(1, 1, rank=8)]).members == (candidate(1, 1, rank=2),)
 
 
+def bounded(*points: tuple[float, float]) -> Front:
+    """A front over loss and latency whose limit bounds the latency plus 0.5."""
+    made = [
+        Candidate(codes=(row + 1,), values=(loss, latency), upper=(latency + 0.5,), feasible=True)
+        for row, (loss, latency) in enumerate(points)
+    ]
+    return front_of(NAMES, made)
+
+
+CURVE = [(1.0, 19.5), (1.5, 17.0), (2.0, 15.5), (3.0, 13.0), (5.0, 11.0)]
+
+
 def test_an_empty_front_has_no_winners() -> None:
     empty = front_of(NAMES, [])
     assert empty.values.shape == (0, 2)
-    assert pick_winners(empty, 3) == ()
+    assert pick_winners(empty, 3, base=10, bound=20) == ()
 
 
-# A knee at (2, 2): far below the line from (0, 10) to (10, 0).
-BENT = [(0, 10), (1, 6), (2, 2), (6, 1), (10, 0)]
+@pytest.mark.parametrize(
+    ("n", "losses"),
+    [(1, [1.0]), (2, [1.0, 3.0]), (3, [1.0, 2.0, 5.0]), (10, [1.0, 1.5, 2.0, 3.0, 5.0])],
+)
+def test_winners_are_the_best_within_smaller_and_smaller_parts_of_the_budget(n: int, losses: list[float]) -> None:
+    winners = pick_winners(bounded(*CURVE), n, base=10, bound=20)
+    assert [winner.values[0] for winner in winners] == losses
 
 
-def test_three_winners_are_the_ends_and_the_knee() -> None:
-    picked = [(winner.reason, winner.candidate.values) for winner in pick_winners(front(*BENT), 3)]
-    assert picked == [("lowest loss_nats", (0, 10)), ("knee", (2, 2)), ("lowest latency_s", (10, 0))]
+def test_a_member_exactly_at_the_bound_can_win() -> None:
+    assert len(pick_winners(bounded((1.0, 19.5)), 1, base=10, bound=20)) == 1
 
 
-def test_the_first_winner_has_the_lowest_loss() -> None:
-    assert [winner.candidate.values for winner in pick_winners(front(*BENT), 1)] == [(0, 10)]
+def test_parts_with_the_same_best_member_give_one_winner() -> None:
+    assert len(pick_winners(bounded((1.0, 11.0)), 3, base=10, bound=20)) == 1
 
 
-def test_the_knee_does_not_depend_on_units() -> None:
-    in_seconds = front(*[(loss, latency / 1000) for loss, latency in BENT])
-    assert pick_winners(in_seconds, 2)[1].candidate.values == (2, 0.002)
-
-
-def test_further_winners_lie_far_from_those_picked() -> None:
-    winners = pick_winners(front(*BENT, (1.9, 2.1)), 5)
-    assert {winner.candidate.values for winner in winners[3:]} == {(1, 6), (6, 1)}
-    assert {winner.reason for winner in winners[3:]} == {"in between"}
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_winners_are_different_and_no_more_than_the_front_has(n: int) -> None:
-    winners = [winner.candidate for winner in pick_winners(front(*BENT), n)]
-    assert len(set(winners)) == len(winners) == min(n, len(BENT))
-
-
-def test_a_front_of_one_has_one_winner() -> None:
-    assert [winner.reason for winner in pick_winners(front((1, 1)), 3)] == ["lowest loss_nats"]
-
-
-def test_no_winners_cannot_be_asked_for() -> None:
+def test_winners_that_mean_nothing_cannot_be_asked_for() -> None:
     with pytest.raises(InputError, match="at least one winner must be asked for, not 0"):
-        pick_winners(front(*BENT), 0)
+        pick_winners(bounded(*CURVE), 0, base=10, bound=20)
+    with pytest.raises(InputError, match="a bound of 9 leaves nothing for an adapter beside 10"):
+        pick_winners(bounded(*CURVE), 3, base=10, bound=9)
 
 
 def test_spread_rows_go_to_the_far_end_and_then_to_the_middle() -> None:
