@@ -16,7 +16,7 @@ from adaptare.search import (
     load_super_adapter,
     train_super_adapter,
 )
-from adaptare.task import Task, examples_of, load_task, save_task
+from adaptare.task import Task, check_unclaimed, examples_of, load_task, save_task
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def train_adaptation(
     max_seconds: float | None = None,
 ) -> Trained:
     """Trains, or goes on training, the super-adapter in a folder."""
+    check_unclaimed(adaptation.task, folder)
     super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
     save_task(adaptation.task, folder)
     started = time.monotonic()

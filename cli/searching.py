@@ -11,6 +11,7 @@ from adaptare.search import (
     Algorithm,
     Baseline,
     Budget,
+    BudgetRepair,
     Candidate,
     CompletionLoss,
     Front,
@@ -41,6 +42,12 @@ def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
     if budget.length not in (None, template.length):
         raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
     return latency_limit_s(budget, base_s=predictor.model.reference_s)
+
+
+def check_feasible(budget: Budget, predictor: LatencyPredictor, space: RankSpace) -> None:
+    """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
+    limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_of(budget, predictor))
+    BudgetRepair(space, [limit], seed=0)
 
 
 def select(

@@ -65,3 +65,9 @@ def load_task(folder: Path) -> Task:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train") from error
+
+
+def check_unclaimed(task: Task, folder: Path) -> None:
+    """Raises `InputError` if the folder is of another task, before any time is spent on this one."""
+    if (folder / _FILE).exists() and load_task(folder) != task:
+        raise InputError(f"{str(folder)!r} is of another model, data or seed; use another folder, or remove it")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptare.search.algorithm import Algorithm
 from adaptare.search.baselines import Baseline, baselines, midpoint
 from adaptare.search.budget import MEDIAN, Budget, latency_limit_s, read_budget
-from adaptare.search.budget_repair import InfeasibleBudgetError
+from adaptare.search.budget_repair import BudgetRepair, InfeasibleBudgetError
 from adaptare.search.budgeted_search import search
 from adaptare.search.candidate import Candidate, evaluate
 from adaptare.search.chatterbot import chatterbot_examples
@@ -62,6 +62,7 @@ __all__ = [
     "Algorithm",
     "Baseline",
     "Budget",
+    "BudgetRepair",
     "Candidate",
     "CodesPredictor",
     "CompletionLoss",

@@ -1,0 +1,231 @@
+"""The whole path, step by step: what `adaptare demo` does."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptare.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
+from adaptare.campaign import measure
+from adaptare.console import Console, between, milliseconds, percent
+from adaptare.devices import Device, DeviceError
+from adaptare.export_check import largest_export_difference
+from adaptare.fit_command import show_error_card
+from adaptare.predictor import LatencyPredictor, save_predictor
+from adaptare.profiler import Measurement, RankSpace, Store, Workload, design, named_space, open_model, precise_within
+from adaptare.search import Budget, export_peft, read_budget
+from adaptare.searching import check_feasible, limit_of, select
+from adaptare.selection import Selection, save_selection
+from adaptare.task import check_unclaimed
+from adaptare.verification import Verified, verify_choices
+
+RANKS = (0, 2, 4, 8, 16)
+HALF_WIDTH = 0.004
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long each part may take.
+
+    Args:
+        configurations: To measure for the predictor.
+        profile_s: For the rounds of that.
+        steps: Of training.
+        train_s: After which training stops short.
+        evaluations: Of the search, and as many of the random search beside it.
+        held_out: Examples that a loss is computed on.
+        verify_s: For the rounds of each opening of the winners.
+        openings: Of the winners.
+    """
+
+    configurations: int
+    profile_s: float
+    steps: int
+    train_s: float
+    evaluations: int
+    held_out: int
+    verify_s: float
+    openings: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that came out.
+
+    Args:
+        full: The largest rank on every linear, swappable.
+        full_merged: The same, merged.
+        predictor: Fitted to what was measured.
+        trained: The super-adapter.
+        selection: What the search chose, and what stands beside it.
+        winners: Measured again.
+        baselines: Measured beside them.
+        exports: Folder of each winner.
+        export_differences: Largest difference of logits, for each export, when stock PEFT loads it.
+        elapsed_s: Of everything.
+    """
+
+    full: Measurement
+    full_merged: Measurement
+    predictor: LatencyPredictor
+    trained: Trained
+    selection: Selection
+    winners: tuple[Verified, ...]
+    baselines: tuple[Verified, ...]
+    exports: tuple[Path, ...]
+    export_differences: tuple[float, ...]
+    elapsed_s: float
+
+
+class Demonstration:
+    """Keeps all that comes out in one folder; what is there already is not done again.
+
+    Args:
+        output: The folder.
+        effort: How long the parts may take.
+        device: Where latency is measured.
+        seed: Of every random choice.
+        console: Hears how far it is.
+    """
+
+    def __init__(self, output: Path, effort: Effort, *, device: Device, seed: int, console: Console) -> None:
+        self.front = output / "front.json"
+        self._output = output
+        self._effort = effort
+        self._device = device
+        self._seed = seed
+        self._console = console
+        self._started = time.monotonic()
+        # A training has a fixed number of steps, so each effort has a folder of its own.
+        self._folder = output / f"super-adapter-{effort.steps}"
+
+    def run(self, model: str, *, budget: Budget | None, data: Path | None, cache: Path | None) -> Outcome:
+        """All steps. Raises `InfeasibleBudgetError` if no adapter is predicted to meet the budget."""
+        effort = self._effort
+        self._begin(1, f"opening {model}")
+        source = open_model(model, cache=cache)
+        space = named_space("blocks", source.shape, ranks=RANKS)
+        adaptation = load_adaptation(source, data=data, seed=self._seed, max_tokens=64, held_out=effort.held_out)
+        check_unclaimed(adaptation.task, self._folder)
+        self._output.mkdir(parents=True, exist_ok=True)
+        store = Store(self._output / "adaptare.db")
+
+        self._begin(2, f"measuring {effort.configurations} adapters on {self._device.info().device}")
+        template = Workload(source.shape)
+        full, full_merged, rows = self._profile(template, space, store)
+
+        self._begin(3, "learning to predict latency")
+        predictor = LatencyPredictor().fit(rows)
+        save_predictor(predictor, self._output / "predictor")
+        show_error_card(predictor, self._console)
+        wanted = budget or read_budget(f"decode={1e3 * (full.reference_s + full.latency_s) / 2:.7g}ms")
+        check_feasible(wanted, predictor, space)
+
+        self._begin(4, f"training one super-adapter on {space.n_sites} linears, at most {effort.train_s:.0f} s")
+        trained = self._train(adaptation, space)
+
+        self._begin(5, f"searching under {milliseconds(limit_of(wanted, predictor))} ms")
+        selection = select(
+            adaptation,
+            trained.super_adapter,
+            predictor,
+            validation=trained.validation,
+            budget=wanted,
+            evaluations=effort.evaluations,
+            winners=3,
+            seed=self._seed,
+            console=self._console,
+        )
+        save_selection(selection, self.front, folder=self._folder, predictor=str(self._output / "predictor"))
+
+        self._begin(6, "measuring the winners again, and writing them")
+        winners, baselines = self._verify(selection, template, store)
+        exports, differences = self._export(adaptation, trained, selection)
+        elapsed_s = time.monotonic() - self._started
+        return Outcome(
+            full, full_merged, predictor, trained, selection, winners, baselines, exports, differences, elapsed_s
+        )
+
+    def _begin(self, step: int, what: str) -> None:
+        self._console.note(f"[{time.monotonic() - self._started:3.0f} s] {step} of 6: {what}")
+
+    def _profile(
+        self, template: Workload, space: RankSpace, store: Store
+    ) -> tuple[Measurement, Measurement, list[Measurement]]:
+        """Measurements of the largest adapter, of the same merged, and of all swappable ones."""
+        effort, info = self._effort, self._device.info()
+        codes = design(space, effort.configurations, seed=self._seed)
+        workloads = [template.with_adapter(space.decode(row)) for row in codes]
+        full, full_merged = workloads[0], workloads[0].merged
+        known = {each.workload: each for each in store.measurements(info, template.base) if each.complete}
+        missing = [workload for workload in (full, full_merged, *workloads[1:]) if workload not in known]
+        if missing:
+            measured = measure(
+                missing,
+                device=self._device,
+                rule=precise_within(HALF_WIDTH, effort.profile_s),
+                seconds=effort.profile_s,
+                seed=self._seed,
+                openings=1,
+                store=store,
+                console=self._console,
+                title="measuring",
+            )
+            known.update((each.workload, each) for each in measured if not each.failure)
+        if full not in known or full_merged not in known:
+            raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+        self._console.table(
+            f"An adapter of rank {RANKS[-1]} on all {space.n_sites} linears, in decode "
+            f"(base {milliseconds(known[full].reference_s)} ms)",
+            ["applied", "ms", "95 % interval", "overhead"],
+            [_cost("merged into the base", known[full_merged]), _cost("swappable beside it", known[full])],
+        )
+        return known[full], known[full_merged], [known[workload] for workload in workloads if workload in known]
+
+    def _train(self, adaptation: Adaptation, space: RankSpace) -> Trained:
+        trained = train_adaptation(
+            adaptation,
+            space,
+            folder=self._folder,
+            steps=self._effort.steps,
+            batch_size=8,
+            learning_rate=2e-3,
+            seed=self._seed,
+            console=self._console,
+            max_seconds=self._effort.train_s,
+        )
+        self._console.say(
+            f"Loss on held-out completions: {trained.base_loss:.3f} without adapter, "
+            f"{trained.full_loss:.3f} with rank {RANKS[-1]} everywhere."
+        )
+        return trained
+
+    def _verify(
+        self, selection: Selection, template: Workload, store: Store
+    ) -> tuple[tuple[Verified, ...], tuple[Verified, ...]]:
+        verified = verify_choices(
+            [*selection.winners, *selection.baselines],
+            template,
+            device=self._device,
+            half_width=HALF_WIDTH,
+            seconds=self._effort.verify_s,
+            openings=self._effort.openings,
+            seed=self._seed + 1,
+            store=store,
+            console=self._console,
+        )
+        n = len(selection.winners)
+        return tuple(verified[:n]), tuple(verified[n:])
+
+    def _export(
+        self, adaptation: Adaptation, trained: Trained, selection: Selection
+    ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+        configs = [each.config for each in selection.winners]
+        folders = tuple(self._output / each.name.replace(" ", "-") for each in selection.winners)
+        for config, folder in zip(configs, folders, strict=True):
+            export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.model)
+        return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders))
+
+
+def _cost(name: str, found: Measurement) -> list[str]:
+    interval = between(milliseconds(found.lower_s), milliseconds(found.upper_s))
+    return [name, milliseconds(found.latency_s), interval, percent(found.overhead.middle)]

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
+
+
+def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    words = (*QUICK, "--cache", model_cache, "--data", data)
+    answer = run(*words, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert (found["model"], found["device"], found["phase"]) == ("tiny-random", "simulated", "decode")
+    assert found["budget_s"] == pytest.approx((found["base_s"] + found["full_s"]) / 2, rel=1e-6)
+    assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictor"])
+    assert found["elapsed_s"] > 0
+    for winner in found["winners"]:
+        assert winner["predicted_upper_s"] <= found["budget_s"]
+        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
+        assert winner["export_difference"] < 1e-4
+        assert (Path(winner["export"]) / "adapter_model.safetensors").is_file()
+        assert len(winner["sites"]) == sum(rank > 0 for rank in winner["sites"].values())
+    assert any(winner["meets_budget"] for winner in found["winners"])
+    names = [baseline["name"] for baseline in found["baselines"]]
+    assert names == ["merged", *(f"uniform {rank}" for rank in (2, 4, 8, 16)), "midpoint", "q+v 16", "random search"]
+    merged = found["baselines"][0]
+    assert merged["measured_s"] == pytest.approx(found["base_s"])
+
+    again = run(*words)
+    assert again.code == 0
+    assert "within budget" in again.out
+    assert "What to run next" in again.out
+
+    other = run(*QUICK, "--cache", model_cache, "--data", data, "--seed", 1)
+    assert other.code == 2
+    assert "is of another model, data or seed" in other.err
+
+
+def test_an_infeasible_budget_is_answered_before_training(
+    run: Callable[..., Any], model_cache: Path, data: Path
+) -> None:
+    answer = run(*QUICK, "--cache", model_cache, "--data", data, "--budget", "overhead=0.01%", "--json")
+    assert answer.code == 1
+    assert "smallest" in answer.json["error"]
+    assert "4 of 6" not in answer.err
+
+
+def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any], model_cache: Path) -> None:
+    Path("empty.jsonl").write_text("")
+    answer = run(*QUICK, "--cache", model_cache, "--data", "empty.jsonl")
+    assert answer.code == 2
+    assert "is empty" in answer.err
+    assert not Path("adaptare-demo").exists()
