@@ -87,8 +87,8 @@ def _of_one_kind(
     swappable = {key: rows for key, rows in kinds.items() if rows[0].workload.mode != "merged"}
     kinds = swappable or kinds
     if not kinds:
-        asked = " ".join(filter(None, (phase, mode)))
-        raise InputError(f"{store} has no {asked} measurements of {device}; measure some with: adaptare profile")
+        asked = " ".join(filter(None, (phase, mode, "measurements")))
+        raise InputError(f"{store} has no {asked} of {device}; measure some with: adaptare profile")
     if len(kinds) > 1:
         names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())
         raise InputError(

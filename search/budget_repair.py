@@ -121,11 +121,17 @@ def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -
         if alone > limit.bound
         else "raise the budget, or merge the adapter into the base"
     )
+    name = limit.cost.name.removesuffix("_s")
+    bound, reachable, base = (_amount(limit.cost.name, value) for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
-        f"no adapter in the space {space.name!r} has {limit.cost.name} <= {limit.bound:.6g}: "
-        f"the smallest has {smallest:.6g}, the base without adapter {alone:.6g}; {advice}",
+        f"no adapter in the space {space.name!r} has {name} <= {bound}: "
+        f"the smallest reachable is {reachable}, and {base} without adapter; {advice}",
         name=limit.cost.name,
         bound=limit.bound,
         smallest=smallest,
         without_adapter=alone,
     )
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{1e3 * value:.4g} ms" if name.endswith("_s") else f"{value:.6g}"

@@ -107,7 +107,9 @@ def test_the_smallest_adapter_need_not_be_of_the_lowest_rank() -> None:
 
 
 def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> None:
-    with pytest.raises(InfeasibleBudgetError, match=r"total_rank <= 1: the smallest has 2, .* without adapter 0"):
+    with pytest.raises(
+        InfeasibleBudgetError, match=r"total_rank <= 1: the smallest reachable is 2, and 0 without adapter"
+    ):
         BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
 
 
