@@ -135,7 +135,7 @@ class Demonstration:
             seed=self._seed,
             console=self._console,
         )
-        save_selection(selection, self.front, folder=self._folder, predictor=str(self._output / "predictor"))
+        save_selection(selection, self.front, folder=self._folder, predictor=self._output / "predictor")
 
         self._begin(6, "measuring the winners again, and writing them")
         winners, baselines = self._verify(selection, template, store)

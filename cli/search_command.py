@@ -50,7 +50,7 @@ def search(
         refuse(str(error))
         raise typer.Exit(ANSWER_IS_NO) from error
     file = output or folder / "front.json"
-    save_selection(selection, file, folder=folder, predictor=str(predictor))
+    save_selection(selection, file, folder=folder, predictor=predictor)
     console.table(
         f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",
         ["", "sites", "predicted ms", f"{fitted.model.level:.0%} interval", "loss", "test loss"],

@@ -1,6 +1,7 @@
 """What a search came to: winners and baselines, and the file that keeps them."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,16 +86,22 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
     }
 
 
-def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: str) -> None:
-    """Writes a selection, and where its super-adapter and predictor are."""
-    content = {"schema": SCHEMA, "folder": str(folder), "predictor": predictor, **selection_to_json(selection)}
+def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: Path) -> None:
+    """Writes a selection, and where its super-adapter and predictor are, seen from the file.
+
+    So all of it can be moved together, and the file be used from any working folder.
+    """
+    places = {
+        name: os.path.relpath(place, file.parent) for name, place in (("folder", folder), ("predictor", predictor))
+    }
+    content = {"schema": SCHEMA, **places, **selection_to_json(selection)}
     try:
         file.write_text(json.dumps(content, indent=1), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{str(file)!r} cannot be written: {error.strerror}") from error
 
 
-def load_selection(file: Path) -> tuple[Selection, Path, str]:
+def load_selection(file: Path) -> tuple[Selection, Path, Path]:
     """A selection, the folder of its super-adapter, and its predictor. Raises `InputError` if the file is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -115,7 +122,7 @@ def load_selection(file: Path) -> tuple[Selection, Path, str]:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{str(file)!r} is no result of a search; make one with: adaptare search") from error
-    return selection, Path(content["folder"]), str(content["predictor"])
+    return selection, file.parent / content["folder"], file.parent / content["predictor"]
 
 
 def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:

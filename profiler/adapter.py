@@ -133,7 +133,11 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
     weights = Path(folder) / "adapter_model.safetensors"
     if weights.exists():
         return AdapterConfig.of(_ranks_of_weights(weights, shape))
-    config = AdapterConfig.of({site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)})
+    try:
+        ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
+    except (re.error, TypeError, ValueError) as error:
+        raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
+    config = AdapterConfig.of(ranks)
     if not len(config):
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
     config.check(shape)

@@ -197,6 +197,8 @@ def _checked(name: str, number: int, entry: Any) -> tuple[list[str], tuple[int, 
     whole = isinstance(ranks, list) and ranks and all(type(rank) is int and rank >= 0 for rank in ranks)
     if not whole or len(set(ranks)) != len(ranks):
         raise InputError(f"{where}: `ranks` must be different whole numbers >= 0, not {ranks!r}")
+    if max(ranks) == 0:
+        raise InputError(f"{where}: `ranks` must have one above 0, or there is nothing to adapt")
     tie = entry.get("tie", "layer")
     if tie not in ("layer", "all", "none"):
         raise InputError(f"{where}: `tie` must be layer, all or none, not {tie!r}")

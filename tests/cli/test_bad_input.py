@@ -71,6 +71,7 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
     [
         (("--ranks", "0,4,x"), "--ranks must be whole numbers"),
         (("--ranks", "0,4,65"), "rank 65 is larger than a layer"),
+        (("--ranks", "0"), "`ranks` must have one above 0"),
         (("--ranks", "0,-4"), "`ranks` must be different whole numbers >= 0"),
         (("--space", "rooms"), "unknown space 'rooms'; recipes are layers, blocks, kinds, sites"),
         (("--space", "missing.yaml"), "space 'missing.yaml' cannot be read"),

@@ -53,6 +53,14 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     }
     assert ranks == selection["winners"][0]["sites"] == exported.json["sites"]
 
+    # What belongs together can be moved, and used from anywhere.
+    (tmp_path / "moved").mkdir()
+    for name in ("run", "predictor-decode.json", "predictor-decode.npz"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert trained("export", "moved/run/front.json", "--winner", 1, "-o", "again").code == 0
+    for name in ("run", "predictor-decode.json", "predictor-decode.npz"):
+        (tmp_path / "moved" / name).rename(tmp_path / name)
+
     predicted = trained("predict", "predictor-decode", "adapter", "--json")
     assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted_s"])
 

@@ -275,3 +275,11 @@ def test_adapter_parameters_are_those_that_peft_adds() -> None:
 def test_an_adapter_config_is_iterated_and_counted_by_site() -> None:
     config = AdapterConfig.of({"b": 2, "a": 1})
     assert (list(config), len(config)) == ([("a", 1), ("b", 2)], 2)
+
+
+@pytest.mark.parametrize("settings", [{"target_modules": "*.q_proj"}, {"target_modules": ["q_proj"], "r": "many"}])
+def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
+    content = json.dumps({"peft_type": "LORA", **settings})
+    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="its target modules or ranks cannot be understood"):
+        read_peft(tmp_path, SHAPE)
