@@ -84,24 +84,28 @@ def train_adaptation(
     """Trains, or goes on training, the super-adapter in a folder."""
     check_unclaimed(adaptation.task, folder)
     super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
-    save_task(adaptation.task, folder)
     started = time.monotonic()
-    with console.progress("training") as update:
+    try:
+        with console.progress("training") as update:
 
-        def show(done: int, of: int, loss: float) -> None:
-            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+            def show(done: int, of: int, loss: float) -> None:
+                update(done / of, f"step {done} of {of}, loss {loss:.2f}")
 
-        outcome = train_super_adapter(
-            super_adapter,
-            adaptation.examples.train,
-            folder=folder,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            max_seconds=max_seconds,
-            progress=show,
-        )
+            outcome = train_super_adapter(
+                super_adapter,
+                adaptation.examples.train,
+                folder=folder,
+                steps=steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                seed=seed,
+                max_seconds=max_seconds,
+                progress=show,
+            )
+    except KeyboardInterrupt:
+        save_task(adaptation.task, folder)
+        raise
+    save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     base_loss, full_loss = (
         float(validation(codes[None])[0]) for codes in (0 * super_adapter.largest, super_adapter.largest)

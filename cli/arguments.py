@@ -19,7 +19,7 @@ CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.", min=0, max=2**32 - 1)]
 SpaceOption = Annotated[
     str, typer.Option("--space", help="layers, blocks, kinds, sites (what has a rank of its own), or a YAML file.")
 ]

@@ -43,11 +43,13 @@ def measure(
     store: Store,
     console: Console,
     title: str,
+    reference_s: float | None = None,
 ) -> list[Measurement]:
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
     Args:
         seconds: About how long one opening of a group may take; only for the progress bar.
+        reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
 
     Raises:
         KeyboardInterrupt: After what was measured by then has been stored.
@@ -62,7 +64,7 @@ def measure(
             stop=Watched(rule, interrupted, update, seconds, openings),
             seed=seed,
             openings=openings,
-            reference_s=store.calibration(device.info(), reference),
+            reference_s=reference_s or store.calibration(device.info(), reference),
         )
         for group in groups:
             store.append(group)

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec
@@ -31,7 +32,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except KeyboardInterrupt as error:
-            refuse("interrupted; what was finished is kept, and the same command goes on from there")
+            refuse("interrupted; what was stored is kept: profile, train and demo go on from there when run again")
             raise typer.Exit(INTERRUPTED) from error
         except InputError as error:
             refuse(str(error))
@@ -43,6 +44,12 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             place = f" ({error.filename})" if error.filename else ""
             refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
             raise typer.Exit(BAD_INPUT) from error
+        except typer.Exit:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            refuse(f"unexpected {type(error).__name__}: {error}; this is a fault of adaptare, please report it")
+            raise typer.Exit(WORLD_FAILED) from error
 
     return run
 

@@ -32,12 +32,14 @@ def demo(
 ) -> None:
     """The whole path on a real 135M model: profile, fit, train, search under a budget, measure again, export."""
     from adaptare.demonstration import Demonstration, Effort
-    from adaptare.devices import connect
+    from adaptare.devices import InputError, connect
     from adaptare.search import InfeasibleBudgetError, read_budget
     from adaptare.verification import show_verified
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
+    if wanted and wanted.quantity not in ("decode", "overhead"):
+        raise InputError(f"budget {wanted}: the demo measures decode; give decode=20ms or overhead=5%")
     target = connect(device)
     effort = Effort(20, 30.0, 30, 75.0, 24, 24, 30.0, 1) if quick else Effort(32, 80.0, 90, 240.0, 40, 40, 35.0, 3)
     demonstration = Demonstration(output, effort, device=target, seed=seed, console=console)

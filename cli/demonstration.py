@@ -212,6 +212,7 @@ class Demonstration:
             seed=self._seed + 1,
             store=store,
             console=self._console,
+            reference_s=selection.base_s,
         )
         n = len(selection.winners)
         return tuple(verified[:n]), tuple(verified[n:])

@@ -57,6 +57,6 @@ def largest_export_difference(
         [sys.executable, "-c", _LOADER], input=json.dumps(request), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise DeviceError(f"PEFT could not load the export: {done.stderr.strip().splitlines()[-1]}")
+        raise DeviceError(f"PEFT could not load the export: {done.stderr.strip()[-500:] or 'it ended without a word'}")
     loaded = json.loads(done.stdout.splitlines()[-1])
     return [float((torch.tensor(ours) - theirs).abs().max()) for ours, theirs in zip(loaded, expected, strict=True)]

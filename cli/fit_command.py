@@ -21,7 +21,9 @@ def fit(
     phase: Annotated[
         Literal["prefill", "decode"] | None, typer.Option("--phase", help="If the store holds several.")
     ] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="If the store holds several.")] = None,
+    mode: Annotated[
+        Literal["swappable", "merged"] | None, typer.Option("--mode", help="If the store holds several.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
     ] = None,
@@ -75,6 +77,7 @@ def _of_one_kind(
     measured: "list[Measurement]", store: str, device: str, phase: str | None, mode: str | None
 ) -> "list[Measurement]":
     from adaptare.devices import InputError
+    from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
     from adaptare.profiler import AdapterConfig
 
     kinds: dict[str, list[Measurement]] = {}
@@ -89,6 +92,10 @@ def _of_one_kind(
     if not kinds:
         asked = " ".join(filter(None, (phase, mode, "measurements")))
         raise InputError(f"{store} has no {asked} of {device}; measure some with: adaptare profile")
+    # A few rows of another kind, left by `adaptare overhead`, are no campaign.
+    least = max(FEWEST_ROWS, rows_needed(LEVEL))
+    campaigns = {key: rows for key, rows in kinds.items() if len({each.workload.hash for each in rows}) >= least}
+    kinds = campaigns if len(campaigns) == 1 else kinds
     if len(kinds) > 1:
         names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())
         raise InputError(

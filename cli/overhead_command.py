@@ -56,7 +56,7 @@ def overhead(
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
     seconds: Annotated[float, typer.Option("--seconds", help="At most so long per phase and opening.")] = 20.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 5,
+    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 5,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
     seed: SeedOption = 0,

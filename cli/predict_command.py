@@ -25,6 +25,7 @@ def predict(
     """What adapters would take, without running them."""
     from adaptare.devices import connect
     from adaptare.predictor import load_predictor
+    from adaptare.profiler import BYTES
 
     console = Console(as_json=as_json)
     fitted = load_predictor(predictor, device=connect(device).info() if device else None)
@@ -40,7 +41,7 @@ def predict(
             "lower_s": float(predicted.lower_s[index]),
             "upper_s": float(predicted.upper_s[index]),
             "overhead": float(predicted.mean_s[index] / base_s - 1),
-            "adapter_bytes": 4 * config.adapter_parameters(template.shape),
+            "adapter_bytes": BYTES[template.dtype] * config.adapter_parameters(template.shape),
             "extrapolates": bool(predicted.extrapolates[index]),
         }
         for index, (adapter, config) in enumerate(zip(adapters, configs, strict=True))

@@ -34,7 +34,7 @@ def profile(
     mode: Annotated[Literal["swappable", "merged"], typer.Option("--mode", help="How adapters run.")] = "swappable",
     half_width: HalfWidthOption = 0.01,
     seconds: Annotated[float, typer.Option("--seconds", help="At most so long per group and opening.")] = 120.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 1,
+    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 1,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
     seed: SeedOption = 0,

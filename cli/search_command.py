@@ -14,8 +14,8 @@ def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
     predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
     budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms or overhead=5%.")],
-    evaluations: Annotated[int, typer.Option("--evaluations", help="Configurations whose loss is computed.")] = 120,
-    winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.")] = 3,
+    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
+    winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.", min=1)] = 3,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
@@ -24,6 +24,7 @@ def search(
 ) -> None:
     """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
     from adaptare.adaptation import reload_adaptation
+    from adaptare.devices import InputError
     from adaptare.predictor import load_predictor
     from adaptare.search import CompletionLoss, InfeasibleBudgetError, read_budget
     from adaptare.searching import limit_of, select
@@ -33,6 +34,9 @@ def search(
     wanted = read_budget(budget)
     fitted = load_predictor(predictor)
     limit_of(wanted, fitted)
+    file = output or folder / "front.json"
+    if file.is_dir() or not file.parent.is_dir():
+        raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     adaptation, super_adapter = reload_adaptation(folder)
     try:
         selection = select(
@@ -49,7 +53,6 @@ def search(
     except InfeasibleBudgetError as error:
         refuse(str(error))
         raise typer.Exit(ANSWER_IS_NO) from error
-    file = output or folder / "front.json"
     save_selection(selection, file, folder=folder, predictor=predictor)
     console.table(
         f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",

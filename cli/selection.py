@@ -111,18 +111,21 @@ def load_selection(file: Path) -> tuple[Selection, Path, Path]:
             )
         selection = Selection(
             budget=content["budget"],
-            budget_s=content["budget_s"],
-            base_s=content["base_s"],
+            budget_s=float(content["budget_s"]),
+            base_s=float(content["base_s"]),
             winners=_choices(content["winners"]),
             baselines=_choices(content["baselines"]),
             front=tuple((loss, seconds) for loss, seconds in content["front"]),
             evaluations=content["evaluations"],
         )
+        folder, predictor = file.parent / content["folder"], file.parent / content["predictor"]
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{str(file)!r} is no result of a search; make one with: adaptare search") from error
-    return selection, file.parent / content["folder"], file.parent / content["predictor"]
+    if not selection.winners:
+        raise InputError(f"{str(file)!r} names no winner; search again with a larger budget or more evaluations")
+    return selection, folder, predictor
 
 
 def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:

@@ -34,8 +34,12 @@ def verify_choices(
     seed: int,
     store: Store,
     console: Console,
+    reference_s: float,
 ) -> list[Verified]:
-    """Measures choices in one session; two that are the same workload are measured once."""
+    """Measures choices in one session; two that are the same workload are measured once.
+
+    `reference_s` is the base's latency that the budget was made from, so that both are on one scale.
+    """
     workloads = [replace(template.with_adapter(each.config), mode=each.mode) for each in choices]  # type: ignore[arg-type]
     measured = measure(
         list(dict.fromkeys(workloads)),
@@ -47,6 +51,7 @@ def verify_choices(
         store=store,
         console=console,
         title="measuring the winners",
+        reference_s=reference_s,
     )
     by_workload = {each.workload: each for each in measured if each.visits and not each.failure}
     return [Verified(choice, by_workload.get(workload)) for choice, workload in zip(choices, workloads, strict=True)]
@@ -83,7 +88,7 @@ def _row(each: Verified, selection: Selection) -> list[str]:
         measured = [
             milliseconds(found.latency_s),
             between(milliseconds(found.lower_s), milliseconds(found.upper_s)),
-            percent(found.latency_s / selection.base_s - 1),
+            percent(found.overhead.middle),
             "yes" if each.meets(selection.budget_s) else "no",
         ]
     losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]

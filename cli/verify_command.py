@@ -17,7 +17,7 @@ def verify(
     ] = None,
     half_width: HalfWidthOption = 0.005,
     seconds: Annotated[float, typer.Option("--seconds", help="At most so long per opening.")] = 40.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.")] = 4,
+    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 4,
     store: StoreOption = "adaptare.db",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -44,6 +44,7 @@ def verify(
         seed=seed,
         store=Store(store),
         console=console,
+        reference_s=selection.base_s,
     )
     winners, others = verified[: len(selection.winners)], verified[len(selection.winners) :]
     show_verified(winners, others, selection, console)

@@ -65,12 +65,14 @@ class SimulatedDevice:
 
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
+        defaults = {"launch_s": 2e-6, "bandwidth_bytes_s": 10e9, "compute_flops_s": 50e9}
+        chosen = [f"{name}={getattr(self, name)!r}" for name, usual in defaults.items() if getattr(self, name) != usual]
         options = (
             f"bandwidth_bytes_s={self.bandwidth_bytes_s:g}",
             f"compute_flops_s={self.compute_flops_s:g}",
             f"launch_s={self.launch_s:g}",
         )
-        return DeviceInfo("simulated", "closed form", "simulated", 1, options)
+        return DeviceInfo(":".join(["simulated", ",".join(chosen)]).rstrip(":"), "closed form", "simulated", 1, options)
 
     @contextmanager
     def open(self) -> Iterator[Worker]:

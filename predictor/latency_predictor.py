@@ -16,6 +16,7 @@ from adaptare.predictor.training_rows import codes_of, training_rows
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
 FEWEST_ROWS = 8
+LEVEL = 0.9
 
 
 class LatencyPredictor:
@@ -28,7 +29,7 @@ class LatencyPredictor:
         level: Probability with which an interval shall hold what would be measured.
     """
 
-    def __init__(self, *, level: float = 0.9) -> None:
+    def __init__(self, *, level: float = LEVEL) -> None:
         self._rows_needed = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._model: FittedModel | None = None

@@ -135,7 +135,7 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
         return AdapterConfig.of(_ranks_of_weights(weights, shape))
     try:
         ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
-    except (re.error, TypeError, ValueError) as error:
+    except (re.error, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
     config = AdapterConfig.of(ranks)
     if not len(config):
@@ -152,10 +152,10 @@ def _ranks_of_weights(file: Path, shape: ModelShape) -> dict[str, int]:
             sizes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{file} cannot be read, it may be incomplete: {error}") from error
-    ranks: dict[str, int] = {}
+    ranks: dict[str, dict[str, int]] = {}
     for name, size in sizes.items():
         found = re.fullmatch(r"base_model\.model\.(.+)\.lora_(A|B)\.weight", name)
-        if not found:
+        if not found or len(size) != 2:
             raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear")
         path, half = found.groups()
         site = shape.site_by_path.get(path)
@@ -166,8 +166,13 @@ def _ranks_of_weights(file: Path, shape: ModelShape) -> dict[str, int]:
             raise InputError(
                 f"{file} is an adapter of another base model: {name} is {size[0]} x {size[1]}, this one is {of}"
             )
-        ranks[path] = int(rank)
-    return ranks
+        ranks.setdefault(path, {})[half] = int(rank)
+    incomplete = [path for path, halves in ranks.items() if len(halves) < 2 or len(set(halves.values())) > 1]
+    if incomplete or not ranks:
+        raise InputError(
+            f"{file} is incomplete: {(incomplete or ['every linear'])[0]} lacks an A and a B of equal rank"
+        )
+    return {path: halves["A"] for path, halves in ranks.items()}
 
 
 def _targets(site: Site, settings: Mapping[str, Any]) -> bool:

@@ -26,7 +26,8 @@ def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
     largest = space.expand((space.n_choices - 1)[None, :])[0]
     smallest_genes = np.array([min(int(ranks[0] == 0), len(ranks) - 1) for ranks in space.choices], dtype=np.int64)
-    chosen = [largest, space.expand(smallest_genes[None, :])[0]]
+    smallest = space.expand(smallest_genes[None, :])[0]
+    chosen = [largest] if (largest == smallest).all() else [largest, smallest]
     seen = {row.tobytes() for row in chosen} | {np.zeros_like(largest).tobytes()}
     rng = np.random.default_rng(seed)
     for _ in range(100):

@@ -84,7 +84,7 @@ class GroupRun:
                 while alive and self.running():
                     alive = self._round(worker, self._keep)
                     rounds += alive
-                    if alive and enough(rounds):
+                    if alive and (not self.running() or enough(rounds)):
                         return rounds
         return rounds
 

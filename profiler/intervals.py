@@ -52,11 +52,14 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
     middle = float(np.median(logs))
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
-    length = max(1, round(1.5 * len(logs) ** (1 / 3)))
+    # A worker that died leaves an opening of a few rounds, which says nothing about openings.
+    longest = max(len(own) for own in rows)
+    rows = [own for own in rows if 2 * len(own) >= longest]
+    length = max(1, round(1.5 * longest ** (1 / 3)))
     if len(rows) > 1:
         drawn, parts = _draw_openings(rows, rng), float(len(rows))
     else:
-        drawn, parts = _draw_blocks(len(logs), length, rng), len(logs) / length
+        drawn, parts = rows[0][_draw_blocks(longest, length, rng)], longest / length
     spread = middle + _small_sample_scale(parts) * (np.median(logs[drawn], axis=1) - middle)
     tail = 100 * (1 - LEVEL) / 2
     lower, upper = np.percentile(spread, [tail, 100 - tail])

@@ -56,7 +56,7 @@ class Measurement:
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
         environment: What the machine said of itself before and after.
-        failure: Why there are no visits; empty if there are.
+        failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
     """
 

@@ -77,8 +77,10 @@ def profile_groups(
         InputError: A workload stands there twice, there is none, or the device cannot run one.
         DeviceError: No worker can be had, or the reference does not run.
     """
-    if not workloads or len(set(workloads)) != len(workloads):
-        raise InputError("profile needs at least one workload, and each of them once")
+    if not workloads:
+        raise InputError("profile needs at least one workload; none came")
+    if len(set(workloads)) != len(workloads):
+        raise InputError("profile needs each workload once; one came twice")
     if openings < 1:
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()

@@ -95,7 +95,7 @@ class TimeBudget:
     seconds: float
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
+        if not self.seconds > 0:
             raise InputError(f"a time budget must be above 0 s, not {self.seconds}")
 
     def reason(self, progress: Progress) -> str:

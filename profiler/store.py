@@ -75,14 +75,14 @@ class Store:
         self._is_file = "://" not in self.location
         if self._is_file and not create and not Path(self.location).exists():
             raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
-        self._engine = sql.create_engine(f"sqlite:///{self.location}" if self._is_file else self.location)
         try:
+            self._engine = sql.create_engine(f"sqlite:///{self.location}" if self._is_file else self.location)
             self._check_or_create()
         except InputError:
             raise
         except OperationalError as error:
             raise StorageError(f"store {self.location!r} cannot be opened: {error.orig}") from error
-        except (DatabaseError, SQLAlchemyError) as error:
+        except (SQLAlchemyError, ImportError, ValueError) as error:
             raise InputError(f"{self.location!r} is no adaptare store: {error}") from error
 
     def _check_or_create(self) -> None:

@@ -67,18 +67,26 @@ def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Ran
     """
     description = read_description(folder)
     shape = ModelShape.from_config(model.config)
-    if description["base_shape"] != shape.hash:
+    damage = f"{str(folder)!r} holds a damaged {_DESCRIPTION}; train again, or use another folder"
+    try:
+        base, saved_space, scaling = description["base_shape"], description["space"], Scaling(**description["scaling"])
+    except (KeyError, TypeError) as error:
+        raise InputError(damage) from error
+    if base != shape.hash:
         raise InputError(
-            f"the super-adapter in {str(folder)!r} is of a base model of shape {description['base_shape']}, this one "
+            f"the super-adapter in {str(folder)!r} is of a base model of shape {base}, this one "
             f"has shape {shape.hash}; load the base model it was trained on"
         )
-    saved = _space(description["space"], shape)
+    try:
+        saved = _space(saved_space, shape)
+    except (KeyError, TypeError) as error:
+        raise InputError(damage) from error
     if space is not None and (space.sites, space.groups, space.choices) != (saved.sites, saved.groups, saved.choices):
         raise InputError(
             f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
             "search the space it was trained for, or train another"
         )
-    super_adapter = SuperAdapter(model, space or saved, scaling=Scaling(**description["scaling"]), seed=0)
+    super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0)
     try:
         load_tensors(super_adapter, folder)
     except InputError:

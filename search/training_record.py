@@ -22,6 +22,9 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
         record = json.loads(file.read_text(encoding="utf-8"))
         schema, found, losses = record["schema"], record["settings"], record["losses"]
     except (FileNotFoundError, NotADirectoryError):
+        if any(folder.glob("checkpoint-*")):
+            message = f"{str(folder)!r} holds checkpoints of another program, which training would remove"
+            raise InputError(f"{message}; use another folder") from None
         return ()
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{file} is no record of a training ({error!r}); use another folder") from error

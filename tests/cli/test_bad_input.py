@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from transformers import MambaConfig
 
 Run = Callable[..., Any]
@@ -59,7 +61,6 @@ def test_an_unsupported_family(run: Run) -> None:
         (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
         (("--half-width", 0), "half_width must lie between 0 and 1"),
-        (("--openings", 0), "openings must be at least 1"),
     ],
 )
 def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
@@ -155,3 +156,42 @@ def test_words_the_command_line_does_not_know(run: Run) -> None:
     assert run("overhead").code == 2
     assert run("overheat").code == 2
     assert run("profile", "tiny-random", "--phase", "sleep").code == 2
+
+
+def test_checkpoints_of_another_program_are_left_alone(run: Run, model_cache: Path, data: Path) -> None:
+    Path("mine/checkpoint-7").mkdir(parents=True)
+    answer = run("train", "tiny-random", "-o", "mine", "--steps", 4, "--data", data, "--cache", model_cache)
+    assert answer.code == 2
+    assert "holds checkpoints of another program" in answer.err
+    assert [entry.name for entry in Path("mine").iterdir()] == ["checkpoint-7"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 1}', '{"schema": 1, "winners": []}'])
+def test_a_damaged_front_is_refused(run: Run, content: str) -> None:
+    Path("front.json").write_text(content)
+    refused(run("verify", "front.json"), "is no result of a search")
+
+
+def test_an_adapter_without_its_b_is_incomplete(run: Run, model_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    half = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.zeros((4, 64), dtype=np.float32)}
+    save_file(half, tmp_path / "adapter" / "adapter_model.safetensors")
+    answer = run("overhead", "tiny-random", "adapter", "--device", "simulated", "--cache", model_cache)
+    refused(answer, "lacks an A and a B of equal rank")
+
+
+def test_fit_overlooks_the_few_rows_of_an_overhead(run: Run, model_cache: Path) -> None:
+    run("overhead", "tiny-random", "--device", "simulated", "--cache", model_cache, "--openings", 1)
+    run(*PROFILE, "--cache", model_cache)
+    assert run("fit", "--device", "simulated").code == 0
+
+
+def test_two_ranks_are_enough_for_a_campaign(run: Run, model_cache: Path) -> None:
+    assert run(*PROFILE, "--cache", model_cache, "--space", "sites", "--ranks", "0,16").code == 0
+
+
+@pytest.mark.parametrize("words", [("--seed", -1), ("--openings", 0)])
+def test_numbers_out_of_range(run: Run, words: tuple[object, ...]) -> None:
+    assert run(*PROFILE, *words).code == 2
+    assert not Path("adaptare.db").exists()

@@ -59,7 +59,7 @@ def test_sessions_and_openings_are_counted(campaign: Campaign, draw_configs: Dra
 def test_another_device_is_refused(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     faster = SimulatedDevice(launch_s=1e-7)
     mixed = [*campaign(draw_configs(2, 0)), *campaign(draw_configs(2, 1), device=faster)]
-    with pytest.raises(InputError, match=r"one device; these are of options .*5e-07.* and .*1e-07.*; fit one for each"):
+    with pytest.raises(InputError, match=r"one device; these are of .*5e-07.* and .*1e-07.*; fit one for each"):
         training_rows(mixed)
 
 

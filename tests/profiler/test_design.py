@@ -40,3 +40,9 @@ def test_refuses_more_than_the_space_has(llama: ModelShape) -> None:
 def test_refuses_fewer_than_two(llama: ModelShape) -> None:
     with pytest.raises(InputError, match="at least 2"):
         design(named_space("blocks", llama), 1, seed=0)
+
+
+def test_one_rank_per_site_is_a_space_too(llama: ModelShape) -> None:
+    codes = design(named_space("sites", llama, ranks=(0, 8)), 10, seed=0)
+    assert set(codes[0]) == {8}
+    assert len(np.unique(codes, axis=0)) == 10

@@ -152,3 +152,11 @@ def test_the_relative_half_width_around_0_is_without_bound() -> None:
 @pytest.mark.parametrize(("value", "inside"), [(0.9, False), (1.0, True), (1.5, True), (2.0, True), (2.1, False)])
 def test_the_ends_belong_to_the_interval(value: float, inside: bool) -> None:
     assert Interval(1.0, 1.5, 2.0).contains(value) is inside
+
+
+def test_a_few_rounds_of_a_cut_off_opening_change_next_to_nothing() -> None:
+    ratios = np.exp(np.random.default_rng(0).normal(0.1, 0.01, 42))
+    whole = ratio_interval(ratios[:41], np.zeros(41, dtype=np.int64))
+    with_rest = ratio_interval(ratios, np.array([0] * 41 + [1]))
+    assert with_rest.lower == pytest.approx(whole.lower, abs=0.002)
+    assert with_rest.upper == pytest.approx(whole.upper, abs=0.002)

@@ -137,6 +137,25 @@ def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelS
         measured(llama, device)
 
 
+def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
+    """Also in a round after which intervals are looked at."""
+
+    bad = workloads(llama)[:1]
+    key = program_for(bad[0], SimulatedDevice().info()).hash
+    for rounds in (8, 9, 12):
+        device = SimulatedDevice()
+
+        class Fuse:
+            def reason(self, progress: Progress, *, at: int = rounds - 1, device: SimulatedDevice = device) -> str:
+                if progress.rounds == at:
+                    device.failures[key] = "error"
+                return ""
+
+        each = profile(bad, reference=Workload(llama).base, device=device, stop=Fuse(), seed=0)[0]
+        assert each.failure == "the simulated program failed"
+        assert len(each.visits) == rounds - 1
+
+
 def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
     candidates = [workload.merged for workload in workloads(llama, (1, 2, 3, 4, 5))]
     info = SimulatedDevice().info()
@@ -235,7 +254,7 @@ def test_refuses_nonsense(llama: ModelShape, count: int, openings: int, message:
 
 
 def test_refuses_a_workload_that_stands_there_twice(llama: ModelShape) -> None:
-    with pytest.raises(InputError, match="each of them once"):
+    with pytest.raises(InputError, match="each workload once; one came twice"):
         profile(
             workloads(llama, (4, 4)),
             reference=Workload(llama).base,
