@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import sys
 import time
 import traceback
@@ -40,6 +41,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except AdaptareError as error:
             refuse(str(error))
             raise typer.Exit(WORLD_FAILED) from error
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; the interpreter must not try to write the rest at its end.
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             place = f" ({error.filename})" if error.filename else ""
             refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
