@@ -106,9 +106,14 @@ def overhead(
         "device": target.info().device,
         "sites": len(config),
         "rows": [asdict(row) for row in rows],
+        "failures": [
+            {"phase": each.workload.phase, "mode": each.workload.mode, "reason": each.failure}
+            for each in measured
+            if each.failure
+        ],
     }
     console.result(result)
-    if not rows:
+    if len(rows) < len(measured):
         raise typer.Exit(WORLD_FAILED)
 
 
