@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.profiler import AdapterConfig, ModelShape, named_space, read_space
+from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, named_space, read_space
 from adaptare.search import baselines, midpoint
 
 
@@ -83,4 +83,4 @@ def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Pat
 
 
 def test_no_baseline_is_without_adapter() -> None:
-    assert baselines(named_space("kinds", SHAPE, ranks=(0,))) == ()
+    assert baselines(RankSpace("none", SHAPE.sites[:1], ((0,),), ((0,),))) == ()

@@ -1,13 +1,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, RankSpace, named_space, read_space
+from adaptare.profiler import ModelShape, RankSpace, named_space
 from adaptare.search import InfeasibleBudgetError, Limit
 from adaptare.search.budget_repair import BudgetRepair
 
@@ -129,8 +128,7 @@ def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everyw
     assert caught.value.smallest == lowest
 
 
-def test_a_space_of_zeros_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "space.yaml"
-    file.write_text("groups:\n- {sites: '*', ranks: [0]}\n")
+def test_a_space_of_zeros_is_refused() -> None:
+    zeros = RankSpace("zeros", SHAPE.sites[:1], ((0,),), ((0,),))
     with pytest.raises(InputError, match="has no adapter at all; give some group a rank above 0"):
-        BudgetRepair(read_space(file, SHAPE), [], seed=0)
+        BudgetRepair(zeros, [], seed=0)
