@@ -35,7 +35,7 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-BLOCKS = python_blocks(README.read_text(encoding="utf-8")) if README.exists() else []
+BLOCKS = python_blocks(README.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -43,7 +43,6 @@ def test_the_examples_of_a_module_are_right(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md")
 @pytest.mark.parametrize("shown", SMALLER)
 def test_the_readme_shows_what_the_test_replaces(shown: str) -> None:
     assert any(shown in block for block in BLOCKS)
