@@ -81,7 +81,9 @@ class Store:
         except InputError:
             raise
         except OperationalError as error:
-            raise StorageError(f"store {self.location!r} cannot be opened: {error.orig}") from error
+            raise StorageError(
+                f"store {self.location!r} cannot be opened: {error.orig}; name a file that can be written with --store"
+            ) from error
         except (SQLAlchemyError, ImportError, ValueError) as error:
             raise InputError(f"{self.location!r} is no adaptare store: {error}") from error
 
