@@ -11,6 +11,7 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
+from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
@@ -27,6 +28,7 @@ __all__ = [
     "Json",
     "Loaded",
     "MissingPackageError",
+    "OnnxRuntime",
     "Program",
     "ProgramError",
     "Reach",
@@ -38,5 +40,6 @@ __all__ = [
     "WorkerDiedError",
     "canonical_json",
     "connect",
+    "ort_cpu",
     "reachable",
 ]

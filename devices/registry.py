@@ -96,5 +96,6 @@ _CONVERTERS: dict[Any, Callable[[str], object]] = {
     bool: _yes_or_no,
     int: int,
     float: _finite,
+    str: str,
     int | None: int,
 }

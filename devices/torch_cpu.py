@@ -1,16 +1,12 @@
 """PyTorch, eager, on this machine's processor."""
 
 import importlib.metadata
-import importlib.util
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adaptare.devices.agent_worker import AgentWorker, opened
 from adaptare.devices.contracts import DeviceInfo, Worker
-from adaptare.devices.errors import InputError, MissingPackageError
-from adaptare.devices.host import allowed_processors, hardware_name, physical_cores
+from adaptare.devices.host import hardware_name
+from adaptare.devices.local_worker import LocalWorkers, require_package, yes_or_no
 
 
 class TorchCpu:
@@ -31,48 +27,22 @@ class TorchCpu:
         timeout_s: float = 120.0,
         memory_bytes: int | None = None,
     ) -> None:
-        available = len(allowed_processors())
-        if threads is not None and not 1 <= threads <= available:
-            raise InputError(f"threads must be 1 to {available} here, not {threads}")
-        if timeout_s <= 0:
-            raise InputError(f"timeout_s must be above 0, not {timeout_s}")
-        if importlib.util.find_spec("torch") is None:
-            raise MissingPackageError("torch is not installed; install it with: pip install 'adaptare[torch]'")
-        self._threads = threads or physical_cores()
-        self._pin = pin
-        self._timeout_s = timeout_s
-        self._memory_bytes = memory_bytes
+        self._workers = LocalWorkers(threads=threads, pin=pin, timeout_s=timeout_s, memory_bytes=memory_bytes)
+        require_package("torch", extra="torch")
 
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
+        threads, pin = self._workers.threads, self._workers.pin
         return DeviceInfo(
-            device=f"torch-cpu:threads={self._threads}" + ("" if self._pin else ",pin=no"),
+            device=f"torch-cpu:threads={threads}" + ("" if pin else ",pin=no"),
             hardware=hardware_name(),
             runtime=f"torch {importlib.metadata.version('torch')}",
-            threads=self._threads,
-            options=(f"pin={'yes' if self._pin else 'no'}",),
+            threads=threads,
+            options=(f"pin={yes_or_no(pin)}",),
         )
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""
-        threads = str(self._threads)
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "HF_HUB_OFFLINE": "1",
-            "ORT_DISABLE_TELEMETRY": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        command = [sys.executable, "-m", "adaptare.devices.agent", "adaptare.devices.torch_runtime"]
-        worker = AgentWorker(command, environment=environment, timeout_s=self._timeout_s)
-        with opened(worker):
-            # The first processor tends to serve interrupts, so the last ones are taken.
-            processors = allowed_processors()[-self._threads :] if self._pin else []
-            worker.hello(
-                processors=processors,
-                options={"threads": self._threads},
-                memory_bytes=self._memory_bytes or 0,
-            )
+        with self._workers.open("adaptare.devices.torch_runtime", {}) as worker:
             yield worker

@@ -4,39 +4,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, Loaded, ProgramError, Worker
-from adaptare.profiler.programs import program_for
+from adaptare.devices import ProgramError
 from adaptare.profiler.workload import Workload
 
 # Largest difference over the largest reference value (at least 1).
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+# The twin of a quantised base computes in floating point with the same weights; activations are rounded in the other.
+QUANTISED_TOLERANCE = {"int8": 2e-1, "int4": 1e-1}
 
 
-def check_outputs(workload: Workload, loaded: Loaded, *, base: Loaded, worker: Worker, device: DeviceInfo) -> None:
-    """Compares a candidate with its merged twin, which is loaded for that and unloaded again.
+def needs_twin(workload: Workload) -> bool:
+    """Whether a workload has an adapter that it applies in another way than by its weights."""
+    return adapted(workload) and workload.mode not in ("merged", "requantised")
 
-    Args:
-        workload: The candidate.
-        loaded: What the worker said when it loaded the candidate.
-        base: What the worker said when it loaded the base.
-        worker: Where both are loaded.
-        device: Whose worker it is.
 
-    Raises:
-        ProgramError: The outputs differ from the twin's, or an adapter leaves those of the base unchanged.
-    """
-    feed = workload.phase
-    outputs = loaded.outputs.get(feed, ())
-    if not outputs or not any(site.path in workload.adapter.by_path for site in workload.scope_sites):
-        return
-    tolerance = TOLERANCE[workload.dtype]
-    if base.outputs.get(feed) and largest_difference(outputs, base.outputs[feed]) <= tolerance:
+def adapted(workload: Workload) -> bool:
+    """Whether an adapter lies on a linear that runs."""
+    return any(site.path in workload.adapter.by_path for site in workload.scope_sites)
+
+
+def check_applied(workload: Workload, outputs: Sequence[float], base: Sequence[float]) -> None:
+    """Raises `ProgramError` if an adapter leaves the outputs of the base as they are."""
+    if outputs and base and largest_difference(outputs, base) <= TOLERANCE[workload.dtype]:
         raise ProgramError("the adapter does not change the output; it is not applied, so it is not timed")
-    if workload.mode == "merged":
-        return
-    merged = worker.load(program_for(workload.merged, device))
-    worker.unload(merged.program_id)
-    difference = largest_difference(outputs, merged.outputs[feed])
+
+
+def check_twin(workload: Workload, outputs: Sequence[float], twin: Sequence[float]) -> None:
+    """Raises `ProgramError` if the outputs differ from those of the same adapter folded into the weights."""
+    tolerance = QUANTISED_TOLERANCE.get(workload.quantisation, TOLERANCE[workload.dtype])
+    difference = largest_difference(outputs, twin) if outputs else 0.0
     if not difference <= tolerance:
         raise ProgramError(
             f"{workload.mode} and merged outputs differ by {difference:.2g} (allowed: {tolerance:g}); not timed"

@@ -1,15 +1,15 @@
 """Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from adaptare.devices import Device, DeviceError, Loaded, ProgramError, Worker, WorkerDiedError
-from adaptare.profiler.equality import check_outputs
+from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError
+from adaptare.profiler.equality import adapted, check_applied, check_twin, needs_twin
 from adaptare.profiler.intervals import ratio_interval
 from adaptare.profiler.measurement import Visit
-from adaptare.profiler.programs import program_for
+from adaptare.profiler.programs import Programs
 from adaptare.profiler.workload import Workload
 
 WARMUP_ROUNDS = 2
@@ -33,6 +33,16 @@ class Candidate:
     checked: bool = False
     failure: str = ""
 
+    @property
+    def feed(self) -> str:
+        """What the worker calls its inputs."""
+        return self.workload.hash
+
+    @property
+    def outputs(self) -> tuple[float, ...]:
+        """What its first call gave."""
+        return self.loaded.outputs.get(self.feed, ()) if self.loaded else ()
+
 
 class GroupRun:
     """Candidates and their reference, side by side in one worker at a time.
@@ -41,6 +51,7 @@ class GroupRun:
         candidates: What to time.
         reference: Visited in every round.
         device: Opens the workers.
+        programs: Of the device's runtime.
         rng: Orders the visits.
         opening: Number of the first opening in the session.
         round_: Number of the first round in the session.
@@ -52,6 +63,7 @@ class GroupRun:
         reference: Candidate,
         *,
         device: Device,
+        programs: Programs,
         rng: np.random.Generator,
         opening: int,
         round_: int,
@@ -62,6 +74,7 @@ class GroupRun:
         self.next_round = round_
         self._device = device
         self._info = device.info()
+        self._programs = programs
         self._rng = rng
         self._deaths = 0
 
@@ -99,38 +112,64 @@ class GroupRun:
         return max(widths)
 
     def _load(self, worker: Worker) -> bool:
-        """Loads, checks and sizes all candidates. Returns whether the worker lives."""
+        """Loads, checks and sizes everybody. Returns whether the worker lives."""
         self.next_opening += 1
-        base = self._load_one(self.reference, worker, None)
-        if base is None:
+        everybody = [(self._programs.program(each.workload), each) for each in (self.reference, *self.running())]
+        programs = [(everybody[0][0], [self.reference]), *_shared(everybody[1:])]
+        # What is loaded first often has the worst place in memory, so that must not always be the same.
+        shuffled = [programs[index] for index in self._rng.permutation(len(programs))]
+        if not all(self._try(program, sharing, self._load_program, worker) for program, sharing in shuffled):
             return False
-        for candidate in self.running():
-            try:
-                self._load_one(candidate, worker, base)
-            except WorkerDiedError as error:
-                candidate.failure = str(error)
+        unchecked = [candidate for candidate in self.running() if not candidate.checked]
+        for candidate in unchecked:
+            self._check_applied(candidate)
+        compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
+        twins = _shared([(self._programs.twin(each.workload), each) for each in compared])
+        return all(self._try(program, sharing, self._check_twins, worker) for program, sharing in twins)
+
+    def _try(
+        self,
+        program: Program,
+        sharing: Sequence[Candidate],
+        do: Callable[[Program, Sequence[Candidate], Worker], None],
+        worker: Worker,
+    ) -> bool:
+        """Does something with a program; all who share one that fails have failed. Returns whether to go on."""
+        try:
+            do(program, sharing, worker)
+        except ProgramError as error:
+            if self.reference in sharing:
+                self._reference_failed(error)
                 return False
-            except ProgramError as error:
+            for candidate in sharing:
                 candidate.failure = str(error)
+            return not isinstance(error, WorkerDiedError)
         return True
 
-    def _load_one(self, candidate: Candidate, worker: Worker, base: Loaded | None) -> Loaded | None:
-        program = program_for(candidate.workload, self._info)
-        try:
-            loaded = worker.load(program)
-            if base is not None and not candidate.checked:
-                check_outputs(candidate.workload, loaded, base=base, worker=worker, device=self._info)
-                candidate.checked = True
-            once_s = worker.run(loaded.program_id, program.feeds[0].name, 2)[-1]
-        except ProgramError as error:
-            if base is not None:
-                raise
-            self._reference_failed(error)
-            return None
+    def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        loaded = worker.load(program)
         least_s = max(VISIT_S, VISIT_STEPS * self._info.timer_step_s)
-        candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
-        candidate.loaded = loaded
-        return loaded
+        for candidate in candidates:
+            once_s = worker.run(loaded.program_id, candidate.feed, 2)[-1]
+            candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
+            candidate.loaded = loaded
+
+    def _check_applied(self, candidate: Candidate) -> None:
+        try:
+            if adapted(candidate.workload) and candidate.workload.base == self.reference.workload:
+                check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
+        except ProgramError as error:
+            candidate.failure = str(error)
+        candidate.checked = True
+
+    def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        twin = worker.load(program)
+        worker.unload(twin.program_id)
+        for candidate in candidates:
+            try:
+                check_twin(candidate.workload, candidate.outputs, twin.outputs.get(candidate.feed, ()))
+            except ProgramError as error:
+                candidate.failure = str(error)
 
     def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> bool:
         """One visit of everybody, in random order, kept only if all of it came to an end."""
@@ -155,7 +194,7 @@ class GroupRun:
 
     def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
         program_id = candidate.loaded.program_id if candidate.loaded else ""
-        touch_s, *samples_s = worker.run(program_id, candidate.workload.phase, 1 + candidate.calls)
+        touch_s, *samples_s = worker.run(program_id, candidate.feed, 1 + candidate.calls)
         return Visit(self.next_opening - 1, self.next_round, touch_s, tuple(samples_s))
 
     def _keep(self, candidate: Candidate, visit: Visit) -> None:
@@ -168,3 +207,17 @@ class GroupRun:
         self._deaths += 1
         if not isinstance(error, WorkerDiedError) or self._deaths >= REFERENCE_DEATHS:
             raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
+
+
+def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
+    """Programs that are the same but for what they are fed with, as one with all the feeds."""
+    sharing: dict[tuple[str, str], list[tuple[Program, Candidate]]] = {}
+    for program, candidate in asked:
+        sharing.setdefault((program.source, program.arguments), []).append((program, candidate))
+    return [
+        (
+            replace(together[0][0], feeds=tuple(feed for program, _ in together for feed in program.feeds)),
+            [candidate for _, candidate in together],
+        )
+        for together in sharing.values()
+    ]

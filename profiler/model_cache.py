@@ -4,13 +4,12 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError, MissingPackageError, StorageError
+from adaptare.devices import InputError, MissingPackageError
+from adaptare.profiler.disk_cache import cached_folder
 
 
 def smollm2_file() -> Path:
@@ -29,7 +28,7 @@ def converted_gguf(file: Path, cache: Path) -> Path:
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None:
         raise MissingPackageError(f"reading {file.name} needs more packages; install: pip install 'adaptare[demo]'")
     key = hashlib.sha256(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    return _cached(cache / f"{file.stem}-{key}", lambda folder: _convert(file, folder))
+    return cached_folder(cache / f"{file.stem}-{key}", lambda folder: _convert(file, folder))
 
 
 def _convert(file: Path, folder: Path) -> None:
@@ -48,23 +47,9 @@ def _convert(file: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _cached(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, written by `write` if it is not there; never half-written."""
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:
-            write(Path(new) / "model")
-            shutil.move(Path(new) / "model", folder)
-    except OSError as error:
-        raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose one with --cache") from error
-    return folder
-
-
 def tiny_model(folder: Path) -> Path:
     """Folder with two small Llama layers of random weights and a tokenizer that reads bytes."""
-    return _cached(folder, _write_tiny)
+    return cached_folder(folder, _write_tiny)
 
 
 def _write_tiny(folder: Path) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from adaptare.devices import InputError
+from adaptare.profiler.disk_cache import cache_folder
 from adaptare.profiler.model_cache import converted_gguf, smollm2_file, tiny_model
 from adaptare.profiler.shape import ModelShape
 
@@ -51,7 +50,7 @@ def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
         MissingPackageError: A built-in name or GGUF needs a package that is not installed.
         StorageError: The cache cannot be written.
     """
-    folder = Path(cache) if cache else platformdirs.user_cache_path("adaptare")
+    folder = cache_folder(cache)
     path = Path(name)
     if name == SMOLLM2:
         return _local(name, converted_gguf(smollm2_file(), folder))

@@ -1,72 +1,160 @@
 """From workloads to the programs that a device loads."""
 
 import json
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json
 from adaptare.profiler.workload import BYTES, Workload
 
 TORCH_FACTORY = "adaptare.profiler.torch_programs:build"
-TORCH_MODES = ("merged", "swappable")
 
 
-def program_for(workload: Workload, device: DeviceInfo) -> Program:
-    """The program of a workload for the runtime of a device.
+@dataclass(frozen=True)
+class Need:
+    """What a workload takes in the memory of a worker.
+
+    Args:
+        program: Workloads of the same program share it; only what they are fed with differs.
+        program_bytes: Of the program; where programs share the weights of their base, only what it has beside them.
+    """
+
+    program: str
+    program_bytes: int
+
+
+class Programs(Protocol):
+    """What one runtime runs for workloads."""
+
+    def modes(self, workload: Workload) -> tuple[str, ...]:
+        """The ways to apply an adapter that make sense on this base: those that can be swapped first."""
+        ...
+
+    def need(self, workload: Workload) -> Need:
+        """What it takes in memory. Raises `InputError` if this runtime does not run it; makes no file."""
+        ...
+
+    def program(self, workload: Workload) -> Program:
+        """The program, with one feed named by the hash of the workload; makes the files that it needs."""
+        ...
+
+    def twin(self, workload: Workload) -> Program:
+        """Another program of the same function, with the adapter folded into the weights, fed alike."""
+        ...
+
+
+def programs_for(device: DeviceInfo, *, cache: str | Path | None = None) -> Programs:
+    """What the runtime of a device runs.
+
+    Args:
+        device: Whose runtime it is.
+        cache: Folder for exported models; default: the user's cache folder.
 
     Raises:
-        InputError: The runtime is unknown, or does not apply adapters in the workload's mode.
+        InputError: The runtime is unknown.
+        MissingPackageError: Making its programs needs a package that is not installed.
     """
     runtime = device.runtime.split()[0]
-    if runtime not in _BUILDERS:
-        raise InputError(f"no programs are known for runtime {device.runtime!r}; known are {', '.join(_BUILDERS)}")
-    return _BUILDERS[runtime](workload)
+    if runtime == "torch":
+        return TorchPrograms()
+    if runtime == "simulated":
+        return SimulatedPrograms()
+    if runtime == "onnxruntime":
+        from adaptare.profiler.onnx_programs import OnnxPrograms
+
+        return OnnxPrograms(cache)
+    raise InputError(f"no programs are known for runtime {device.runtime!r}; known are onnxruntime, torch, simulated")
 
 
-def _torch_program(workload: Workload) -> Program:
-    if workload.mode not in TORCH_MODES:
-        raise InputError(f"torch applies adapters {' or '.join(TORCH_MODES)}, not {workload.mode!r}")
-    ranks = workload.adapter.by_path
-    arguments = {
-        "config": json.loads(workload.shape.config),
-        "ranks": {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks},
-        "mode": workload.mode,
-        "scope": workload.scope,
-        "site": workload.site,
-        "dtype": workload.dtype,
-    }
-    return Program(
-        _name(workload), TORCH_FACTORY, canonical_json(arguments), (_feed(workload),), _weight_bytes(workload)
-    )
+class TorchPrograms:
+    """Modules that a factory builds in the worker; those of one base share its weights."""
+
+    def modes(self, workload: Workload) -> tuple[str, ...]:
+        """See `Programs.modes`."""
+        return ("swappable", "merged")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        if workload.mode not in self.modes(workload):
+            raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
+        if workload.quantisation != "none":
+            raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
+        return Need(self._arguments(workload), own_bytes(workload))
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        self.need(workload)
+        return Program(
+            name_of(workload), TORCH_FACTORY, self._arguments(workload), (_feed(workload),), own_bytes(workload)
+        )
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`."""
+        program, feed = self.program(workload.merged), _feed(workload)
+        return Program(program.name, program.source, program.arguments, (feed,), program.weight_bytes)
+
+    def _arguments(self, workload: Workload) -> str:
+        ranks = workload.adapter.by_path
+        return canonical_json(
+            {
+                "config": json.loads(workload.shape.config),
+                "ranks": {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks},
+                "mode": workload.mode,
+                "scope": workload.scope,
+                "site": workload.site,
+                "dtype": workload.dtype,
+            }
+        )
 
 
-def _simulated_program(workload: Workload) -> Program:
-    arguments = canonical_json(workload.to_json())
-    return Program(_name(workload), "simulated", arguments, (_feed(workload),), _weight_bytes(workload))
+class SimulatedPrograms:
+    """Programs that are their workload in words; every mode and base goes."""
+
+    def modes(self, workload: Workload) -> tuple[str, ...]:
+        """See `Programs.modes`."""
+        return ("swappable", "merged")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        return Need(workload.hash, own_bytes(workload))
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        arguments = canonical_json(workload.to_json())
+        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), own_bytes(workload))
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`."""
+        return self.program(workload.merged)
 
 
-_BUILDERS: Mapping[str, Callable[[Workload], Program]] = {
-    "torch": _torch_program,
-    "simulated": _simulated_program,
-}
-
-
-def _name(workload: Workload) -> str:
+def name_of(workload: Workload) -> str:
+    """What to call the program of a workload."""
     return f"{workload.scope} {workload.phase} {workload.mode} {workload.hash}"
 
 
 def _feed(workload: Workload) -> Feed:
     arguments = {"phase": workload.phase, "batch": workload.batch, "length": workload.length}
-    return Feed(workload.phase, canonical_json(arguments), workload.work())
+    return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 
-def _weight_bytes(workload: Workload) -> int:
-    """What a program adds to a worker that holds the base already; the base itself counts as its weights."""
-    width = BYTES[workload.dtype]
-    sites = workload.scope_sites
-    ranks = workload.adapter.by_path
+def base_bytes(workload: Workload) -> int:
+    """Bytes of the weights of the base."""
+    shape, sites = workload.shape, workload.scope_sites
+    head = shape.vocabulary * shape.hidden if workload.scope == "model" else 0
+    return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
+
+
+def own_bytes(workload: Workload) -> int:
+    """Bytes beside those of a base that is held already: of the adapter, or of the linears it is folded into.
+
+    A workload without adapter is the base, so that all of it counts.
+    """
+    width, ranks = BYTES[workload.dtype], workload.adapter.by_path
     if not len(workload.adapter):
-        head = workload.shape.vocabulary * workload.shape.hidden if workload.scope == "model" else 0
-        return width * (head + sum(site.in_features * site.out_features for site in sites))
+        return base_bytes(workload)
+    sites = [site for site in workload.scope_sites if site.path in ranks]
     if workload.mode == "merged":
-        return width * sum(site.in_features * site.out_features for site in sites if site.path in ranks)
-    return width * sum(ranks.get(site.path, 0) * (site.in_features + site.out_features) for site in sites)
+        return width * sum(site.in_features * site.out_features for site in sites)
+    return width * sum(ranks[site.path] * (site.in_features + site.out_features) for site in sites)

@@ -4,6 +4,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from adaptare.profiler.environment import environment
 from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
-from adaptare.profiler.programs import program_for
+from adaptare.profiler.programs import programs_for
 from adaptare.profiler.stopping import LEAST_ROUNDS, Progress, StoppingRule
 from adaptare.profiler.workload import Workload
 
@@ -29,6 +30,7 @@ def profile(
     seed: int,
     openings: int = 1,
     reference_s: float | None = None,
+    cache: str | Path | None = None,
 ) -> list[Measurement]:
     """Times workloads in one session; see `profile_groups`. One measurement per workload, in their order."""
     groups = profile_groups(
@@ -39,8 +41,10 @@ def profile(
         seed=seed,
         openings=openings,
         reference_s=reference_s,
+        cache=cache,
     )
-    return [measurement for group in groups for measurement in group]
+    by_workload = {measurement.workload: measurement for group in groups for measurement in group}
+    return [by_workload[workload] for workload in workloads]
 
 
 def profile_groups(
@@ -52,13 +56,15 @@ def profile_groups(
     seed: int,
     openings: int = 1,
     reference_s: float | None = None,
+    cache: str | Path | None = None,
 ) -> Iterator[list[Measurement]]:
     """Times workloads in one session, as many at once as half the free memory holds.
 
     Each round visits every candidate of the group and the reference in a new random order; the first call of
-    a visit brings its weights back into the caches and is kept apart. Candidates whose outputs differ from their
-    merged twin's are not timed. A candidate that fails, crashes or hangs becomes a measurement with its failure,
-    and the others go on with a new worker.
+    a visit brings its weights back into the caches and is kept apart. Workloads that share a program (several ranks
+    of one placement, where the runtime is fed with them) are timed in the same loading of it. Candidates whose
+    outputs differ from their merged twin's are not timed. A candidate that fails, crashes or hangs becomes a
+    measurement with its failure, and the others go on with a new worker.
 
     Args:
         workloads: What to time; no workload twice.
@@ -69,6 +75,7 @@ def profile_groups(
         openings: How often every program is loaded anew; the outer level of the intervals.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
             group.
+        cache: Folder for exported models; default: the user's cache folder.
 
     Yields:
         The measurements of one group, in the order of its workloads.
@@ -84,11 +91,10 @@ def profile_groups(
     if openings < 1:
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()
-    for workload in (reference, *workloads):
-        program_for(workload, info)
+    programs = programs_for(info, cache=cache)
     with device.open() as worker:
         free_bytes = worker.free_bytes
-    groups = split_into_groups(workloads, reference=reference, device=info, free_bytes=free_bytes)
+    groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=free_bytes)
     session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rng = np.random.default_rng(seed)
     next_opening = next_round = 0
@@ -97,6 +103,7 @@ def profile_groups(
             [Candidate(workload) for workload in group],
             Candidate(reference),
             device=device,
+            programs=programs,
             rng=rng,
             opening=next_opening,
             round_=next_round,

@@ -41,6 +41,7 @@ class Site:
         return min(self.in_features, self.out_features)
 
 
+ONE_LAYER_VOCABULARY = 64
 LinearSizes = tuple[tuple[str, int, int], ...]
 
 
@@ -139,10 +140,37 @@ class ModelShape:
         """Module path -> site."""
         return {site.path: site for site in self.sites}
 
+    def stub(self, layers: int) -> "ModelShape":
+        """The same widths and head with the first layers only: two stubs give slope and intercept of a large model.
+
+        Raises:
+            InputError: The model does not have so many layers.
+        """
+        if not 1 <= layers <= self.layers:
+            raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
+        return ModelShape.from_mapping(_with_layers(json.loads(self.config), layers))
+
     @property
     def parameters(self) -> int:
         """Weights of the decoder layers' linears and of the embedding, which is counted once."""
         return sum(site.in_features * site.out_features for site in self.sites) + self.vocabulary * self.hidden
+
+
+def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config with one decoder layer and next to no vocabulary."""
+    tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
+    return {**_with_layers(config, 1), **tokens, "vocab_size": ONE_LAYER_VOCABULARY}
+
+
+def _with_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    types = {"layer_types": config["layer_types"][:layers]} if config.get("layer_types") else {}
+    return {**config, **types, "num_hidden_layers": layers}
+
+
+def first_layer(path: str) -> str:
+    """The same linear in layer 0."""
+    parts = path.split(".")
+    return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
 
 
 def _separate(shape: ModelShape) -> LinearSizes:

@@ -5,24 +5,23 @@ memory of its adapter only and every candidate reads the same bytes; merged laye
 """
 
 import copy
-import inspect
 import json
 import weakref
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments
+from adaptare.profiler.adapter_weights import random_adapter
+from adaptare.profiler.random_model import cache_argument, random_model
+from adaptare.profiler.shape import first_layer, one_layer
 
 # The base models that loaded programs hold; a base goes when the last program that shares it goes.
 _bases: weakref.WeakValueDictionary[tuple[str, str], nn.Module] = weakref.WeakValueDictionary()
-
-ONE_LAYER_VOCABULARY = 64
 
 
 def build(
@@ -49,27 +48,10 @@ def build(
     return Bindable(base, model, scope, site)
 
 
-def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the same model with one decoder layer and next to no vocabulary."""
-    tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
-    types = {"layer_types": config["layer_types"][:1]} if config.get("layer_types") else {}
-    return {**config, **tokens, **types, "num_hidden_layers": 1, "vocab_size": ONE_LAYER_VOCABULARY}
-
-
-def first_layer(path: str) -> str:
-    """The same linear in layer 0."""
-    parts = path.split(".")
-    return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
-
-
 def _base(config: str, dtype: str) -> nn.Module:
     base = _bases.get((config, dtype))
     if base is None:
-        torch.manual_seed(0)
-        fields = json.loads(config)
-        family = fields.pop("model_type")
-        settings = AutoConfig.for_model(family, **fields)
-        base = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
+        base = random_model(json.loads(config), dtype=dtype)
         _bases[config, dtype] = base
     return base
 
@@ -84,27 +66,25 @@ def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
     if mode == "merged":
         for path, rank in adapter:
             weight = clone.get_submodule(path).get_parameter("weight").data
-            A, B = _halves(path, rank, weight)
+            A, B = _halves(path, weight, rank)
             weight += B @ A
         return clone
     scales = {path: 1.0 for path, _ in adapter}
     peft_model = get_peft_model(clone, LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales)))
     for path, rank in adapter:
         layer = _plain(peft_model).get_submodule(path)
-        A, B = _halves(path, rank, layer.base_layer.weight)
+        A, B = _halves(path, layer.base_layer.weight, rank)
         layer.lora_A["default"].weight.data.copy_(A)
         layer.lora_B["default"].weight.data.copy_(B)
     swappable: nn.Module = peft_model.eval().requires_grad_(False)
     return swappable
 
 
-def _halves(path: str, rank: int, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A, shape (rank, in), and B, shape (out, rank): they depend on site and rank alone, and move the logits."""
+def _halves(path: str, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A, shape (rank, in), and B, shape (out, rank), for a weight of shape (out, in)."""
     wide_out, wide_in = weight.shape
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{path} {rank}".encode()))
-    A = torch.empty(rank, wide_in).normal_(0.0, wide_in**-0.5, generator=generator)
-    B = torch.empty(wide_out, rank).normal_(0.0, 0.02, generator=generator)
-    return A.to(weight.dtype), B.to(weight.dtype)
+    down, up = (torch.from_numpy(half.array()).T for half in random_adapter(path, rank, wide_in, wide_out))
+    return down.to(weight.dtype), up.to(weight.dtype)
 
 
 class Bindable:
@@ -174,11 +154,6 @@ class Bindable:
                 inputs = {"input_ids": self._tokens(batch, past), "logits_to_keep": 1, "use_cache": True}
                 self._model(**inputs, **{cache_argument(self._base): cache})
         return cache
-
-
-def cache_argument(model: nn.Module) -> str:
-    """The name under which this version of transformers takes the key/value cache."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _plain(model: Any) -> Any:

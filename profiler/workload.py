@@ -13,8 +13,11 @@ from adaptare.profiler.shape import ModelShape, Site
 Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
 Scope = Literal["model", "block", "layer"]
+Quantisation = Literal["none", "int8", "int4"]
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Weights of the base, scales and zero points of 4-bit blocks of 32 included.
+QUANTISED_BYTES = {"int8": 1.0, "int4": 0.5 + 4 / 32}
 # Kernels that one decoder layer of torch eager issues beside its linears, and a model beside its layers.
 LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
@@ -37,6 +40,8 @@ class Workload:
         tokens: Tokens per sequence in prefill; ignored in decode.
         past: Cached positions in decode; ignored in prefill.
         dtype: Of base and adapter.
+        quantisation: Of the base's linears and head; adapters beside them stay in `dtype`. `int8`: weights per output
+            channel, activations as they come; `int4`: weights in blocks of 32.
     """
 
     shape: ModelShape = field(repr=False)
@@ -49,6 +54,7 @@ class Workload:
     tokens: int = 64
     past: int = 64
     dtype: str = "float32"
+    quantisation: Quantisation = "none"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -56,6 +62,7 @@ class Workload:
             ("phase", self.phase, get_args(Phase)),
             ("scope", self.scope, get_args(Scope)),
             ("dtype", self.dtype, tuple(BYTES)),
+            ("quantisation", self.quantisation, get_args(Quantisation)),
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -81,7 +88,8 @@ class Workload:
         """For people: everything but the adapter, in a few words."""
         what = {"model": "model", "block": "block", "layer": self.site}[self.scope]
         batch = f", batch {self.batch}" if self.batch > 1 else ""
-        return f"{what} {self.phase} {self.length} {self.mode} {self.dtype}{batch} ({self.shape.hash[:6]})"
+        weights = self.dtype if self.quantisation == "none" else self.quantisation
+        return f"{what} {self.phase} {self.length} {self.mode} {weights}{batch} ({self.shape.hash[:6]})"
 
     def with_adapter(self, adapter: AdapterConfig) -> "Workload":
         """The same with another adapter."""
@@ -122,14 +130,15 @@ class Workload:
         layers = {"model": self.shape.layers, "block": 1, "layer": 0}[self.scope]
         keys = self.past + 1 if self.phase == "decode" else self.tokens
         attention = self.shape.heads * self.shape.head_dim
+        cached = layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim
         base = Work(
             launches=len(sites) + layers * LAYER_LAUNCHES,
-            moved_bytes=width * (weights + layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim),
+            moved_bytes=int(self.base_weight_bytes * weights) + width * cached,
             flops=2 * self.rows * weights + layers * 4 * self.rows * keys * attention,
         )
         if self.scope == "model":
             head = self.shape.vocabulary * self.shape.hidden
-            base += Work(MODEL_LAUNCHES, width * head, 2 * self.batch * head)
+            base += Work(MODEL_LAUNCHES, int(self.base_weight_bytes * head), 2 * self.batch * head)
         return base + self._adapter_work()
 
     def _adapter_work(self) -> Work:
@@ -145,8 +154,14 @@ class Workload:
             added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
         return added
 
+    @property
+    def base_weight_bytes(self) -> float:
+        """Bytes of one weight of the base."""
+        return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
+
     def to_json(self) -> dict[str, Any]:
-        """Everything but the shape, which is named by its hash."""
+        """Everything but the shape, which is named by its hash; a base that is not quantised goes without saying."""
+        quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
         return {
             "shape": self.shape.hash,
             "adapter": dict(self.adapter.ranks),
@@ -157,6 +172,7 @@ class Workload:
             "batch": self.batch,
             "length": self.length,
             "dtype": self.dtype,
+            **quantised,
         }
 
     @classmethod
@@ -165,5 +181,6 @@ class Workload:
         if content["shape"] != shape.hash:
             raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
+        fields["quantisation"] = content.get("quantisation", "none")
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
         return cls(shape, AdapterConfig.of(content["adapter"]), **fields, **length)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from adaptare.devices import (
@@ -17,6 +18,7 @@ from adaptare.devices import (
     Worker,
     WorkerDiedError,
     canonical_json,
+    ort_cpu,
 )
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
@@ -36,23 +38,63 @@ FAILURES = {FAILING.hash: "error"}
 
 
 @dataclass(frozen=True)
+class Programs:
+    """What a runtime can load; `failing` may fail as soon as it is loaded."""
+
+    good: Program
+    other: Program
+    stateful: Program
+    failing: Program
+
+
+PYTHON = Programs(GOOD, OTHER, STATEFUL, FAILING)
+
+
+def onnx_programs(folder: Path) -> Programs:
+    """Squares of a matrix, and one that cannot be reshaped; ONNX files keep no state."""
+
+    def made(name: str, nodes: str, width: int) -> Program:
+        graph = f"g (float[n,n] x) => (float[a,b] y) <int64[2] seven = {{7, 7}}> {{ {nodes} }}"
+        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
+        onnx.save(model, folder / f"{name}.onnx")
+        matrix = {"dtype": "float32", "shape": [width, width], "normal": 1.0, "seed": 3}
+        feeds = tuple(replace(feed, arguments=canonical_json({"inputs": {"x": matrix}})) for feed in FEEDS)
+        return Program(name, str(folder / f"{name}.onnx"), "{}", feeds)
+
+    good = made("good", "y = MatMul(x, x)", 8)
+    return Programs(good, made("other", "y = Add(x, x)", 4), good, made("failing", "y = Reshape(x, seven)", 8))
+
+
+@dataclass(frozen=True)
 class Case:
     name: str
     make: Callable[[], Device]
+    programs: Callable[[Path], Programs] = lambda folder: PYTHON
 
 
 DEVICES = [
     Case("simulated", lambda: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
     Case("torch-cpu", lambda: TorchCpu(threads=1, timeout_s=60)),
+    Case("ort-cpu", lambda: ort_cpu(threads=1, timeout_s=60), onnx_programs),
 ]
 
 
 @pytest.fixture(scope="module", params=DEVICES, ids=lambda case: case.name)
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    return case.programs(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def device(case: Case) -> Iterator[Device]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "worker_modules"))
-        yield request.param.make()
+        yield case.make()
 
 
 @pytest.fixture(scope="module")
@@ -78,38 +120,38 @@ def test_sorts_the_options_that_change_latency(device: Device) -> None:
 
 
 @pytest.mark.parametrize("calls", [1, 7])
-def test_gives_one_positive_time_per_call(worker: Worker, calls: int) -> None:
-    loaded = worker.load(GOOD)
+def test_gives_one_positive_time_per_call(worker: Worker, calls: int, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
     times = worker.run(loaded.program_id, "short", calls)
     assert len(times) == calls
     assert all(isinstance(seconds, float) and seconds > 0 for seconds in times)
 
 
-def test_runs_every_feed_of_a_program(worker: Worker) -> None:
-    loaded = worker.load(GOOD)
+def test_runs_every_feed_of_a_program(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
     assert [len(worker.run(loaded.program_id, feed.name, 2)) for feed in FEEDS] == [2, 2]
 
 
-def test_outputs_are_the_same_at_each_loading(worker: Worker) -> None:
-    assert worker.load(GOOD).outputs == worker.load(GOOD).outputs
+def test_outputs_are_the_same_at_each_loading(worker: Worker, programs: Programs) -> None:
+    assert worker.load(programs.good).outputs == worker.load(programs.good).outputs
 
 
-def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker) -> None:
-    assert set(worker.load(GOOD).outputs) <= {feed.name for feed in FEEDS}
+def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
+    assert set(worker.load(programs.good).outputs) <= {feed.name for feed in FEEDS}
 
 
-def test_one_program_can_be_loaded_twice_at_once(worker: Worker) -> None:
-    first, second = worker.load(GOOD), worker.load(GOOD)
+def test_one_program_can_be_loaded_twice_at_once(worker: Worker, programs: Programs) -> None:
+    first, second = worker.load(programs.good), worker.load(programs.good)
     worker.unload(first.program_id)
     assert len(worker.run(second.program_id, "short", 2)) == 2
 
 
-def test_resident_bytes_are_not_negative(worker: Worker) -> None:
-    assert worker.load(GOOD).resident_bytes >= 0
+def test_resident_bytes_are_not_negative(worker: Worker, programs: Programs) -> None:
+    assert worker.load(programs.good).resident_bytes >= 0
 
 
-def test_says_who_runs_the_nodes(worker: Worker) -> None:
-    providers = worker.load(GOOD).providers
+def test_says_who_runs_the_nodes(worker: Worker, programs: Programs) -> None:
+    providers = worker.load(programs.good).providers
     assert sum(providers.values()) >= 1
 
 
@@ -117,49 +159,48 @@ def test_says_how_much_memory_is_free(worker: Worker) -> None:
     assert worker.free_bytes > 2**20
 
 
-def test_refuses_to_run_what_was_unloaded(worker: Worker) -> None:
-    loaded = worker.load(GOOD)
+def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
     worker.unload(loaded.program_id)
     with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
         worker.run(loaded.program_id, "short", 1)
 
 
-def test_refuses_to_unload_twice(worker: Worker) -> None:
-    loaded = worker.load(GOOD)
+def test_refuses_to_unload_twice(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
     worker.unload(loaded.program_id)
     with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
         worker.unload(loaded.program_id)
 
 
-def test_refuses_a_feed_that_the_program_lacks(worker: Worker) -> None:
-    loaded = worker.load(GOOD)
+def test_refuses_a_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
     with pytest.raises(ProgramError, match="has no feed 'sideways'"):
         worker.run(loaded.program_id, "sideways", 1)
 
 
-def test_a_failing_program_is_named_as_the_culprit(worker: Worker) -> None:
-    loaded = worker.load(FAILING)
+def test_a_failing_program_is_named_as_the_culprit(worker: Worker, programs: Programs) -> None:
     with pytest.raises(ProgramError) as caught:
-        worker.run(loaded.program_id, "short", 1)
+        worker.run(worker.load(programs.failing).program_id, "short", 1)
     assert not isinstance(caught.value, WorkerDiedError)
 
 
-def test_a_failing_program_leaves_the_others_served(worker: Worker) -> None:
-    failing, good = worker.load(FAILING), worker.load(OTHER)
+def test_a_failing_program_leaves_the_others_served(worker: Worker, programs: Programs) -> None:
+    other = worker.load(programs.other)
     with pytest.raises(ProgramError):
-        worker.run(failing.program_id, "short", 1)
-    assert len(worker.run(good.program_id, "short", 3)) == 3
+        worker.run(worker.load(programs.failing).program_id, "short", 1)
+    assert len(worker.run(other.program_id, "short", 3)) == 3
 
 
-def test_restores_state_between_calls(worker: Worker) -> None:
-    loaded = worker.load(STATEFUL)
+def test_restores_state_between_calls(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.stateful)
     worker.run(loaded.program_id, "short", 3)
     assert len(worker.run(loaded.program_id, "short", 2)) == 2
 
 
-def test_a_worker_serves_no_longer_than_its_context(device: Device) -> None:
+def test_a_worker_serves_no_longer_than_its_context(device: Device, programs: Programs) -> None:
     with device.open() as brief:
-        loaded = brief.load(GOOD)
+        loaded = brief.load(programs.good)
     with pytest.raises(WorkerDiedError):
         brief.run(loaded.program_id, "short", 1)
 

@@ -7,7 +7,7 @@ import pytest
 from adaptare.devices import DeviceError, InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Precise, Progress, Workload, profile
-from adaptare.profiler.programs import program_for
+from adaptare.profiler.programs import SimulatedPrograms
 from adaptare.profiler.rounds import profile_groups
 
 
@@ -94,7 +94,7 @@ def test_the_order_differs_between_rounds_and_seeds(llama: ModelShape) -> None:
 
 def test_a_failing_candidate_is_recorded_and_the_others_go_on(llama: ModelShape) -> None:
     bad = workloads(llama)[1]
-    device = SimulatedDevice(failures={program_for(bad, SimulatedDevice().info()).hash: "error"})
+    device = SimulatedDevice(failures={SimulatedPrograms().program(bad).hash: "error"})
     first, second, third = measured(llama, device)
     assert second.failure == "the simulated program failed"
     assert not second.complete
@@ -106,7 +106,7 @@ def test_a_failing_candidate_is_recorded_and_the_others_go_on(llama: ModelShape)
 
 def test_a_crash_costs_one_candidate_and_a_new_worker(llama: ModelShape) -> None:
     bad = workloads(llama)[1]
-    device = SimulatedDevice(failures={program_for(bad, SimulatedDevice().info()).hash: "crash"})
+    device = SimulatedDevice(failures={SimulatedPrograms().program(bad).hash: "crash"})
     first, second, third = measured(llama, device, rounds=10)
     assert "died" in second.failure
     assert [len(each.visits) for each in (first, third)] == [10, 10]
@@ -125,14 +125,14 @@ def test_a_worker_that_dies_by_itself_is_replaced(llama: ModelShape) -> None:
 
 def test_a_reference_that_does_not_run_ends_the_session(llama: ModelShape) -> None:
     base = Workload(llama).base
-    device = SimulatedDevice(failures={program_for(base, SimulatedDevice().info()).hash: "error"})
+    device = SimulatedDevice(failures={SimulatedPrograms().program(base).hash: "error"})
     with pytest.raises(DeviceError, match="the reference does not run on simulated: the simulated program failed"):
         measured(llama, device)
 
 
 def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelShape) -> None:
     base = Workload(llama).base
-    device = SimulatedDevice(failures={program_for(base, SimulatedDevice().info()).hash: "crash"})
+    device = SimulatedDevice(failures={SimulatedPrograms().program(base).hash: "crash"})
     with pytest.raises(DeviceError, match="the reference does not run"):
         measured(llama, device)
 
@@ -141,7 +141,7 @@ def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
     """Also in a round after which intervals are looked at."""
 
     bad = workloads(llama)[:1]
-    key = program_for(bad[0], SimulatedDevice().info()).hash
+    key = SimulatedPrograms().program(bad[0]).hash
     for rounds in (8, 9, 12):
         device = SimulatedDevice()
 
@@ -158,9 +158,8 @@ def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
 
 def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
     candidates = [workload.merged for workload in workloads(llama, (1, 2, 3, 4, 5))]
-    info = SimulatedDevice().info()
-    reference = Workload(llama).base
-    two = program_for(reference, info).weight_bytes + 2 * program_for(candidates[0], info).weight_bytes
+    programs, reference = SimulatedPrograms(), Workload(llama).base
+    two = programs.need(reference).program_bytes + 2 * programs.need(candidates[0]).program_bytes
     device = SimulatedDevice(free_bytes=2 * two)
     groups = list(profile_groups(candidates, reference=reference, device=device, stop=FixedRounds(8), seed=0))
     assert [len(group) for group in groups] == [2, 2, 1]

@@ -17,10 +17,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from adaptare.devices import InputError, SimulatedDevice, TorchCpu
+from adaptare.devices import InputError, TorchCpu
 from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.programs import program_for
-from adaptare.profiler.torch_programs import Bindable, build, cache_argument, one_layer
+from adaptare.profiler.programs import SimulatedPrograms, TorchPrograms
+from adaptare.profiler.random_model import cache_argument
+from adaptare.profiler.shape import one_layer
+from adaptare.profiler.torch_programs import Bindable, build
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -49,7 +51,7 @@ def shape(request: pytest.FixtureRequest) -> ModelShape:
 
 
 def loaded(workload: Workload) -> Bindable:
-    return build(**json.loads(program_for(workload, TorchCpu(threads=1).info()).arguments))
+    return build(**json.loads(TorchPrograms().program(workload).arguments))
 
 
 def bound(workload: Workload) -> tuple[Callable[[], Any], Callable[[], None]]:
@@ -158,9 +160,9 @@ def test_the_cache_is_passed_under_the_name_this_version_knows() -> None:
 
 def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
     padded = Workload(llama, AdapterConfig.uniform(llama, 2), mode="padded")
-    with pytest.raises(InputError, match="torch applies adapters merged or swappable, not 'padded'"):
-        program_for(padded, TorchCpu(threads=1).info())
-    assert program_for(padded, SimulatedDevice().info()).source == "simulated"
+    with pytest.raises(InputError, match="torch applies adapters swappable or merged, not 'padded'"):
+        TorchPrograms().program(padded)
+    assert SimulatedPrograms().program(padded).source == "simulated"
 
 
 def test_a_real_session_times_candidates_beside_their_base(llama: ModelShape) -> None:

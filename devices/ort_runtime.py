@@ -1,0 +1,184 @@
+"""What the agent uses to load programs that are ONNX files, and to run them with everything bound beforehand.
+
+This file needs nothing but the standard library, numpy and onnxruntime.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CPU = "CPUExecutionProvider"
+FILLS = ("constant", "integers", "normal")
+NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
+_chosen: dict[str, Any] = {}
+
+
+def setup(options: dict[str, Any]) -> None:
+    """Settles provider, threads and flags of every session that `load` makes from now on."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        version = onnxruntime.__version__
+        raise RuntimeError(f"onnxruntime {version} cannot say which provider runs a node; install 1.24 or later")
+    # What this build has; `get_all_providers` lists what any build could have.
+    available = onnxruntime.get_available_providers()
+    if options["provider"] not in available:
+        raise RuntimeError(f"provider {options['provider']!r} is not available; available are {', '.join(available)}")
+    _chosen.clear()
+    _chosen.update(options)
+
+
+def load(source: str, arguments: dict[str, Any]) -> Any:
+    """A session of the file.
+
+    Args:
+        source: Path of the file.
+        arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are run
+            once and not timed.
+
+    Raises:
+        RuntimeError: The provider that was asked for runs none of the nodes.
+    """
+    import onnxruntime
+
+    _refuse_active_adapters(arguments)
+    provider = _chosen["provider"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _chosen["threads"]
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not arguments.get("prepared", True):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", _flag("spinning"))
+    options.add_session_config_entry("session.set_denormal_as_zero", _flag("flush_denormals"))
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    with _memory_named():
+        session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
+    model = _Model(session)
+    if provider != CPU and not model.nodes[provider]:
+        nodes = sum(model.nodes.values())
+        raise RuntimeError(f"provider {provider!r} was requested but runs none of the {nodes} nodes of {source!r}")
+    return model
+
+
+def providers(model: Any) -> dict[str, int]:
+    """How many nodes each provider runs, as the graph was divided: later fusions may leave fewer."""
+    return dict(model.nodes)
+
+
+class _Model:
+    """A session, its inputs and outputs bound anew for each feed."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.nodes: Counter[str] = Counter()
+        for part in session.get_provider_graph_assignment_info():
+            self.nodes[part.ep_name] += len(part.get_nodes())
+
+    def bind(self, arguments: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
+        """See the agent. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
+        import onnxruntime
+
+        _refuse_active_adapters(arguments)
+        specs = arguments.get("inputs", {})
+        names = [argument.name for argument in self._session.get_inputs()]
+        if absent := [name for name in names if name not in specs]:
+            raise ValueError(f"the feed has no spec for inputs {absent}; it has {sorted(specs)}")
+        if unknown := sorted(set(specs) - set(names)):
+            raise ValueError(f"the graph has no inputs {unknown}; it has {names}")
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(filled(name, specs[name])) for name in names]
+        binding = self._session.io_binding()
+        for name, value in zip(names, values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        outputs = [argument.name for argument in self._session.get_outputs()]
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        run = self._session.run_with_iobinding
+        with _memory_named():
+            run(binding)
+        # What the first run allocated is written into from now on.
+        results = binding.get_outputs()
+        for name, value in zip(outputs, results, strict=True):
+            binding.bind_ortvalue_output(name, value)
+        output = _Output(results[0], values)
+
+        def call() -> _Output:
+            run(binding)
+            return output
+
+        return call, lambda: None
+
+
+class _Output:
+    """A bound output, read only when someone asks; keeps the inputs alive, whose memory a binding does not own."""
+
+    def __init__(self, value: Any, inputs: list[Any]) -> None:
+        self._value, self._inputs = value, inputs
+
+    def tolist(self) -> list[float]:
+        values: list[float] = self._value.numpy().ravel().tolist()
+        return values
+
+
+def filled(name: str, spec: dict[str, Any]) -> NDArray[Any]:
+    """The array of a spec: `dtype`, `shape`, one of three fills, and `padded_to` if zeros follow on every axis.
+
+    The fills are `constant` (the value), `integers` (from 0 to below the number) and `normal` (its standard
+    deviation); the latter two need a `seed`.
+    """
+    kinds = sorted(set(spec) - {"dtype", "shape", "seed", "padded_to"})
+    if len(kinds) != 1 or kinds[0] not in FILLS:
+        raise ValueError(f"input {name!r} must be filled by exactly one of {', '.join(FILLS)}, not by {kinds}")
+    needed = {"dtype", "shape"} if kinds == ["constant"] else {"dtype", "shape", "seed"}
+    if lacking := sorted(needed - set(spec)):
+        raise ValueError(f"input {name!r}: its spec lacks {', '.join(lacking)}")
+    values = _values(kinds[0], spec)
+    if "padded_to" not in spec:
+        return values
+    whole = spec["padded_to"]
+    if len(whole) != values.ndim or any(size > limit for size, limit in zip(values.shape, whole, strict=True)):
+        raise ValueError(f"input {name!r} of shape {spec['shape']} cannot be padded to {whole}")
+    padded = np.zeros(whole, dtype=values.dtype)
+    padded[tuple(slice(size) for size in values.shape)] = values
+    return padded
+
+
+def _values(kind: str, spec: dict[str, Any]) -> NDArray[Any]:
+    shape, dtype = spec["shape"], spec["dtype"]
+    if kind == "constant":
+        return np.full(shape, spec["constant"], dtype=dtype)
+    rng = np.random.default_rng(spec["seed"])
+    drawn: NDArray[Any]
+    if kind == "integers":
+        drawn = rng.integers(0, spec["integers"], shape)
+    else:
+        drawn = rng.standard_normal(shape, dtype=np.float32) * np.float32(spec["normal"])
+    return drawn.astype(dtype, copy=False)
+
+
+def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
+    if "active_adapters" in arguments:
+        raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
+
+
+def _flag(name: str) -> str:
+    return "1" if _chosen[name] else "0"
+
+
+@contextmanager
+def _memory_named() -> Iterator[None]:
+    """Failed allocations as Python's own error; the library says so only in words."""
+    try:
+        yield
+    except Exception as error:
+        if any(words in str(error) for words in NO_MEMORY):
+            raise MemoryError(str(error).strip()) from error
+        raise

@@ -1,0 +1,93 @@
+"""Folders that take long to make and are then kept, whole or not at all, until they have to make room."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from adaptare.devices import StorageError
+
+
+def cache_folder(chosen: str | Path | None = None) -> Path:
+    """The folder that the user chose, or the user's cache folder."""
+    return Path(chosen) if chosen else platformdirs.user_cache_path("adaptare")
+
+
+def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, made by `write` in a place of its own if it is not there yet; never half-written.
+
+    Args:
+        folder: Where it is kept.
+        write: Fills a folder that does not exist yet, or is empty.
+
+    Raises:
+        StorageError: The disk is full or the place cannot be written.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:
+            fresh = Path(new) / "new"
+            fresh.mkdir()
+            write(fresh)
+            _take_place(fresh, folder)
+    except OSError as error:
+        raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose one with --cache") from error
+    return folder
+
+
+def _take_place(fresh: Path, folder: Path) -> None:
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else somebody else made the same meanwhile
+            raise
+
+
+def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
+    """The file, made by `write` under another name first if it is not there yet; never half-written.
+
+    Raises:
+        StorageError: The disk is full or the place cannot be written.
+    """
+    if file.exists():
+        return file
+    fresh = file.with_name(f".new-{os.getpid()}-{file.name}")
+    try:
+        write(fresh)
+        fresh.replace(file)
+    except OSError as error:
+        raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose one with --cache") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return file
+
+
+def make_room(root: Path, *, limit_bytes: int, keep: Path) -> None:
+    """Removes files in the folders of `root`, those first that were used longest ago, until the rest is small enough.
+
+    Files of one folder that are called alike up to the first dot go together.
+
+    Args:
+        root: Holds folders of files, each of which can be made again.
+        limit_bytes: Of all of them together.
+        keep: A folder in use, which is left alone.
+    """
+    together: dict[tuple[Path, str], list[Path]] = {}
+    for file in root.glob("*/*"):
+        together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
+    used = {key: max(file.stat().st_mtime for file in files) for key, files in together.items()}
+    total = sum(file.stat().st_size for files in together.values() for file in files)
+    for key in sorted(used, key=lambda key: used[key]):
+        if total <= limit_bytes:
+            return
+        if key[0] != keep:
+            total -= sum(file.stat().st_size for file in together[key])
+            for file in together[key]:
+                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are still in it
+                key[0].rmdir()

@@ -1,0 +1,93 @@
+"""A base model as an ONNX file: what its graph takes, and between which tensors each site lies."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input of a graph.
+
+    Args:
+        name: Of the tensor.
+        dtype: Numpy's name.
+        shape: Sizes, or sums of `batch`, `tokens` and `past` such as `past + tokens`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def sizes(self, **named: int) -> list[int]:
+        """The shape with numbers for the names."""
+        return [size if isinstance(size, int) else _sum(size, named) for size in self.shape]
+
+
+@dataclass(frozen=True)
+class SiteTensors:
+    """Where a site lies in a graph.
+
+    Args:
+        input: Tensor that the linear multiplies, shape (..., in).
+        output: Its product before any bias, shape (..., out).
+        weight: Initializer of the product, shape (in, out); gone in a quantised graph.
+    """
+
+    input: str
+    output: str
+    weight: str
+
+
+@dataclass(frozen=True)
+class OnnxBase:
+    """A folder with `model.onnx`, its weights in `model.onnx.data`, and this record of both.
+
+    Args:
+        folder: Where they are; files of adapters are put beside them, so that all share the weights.
+        inputs: Of the graph, in order.
+        sites: Module path -> tensors, in the order in which they run.
+        weight_bytes: Size of all weights.
+        difference: Largest difference of its logits from torch's when it was exported, relative to the largest.
+        export_s: Seconds that the export took.
+    """
+
+    folder: Path
+    inputs: tuple[Port, ...]
+    sites: Mapping[str, SiteTensors]
+    weight_bytes: int
+    difference: float
+    export_s: float
+
+    @property
+    def model(self) -> Path:
+        """The graph."""
+        return self.folder / MODEL
+
+    def save(self) -> None:
+        """Writes the record."""
+        content = asdict(self)
+        del content["folder"]
+        (self.folder / RECORD).write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "OnnxBase":
+        """Reads the record of a folder."""
+        content: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        ports = tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in content.pop("inputs"))
+        sites = {path: SiteTensors(**tensors) for path, tensors in content.pop("sites").items()}
+        return cls(folder=folder, inputs=ports, sites=sites, **content)
+
+
+def adapter_inputs(path: str) -> tuple[str, str]:
+    """Names of a site's A and B where they are inputs of a graph."""
+    return f"{path}.lora_A", f"{path}.lora_B"
+
+
+def _sum(terms: str, named: Mapping[str, int]) -> int:
+    return sum(int(term) if term.isdigit() else named[term] for term in re.split(r"\s*\+\s*", terms))

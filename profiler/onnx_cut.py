@@ -1,0 +1,106 @@
+"""One decoder layer, or one linear of it, cut out of an exported graph."""
+
+import json
+from collections.abc import Iterable
+
+import onnx
+from onnx import TensorProto
+
+from adaptare.devices import ProgramError
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+INTEGERS = (TensorProto.INT64, TensorProto.INT32)
+
+
+def scopes_of(node: onnx.NodeProto) -> list[str]:
+    """The modules that a node came from, outermost first, as the exporter noted them."""
+    found = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
+    return [str(scope) for scope in json.loads(found.replace("'", '"'))]
+
+
+def cut(model: onnx.ModelProto, scope: str) -> None:
+    """Leaves only the nodes of a module; what they take from others becomes an input, what they give, an output.
+
+    Sizes that other nodes work out (a number of tokens, say) are still worked out, because what they are matters.
+    The first output is what the module returns; the cache comes after it.
+
+    Args:
+        model: As exported, with the types of its tensors; changed.
+        scope: As the exporter spells the module.
+
+    Raises:
+        ProgramError: The exporter noted no node of this module.
+    """
+    graph = model.graph
+    own = {index for index, node in enumerate(graph.node) if scope in scopes_of(node)}
+    if not own:
+        raise ProgramError(f"the export names no node of {scope!r}; it cannot be timed alone")
+    own |= _between(graph, own)
+    types = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    made = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    kept = _with_sizes(graph, own, made, types)
+    nodes = [graph.node[index] for index in sorted(kept)]
+    inside = {name for node in nodes for name in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    taken = _ordered(name for node in nodes for name in node.input)
+    inputs = [types[name] for name in taken if name and name not in inside and name not in constants]
+    outside = {name for index, node in enumerate(graph.node) if index not in kept for name in node.input}
+    given = _ordered(name for index in sorted(own) for name in graph.node[index].output)
+    declared = [value.name for value in graph.output]
+    outputs = [types[name] for name in given if name in outside and name not in declared]
+    outputs += [value for value in graph.output if value.name in inside]
+    _replace(graph.node, nodes)
+    _replace(graph.input, inputs)
+    _replace(graph.output, outputs)
+    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in set(taken)])
+
+
+def _between(graph: onnx.GraphProto, own: set[int]) -> set[int]:
+    """Nodes on a way from one own node to another: the exporter's own rewriting forgets where they came from."""
+    behind, before = set(own), set(own)
+    reached = {name for index in own for name in graph.node[index].output}
+    for index, node in enumerate(graph.node):
+        if reached.intersection(node.input):
+            behind.add(index)
+            reached.update(node.output)
+    needed = {name for index in own for name in graph.node[index].input}
+    for index in reversed(range(len(graph.node))):
+        if needed.intersection(graph.node[index].output):
+            before.add(index)
+            needed.update(graph.node[index].input)
+    return behind & before
+
+
+def _with_sizes(
+    graph: onnx.GraphProto, own: set[int], made: dict[str, int], types: dict[str, onnx.ValueInfoProto]
+) -> set[int]:
+    """The nodes, and those that work out sizes for them: they make whole numbers, one or a list of them."""
+    kept, waiting = set(own), list(own)
+    while waiting:
+        for name in graph.node[waiting.pop()].input:
+            maker = made.get(name)
+            if maker is None or maker in kept or not _is_size(types.get(name)):
+                continue
+            kept.add(maker)
+            waiting.append(maker)
+    return kept
+
+
+def _is_size(value: onnx.ValueInfoProto | None) -> bool:
+    """Whether a tensor holds sizes; those whose type nobody noted are small and made on the way."""
+    if value is None:
+        return True
+    tensor = value.type.tensor_type
+    return tensor.elem_type in INTEGERS and len(tensor.shape.dim) <= 1
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _replace(field: object, values: list[object]) -> None:
+    copies = [type(value)() for value in values]
+    for copy, value in zip(copies, values, strict=True):
+        copy.CopyFrom(value)  # type: ignore[attr-defined]
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]

@@ -1,0 +1,262 @@
+"""What ONNX Runtime runs for workloads: a base that is exported once, and adapters put into its graph."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptare.devices import Feed, InputError, Json, MissingPackageError, Program, canonical_json
+from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
+from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase, Port, adapter_inputs
+from adaptare.profiler.programs import Need, base_bytes, name_of, own_bytes
+from adaptare.profiler.shape import Site, first_layer, one_layer
+from adaptare.profiler.workload import Workload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from adaptare.profiler.onnx_surgery import Change
+
+CACHE_BYTES = 30 * 2**30
+# Graphs of an older layout are made anew.
+LAYOUT = 1
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
+# What the worker is told about twins: they are run once, so nothing is worth preparing.
+ONCE = canonical_json({"prepared": False})
+
+
+class OnnxPrograms:
+    """ONNX files in the cache: one folder for each base and for each way to put adapters into it.
+
+    Weights of a base are one file that the folders share by links. One swappable program serves every rank of its
+    placement, because A and B are fed to it.
+
+    Args:
+        cache: Folder for all of it; default: the user's cache folder.
+    """
+
+    def __init__(self, cache: str | Path | None = None) -> None:
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            raise MissingPackageError(
+                f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
+            )
+        self._root = cache_folder(cache) / "onnx"
+
+    def modes(self, workload: Workload) -> tuple[str, ...]:
+        """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
+        padded = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
+        return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`; every program holds the base anew, because loading packs its weights."""
+        if workload.dtype != "float32":
+            raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
+        if _ranks(workload) and workload.mode == "merged" and workload.quantisation != "none":
+            raise InputError(
+                f"an adapter cannot be merged into {workload.quantisation} weights as they are; apply it swappable or "
+                "static, or merge in floating point and quantise again: requantised"
+            )
+        if workload.mode == "requantised" and workload.quantisation == "none":
+            raise InputError("requantised needs a quantised base; merge the adapter instead")
+        beside = 0 if not _ranks(workload) or workload.mode in ("merged", "requantised") else own_bytes(workload)
+        return Need(str(self._file(workload)), base_bytes(workload) + beside)
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        need, base, file = self.need(workload), self._base(workload), self._file(workload)
+        self._made(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
+        feed = _feed(workload, base, self._adapter_inputs(workload))
+        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes)
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
+        self.need(workload)
+        base = self._base(replace(workload, quantisation="none"))
+        file = base.folder / f"folded-{workload.quantisation}.onnx"
+        self._made(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
+        ranks = _ranks(workload)
+        inputs = {}
+        for path, site in _scope(workload).items():
+            inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
+        return Program(name_of(workload), str(file), ONCE, (_feed(workload, base, inputs),), base_bytes(workload))
+
+    def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
+        """A and B of every site that is fed, padded to the largest rank if the workload is."""
+        if workload.mode not in ("swappable", "padded"):
+            return {}
+        ranks, inputs = _ranks(workload), {}
+        largest = max(ranks.values(), default=0)
+        for path, halves in _adapter(workload).items():
+            inputs.update(_fed(path, halves, width=largest if workload.mode == "padded" else ranks[path]))
+        return inputs
+
+    def _file(self, workload: Workload) -> Path:
+        """The graph of a workload; equal for workloads that share it."""
+        ranks = _ranks(workload)
+        if not ranks:
+            return self._base_folder(workload) / MODEL
+        if workload.mode in ("swappable", "padded"):
+            return self._base_folder(workload) / f"swappable-{_hash(sorted(ranks))}.onnx"
+        return self._base_folder(workload) / f"{workload.mode}-{_hash(ranks)}.onnx"
+
+    def _base_folder(self, workload: Workload) -> Path:
+        made_by = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+        key = _hash([LAYOUT, *made_by, _config(workload), _module(workload)])
+        return self._root / (key if workload.quantisation == "none" else f"{key}-{workload.quantisation}")
+
+    def _base(self, workload: Workload) -> OnnxBase:
+        """The base of a workload, exported and quantised if it was not yet."""
+
+        def export(folder: Path) -> None:
+            from adaptare.profiler.onnx_export import export_decoder
+            from adaptare.profiler.random_model import random_model
+
+            export_decoder(random_model(json.loads(_config(workload))), folder, module=_module(workload))
+
+        def quantise(folder: Path) -> None:
+            from adaptare.profiler.onnx_quantise import quantise_base
+
+            quantise_base(self._base(replace(workload, quantisation="none")), folder, workload.quantisation)
+
+        folder = self._base_folder(workload)
+        if not folder.is_dir():
+            cached_folder(folder, export if workload.quantisation == "none" else quantise)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=folder)
+        os.utime(folder / RECORD)
+        return OnnxBase.load(folder)
+
+    def _made(self, file: Path, write: Callable[[Path], None]) -> None:
+        """Makes the file if need be, and notes that it was used."""
+        if not file.exists():
+            cached_file(file, write)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=file.parent)
+        os.utime(file)
+
+    def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
+        """The graph of a base with an adapter."""
+        from adaptare.profiler import onnx_surgery as surgery
+
+        if workload.mode == "requantised":
+            self._write_requantised(workload, file, data=data)
+            return
+        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
+        model = surgery.load_graph(base)
+        if workload.mode == "merged":
+            surgery.merge(model, base, adapter, data)
+        elif workload.mode == "static":
+            surgery.add_static(model, base.sites, adapter)
+        else:
+            surgery.add_swappable(model, {path: base.sites[path] for path in adapter}, _widths(workload))
+        surgery.save_graph(model, file)
+
+    def _write_requantised(self, workload: Workload, file: Path, *, data: Path) -> None:
+        from adaptare.profiler.onnx_quantise import quantise
+
+        merged = Path(self.program(replace(workload, mode="merged", quantisation="none")).source)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
+            # The graph names its data, so both have their own names before they take their places.
+            target = Path(place) / data.name.removesuffix(".data")
+            quantise(merged, target, workload.quantisation)
+            _data_of(target).replace(data)
+            target.replace(file)
+
+    def _write_folded(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
+        from adaptare.profiler import onnx_surgery as surgery
+        from adaptare.profiler.onnx_quantise import dequantised_weights
+
+        model = surgery.load_graph(base)
+        if workload.quantisation != "none":
+            values = dequantised_weights(self._base(workload).model)
+            surgery.change_weights(model, base.folder, {name: _constantly(each) for name, each in values.items()}, data)
+        surgery.add_folded(model, base.sites, _widths(workload))
+        surgery.save_graph(model, file)
+
+
+def _data_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.data")
+
+
+def _hash(content: Json) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
+def _config(workload: Workload) -> str:
+    """The config that is exported, as JSON; for a block or a layer, one decoder layer with next to no vocabulary."""
+    if workload.scope == "model":
+        return workload.shape.config
+    return canonical_json(one_layer(json.loads(workload.shape.config)))
+
+
+def _module(workload: Workload) -> str:
+    """What is cut out of it."""
+    return {"model": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]
+
+
+def _scope(workload: Workload) -> dict[str, Site]:
+    """The linears that run, by their paths in the graph."""
+    rename = first_layer if workload.scope != "model" else str
+    return {rename(site.path): site for site in workload.scope_sites}
+
+
+def _widths(workload: Workload) -> dict[str, tuple[int, int]]:
+    return {path: (site.in_features, site.out_features) for path, site in _scope(workload).items()}
+
+
+def _ranks(workload: Workload) -> dict[str, int]:
+    """Path in the graph -> rank, of those adapted linears that run."""
+    ranks = workload.adapter.by_path
+    return {path: ranks[site.path] for path, site in _scope(workload).items() if site.path in ranks}
+
+
+def _adapter(workload: Workload) -> dict[str, tuple[RandomMatrix, RandomMatrix]]:
+    widths = _widths(workload)
+    return {path: random_adapter(path, rank, *widths[path]) for path, rank in _ranks(workload).items()}
+
+
+def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | None = None) -> dict[str, Json]:
+    """How the worker makes A and B, put into zeros so that both have `width` ranks if that is given."""
+    A, B = halves
+    inputs: dict[str, Json] = {}
+    padded = ((A.shape[0], width), (width, B.shape[1])) if width else (None, None)
+    for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
+        made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
+        made |= {"normal": half.scale, "seed": half.seed} if min(half.shape) else {"constant": 0}
+        inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
+    return inputs
+
+
+def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Feed:
+    """Random tokens and a random cache, the same for every program of a base, and the adapter if it is fed."""
+    decode = workload.phase == "decode"
+    sizes = {
+        "batch": workload.batch,
+        "tokens": 1 if decode else workload.tokens,
+        "past": workload.past if decode else 0,
+    }
+    vocabulary = json.loads(_config(workload))["vocab_size"]
+    inputs = {port.name: _filled(port, port.sizes(**sizes), vocabulary) for port in base.inputs}
+    return Feed(workload.hash, canonical_json({"inputs": {**inputs, **adapter}}), workload.work())
+
+
+def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
+    made: dict[str, Json] = {"dtype": port.dtype, "shape": shape}
+    seed = zlib.crc32(port.name.encode())
+    if port.dtype == "bool":
+        return {**made, "constant": True}
+    if port.dtype.startswith("int"):
+        return {**made, "integers": vocabulary, "seed": seed}
+    return {**made, "normal": 1.0, "seed": seed}
+
+
+def _constantly(value: "NDArray[np.float32]") -> "Change":
+    return lambda _: value

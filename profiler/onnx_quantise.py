@@ -1,0 +1,123 @@
+"""Quantised weights, as ONNX Runtime's own tools make them, and what values they stand for."""
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from adaptare.profiler.onnx_base import MODEL, OnnxBase
+from adaptare.profiler.onnx_surgery import read_weight, weight_bytes
+
+BLOCK = 32
+# Activations of 4-bit products are rounded to 8 bits block by block: the fastest kernel, and what phones use.
+INT8_ACTIVATIONS = 4
+
+
+def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
+    """A base with quantised weights, into an empty folder; inputs and sites are those of the original."""
+    started = time.monotonic()
+    quantise(base.model, folder / MODEL, quantisation)
+    size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
+    elapsed_s = time.monotonic() - started
+    replace(base, folder=folder, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
+
+
+def quantise(source: Path, target: Path, quantisation: str) -> None:
+    """Writes a graph with quantised weights, its data beside it under the same name with `.data` behind it.
+
+    `int4` makes every product with a constant weight a MatMulNBits of symmetric blocks of 32; `int8` makes it a
+    MatMulInteger with one scale per output channel and activations that are quantised as they come.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with _unlogged():
+        if quantisation == "int4":
+            from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+            quantiser = MatMulNBitsQuantizer(
+                onnx.load(source), bits=4, block_size=BLOCK, is_symmetric=True, accuracy_level=INT8_ACTIVATIONS
+            )
+            quantiser.process()
+            onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
+        else:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                use_external_data_format=True,
+            )
+
+
+def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
+    """The values that the quantised weights of a graph stand for: name of the original -> shape (in, out)."""
+    graph = onnx.load(model, load_external_data=False).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+
+    def values(name: str) -> NDArray[np.float32]:
+        return read_weight(tensors[name], model.parent)
+
+    found = {}
+    for name in tensors:
+        if name.endswith("_Q4"):
+            weight = name.removesuffix("_Q4")
+            found[weight] = _of_blocks(values(name), values(f"{weight}_scales"))
+        elif name.endswith("_quantized"):
+            weight = name.removesuffix("_quantized")
+            found[weight] = values(name).astype(np.float32) * values(f"{weight}_scale")
+    rows = {node.input[1].removesuffix("_Q4"): _rows(node) for node in graph.node if node.op_type == "MatMulNBits"}
+    return {name: weight[: rows.get(name, len(weight))] for name, weight in found.items()}
+
+
+def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:
+    """What quantising makes of weights, in floating point again. Each has the shape (in, out)."""
+    inputs, nodes, initializers, outputs = [], [], [], []
+    for name, weight in weights.items():
+        inputs.append(helper.make_tensor_value_info(f"{name}/x", TensorProto.FLOAT, [1, weight.shape[0]]))
+        outputs.append(helper.make_tensor_value_info(f"{name}/y", TensorProto.FLOAT, [1, weight.shape[1]]))
+        nodes.append(helper.make_node("MatMul", [f"{name}/x", name], [f"{name}/y"], name))
+        initializers.append(numpy_helper.from_array(np.ascontiguousarray(weight), name))
+    graph = helper.make_graph(nodes, "weights", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with tempfile.TemporaryDirectory() as place:
+        source, quantised = Path(place) / "source.onnx", Path(place) / "quantised.onnx"
+        onnx.save(model, source, save_as_external_data=True, location="source.onnx.data")
+        quantise(source, quantised, quantisation)
+        return dequantised_weights(quantised)
+
+
+def _of_blocks(packed: NDArray[np.generic], scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """4-bit blocks, shape (out, blocks, 16), two values a byte, low half first; 8 stands for zero."""
+    halves = np.stack([packed & 0x0F, packed >> 4], axis=-1)  # type: ignore[operator]
+    columns, blocks = packed.shape[:2]
+    values = (halves.reshape(columns, blocks, BLOCK).astype(np.float32) - 8) * scales.reshape(columns, blocks, 1)
+    return np.ascontiguousarray(values.reshape(columns, blocks * BLOCK).T)
+
+
+def _rows(node: onnx.NodeProto) -> int:
+    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "K")
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without the notes of the quantisers, and without the handler that importing one of them installs."""
+    root = logging.getLogger()
+    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -1,0 +1,163 @@
+"""Putting adapters into the graph of a base, without loading its weights.
+
+Every function changes the graph it is given. Weights stay in the base's external-data file, which all graphs beside it
+share. An adapter adds x A B to the product of its linear; whatever scale it has is already in B.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from adaptare.profiler.onnx_base import OnnxBase, SiteTensors, adapter_inputs
+
+Halves = tuple[NDArray[np.float32], NDArray[np.float32]]
+Widths = tuple[int, int]
+Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+ALIGNMENT = 4096
+
+
+def load_graph(base: OnnxBase) -> onnx.ModelProto:
+    """The graph of a base; its weights stay in their file."""
+    return onnx.load(base.model, load_external_data=False)
+
+
+def save_graph(model: onnx.ModelProto, file: Path) -> None:
+    """Writes a graph whose large weights are in files already."""
+    onnx.save(model, file)
+
+
+def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
+    """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; every rank has a name of its own.
+
+    Args:
+        model: Of the base, quantised or not.
+        sites: Those that carry an adapter.
+        widths: Module path -> (in, out).
+    """
+    for path in sites:
+        _declare_inputs(model.graph, path, widths[path])
+    _add_adapters(model.graph, sites)
+
+
+def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, Halves]) -> None:
+    """Adds adapters whose weights are constants of the graph, of a base that is quantised or not."""
+    for path, halves in adapter.items():
+        for name, half in zip(adapter_inputs(path), halves, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(half, name))
+    _add_adapters(model.graph, {path: sites[path] for path in adapter})
+
+
+def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
+    """Makes every weight W + A B, computed anew in each run, with A and B as inputs.
+
+    That is what merging means, in no need of a file of weights for every adapter: the twin that others are compared
+    with. Rank 0 leaves a site as it is.
+    """
+    before = {}
+    for path, tensors in sites.items():
+        _declare_inputs(model.graph, path, widths[path])
+        product, folded = f"{path}/AB", f"{path}/W+AB"
+        before[tensors.output] = [
+            helper.make_node("MatMul", list(adapter_inputs(path)), [product], f"{path}/AB"),
+            helper.make_node("Add", [tensors.weight, product], [folded], f"{path}/fold"),
+        ]
+    nodes = []
+    for node in model.graph.node:
+        added = before.get(node.output[0], [])
+        if added:
+            node.input[1] = added[-1].output[0]
+        nodes += [*added, node]
+    _replace_nodes(model.graph, nodes)
+
+
+def merge(model: onnx.ModelProto, base: OnnxBase, adapter: Mapping[str, Halves], data: Path) -> None:
+    """Folds adapters into the weights: W + A B of their sites go to another external-data file beside the base's."""
+
+    def merged(path: str) -> Change:
+        A, B = adapter[path]
+        return lambda weight: weight + A @ B
+
+    changes = {base.sites[path].weight: merged(path) for path in adapter}
+    change_weights(model, base.folder, changes, data)
+
+
+def change_weights(
+    model: onnx.ModelProto,
+    folder: Path,
+    changes: Mapping[str, Change],
+    data: Path,
+) -> None:
+    """Writes changed initializers to `data`, beside the file in `folder` that holds the others.
+
+    Args:
+        changes: Name of an initializer -> what becomes of it, same shape.
+        data: The new file, in `folder`.
+    """
+    with data.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if tensor.name not in changes:
+                continue
+            changed = changes[tensor.name](read_weight(tensor, folder))
+            file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
+            location = {"location": data.name, "offset": str(file.tell()), "length": str(changed.nbytes)}
+            file.write(np.ascontiguousarray(changed, dtype=np.float32).tobytes())
+            tensor.ClearField("raw_data")
+            del tensor.external_data[:]
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in location.items():
+                tensor.external_data.add(key=key, value=value)
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all initializers, wherever they are."""
+    width = helper.tensor_dtype_to_np_dtype
+    return sum(width(each.data_type).itemsize * math.prod(each.dims) for each in model.graph.initializer)
+
+
+def read_weight(tensor: TensorProto, folder: Path) -> NDArray[np.float32]:
+    """The values of an initializer, wherever they are; the graph still refers to the file."""
+    values: NDArray[np.float32] = numpy_helper.to_array(tensor, str(folder))
+    return values
+
+
+def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
+    A, B = adapter_inputs(path)
+    rank = f"rank.{path}"
+    graph.input.extend(
+        [
+            helper.make_tensor_value_info(A, TensorProto.FLOAT, [widths[0], rank]),
+            helper.make_tensor_value_info(B, TensorProto.FLOAT, [rank, widths[1]]),
+        ]
+    )
+
+
+def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
+    """Computes x A B right behind the linear, added to its product before any bias."""
+    paths = {tensors.output: path for path, tensors in sites.items()}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        path = paths.get(node.output[0])
+        if path is None:
+            continue
+        A, B = adapter_inputs(path)
+        own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
+        node.output[0] = own
+        nodes += [
+            helper.make_node("MatMul", [sites[path].input, A], [inner], f"{path}/A"),
+            helper.make_node("MatMul", [inner, B], [update], f"{path}/B"),
+            helper.make_node("Add", [own, update], [sites[path].output], f"{path}/add"),
+        ]
+    _replace_nodes(graph, nodes)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = [copy.deepcopy(node) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

@@ -1,0 +1,29 @@
+"""Decoders of random weights: latency does not depend on what the weights are."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+
+def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTrainedModel:
+    """The model of a transformers config, in evaluation mode; the same weights for the same config.
+
+    Args:
+        config: Content of a `config.json`, `model_type` included.
+        dtype: Name of a torch dtype.
+    """
+    fields = {name: value for name, value in config.items() if name != "model_type"}
+    settings = AutoConfig.for_model(config["model_type"], **fields)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype))
+    return model.eval().requires_grad_(False)
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name under which this version of transformers takes the key/value cache."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
