@@ -14,6 +14,7 @@ from adaptare.search import (
     TokenSplit,
     load_base,
     load_super_adapter,
+    round_base,
     train_super_adapter,
 )
 from adaptare.task import Task, check_unclaimed, examples_of, load_task, save_task
@@ -50,7 +51,9 @@ class Trained:
     validation: CompletionLoss
 
 
-def load_adaptation(source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int) -> Adaptation:
+def load_adaptation(
+    source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int, quantisation: str
+) -> Adaptation:
     """Loads weights, tokenizer and examples of a model."""
     task = Task(
         model=str(source.weights_folder().resolve()),
@@ -59,6 +62,7 @@ def load_adaptation(source: ModelSource, *, data: Path | None, seed: int, max_to
         seed=seed,
         max_tokens=max_tokens,
         held_out=held_out,
+        quantisation=quantisation,
     )
     return _load(task)
 
@@ -116,4 +120,5 @@ def train_adaptation(
 
 def _load(task: Task) -> Adaptation:
     model, tokenizer = load_base(task.model)
+    round_base(model, task.quantisation)
     return Adaptation(task, model, tokenizer, examples_of(task, tokenizer))

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,7 +13,9 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="For example torch-cpu:threads=1; see: adaptare devices.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="For example torch-cpu:threads=1 or ort-cpu:int4; see: adaptare devices.")
+]
 StoreOption = Annotated[str, typer.Option("--store", help="File or database URL that keeps all measurements.")]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")
@@ -34,6 +36,11 @@ DataOption = Annotated[
         help="JSON lines with prompt and completion, or instruction and output.",
         show_default="dialogues of the package chatterbot-corpus",
     ),
+]
+
+ModeOption = Annotated[
+    Literal["swappable", "static", "padded", "merged", "requantised"],
+    typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),
 ]
 
 DEFAULT_DEVICE = "torch-cpu:threads=1"

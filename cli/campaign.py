@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 from adaptare.console import Console
 from adaptare.devices import Device
-from adaptare.profiler import INTERRUPTED, Measurement, Progress, StoppingRule, Store, Workload, profile_groups
+from adaptare.profiler import (
+    INTERRUPTED,
+    Measurement,
+    Programs,
+    Progress,
+    StoppingRule,
+    Store,
+    Workload,
+    profile_groups,
+    programs_for,
+)
 from adaptare.search import interrupts_noted
 
 SLOWDOWN_WORTH_A_NOTE = 0.05
@@ -43,12 +53,14 @@ def measure(
     store: Store,
     console: Console,
     title: str,
+    programs: Programs | None = None,
     reference_s: float | None = None,
 ) -> list[Measurement]:
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
     Args:
         seconds: About how long one opening of a group may take; only for the progress bar.
+        programs: Of the device's runtime; default: what `programs_for` gives.
         reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
 
     Raises:
@@ -56,6 +68,8 @@ def measure(
     """
     reference = workloads[0].base
     measured: list[Measurement] = []
+    programs = programs or programs_for(device.info())
+    _prepare([reference, *workloads], programs, console)
     with interrupts_noted() as interrupted, console.progress(title) as update:
         groups = profile_groups(
             workloads,
@@ -65,6 +79,7 @@ def measure(
             seed=seed,
             openings=openings,
             reference_s=reference_s or store.calibration(device.info(), reference),
+            programs=programs,
         )
         for group in groups:
             store.append(group)
@@ -74,6 +89,17 @@ def measure(
         update(1.0, f"{len(measured)} measured")
     _note_oddities(measured, console)
     return measured
+
+
+def _prepare(workloads: Sequence[Workload], programs: Programs, console: Console) -> None:
+    """Makes the programs, so that exporting a model, which may take minutes, is seen and not timed."""
+    for workload in workloads:
+        programs.need(workload)
+    with console.progress("preparing") as update:
+        for number, workload in enumerate(workloads):
+            update(number / len(workloads), f"{workload.mode} {workload.scope}")
+            programs.program(workload)
+        update(1.0, f"{len(workloads)} programs")
 
 
 def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:

@@ -10,7 +10,8 @@ from adaptare.arguments import DEFAULT_DEVICE, CacheOption, DataOption, DeviceOp
 from adaptare.console import ANSWER_IS_NO, Console, command, refuse
 
 if TYPE_CHECKING:
-    from adaptare.demonstration import Outcome
+    from adaptare.demonstration import Effort, Outcome
+    from adaptare.target import Target
 
 
 @command
@@ -31,18 +32,18 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """The whole path on a real 135M model: profile, fit, train, search under a budget, measure again, export."""
-    from adaptare.demonstration import Demonstration, Effort
-    from adaptare.devices import InputError, connect
+    from adaptare.demonstration import Demonstration
+    from adaptare.devices import InputError
     from adaptare.search import InfeasibleBudgetError, read_budget
+    from adaptare.target import target_of
     from adaptare.verification import show_verified
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
     if wanted and wanted.quantity not in ("decode", "overhead"):
         raise InputError(f"budget {wanted}: the demo measures decode; give decode=20ms or overhead=5%")
-    target = connect(device)
-    effort = Effort(20, 30.0, 30, 75.0, 24, 24, 30.0, 1) if quick else Effort(32, 80.0, 90, 240.0, 40, 40, 35.0, 3)
-    demonstration = Demonstration(output, effort, device=target, seed=seed, console=console)
+    target = target_of(device)
+    demonstration = Demonstration(output, _effort(target, quick=quick), target=target, seed=seed, console=console)
     try:
         outcome = demonstration.run(model, budget=wanted, data=data, cache=cache)
     except InfeasibleBudgetError as error:
@@ -51,10 +52,27 @@ def demo(
     show_verified(outcome.winners, outcome.baselines, outcome.selection, console)
     for line in _closing(outcome, demonstration.front, model):
         console.say(line)
-    console.result({"model": model, "device": target.info().device, "phase": "decode", **_to_json(outcome)})
+    place = {"device": target.device.info().device, "quantisation": target.quantisation}
+    console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
     if not any(each.meets(outcome.selection.budget_s) for each in outcome.winners):
         console.note("no winner was measured within the budget; run it again without --quick, on a quieter machine")
         raise typer.Exit(ANSWER_IS_NO)
+
+
+def _effort(target: "Target", *, quick: bool) -> "Effort":
+    """What fits into the time: where loading anew matters, many short openings instead of few long ones."""
+    from adaptare.demonstration import Effort
+
+    if not target.reloading_matters:
+        return (
+            Effort(20, 30.0, 1, 30, 75.0, 24, 24, 30.0, 1) if quick else Effort(32, 80.0, 1, 90, 240.0, 40, 40, 35.0, 3)
+        )
+    openings = 6 if target.quantisation != "none" else 3
+    return (
+        Effort(20, 6.0, openings, 30, 75.0, 24, 24, 5.0, 8)
+        if quick
+        else Effort(32, 8.0, 2 * openings, 90, 240.0, 40, 40, 8.0, 12)
+    )
 
 
 def _to_json(outcome: "Outcome") -> dict[str, Any]:
@@ -69,11 +87,21 @@ def _to_json(outcome: "Outcome") -> dict[str, Any]:
         "full_s": full.latency_s,
         "full_lower_s": full.lower_s,
         "full_upper_s": full.upper_s,
-        "full_merged_s": outcome.full_merged.latency_s,
+        "full_folded_s": outcome.full_folded.latency_s,
         "predictor": {"chosen": outcome.predictor.chosen, **asdict(outcome.predictor.error_card)},
         "training": {"steps": trained.steps, "base_loss": trained.base_loss, "full_loss": trained.full_loss},
+        "onnx": {"folder": str(outcome.onnx_export), "difference": outcome.onnx_difference}
+        if outcome.onnx_export
+        else None,
         "elapsed_s": outcome.elapsed_s,
     }
+
+
+def _of_onnx(outcome: "Outcome") -> list[str]:
+    if outcome.onnx_export is None or outcome.onnx_difference is None:
+        return []
+    said = f"its logits differ by at most {outcome.onnx_difference:.0e} of the largest from torch's"
+    return [f"For ONNX Runtime, a model and the adapter that it swaps in: {outcome.onnx_export}; {said}"]
 
 
 def _closing(outcome: "Outcome", front: Path, model: str) -> list[str]:
@@ -81,6 +109,7 @@ def _closing(outcome: "Outcome", front: Path, model: str) -> list[str]:
     return [
         f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's.",
         f"Adapters: {', '.join(str(folder) for folder in outcome.exports)}",
+        *_of_onnx(outcome),
         f"All of it took {outcome.elapsed_s / 60:.1f} minutes. What to run next:",
         f"  adaptare overhead {model} --rank 16        what an adapter costs, in prefill and decode",
         f"  adaptare verify {front}        measure the winners once more",

@@ -1,20 +1,35 @@
 """The whole path, step by step: what `adaptare demo` does."""
 
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
 from adaptare.campaign import measure
 from adaptare.console import Console, between, milliseconds, percent
-from adaptare.devices import Device, DeviceError
+from adaptare.devices import DeviceError
 from adaptare.export_check import largest_export_difference
 from adaptare.fit_command import show_error_card
 from adaptare.predictor import LatencyPredictor, save_predictor
-from adaptare.profiler import Measurement, RankSpace, Store, Workload, design, named_space, open_model, precise_within
-from adaptare.search import Budget, export_peft, read_budget
+from adaptare.profiler import (
+    AdapterConfig,
+    Measurement,
+    Programs,
+    RankSpace,
+    Store,
+    Workload,
+    design,
+    named_space,
+    open_model,
+    precise_within,
+    programs_for,
+)
+from adaptare.search import Budget, export_merged, export_onnx, export_peft, read_budget
 from adaptare.searching import check_feasible, limit_of, select
 from adaptare.selection import Selection, save_selection
+from adaptare.target import Target
 from adaptare.task import check_unclaimed
 from adaptare.verification import Verified, verify_choices
 
@@ -28,7 +43,8 @@ class Effort:
 
     Args:
         configurations: To measure for the predictor.
-        profile_s: For the rounds of that.
+        profile_s: For the rounds of each opening of those.
+        profile_openings: Of those.
         steps: Of training.
         train_s: After which training stops short.
         evaluations: Of the search, and as many of the random search beside it.
@@ -39,6 +55,7 @@ class Effort:
 
     configurations: int
     profile_s: float
+    profile_openings: int
     steps: int
     train_s: float
     evaluations: int
@@ -53,7 +70,7 @@ class Outcome:
 
     Args:
         full: The largest rank on every linear, swappable.
-        full_merged: The same, merged.
+        full_folded: The same, merged, and on a quantised base quantised again.
         predictor: Fitted to what was measured.
         trained: The super-adapter.
         selection: What the search chose, and what stands beside it.
@@ -61,11 +78,13 @@ class Outcome:
         baselines: Measured beside them.
         exports: Folder of each winner.
         export_differences: Largest difference of logits, for each export, when stock PEFT loads it.
+        onnx_export: Folder of the first winner within the budget as an ONNX model, if ONNX Runtime is the device.
+        onnx_difference: Largest relative difference of its logits from torch's.
         elapsed_s: Of everything.
     """
 
     full: Measurement
-    full_merged: Measurement
+    full_folded: Measurement
     predictor: LatencyPredictor
     trained: Trained
     selection: Selection
@@ -73,6 +92,8 @@ class Outcome:
     baselines: tuple[Verified, ...]
     exports: tuple[Path, ...]
     export_differences: tuple[float, ...]
+    onnx_export: Path | None
+    onnx_difference: float | None
     elapsed_s: float
 
 
@@ -82,16 +103,17 @@ class Demonstration:
     Args:
         output: The folder.
         effort: How long the parts may take.
-        device: Where latency is measured.
+        target: Where latency is measured, and on what base.
         seed: Of every random choice.
         console: Hears how far it is.
     """
 
-    def __init__(self, output: Path, effort: Effort, *, device: Device, seed: int, console: Console) -> None:
+    def __init__(self, output: Path, effort: Effort, *, target: Target, seed: int, console: Console) -> None:
         self.front = output / "front.json"
         self._output = output
         self._effort = effort
-        self._device = device
+        self._target = target
+        self._device = target.device
         self._seed = seed
         self._console = console
         self._started = time.monotonic()
@@ -104,14 +126,22 @@ class Demonstration:
         self._begin(1, f"opening {model}")
         source = open_model(model, cache=cache)
         space = named_space("blocks", source.shape, ranks=RANKS)
-        adaptation = load_adaptation(source, data=data, seed=self._seed, max_tokens=64, held_out=effort.held_out)
+        adaptation = load_adaptation(
+            source,
+            data=data,
+            seed=self._seed,
+            max_tokens=64,
+            held_out=effort.held_out,
+            quantisation=self._target.quantisation,
+        )
+        programs = programs_for(self._device.info(), cache=cache, weights=source)
         check_unclaimed(adaptation.task, self._folder)
         self._output.mkdir(parents=True, exist_ok=True)
         store = Store(self._output / "adaptare.db")
 
         self._begin(2, f"measuring {effort.configurations} adapters on {self._device.info().device}")
-        template = Workload(source.shape)
-        full, full_merged, rows = self._profile(template, space, store)
+        template = Workload(source.shape, quantisation=self._target.quantisation)
+        full, full_folded, rows = self._profile(template, space, store, programs)
 
         self._begin(3, "learning to predict latency")
         predictor = LatencyPredictor().fit(rows)
@@ -138,26 +168,38 @@ class Demonstration:
         save_selection(selection, self.front, folder=self._folder, predictor=self._output / "predictor")
 
         self._begin(6, "measuring the winners again, and writing them")
-        winners, baselines = self._verify(selection, template, store)
+        winners, baselines = self._verify(selection, template, store, programs)
         exports, differences = self._export(adaptation, trained, selection)
+        onnx_export, onnx_difference = self._export_onnx(adaptation, trained, selection, winners, cache)
         elapsed_s = time.monotonic() - self._started
         return Outcome(
-            full, full_merged, predictor, trained, selection, winners, baselines, exports, differences, elapsed_s
+            full,
+            full_folded,
+            predictor,
+            trained,
+            selection,
+            winners,
+            baselines,
+            exports,
+            differences,
+            onnx_export,
+            onnx_difference,
+            elapsed_s,
         )
 
     def _begin(self, step: int, what: str) -> None:
         self._console.note(f"[{time.monotonic() - self._started:3.0f} s] {step} of 6: {what}")
 
     def _profile(
-        self, template: Workload, space: RankSpace, store: Store
+        self, template: Workload, space: RankSpace, store: Store, programs: Programs
     ) -> tuple[Measurement, Measurement, list[Measurement]]:
-        """Measurements of the largest adapter, of the same merged, and of all swappable ones."""
+        """Measurements of the largest adapter, of the same folded into the base, and of all swappable ones."""
         effort, info = self._effort, self._device.info()
         codes = design(space, effort.configurations, seed=self._seed)
         workloads = [template.with_adapter(space.decode(row)) for row in codes]
-        full, full_merged = workloads[0], workloads[0].merged
+        full, full_folded = workloads[0], workloads[0].folded
         known = {each.workload: each for each in store.measurements(info, template.base) if each.complete}
-        missing = [workload for workload in (full, full_merged, *workloads[1:]) if workload not in known]
+        missing = [workload for workload in (full, full_folded, *workloads[1:]) if workload not in known]
         if missing:
             measured = measure(
                 missing,
@@ -165,21 +207,25 @@ class Demonstration:
                 rule=precise_within(HALF_WIDTH, effort.profile_s),
                 seconds=effort.profile_s,
                 seed=self._seed,
-                openings=1,
+                openings=effort.profile_openings,
                 store=store,
                 console=self._console,
                 title="measuring",
+                programs=programs,
             )
             known.update((each.workload, each) for each in measured if not each.failure)
-        if full not in known or full_merged not in known:
+        if full not in known or full_folded not in known:
             raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
         self._console.table(
             f"An adapter of rank {RANKS[-1]} on all {space.n_sites} linears, in decode "
             f"(base {milliseconds(known[full].reference_s)} ms)",
             ["applied", "ms", "95 % interval", "overhead"],
-            [_cost("merged into the base", known[full_merged]), _cost("swappable beside it", known[full])],
+            [
+                _cost(f"{full_folded.mode}, in the base's weights", known[full_folded]),
+                _cost("swappable beside it", known[full]),
+            ],
         )
-        return known[full], known[full_merged], [known[workload] for workload in workloads if workload in known]
+        return known[full], known[full_folded], [known[workload] for workload in workloads if workload in known]
 
     def _train(self, adaptation: Adaptation, space: RankSpace) -> Trained:
         trained = train_adaptation(
@@ -200,7 +246,7 @@ class Demonstration:
         return trained
 
     def _verify(
-        self, selection: Selection, template: Workload, store: Store
+        self, selection: Selection, template: Workload, store: Store, programs: Programs
     ) -> tuple[tuple[Verified, ...], tuple[Verified, ...]]:
         verified = verify_choices(
             [*selection.winners, *selection.baselines],
@@ -213,6 +259,7 @@ class Demonstration:
             store=store,
             console=self._console,
             reference_s=selection.base_s,
+            programs=programs,
         )
         n = len(selection.winners)
         return tuple(verified[:n]), tuple(verified[n:])
@@ -224,7 +271,39 @@ class Demonstration:
         folders = tuple(self._output / each.name.replace(" ", "-") for each in selection.winners)
         for config, folder in zip(configs, folders, strict=True):
             export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.model)
-        return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders))
+        with tempfile.TemporaryDirectory() as place:
+            base = Path(adaptation.task.model)
+            if adaptation.task.quantisation != "none":
+                # PEFT is to see the rounded weights that the adapters were trained on.
+                base = Path(place) / "base"
+                export_merged(trained.super_adapter, AdapterConfig(), base, base_name=adaptation.task.model)
+            differences = largest_export_difference(trained.super_adapter, configs, folders, base=base)
+        return folders, tuple(differences)
+
+    def _export_onnx(
+        self,
+        adaptation: Adaptation,
+        trained: Trained,
+        selection: Selection,
+        winners: Sequence[Verified],
+        cache: Path | None,
+    ) -> tuple[Path | None, float | None]:
+        if not self._device.info().runtime.startswith("onnxruntime"):
+            return None, None
+        chosen = next((each for each in winners if each.meets(selection.budget_s)), winners[0]).choice
+        folder = self._output / f"{chosen.name.replace(' ', '-')}-onnx"
+        difference = export_onnx(
+            trained.super_adapter,
+            chosen.config,
+            folder,
+            kind="onnx-swappable",
+            base=adaptation.task.model,
+            quantisation=self._target.quantisation,
+            tokenizer=adaptation.tokenizer,
+            cache=cache,
+            note=self._console.note,
+        )
+        return folder, difference
 
 
 def _cost(name: str, found: Measurement) -> list[str]:

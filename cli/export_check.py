@@ -33,7 +33,7 @@ print(json.dumps(logits))
 
 
 def largest_export_difference(
-    super_adapter: SuperAdapter, configs: Sequence[AdapterConfig], folders: Sequence[Path]
+    super_adapter: SuperAdapter, configs: Sequence[AdapterConfig], folders: Sequence[Path], *, base: str | Path
 ) -> list[float]:
     """Largest absolute difference of the logits, for each export.
 
@@ -41,6 +41,7 @@ def largest_export_difference(
         super_adapter: What was exported.
         configs: The configuration of each folder.
         folders: Exports for PEFT.
+        base: Folder of the base model; it is loaded once for each export.
 
     Raises:
         DeviceError: PEFT did not load them.
@@ -51,8 +52,7 @@ def largest_export_difference(
     for config in configs:
         with super_adapter.activated(config), torch.inference_mode():
             expected.append(super_adapter.model(tokens, logits_to_keep=1).logits.flatten())
-    base = super_adapter.model.config.name_or_path
-    request = {"base": base, "folders": [str(folder) for folder in folders], "tokens": tokens[0].tolist()}
+    request = {"base": str(base), "folders": [str(folder) for folder in folders], "tokens": tokens[0].tolist()}
     done = subprocess.run(
         [sys.executable, "-c", _LOADER], input=json.dumps(request), capture_output=True, text=True, check=False
     )

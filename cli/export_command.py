@@ -1,12 +1,30 @@
 """`adaptare export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptare.arguments import JsonOption
+from adaptare.arguments import CacheOption, JsonOption
 from adaptare.console import Console, command
+
+if TYPE_CHECKING:
+    from adaptare.adaptation import Adaptation
+    from adaptare.profiler import AdapterConfig, Quantisation
+    from adaptare.search import SuperAdapter
+
+Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
+ADAPTER = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
+# Kind -> the Python that loads what was written.
+LOADING: dict[Kind, str] = {
+    "peft": "PeftModel.from_pretrained(base, {folder!r})",
+    "merged": "AutoModelForCausalLM.from_pretrained({folder!r})",
+    "onnx": "session = onnxruntime.InferenceSession({model!r})",
+    "onnx-static": "session = onnxruntime.InferenceSession({model!r})",
+    "onnx-swappable": f"session = onnxruntime.InferenceSession({{model!r}}); {ADAPTER}; "
+    "options = onnxruntime.RunOptions(); options.add_active_adapter(adapter); session.run(None, inputs, options)",
+    "onnx_adapter": ADAPTER,
+}
 
 
 @command
@@ -15,27 +33,87 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     winner: Annotated[int, typer.Option("--winner", help="Which of the winners.")] = 1,
     to: Annotated[
-        Literal["peft", "merged"], typer.Option("--to", help="An adapter for PEFT, or a whole model for transformers.")
+        Kind,
+        typer.Option(
+            "--to",
+            help="An adapter for PEFT; a merged model for transformers; a model for ONNX Runtime with the adapter "
+            "merged (onnx), as constants, or to be swapped; an adapter for that last one.",
+        ),
     ] = "peft",
+    quantise: Annotated[
+        Literal["none", "int8", "int4"], typer.Option("--quantise", help="Weights of a model for ONNX Runtime.")
+    ] = "none",
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Writes a winner as files that stock PEFT or transformers load."""
-    from adaptare.adaptation import reload_adaptation
+    """Writes a winner as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.devices import InputError
-    from adaptare.search import export_merged, export_peft
+    from adaptare.profiler import OnnxBases
     from adaptare.selection import load_selection
 
     console = Console(as_json=as_json)
+    _check_quantisation(to, quantise)
     selection, folder, _ = load_selection(front)
     if not 1 <= winner <= len(selection.winners):
         raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
-    choice = selection.winners[winner - 1]
+    config = selection.winners[winner - 1].config
+    if to.startswith("onnx"):
+        OnnxBases(cache)  # says what is not installed, before anything is loaded
+    from adaptare.adaptation import reload_adaptation
+
     adaptation, super_adapter = reload_adaptation(folder)
-    base = adaptation.task.model
+    difference = _write(to, adaptation, super_adapter, config, output, quantise=quantise, cache=cache, console=console)
+    places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
+    loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
+    console.say(f"written: {output}; load it with: {loading}")
+    if difference is not None:
+        console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
+    written = {"folder": str(output), "kind": to, "quantisation": quantise, "base": adaptation.task.model}
+    console.result({**written, "sites": dict(config.ranks), "difference": difference})
+
+
+def _check_quantisation(to: Kind, quantise: str) -> None:
+    from adaptare.devices import InputError
+
+    if quantise == "none":
+        return
+    if to == "onnx_adapter":
+        raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
+    if to in ("peft", "merged"):
+        raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")
+
+
+def _write(
+    to: Kind,
+    adaptation: "Adaptation",
+    super_adapter: "SuperAdapter",
+    config: "AdapterConfig",
+    output: Path,
+    *,
+    quantise: "Quantisation",
+    cache: Path | None,
+    console: Console,
+) -> float | None:
+    """Largest difference of the logits that was found, where the export was run."""
+    from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft
+
+    base, tokenizer = adaptation.task.model, adaptation.tokenizer
     if to == "peft":
-        export_peft(super_adapter, choice.config, output, base_name=base)
-        console.say(f"written: {output}; load it with: PeftModel.from_pretrained(base, {str(output)!r})")
+        export_peft(super_adapter, config, output, base_name=base)
+    elif to == "merged":
+        export_merged(super_adapter, config, output, base_name=base, tokenizer=tokenizer)
+    elif to == "onnx_adapter":
+        export_onnx_adapter(super_adapter, config, output, base_name=base)
     else:
-        export_merged(super_adapter, choice.config, output, base_name=base, tokenizer=adaptation.tokenizer)
-        console.say(f"written: {output}; load it with: AutoModelForCausalLM.from_pretrained({str(output)!r})")
-    console.result({"folder": str(output), "kind": to, "base": base, "sites": dict(choice.config.ranks)})
+        return export_onnx(
+            super_adapter,
+            config,
+            output,
+            kind=to,
+            base=base,
+            quantisation=quantise,
+            tokenizer=tokenizer,
+            cache=cache,
+            note=console.note,
+        )
+    return None

@@ -22,7 +22,8 @@ def fit(
         Literal["prefill", "decode"] | None, typer.Option("--phase", help="If the store holds several.")
     ] = None,
     mode: Annotated[
-        Literal["swappable", "merged"] | None, typer.Option("--mode", help="If the store holds several.")
+        Literal["swappable", "static", "padded", "merged", "requantised"] | None,
+        typer.Option("--mode", help="If the store holds several."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
@@ -30,14 +31,19 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Learns latency from what was measured on a device, judges the fit, and writes it to two files."""
-    from adaptare.devices import connect
     from adaptare.predictor import LatencyPredictor, save_predictor
     from adaptare.profiler import Store, device_to_json
+    from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    info = connect(device).info()
-    measured = [each for each in Store(store, create=False).measurements(info) if each.complete]
-    rows = _of_one_kind(measured, store, info.device, phase, mode)
+    target = target_of(device)
+    info = target.device.info()
+    measured = [
+        each
+        for each in Store(store, create=False).measurements(info)
+        if each.complete and each.workload.quantisation == target.quantisation
+    ]
+    rows = _of_one_kind(measured, store, target.name, phase, mode)
     predictor = LatencyPredictor().fit(rows)
     base = output or Path(f"predictor-{predictor.template.phase}")
     save_predictor(predictor, base)
@@ -49,6 +55,7 @@ def fit(
         {
             "predictor": str(base),
             "device": device_to_json(info),
+            "quantisation": target.quantisation,
             "phase": predictor.template.phase,
             "mode": predictor.template.mode,
             "chosen": predictor.chosen,
@@ -86,8 +93,9 @@ def _of_one_kind(
         if (phase is None or workload.phase == phase) and (mode is None or workload.mode == mode):
             key = workload.with_adapter(AdapterConfig()).hash + each.reference.hash
             kinds.setdefault(key, []).append(each)
-    # A merged adapter runs as its base does; few of them stand beside others as a check and are no campaign.
-    swappable = {key: rows for key, rows in kinds.items() if rows[0].workload.mode != "merged"}
+    # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
+    folded = ("merged", "requantised")
+    swappable = {key: rows for key, rows in kinds.items() if rows[0].workload.mode not in folded}
     kinds = swappable or kinds
     if not kinds:
         asked = " ".join(filter(None, (phase, mode, "measurements")))

@@ -1,6 +1,6 @@
 """`adaptare overhead`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,8 +55,16 @@ def overhead(
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
-    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per phase and opening.")] = 20.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 5,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", help="At most so long per phase and opening.", show_default="20; ONNX Runtime 6"),
+    ] = None,
+    openings: Annotated[
+        int | None,
+        typer.Option(
+            "--openings", help="How often every program is loaded anew.", min=1, show_default="5; ONNX Runtime 12"
+        ),
+    ] = None,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -64,27 +72,35 @@ def overhead(
 ) -> None:
     """What one adapter costs on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import measure
-    from adaptare.devices import InputError, connect
-    from adaptare.profiler import Store, Workload, open_model, precise_within, read_peft
+    from adaptare.devices import InputError
+    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for, read_peft
+    from adaptare.target import target_of
 
     console = Console(as_json=as_json)
     if prefill <= 0 and decode < 0:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
-    target = connect(device)
+    target = target_of(device)
+    programs = programs_for(target.device.info(), cache=cache)
+    usual_openings, usual_s = (12, 6.0) if target.reloading_matters else (5, 20.0)
+    openings, seconds = openings or usual_openings, seconds or usual_s
     shape = open_model(model, cache=cache).shape
     config = read_peft(adapter, shape) if adapter else _uniform(shape, rank, sites)
     swappable: list[Workload] = []
     if prefill > 0:
-        swappable.append(Workload(shape, config, phase="prefill", batch=batch, tokens=prefill))
+        swappable.append(
+            Workload(shape, config, phase="prefill", batch=batch, tokens=prefill, quantisation=target.quantisation)
+        )
     if decode >= 0:
-        swappable.append(Workload(shape, config, phase="decode", batch=batch, past=decode))
+        swappable.append(
+            Workload(shape, config, phase="decode", batch=batch, past=decode, quantisation=target.quantisation)
+        )
     kept = Store(store)
     measured = [
         each
         for workload in swappable
         for each in measure(
-            [workload, workload.merged],
-            device=target,
+            [replace(workload, mode=mode) for mode in programs.modes(workload)],
+            device=target.device,
             rule=precise_within(half_width, seconds),
             seconds=seconds,
             seed=seed,
@@ -92,18 +108,20 @@ def overhead(
             store=kept,
             console=console,
             title=f"measuring {workload.phase}",
+            programs=programs,
         )
     ]
     rows = [_row(each) for each in measured if not each.failure]
     console.table(
         f"{model}: adapter on {len(config)} of {len(shape.sites)} linears, "
-        f"{config.adapter_parameters(shape):,} weights, measured on {target.info().device}",
+        f"{config.adapter_parameters(shape):,} weights, measured on {target.name}",
         ["phase", "mode", "base ms", "with adapter ms", "overhead", "95 % interval", "verdict"],
         [_cells(row) for row in rows],
     )
     result = {
         "model": model,
-        "device": target.info().device,
+        "device": target.device.info().device,
+        "quantisation": target.quantisation,
         "sites": len(config),
         "rows": [asdict(row) for row in rows],
         "failures": [

@@ -23,13 +23,15 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """What adapters would take, without running them."""
-    from adaptare.devices import connect
     from adaptare.predictor import load_predictor
     from adaptare.profiler import BYTES
+    from adaptare.target import named_target
 
     console = Console(as_json=as_json)
-    fitted = load_predictor(predictor, device=connect(device).info() if device else None)
+    fitted = load_predictor(predictor)
     template = fitted.template
+    if device:
+        load_predictor(predictor, device=named_target(device, fitted.model.device, template).info())
     configs = [_read(adapter, template.shape) for adapter in adapters]
     predicted = fitted.predict_configs(configs)
     base_s = fitted.model.reference_s

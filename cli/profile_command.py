@@ -13,6 +13,7 @@ from adaptare.arguments import (
     HalfWidthOption,
     JsonOption,
     ModelArgument,
+    ModeOption,
     RanksOption,
     SeedOption,
     SpaceOption,
@@ -31,7 +32,7 @@ def profile(
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
-    mode: Annotated[Literal["swappable", "merged"], typer.Option("--mode", help="How adapters run.")] = "swappable",
+    mode: ModeOption = "swappable",
     half_width: HalfWidthOption = 0.01,
     seconds: Annotated[float, typer.Option("--seconds", help="At most so long per group and opening.")] = 120.0,
     openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 1,
@@ -42,28 +43,38 @@ def profile(
 ) -> None:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.campaign import measure
-    from adaptare.devices import InputError, connect
+    from adaptare.devices import InputError
     from adaptare.inputs import space_of
-    from adaptare.profiler import Store, Workload, design, open_model, precise_within
+    from adaptare.profiler import Store, Workload, design, open_model, precise_within, programs_for
+    from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    target = connect(device)
+    target = target_of(device)
+    info = target.device.info()
     if length < 1:
         raise InputError(f"--length must be at least 1, not {length}")
     shape = open_model(model, cache=cache).shape
     chosen = space_of(space, ranks, shape)
-    template = Workload(shape, mode=mode, phase=phase, batch=batch, tokens=length, past=length)
+    template = Workload(
+        shape,
+        mode=mode,
+        phase=phase,
+        batch=batch,
+        tokens=length,
+        past=length,
+        quantisation=target.quantisation,
+    )
     workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
     rule = precise_within(half_width, seconds)
     with_store = Store(store)
-    finished = with_store.finished(target.info(), template.base)
+    finished = with_store.finished(info, template.base)
     missing = [workload for workload in workloads if workload.hash not in finished]
     if len(missing) < len(workloads):
         console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {store} already")
     measured = (
         measure(
             missing,
-            device=target,
+            device=target.device,
             rule=rule,
             seconds=seconds,
             seed=seed,
@@ -71,13 +82,14 @@ def profile(
             store=with_store,
             console=console,
             title=f"measuring {phase}",
+            programs=programs_for(info, cache=cache),
         )
         if missing
         else []
     )
     rows = [each for each in measured if not each.failure]
     console.table(
-        f"{model} on {target.info().device}, {phase} {length}, {mode}",
+        f"{model} on {target.name}, {phase} {length}, {mode}",
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
         [
             [
@@ -94,7 +106,8 @@ def profile(
     console.result(
         {
             "model": model,
-            "device": target.info().device,
+            "device": info.device,
+            "quantisation": target.quantisation,
             "phase": phase,
             "length": length,
             "store": store,
@@ -102,7 +115,7 @@ def profile(
             "already_there": len(workloads) - len(missing),
             "measured": len(rows),
             "failed": len(measured) - len(rows),
-            "base_s": with_store.calibration(target.info(), template.base),
+            "base_s": with_store.calibration(info, template.base),
         }
     )
     if len(rows) < len(missing):

@@ -27,6 +27,7 @@ from adaptare.search import (
     interrupts_noted,
     latency_limit_s,
     pick_winners,
+    requantised,
     search,
 )
 from adaptare.selection import Choice, Selection
@@ -69,6 +70,7 @@ def select(
         InputError: The budget is not one of this predictor.
     """
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
+    _check_same_base(adaptation, predictor)
     base_s = predictor.model.reference_s
     objectives: list[Objective] = [validation, PredictedLatency(predictor, space.sites)]
     limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_s)
@@ -100,7 +102,6 @@ def select(
 
     front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
-    largest = choice("merged", space.decode(super_adapter.largest))
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
@@ -110,12 +111,41 @@ def select(
         base_s=base_s,
         winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
         baselines=(
-            Choice("merged", largest.config, "merged", (base_s, base_s, base_s), largest.val_loss, largest.test_loss),
+            _folded(adaptation, super_adapter, base_s=base_s, validation=validation, test=test),
             *(choice(name, config) for name, config in others),
         ),
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"nsga2": len(front.history), "random": len(random.history)},
     )
+
+
+def _check_same_base(adaptation: Adaptation, predictor: LatencyPredictor) -> None:
+    trained_on, timed = adaptation.task.quantisation, predictor.template.quantisation
+    if trained_on != timed:
+        raise InputError(
+            f"the super-adapter is of a base with quantisation {trained_on}, the predictor of one with {timed}; "
+            f"train with --quantise {timed}, or profile and fit the other base"
+        )
+
+
+def _folded(
+    adaptation: Adaptation,
+    super_adapter: SuperAdapter,
+    *,
+    base_s: float,
+    validation: CompletionLoss,
+    test: CompletionLoss,
+) -> Choice:
+    """The largest adapter in the weights themselves: it costs no time; on a quantised base it may cost quality."""
+    codes, task = super_adapter.largest, adaptation.task
+    config = super_adapter.space.decode(codes)
+    if task.quantisation == "none":
+        mode, losses = "merged", [float(loss(codes[None])[0]) for loss in (validation, test)]
+    else:
+        again = requantised(super_adapter, config, task.model, task.quantisation)
+        parts = (adaptation.examples.validation, adaptation.examples.test)
+        mode, losses = "requantised", [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
+    return Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])
 
 
 class _Shown:

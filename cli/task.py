@@ -24,6 +24,7 @@ class Task:
         seed: Of the split into training, validation and test.
         max_tokens: Longer examples are cut.
         held_out: At most so many examples for validation, and as many for the test.
+        quantisation: Of the base that adapters are trained and judged on.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Task:
     seed: int
     max_tokens: int
     held_out: int
+    quantisation: str = "none"
 
 
 def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:

@@ -1,7 +1,7 @@
 """`adaptare train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="At the start; falls to 0.")] = 2e-3,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
+    quantise: Annotated[
+        Literal["none", "int8", "int4"],
+        typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
+    ] = "none",
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -43,7 +47,9 @@ def train(
     console = Console(as_json=as_json)
     source = open_model(model, cache=cache)
     chosen = space_of(space, ranks, source.shape)
-    loaded = load_adaptation(source, data=data, seed=seed, max_tokens=max_tokens, held_out=held_out)
+    loaded = load_adaptation(
+        source, data=data, seed=seed, max_tokens=max_tokens, held_out=held_out, quantisation=quantise
+    )
     outcome = train_adaptation(
         loaded,
         chosen,
@@ -60,6 +66,7 @@ def train(
         {
             "model": model,
             "folder": str(output),
+            "quantisation": quantise,
             "steps": outcome.steps,
             "seconds": outcome.seconds,
             "base_loss": outcome.base_loss,

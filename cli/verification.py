@@ -7,7 +7,7 @@ from typing import Any
 from adaptare.campaign import measure
 from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import Device
-from adaptare.profiler import Measurement, Store, Workload, precise_within
+from adaptare.profiler import Measurement, Programs, Store, Workload, precise_within
 from adaptare.selection import Choice, Selection, selection_to_json
 
 
@@ -35,6 +35,7 @@ def verify_choices(
     store: Store,
     console: Console,
     reference_s: float,
+    programs: Programs | None = None,
 ) -> list[Verified]:
     """Measures choices in one session; two that are the same workload are measured once.
 
@@ -52,6 +53,7 @@ def verify_choices(
         console=console,
         title="measuring the winners",
         reference_s=reference_s,
+        programs=programs,
     )
     by_workload = {each.workload: each for each in measured if each.visits and not each.failure}
     return [Verified(choice, by_workload.get(workload)) for choice, workload in zip(choices, workloads, strict=True)]

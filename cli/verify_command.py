@@ -23,16 +23,16 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Measures the winners of a search and its baselines; exit code 1 if no winner is within the budget."""
-    from adaptare.devices import connect
     from adaptare.predictor import load_predictor
     from adaptare.profiler import Store
     from adaptare.selection import load_selection
+    from adaptare.target import named_target
     from adaptare.verification import show_verified, verified_to_json, verify_choices
 
     console = Console(as_json=as_json)
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
-    target = connect(device or fitted.model.device.device)
+    target = named_target(device, fitted.model.device, fitted.template)
     load_predictor(predictor, device=target.info())
     verified = verify_choices(
         [*selection.winners, *selection.baselines],

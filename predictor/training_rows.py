@@ -81,6 +81,10 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"ratios over different references do not compare; these are over {row.reference.hash} and "
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
+    if 0 in row.workload.adapter.by_path.values():
+        raise InputError(
+            "a site that is fed with rank 0 is not the same as none; measure without `uncut` for predictors"
+        )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
     ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
     unequal = [name for name in ours if name not in ignored and ours[name] != theirs[name]]

@@ -1,4 +1,10 @@
-"""From a workload to a measurement: shapes, adapters, spaces, rounds, statistics and the store."""
+"""From a workload to a measurement: shapes, adapters, spaces, rounds, statistics and the store.
+
+What needs onnx or torch is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.design import design
@@ -15,6 +21,7 @@ from adaptare.profiler.measurement import (
     overhead,
 )
 from adaptare.profiler.model_source import ModelSource, open_model
+from adaptare.profiler.programs import Programs, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
 from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
@@ -30,7 +37,32 @@ from adaptare.profiler.stopping import (
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
 from adaptare.profiler.verdict import Verdict, verdict
-from adaptare.profiler.workload import BYTES, Workload
+from adaptare.profiler.workload import BYTES, Mode, Quantisation, Workload
+
+if TYPE_CHECKING:
+    from adaptare.profiler.onnx_adapted import (
+        write_onnx_merged,
+        write_onnx_requantised,
+        write_onnx_static,
+        write_onnx_swappable,
+    )
+    from adaptare.profiler.onnx_adapter_file import read_onnx_adapter, write_onnx_adapter
+    from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
+    from adaptare.profiler.onnx_bases import OnnxBases
+    from adaptare.profiler.onnx_quantise import rounded_weights
+
+_LATER = {
+    "write_onnx_merged": "onnx_adapted",
+    "write_onnx_requantised": "onnx_adapted",
+    "write_onnx_static": "onnx_adapted",
+    "write_onnx_swappable": "onnx_adapted",
+    "read_onnx_adapter": "onnx_adapter_file",
+    "write_onnx_adapter": "onnx_adapter_file",
+    "OnnxBase": "onnx_base",
+    "adapter_inputs": "onnx_base",
+    "OnnxBases": "onnx_bases",
+    "rounded_weights": "onnx_quantise",
+}
 
 __all__ = [
     "BYTES",
@@ -43,11 +75,16 @@ __all__ = [
     "FixedRounds",
     "Interval",
     "Measurement",
+    "Mode",
     "ModelShape",
     "ModelSource",
     "NoGain",
+    "OnnxBase",
+    "OnnxBases",
     "Precise",
+    "Programs",
     "Progress",
+    "Quantisation",
     "RankSpace",
     "Site",
     "StoppingRule",
@@ -56,6 +93,7 @@ __all__ = [
     "Verdict",
     "Visit",
     "Workload",
+    "adapter_inputs",
     "design",
     "device_from_json",
     "device_hash",
@@ -69,8 +107,22 @@ __all__ = [
     "precise_within",
     "profile",
     "profile_groups",
+    "programs_for",
     "ratio_interval",
+    "read_onnx_adapter",
     "read_peft",
     "read_space",
+    "rounded_weights",
     "verdict",
+    "write_onnx_adapter",
+    "write_onnx_merged",
+    "write_onnx_requantised",
+    "write_onnx_static",
+    "write_onnx_swappable",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -18,7 +18,8 @@ class AdapterConfig:
     """Site -> rank; a site that is absent has no adapter.
 
     Args:
-        ranks: Pairs of module path and rank (>= 1), in any order; kept sorted by path.
+        ranks: Pairs of module path and rank, in any order; kept sorted by path. Rank 0 is for graphs that one adapter
+            after another is fed to: the site is there and fed with nothing, which may still take time.
     """
 
     ranks: tuple[tuple[str, int], ...] = ()
@@ -28,10 +29,8 @@ class AdapterConfig:
         if len(set(paths)) != len(paths):
             raise InputError("a site is named twice in an adapter config")
         for path, rank in self.ranks:
-            if not isinstance(rank, int) or rank < 1:
-                raise InputError(
-                    f"rank of {path} must be a whole number >= 1, not {rank!r}; leave out a site without adapter"
-                )
+            if not isinstance(rank, int) or rank < 0:
+                raise InputError(f"rank of {path} must be a whole number, not {rank!r}")
         object.__setattr__(self, "ranks", tuple(sorted(self.ranks)))
 
     @classmethod
@@ -45,6 +44,10 @@ class AdapterConfig:
         config = cls.of({site.path: rank for site in shape.sites if not kinds or site.kind in kinds})
         config.check(shape)
         return config
+
+    def uncut(self, shape: ModelShape) -> "AdapterConfig":
+        """The same in a graph that has every site: rank 0 where this has none."""
+        return AdapterConfig(tuple((site.path, self.by_path.get(site.path, 0)) for site in shape.sites))
 
     @cached_property
     def by_path(self) -> Mapping[str, int]:

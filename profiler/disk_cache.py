@@ -63,7 +63,8 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose one with --cache") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a place that cannot be written cannot be tidied either
+            fresh.unlink(missing_ok=True)
     return file
 
 
@@ -79,7 +80,8 @@ def make_room(root: Path, *, limit_bytes: int, keep: Path) -> None:
     """
     together: dict[tuple[Path, str], list[Path]] = {}
     for file in root.glob("*/*"):
-        together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
+        if file.is_file():  # folders are what somebody is making just now
+            together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
     used = {key: max(file.stat().st_mtime for file in files) for key, files in together.items()}
     total = sum(file.stat().st_size for files in together.values() for file in files)
     for key in sorted(used, key=lambda key: used[key]):

@@ -9,8 +9,9 @@ from adaptare.profiler.workload import Workload
 
 # Largest difference over the largest reference value (at least 1).
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-# The twin of a quantised base computes in floating point with the same weights; activations are rounded in the other.
-QUANTISED_TOLERANCE = {"int8": 2e-1, "int4": 1e-1}
+# The twin of a quantised base has the same weights but does not round activations. How much that makes is seen at the
+# base itself, without adapter; with one it was at most a third more, while an adapter of twice the size is far beyond.
+ALLOWED_NOISE = 3
 
 
 def needs_twin(workload: Workload) -> bool:
@@ -19,8 +20,8 @@ def needs_twin(workload: Workload) -> bool:
 
 
 def adapted(workload: Workload) -> bool:
-    """Whether an adapter lies on a linear that runs."""
-    return any(site.path in workload.adapter.by_path for site in workload.scope_sites)
+    """Whether an adapter lies on a linear that runs, and does something there."""
+    return any(workload.adapter.by_path.get(site.path, 0) for site in workload.scope_sites)
 
 
 def check_applied(workload: Workload, outputs: Sequence[float], base: Sequence[float]) -> None:
@@ -29,13 +30,23 @@ def check_applied(workload: Workload, outputs: Sequence[float], base: Sequence[f
         raise ProgramError("the adapter does not change the output; it is not applied, so it is not timed")
 
 
-def check_twin(workload: Workload, outputs: Sequence[float], twin: Sequence[float]) -> None:
-    """Raises `ProgramError` if the outputs differ from those of the same adapter folded into the weights."""
-    tolerance = QUANTISED_TOLERANCE.get(workload.quantisation, TOLERANCE[workload.dtype])
+def check_twin(workload: Workload, outputs: Sequence[float], twin: Sequence[float], *, noise: float = 0.0) -> None:
+    """Compares with the same adapter folded into the weights.
+
+    Args:
+        workload: What was run.
+        outputs: What it gave.
+        twin: What the twin gave.
+        noise: By how much base and twin differ without adapter.
+
+    Raises:
+        ProgramError: They differ by more than rounding explains.
+    """
+    tolerance = TOLERANCE[workload.dtype] + ALLOWED_NOISE * noise
     difference = largest_difference(outputs, twin) if outputs else 0.0
     if not difference <= tolerance:
         raise ProgramError(
-            f"{workload.mode} and merged outputs differ by {difference:.2g} (allowed: {tolerance:g}); not timed"
+            f"{workload.mode} and merged outputs differ by {difference:.2g} (allowed: {tolerance:.2g}); not timed"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError
-from adaptare.profiler.equality import adapted, check_applied, check_twin, needs_twin
+from adaptare.profiler.equality import adapted, check_applied, check_twin, largest_difference, needs_twin
 from adaptare.profiler.intervals import ratio_interval
 from adaptare.profiler.measurement import Visit
 from adaptare.profiler.programs import Programs
@@ -125,7 +125,15 @@ class GroupRun:
             self._check_applied(candidate)
         compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
         twins = _shared([(self._programs.twin(each.workload), each) for each in compared])
-        return all(self._try(program, sharing, self._check_twins, worker) for program, sharing in twins)
+        return all(self._try(self._with_base(twin), sharing, self._check_twins, worker) for twin, sharing in twins)
+
+    def _with_base(self, twin: Program) -> Program:
+        """A twin that is fed like the base too, where the two differ even so: weights of the base are quantised."""
+        if self.reference.workload.quantisation == "none":
+            return twin
+        own = self._programs.twin(self.reference.workload)
+        same = (own.source, own.arguments) == (twin.source, twin.arguments)
+        return replace(twin, feeds=(*twin.feeds, *own.feeds)) if same else twin
 
     def _try(
         self,
@@ -165,9 +173,11 @@ class GroupRun:
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
         twin = worker.load(program)
         worker.unload(twin.program_id)
+        base = twin.outputs.get(self.reference.feed, ())
+        noise = largest_difference(self.reference.outputs, base) if base else 0.0
         for candidate in candidates:
             try:
-                check_twin(candidate.workload, candidate.outputs, twin.outputs.get(candidate.feed, ()))
+                check_twin(candidate.workload, candidate.outputs, twin.outputs.get(candidate.feed, ()), noise=noise)
             except ProgramError as error:
                 candidate.failure = str(error)
 

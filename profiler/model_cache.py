@@ -34,7 +34,7 @@ def converted_gguf(file: Path, cache: Path) -> Path:
 def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _quiet():
+    with without_bars():
         try:
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -74,7 +74,7 @@ def _write_tiny(folder: Path) -> None:
         eos_token_id=2,
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng(), _quiet():
+    with torch.random.fork_rng(), without_bars():
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         names: dict[str, Any] = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
@@ -82,7 +82,7 @@ def _write_tiny(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Without the progress bars and notes of transformers."""
     from transformers.utils import logging
 

@@ -1,24 +1,23 @@
 """What ONNX Runtime runs for workloads: a base that is exported once, and adapters put into its graph."""
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptare.devices import Feed, InputError, Json, MissingPackageError, Program, canonical_json
+from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, canonical_json
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
-from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
-from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase, Port, adapter_inputs
+from adaptare.profiler.model_source import ModelSource
+from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
+from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
+from adaptare.profiler.onnx_session import pack
 from adaptare.profiler.programs import Need, base_bytes, name_of, own_bytes
-from adaptare.profiler.shape import Site, first_layer, one_layer
-from adaptare.profiler.workload import Workload
+from adaptare.profiler.shape import Site, first_layer
+from adaptare.profiler.workload import Mode, Workload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,35 +25,33 @@ if TYPE_CHECKING:
 
     from adaptare.profiler.onnx_surgery import Change
 
-CACHE_BYTES = 30 * 2**30
-# Graphs of an older layout are made anew.
-LAYOUT = 1
-NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
+# How a device says that no kernels but the library's own run.
+CPU_ONLY = "provider=CPUExecutionProvider"
 # What the worker is told about twins: they are run once, so nothing is worth preparing.
 ONCE = canonical_json({"prepared": False})
 
 
 class OnnxPrograms:
-    """ONNX files in the cache: one folder for each base and for each way to put adapters into it.
+    """ONNX files in the cache, beside the base that they put adapters into.
 
-    Weights of a base are one file that the folders share by links. One swappable program serves every rank of its
-    placement, because A and B are fed to it.
+    Programs of one base share its file of weights, in floating point as the kernels of the device want them. One
+    swappable program serves every rank of its placement, because A and B are fed to it.
 
     Args:
+        device: Who runs them.
         cache: Folder for all of it; default: the user's cache folder.
+        weights: A model that programs of its whole shape have the weights of; those of other shapes have random ones.
     """
 
-    def __init__(self, cache: str | Path | None = None) -> None:
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise MissingPackageError(
-                f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
-            )
-        self._root = cache_folder(cache) / "onnx"
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        self._bases = OnnxBases(cache, weights=weights)
+        self._kernels = content_hash([device.runtime, device.hardware]) if CPU_ONLY in device.options else ""
 
-    def modes(self, workload: Workload) -> tuple[str, ...]:
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
-        padded = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
+        padded: tuple[Mode, ...] = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
     def need(self, workload: Workload) -> Need:
@@ -74,16 +71,16 @@ class OnnxPrograms:
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
-        self._made(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
+        self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
         return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes)
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
         self.need(workload)
-        base = self._base(replace(workload, quantisation="none"))
+        base = self._bases.base(replace(workload, quantisation="none"))
         file = base.folder / f"folded-{workload.quantisation}.onnx"
-        self._made(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
+        self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
         ranks = _ranks(workload)
         inputs = {}
         for path, site in _scope(workload).items():
@@ -102,71 +99,59 @@ class OnnxPrograms:
 
     def _file(self, workload: Workload) -> Path:
         """The graph of a workload; equal for workloads that share it."""
-        ranks = _ranks(workload)
+        ranks, folder = _ranks(workload), self._bases.folder(workload, self._kernels_of(workload))
         if not ranks:
-            return self._base_folder(workload) / MODEL
+            return folder / MODEL
         if workload.mode in ("swappable", "padded"):
-            return self._base_folder(workload) / f"swappable-{_hash(sorted(ranks))}.onnx"
-        return self._base_folder(workload) / f"{workload.mode}-{_hash(ranks)}.onnx"
+            return folder / f"swappable-{content_hash(sorted(ranks))}.onnx"
+        return folder / f"{workload.mode}-{content_hash(ranks)}.onnx"
 
-    def _base_folder(self, workload: Workload) -> Path:
-        made_by = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
-        key = _hash([LAYOUT, *made_by, _config(workload), _module(workload)])
-        return self._root / (key if workload.quantisation == "none" else f"{key}-{workload.quantisation}")
+    def _kernels_of(self, workload: Workload) -> str:
+        """For whom the base is packed; quantised bases are not, as that would not let them share anything."""
+        return self._kernels if workload.quantisation == "none" else ""
 
     def _base(self, workload: Workload) -> OnnxBase:
-        """The base of a workload, exported and quantised if it was not yet."""
-
-        def export(folder: Path) -> None:
-            from adaptare.profiler.onnx_export import export_decoder
-            from adaptare.profiler.random_model import random_model
-
-            export_decoder(random_model(json.loads(_config(workload))), folder, module=_module(workload))
-
-        def quantise(folder: Path) -> None:
-            from adaptare.profiler.onnx_quantise import quantise_base
-
-            quantise_base(self._base(replace(workload, quantisation="none")), folder, workload.quantisation)
-
-        folder = self._base_folder(workload)
-        if not folder.is_dir():
-            cached_folder(folder, export if workload.quantisation == "none" else quantise)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=folder)
-        os.utime(folder / RECORD)
-        return OnnxBase.load(folder)
-
-    def _made(self, file: Path, write: Callable[[Path], None]) -> None:
-        """Makes the file if need be, and notes that it was used."""
-        if not file.exists():
-            cached_file(file, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=file.parent)
-        os.utime(file)
+        """What adapters are put into."""
+        kernels = self._kernels_of(workload)
+        return self._bases.packed(workload, kernels) if kernels else self._bases.base(workload)
 
     def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
         """The graph of a base with an adapter."""
         from adaptare.profiler import onnx_surgery as surgery
 
-        if workload.mode == "requantised":
-            self._write_requantised(workload, file, data=data)
+        if workload.mode in ("merged", "requantised"):
+            self._write_merged(workload, file, data=data)
             return
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
         model = surgery.load_graph(base)
-        if workload.mode == "merged":
-            surgery.merge(model, base, adapter, data)
-        elif workload.mode == "static":
+        if workload.mode == "static":
             surgery.add_static(model, base.sites, adapter)
         else:
             surgery.add_swappable(model, {path: base.sites[path] for path in adapter}, _widths(workload))
         surgery.save_graph(model, file)
 
-    def _write_requantised(self, workload: Workload, file: Path, *, data: Path) -> None:
+    def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
+        """Merges in floating point, and then quantises or packs as the base is."""
+        from adaptare.profiler import onnx_surgery as surgery
         from adaptare.profiler.onnx_quantise import quantise
 
-        merged = Path(self.program(replace(workload, mode="merged", quantisation="none")).source)
+        base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
+        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
+        merged = base.folder / f".new-{os.getpid()}-{data.name.removesuffix('.data')}"
+        # The graph names its data, so both have their own names before they take their places.
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
-            # The graph names its data, so both have their own names before they take their places.
             target = Path(place) / data.name.removesuffix(".data")
-            quantise(merged, target, workload.quantisation)
+            try:
+                model = surgery.load_graph(base)
+                surgery.merge(model, base, adapter, _data_of(merged))
+                surgery.save_graph(model, merged)
+                if workload.quantisation != "none":
+                    quantise(merged, target, workload.quantisation)
+                else:
+                    pack(merged, target)
+            finally:
+                merged.unlink(missing_ok=True)
+                _data_of(merged).unlink(missing_ok=True)
             _data_of(target).replace(data)
             target.replace(file)
 
@@ -176,7 +161,7 @@ class OnnxPrograms:
 
         model = surgery.load_graph(base)
         if workload.quantisation != "none":
-            values = dequantised_weights(self._base(workload).model)
+            values = dequantised_weights(self._bases.base(workload).model)
             surgery.change_weights(model, base.folder, {name: _constantly(each) for name, each in values.items()}, data)
         surgery.add_folded(model, base.sites, _widths(workload))
         surgery.save_graph(model, file)
@@ -184,22 +169,6 @@ class OnnxPrograms:
 
 def _data_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.data")
-
-
-def _hash(content: Json) -> str:
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
-
-
-def _config(workload: Workload) -> str:
-    """The config that is exported, as JSON; for a block or a layer, one decoder layer with next to no vocabulary."""
-    if workload.scope == "model":
-        return workload.shape.config
-    return canonical_json(one_layer(json.loads(workload.shape.config)))
-
-
-def _module(workload: Workload) -> str:
-    """What is cut out of it."""
-    return {"model": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]
 
 
 def _scope(workload: Workload) -> dict[str, Site]:
@@ -243,7 +212,7 @@ def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Fe
         "tokens": 1 if decode else workload.tokens,
         "past": workload.past if decode else 0,
     }
-    vocabulary = json.loads(_config(workload))["vocab_size"]
+    vocabulary = json.loads(config_of(workload))["vocab_size"]
     inputs = {port.name: _filled(port, port.sizes(**sizes), vocabulary) for port in base.inputs}
     return Feed(workload.hash, canonical_json({"inputs": {**inputs, **adapter}}), workload.work())
 

@@ -17,8 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from adaptare.profiler.onnx_base import MODEL, OnnxBase
 from adaptare.profiler.onnx_surgery import read_weight, weight_bytes
 
+BITS = {"int8": 8, "int4": 4}
 BLOCK = 32
-# Activations of 4-bit products are rounded to 8 bits block by block: the fastest kernel, and what phones use.
+# Activations are rounded to 8 bits, block by block: the fastest kernel, and what phones use.
 INT8_ACTIVATIONS = 4
 
 
@@ -34,50 +35,39 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
 def quantise(source: Path, target: Path, quantisation: str) -> None:
     """Writes a graph with quantised weights, its data beside it under the same name with `.data` behind it.
 
-    `int4` makes every product with a constant weight a MatMulNBits of symmetric blocks of 32; `int8` makes it a
-    MatMulInteger with one scale per output channel and activations that are quantised as they come.
+    Every product with a constant weight becomes a MatMulNBits of symmetric blocks of 32 weights with one scale each, of
+    4 or 8 bits. Activations are quantised as they come, in blocks too: one scale for all of them, as the older dynamic
+    quantisation has, lets the outliers of language models drown the rest.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with _unlogged():
-        if quantisation == "int4":
-            from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-            quantiser = MatMulNBitsQuantizer(
-                onnx.load(source), bits=4, block_size=BLOCK, is_symmetric=True, accuracy_level=INT8_ACTIVATIONS
-            )
-            quantiser.process()
-            onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
-        else:
-            from onnxruntime.quantization import QuantType, quantize_dynamic
-
-            quantize_dynamic(
-                source,
-                target,
-                op_types_to_quantize=["MatMul"],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                use_external_data_format=True,
-            )
+        quantiser = MatMulNBitsQuantizer(
+            onnx.load(source),
+            bits=BITS[quantisation],
+            block_size=BLOCK,
+            is_symmetric=True,
+            accuracy_level=INT8_ACTIVATIONS,
+        )
+        quantiser.process()
+        onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
+    data = target.with_name(f"{target.name}.data")
+    if data.exists():  # small weights stay in the graph; of a file of its own, onnx lets nobody else read it
+        data.chmod(target.stat().st_mode)
 
 
 def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
     """The values that the quantised weights of a graph stand for: name of the original -> shape (in, out)."""
     graph = onnx.load(model, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-
-    def values(name: str) -> NDArray[np.float32]:
-        return read_weight(tensors[name], model.parent)
-
     found = {}
-    for name in tensors:
-        if name.endswith("_Q4"):
-            weight = name.removesuffix("_Q4")
-            found[weight] = _of_blocks(values(name), values(f"{weight}_scales"))
-        elif name.endswith("_quantized"):
-            weight = name.removesuffix("_quantized")
-            found[weight] = values(name).astype(np.float32) * values(f"{weight}_scale")
-    rows = {node.input[1].removesuffix("_Q4"): _rows(node) for node in graph.node if node.op_type == "MatMulNBits"}
-    return {name: weight[: rows.get(name, len(weight))] for name, weight in found.items()}
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            packed, scales = (read_weight(tensors[name], model.parent) for name in node.input[1:3])
+            sizes = {attribute.name: attribute.i for attribute in node.attribute}
+            found[node.input[2].removesuffix("_scales")] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
+    return found
 
 
 def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:
@@ -97,16 +87,13 @@ def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: st
         return dequantised_weights(quantised)
 
 
-def _of_blocks(packed: NDArray[np.generic], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """4-bit blocks, shape (out, blocks, 16), two values a byte, low half first; 8 stands for zero."""
-    halves = np.stack([packed & 0x0F, packed >> 4], axis=-1)  # type: ignore[operator]
+def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """Of blocks, shape (out, blocks, bytes); the middle of the range stands for zero. Shape (in, out)."""
+    if bits == 4:  # two values a byte, the low half first
+        packed = np.stack([packed & 0x0F, packed >> 4], axis=-1)
     columns, blocks = packed.shape[:2]
-    values = (halves.reshape(columns, blocks, BLOCK).astype(np.float32) - 8) * scales.reshape(columns, blocks, 1)
-    return np.ascontiguousarray(values.reshape(columns, blocks * BLOCK).T)
-
-
-def _rows(node: onnx.NodeProto) -> int:
-    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "K")
+    values = packed.reshape(columns, blocks, BLOCK).astype(np.float32) - 2 ** (bits - 1)
+    return np.ascontiguousarray((values * scales.reshape(columns, blocks, 1)).reshape(columns, blocks * BLOCK).T)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,11 @@ share. An adapter adds x A B to the product of its linear; whatever scale it has
 
 import copy
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -25,6 +28,14 @@ ALIGNMENT = 4096
 def load_graph(base: OnnxBase) -> onnx.ModelProto:
     """The graph of a base; its weights stay in their file."""
     return onnx.load(base.model, load_external_data=False)
+
+
+def is_graph(file: Path) -> bool:
+    """Whether a file is there and a graph; a machine that lost its power may have left a part of one."""
+    try:
+        return bool(onnx.load(file, load_external_data=False).graph.node)
+    except Exception:  # no such file, or what the parser has of its own kinds, for which no types are published
+        return False
 
 
 def save_graph(model: onnx.ModelProto, file: Path) -> None:
@@ -105,13 +116,47 @@ def change_weights(
                 continue
             changed = changes[tensor.name](read_weight(tensor, folder))
             file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
-            location = {"location": data.name, "offset": str(file.tell()), "length": str(changed.nbytes)}
-            file.write(np.ascontiguousarray(changed, dtype=np.float32).tobytes())
-            tensor.ClearField("raw_data")
-            del tensor.external_data[:]
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in location.items():
-                tensor.external_data.add(key=key, value=value)
+            write_weight(tensor, changed, file, data.name)
+
+
+def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
+    """Turns weights around in the file, so that no product needs a Transpose node, which hides them from quantisers.
+
+    Args:
+        model: Its nodes are changed.
+        data: The file of its weights; it grows where a weight is needed in both ways, as by tied embeddings.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    turned = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    with data.open("r+b") as file:
+        for node in turned:
+            weight = weights[node.input[0]]
+            if len(weight.dims) != 2:
+                continue
+            values = read_weight(weight, data.parent).T
+            tensor = TensorProto(name=node.output[0], data_type=weight.data_type, dims=values.shape)
+            place = {entry.key: entry.value for entry in weight.external_data}
+            if uses[weight.name] == 1 and place:
+                file.seek(int(place.get("offset", 0)))
+            else:
+                file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
+            write_weight(tensor, values, file, data.name)
+            model.graph.initializer.append(tensor)
+            if uses[weight.name] == 1:
+                model.graph.initializer.remove(weight)
+            model.graph.node.remove(node)
+
+
+def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
+    """Writes values where the file stands, and lets the tensor refer to them there."""
+    place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
+    file.write(np.ascontiguousarray(values).tobytes())
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=value)
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -120,9 +165,9 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(width(each.data_type).itemsize * math.prod(each.dims) for each in model.graph.initializer)
 
 
-def read_weight(tensor: TensorProto, folder: Path) -> NDArray[np.float32]:
+def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:
     """The values of an initializer, wherever they are; the graph still refers to the file."""
-    values: NDArray[np.float32] = numpy_helper.to_array(tensor, str(folder))
+    values: NDArray[Any] = numpy_helper.to_array(tensor, str(folder))
     return values
 
 

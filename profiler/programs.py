@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json
-from adaptare.profiler.workload import BYTES, Workload
+from adaptare.profiler.model_source import ModelSource
+from adaptare.profiler.workload import BYTES, Mode, Workload
 
 TORCH_FACTORY = "adaptare.profiler.torch_programs:build"
 
@@ -27,7 +28,7 @@ class Need:
 class Programs(Protocol):
     """What one runtime runs for workloads."""
 
-    def modes(self, workload: Workload) -> tuple[str, ...]:
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """The ways to apply an adapter that make sense on this base: those that can be swapped first."""
         ...
 
@@ -44,12 +45,16 @@ class Programs(Protocol):
         ...
 
 
-def programs_for(device: DeviceInfo, *, cache: str | Path | None = None) -> Programs:
+def programs_for(
+    device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+) -> Programs:
     """What the runtime of a device runs.
 
     Args:
         device: Whose runtime it is.
         cache: Folder for exported models; default: the user's cache folder.
+        weights: A model, whose weights exported programs then have instead of random ones. Latency does not depend on
+            them, but one export is then enough for measuring and for what users take away.
 
     Raises:
         InputError: The runtime is unknown.
@@ -63,14 +68,14 @@ def programs_for(device: DeviceInfo, *, cache: str | Path | None = None) -> Prog
     if runtime == "onnxruntime":
         from adaptare.profiler.onnx_programs import OnnxPrograms
 
-        return OnnxPrograms(cache)
+        return OnnxPrograms(device, cache=cache, weights=weights)
     raise InputError(f"no programs are known for runtime {device.runtime!r}; known are onnxruntime, torch, simulated")
 
 
 class TorchPrograms:
     """Modules that a factory builds in the worker; those of one base share its weights."""
 
-    def modes(self, workload: Workload) -> tuple[str, ...]:
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 
@@ -78,6 +83,8 @@ class TorchPrograms:
         """See `Programs.need`."""
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
+        if 0 in workload.adapter.by_path.values():
+            raise InputError("torch has no adapters of rank 0; leave out a site without adapter")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
         return Need(self._arguments(workload), own_bytes(workload))
@@ -111,7 +118,7 @@ class TorchPrograms:
 class SimulatedPrograms:
     """Programs that are their workload in words; every mode and base goes."""
 
-    def modes(self, workload: Workload) -> tuple[str, ...]:
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 

@@ -4,7 +4,6 @@ import datetime
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from adaptare.profiler.environment import environment
 from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
-from adaptare.profiler.programs import programs_for
+from adaptare.profiler.programs import Programs, programs_for
 from adaptare.profiler.stopping import LEAST_ROUNDS, Progress, StoppingRule
 from adaptare.profiler.workload import Workload
 
@@ -30,7 +29,7 @@ def profile(
     seed: int,
     openings: int = 1,
     reference_s: float | None = None,
-    cache: str | Path | None = None,
+    programs: Programs | None = None,
 ) -> list[Measurement]:
     """Times workloads in one session; see `profile_groups`. One measurement per workload, in their order."""
     groups = profile_groups(
@@ -41,7 +40,7 @@ def profile(
         seed=seed,
         openings=openings,
         reference_s=reference_s,
-        cache=cache,
+        programs=programs,
     )
     by_workload = {measurement.workload: measurement for group in groups for measurement in group}
     return [by_workload[workload] for workload in workloads]
@@ -56,7 +55,7 @@ def profile_groups(
     seed: int,
     openings: int = 1,
     reference_s: float | None = None,
-    cache: str | Path | None = None,
+    programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:
     """Times workloads in one session, as many at once as half the free memory holds.
 
@@ -75,7 +74,7 @@ def profile_groups(
         openings: How often every program is loaded anew; the outer level of the intervals.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
             group.
-        cache: Folder for exported models; default: the user's cache folder.
+        programs: Of the device's runtime; default: what `programs_for` gives.
 
     Yields:
         The measurements of one group, in the order of its workloads.
@@ -91,7 +90,7 @@ def profile_groups(
     if openings < 1:
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()
-    programs = programs_for(info, cache=cache)
+    programs = programs or programs_for(info)
     with device.open() as worker:
         free_bytes = worker.free_bytes
     groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=free_bytes)

@@ -16,8 +16,8 @@ Scope = Literal["model", "block", "layer"]
 Quantisation = Literal["none", "int8", "int4"]
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Weights of the base, scales and zero points of 4-bit blocks of 32 included.
-QUANTISED_BYTES = {"int8": 1.0, "int4": 0.5 + 4 / 32}
+# Weights of the base, with a scale for each block of 32.
+QUANTISED_BYTES = {"int8": 1 + 4 / 32, "int4": 0.5 + 4 / 32}
 # Kernels that one decoder layer of torch eager issues beside its linears, and a model beside its layers.
 LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
@@ -40,8 +40,7 @@ class Workload:
         tokens: Tokens per sequence in prefill; ignored in decode.
         past: Cached positions in decode; ignored in prefill.
         dtype: Of base and adapter.
-        quantisation: Of the base's linears and head; adapters beside them stay in `dtype`. `int8`: weights per output
-            channel, activations as they come; `int4`: weights in blocks of 32.
+        quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters beside them stay in `dtype`.
     """
 
     shape: ModelShape = field(repr=False)
@@ -99,6 +98,11 @@ class Workload:
     def merged(self) -> "Workload":
         """The same function with the adapter folded into the base."""
         return replace(self, mode="merged")
+
+    @property
+    def folded(self) -> "Workload":
+        """The adapter in the weights themselves: merged, and on a quantised base quantised again."""
+        return replace(self, mode="merged" if self.quantisation == "none" else "requantised")
 
     @cached_property
     def hash(self) -> str:

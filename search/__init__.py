@@ -25,8 +25,11 @@ from adaptare.search.training_data import Example, Split, read_examples, split_e
 if TYPE_CHECKING:
     from adaptare.search.base_model import load_base
     from adaptare.search.nsga2 import Nsga2
+    from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
+    from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
     from adaptare.search.peft_export import export_merged, export_peft
     from adaptare.search.quality import CompletionLoss
+    from adaptare.search.quantised_base import requantised, round_base
     from adaptare.search.super_adapter import SuperAdapter
     from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
     from adaptare.search.token_examples import (
@@ -41,9 +44,16 @@ if TYPE_CHECKING:
 _LATER = {
     "load_base": "base_model",
     "Nsga2": "nsga2",
+    "OnnxKind": "onnx_check",
+    "check_onnx_export": "onnx_check",
+    "onnx_difference": "onnx_check",
+    "export_onnx": "onnx_export",
+    "export_onnx_adapter": "onnx_export",
     "export_merged": "peft_export",
     "export_peft": "peft_export",
     "CompletionLoss": "quality",
+    "requantised": "quantised_base",
+    "round_base": "quantised_base",
     "SuperAdapter": "super_adapter",
     "load_super_adapter": "super_adapter_file",
     "save_super_adapter": "super_adapter_file",
@@ -72,6 +82,7 @@ __all__ = [
     "Limit",
     "Nsga2",
     "Objective",
+    "OnnxKind",
     "PredictedLatency",
     "PredictedUpperEnd",
     "RandomSearch",
@@ -88,8 +99,11 @@ __all__ = [
     "UniformSampler",
     "baselines",
     "chatterbot_examples",
+    "check_onnx_export",
     "evaluate",
     "export_merged",
+    "export_onnx",
+    "export_onnx_adapter",
     "export_peft",
     "front_of",
     "hypervolume",
@@ -99,9 +113,12 @@ __all__ = [
     "load_super_adapter",
     "midpoint",
     "non_dominated",
+    "onnx_difference",
     "pick_winners",
     "read_budget",
     "read_examples",
+    "requantised",
+    "round_base",
     "save_super_adapter",
     "search",
     "split_examples",

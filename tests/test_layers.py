@@ -18,8 +18,8 @@ HEAVY = {
         "peft": set(),
     },
     "profiler": {
-        "torch": {"torch_programs.py", "random_model.py", "onnx_export.py", "model_cache.py"},
-        "onnxruntime": {"onnx_session.py", "onnx_quantise.py"},
+        "torch": {"torch_programs.py", "random_model.py", "onnx_export.py", "stored_model.py", "model_cache.py"},
+        "onnxruntime": {"onnx_session.py", "onnx_quantise.py", "onnx_adapter_file.py"},
         "peft": {"torch_programs.py"},
         "sklearn": set(),
     },

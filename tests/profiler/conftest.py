@@ -1,18 +1,157 @@
+"""Small decoders of every family, and what ONNX files are made of them: each is exported once in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import pytest
-from transformers import LlamaConfig
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from adaptare.profiler import ModelShape
+from adaptare.profiler.shape import one_layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from adaptare.profiler.onnx_base import OnnxBase
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "pad_token_id": 0,
+}
+FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "llama": lambda: LlamaConfig(**SIZES),
+    "mistral": lambda: MistralConfig(**SIZES),
+    "qwen2": lambda: Qwen2Config(**SIZES),
+    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=8),
+    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
+    "gemma2": lambda: Gemma2Config(**SIZES, head_dim=8, sliding_window=16),
+    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=16),
+    "phi3": lambda: Phi3Config(**SIZES),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Every family, one after the other."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def configs() -> Mapping[str, Callable[[], PreTrainedConfig]]:
+    """What makes the config of a family: two small layers with grouped queries."""
+    return FAMILIES
+
+
+@pytest.fixture
+def shape(family: str) -> ModelShape:
+    """Of every family."""
+    return ModelShape.from_config(FAMILIES[family]())
 
 
 @pytest.fixture(scope="session")
 def llama() -> ModelShape:
-    """Two small layers with grouped queries."""
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=64,
-    )
-    return ModelShape.from_config(config)
+    """Of one family."""
+    return ModelShape.from_config(FAMILIES["llama"]())
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Callable[..., PreTrainedModel]:
+    """Makes the decoder of a family, with weights so large that no part of it is silent: biases and norms too."""
+    import torch
+
+    from adaptare.profiler.random_model import random_model
+
+    def make(family: str, *, layers: int = 2) -> PreTrainedModel:
+        content = FAMILIES[family]().to_dict()
+        model = random_model(one_layer(content) if layers == 1 else content)
+        generator = torch.Generator().manual_seed(1)
+        for weight in model.parameters():
+            moved = weight + 0.3 * torch.randn(weight.shape, generator=generator) if weight.dim() == 1 else 6 * weight
+            weight.copy_(moved)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def export(
+    decoder: Callable[..., PreTrainedModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[PreTrainedModel, OnnxBase]]:
+    """The decoder of a family in torch and in ONNX; nothing is exported twice, so nobody may change the folder."""
+    from adaptare.profiler.onnx_export import export_decoder
+
+    made: dict[tuple[str, str], tuple[PreTrainedModel, OnnxBase]] = {}
+
+    def exported(family: str, module: str = "") -> tuple[PreTrainedModel, OnnxBase]:
+        if (family, module) not in made:
+            model = decoder(family, layers=1 if module else 2)
+            made[family, module] = model, export_decoder(model, tmp_path_factory.mktemp(family), module=module)
+        return made[family, module]
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def onnx_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by those who make programs of workloads, because every base in it takes seconds to export."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def inputs_of() -> Callable[..., dict[str, NDArray[Any]]]:
+    """Makes random inputs of a base: tokens, and a cache that no decoder has made."""
+
+    def make(base: OnnxBase, *, batch: int = 2, tokens: int = 3, past: int = 5) -> dict[str, NDArray[Any]]:
+        rng = np.random.default_rng(2)
+        arrays = {}
+        for port in base.inputs:
+            size = port.sizes(batch=batch, tokens=tokens, past=past)
+            normal = rng.standard_normal(size).astype(np.float32)
+            drawn = {"int64": rng.integers(0, SIZES["vocab_size"], size), "bool": normal > -1, "float32": normal}
+            arrays[port.name] = drawn[port.dtype]
+        return arrays
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def torch_logits() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]:
+    """What transformers computes of the inputs of a base: logits of the last token. Shape (batch, 1, vocabulary)."""
+    import torch
+    from transformers import DynamicCache
+
+    from adaptare.profiler.random_model import cache_argument
+
+    def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        tokens, *halves = (torch.from_numpy(inputs[name]) for name in inputs)
+        cache = DynamicCache()
+        for layer in range(len(halves) // 2):
+            cache.update(halves[2 * layer], halves[2 * layer + 1], layer)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = (
+                model(input_ids=tokens, **{cache_argument(model): cache}).logits[:, -1:].numpy()
+            )
+        return logits
+
+    return compute

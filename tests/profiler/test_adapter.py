@@ -240,9 +240,9 @@ def test_a_site_named_twice_is_refused() -> None:
         AdapterConfig((("a", 1), ("a", 2)))
 
 
-@pytest.mark.parametrize("rank", [0, -1, 1.5, "4"])
-def test_a_rank_that_is_no_whole_number_above_0_is_refused(rank: Any) -> None:
-    with pytest.raises(InputError, match=f"rank of a must be a whole number >= 1, not {rank!r}"):
+@pytest.mark.parametrize("rank", [-1, 1.5, "4"])
+def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
+    with pytest.raises(InputError, match=f"rank of a must be a whole number, not {rank!r}"):
         AdapterConfig((("a", rank),))
 
 
@@ -283,3 +283,11 @@ def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings:
     (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match="its target modules or ranks cannot be understood"):
         read_peft(tmp_path, SHAPE)
+
+
+def test_an_uncut_adapter_names_every_site() -> None:
+    some = AdapterConfig.uniform(SHAPE, 3, kinds=("q_proj",))
+    uncut = some.uncut(SHAPE)
+    assert len(uncut) == len(SHAPE.sites)
+    assert {path: rank for path, rank in uncut if rank} == some.by_path
+    assert uncut.adapter_parameters(SHAPE) == some.adapter_parameters(SHAPE)

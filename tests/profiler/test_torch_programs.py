@@ -1,21 +1,11 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    Phi3Config,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.devices import InputError, TorchCpu
 from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
@@ -24,30 +14,7 @@ from adaptare.profiler.random_model import cache_argument
 from adaptare.profiler.shape import one_layer
 from adaptare.profiler.torch_programs import Bindable, build
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "pad_token_id": 0,
-}
-FAMILIES = {
-    "llama": lambda: LlamaConfig(**SIZES),
-    "mistral": lambda: MistralConfig(**SIZES),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=8),
-    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
-    "gemma2": lambda: Gemma2Config(**SIZES, head_dim=8, sliding_window=16),
-    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=16),
-    "phi3": lambda: Phi3Config(**SIZES),
-}
-
-
-@pytest.fixture(params=FAMILIES, ids=str)
-def shape(request: pytest.FixtureRequest) -> ModelShape:
-    return ModelShape.from_config(FAMILIES[request.param]())
+Configs = Mapping[str, Callable[[], PreTrainedConfig]]
 
 
 def loaded(workload: Workload) -> Bindable:
@@ -96,10 +63,9 @@ def test_without_restoring_decode_would_see_its_own_token(llama: ModelShape) -> 
     assert call().tolist() != first
 
 
-def test_decode_computes_what_one_long_prefill_does() -> None:
+def test_decode_computes_what_one_long_prefill_does(llama: ModelShape, configs: Configs) -> None:
     """The logits of a token against a cache are those of the last position of the whole sequence."""
-    shape = ModelShape.from_config(FAMILIES["llama"]())
-    program = loaded(Workload(shape, past=5).base)
+    program = loaded(Workload(llama, past=5).base)
     call, restore = program.bind({"phase": "decode", "batch": 1, "length": 5})
     restore()
     ours = call().tolist()
@@ -107,29 +73,26 @@ def test_decode_computes_what_one_long_prefill_does() -> None:
     past = torch.randint(0, 64, (1, 5), generator=generator)
     token = torch.randint(0, 64, (1, 1), generator=generator)
     torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_config(FAMILIES["llama"]()).eval()
+    plain = AutoModelForCausalLM.from_config(configs["llama"]()).eval()
     with torch.inference_mode():
         expected = plain(torch.cat([past, token], dim=1)).logits[0, -1]
     torch.testing.assert_close(torch.tensor(ours), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_block_is_decoder_layer_0_of_the_model() -> None:
-    shape = ModelShape.from_config(FAMILIES["llama"]())
-    call, _ = bound(Workload(shape, phase="prefill", scope="block", tokens=3, batch=2).base)
-    assert len(call().tolist()) == 2 * 3 * shape.hidden
+def test_a_block_is_decoder_layer_0_of_the_model(llama: ModelShape) -> None:
+    call, _ = bound(Workload(llama, phase="prefill", scope="block", tokens=3, batch=2).base)
+    assert len(call().tolist()) == 2 * 3 * llama.hidden
 
 
-def test_a_layer_is_the_linear_itself() -> None:
-    shape = ModelShape.from_config(FAMILIES["llama"]())
-    site = shape.sites[-1]
-    call, _ = bound(Workload(shape, phase="prefill", scope="layer", site=site.path, tokens=3).base)
+def test_a_layer_is_the_linear_itself(llama: ModelShape) -> None:
+    site = llama.sites[-1]
+    call, _ = bound(Workload(llama, phase="prefill", scope="layer", site=site.path, tokens=3).base)
     assert len(call().tolist()) == 3 * site.out_features
 
 
-def test_programs_of_one_base_share_its_weights() -> None:
-    shape = ModelShape.from_config(FAMILIES["llama"]())
-    first = loaded(Workload(shape, AdapterConfig.uniform(shape, 2)))
-    second = loaded(Workload(shape, AdapterConfig.uniform(shape, 4, kinds=("q_proj",))))
+def test_programs_of_one_base_share_its_weights(llama: ModelShape) -> None:
+    first = loaded(Workload(llama, AdapterConfig.uniform(llama, 2)))
+    second = loaded(Workload(llama, AdapterConfig.uniform(llama, 4, kinds=("q_proj",))))
     weights = [
         program._model.get_base_model().get_submodule("model.layers.1.mlp.up_proj") for program in (first, second)
     ]
@@ -137,24 +100,23 @@ def test_programs_of_one_base_share_its_weights() -> None:
     assert pointers[0] == pointers[1]
 
 
-def test_merging_leaves_the_shared_weights_alone() -> None:
-    shape = ModelShape.from_config(FAMILIES["llama"]())
-    base = loaded(Workload(shape).base)
+def test_merging_leaves_the_shared_weights_alone(llama: ModelShape) -> None:
+    base = loaded(Workload(llama).base)
     call, restore = base.bind({"phase": "prefill", "batch": 1, "length": 4})
     before = call().tolist()
-    loaded(Workload(shape, AdapterConfig.uniform(shape, 4), mode="merged"))
+    loaded(Workload(llama, AdapterConfig.uniform(llama, 4), mode="merged"))
     restore()
     assert call().tolist() == before
 
 
-def test_a_config_of_one_layer_keeps_the_widths() -> None:
-    config = one_layer(FAMILIES["gemma2"]().to_dict())
+def test_a_config_of_one_layer_keeps_the_widths(configs: Configs) -> None:
+    config = one_layer(configs["gemma2"]().to_dict())
     assert (config["num_hidden_layers"], len(config["layer_types"])) == (1, 1)
     assert config["hidden_size"] == 32
 
 
-def test_the_cache_is_passed_under_the_name_this_version_knows() -> None:
-    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]())
+def test_the_cache_is_passed_under_the_name_this_version_knows(configs: Configs) -> None:
+    model = AutoModelForCausalLM.from_config(configs["llama"]())
     assert cache_argument(model) in ("cache", "past_key_values")
 
 

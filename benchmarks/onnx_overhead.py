@@ -1,0 +1,308 @@
+"""What adapters cost in ONNX Runtime: by rank, placement, application mode and quantisation of the base.
+
+python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--openings 12] [--quick]
+
+Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by stubs of 2 and 6 layers, from which its
+24 follow by a straight line. Every program is loaded anew in each opening, in random order; ranks of one placement are
+fed to one session and compared within it. `present` is a graph with every site, fed with rank 0 where it says so.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptare.devices import DeviceInfo, connect
+from adaptare.devices.ort_runtime import CPU, filled, load, setup
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Interval,
+    Measurement,
+    ModelShape,
+    Quantisation,
+    Workload,
+    open_model,
+    overhead,
+    profile,
+    programs_for,
+    ratio_interval,
+)
+
+RANKS = (1, 8, 16, 32, 64)
+QUERY_AND_VALUE = ("q_proj", "v_proj")
+STUBS = (2, 6)
+# https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
+QWEN_05B = {
+    "model_type": "qwen2",
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "rope_theta": 1000000.0,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: `present` graphs have every site, `cut` ones only those that carry an adapter."""
+
+    placement: str
+    mode: str
+    rank: int
+    workload: Workload
+
+
+def cases_of(base: Workload, ranks: Sequence[int] = RANKS) -> list[Case]:
+    shape, middle = base.shape, 16
+    everywhere = {rank: AdapterConfig.uniform(shape, rank) for rank in ranks}
+    some = {rank: AdapterConfig.uniform(shape, rank, kinds=QUERY_AND_VALUE) for rank in ranks}
+    fed = replace(base, mode="swappable")
+    found = [Case("all", "swappable", 0, fed.with_adapter(AdapterConfig().uncut(shape)))]
+    found += [Case("all", "swappable", rank, fed.with_adapter(everywhere[rank])) for rank in ranks]
+    found += [Case("q+v, cut", "swappable", rank, fed.with_adapter(some[rank])) for rank in ranks]
+    found += [Case("q+v, present", "swappable", rank, fed.with_adapter(some[rank].uncut(shape))) for rank in ranks]
+    padded = replace(fed.with_adapter(some[middle].uncut(shape)), mode="padded")
+    found.append(Case("q+v, present", "padded", middle, padded))
+    static = replace(base, mode="static")
+    found += [Case("all", "static", rank, static.with_adapter(everywhere[rank])) for rank in (middle, ranks[-1])]
+    found.append(Case("q+v, cut", "static", middle, static.with_adapter(some[middle])))
+    folded = fed.with_adapter(everywhere[middle]).folded
+    return [*found, Case("all", folded.mode, middle, folded)]
+
+
+def stub_cases(base: Workload) -> list[Case]:
+    shape, fed = base.shape, replace(base, mode="swappable")
+    found = [
+        Case("all", "swappable", rank, fed.with_adapter(AdapterConfig.uniform(shape, rank))) for rank in (1, 16, 64)
+    ]
+    some = AdapterConfig.uniform(shape, 16, kinds=QUERY_AND_VALUE)
+    return [*found, Case("q+v, cut", "swappable", 16, fed.with_adapter(some))]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long to measure."""
+
+    device: str
+    openings: int
+    rounds: int
+    seed: int
+
+    def measured(self, workloads: Sequence[Workload], reference: Workload) -> list[Measurement]:
+        """All of them beside the reference, in one session."""
+        return profile(
+            workloads,
+            reference=reference,
+            device=connect(self.device),
+            stop=FixedRounds(self.rounds),
+            seed=self.seed,
+            openings=self.openings,
+        )
+
+
+def whole_model(
+    cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
+) -> Iterator[dict[str, Any]]:
+    base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
+    cases = cases_of(base)
+    measured = run.measured([case.workload for case in cases], base)
+    anchors: dict[tuple[str, str], Measurement] = {}
+    for case, found in zip(cases, measured, strict=True):
+        if found.failure:
+            yield {"cell": cell, **_named(case), "failure": found.failure}
+            continue
+        same = anchors.setdefault((case.placement, case.mode), found)
+        step = overhead(found, same) if same is not found else None
+        yield {
+            "cell": cell,
+            **_named(case),
+            **_interval("overhead", found.overhead),
+            "half_width": (found.overhead.upper - found.overhead.lower) / 2,
+            "over_first_rank": _interval("step", step) if step else None,
+            "rank_half_width": (step.upper - step.lower) / 2 if step else None,
+            "base_s": found.reference_raw_s,
+            "resident_bytes": found.resident_bytes,
+            "load_s": found.load_s,
+        }
+
+
+def by_stubs(
+    cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
+) -> Iterator[dict[str, Any]]:
+    """Overheads of the full depth: latency is a straight line in the number of layers."""
+    bases = [Workload(shape.stub(layers), mode="merged", phase=phase, quantisation=quantisation) for layers in STUBS]
+    cases = [stub_cases(base) for base in bases]
+    workloads = [bases[0], *(case.workload for some in cases for case in some)]
+    measured = dict(zip(workloads, run.measured(workloads, bases[1]), strict=True))
+    small_base = _seconds(measured[bases[0]].visits)
+    large_base = _seconds(measured[bases[0]].reference_visits)
+    for small, large in zip(*cases, strict=True):
+        found = measured[small.workload], measured[large.workload]
+        if any(each.failure for each in found):
+            yield {"cell": cell, **_named(small), "failure": [each.failure for each in found]}
+            continue
+        adapted = _at_depth(*(_seconds(each.visits) for each in found), shape.layers)
+        ratio = ratio_interval(adapted / _at_depth(small_base, large_base, shape.layers), found[0].openings)
+        share = Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
+        base_s = float(np.median(_at_depth(small_base, large_base, shape.layers)))
+        half_width = (share.upper - share.lower) / 2
+        yield {
+            "cell": cell,
+            **_named(small),
+            **_interval("overhead", share),
+            "half_width": half_width,
+            "base_s": base_s,
+        }
+
+
+def _seconds(visits: Sequence[Any]) -> Any:
+    return np.array([visit.median_s for visit in visits])
+
+
+def _at_depth(small: Any, large: Any, layers: int) -> Any:
+    return small + (large - small) / (STUBS[1] - STUBS[0]) * (layers - STUBS[0])
+
+
+def preparation(shape: ModelShape, info: DeviceInfo) -> dict[str, float]:
+    """Seconds to export a base, once, and to put adapters into it, for each placement."""
+    base, times = Workload(shape, mode="merged"), {}
+    with tempfile.TemporaryDirectory() as cache:
+        programs = programs_for(info, cache=cache)
+        times["export_s"] = _elapsed_s(lambda: programs.program(base))
+        swappable = replace(base, mode="swappable", adapter=AdapterConfig.uniform(shape, 8))
+        times["surgery_s"] = _elapsed_s(lambda: programs.program(swappable))
+        times["surgery_static_s"] = _elapsed_s(lambda: programs.program(replace(swappable, mode="static")))
+        times["quantise_s"] = _elapsed_s(lambda: programs.program(replace(base, quantisation="int4")))
+    return times
+
+
+def _elapsed_s(do: Any) -> float:
+    started = time.perf_counter()
+    do()
+    return time.perf_counter() - started
+
+
+def fed_beside_bound(shape: ModelShape, info: DeviceInfo, calls: int = 60) -> dict[str, float]:
+    """`run` with numpy arrays beside a bound run of the same session: the trap for whoever times the former."""
+    workload = Workload(shape, AdapterConfig.uniform(shape, 8))
+    program = programs_for(info).program(workload)
+    setup({"threads": 1, "provider": CPU, "spinning": True, "flush_denormals": False})
+    model = load(program.source, json.loads(program.arguments))
+    arguments = json.loads(program.feeds[0].arguments)
+    bound, _ = model.bind(arguments)
+    arrays = {name: filled(name, spec) for name, spec in arguments["inputs"].items()}
+    session = model._session
+    seconds: dict[str, list[float]] = {"bound": [], "fed": []}
+    for _ in range(calls):
+        seconds["bound"].append(_elapsed_s(bound))
+        seconds["fed"].append(_elapsed_s(lambda: session.run(None, arrays)))
+    ratios = [fed / own for fed, own in zip(seconds["fed"], seconds["bound"], strict=True)]
+    return {
+        "bound_s": statistics.median(seconds["bound"]),
+        "fed_s": statistics.median(seconds["fed"]),
+        "fed_over_bound": statistics.median(ratios),
+        "inputs": len(arrays),
+    }
+
+
+def _named(case: Case) -> dict[str, Any]:
+    return {"placement": case.placement, "mode": case.mode, "rank": case.rank}
+
+
+def _interval(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.middle, f"{name}_lower": interval.lower, f"{name}_upper": interval.upper}
+
+
+def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Overhead over rank, one panel for each cell."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    columns = 2
+    figure, axes = pyplot.subplots(-(-len(cells) // columns), columns, figsize=(11, 3.2 * -(-len(cells) // columns)))
+    for axis, cell in zip(np.ravel(axes), cells, strict=False):
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["cell"] == cell and "overhead" in row:
+                lines.setdefault(f"{row['placement']}, {row['mode']}", []).append(row)
+        for name, line in lines.items():
+            line.sort(key=lambda row: row["rank"])
+            middle = np.array([100 * row["overhead"] for row in line])
+            below = middle - [100 * row["overhead_lower"] for row in line]
+            above = [100 * row["overhead_upper"] for row in line] - middle
+            axis.errorbar([row["rank"] for row in line], middle, [below, above], label=name, marker=".", capsize=2)
+        axis.axhline(0, color="grey", linewidth=0.5)
+        axis.set(title=f"{cell}, base {1e3 * _base_s(rows, cell):.1f} ms", xlabel="rank", ylabel="overhead, %")
+        axis.legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+
+
+def _base_s(rows: Sequence[dict[str, Any]], cell: str) -> float:
+    return statistics.median(row["base_s"] for row in rows if row["cell"] == cell and "base_s" in row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--only", nargs="+", help="cells, for example smollm2-135m/int4/decode")
+    parser.add_argument("--device", default="ort-cpu:threads=1")
+    parser.add_argument("--openings", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=6, help="in each opening")
+    parser.add_argument("--skip-preparation", action="store_true", help="leave out the times of exporting")
+    options = parser.parse_args()
+
+    info = connect(options.device).info()
+    run = Run(options.device, options.openings, options.rounds, seed=0)
+    shape, qwen = open_model("smollm2-135m").shape, ModelShape.from_mapping(QWEN_05B)
+    result: dict[str, Any] = {"device": info.device, "hardware": info.hardware, "runtime": info.runtime}
+    rows: list[dict[str, Any]] = []
+    for name, known, measure in (("smollm2-135m", shape, whole_model), ("qwen2.5-0.5b", qwen, by_stubs)):
+        for base, quantisation in (("fp32", "none"), ("int4", "int4")):
+            for phase in ("decode", "prefill"):
+                cell = f"{name}/{base}/{phase}"
+                if options.only and cell not in options.only:
+                    continue
+                for row in measure(cell, known, quantisation, phase, run):  # type: ignore[operator]
+                    rows.append(row)
+                    print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
+    result["rows"] = rows
+    result["fed_beside_bound"] = fed_beside_bound(shape, info)
+    result["preparation"] = {} if options.skip_preparation else preparation(shape, info)
+    if options.figure:
+        draw(rows, options.figure)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(result["fed_beside_bound"], result["preparation"])
+
+
+def _line(row: dict[str, Any]) -> str:
+    name = f"{row['cell']:28} {row['placement']:13} {row['mode']:11} r{row['rank']:<3}"
+    if "failure" in row:
+        return f"{name} {row['failure']}"
+    interval = f"[{row['overhead_lower']:+.1%}, {row['overhead_upper']:+.1%}]"
+    step = row.get("over_first_rank")
+    between = f"  over its first rank {step['step']:+.1%} ± {row['rank_half_width']:.1%}" if step else ""
+    return f"{name} {row['overhead']:+6.1%} {interval:18}{between}"
+
+
+if __name__ == "__main__":
+    main()

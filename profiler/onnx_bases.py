@@ -1,0 +1,126 @@
+"""Bases as ONNX files in the cache: exported once for each shape, then quantised or packed."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from adaptare.devices import Json, MissingPackageError, canonical_json
+from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
+from adaptare.profiler.model_source import ModelSource
+from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
+from adaptare.profiler.onnx_session import pack
+from adaptare.profiler.shape import first_layer, one_layer
+from adaptare.profiler.stored_model import stored_model, weights_identity
+from adaptare.profiler.workload import Workload
+
+CACHE_BYTES = 30 * 2**30
+# Graphs of an older layout are made anew.
+LAYOUT = 2
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
+
+
+class OnnxBases:
+    """One folder for each base.
+
+    Args:
+        cache: Folder for all of them; default: the user's cache folder.
+        weights: A model that bases of its whole shape have the weights of; those of other shapes have random ones.
+
+    Raises:
+        MissingPackageError: Exporting needs a package that is not installed.
+    """
+
+    def __init__(self, cache: str | Path | None = None, *, weights: ModelSource | None = None) -> None:
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            raise MissingPackageError(
+                f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
+            )
+        self._root = cache_folder(cache) / "onnx"
+        self._weights = weights
+
+    def base(self, workload: Workload) -> OnnxBase:
+        """The base of a workload, exported and quantised if it was not yet."""
+
+        def export(folder: Path) -> None:
+            from adaptare.profiler.onnx_export import export_decoder
+            from adaptare.profiler.random_model import random_model
+
+            stored = self._stored(workload)
+            model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
+            export_decoder(model, folder, module=module_of(workload))
+
+        def quantise(folder: Path) -> None:
+            from adaptare.profiler.onnx_quantise import quantise_base
+
+            quantise_base(self.base(replace(workload, quantisation="none")), folder, workload.quantisation)
+
+        return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
+
+    def packed(self, workload: Workload, kernels: str) -> OnnxBase:
+        """The base with its weights as kernels want them; see `pack`. It is for the machine that packs."""
+        base = self.base(workload)
+
+        def write(folder: Path) -> None:
+            pack(base.model, folder / MODEL)
+            replace(base, folder=folder).save()
+
+        return self._kept(self.folder(workload, kernels), write)
+
+    def folder(self, workload: Workload, kernels: str = "") -> Path:
+        """Where the base of a workload is kept, or will be."""
+        stored = self._stored(workload)
+        made_by = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+        identity = weights_identity(stored) if stored else None
+        key = content_hash([LAYOUT, *made_by, config_of(workload), module_of(workload), identity])
+        suffixes = ([workload.quantisation] if workload.quantisation != "none" else []) + ([kernels] if kernels else [])
+        return self._root / "-".join([key, *suffixes])
+
+    def file(self, file: Path, write: Callable[[Path], None]) -> None:
+        """Makes a file in the folder of a base if need be, and notes that it was used."""
+        from adaptare.profiler.onnx_surgery import is_graph
+
+        if not is_graph(file):
+            file.unlink(missing_ok=True)
+            cached_file(file, write)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=file.parent)
+        os.utime(file)
+
+    def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
+        """The base in a folder, made if need be, and noted as used."""
+        files = [folder / MODEL, folder / RECORD]
+        if not all(file.exists() for file in files):  # some of it may have had to make room
+            shutil.rmtree(folder, ignore_errors=True)
+            cached_folder(folder, write)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=folder)
+        for file in files:
+            os.utime(file)
+        return OnnxBase.load(folder)
+
+    def _stored(self, workload: Workload) -> Path | None:
+        """The folder with the weights of this very shape, if there is one."""
+        known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
+        return self._weights.folder if self._weights is not None and known else None
+
+
+def content_hash(content: Json) -> str:
+    """16 hex digits of SHA-256, equal for equal content."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
+def config_of(workload: Workload) -> str:
+    """The config that is exported, as JSON; for a block or a layer, one decoder layer with next to no vocabulary."""
+    if workload.scope == "model":
+        return workload.shape.config
+    return canonical_json(one_layer(json.loads(workload.shape.config)))
+
+
+def module_of(workload: Workload) -> str:
+    """What is cut out of it."""
+    return {"model": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]

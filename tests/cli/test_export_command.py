@@ -1,0 +1,133 @@
+"""`adaptare export` for ONNX Runtime, and what it refuses."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from adaptare.export_command import Kind
+from adaptare.profiler import AdapterConfig
+from adaptare.search import onnx_check
+from adaptare.selection import Choice, Selection, save_selection
+
+Run = Callable[..., Any]
+SITES = {"model.layers.0.self_attn.q_proj": 4, "model.layers.1.mlp.down_proj": 2}
+ONNX = [kind for kind in get_args(Kind) if kind.startswith("onnx")]
+
+
+@pytest.fixture
+def export(run: Run, model_cache: Path, data: Path, tmp_path: Path) -> Run:
+    """Runs `export` of the front of a model that is trained once for all tests."""
+    kept = model_cache / "trained for export"
+    if not kept.exists():
+        shutil.copy(data, model_cache)
+        options = ("--steps", 2, "--data", model_cache / data.name, "--held-out", 8, "--space", "sites")
+        assert run("train", "tiny-random", "-o", "run", *options, "--cache", model_cache).code == 0
+        winner = Choice("winner 1", AdapterConfig.of(SITES), "swappable", (2.0, 1.0, 3.0), 1.0, 1.0)
+        selection = Selection("decode=3ms", 3.0, 1.0, (winner,), (), (), {})
+        save_selection(selection, Path("run/front.json"), folder=Path("run"), predictor=Path("predictor"))
+        shutil.copytree("run", kept)
+    shutil.copytree(kept, tmp_path / "run", dirs_exist_ok=True)
+    return lambda *words: run("export", "run/front.json", *words, "--cache", model_cache)
+
+
+@pytest.mark.parametrize("kind", ONNX)
+def test_what_is_said_about_loading_is_python_that_works(export: Run, kind: str) -> None:
+    answer = export("--winner", 1, "-o", "out", "--to", kind)
+    assert answer.code == 0
+    import onnxruntime
+
+    known: dict[str, Any] = {"onnxruntime": onnxruntime}
+    past = {
+        f"past.{layer}.{half}": np.zeros((1, 2, 0, 16), np.float32) for layer in (0, 1) for half in ("key", "value")
+    }
+    known["inputs"] = {"input_ids": np.array([[5, 6, 7]]), **past}
+    exec(answer.out.splitlines()[0].partition("load it with: ")[2], known)
+    assert isinstance(
+        known.get("session", known.get("adapter")), onnxruntime.InferenceSession | onnxruntime.LoraAdapter
+    )
+    assert ("logits differ by at most" in answer.out) == (kind != "onnx_adapter")
+
+
+@pytest.mark.parametrize(("kind", "quantise"), [("onnx", "none"), ("onnx-swappable", "int4"), ("onnx_adapter", "none")])
+def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) -> None:
+    found = export("-o", "out", "--to", kind, "--quantise", quantise, "--json").json
+    assert (found["folder"], found["kind"], found["quantisation"], found["sites"]) == ("out", kind, quantise, SITES)
+    assert Path(found["base"], "config.json").exists()
+    assert found["difference"] is None if kind == "onnx_adapter" else 0 < found["difference"] < 0.2
+    assert {"model.onnx", "tokenizer.json", "config.json"} <= {file.name for file in Path("out").iterdir()} or (
+        kind == "onnx_adapter"
+    )
+
+
+def test_notes_go_to_stderr(export: Run) -> None:
+    answer = export("-o", "out", "--to", "onnx-static", "--quantise", "int8", "--json")
+    assert "comparing what ONNX Runtime computes with torch" in answer.err
+    assert answer.json["difference"] < 0.2
+
+
+@pytest.mark.parametrize("kind", ["peft", "merged"])
+def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> None:
+    assert export("-o", "out", "--to", kind, "--json").json["difference"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--to", "peft", "--quantise", "int8"), "peft is written in floating point; give --to onnx"),
+        (("--to", "merged", "--quantise", "int4"), "merged is written in floating point; give --to onnx"),
+        (("--quantise", "int4"), "--quantise int4: peft is written in floating point"),
+        (("--to", "onnx_adapter", "--quantise", "int4"), "an adapter file is the same for every base"),
+        (("--to", "onnx", "--winner", 2), "--winner must be 1 to 1 in run/front.json, not 2"),
+        (("--to", "onnx", "--quantise", "int2"), "int2"),
+        (
+            (
+                "--to",
+                "onnxy",
+            ),
+            "onnxy",
+        ),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(export: Run, words: tuple[object, ...], message: str) -> None:
+    answer = export("-o", "out", *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("kind", ONNX)
+def test_somebodys_folder_is_left_alone(export: Run, kind: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("long")
+    answer = export("-o", "mine", "--to", kind)
+    assert answer.code == 2
+    assert "is no earlier export" in answer.err
+    assert [file.name for file in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+def test_an_export_that_computes_something_else_is_not_left_behind(
+    export: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_check, "TOLERANCES", {"none": 0.0})
+    answer = export("-o", "out", "--to", "onnx", "--json")
+    assert answer.code == 3
+    assert "differ from torch's by" in answer.json["error"]
+    assert sorted(entry.name for entry in Path().iterdir()) == ["data.jsonl", "run"]
+
+
+@pytest.mark.parametrize("kind", ONNX)
+def test_a_missing_package_is_named_before_anything_is_loaded(
+    export: Run, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnx" else find(name, *rest))
+    monkeypatch.setattr("adaptare.adaptation.reload_adaptation", None)
+    answer = export("-o", "out", "--to", kind)
+    assert answer.code == 2
+    assert "pip install 'adaptare[torch,onnx]'" in answer.err
+    assert not Path("out").exists()

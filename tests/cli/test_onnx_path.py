@@ -1,0 +1,86 @@
+"""The whole path on a real runtime: ONNX Runtime, with a quantised base and without."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.demonstration import Effort
+
+INT4 = "ort-cpu:int4,threads=1"
+QUICKLY = ("--openings", 2, "--seconds", 0.5)
+
+
+def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], model_cache: Path) -> None:
+    words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache)
+    found = run(*words, "--device", "ort-cpu:threads=1", "--json").json
+    assert not found["failures"]
+    assert (found["device"], found["quantisation"]) == ("ort-cpu:threads=1", "none")
+    modes = ["swappable", "static", "merged"]
+    assert [(row["phase"], row["mode"]) for row in found["rows"]] == [
+        (phase, mode) for phase in ("prefill", "decode") for mode in modes
+    ]
+
+    found = run(*words, "--device", INT4, "--json").json
+    assert not found["failures"]
+    assert found["quantisation"] == "int4"
+    assert {row["mode"] for row in found["rows"]} == {"swappable", "static", "requantised"}
+
+
+def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
+    answer = run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["measured"] == 12
+    assert run("fit", "--device", "ort-cpu:threads=1").code == 2
+    fitted = run("fit", "--device", INT4, "-o", "predictor", "--json").json
+    assert (fitted["quantisation"], fitted["mode"], fitted["rows"]) == ("int4", "swappable", 12)
+    Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
+    assert run("predict", "predictor", "ranks.json", "--device", INT4).code == 0
+    refused = run("predict", "predictor", "ranks.json", "--device", "ort-cpu:int8,threads=1")
+    assert refused.code == 2
+    assert "has another base; what was profiled has int4 weights" in refused.err
+
+
+def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
+    run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache)
+    run("fit", "--device", INT4, "-o", "predictor")
+    trained = ("--space", "kinds", "--ranks", "0,4,8", "--data", data, "--steps", 2, "--cache", model_cache)
+    run("train", "tiny-random", "-o", "plain", *trained)
+    refused = run("search", "plain", "--predictor", "predictor", "--budget", "overhead=50%")
+    assert refused.code == 2
+    assert "of a base with quantisation none, the predictor of one with int4; train with --quantise int4" in refused.err
+
+    run("train", "tiny-random", "-o", "rounded", "--quantise", "int4", *trained)
+    answer = run(
+        *("search", "rounded", "--predictor", "predictor", "--budget", "overhead=90%", "--evaluations", 4, "--json")
+    )
+    assert answer.code == 0, answer.err
+    folded = answer.json["baselines"][0]
+    assert (folded["name"], folded["mode"]) == ("requantised", "requantised")
+    verified = run("verify", "rounded/front.json", "--openings", 2, "--seconds", 0.5, "--json")
+    assert all(row["measured_s"] for row in verified.json["baselines"])
+
+
+def test_the_demo_runs_on_a_quantised_base(
+    run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effort = Effort(12, 0.5, 2, 4, 20.0, 4, 8, 0.5, 2)
+    monkeypatch.setattr("adaptare.demo_command._effort", lambda target, quick: effort)
+    answer = run(
+        *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),
+        *("--cache", model_cache, "--budget", "overhead=90%", "--json"),
+    )
+    assert answer.code in (0, 1), answer.err
+    found = answer.json
+    assert (found["device"], found["quantisation"]) == ("ort-cpu:threads=1", "int4")
+    assert found["baselines"][0]["name"] == "requantised"
+    for winner in found["winners"]:
+        assert winner["export_difference"] < 1e-4
+        assert winner["measured_s"] > 0
+    assert found["onnx"]["difference"] < 0.1
+    assert (Path(found["onnx"]["folder"]) / "adapter.onnx_adapter").is_file()

@@ -1,0 +1,88 @@
+"""Random adapters: the same ones wherever they are made."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices.ort_runtime import filled
+from adaptare.profiler import AdapterConfig, ModelShape, Workload
+from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.onnx_base import adapter_inputs
+from adaptare.profiler.onnx_programs import _fed
+from adaptare.profiler.programs import TorchPrograms
+from adaptare.profiler.torch_programs import build
+
+PATH = "model.layers.1.mlp.down_proj"
+
+
+def arrays(path: str = PATH, rank: int = 4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    A, B = random_adapter(path, rank, 48, 32)
+    return A.array(), B.array()
+
+
+def test_a_matrix_is_drawn_by_numpy_from_its_seed() -> None:
+    expected = np.random.default_rng(7).standard_normal((3, 2), dtype=np.float32) * np.float32(0.5)
+    made = RandomMatrix((3, 2), 0.5, 7).array()
+    assert made.dtype == np.float32
+    assert np.array_equal(made, expected)
+
+
+def test_an_adapter_has_the_shapes_of_row_vectors() -> None:
+    assert [half.shape for half in random_adapter(PATH, 4, 48, 32)] == [(48, 4), (4, 32)]
+
+
+def test_an_adapter_is_the_same_each_time() -> None:
+    assert random_adapter(PATH, 4, 48, 32) == random_adapter(PATH, 4, 48, 32)
+    assert all(np.array_equal(*pair) for pair in zip(arrays(), arrays(), strict=True))
+
+
+@pytest.mark.parametrize("change", [{"path": "model.layers.0.mlp.down_proj"}, {"rank": 5}], ids=["site", "rank"])
+def test_another_site_or_rank_has_other_weights(change: dict[str, str | int]) -> None:
+    for ours, other in zip(arrays(), arrays(**change), strict=True):
+        shared = tuple(slice(min(sizes)) for sizes in zip(ours.shape, other.shape, strict=True))
+        assert not np.isclose(ours[shared], other[shared]).any(axis=None, where=ours[shared] != 0)
+
+
+def test_a_and_b_do_not_share_their_numbers() -> None:
+    down, up = random_adapter(PATH, 8, 8, 8)
+    assert down.seed != up.seed
+
+
+def test_an_adapter_moves_what_it_is_added_to() -> None:
+    """For inputs of unit variance: outputs of variance rank x 0.02 squared."""
+    A, B = arrays(rank=16)
+    x = np.random.default_rng(0).standard_normal((2000, 48))
+    assert (x @ A @ B).std() == pytest.approx(0.02 * 16**0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_a_torch_worker_and_the_feed_of_a_graph_have_the_same_weights(llama: ModelShape, rank: int) -> None:
+    program = TorchPrograms().program(Workload(llama, AdapterConfig.of({PATH: rank})))
+    layer = build(**json.loads(program.arguments))._model.get_base_model().get_submodule(PATH)
+    specs = _fed(PATH, random_adapter(PATH, rank, 48, 32))
+    fed = [filled(name, specs[name]) for name in adapter_inputs(PATH)]
+    in_torch = [layer.lora_A["default"].weight.numpy().T, layer.lora_B["default"].weight.numpy().T]
+    for ours, torchs, made in zip(fed, in_torch, arrays(rank=rank), strict=True):
+        assert np.array_equal(ours, made)
+        assert np.array_equal(torchs, made)
+
+
+def test_a_padded_feed_has_the_same_weights_before_zeros() -> None:
+    specs = _fed(PATH, random_adapter(PATH, 3, 48, 32), width=8)
+    down, up = (filled(name, specs[name]) for name in adapter_inputs(PATH))
+    A, B = arrays(rank=3)
+    assert (down.shape, up.shape) == ((48, 8), (8, 32))
+    assert np.array_equal(down[:, :3], A)
+    assert np.array_equal(up[:3], B)
+    assert not down[:, 3:].any()
+    assert not up[3:].any()
+
+
+@pytest.mark.parametrize(("width", "shapes"), [(None, [(48, 0), (0, 32)]), (4, [(48, 4), (4, 32)])])
+def test_rank_0_is_fed_as_nothing_or_as_zeros(width: int | None, shapes: list[tuple[int, int]]) -> None:
+    specs = _fed(PATH, random_adapter(PATH, 0, 48, 32), width=width)
+    fed = [filled(name, specs[name]) for name in adapter_inputs(PATH)]
+    assert [each.shape for each in fed] == shapes
+    assert not any(each.any() for each in fed)

@@ -1,0 +1,161 @@
+"""The cache on disk: whole or not at all, and within its bounds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import StorageError
+from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
+
+Write = Callable[[Path], None]
+KINDS = {"folder": cached_folder, "file": cached_file}
+
+
+def write_of(kind: str, text: str = "made") -> Write:
+    """Writes something into the folder or file it is given."""
+
+    def write(place: Path) -> None:
+        (place / "content" if kind == "folder" else place).write_text(text, encoding="utf-8")
+
+    return write
+
+
+def content(place: Path) -> str:
+    return (place / "content" if place.is_dir() else place).read_text(encoding="utf-8")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_there_is_made(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind](tmp_path / "thing", write_of(kind))
+    assert made == tmp_path / "thing"
+    assert content(made) == "made"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_else_is_left_beside_it(kind: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path / "thing", write_of(kind))
+    assert [file.name for file in tmp_path.iterdir()] == ["thing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_there_is_not_made_again(kind: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path / "thing", write_of(kind))
+    KINDS[kind](tmp_path / "thing", write_of(kind, "anew"))
+    assert content(tmp_path / "thing") == "made"
+
+
+def test_folders_above_it_are_made(tmp_path: Path) -> None:
+    cached_folder(tmp_path / "a" / "b" / "thing", write_of("folder"))
+    assert names(tmp_path) == ["a", "a/b", "a/b/thing", "a/b/thing/content"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_writer_that_fails_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    def write(place: Path) -> None:
+        write_of(kind)(place)
+        raise RuntimeError("no more ideas")
+
+    with pytest.raises(RuntimeError, match="no more ideas"):
+        KINDS[kind](tmp_path / "thing", write)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_is_told_with_advice_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    def write(place: Path) -> None:
+        write_of(kind)(place)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose one with --cache"):
+        KINDS[kind](tmp_path / "thing", write)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_place_that_cannot_be_written_is_told_with_advice(kind: str, tmp_path: Path) -> None:
+    """A file stands where a folder would have to be: that is refused to everybody, also to the superuser."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"the cache '.*thing' cannot be written: .*; choose one with --cache"):
+        KINDS[kind](tmp_path / "file" / "thing", write_of(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_who_make_the_same_at_once_both_have_it(kind: str, tmp_path: Path) -> None:
+    def write(place: Path) -> None:
+        KINDS[kind](tmp_path / "thing", write_of(kind, "the same"))
+        write_of(kind, "the same")(place)
+
+    assert content(KINDS[kind](tmp_path / "thing", write)) == "the same"
+    assert [file.name for file in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_folder_that_others_made_meanwhile_is_kept(tmp_path: Path) -> None:
+    def write(place: Path) -> None:
+        cached_folder(tmp_path / "thing", write_of("folder", "theirs"))
+        write_of("folder", "ours")(place)
+
+    assert content(cached_folder(tmp_path / "thing", write)) == "theirs"
+
+
+def test_the_cache_is_where_the_user_wants_it_or_in_the_folder_of_the_system(tmp_path: Path) -> None:
+    assert cache_folder(str(tmp_path)) == tmp_path
+    assert cache_folder(None).name == "adaptare"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two bases, of 300 and 200 bytes, used in the order a/model, b/model, a/static, a/base."""
+    for age, file in enumerate(("a/model.onnx", "a/model.onnx.data", "b/model.onnx", "a/static.onnx", "a/base.json")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(bytes(200 if file.startswith("b") else 75))
+        os.utime(tmp_path / file, (age, age))
+    return tmp_path
+
+
+def left(root: Path, limit_bytes: int, keep: str) -> list[str]:
+    make_room(root, limit_bytes=limit_bytes, keep=root / keep)
+    return names(root)
+
+
+ALL = ["a", "a/base.json", "a/model.onnx", "a/model.onnx.data", "a/static.onnx", "b", "b/model.onnx"]
+
+
+def test_within_the_limit_everything_stays(root: Path) -> None:
+    assert left(root, 500, "c") == ALL
+
+
+def test_what_was_used_longest_ago_goes_first_with_its_data(root: Path) -> None:
+    assert left(root, 499, "c") == ["a", "a/base.json", "a/static.onnx", "b", "b/model.onnx"]
+
+
+def test_no_more_goes_than_has_to(root: Path) -> None:
+    assert left(root, 350, "c") == ["a", "a/base.json", "a/static.onnx", "b", "b/model.onnx"]
+
+
+def test_an_empty_folder_goes_too(root: Path) -> None:
+    assert left(root, 349, "c") == ["a", "a/base.json", "a/static.onnx"]
+
+
+def test_the_folder_in_use_stays_whatever_the_limit(root: Path) -> None:
+    assert left(root, 0, "a") == [name for name in ALL if name.startswith("a")]
+
+
+def test_a_pair_is_as_young_as_the_younger(root: Path) -> None:
+    os.utime(root / "a/model.onnx", (9, 9))
+    assert left(root, 499, "c") == [name for name in ALL if not name.startswith("b")]
+
+
+def test_what_others_are_making_is_left_to_them(root: Path) -> None:
+    """They make folders beside the others, and inside of them, until these are whole."""
+    for place in (root / ".new-1" / "new", root / "b" / ".new-2"):
+        place.mkdir(parents=True)
+        (place / "model.onnx").touch()
+    assert left(root, 0, "c") == [
+        ".new-1", ".new-1/new", ".new-1/new/model.onnx", "b", "b/.new-2", "b/.new-2/model.onnx",
+    ]  # fmt: skip

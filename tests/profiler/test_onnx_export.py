@@ -1,0 +1,275 @@
+"""Exported decoders and parts of them, against the same modules in torch."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from transformers import DynamicCache, PreTrainedModel
+
+from adaptare.devices import ProgramError
+from adaptare.profiler import ModelShape
+from adaptare.profiler.onnx_base import OnnxBase
+from adaptare.profiler.onnx_cut import SCOPES, cut
+from adaptare.profiler.onnx_export import export_decoder
+from adaptare.profiler.onnx_session import run_model
+from adaptare.profiler.random_model import cache_argument
+
+Arrays = dict[str, NDArray[Any]]
+Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
+Inputs = Callable[..., Arrays]
+
+TOLERANCE = 1e-4
+BLOCK, LAYER = "model.layers.0", "model.layers.0.mlp.down_proj"
+# Two rows (a batch), beyond the sliding windows of 16 where past + tokens exceeds it.
+LENGTHS = {"prefill": (0, 9), "prefill beyond a window": (0, 40), "decode": (40, 1), "prefill of the rest": (20, 7)}
+
+
+def token_ids(*, batch: int, tokens: int) -> torch.Tensor:
+    return torch.randint(0, 64, (batch, tokens), generator=torch.Generator().manual_seed(3))
+
+
+def cached(model: PreTrainedModel, ids: torch.Tensor) -> list[torch.Tensor]:
+    """Keys and values of a prefill, every position kept. Shapes (batch, heads, tokens, head)."""
+    cache = DynamicCache()
+    with torch.inference_mode():
+        model(input_ids=ids, use_cache=True, **{cache_argument(model): cache})
+    return [half for layer in cache.layers for half in (layer.keys, layer.values)]
+
+
+def continued(model: PreTrainedModel, base: OnnxBase, ids: torch.Tensor, past: int) -> list[NDArray[np.float32]]:
+    """Outputs of the graph for the tokens behind `past`, given the cache that torch made of those before."""
+    halves = cached(model, ids[:, : max(1, past)])
+    flat = [ids[:, past:], *(half[:, :, :past] for half in halves)]
+    return run_model(base.model, {port.name: value.numpy() for port, value in zip(base.inputs, flat, strict=True)})
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_logits_are_those_of_one_pass_through_torch(export: Export, family: str, length: str, batch: int) -> None:
+    model, base = export(family)
+    past, tokens = LENGTHS[length]
+    ids = token_ids(batch=batch, tokens=past + tokens)
+    with torch.inference_mode():
+        expected = model(input_ids=ids, use_cache=False).logits[:, -1:].numpy()
+    ours = continued(model, base, ids, past)[0]
+    assert np.abs(expected).max() > 1
+    assert np.abs(ours - expected).max() <= TOLERANCE
+
+
+def test_decode_is_that_of_the_family_with_its_own_cache(export: Export, family: str) -> None:
+    """Transformers drops what lies outside a sliding window; the graph masks it."""
+    model, base = export(family)
+    ids = token_ids(batch=2, tokens=41)
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        model(input_ids=ids[:, :40], **{cache_argument(model): cache})
+        expected = model(input_ids=ids[:, 40:], **{cache_argument(model): cache}).logits.numpy()
+    assert np.abs(continued(model, base, ids, 40)[0] - expected).max() <= TOLERANCE
+
+
+def test_the_cache_comes_out_grown(export: Export, family: str) -> None:
+    model, base = export(family)
+    ids = token_ids(batch=2, tokens=23)
+    present = continued(model, base, ids, 20)[1:]
+    expected = cached(model, ids)
+    assert len(present) == len(expected) == 4
+    assert max(np.abs(ours - half.numpy()).max() for ours, half in zip(present, expected, strict=True)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("changed", "hidden"), [(25, True), (26, False)])
+def test_a_token_sees_its_window_and_no_more(export: Export, inputs_of: Inputs, changed: int, hidden: bool) -> None:
+    """Every layer of this decoder looks at 16 positions, so the last of 41 sees none of the first 25."""
+    _, base = export("gemma3")
+    inputs = inputs_of(base, tokens=1, past=40)
+    before = run_model(base.model, inputs)[0]
+    for name in base.inputs[1:]:
+        inputs[name.name][:, :, :changed] += 1
+    assert np.array_equal(run_model(base.model, inputs)[0], before) == hidden
+
+
+def test_sites_are_those_of_the_shape_in_their_order(export: Export, family: str) -> None:
+    model, base = export(family)
+    assert list(base.sites) == [site.path for site in ModelShape.from_config(model.config).sites]
+
+
+def test_the_weight_of_a_site_is_that_of_its_linear(export: Export, family: str) -> None:
+    model, base = export(family)
+    tensors = {tensor.name: tensor for tensor in onnx.load(base.model, load_external_data=False).graph.initializer}
+    for path, site in base.sites.items():
+        weight = numpy_helper.to_array(tensors[site.weight], str(base.folder))
+        assert np.array_equal(weight.T, model.get_submodule(path).weight.numpy())
+
+
+def test_a_site_lies_between_the_tensors_that_are_named(export: Export, family: str) -> None:
+    _, base = export(family)
+    found = {node.name: node for node in onnx.load(base.model, load_external_data=False).graph.node}
+    for path, site in base.sites.items():
+        assert found[path].op_type == "MatMul"
+        assert (list(found[path].input), list(found[path].output)) == ([site.input, site.weight], [site.output])
+
+
+def test_tokens_and_the_cache_go_in(export: Export, family: str) -> None:
+    _, base = export(family)
+    names = ["input_ids", *(f"past.{layer}.{half}" for layer in (0, 1) for half in ("key", "value"))]
+    assert [port.name for port in base.inputs] == names
+    assert [port.dtype for port in base.inputs] == ["int64", *["float32"] * 4]
+    sizes = [port.sizes(batch=3, tokens=5, past=7) for port in base.inputs]
+    assert sizes == [[3, 5], *[[3, 2, 7, 8]] * 4]
+
+
+def test_a_saved_base_is_read_back(export: Export) -> None:
+    _, base = export("llama")
+    assert OnnxBase.load(base.folder) == base
+
+
+def test_its_size_is_that_of_its_data(export: Export) -> None:
+    _, base = export("llama")
+    assert base.weight_bytes == pytest.approx((base.folder / "model.onnx.data").stat().st_size, rel=0.02)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_a_cut_block_computes_decoder_layer_0(export: Export, inputs_of: Inputs, family: str) -> None:
+    model, base = export(family, BLOCK)
+    inputs = inputs_of(base)
+    hidden, cos, sin, mask = (
+        torch.from_numpy(next(inputs[port.name] for port in base.inputs if wanted(port)))
+        for wanted in (
+            lambda port: port.shape == ("batch", "tokens", 32),
+            lambda port: port.name == "cos",
+            lambda port: port.name == "sin",
+            lambda port: port.dtype == "bool",
+        )
+    )
+    cache = DynamicCache()
+    cache.update(*(torch.from_numpy(inputs[f"past.0.{half}"]) for half in ("key", "value")), 0)
+    with torch.inference_mode():
+        arguments = {"position_embeddings": (cos, sin), "attention_mask": mask, "use_cache": True}
+        expected = model.model.layers[0](hidden, **arguments, **{cache_argument(model): cache}).numpy()
+    ours, keys, values = run_model(base.model, inputs)
+    assert np.abs(expected).max() > 1
+    assert np.abs(ours - expected).max() <= TOLERANCE
+    assert np.abs(keys - cache.layers[0].keys.numpy()).max() <= TOLERANCE
+    assert np.abs(values - cache.layers[0].values.numpy()).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_a_cut_block_holds_the_sites_of_one_layer(export: Export, family: str) -> None:
+    model, base = export(family, BLOCK)
+    assert list(base.sites) == [site.path for site in ModelShape.from_config(model.config).sites]
+
+
+@pytest.mark.parametrize(
+    ("family", "module"), [("llama", LAYER), ("phi3", LAYER), ("qwen2", f"{BLOCK}.self_attn.q_proj")]
+)
+def test_a_cut_layer_is_the_linear_with_its_bias(export: Export, inputs_of: Inputs, family: str, module: str) -> None:
+    model, base = export(family, module)
+    (x,) = inputs_of(base).values()
+    linear = model.get_submodule(module)
+    expected = x @ linear.weight.numpy().T + (0 if linear.bias is None else linear.bias.numpy())
+    (ours,) = run_model(base.model, inputs_of(base))
+    assert (linear.bias is not None) == (family == "qwen2")
+    assert np.abs(ours - expected).max() <= 1e-5
+    assert list(base.sites) == [module]
+
+
+def test_a_cut_leaves_the_weights_of_other_modules_behind(export: Export) -> None:
+    _, base = export("llama", LAYER)
+    graph = onnx.load(base.model, load_external_data=False).graph
+    assert [tensor.name for tensor in graph.initializer] == [f"{LAYER}.weight"]
+
+
+@pytest.mark.parametrize("module", ["", BLOCK, LAYER])
+def test_nothing_in_the_graph_says_where_it_was_made(export: Export, module: str) -> None:
+    _, base = export("llama", module)
+    model = onnx.load(base.model, load_external_data=False)
+    noted = [*model.metadata_props, *model.graph.metadata_props, *model.graph.value_info, *model.functions]
+    noted += [entry for node in model.graph.node for entry in node.metadata_props]
+    noted += [entry for value in (*model.graph.input, *model.graph.output) for entry in value.metadata_props]
+    assert [str(entry) for entry in noted] == []
+    content = base.model.read_bytes()
+    assert re.findall(rb"[\w./-]*(?:site-packages|\.py\b|pkg\.torch|nn\.Module)[\w./-]*", content) == []
+    assert str(base.folder.parent).encode() not in content
+
+
+def noted(graph: str, scopes: dict[str, list[str]]) -> onnx.ModelProto:
+    """A graph whose nodes carry the modules that they came from, as the exporter notes them."""
+    model = onnx.shape_inference.infer_shapes(
+        onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]> {graph}')
+    )
+    for node in model.graph.node:
+        node.metadata_props.add(key=SCOPES, value=str(scopes.get(node.output[0], [])))
+    return model
+
+
+CHAIN = "g (float[n,4] x) => (float[n,4] y) { a = Neg(x) b = Abs(a) c = Sqrt(b) d = Mul(a, c) y = Neg(d) }"
+
+
+def names(values: Any) -> list[str]:
+    return [value.name for value in values]
+
+
+def test_a_cut_takes_what_comes_from_outside_and_gives_what_goes_there() -> None:
+    model = noted(CHAIN, {"b": ["m", "m.part"], "c": ["m", "m.part"], "d": ["m"]})
+    cut(model, "m.part")
+    assert [node.op_type for node in model.graph.node] == ["Abs", "Sqrt"]
+    assert (names(model.graph.input), names(model.graph.output)) == (["a"], ["c"])
+
+
+def test_a_node_between_two_of_a_module_belongs_to_it() -> None:
+    """The exporter's rewriting forgets where some nodes came from."""
+    model = noted(CHAIN, {"a": ["m"], "d": ["m"]})
+    cut(model, "m")
+    assert [node.output[0] for node in model.graph.node] == ["a", "b", "c", "d"]
+
+
+def test_sizes_are_still_worked_out_in_a_cut() -> None:
+    graph = "g (float[n,4] x, float[4,n] w) => (float[n,4] y) { s = Shape(x) z = Abs(w) y = Reshape(z, s) }"
+    model = noted(graph, {"y": ["m"]})
+    cut(model, "m")
+    assert [node.op_type for node in model.graph.node] == ["Shape", "Reshape"]
+    assert names(model.graph.input) == ["x", "z"]
+
+
+def test_a_module_that_the_exporter_did_not_note_cannot_be_cut_out() -> None:
+    model = noted(CHAIN, {"b": ["m"]})
+    with pytest.raises(ProgramError, match=r"the export names no node of 'm\.other'; it cannot be timed alone"):
+        cut(model, "m.other")
+
+
+class Copied:
+    """What `torch.onnx.export` returns, of a model exported before."""
+
+    def __init__(self, base: OnnxBase) -> None:
+        self.base = base
+
+    def save(self, file: Path, *, external_data: bool) -> None:
+        file.write_bytes(self.base.model.read_bytes())
+        file.with_name("model.onnx.data").write_bytes((self.base.folder / "model.onnx.data").read_bytes())
+
+
+def test_a_graph_that_computes_something_else_is_refused(
+    export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, base = export("llama")
+    doubled = copy.deepcopy(model)
+    doubled.lm_head.weight.mul_(2)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Copied(base))
+    with pytest.raises(ProgramError, match=r"the exported llama differs from torch by 0\.5$"):
+        export_decoder(doubled, tmp_path)
+
+
+def test_a_model_that_torch_does_not_export_is_named(
+    export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, _ = export("llama")
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
+    with pytest.raises(ProgramError, match="torch does not export llama"):
+        export_decoder(model, tmp_path)

@@ -1,0 +1,337 @@
+"""What ONNX Runtime is given for workloads, and that it can be timed."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
+from adaptare.devices.ort_runtime import filled
+from adaptare.profiler import AdapterConfig, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
+from adaptare.profiler.adapter_weights import random_adapter
+from adaptare.profiler.equality import largest_difference
+from adaptare.profiler.onnx_base import OnnxBase
+from adaptare.profiler.onnx_programs import OnnxPrograms
+from adaptare.profiler.onnx_quantise import dequantised_weights, rounded_weights
+from adaptare.profiler.programs import TorchPrograms
+from adaptare.profiler.random_model import random_model
+from adaptare.profiler.torch_programs import build
+
+Logits = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
+Outputs = Callable[[Program], tuple[float, ...]]
+
+DOWN_PROJ = "model.layers.1.mlp.down_proj"
+MIXED = {"model.layers.0.self_attn.q_proj": 2, "model.layers.0.mlp.down_proj": 6, DOWN_PROJ: 4}
+CPU = ort_cpu(threads=1, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def programs(onnx_cache: Path) -> OnnxPrograms:
+    return OnnxPrograms(CPU.info(), cache=onnx_cache)
+
+
+@pytest.fixture(scope="module")
+def outputs() -> Iterator[Outputs]:
+    """The outputs of a program with one feed, as a worker gives them."""
+    with CPU.open() as worker:
+
+        def loaded(program: Program) -> tuple[float, ...]:
+            given = worker.load(program)
+            worker.unload(given.program_id)
+            return given.outputs[program.feeds[0].name]
+
+        yield loaded
+
+
+@pytest.fixture
+def mixed(llama: ModelShape) -> Workload:
+    return Workload(llama, AdapterConfig.of(MIXED), past=5)
+
+
+def specs(feed: Feed) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(feed.arguments)["inputs"]
+    return found
+
+
+def refused(programs: OnnxPrograms, workload: Workload, message: str) -> None:
+    for ask in (programs.need, programs.program, programs.twin):
+        with pytest.raises(InputError, match=message):
+            ask(workload)
+
+
+def test_merging_into_quantised_weights_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
+    advice = "cannot be merged into int4 weights as they are; apply it swappable or static, or merge .*: requantised"
+    refused(programs, replace(mixed, mode="merged", quantisation="int4"), advice)
+
+
+def test_quantising_again_needs_a_quantised_base(programs: OnnxPrograms, mixed: Workload) -> None:
+    refused(programs, replace(mixed, mode="requantised"), "needs a quantised base; merge the adapter instead")
+
+
+def test_other_dtypes_are_refused(programs: OnnxPrograms, mixed: Workload) -> None:
+    refused(programs, replace(mixed, dtype="bfloat16"), "made in float32, not bfloat16; quantise the base instead")
+
+
+def test_a_rank_larger_than_its_layer_makes_no_workload(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match=f"rank 33 is larger than {DOWN_PROJ}, which is 48 x 32; use at most 32"):
+        Workload(llama, AdapterConfig.of({DOWN_PROJ: 33}))
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(MissingPackageError, match=r"need onnxscript; install with: pip install 'adaptare\[torch,onnx"):
+        OnnxPrograms(CPU.info())
+
+
+def test_an_ort_device_gets_these_programs(onnx_cache: Path) -> None:
+    assert isinstance(programs_for(CPU.info(), cache=onnx_cache), OnnxPrograms)
+
+
+def test_asking_for_the_need_makes_no_file(mixed: Workload, tmp_path: Path) -> None:
+    assert OnnxPrograms(CPU.info(), cache=tmp_path).need(mixed).program_bytes > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ranks", "quantisation", "modes"),
+    [
+        ({DOWN_PROJ: 4}, "none", ("swappable", "static", "merged")),
+        (MIXED, "none", ("swappable", "static", "padded", "merged")),
+        (MIXED, "int4", ("swappable", "static", "padded", "requantised")),
+        ({DOWN_PROJ: 4}, "int8", ("swappable", "static", "requantised")),
+    ],
+)
+def test_modes_are_those_that_make_sense(
+    programs: OnnxPrograms, llama: ModelShape, ranks: dict[str, int], quantisation: Any, modes: tuple[str, ...]
+) -> None:
+    assert programs.modes(Workload(llama, AdapterConfig.of(ranks), quantisation=quantisation)) == modes
+
+
+def test_ranks_outside_of_the_scope_make_nothing_to_pad(programs: OnnxPrograms, mixed: Workload) -> None:
+    layer = replace(mixed, scope="layer", site=DOWN_PROJ)
+    assert "padded" not in programs.modes(layer)
+
+
+def sources(programs: OnnxPrograms, *workloads: Workload) -> set[str]:
+    return {programs.program(workload).source for workload in workloads}
+
+
+def ranked(workload: Workload, factor: int) -> Workload:
+    """The same placement with other ranks."""
+    return workload.with_adapter(AdapterConfig.of({path: factor * rank for path, rank in workload.adapter}))
+
+
+def test_one_swappable_program_serves_every_rank_padded_or_not(programs: OnnxPrograms, mixed: Workload) -> None:
+    sharing = [mixed, ranked(mixed, 2), replace(mixed, mode="padded"), replace(mixed, phase="prefill")]
+    assert len(sources(programs, *sharing)) == 1
+    assert len({programs.program(each).feeds[0].arguments for each in sharing}) == 4
+
+
+@pytest.mark.parametrize("mode", ["static", "merged"])
+def test_a_program_with_weights_in_it_serves_one_adapter(programs: OnnxPrograms, mixed: Workload, mode: Any) -> None:
+    workload = replace(mixed, mode=mode)
+    assert len(sources(programs, workload, ranked(workload, 2))) == 2
+    assert len(sources(programs, workload, replace(workload, phase="prefill", batch=3))) == 1
+
+
+def test_another_placement_is_another_program(programs: OnnxPrograms, mixed: Workload) -> None:
+    assert len(sources(programs, mixed, mixed.with_adapter(AdapterConfig.of({DOWN_PROJ: 4})))) == 2
+
+
+def test_uncut_placements_share_a_program(programs: OnnxPrograms, mixed: Workload, llama: ModelShape) -> None:
+    other = mixed.with_adapter(AdapterConfig.of({DOWN_PROJ: 4}))
+    uncut = [each.with_adapter(each.adapter.uncut(llama)) for each in (mixed, other)]
+    assert len(sources(programs, *uncut)) == 1
+
+
+def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Workload) -> None:
+    swappable, larger, static = (
+        programs.need(each) for each in (mixed, ranked(mixed, 2), replace(mixed, mode="static"))
+    )
+    assert swappable.program == larger.program == programs.program(mixed).source
+    assert static.program != swappable.program
+    grown = 4 * (2 * 64 + 6 * 80 + 4 * 80)
+    assert larger.program_bytes - swappable.program_bytes == grown
+
+
+def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workload) -> None:
+    (feed,) = programs.program(replace(mixed, batch=2)).feeds
+    shapes = {name: spec["shape"] for name, spec in specs(feed).items()}
+    caches = {f"past.{layer}.{half}": [2, 2, 5, 8] for layer in (0, 1) for half in ("key", "value")}
+    sites = {path: (32 if path.endswith("q_proj") else 48, rank) for path, rank in MIXED.items()}
+    adapters = {f"{path}.lora_A": list(shape) for path, shape in sites.items()}
+    adapters |= {f"{path}.lora_B": [rank, 32] for path, rank in MIXED.items()}
+    assert shapes == {"input_ids": [2, 1], **caches, **adapters}
+    assert feed.name == replace(mixed, batch=2).hash
+
+
+def test_prefill_starts_from_an_empty_cache(programs: OnnxPrograms, mixed: Workload) -> None:
+    (feed,) = programs.program(replace(mixed, phase="prefill", tokens=9)).feeds
+    assert specs(feed)["input_ids"]["shape"] == [1, 9]
+    assert specs(feed)["past.1.value"]["shape"] == [1, 2, 0, 8]
+
+
+def test_padding_goes_up_to_the_largest_rank(programs: OnnxPrograms, mixed: Workload) -> None:
+    (feed,) = programs.program(replace(mixed, mode="padded")).feeds
+    whole = {name: specs(feed)[name].get("padded_to", specs(feed)[name]["shape"]) for name in specs(feed)}
+    assert [whole[f"{path}.lora_A"][1] for path in MIXED] == [6, 6, 6]
+    assert [whole[f"{path}.lora_B"][0] for path in MIXED] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_every_mode_computes_what_torch_does(
+    programs: OnnxPrograms, outputs: Outputs, torch_logits: Logits, mixed: Workload, phase: Any
+) -> None:
+    """The torch worker makes the same weights; it is given the inputs of the graph."""
+    workload = replace(mixed, phase=phase, tokens=7, batch=2)
+    merged = build(**json.loads(TorchPrograms().program(workload.merged).arguments))
+    inputs = {name: filled(name, spec) for name, spec in specs(programs.program(workload.merged).feeds[0]).items()}
+    expected = torch_logits(merged._model, inputs).ravel().tolist()
+    ours = [programs.program(replace(workload, mode=mode)) for mode in programs.modes(workload)]
+    found = [outputs(program) for program in (*ours, programs.twin(workload))]
+    assert len(found) == 5
+    assert max(largest_difference(each, expected) for each in found) <= 1e-4
+    assert largest_difference(outputs(programs.program(workload.base)), expected) > 1e-3
+
+
+@pytest.mark.parametrize("quantisation", ["int4", "int8"])
+def test_requantised_weights_are_the_rounded_sums(programs: OnnxPrograms, mixed: Workload, quantisation: Any) -> None:
+    workload = replace(mixed, mode="requantised", quantisation=quantisation)
+    found = dequantised_weights(Path(programs.program(workload).source))
+    model = random_model(json.loads(mixed.shape.config))
+    sums = {f"{path}.weight": model.get_submodule(path).weight.numpy().T for path in mixed.shape.site_by_path}
+    for path, rank in MIXED.items():
+        site = mixed.shape.site_by_path[path]
+        A, B = (half.array() for half in random_adapter(path, rank, site.in_features, site.out_features))
+        sums[f"{path}.weight"] = sums[f"{path}.weight"] + A @ B
+    expected = rounded_weights(sums, quantisation)
+    assert all(np.array_equal(found[name], expected[name]) for name in sums)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("this was made already")
+
+
+def test_what_is_in_the_cache_is_not_made_again(
+    programs: OnnxPrograms, mixed: Workload, onnx_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [replace(mixed, mode=mode) for mode in programs.modes(mixed)]
+    before = [programs.program(workload).source for workload in wanted]
+    written = {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()}
+    monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
+    monkeypatch.setattr(onnx_bases, "cached_file", refuse)
+    later = OnnxPrograms(CPU.info(), cache=onnx_cache)
+    assert [later.program(workload).source for workload in wanted] == before
+    assert {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()} == written
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "absent": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("mode", ["swappable", "static", "merged"])
+def test_a_program_that_is_not_whole_is_made_again(
+    programs: OnnxPrograms, outputs: Outputs, mixed: Workload, monkeypatch: pytest.MonkeyPatch, mode: Any, damage: str
+) -> None:
+    workload = replace(mixed, mode=mode)
+    before = outputs(programs.program(workload))
+    DAMAGE[damage](Path(programs.program(workload).source))
+    monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
+    assert outputs(programs.program(workload)) == before
+
+
+@pytest.mark.parametrize("lost", ["model.onnx", "base.json"])
+def test_a_base_that_had_to_make_room_in_part_is_made_again(
+    programs: OnnxPrograms,
+    outputs: Outputs,
+    mixed: Workload,
+    onnx_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lost: str,
+) -> None:
+    """Of a copy of the cache, from which the export is then taken."""
+    before = outputs(programs.program(mixed))
+    shutil.copytree(onnx_cache, tmp_path, dirs_exist_ok=True)
+    exported = programs._bases.folder(mixed)
+    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module: copied(exported, folder))
+    for file in tmp_path.rglob(lost):
+        file.unlink()
+    assert outputs(OnnxPrograms(CPU.info(), cache=tmp_path).program(mixed)) == before
+
+
+def copied(exported: Path, folder: Path) -> None:
+    for name in ("model.onnx", "model.onnx.data", "base.json"):
+        shutil.copy(exported / name, folder)
+
+
+def test_packed_weights_are_for_the_kernels_of_the_library_alone(
+    programs: OnnxPrograms, mixed: Workload, onnx_cache: Path
+) -> None:
+    elsewhere = replace(CPU.info(), options=("provider=OtherExecutionProvider",))
+    plain, packed = OnnxPrograms(elsewhere, cache=onnx_cache).program(mixed), programs.program(mixed)
+    assert Path(plain.source).parent == programs._bases.folder(mixed)
+    assert Path(packed.source).parent != Path(plain.source).parent
+    assert Path(packed.source).name == Path(plain.source).name
+
+
+def test_a_model_of_the_same_shape_lends_its_weights(
+    decoder: Callable[..., PreTrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, exported = decoder("llama"), []
+    stored.save_pretrained(tmp_path / "model")
+    source = open_model(str(tmp_path / "model"))
+
+    def export(model: PreTrainedModel, folder: Path, *, module: str) -> OnnxBase:
+        exported.append(model)
+        raise OSError("that is enough")
+
+    monkeypatch.setattr(onnx_export, "export_decoder", export)
+    ours = OnnxPrograms(CPU.info(), cache=tmp_path / "cache", weights=source)
+    for scope in ("model", "block"):
+        with pytest.raises(StorageError, match="that is enough"):
+            ours.program(Workload(source.shape, scope=scope))
+    sums = [float(model.get_submodule("model.layers.0.mlp.up_proj").weight.abs().sum()) for model in exported]
+    assert sums[0] == float(stored.get_submodule("model.layers.0.mlp.up_proj").weight.abs().sum())
+    assert sums[1] != sums[0]
+
+
+def test_a_stub_is_a_model_like_any_other(programs: OnnxPrograms, outputs: Outputs, llama: ModelShape) -> None:
+    stub = llama.stub(1)
+    program = programs.program(Workload(stub, AdapterConfig.uniform(stub, 2), past=5))
+    assert [name for name in specs(program.feeds[0]) if name.startswith("past")] == ["past.0.key", "past.0.value"]
+    assert len(outputs(program)) == stub.vocabulary
+
+
+def test_a_stub_keeps_the_widths_and_the_head(shape: ModelShape) -> None:
+    stub = shape.stub(1)
+    assert stub.sites == tuple(site for site in shape.sites if site.layer == 0)
+    assert replace(stub, layers=2, config=shape.config) == shape
+
+
+def test_a_stub_keeps_the_types_of_its_layers(configs: Mapping[str, Callable[[], Any]]) -> None:
+    config = configs["gemma2"]()
+    stub = ModelShape.from_config(config).stub(1)
+    assert json.loads(stub.config)["layer_types"] == config.layer_types[:1]
+
+
+def test_a_stub_of_all_layers_is_the_model(shape: ModelShape) -> None:
+    assert shape.stub(2) == shape
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_a_stub_with_other_layers_than_the_model_is_refused(llama: ModelShape, layers: int) -> None:
+    with pytest.raises(InputError, match=f"a stub of this model has 1 to 2 layers, not {layers}"):
+        llama.stub(layers)

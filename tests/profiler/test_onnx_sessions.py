@@ -1,0 +1,124 @@
+"""Sessions on the processor: programs of ONNX Runtime are checked against each other, and timed side by side."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.devices import Loaded, Program, Worker, ort_cpu
+from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Workload, group_run, profile
+from adaptare.profiler.onnx_programs import OnnxPrograms
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+DOWN_PROJ = "model.layers.1.mlp.down_proj"
+MIXED = {"model.layers.0.self_attn.q_proj": 2, "model.layers.0.mlp.down_proj": 6, DOWN_PROJ: 4}
+CPU = ort_cpu(threads=1, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def programs(onnx_cache: Path) -> OnnxPrograms:
+    return OnnxPrograms(CPU.info(), cache=onnx_cache)
+
+
+@pytest.fixture
+def mixed(llama: ModelShape) -> Workload:
+    return Workload(llama, AdapterConfig.of(MIXED), past=5)
+
+
+def ranked(workload: Workload, factor: int) -> Workload:
+    """The same placement with other ranks."""
+    return workload.with_adapter(AdapterConfig.of({path: factor * rank for path, rank in workload.adapter}))
+
+
+class Watched:
+    """A device that notes what its workers load."""
+
+    def __init__(self) -> None:
+        self.loads: list[tuple[Program, Loaded]] = []
+        self.info = CPU.info
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        with CPU.open() as worker:
+            yield WatchedWorker(worker, self.loads)
+
+
+class WatchedWorker:
+    def __init__(self, worker: Worker, loads: list[tuple[Program, Loaded]]) -> None:
+        self.free_bytes, self.run, self.unload = worker.free_bytes, worker.run, worker.unload
+        self._worker, self._loads = worker, loads
+
+    def load(self, program: Program) -> Loaded:
+        self._loads.append((program, self._worker.load(program)))
+        return self._loads[-1][1]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visits of a few calls: what they take is not looked at."""
+    monkeypatch.setattr(group_run, "VISIT_S", 1e-4)
+    monkeypatch.setattr(group_run, "VISIT_STEPS", 1)
+
+
+def measured(
+    workloads: Sequence[Workload], programs: OnnxPrograms, device: "Watched", *, openings: int = 1
+) -> list[Measurement]:
+    base, stop = workloads[0].base, FixedRounds(8)
+    return profile(workloads, reference=base, device=device, stop=stop, seed=0, openings=openings, programs=programs)
+
+
+def candidates(programs: OnnxPrograms, workload: Workload) -> list[Workload]:
+    """Every mode in both phases, and other ranks of the same placement."""
+    both: Sequence[Workload] = [replace(workload, phase="prefill", tokens=6), replace(workload, phase="decode")]
+    return [
+        made
+        for each in both
+        for made in (ranked(each, 2), *(replace(each, mode=mode) for mode in programs.modes(each)))
+    ]
+
+
+@pytest.mark.parametrize("quantisation", ["none", "int4", "int8"])
+@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+def test_a_real_session_times_every_mode_beside_the_base(
+    programs: OnnxPrograms, mixed: Workload, scope: Any, quantisation: Any
+) -> None:
+    site = DOWN_PROJ if scope == "layer" else ""
+    workload, device = replace(mixed, scope=scope, site=site, quantisation=quantisation), Watched()
+    wanted = candidates(programs, workload)
+    found = measured(wanted, programs, device)
+    assert [each.failure for each in found] == [""] * len(wanted)
+    assert {len(each.visits) for each in found} == {8}
+    assert {tuple(loaded.providers) for _, loaded in device.loads} == {("CPUExecutionProvider",)}
+
+
+def test_candidates_of_one_placement_are_timed_in_one_loading(programs: OnnxPrograms, mixed: Workload) -> None:
+    device, wanted = Watched(), [mixed, ranked(mixed, 2), ranked(mixed, 3), replace(mixed, mode="padded")]
+    found = measured(wanted, programs, device, openings=2)
+    timed = [(program, loaded) for program, loaded in device.loads if program.source == programs.program(mixed).source]
+    assert [len(program.feeds) for program, _ in timed] == [4, 4]
+    assert {each.load_s for each in found} == {timed[-1][1].load_s}
+    assert len({tuple(visit.opening for visit in each.visits) for each in found}) == 1
+    assert sum("folded" in program.source for program, _ in device.loads) == 1
+
+
+def test_an_adapter_that_is_applied_wrongly_is_not_timed(
+    programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A is twice as large where it is fed; what has it as constants goes on."""
+    right = OnnxPrograms._adapter_inputs
+
+    def wrong(self: OnnxPrograms, workload: Workload) -> Any:
+        return {
+            name: {**spec, "normal": 2 * spec["normal"]} if name.endswith("lora_A") else spec
+            for name, spec in right(self, workload).items()
+        }
+
+    monkeypatch.setattr(OnnxPrograms, "_adapter_inputs", wrong)
+    wanted = [mixed, replace(mixed, mode="static")]
+    fed, constant = measured(wanted, programs, Watched())
+    assert fed.failure.startswith("swappable and merged outputs differ by 0.")
+    assert (fed.visits, constant.failure, len(constant.visits)) == ((), "", 8)

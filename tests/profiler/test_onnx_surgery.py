@@ -1,0 +1,296 @@
+"""Adapters in the graph of a base, against the same adapters in torch."""
+
+import copy
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from adaptare.devices import Feed, Program, Work, canonical_json, ort_cpu
+from adaptare.devices.ort_runtime import filled
+from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
+from adaptare.profiler.onnx_export import export_decoder
+from adaptare.profiler.onnx_session import run_model
+from adaptare.profiler.onnx_surgery import (
+    ALIGNMENT,
+    Halves,
+    add_folded,
+    add_static,
+    add_swappable,
+    load_graph,
+    merge,
+    read_weight,
+    save_graph,
+)
+
+Adapter = dict[str, Halves]
+Arrays = dict[str, NDArray[Any]]
+Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
+Inputs = Callable[..., Arrays]
+Logits = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
+
+TOLERANCE = 1e-4
+MODES = ["static", "swappable", "padded", "merged", "folded"]
+Q_PROJ, DOWN_PROJ = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
+
+
+class Adapted(nn.Module):
+    """A linear with a low-rank update beside it, as plainly as torch can say it."""
+
+    def __init__(self, linear: nn.Linear, halves: Halves) -> None:
+        super().__init__()
+        A, B = halves
+        self.linear = linear
+        self.down, self.up = (nn.Linear(*half.shape, bias=False).requires_grad_(False) for half in halves)
+        self.down.weight.copy_(torch.from_numpy(A.T))
+        self.up.weight.copy_(torch.from_numpy(B.T))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x) + self.up(self.down(x))
+        return y
+
+
+def adapted(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """A copy with the adapter in it."""
+    clone = copy.deepcopy(model)
+    for path, halves in adapter.items():
+        clone.set_submodule(path, Adapted(clone.get_submodule(path), halves))
+    return clone
+
+
+def halves_of(width_in: int, rank: int, width_out: int, seed: int = 0) -> Halves:
+    rng = np.random.default_rng(seed)
+    A, B = rng.standard_normal((width_in, rank)), 0.3 * rng.standard_normal((rank, width_out))
+    return (A * width_in**-0.5).astype(np.float32), B.astype(np.float32)
+
+
+def widths_of(model: PreTrainedModel, base: OnnxBase) -> dict[str, tuple[int, int]]:
+    linears = {path: model.get_submodule(path) for path in base.sites}
+    return {path: (linear.in_features, linear.out_features) for path, linear in linears.items()}
+
+
+def mixed(model: PreTrainedModel, base: OnnxBase) -> Adapter:
+    """Ranks of 1 to 6 on half of the sites, drawn at random."""
+    rng = np.random.default_rng(len(base.sites))
+    widths = widths_of(model, base)
+    chosen = rng.permutation(list(base.sites))[: len(base.sites) // 2]
+    return {str(path): halves_of(widths[path][0], rng.integers(1, 7), widths[path][1], 9) for path in sorted(chosen)}
+
+
+def beside(base: OnnxBase, folder: Path) -> OnnxBase:
+    """The same base in another folder, where files may be put."""
+    shutil.copytree(base.folder, folder, dirs_exist_ok=True)
+    return OnnxBase.load(folder)
+
+
+def fed(adapter: Adapter, *, width: int = 0) -> Arrays:
+    """The inputs of an adapter, filled up with zeros to `width` ranks."""
+    found = {}
+    for path, (A, B) in adapter.items():
+        zeros = max(0, width - A.shape[1])
+        padded = np.pad(A, ((0, 0), (0, zeros))), np.pad(B, ((0, zeros), (0, 0)))
+        found.update(zip(adapter_inputs(path), padded, strict=True))
+    return found
+
+
+def written(model: PreTrainedModel, base: OnnxBase, adapter: Adapter, mode: str) -> tuple[Path, Arrays]:
+    """A graph with the adapter, and what it is fed with besides the inputs of the base."""
+    graph, file, widths = load_graph(base), base.folder / f"{mode}.onnx", widths_of(model, base)
+    inputs: Arrays = {}
+    if mode == "static":
+        add_static(graph, base.sites, adapter)
+    elif mode == "merged":
+        merge(graph, base, adapter, base.folder / f"{mode}.onnx.data")
+    elif mode == "folded":
+        add_folded(graph, base.sites, widths)
+        absent = {path: halves_of(width_in, 0, out) for path, (width_in, out) in widths.items() if path not in adapter}
+        inputs = fed(adapter | absent)
+    else:
+        add_swappable(graph, {path: base.sites[path] for path in adapter}, widths)
+        inputs = fed(adapter, width=8 if mode == "padded" else 0)
+    save_graph(graph, file)
+    return file, inputs
+
+
+def summary(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_adapter_in_the_graph_is_the_adapter_in_torch(
+    export: Export, inputs_of: Inputs, torch_logits: Logits, family: str, mode: str, tmp_path: Path
+) -> None:
+    model, base = export(family)
+    adapter, inputs = mixed(model, base), inputs_of(base)
+    expected, unadapted = torch_logits(adapted(model, adapter), inputs), torch_logits(model, inputs)
+    file, more = written(model, beside(base, tmp_path), adapter, mode)
+    ours = run_model(file, inputs | more)[0]
+    assert np.abs(expected - unadapted).max() > 0.1
+    assert np.abs(ours - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_surgery_gives_what_exporting_the_adapted_model_gives(
+    export: Export, inputs_of: Inputs, direct: Path, mode: str, tmp_path: Path
+) -> None:
+    model, base = export("llama")
+    file, more = written(model, beside(base, tmp_path), mixed(model, base), mode)
+    inputs = inputs_of(base, batch=3, tokens=4, past=2)
+    ours, expected = run_model(file, inputs | more), run_model(direct, inputs)
+    assert len(ours) == len(expected) == 5
+    assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def direct(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The llama with its adapter, exported as a whole by the exporter alone."""
+    model, base = export("llama")
+    return export_decoder(adapted(model, mixed(model, base)), tmp_path_factory.mktemp("direct")).model
+
+
+def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
+    export: Export, inputs_of: Inputs, torch_logits: Logits, tmp_path: Path
+) -> None:
+    model, base = export("llama")
+    (width_in, width_out), ranks = widths_of(model, base)[DOWN_PROJ], (0, 1, 3, 8)
+    file, _ = written(model, beside(base, tmp_path), {DOWN_PROJ: halves_of(width_in, 1, width_out)}, "swappable")
+    specs = {rank: specs_of(base, rank, width_in, width_out) for rank in ranks}
+    feeds = [Feed(f"rank {rank}", canonical_json({"inputs": specs[rank]}), Work(1, 1, 1)) for rank in ranks]
+    with ort_cpu(threads=1, timeout_s=60).open() as worker:
+        loaded = worker.load(Program("adapter", str(file), "{}", tuple(feeds)))
+    assert len(set(loaded.outputs.values())) == len(ranks)
+    for rank in ranks:
+        arrays = {name: filled(name, spec) for name, spec in specs[rank].items()}
+        halves = tuple(arrays.pop(name) for name in adapter_inputs(DOWN_PROJ))
+        expected = torch_logits(adapted(model, {DOWN_PROJ: halves}) if rank else model, arrays)
+        assert loaded.outputs[f"rank {rank}"] == pytest.approx(expected.ravel().tolist(), abs=TOLERANCE)
+
+
+def specs_of(base: OnnxBase, rank: int, width_in: int, width_out: int) -> dict[str, dict[str, Any]]:
+    """How a worker makes the inputs of a base and of an adapter on the last linear."""
+    shapes = {port.name: port.sizes(batch=1, tokens=4, past=3) for port in base.inputs}
+    specs = {name: {"dtype": "float32", "shape": shape, "normal": 1.0, "seed": 5} for name, shape in shapes.items()}
+    specs["input_ids"] = {"dtype": "int64", "shape": shapes["input_ids"], "integers": 64, "seed": 5}
+    for name, shape in zip(adapter_inputs(DOWN_PROJ), ([width_in, rank], [rank, width_out]), strict=True):
+        specs[name] = {"dtype": "float32", "shape": shape, "normal": 0.3, "seed": 6}
+    return specs
+
+
+def test_rank_0_is_the_base(export: Export, inputs_of: Inputs, tmp_path: Path) -> None:
+    model, base = export("llama")
+    file, more = written(model, beside(base, tmp_path), mixed(model, base), "swappable")
+    inputs = inputs_of(base)
+    nothing = {name: value[:, :0] if name.endswith("_A") else value[:0] for name, value in more.items()}
+    assert np.array_equal(run_model(file, inputs | nothing)[0], run_model(base.model, inputs)[0])
+
+
+def test_each_site_may_have_a_rank_of_its_own(export: Export, tmp_path: Path) -> None:
+    model, base = export("llama")
+    file, _ = written(model, beside(base, tmp_path), mixed(model, base), "swappable")
+    ports = {port.name: port for port in onnx.load(file, load_external_data=False).graph.input}
+    for path in mixed(model, base):
+        down, up = (
+            [size.dim_param or size.dim_value for size in ports[name].type.tensor_type.shape.dim]
+            for name in adapter_inputs(path)
+        )
+        assert (down[1], up[0]) == (f"rank.{path}", f"rank.{path}")
+        assert (down[0], up[1]) == widths_of(model, base)[path]
+
+
+@pytest.mark.parametrize(("mode", "nodes"), [("static", 3), ("swappable", 3), ("merged", 0)])
+def test_an_adapter_costs_so_many_nodes(export: Export, family: str, mode: str, nodes: int, tmp_path: Path) -> None:
+    model, base = export(family)
+    adapter = mixed(model, base)
+    file, _ = written(model, beside(base, tmp_path), adapter, mode)
+    count = len(onnx.load(file, load_external_data=False).graph.node)
+    assert count - len(load_graph(base).graph.node) == nodes * len(adapter)
+
+
+@pytest.mark.parametrize("mode", ["static", "swappable", "merged"])
+def test_a_site_without_adapter_is_as_it_was(export: Export, mode: str, tmp_path: Path) -> None:
+    """No node, input or constant that is new speaks of it, and those that are old are the same."""
+    model, base = export("llama")
+    adapter = mixed(model, base)
+    file, _ = written(model, beside(base, tmp_path), adapter, mode)
+    before, after = parts(base.model), parts(file)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed
+    assert [
+        name for name in changed if not any(f"{path}/" in name or f"{path}." in f"{name}." for path in adapter)
+    ] == []
+
+
+def parts(file: Path) -> dict[str, bytes]:
+    """Nodes by their names and outputs, and inputs and constants by their names."""
+    graph = onnx.load(file, load_external_data=False).graph
+    named = {value.name: value.SerializeToString() for value in (*graph.input, *graph.initializer)}
+    return named | {node.name or node.output[0]: node.SerializeToString() for node in graph.node}
+
+
+@pytest.mark.parametrize("mode", ["static", "swappable", "merged", "folded"])
+def test_the_weights_of_the_base_are_not_copied(export: Export, mode: str, tmp_path: Path) -> None:
+    model, base = export("llama")
+    own = beside(base, tmp_path)
+    adapter = mixed(model, base)
+    file, _ = written(model, own, adapter, mode)
+    constants = sum(half.nbytes for halves in adapter.values() for half in halves) if mode == "static" else 0
+    assert file.stat().st_size < own.model.stat().st_size + constants + 600 * len(base.sites)
+    tensors = {tensor.name: tensor for tensor in onnx.load(file, load_external_data=False).graph.initializer}
+    changed = {base.sites[path].weight for path in adapter} if mode == "merged" else set()
+    for tensor in load_graph(base).graph.initializer:
+        if tensor.name not in changed:
+            assert tensors[tensor.name] == tensor
+
+
+def test_merged_data_hold_what_is_changed_and_nothing_else(export: Export, tmp_path: Path) -> None:
+    model, base = export("llama")
+    own, adapter = beside(base, tmp_path), mixed(model, base)
+    file, _ = written(model, own, adapter, "merged")
+    places = {}
+    for tensor in onnx.load(file, load_external_data=False).graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if place.get("location") == "merged.onnx.data":
+            places[tensor.name] = (int(place["offset"]), int(place["length"]))
+    assert sorted(places) == sorted(base.sites[path].weight for path in adapter)
+    assert all(offset % ALIGNMENT == 0 for offset, _ in places.values())
+    assert (tmp_path / "merged.onnx.data").stat().st_size == max(offset + length for offset, length in places.values())
+    assert sum(length for _, length in places.values()) == sum(4 * A.shape[0] * B.shape[1] for A, B in adapter.values())
+
+
+def test_merged_weights_are_the_sum(export: Export, tmp_path: Path) -> None:
+    model, base = export("llama")
+    adapter = mixed(model, base)
+    file, _ = written(model, beside(base, tmp_path), adapter, "merged")
+    tensors = {tensor.name: tensor for tensor in onnx.load(file, load_external_data=False).graph.initializer}
+    for path, (A, B) in adapter.items():
+        expected = model.get_submodule(path).weight.numpy().T + A @ B
+        assert np.array_equal(read_weight(tensors[base.sites[path].weight], tmp_path), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_files_of_the_base_stay_as_they_are(export: Export, mode: str, tmp_path: Path) -> None:
+    model, base = export("llama")
+    own = beside(base, tmp_path)
+    before = summary(tmp_path)
+    written(model, own, mixed(model, base), mode)
+    after = summary(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert sorted(set(after) - set(before)) == [f"{mode}.onnx", f"{mode}.onnx.data"][: 1 + (mode == "merged")]
+
+
+def test_a_bias_is_added_behind_the_adapter(export: Export, tmp_path: Path) -> None:
+    model, base = export("qwen2")
+    file, _ = written(model, beside(base, tmp_path), {Q_PROJ: halves_of(32, 2, 32)}, "swappable")
+    nodes = list(onnx.load(file, load_external_data=False).graph.node)
+    (place,) = (index for index, node in enumerate(nodes) if node.name == f"{Q_PROJ}/add")
+    assert [node.op_type for node in nodes[place - 3 : place + 2]] == ["MatMul", "MatMul", "MatMul", "Add", "Add"]
+    assert nodes[place + 1].input[0] == nodes[place].output[0]

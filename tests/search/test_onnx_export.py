@@ -1,0 +1,299 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from adaptare.devices import DeviceError, InputError, MissingPackageError
+from adaptare.profiler import AdapterConfig, Quantisation, read_onnx_adapter, rounded_weights, write_onnx_adapter
+from adaptare.profiler.onnx_quantise import dequantised_weights
+from adaptare.search import onnx_check
+from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
+from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
+from adaptare.search.super_adapter import SuperAdapter
+
+Q = "model.layers.{}.self_attn.q_proj"
+DOWN = "model.layers.{}.mlp.down_proj"
+# Unequal ranks, and most sites without.
+CONFIG = AdapterConfig.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
+KINDS = get_args(OnnxKind)
+QUANTISATIONS = get_args(Quantisation)
+OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
+IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds what all tests share: the base, and the cache of its export, which takes seconds."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+def base(place: Path, tiny: SimpleNamespace, tokenizer: PreTrainedTokenizerBase) -> Path:
+    if not (place / "base").exists():
+        tiny.model().save_pretrained(place / "base")
+        tokenizer.save_pretrained(place / "base")
+    return place / "base"
+
+
+@pytest.fixture
+def options(base: Path, place: Path) -> dict[str, Any]:
+    return {"base": base, "cache": place / "cache"}
+
+
+def logits(
+    folder: Path, *, adapter: Path | None = None, inputs: dict[str, NDArray[Any]] | None = None
+) -> NDArray[np.float32]:
+    """Of the last token of IDS, as a user of ONNX Runtime gets them."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    run_options, loaded = onnxruntime.RunOptions(), onnxruntime.LoraAdapter()
+    if adapter:
+        loaded.Load(str(adapter))
+        run_options.add_active_adapter(loaded)
+    past = {port.name: np.zeros((2, port.shape[1], 0, port.shape[3]), np.float32) for port in session.get_inputs()[1:]}
+    found: NDArray[np.float32] = session.run(["logits"], {"input_ids": IDS, **past, **(inputs or {})}, run_options)[0]
+    return found[:, -1]
+
+
+def expected(super_adapter: SuperAdapter, config: AdapterConfig) -> NDArray[np.float32]:
+    with super_adapter.activated(config), torch.no_grad():
+        found: NDArray[np.float32] = super_adapter.model(torch.tensor(IDS)).logits[:, -1].numpy()
+    return found
+
+
+@pytest.mark.parametrize("quantisation", QUANTISATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_exported_computes_what_torch_does(
+    kind: OnnxKind,
+    quantisation: Quantisation,
+    trained: SuperAdapter,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    options: dict[str, Any],
+) -> None:
+    folder = tmp_path / "export"
+    difference = export_onnx(
+        trained, CONFIG, folder, kind=kind, quantisation=quantisation, tokenizer=tokenizer, **options
+    )
+    # Small layers of even weights lose little by rounding.
+    assert 0 < difference < {"none": 1e-4, "int8": 0.1, "int4": 0.2}[quantisation]
+    written = {file.name for file in folder.iterdir()}
+    adapters = {"adapter.onnx_adapter"} if kind == "onnx-swappable" else set()
+    assert {name for name in written if not name.startswith("tokenizer")} == OURS | adapters
+    assert written > OURS | adapters
+    origin = json.loads((folder / "adaptare.json").read_text())
+    assert (origin["kind"], origin["quantisation"], origin["ranks"]) == (kind, quantisation, dict(CONFIG.ranks))
+    assert all(file.stat().st_nlink == 1 for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_of_onnx_runtime_gets_the_logits_of_the_super_adapter(
+    kind: OnnxKind, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind=kind, **options)
+    adapter = tmp_path / "export" / "adapter.onnx_adapter" if kind == "onnx-swappable" else None
+    found = logits(tmp_path / "export", adapter=adapter)
+    assert np.abs(found - expected(trained, CONFIG)).max() < 1e-4
+    assert np.abs(found - expected(trained, AdapterConfig())).max() > 1e-1
+
+
+def test_a_swappable_model_without_adapter_is_the_base(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    assert np.abs(logits(tmp_path / "export") - expected(trained, AdapterConfig())).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{Q.format(1): 4, DOWN.format(0): 1, DOWN.format(1): 3}, {DOWN.format(0): 2}],
+    ids=["other ranks", "fewer sites"],
+)
+def test_an_adapter_written_alone_is_swapped_in(
+    other: dict[str, int], trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    config = AdapterConfig.of(other)
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    export_onnx_adapter(trained, config, tmp_path / "other", base_name="some/base")
+    assert {file.name for file in (tmp_path / "other").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
+    found = logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
+    assert np.abs(found - expected(trained, config)).max() < 1e-4
+
+
+def test_an_adapter_of_other_sites_is_refused_by_its_inputs(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    export_onnx_adapter(trained, AdapterConfig.of({Q.format(0): 2}), tmp_path / "other", base_name="some/base")
+    with pytest.raises(Exception, match=r"Invalid input name: model\.layers\.0\.self_attn\.q_proj\.lora_"):
+        logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
+
+
+def test_a_and_b_can_be_fed_as_well(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    fed = read_onnx_adapter(tmp_path / "export" / "adapter.onnx_adapter")
+    assert np.abs(logits(tmp_path / "export", inputs=fed) - expected(trained, CONFIG)).max() < 1e-4
+
+
+def test_the_adapter_file_holds_a_and_the_scaled_b(trained: SuperAdapter, tmp_path: Path) -> None:
+    export_onnx_adapter(trained, CONFIG, tmp_path / "adapter", base_name="some/base")
+    found = read_onnx_adapter(tmp_path / "adapter" / "adapter.onnx_adapter")
+    assert len(found) == 2 * len(CONFIG)
+    for path, (A, B) in trained.tensors(CONFIG).items():
+        assert np.array_equal(found[f"{path}.lora_A"], A.T.numpy())
+        assert np.array_equal(found[f"{path}.lora_B"], (trained.scales(CONFIG)[path] * B).T.numpy())
+
+
+def test_an_adapter_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    tensors = {name: random.standard_normal((3, 5)).astype(np.float32) for name in ("one", "two")}
+    tensors["none"] = np.zeros((4, 0), np.float32)
+    tensors["turned"] = tensors["one"].T
+    write_onnx_adapter(tensors, tmp_path / "x.onnx_adapter")
+    found = read_onnx_adapter(tmp_path / "x.onnx_adapter")
+    assert set(found) == set(tensors)
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("content", [b"", b"no adapter at all", None], ids=["empty", "text", "absent"])
+def test_a_file_that_is_no_adapter_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "x.onnx_adapter").write_bytes(content)
+    with pytest.raises(InputError, match="is no adapter of ONNX Runtime"):
+        read_onnx_adapter(tmp_path / "x.onnx_adapter")
+
+
+@pytest.mark.parametrize("quantisation", ["int8", "int4"])
+def test_merging_comes_before_quantising(
+    quantisation: Quantisation, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", quantisation=quantisation, **options)
+    found = dequantised_weights(tmp_path / "export" / "model.onnx")
+    scales = trained.scales(CONFIG)
+    with trained.lifted():
+        weights = {path: trained.model.get_submodule(path).weight.detach() for path, _ in CONFIG}
+    merged = {path: (weights[path] + scales[path] * B @ A).T for path, (A, B) in trained.tensors(CONFIG).items()}
+    rounded = rounded_weights({path: weight.numpy() for path, weight in merged.items()}, quantisation)
+    for path in rounded:
+        assert np.allclose(found[f"{path}.weight"], rounded[path], atol=1e-5)
+
+
+def test_weights_come_from_the_folder_and_not_from_memory(
+    tiny: SimpleNamespace, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    super_adapter = tiny.super_adapter(tiny.model())
+    tiny.disturb(super_adapter)
+    wanted = expected(super_adapter, CONFIG)
+    for weight in super_adapter.model.parameters():
+        if not weight.requires_grad:
+            weight.data = (weight * 8).round() / 8
+    assert np.abs(expected(super_adapter, CONFIG) - wanted).max() > 1e-2
+    export_onnx(super_adapter, CONFIG, tmp_path / "export", kind="onnx-static", **options)
+    assert np.abs(logits(tmp_path / "export") - wanted).max() < 1e-4
+
+
+def test_the_base_is_exported_once_and_what_takes_long_is_told(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    told: list[str] = []
+    again: list[str] = []
+    options["cache"] = tmp_path / "cache"
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", note=told.append, **options)
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-static", note=again.append, **options)
+    assert told[0].startswith("exporting the base to ONNX; it is kept for the next time")
+    assert told[1:] == again == ["comparing what ONNX Runtime computes with torch"]
+
+
+def test_an_earlier_export_is_replaced(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-static", **options)
+    assert not (tmp_path / "export" / "adapter.onnx_adapter").exists()
+    export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
+    assert not (tmp_path / "export" / "model.onnx").exists()
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_done(
+    trained: SuperAdapter, tmp_path: Path, base: Path
+) -> None:
+    for export in (
+        lambda: export_onnx(trained, CONFIG, base, kind="onnx", base=base, cache=tmp_path / "cache"),
+        lambda: export_onnx_adapter(trained, CONFIG, base, base_name="some/base"),
+    ):
+        with pytest.raises(InputError, match="is no earlier export"):
+            export()
+    assert not (tmp_path / "cache").exists()
+    assert not (base / "model.onnx").exists()
+
+
+def test_an_export_that_computes_something_else_is_not_left_behind(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
+    monkeypatch.setattr(onnx_check, "TOLERANCES", {"none": 0.0})
+    with pytest.raises(DeviceError, match=r"logits of the onnx export with none quantisation differ .* and 0 is allo"):
+        export_onnx(trained, CONFIG, tmp_path / "new", kind="onnx", **options)
+    with pytest.raises(DeviceError, match="another version of onnxruntime"):
+        export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
+    assert {file.name for file in (tmp_path / "export").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
+
+
+def test_the_check_sees_another_adapter(
+    trained: SuperAdapter, tmp_path: Path, base: Path, options: dict[str, Any]
+) -> None:
+    folder = tmp_path / "export"
+    found = export_onnx(trained, CONFIG, folder, kind="onnx-swappable", **options)
+    assert onnx_difference(trained, CONFIG, folder, kind="onnx-swappable", base=base) == pytest.approx(found, rel=0.5)
+    tensors = read_onnx_adapter(folder / "adapter.onnx_adapter")
+    tensors[f"{DOWN.format(1)}.lora_B"] *= 1.1
+    write_onnx_adapter(tensors, folder / "adapter.onnx_adapter")
+    with pytest.raises(DeviceError, match=r"and 0\.001 is allowed"):
+        check_onnx_export(trained, CONFIG, folder, kind="onnx-swappable", base=base)
+
+
+def test_a_model_that_does_not_load_is_a_fault_of_the_world(trained: SuperAdapter, tmp_path: Path, base: Path) -> None:
+    (tmp_path / "model.onnx").write_text("no graph")
+    with pytest.raises(DeviceError, match=r"ONNX Runtime could not run the export: .*Load model from .*model\.onnx"):
+        onnx_difference(trained, CONFIG, tmp_path, kind="onnx", base=base)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"kind": "onnx-fluid"}, "kind must be one of .*'onnx-swappable'.* not 'onnx-fluid'"),
+        ({"kind": "onnx", "quantisation": "int2"}, "quantisation one of .*'int4'.* and 'int2'"),
+        ({"kind": "onnx-swappable", "config": AdapterConfig()}, "without any site cannot be swapped"),
+        ({"kind": "onnx", "config": AdapterConfig.of({Q.format(0): 8})}, "must be 0 to 4 in this super-adapter"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(
+    words: dict[str, Any], message: str, trained: SuperAdapter, tmp_path: Path, base: Path
+) -> None:
+    config = words.pop("config", CONFIG)
+    with pytest.raises(InputError, match=message):
+        export_onnx(trained, config, tmp_path / "export", base=base, cache=tmp_path / "cache", **words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(MissingPackageError, match=r"need onnxscript; .*pip install 'adaptare\[torch,onnx\]'"):
+        export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingPackageError, match=r"need onnxruntime; .*pip install 'adaptare\[torch,onnx\]'"):
+        export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
+    assert not list(tmp_path.iterdir())
