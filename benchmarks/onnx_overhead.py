@@ -1,6 +1,6 @@
 """What adapters cost in ONNX Runtime: by rank, placement, application mode and quantisation of the base.
 
-python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--openings 12] [--quick]
+python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--openings 14]
 
 Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by stubs of 2 and 6 layers, from which its
 24 follow by a straight line. Every program is loaded anew in each opening, in random order; ranks of one placement are
@@ -40,6 +40,7 @@ from adaptare.profiler import (
 RANKS = (1, 8, 16, 32, 64)
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 STUBS = (2, 6)
+PREFILL_SHARE = 0.6
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
     "model_type": "qwen2",
@@ -264,7 +265,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--only", nargs="+", help="cells, for example smollm2-135m/int4/decode")
     parser.add_argument("--device", default="ort-cpu:threads=1")
-    parser.add_argument("--openings", type=int, default=12)
+    parser.add_argument("--openings", type=int, default=14, help="for decode; fewer for prefill")
     parser.add_argument("--rounds", type=int, default=6, help="in each opening")
     parser.add_argument("--skip-preparation", action="store_true", help="leave out the times of exporting")
     options = parser.parse_args()
@@ -280,7 +281,9 @@ def main() -> None:
                 cell = f"{name}/{base}/{phase}"
                 if options.only and cell not in options.only:
                     continue
-                for row in measure(cell, known, quantisation, phase, run):  # type: ignore[operator]
+                # Calls of prefill are longer and steadier.
+                openings = run.openings if phase == "decode" else max(2, round(PREFILL_SHARE * run.openings))
+                for row in measure(cell, known, quantisation, phase, replace(run, openings=openings)):  # type: ignore[operator]
                     rows.append(row)
                     print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
     result["rows"] = rows

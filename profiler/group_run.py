@@ -125,15 +125,7 @@ class GroupRun:
             self._check_applied(candidate)
         compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
         twins = _shared([(self._programs.twin(each.workload), each) for each in compared])
-        return all(self._try(self._with_base(twin), sharing, self._check_twins, worker) for twin, sharing in twins)
-
-    def _with_base(self, twin: Program) -> Program:
-        """A twin that is fed like the base too, where the two differ even so: weights of the base are quantised."""
-        if self.reference.workload.quantisation == "none":
-            return twin
-        own = self._programs.twin(self.reference.workload)
-        same = (own.source, own.arguments) == (twin.source, twin.arguments)
-        return replace(twin, feeds=(*twin.feeds, *own.feeds)) if same else twin
+        return all(self._try(twin, sharing, self._check_twins, worker) for twin, sharing in twins)
 
     def _try(
         self,
@@ -171,15 +163,27 @@ class GroupRun:
         candidate.checked = True
 
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        twin = worker.load(program)
+        # Where the weights of a base are quantised, it differs from its twin even without adapter.
+        quantised = (each.workload.base for each in candidates if each.workload.quantisation != "none")
+        bases = dict.fromkeys(quantised)
+        feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
+        twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
         worker.unload(twin.program_id)
-        base = twin.outputs.get(self.reference.feed, ())
-        noise = largest_difference(self.reference.outputs, base) if base else 0.0
+        noise = {base: largest_difference(self._outputs(base, worker), twin.outputs[base.hash]) for base in bases}
         for candidate in candidates:
             try:
-                check_twin(candidate.workload, candidate.outputs, twin.outputs.get(candidate.feed, ()), noise=noise)
+                outputs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.base, 0.0)
+                check_twin(candidate.workload, candidate.outputs, outputs, noise=noise_here)
             except ProgramError as error:
                 candidate.failure = str(error)
+
+    def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
+        """What a base gives, which need not be the reference."""
+        if base == self.reference.workload:
+            return self.reference.outputs
+        loaded = worker.load(self._programs.program(base))
+        worker.unload(loaded.program_id)
+        return loaded.outputs[base.hash]
 
     def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> bool:
         """One visit of everybody, in random order, kept only if all of it came to an end."""
