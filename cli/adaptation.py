@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.console import Console
-from adaptare.profiler import ModelSource, RankSpace
+from adaptare.profiler import ModelSource, Quantisation, RankSpace
 from adaptare.search import (
     CompletionLoss,
     SuperAdapter,
@@ -52,7 +52,7 @@ class Trained:
 
 
 def load_adaptation(
-    source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int, quantisation: str
+    source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int, quantisation: Quantisation
 ) -> Adaptation:
     """Loads weights, tokenizer and examples of a model."""
     task = Task(

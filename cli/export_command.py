@@ -41,8 +41,9 @@ def export(
         ),
     ] = "peft",
     quantise: Annotated[
-        Literal["none", "int8", "int4"], typer.Option("--quantise", help="Weights of a model for ONNX Runtime.")
-    ] = "none",
+        Literal["none", "int8", "int4"] | None,
+        typer.Option("--quantise", help="Weights of a model for ONNX Runtime.", show_default="as it was trained"),
+    ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,20 +63,22 @@ def export(
     from adaptare.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(folder)
-    difference = _write(to, adaptation, super_adapter, config, output, quantise=quantise, cache=cache, console=console)
+    as_trained = adaptation.task.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
+    weights = quantise or as_trained
+    difference = _write(to, adaptation, super_adapter, config, output, quantise=weights, cache=cache, console=console)
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
     if difference is not None:
         console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
-    written = {"folder": str(output), "kind": to, "quantisation": quantise, "base": adaptation.task.model}
+    written = {"folder": str(output), "kind": to, "quantisation": weights, "base": adaptation.task.model}
     console.result({**written, "sites": dict(config.ranks), "difference": difference})
 
 
-def _check_quantisation(to: Kind, quantise: str) -> None:
+def _check_quantisation(to: Kind, quantise: str | None) -> None:
     from adaptare.devices import InputError
 
-    if quantise == "none":
+    if quantise in (None, "none"):
         return
     if to == "onnx_adapter":
         raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
@@ -95,13 +98,16 @@ def _write(
     console: Console,
 ) -> float | None:
     """Largest difference of the logits that was found, where the export was run."""
-    from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft
+    from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft, on_base
 
     base, tokenizer = adaptation.task.model, adaptation.tokenizer
     if to == "peft":
         export_peft(super_adapter, config, output, base_name=base)
     elif to == "merged":
-        export_merged(super_adapter, config, output, base_name=base, tokenizer=tokenizer)
+        # Weights that were rounded for training are not what a model in floating point should have.
+        rounded = adaptation.task.quantisation != "none"
+        original = on_base(super_adapter, base, "none") if rounded else super_adapter
+        export_merged(original, config, output, base_name=base, tokenizer=tokenizer)
     elif to == "onnx_adapter":
         export_onnx_adapter(super_adapter, config, output, base_name=base)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError, StorageError
+from adaptare.profiler import Quantisation
 from adaptare.search import TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
 _FILE = "task.json"
@@ -33,7 +34,7 @@ class Task:
     seed: int
     max_tokens: int
     held_out: int
-    quantisation: str = "none"
+    quantisation: Quantisation = "none"
 
 
 def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:

@@ -1,7 +1,6 @@
 """What ONNX Runtime runs for workloads: a base that is exported once, and adapters put into its graph."""
 
 import json
-import os
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -132,27 +131,21 @@ class OnnxPrograms:
 
     def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
         """Merges in floating point, and then quantises or packs as the base is."""
-        from adaptare.profiler import onnx_surgery as surgery
+        from adaptare.profiler.onnx_adapted import write_onnx_merged
         from adaptare.profiler.onnx_quantise import quantise
 
         base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
-        merged = base.folder / f".new-{os.getpid()}-{data.name.removesuffix('.data')}"
-        # The graph names its data, so both have their own names before they take their places.
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
+            write_onnx_merged(base, adapter, Path(place))
+            # A graph names its data, so both have their own names before they take their places.
             target = Path(place) / data.name.removesuffix(".data")
-            try:
-                model = surgery.load_graph(base)
-                surgery.merge(model, base, adapter, _data_of(merged))
-                surgery.save_graph(model, merged)
-                if workload.quantisation != "none":
-                    quantise(merged, target, workload.quantisation)
-                else:
-                    pack(merged, target)
-            finally:
-                merged.unlink(missing_ok=True)
-                _data_of(merged).unlink(missing_ok=True)
-            _data_of(target).replace(data)
+            if workload.quantisation != "none":
+                quantise(Path(place) / MODEL, target, workload.quantisation)
+            else:
+                pack(Path(place) / MODEL, target)
+            if _data_of(target).exists():
+                _data_of(target).replace(data)
             target.replace(file)
 
     def _write_folded(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:

@@ -87,17 +87,6 @@ def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths:
     _replace_nodes(model.graph, nodes)
 
 
-def merge(model: onnx.ModelProto, base: OnnxBase, adapter: Mapping[str, Halves], data: Path) -> None:
-    """Folds adapters into the weights: W + A B of their sites go to another external-data file beside the base's."""
-
-    def merged(path: str) -> Change:
-        A, B = adapter[path]
-        return lambda weight: weight + A @ B
-
-    changes = {base.sites[path].weight: merged(path) for path in adapter}
-    change_weights(model, base.folder, changes, data)
-
-
 def change_weights(
     model: onnx.ModelProto,
     folder: Path,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
     from adaptare.search.peft_export import export_merged, export_peft
     from adaptare.search.quality import CompletionLoss
-    from adaptare.search.quantised_base import requantised, round_base
+    from adaptare.search.quantised_base import on_base, requantised, round_base
     from adaptare.search.super_adapter import SuperAdapter
     from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
     from adaptare.search.token_examples import (
@@ -52,6 +52,7 @@ _LATER = {
     "export_merged": "peft_export",
     "export_peft": "peft_export",
     "CompletionLoss": "quality",
+    "on_base": "quantised_base",
     "requantised": "quantised_base",
     "round_base": "quantised_base",
     "SuperAdapter": "super_adapter",
@@ -113,6 +114,7 @@ __all__ = [
     "load_super_adapter",
     "midpoint",
     "non_dominated",
+    "on_base",
     "onnx_difference",
     "pick_winners",
     "read_budget",

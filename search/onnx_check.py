@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceError
 from adaptare.profiler import AdapterConfig, Quantisation
-from adaptare.search.base_model import load_base
-from adaptare.search.quantised_base import requantised, round_base
+from adaptare.search.quantised_base import on_base, requantised
 from adaptare.search.super_adapter import SuperAdapter
 
 OnnxKind = Literal["onnx", "onnx-static", "onnx-swappable"]
@@ -112,7 +111,7 @@ def onnx_difference(
     if kind == "onnx" and quantisation != "none":
         twin, applied = requantised(super_adapter, config, base, quantisation), [AdapterConfig()]
     else:
-        twin = _twin(super_adapter, base, quantisation)
+        twin = on_base(super_adapter, base, quantisation)
         applied = [config, AdapterConfig()] if swappable else [config]
     theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
     return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
@@ -139,14 +138,3 @@ def _logits(twin: SuperAdapter, config: AdapterConfig, tokens: Sequence[int]) ->
     with twin.activated(config), torch.inference_mode():
         logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
     return logits
-
-
-def _twin(super_adapter: SuperAdapter, base: Path, quantisation: str) -> SuperAdapter:
-    """The same adapters on the model of a folder, whose weights are rounded."""
-    model, _ = load_base(base)
-    round_base(model, quantisation)
-    twin = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0)
-    trained = super_adapter.state()
-    for name, tensor in twin.state().items():
-        tensor.copy_(trained[name])
-    return twin

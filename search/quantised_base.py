@@ -34,6 +34,26 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     model.config.tie_word_embeddings = False
 
 
+def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) -> SuperAdapter:
+    """The same adapters on the model of a folder, whose weights are rounded as `round_base` does.
+
+    Args:
+        super_adapter: What is copied; left as it is.
+        folder: Of the base model's original weights.
+        quantisation: `none`, `int8` or `int4`.
+
+    Raises:
+        InputError: The folder holds no model, or one of another shape.
+    """
+    model, _ = load_base(folder)
+    round_base(model, quantisation)
+    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0)
+    trained = super_adapter.state()
+    for name, tensor in copied.state().items():
+        tensor.copy_(trained[name])
+    return copied
+
+
 def requantised(
     super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, quantisation: str
 ) -> SuperAdapter:

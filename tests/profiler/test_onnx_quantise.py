@@ -18,10 +18,11 @@ from onnx import numpy_helper
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
+from adaptare.profiler.onnx_adapted import write_onnx_merged
+from adaptare.profiler.onnx_base import MODEL, OnnxBase, adapter_inputs
 from adaptare.profiler.onnx_quantise import BITS, BLOCK, dequantised_weights, quantise, quantise_base, rounded_weights
 from adaptare.profiler.onnx_session import run_model
-from adaptare.profiler.onnx_surgery import Halves, add_static, add_swappable, load_graph, merge, save_graph
+from adaptare.profiler.onnx_surgery import Halves, add_static, add_swappable, load_graph, save_graph
 
 Adapter = dict[str, Halves]
 Arrays = dict[str, NDArray[Any]]
@@ -248,11 +249,9 @@ def test_but_for_the_rounding_of_activations_4_bits_are_exact(
 @pytest.mark.parametrize("kind", KINDS)
 def test_requantised_weights_are_the_rounded_sums(export: Export, kind: str, tmp_path: Path) -> None:
     model, base = export("llama")
-    adapter, graph = adapter_of(base, model), load_graph(base)
-    file = beside(base, graph, tmp_path)
-    merge(graph, OnnxBase.load(tmp_path), adapter, tmp_path / "merged.data")
-    save_graph(graph, file)
-    quantise(file, tmp_path / "requantised.onnx", kind)
+    adapter = adapter_of(base, model)
+    write_onnx_merged(base, adapter, tmp_path)
+    quantise(tmp_path / MODEL, tmp_path / "requantised.onnx", kind)
     found = dequantised_weights(tmp_path / "requantised.onnx")
     expected = rounded_weights(sums(base, originals(base, found), adapter), kind)
     assert all(np.array_equal(found[name], expected[name]) for name in found)
