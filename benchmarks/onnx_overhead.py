@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, connect
+from adaptare.devices import Device, DeviceInfo, connect
 from adaptare.devices.ort_runtime import CPU, filled, load, setup
 from adaptare.profiler import (
     AdapterConfig,
@@ -29,6 +29,7 @@ from adaptare.profiler import (
     Measurement,
     ModelShape,
     Quantisation,
+    Visit,
     Workload,
     open_model,
     overhead,
@@ -148,17 +149,20 @@ def by_stubs(
     cases = [stub_cases(base) for base in bases]
     workloads = [bases[0], *(case.workload for some in cases for case in some)]
     measured = dict(zip(workloads, run.measured(workloads, bases[1]), strict=True))
-    small_base = _seconds(measured[bases[0]].visits)
-    large_base = _seconds(measured[bases[0]].reference_visits)
+    small_base, large_base = _seconds(measured[bases[0]].visits), _seconds(measured[bases[0]].reference_visits)
     for small, large in zip(*cases, strict=True):
         found = measured[small.workload], measured[large.workload]
         if any(each.failure for each in found):
             yield {"cell": cell, **_named(small), "failure": [each.failure for each in found]}
             continue
-        adapted = _at_depth(*(_seconds(each.visits) for each in found), shape.layers)
-        ratio = ratio_interval(adapted / _at_depth(small_base, large_base, shape.layers), found[0].openings)
+        both = [_seconds(each.visits) for each in found]
+        rounds = sorted(set(both[0]) & set(both[1]) & set(small_base))
+        base = _at_depth(small_base, large_base, shape.layers, rounds)
+        ratio = ratio_interval(
+            _at_depth(*both, shape.layers, rounds) / base, np.array([opening for opening, _ in rounds])
+        )
         share = Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
-        base_s = float(np.median(_at_depth(small_base, large_base, shape.layers)))
+        base_s = float(np.median(base))
         half_width = (share.upper - share.lower) / 2
         yield {
             "cell": cell,
@@ -169,12 +173,14 @@ def by_stubs(
         }
 
 
-def _seconds(visits: Sequence[Any]) -> Any:
-    return np.array([visit.median_s for visit in visits])
+def _seconds(visits: Sequence[Visit]) -> dict[tuple[int, int], float]:
+    """By opening and round."""
+    return {(visit.opening, visit.round): visit.median_s for visit in visits}
 
 
-def _at_depth(small: Any, large: Any, layers: int) -> Any:
-    return small + (large - small) / (STUBS[1] - STUBS[0]) * (layers - STUBS[0])
+def _at_depth(small: dict[Any, float], large: dict[Any, float], layers: int, rounds: Sequence[Any]) -> Any:
+    shallow, deep = (np.array([seconds[each] for each in rounds]) for seconds in (small, large))
+    return shallow + (deep - shallow) / (STUBS[1] - STUBS[0]) * (layers - STUBS[0])
 
 
 def preparation(shape: ModelShape, info: DeviceInfo) -> dict[str, float]:
@@ -188,6 +194,21 @@ def preparation(shape: ModelShape, info: DeviceInfo) -> dict[str, float]:
         times["surgery_static_s"] = _elapsed_s(lambda: programs.program(replace(swappable, mode="static")))
         times["quantise_s"] = _elapsed_s(lambda: programs.program(replace(base, quantisation="int4")))
     return times
+
+
+def sessions(shape: ModelShape, device: Device) -> list[dict[str, Any]]:
+    """Seconds to load each kind of program into a worker of its own, and the memory that it then takes."""
+    adapter, programs, found = AdapterConfig.uniform(shape, 8), programs_for(device.info()), []
+    for quantisation in ("none", "int4"):
+        base = Workload(shape, mode="merged", quantisation=quantisation)
+        for workload in (base, *(replace(base, adapter=adapter, mode=mode) for mode in programs.modes(base))):
+            program = programs.program(workload)
+            with device.open() as worker:
+                loaded = worker.load(program)
+            mode = workload.mode if len(workload.adapter) else "base"
+            took = {"load_s": loaded.load_s, "resident_bytes": loaded.resident_bytes}
+            found.append({"quantisation": quantisation, "mode": mode, **took})
+    return found
 
 
 def _elapsed_s(do: Any) -> float:
@@ -266,7 +287,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="cells, for example smollm2-135m/int4/decode")
     parser.add_argument("--device", default="ort-cpu:threads=1")
     parser.add_argument("--openings", type=int, default=14, help="for decode; fewer for prefill")
-    parser.add_argument("--rounds", type=int, default=6, help="in each opening")
+    parser.add_argument("--rounds", type=int, default=12, help="in each opening")
     parser.add_argument("--skip-preparation", action="store_true", help="leave out the times of exporting")
     options = parser.parse_args()
 
@@ -287,6 +308,7 @@ def main() -> None:
                     rows.append(row)
                     print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
     result["rows"] = rows
+    result["sessions"] = sessions(shape, connect(options.device))
     result["fed_beside_bound"] = fed_beside_bound(shape, info)
     result["preparation"] = {} if options.skip_preparation else preparation(shape, info)
     if options.figure:
@@ -294,7 +316,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
     else:
-        print(result["fed_beside_bound"], result["preparation"])
+        for part in ("sessions", "fed_beside_bound", "preparation"):
+            print(part, result[part])
 
 
 def _line(row: dict[str, Any]) -> str:
