@@ -50,7 +50,7 @@ def demo(
         refuse(str(error))
         raise typer.Exit(ANSWER_IS_NO) from error
     show_verified(outcome.winners, outcome.baselines, outcome.selection, console)
-    for line in _closing(outcome, demonstration.front, model):
+    for line in _closing(outcome, demonstration.front, model, device):
         console.say(line)
     place = {"device": target.device.info().device, "quantisation": target.quantisation}
     console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
@@ -104,14 +104,14 @@ def _of_onnx(outcome: "Outcome") -> list[str]:
     return [f"For ONNX Runtime, a model and the adapter that it swaps in: {outcome.onnx_export}; {said}"]
 
 
-def _closing(outcome: "Outcome", front: Path, model: str) -> list[str]:
+def _closing(outcome: "Outcome", front: Path, model: str, device: str) -> list[str]:
     largest = max(outcome.export_differences)
     return [
         f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's.",
         f"Adapters: {', '.join(str(folder) for folder in outcome.exports)}",
         *_of_onnx(outcome),
         f"All of it took {outcome.elapsed_s / 60:.1f} minutes. What to run next:",
-        f"  adaptare overhead {model} --rank 16        what an adapter costs, in prefill and decode",
+        f"  adaptare overhead {model} --rank 16 --device {device}        what an adapter costs, in prefill and decode",
         f"  adaptare verify {front}        measure the winners once more",
         f"  adaptare export {front} --winner 1 --to merged -o FOLDER        a plain model for transformers",
         "  adaptare profile --help        your own model, space and device",

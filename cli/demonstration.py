@@ -117,8 +117,9 @@ class Demonstration:
         self._seed = seed
         self._console = console
         self._started = time.monotonic()
-        # A training has a fixed number of steps, so each effort has a folder of its own.
-        self._folder = output / f"super-adapter-{effort.steps}"
+        # A training has a fixed number of steps and one base, so each has a folder of its own.
+        base = "" if target.quantisation == "none" else f"-{target.quantisation}"
+        self._folder = output / f"super-adapter-{effort.steps}{base}"
 
     def run(self, model: str, *, budget: Budget | None, data: Path | None, cache: Path | None) -> Outcome:
         """All steps. Raises `InfeasibleBudgetError` if no adapter is predicted to meet the budget."""
@@ -126,6 +127,9 @@ class Demonstration:
         self._begin(1, f"opening {model}")
         source = open_model(model, cache=cache)
         space = named_space("blocks", source.shape, ranks=RANKS)
+        programs = programs_for(self._device.info(), cache=cache, weights=source)
+        template = Workload(source.shape, quantisation=self._target.quantisation)
+        programs.need(template)
         adaptation = load_adaptation(
             source,
             data=data,
@@ -134,13 +138,11 @@ class Demonstration:
             held_out=effort.held_out,
             quantisation=self._target.quantisation,
         )
-        programs = programs_for(self._device.info(), cache=cache, weights=source)
         check_unclaimed(adaptation.task, self._folder)
         self._output.mkdir(parents=True, exist_ok=True)
         store = Store(self._output / "adaptare.db")
 
         self._begin(2, f"measuring {effort.configurations} adapters on {self._device.info().device}")
-        template = Workload(source.shape, quantisation=self._target.quantisation)
         full, full_folded, rows = self._profile(template, space, store, programs)
 
         self._begin(3, "learning to predict latency")

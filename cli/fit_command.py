@@ -94,8 +94,7 @@ def _of_one_kind(
             key = workload.with_adapter(AdapterConfig()).hash + each.reference.hash
             kinds.setdefault(key, []).append(each)
     # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
-    folded = ("merged", "requantised")
-    swappable = {key: rows for key, rows in kinds.items() if rows[0].workload.mode not in folded}
+    swappable = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights}
     kinds = swappable or kinds
     if not kinds:
         asked = " ".join(filter(None, (phase, mode, "measurements")))

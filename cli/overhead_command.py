@@ -57,12 +57,12 @@ def overhead(
     half_width: HalfWidthOption = 0.003,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", help="At most so long per phase and opening.", show_default="20; ONNX Runtime 6"),
+        typer.Option("--seconds", help="At most so long per phase and opening.", show_default="20; ONNX Runtime 7"),
     ] = None,
     openings: Annotated[
         int | None,
         typer.Option(
-            "--openings", help="How often every program is loaded anew.", min=1, show_default="5; ONNX Runtime 12"
+            "--openings", help="How often every program is loaded anew.", min=1, show_default="5; ONNX Runtime 15"
         ),
     ] = None,
     store: StoreOption = "adaptare.db",
@@ -81,8 +81,7 @@ def overhead(
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
-    usual_openings, usual_s = (12, 6.0) if target.reloading_matters else (5, 20.0)
-    openings, seconds = openings or usual_openings, seconds or usual_s
+    openings, seconds = target.pace((5, 20.0), openings, seconds)
     shape = open_model(model, cache=cache).shape
     config = read_peft(adapter, shape) if adapter else _uniform(shape, rank, sites)
     swappable: list[Workload] = []
@@ -94,6 +93,8 @@ def overhead(
         swappable.append(
             Workload(shape, config, phase="decode", batch=batch, past=decode, quantisation=target.quantisation)
         )
+    for workload in swappable:
+        programs.need(workload)
     kept = Store(store)
     measured = [
         each

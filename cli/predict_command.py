@@ -31,7 +31,7 @@ def predict(
     fitted = load_predictor(predictor)
     template = fitted.template
     if device:
-        load_predictor(predictor, device=named_target(device, fitted.model.device, template).info())
+        load_predictor(predictor, device=named_target(device, fitted.model.device, template).device.info())
     configs = [_read(adapter, template.shape) for adapter in adapters]
     predicted = fitted.predict_configs(configs)
     base_s = fitted.model.reference_s

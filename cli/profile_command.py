@@ -34,8 +34,16 @@ def profile(
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     mode: ModeOption = "swappable",
     half_width: HalfWidthOption = 0.01,
-    seconds: Annotated[float, typer.Option("--seconds", help="At most so long per group and opening.")] = 120.0,
-    openings: Annotated[int, typer.Option("--openings", help="How often every program is loaded anew.", min=1)] = 1,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", help="At most so long per group and opening.", show_default="120; ONNX Runtime 40"),
+    ] = None,
+    openings: Annotated[
+        int | None,
+        typer.Option(
+            "--openings", help="How often every program is loaded anew.", min=1, show_default="1; ONNX Runtime 3"
+        ),
+    ] = None,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -65,7 +73,11 @@ def profile(
         quantisation=target.quantisation,
     )
     workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
+    openings, seconds = target.pace((1, 120.0), openings, seconds)
     rule = precise_within(half_width, seconds)
+    programs = programs_for(info, cache=cache)
+    for workload in workloads:
+        programs.need(workload)
     with_store = Store(store)
     finished = with_store.finished(info, template.base)
     missing = [workload for workload in workloads if workload.hash not in finished]
@@ -82,7 +94,7 @@ def profile(
             store=with_store,
             console=console,
             title=f"measuring {phase}",
-            programs=programs_for(info, cache=cache),
+            programs=programs,
         )
         if missing
         else []

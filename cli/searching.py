@@ -98,7 +98,7 @@ def select(
         codes = space.encode(config)[None]
         predicted = predictor.predict(codes, space.sites)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        return Choice(name, config, "swappable", ends, float(validation(codes)[0]), float(test(codes)[0]))
+        return Choice(name, config, predictor.template.mode, ends, float(validation(codes)[0]), float(test(codes)[0]))
 
     front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)

@@ -73,4 +73,4 @@ def load_task(folder: Path) -> Task:
 def check_unclaimed(task: Task, folder: Path) -> None:
     """Raises `InputError` if the folder is of another task, before any time is spent on this one."""
     if (folder / _FILE).exists() and load_task(folder) != task:
-        raise InputError(f"{str(folder)!r} is of another model, data or seed; use another folder, or remove it")
+        raise InputError(f"{str(folder)!r} is of another model, base, data or seed; use another folder, or remove it")

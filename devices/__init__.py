@@ -11,7 +11,8 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
-from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
+from adaptare.devices.host import instruction_sets
+from adaptare.devices.onnx_runtime import OnnxRuntime, onnxruntime_version, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
@@ -40,6 +41,8 @@ __all__ = [
     "WorkerDiedError",
     "canonical_json",
     "connect",
+    "instruction_sets",
+    "onnxruntime_version",
     "ort_cpu",
     "reachable",
 ]

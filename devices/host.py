@@ -20,12 +20,21 @@ def physical_cores() -> int:
 
 
 @functools.cache
-def hardware_name() -> str:
-    """Processor model and architecture, as far as the system tells."""
-    model = ""
+def instruction_sets() -> str:
+    """What the processor can do, as far as the system tells: libraries choose their kernels by it."""
+    return _cpu_field("flags") or _cpu_field("Features") or platform.processor()
+
+
+def _cpu_field(name: str) -> str:
+    """The first such line of the system's list of processors; empty where there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
     except OSError:
-        pass
-    return f"{model or platform.processor() or 'unknown processor'} ({platform.machine()})"
+        return ""
+
+
+@functools.cache
+def hardware_name() -> str:
+    """Processor model and architecture, as far as the system tells."""
+    return f"{_cpu_field('model name') or platform.processor() or 'unknown processor'} ({platform.machine()})"

@@ -8,8 +8,7 @@ from adaptare.devices.contracts import DeviceInfo, Worker
 from adaptare.devices.errors import InputError
 from adaptare.devices.host import hardware_name
 from adaptare.devices.local_worker import LocalWorkers, require_package, yes_or_no
-
-CPU = "CPUExecutionProvider"
+from adaptare.devices.ort_runtime import CPU, available_providers
 
 
 class OnnxRuntime:
@@ -41,6 +40,10 @@ class OnnxRuntime:
             raise InputError(f"provider must name an execution provider, for example {CPU}")
         self._workers = LocalWorkers(threads=threads, pin=pin, timeout_s=timeout_s, memory_bytes=memory_bytes)
         require_package("onnxruntime", extra="onnx")
+        if provider != CPU and provider not in (available := available_providers()):
+            raise InputError(
+                f"provider {provider!r} is not in this build of onnxruntime; it has {', '.join(available)}"
+            )
         self._provider = provider
         self._spinning = spinning
         self._flush_denormals = flush_denormals
@@ -51,7 +54,7 @@ class OnnxRuntime:
         return DeviceInfo(
             device=self._spelling(),
             hardware=hardware_name(),
-            runtime=f"onnxruntime {_version()}",
+            runtime=f"onnxruntime {onnxruntime_version()}",
             threads=threads,
             options=(
                 f"denormals={'flush' if self._flush_denormals else 'keep'}",
@@ -103,7 +106,7 @@ def ort_cpu(
     )
 
 
-def _version() -> str:
+def onnxruntime_version() -> str:
     """Of whichever distribution brings the package: builds for other hardware have other names."""
     try:
         return importlib.metadata.version("onnxruntime")

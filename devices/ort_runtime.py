@@ -22,18 +22,25 @@ _chosen: dict[str, Any] = {}
 
 def setup(options: dict[str, Any]) -> None:
     """Settles provider, threads and flags of every session that `load` makes from now on."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    available = available_providers()
     import onnxruntime
 
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         version = onnxruntime.__version__
         raise RuntimeError(f"onnxruntime {version} cannot say which provider runs a node; install 1.24 or later")
-    # What this build has; `get_all_providers` lists what any build could have.
-    available = onnxruntime.get_available_providers()
     if options["provider"] not in available:
         raise RuntimeError(f"provider {options['provider']!r} is not available; available are {', '.join(available)}")
     _chosen.clear()
     _chosen.update(options)
+
+
+def available_providers() -> list[str]:
+    """Execution providers of the installed build; `get_all_providers` lists what any build could have."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    names: list[str] = onnxruntime.get_available_providers()
+    return names
 
 
 def load(source: str, arguments: dict[str, Any]) -> Any:

@@ -12,7 +12,6 @@ from adaptare.profiler import BYTES, Site, Workload
 
 # The columns of the whole adapter; behind them come `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, ADAPTER_FLOPS = 0, 1, 2
-FREE_MODES = ("merged", "requantised")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class FeatureSet:
         return self._columns([0] * len(self.sites), moved, [2 * self.template.rows * count for count in weights])
 
     def _columns(self, launches: Sequence[int], moved: Sequence[int], flops: Sequence[int]) -> NDArray[np.float64]:
-        if self.template.mode in FREE_MODES:
+        if self.template.in_weights:
             return np.zeros((len(self.sites), len(self.names)))
         of_kind = np.array([[site.kind == kind for kind in self.kinds] for site in self.sites], dtype=np.float64)
         totals = np.array([launches, moved, flops], dtype=np.float64).T

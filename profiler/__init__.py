@@ -6,6 +6,7 @@ What needs onnx or torch is imported when it is first used.
 import importlib
 from typing import TYPE_CHECKING
 
+from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         write_onnx_static,
         write_onnx_swappable,
     )
-    from adaptare.profiler.onnx_adapter_file import read_onnx_adapter, write_onnx_adapter
+    from adaptare.profiler.onnx_adapter_file import write_onnx_adapter
     from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
     from adaptare.profiler.onnx_bases import OnnxBases
     from adaptare.profiler.onnx_quantise import rounded_weights
@@ -56,7 +57,6 @@ _LATER = {
     "write_onnx_requantised": "onnx_adapted",
     "write_onnx_static": "onnx_adapted",
     "write_onnx_swappable": "onnx_adapted",
-    "read_onnx_adapter": "onnx_adapter_file",
     "write_onnx_adapter": "onnx_adapter_file",
     "OnnxBase": "onnx_base",
     "adapter_inputs": "onnx_base",
@@ -109,7 +109,6 @@ __all__ = [
     "profile_groups",
     "programs_for",
     "ratio_interval",
-    "read_onnx_adapter",
     "read_peft",
     "read_space",
     "rounded_weights",
@@ -125,4 +124,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"{error.name} is not installed; install it with: pip install 'adaptare[onnx]'"
+        ) from error
+    return getattr(module, name)

@@ -30,7 +30,7 @@ class AdapterConfig:
             raise InputError("a site is named twice in an adapter config")
         for path, rank in self.ranks:
             if not isinstance(rank, int) or rank < 0:
-                raise InputError(f"rank of {path} must be a whole number, not {rank!r}")
+                raise InputError(f"rank of {path} must be a whole number from 0, not {rank!r}")
         object.__setattr__(self, "ranks", tuple(sorted(self.ranks)))
 
     @classmethod

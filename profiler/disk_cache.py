@@ -2,13 +2,18 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import platformdirs
 
 from adaptare.devices import StorageError
+
+UNFINISHED = ".new-"
+UNFINISHED_S = 24 * 3600
 
 
 def cache_folder(chosen: str | Path | None = None) -> Path:
@@ -30,7 +35,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as new:
             fresh = Path(new) / "new"
             fresh.mkdir()
             write(fresh)
@@ -56,7 +61,7 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     """
     if file.exists():
         return file
-    fresh = file.with_name(f".new-{os.getpid()}-{file.name}")
+    fresh = file.with_name(f"{UNFINISHED}{os.getpid()}-{file.name}")
     try:
         write(fresh)
         fresh.replace(file)
@@ -68,16 +73,18 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     return file
 
 
-def make_room(root: Path, *, limit_bytes: int, keep: Path) -> None:
+def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
     """Removes files in the folders of `root`, those first that were used longest ago, until the rest is small enough.
 
-    Files of one folder that are called alike up to the first dot go together.
+    Files of one folder that are called alike up to the first dot go together. What somebody began to make a day ago
+    and never finished goes in any case.
 
     Args:
         root: Holds folders of files, each of which can be made again.
         limit_bytes: Of all of them together.
-        keep: A folder in use, which is left alone.
+        keep: Files in use, which are left alone.
     """
+    _remove_unfinished([*root.glob(f"{UNFINISHED}*"), *root.glob(f"*/{UNFINISHED}*")])
     together: dict[tuple[Path, str], list[Path]] = {}
     for file in root.glob("*/*"):
         if file.is_file():  # folders are what somebody is making just now
@@ -87,9 +94,22 @@ def make_room(root: Path, *, limit_bytes: int, keep: Path) -> None:
     for key in sorted(used, key=lambda key: used[key]):
         if total <= limit_bytes:
             return
-        if key[0] != keep:
+        if not any(file in keep for file in together[key]):
             total -= sum(file.stat().st_size for file in together[key])
             for file in together[key]:
                 file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are still in it
                 key[0].rmdir()
+
+
+def _remove_unfinished(places: Iterable[Path]) -> None:
+    for place in places:
+        with contextlib.suppress(OSError):  # somebody else may remove it too
+            if time.time() - place.stat().st_mtime > UNFINISHED_S:
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+
+def mark_used(file: Path) -> None:
+    """So that it makes room later than others; a cache that is read-only makes no room anyway."""
+    with contextlib.suppress(OSError):
+        os.utime(file)

@@ -15,8 +15,8 @@ ALLOWED_NOISE = 3
 
 
 def needs_twin(workload: Workload) -> bool:
-    """Whether a workload has an adapter that it applies in another way than by its weights."""
-    return adapted(workload) and workload.mode not in ("merged", "requantised")
+    """Whether a workload means the same as one with its adapter merged: quantising again means something else."""
+    return adapted(workload) and workload.mode != "requantised"
 
 
 def adapted(workload: Workload) -> bool:

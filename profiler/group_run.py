@@ -1,5 +1,6 @@
 """Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,13 +18,28 @@ WARMUP_ROUNDS = 2
 VISIT_S = 0.02
 VISIT_STEPS = 200
 MOST_CALLS = 1000
-# The reference may take a worker down with it once, by bad luck; twice is its own fault.
+# The reference may fail once, by bad luck; twice is its own fault.
 REFERENCE_DEATHS = 2
 
 
-@dataclass
+class _NewWorkerNeededError(Exception):
+    """A new worker is needed; whose fault that is has been noted."""
+
+
+@dataclass(eq=False)
 class Candidate:
-    """A workload and what has been seen of it in this group."""
+    """A workload and what has been seen of it in this group.
+
+    Args:
+        workload: What it is.
+        visits: Those that were kept.
+        warmup_s: Seconds of the calls before those, of all openings.
+        calls: Timed calls of a visit.
+        loaded: By the worker that is open.
+        checked: Whether its outputs have been compared.
+        alone: Whether it is loaded on its own even if others have the same program.
+        failure: Why it is not run any more.
+    """
 
     workload: Workload
     visits: list[Visit] = field(default_factory=list)
@@ -31,6 +47,7 @@ class Candidate:
     calls: int = 1
     loaded: Loaded | None = None
     checked: bool = False
+    alone: bool = False
     failure: str = ""
 
     @property
@@ -92,12 +109,14 @@ class GroupRun:
         """
         rounds = 0
         while self.running():
-            with self._device.open() as worker:
-                alive = self._load(worker) and all(self._round(worker, self._keep_warmup) for _ in range(WARMUP_ROUNDS))
-                while alive and self.running():
-                    alive = self._round(worker, self._keep)
-                    rounds += alive
-                    if alive and (not self.running() or enough(rounds)):
+            with self._device.open() as worker, contextlib.suppress(_NewWorkerNeededError):
+                self._load(worker)
+                for _ in range(WARMUP_ROUNDS):
+                    self._round(worker, self._keep_warmup)
+                while self.running():
+                    self._round(worker, self._keep)
+                    rounds += 1
+                    if not self.running() or enough(rounds):
                         return rounds
         return rounds
 
@@ -111,48 +130,63 @@ class GroupRun:
             widths.append(ratio_interval(ratios, openings).relative_half_width)
         return max(widths)
 
-    def _load(self, worker: Worker) -> bool:
-        """Loads, checks and sizes everybody. Returns whether the worker lives."""
+    def _load(self, worker: Worker) -> None:
+        """Loads, checks and sizes everybody."""
         self.next_opening += 1
-        everybody = [(self._programs.program(each.workload), each) for each in (self.reference, *self.running())]
-        programs = [(everybody[0][0], [self.reference]), *_shared(everybody[1:])]
+        reference = (self._programs.program(self.reference.workload), [self.reference])
+        others = _shared([(self._programs.program(each.workload), each) for each in self.running()])
         # What is loaded first often has the worst place in memory, so that must not always be the same.
-        shuffled = [programs[index] for index in self._rng.permutation(len(programs))]
-        if not all(self._try(program, sharing, self._load_program, worker) for program, sharing in shuffled):
-            return False
+        shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
+        # Unless the reference failed: if it was for want of memory, that is not its fault.
+        for program, sharing in [reference, *others] if self._deaths else shuffled:
+            self._load_program(program, sharing, worker)
         unchecked = [candidate for candidate in self.running() if not candidate.checked]
         for candidate in unchecked:
             self._check_applied(candidate)
         compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
-        twins = _shared([(self._programs.twin(each.workload), each) for each in compared])
-        return all(self._try(twin, sharing, self._check_twins, worker) for twin, sharing in twins)
-
-    def _try(
-        self,
-        program: Program,
-        sharing: Sequence[Candidate],
-        do: Callable[[Program, Sequence[Candidate], Worker], None],
-        worker: Worker,
-    ) -> bool:
-        """Does something with a program; all who share one that fails have failed. Returns whether to go on."""
-        try:
-            do(program, sharing, worker)
-        except ProgramError as error:
-            if self.reference in sharing:
-                self._reference_failed(error)
-                return False
-            for candidate in sharing:
-                candidate.failure = str(error)
-            return not isinstance(error, WorkerDiedError)
-        return True
+        twins = [(self._programs.twin(each.workload), each) for each in compared]
+        # A program that is its own twin has nothing to be compared with.
+        unequal = [(twin, each) for twin, each in twins if twin != self._programs.program(each.workload)]
+        for twin, sharing in _shared(unequal):
+            self._check_twins(twin, sharing, worker)
+        for candidate in unchecked:
+            candidate.checked = True
 
     def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        loaded = worker.load(program)
+        try:
+            loaded = worker.load(program)
+        except ProgramError as error:
+            self._blame(candidates, error)
+            return
         least_s = max(VISIT_S, VISIT_STEPS * self._info.timer_step_s)
         for candidate in candidates:
-            once_s = worker.run(loaded.program_id, candidate.feed, 2)[-1]
-            candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
             candidate.loaded = loaded
+            try:
+                once_s = worker.run(loaded.program_id, candidate.feed, 2)[-1]
+            except ProgramError as error:
+                self._blame([candidate], error)
+                continue
+            candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
+
+    def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
+        """Notes who failed.
+
+        Raises:
+            DeviceError: It was the reference, and not for the first time.
+            _NewWorkerNeededError: The worker cannot be used any more, or it is not clear yet who failed.
+        """
+        if self.reference in candidates:
+            self._deaths += 1
+            if self._deaths >= REFERENCE_DEATHS:
+                raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
+            raise _NewWorkerNeededError
+        if len(candidates) > 1:  # the inputs of one may have spoilt it for all who share the program
+            for candidate in candidates:
+                candidate.alone = True
+            raise _NewWorkerNeededError
+        candidates[0].failure = str(error)
+        if isinstance(error, WorkerDiedError):
+            raise _NewWorkerNeededError
 
     def _check_applied(self, candidate: Candidate) -> None:
         try:
@@ -160,16 +194,19 @@ class GroupRun:
                 check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
         except ProgramError as error:
             candidate.failure = str(error)
-        candidate.checked = True
 
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
         # Where the weights of a base are quantised, it differs from its twin even without adapter.
         quantised = (each.workload.base for each in candidates if each.workload.quantisation != "none")
         bases = dict.fromkeys(quantised)
         feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
-        twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
-        worker.unload(twin.program_id)
-        noise = {base: largest_difference(self._outputs(base, worker), twin.outputs[base.hash]) for base in bases}
+        try:
+            twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
+            worker.unload(twin.program_id)
+            noise = {base: largest_difference(self._outputs(base, worker), twin.outputs[base.hash]) for base in bases}
+        except ProgramError as error:
+            self._blame(candidates, error)
+            return
         for candidate in candidates:
             try:
                 outputs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.base, 0.0)
@@ -185,7 +222,7 @@ class GroupRun:
         worker.unload(loaded.program_id)
         return loaded.outputs[base.hash]
 
-    def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> bool:
+    def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> None:
         """One visit of everybody, in random order, kept only if all of it came to an end."""
         everybody = [self.reference, *self.running()]
         visits: list[tuple[Candidate, Visit]] = []
@@ -194,17 +231,10 @@ class GroupRun:
             try:
                 visits.append((candidate, self._visit(candidate, worker)))
             except ProgramError as error:
-                died = isinstance(error, WorkerDiedError)
-                if candidate is self.reference:
-                    self._reference_failed(error)
-                    return False
-                candidate.failure = str(error)
-                if died:
-                    return False
+                self._blame([candidate], error)
         for candidate, visit in visits:
             keep(candidate, visit)
         self.next_round += 1
-        return True
 
     def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
         program_id = candidate.loaded.program_id if candidate.loaded else ""
@@ -217,17 +247,13 @@ class GroupRun:
     def _keep_warmup(self, candidate: Candidate, visit: Visit) -> None:
         candidate.warmup_s.extend((visit.touch_s, *visit.samples_s))
 
-    def _reference_failed(self, error: ProgramError) -> None:
-        self._deaths += 1
-        if not isinstance(error, WorkerDiedError) or self._deaths >= REFERENCE_DEATHS:
-            raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
-
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
     """Programs that are the same but for what they are fed with, as one with all the feeds."""
-    sharing: dict[tuple[str, str], list[tuple[Program, Candidate]]] = {}
+    sharing: dict[tuple[str, str, str], list[tuple[Program, Candidate]]] = {}
     for program, candidate in asked:
-        sharing.setdefault((program.source, program.arguments), []).append((program, candidate))
+        key = (program.source, program.arguments, candidate.feed if candidate.alone else "")
+        sharing.setdefault(key, []).append((program, candidate))
     return [
         (
             replace(together[0][0], feeds=tuple(feed for program, _ in together for feed in program.feeds)),

@@ -22,27 +22,37 @@ def split_into_groups(
         InputError: A workload alone does not fit, or the runtime does not run it.
     """
     bound = free_bytes // 2
-    start = programs.need(reference).program_bytes
-    sharing: dict[str, list[Workload]] = {}
-    needs: dict[str, Need] = {}
+    start = programs.need(reference).total_bytes
+    sharing: dict[str, list[tuple[Workload, Need]]] = {}
     for workload in workloads:
         need = programs.need(workload)
-        needs[need.program] = need
-        sharing.setdefault(need.program, []).append(workload)
-        if start + need.program_bytes > bound:
+        sharing.setdefault(need.program, []).append((workload, need))
+        if start + need.total_bytes > bound:
             raise InputError(
-                f"a {workload.mode} {workload.scope} needs {(start + need.program_bytes) / 2**20:,.0f} MiB with its "
+                f"a {workload.mode} {workload.scope} needs {(start + need.total_bytes) / 2**20:,.0f} MiB with its "
                 f"base; half of the free memory is {bound / 2**20:,.0f} MiB; measure a block or layer, or free memory"
             )
     groups: list[list[Workload]] = []
     filled = 0
-    for program, together in sharing.items():
-        own = needs[program].program_bytes
-        for start_at in range(0, len(together), LARGEST_GROUP):
-            some = together[start_at : start_at + LARGEST_GROUP]
-            if not groups or filled + own > bound or len(groups[-1]) + len(some) > LARGEST_GROUP:
+    for together in sharing.values():
+        for part in _parts(together, bound - start):
+            size = part[0][1].program_bytes + sum(need.feed_bytes for _, need in part)
+            if not groups or filled + size > bound or len(groups[-1]) + len(part) > LARGEST_GROUP:
                 groups.append([])
                 filled = start
-            groups[-1].extend(some)
-            filled += own
+            groups[-1].extend(workload for workload, _ in part)
+            filled += size
     return groups
+
+
+def _parts(together: Sequence[tuple[Workload, Need]], bound: int) -> list[list[tuple[Workload, Need]]]:
+    """Workloads of one program, as few parts as a group can hold each."""
+    parts: list[list[tuple[Workload, Need]]] = []
+    filled = 0
+    for workload, need in together:
+        if not parts or filled + need.feed_bytes > bound or len(parts[-1]) == LARGEST_GROUP:
+            parts.append([])
+            filled = need.program_bytes
+        parts[-1].append((workload, need))
+        filled += need.feed_bytes
+    return parts

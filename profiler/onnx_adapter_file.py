@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError, MissingPackageError
+from adaptare.devices import MissingPackageError
 
 # Numbers for whoever keeps several generations of adapters apart; ONNX Runtime compares neither with anything.
 ADAPTER_VERSION = MODEL_VERSION = 1
@@ -33,21 +33,6 @@ def write_onnx_adapter(tensors: Mapping[str, NDArray[np.float32]], file: Path) -
     content.set_model_version(MODEL_VERSION)
     content.set_parameters(values)
     content.export_adapter(str(file))
-
-
-def read_onnx_adapter(file: Path) -> dict[str, NDArray[np.float32]]:
-    """Name of an input -> its value.
-
-    Raises:
-        InputError: The file is none that ONNX Runtime reads.
-        MissingPackageError: onnxruntime is not installed.
-    """
-    onnxruntime = _onnxruntime()
-    try:
-        content = onnxruntime.AdapterFormat.read_adapter(str(file))
-        return {name: np.array(value.numpy()) for name, value in content.get_parameters().items()}
-    except Exception as error:  # ONNX Runtime raises its own kinds, which have no common root
-        raise InputError(f"{str(file)!r} is no adapter of ONNX Runtime: {error}") from error
 
 
 def _onnxruntime() -> ModuleType:

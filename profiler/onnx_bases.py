@@ -4,14 +4,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import Json, MissingPackageError, canonical_json
-from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
+from adaptare.devices import Json, MissingPackageError, canonical_json, onnxruntime_version
+from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.onnx_session import pack
@@ -77,6 +76,7 @@ class OnnxBases:
         """Where the base of a workload is kept, or will be."""
         stored = self._stored(workload)
         made_by = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+        made_by.append(onnxruntime_version())
         identity = weights_identity(stored) if stored else None
         key = content_hash([LAYOUT, *made_by, config_of(workload), module_of(workload), identity])
         suffixes = ([workload.quantisation] if workload.quantisation != "none" else []) + ([kernels] if kernels else [])
@@ -89,8 +89,9 @@ class OnnxBases:
         if not is_graph(file):
             file.unlink(missing_ok=True)
             cached_file(file, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=file.parent)
-        os.utime(file)
+            base = [file.parent / name for name in (MODEL, RECORD)]
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=[file, *base])
+        mark_used(file)
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
         """The base in a folder, made if need be, and noted as used."""
@@ -98,9 +99,9 @@ class OnnxBases:
         if not all(file.exists() for file in files):  # some of it may have had to make room
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=folder)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=files)
         for file in files:
-            os.utime(file)
+            mark_used(file)
         return OnnxBase.load(folder)
 
     def _stored(self, workload: Workload) -> Path | None:

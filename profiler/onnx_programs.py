@@ -6,23 +6,16 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, canonical_json
+from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, canonical_json, instruction_sets
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.programs import Need, base_bytes, name_of, own_bytes
+from adaptare.profiler.programs import Need, base_bytes, cache_bytes, name_of, own_bytes
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import Mode, Workload
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from adaptare.profiler.onnx_surgery import Change
 
 # How a device says that no kernels but the library's own run.
 CPU_ONLY = "provider=CPUExecutionProvider"
@@ -46,7 +39,8 @@ class OnnxPrograms:
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
         self._bases = OnnxBases(cache, weights=weights)
-        self._kernels = content_hash([device.runtime, device.hardware]) if CPU_ONLY in device.options else ""
+        packed_by = [device.runtime, device.hardware, instruction_sets()]
+        self._kernels = content_hash(packed_by) if CPU_ONLY in device.options else ""
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
@@ -54,7 +48,10 @@ class OnnxPrograms:
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`; every program holds the base anew, because loading packs its weights."""
+        """See `Programs.need`.
+
+        Programs share the weights of a base that is packed; loading others packs the weights for each anew.
+        """
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
         if _ranks(workload) and workload.mode == "merged" and workload.quantisation != "none":
@@ -64,8 +61,12 @@ class OnnxPrograms:
             )
         if workload.mode == "requantised" and workload.quantisation == "none":
             raise InputError("requantised needs a quantised base; merge the adapter instead")
-        beside = 0 if not _ranks(workload) or workload.mode in ("merged", "requantised") else own_bytes(workload)
-        return Need(str(self._file(workload)), base_bytes(workload) + beside)
+        adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
+        fed = workload.mode in ("swappable", "padded")
+        shared = self._kernels_of(workload) and _ranks(workload) and not workload.in_weights
+        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter)
+        # The cache is an input, and with what the call adds an output.
+        return Need(str(self._file(workload)), weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -118,7 +119,7 @@ class OnnxPrograms:
         """The graph of a base with an adapter."""
         from adaptare.profiler import onnx_surgery as surgery
 
-        if workload.mode in ("merged", "requantised"):
+        if workload.in_weights:
             self._write_merged(workload, file, data=data)
             return
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
@@ -154,8 +155,10 @@ class OnnxPrograms:
 
         model = surgery.load_graph(base)
         if workload.quantisation != "none":
-            values = dequantised_weights(self._bases.base(workload).model)
-            surgery.change_weights(model, base.folder, {name: _constantly(each) for name, each in values.items()}, data)
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
+                fresh = Path(place) / data.name
+                surgery.change_weights(model, dequantised_weights(self._bases.base(workload).model), fresh)
+                fresh.replace(data)
         surgery.add_folded(model, base.sites, _widths(workload))
         surgery.save_graph(model, file)
 
@@ -218,7 +221,3 @@ def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
     if port.dtype.startswith("int"):
         return {**made, "integers": vocabulary, "seed": seed}
     return {**made, "normal": 1.0, "seed": seed}
-
-
-def _constantly(value: "NDArray[np.float32]") -> "Change":
-    return lambda _: value

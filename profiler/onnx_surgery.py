@@ -8,7 +8,7 @@ import copy
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,6 @@ from adaptare.profiler.onnx_base import OnnxBase, SiteTensors, adapter_inputs
 
 Halves = tuple[NDArray[np.float32], NDArray[np.float32]]
 Widths = tuple[int, int]
-Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ALIGNMENT = 4096
 
 
@@ -87,25 +86,18 @@ def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths:
     _replace_nodes(model.graph, nodes)
 
 
-def change_weights(
-    model: onnx.ModelProto,
-    folder: Path,
-    changes: Mapping[str, Change],
-    data: Path,
-) -> None:
-    """Writes changed initializers to `data`, beside the file in `folder` that holds the others.
+def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], data: Path) -> None:
+    """Gives initializers other values, which are written to a file of their own.
 
     Args:
-        changes: Name of an initializer -> what becomes of it, same shape.
-        data: The new file, in `folder`.
+        weights: Name of an initializer -> its new value, same shape.
+        data: The new file, which has to lie beside the graph in the end.
     """
     with data.open("wb") as file:
         for tensor in model.graph.initializer:
-            if tensor.name not in changes:
-                continue
-            changed = changes[tensor.name](read_weight(tensor, folder))
-            file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
-            write_weight(tensor, changed, file, data.name)
+            if tensor.name in weights:
+                file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
+                write_weight(tensor, weights[tensor.name], file, data.name)
 
 
 def fold_transposes(model: onnx.ModelProto, data: Path) -> None:

@@ -19,10 +19,17 @@ class Need:
     Args:
         program: Workloads of the same program share it; only what they are fed with differs.
         program_bytes: Of the program; where programs share the weights of their base, only what it has beside them.
+        feed_bytes: Of what this workload feeds to it: its cache, and its adapter if that is fed.
     """
 
     program: str
     program_bytes: int
+    feed_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the program with this feed alone."""
+        return self.program_bytes + self.feed_bytes
 
 
 class Programs(Protocol):
@@ -87,7 +94,7 @@ class TorchPrograms:
             raise InputError("torch has no adapters of rank 0; leave out a site without adapter")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
-        return Need(self._arguments(workload), own_bytes(workload))
+        return Need(self._arguments(workload), own_bytes(workload), cache_bytes(workload))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -124,7 +131,7 @@ class SimulatedPrograms:
 
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
-        return Need(workload.hash, own_bytes(workload))
+        return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -151,6 +158,14 @@ def base_bytes(workload: Workload) -> int:
     shape, sites = workload.shape, workload.scope_sites
     head = shape.vocabulary * shape.hidden if workload.scope == "model" else 0
     return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
+
+
+def cache_bytes(workload: Workload) -> int:
+    """Bytes of the keys and values of one call: those it finds and those it adds."""
+    shape = workload.shape
+    layers = {"model": shape.layers, "block": 1, "layer": 0}[workload.scope]
+    positions = workload.past + 1 if workload.phase == "decode" else workload.tokens
+    return BYTES[workload.dtype] * 2 * layers * workload.batch * positions * shape.kv_heads * shape.head_dim
 
 
 def own_bytes(workload: Workload) -> int:

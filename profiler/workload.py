@@ -104,6 +104,11 @@ class Workload:
         """The adapter in the weights themselves: merged, and on a quantised base quantised again."""
         return replace(self, mode="merged" if self.quantisation == "none" else "requantised")
 
+    @property
+    def in_weights(self) -> bool:
+        """Whether the adapter has become part of the base's weights, so that nothing runs beside them."""
+        return self.mode in ("merged", "requantised")
+
     @cached_property
     def hash(self) -> str:
         """Identifies the workload: 16 hex digits of SHA-256."""
@@ -147,7 +152,7 @@ class Workload:
 
     def _adapter_work(self) -> Work:
         added = Work(0, 0, 0)
-        if self.mode in ("merged", "requantised"):
+        if self.in_weights:
             return added
         largest = max(self.adapter.by_path.values(), default=0)
         for site in self.scope_sites:

@@ -47,7 +47,7 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
 
 def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
-    run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache)
+    run(*words, *QUICKLY, "--mode", "padded", "--device", INT4, "--cache", model_cache)
     run("fit", "--device", INT4, "-o", "predictor")
     trained = ("--space", "kinds", "--ranks", "0,4,8", "--data", data, "--steps", 2, "--cache", model_cache)
     run("train", "tiny-random", "-o", "plain", *trained)
@@ -62,7 +62,8 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
     assert answer.code == 0, answer.err
     folded = answer.json["baselines"][0]
     assert (folded["name"], folded["mode"]) == ("requantised", "requantised")
-    verified = run("verify", "rounded/front.json", "--openings", 2, "--seconds", 0.5, "--json")
+    assert {row["mode"] for row in answer.json["winners"]} == {"padded"}
+    verified = run("verify", "rounded/front.json", *QUICKLY, "--cache", model_cache, "--json")
     assert all(row["measured_s"] for row in verified.json["baselines"])
 
 

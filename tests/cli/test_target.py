@@ -29,17 +29,26 @@ def test_where_loading_anew_matters_is_known_by_the_runtime() -> None:
 
 
 def test_other_words_are_no_quantisation() -> None:
-    with pytest.raises(InputError, match="option 'int5' is unknown"):
-        target_of("ort-cpu:int5")
-    with pytest.raises(InputError, match="option 'none' is unknown"):
+    with pytest.raises(InputError, match="'q4' is neither int8 nor int4, nor an option NAME=VALUE"):
+        target_of("ort-cpu:q4")
+    with pytest.raises(InputError, match="'none' is neither int8 nor int4"):
         target_of("ort-cpu:none")
+    with pytest.raises(InputError, match="names two bases, int4 and int8; choose one"):
+        target_of("ort-cpu:int4,int8")
+
+
+def test_where_loading_anew_matters_the_same_time_is_spent_in_more_openings() -> None:
+    torch, ort = target_of("torch-cpu:threads=1"), target_of("ort-cpu:threads=1")
+    assert torch.pace((4, 40.0), None, None) == (4, 40.0)
+    assert ort.pace((4, 39.0), None, None) == (12, 13.0)
+    assert ort.pace((4, 39.0), 2, 0.0) == torch.pace((4, 39.0), 2, 0.0) == (2, 0.0)
 
 
 def test_a_device_with_another_base_than_was_profiled_is_refused(model_cache: Path) -> None:
     shape = open_model("tiny-random", cache=model_cache).shape
     known, template = connect("ort-cpu:threads=1").info(), Workload(shape, quantisation="int8")
-    assert named_target(None, known, template).info() == known
-    assert named_target("ort-cpu:threads=1", known, template).info() == known
-    assert named_target("ort-cpu:int8,threads=1", known, template).info() == known
+    for spelling in (None, "ort-cpu:threads=1", "ort-cpu:int8,threads=1"):
+        target = named_target(spelling, known, template)
+        assert (target.device.info(), target.quantisation) == (known, "int8")
     with pytest.raises(InputError, match="has another base; what was profiled has int8 weights"):
         named_target("ort-cpu:int4,threads=1", known, template)

@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import (
-    DeviceError,
     Feed,
     InputError,
     MissingPackageError,
@@ -227,14 +226,11 @@ def test_a_provider_that_runs_a_part_is_accepted(setup: Setup, adapter: str, mon
     assert ort_runtime.providers(ort_runtime.load(adapter, {})) == {AZURE: 5, CPU: 1}
 
 
-def test_a_provider_that_the_package_lacks_is_refused_when_the_device_opens() -> None:
+def test_a_provider_that_the_package_lacks_is_refused_at_once() -> None:
     known = ", ".join(onnxruntime.get_available_providers())
-    absent = "provider 'NoSuchExecutionProvider' is not available"
-    with (
-        pytest.raises(DeviceError, match=f"set up: RuntimeError: {absent}; available are {known}$"),
-        OnnxRuntime(provider="NoSuchExecutionProvider", threads=1, timeout_s=60).open(),
-    ):
-        pass
+    absent = "provider 'NoSuchExecutionProvider' is not in this build of onnxruntime"
+    with pytest.raises(InputError, match=f"{absent}; it has {known}$"):
+        connect("ort:provider=NoSuchExecutionProvider")
 
 
 def test_a_provider_of_another_build_is_not_available(setup: Setup) -> None:

@@ -242,7 +242,7 @@ def test_a_site_named_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("rank", [-1, 1.5, "4"])
 def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
-    with pytest.raises(InputError, match=f"rank of a must be a whole number, not {rank!r}"):
+    with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {rank!r}"):
         AdapterConfig((("a", rank),))
 
 

@@ -1,13 +1,14 @@
 """The cache on disk: whole or not at all, and within its bounds."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adaptare.devices import StorageError
-from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room
+from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
 
 Write = Callable[[Path], None]
 KINDS = {"folder": cached_folder, "file": cached_file}
@@ -119,7 +120,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def left(root: Path, limit_bytes: int, keep: str) -> list[str]:
-    make_room(root, limit_bytes=limit_bytes, keep=root / keep)
+    make_room(root, limit_bytes=limit_bytes, keep=[root / keep])
     return names(root)
 
 
@@ -142,8 +143,22 @@ def test_an_empty_folder_goes_too(root: Path) -> None:
     assert left(root, 349, "c") == ["a", "a/base.json", "a/static.onnx"]
 
 
-def test_the_folder_in_use_stays_whatever_the_limit(root: Path) -> None:
-    assert left(root, 0, "a") == [name for name in ALL if name.startswith("a")]
+def test_files_in_use_stay_whatever_the_limit(root: Path) -> None:
+    assert left(root, 0, "a/model.onnx") == ["a", "a/model.onnx", "a/model.onnx.data"]
+
+
+def test_what_was_never_finished_goes_a_day_later(root: Path) -> None:
+    for place in (root / ".new-1", root / "a" / ".new-2"):
+        place.mkdir()
+        (place / "model.onnx").touch()
+    (root / "a" / ".new-3-static.onnx").touch()
+    for place in (root / "a" / ".new-2", root / "a" / ".new-3-static.onnx"):
+        os.utime(place, (time.time() - 25 * 3600,) * 2)
+    assert left(root, 500, "c") == [".new-1", ".new-1/model.onnx", *ALL]
+
+
+def test_a_file_that_cannot_be_marked_is_used_all_the_same(tmp_path: Path) -> None:
+    mark_used(tmp_path / "absent")
 
 
 def test_a_pair_is_as_young_as_the_younger(root: Path) -> None:

@@ -38,10 +38,10 @@ def test_not_a_number_never_agrees(workload: Workload) -> None:
         check_twin(workload, [float("nan"), 2.0], [1.0, 2.0])
 
 
-def test_what_is_merged_or_has_no_adapter_needs_no_twin(workload: Workload) -> None:
+def test_what_is_quantised_again_or_has_no_adapter_needs_no_twin(workload: Workload) -> None:
     assert needs_twin(workload)
     assert needs_twin(replace(workload, mode="static"))
-    assert not needs_twin(workload.merged)
+    assert needs_twin(workload.merged)
     assert not needs_twin(replace(workload, mode="requantised", quantisation="int4"))
     assert not needs_twin(workload.base)
 

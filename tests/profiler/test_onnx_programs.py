@@ -96,7 +96,7 @@ def test_an_ort_device_gets_these_programs(onnx_cache: Path) -> None:
 
 
 def test_asking_for_the_need_makes_no_file(mixed: Workload, tmp_path: Path) -> None:
-    assert OnnxPrograms(CPU.info(), cache=tmp_path).need(mixed).program_bytes > 0
+    assert OnnxPrograms(CPU.info(), cache=tmp_path).need(mixed).total_bytes > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +159,19 @@ def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Work
     assert swappable.program == larger.program == programs.program(mixed).source
     assert static.program != swappable.program
     grown = 4 * (2 * 64 + 6 * 80 + 4 * 80)
-    assert larger.program_bytes - swappable.program_bytes == grown
+    assert larger.program_bytes == swappable.program_bytes == 0
+    assert larger.feed_bytes - swappable.feed_bytes == grown
+    # Keys and values of two layers, two heads of 8 each, for five positions and one more; read and written.
+    cache = 2 * 4 * 2 * 2 * 6 * 2 * 8
+    assert static.feed_bytes == cache
+    assert static.program_bytes == swappable.feed_bytes - cache == grown
+
+
+def test_a_base_that_is_not_packed_counts_for_every_program(programs: OnnxPrograms, mixed: Workload) -> None:
+    base = programs.need(mixed.base)
+    assert programs.need(mixed.merged).program_bytes == base.program_bytes > 0
+    quantised = replace(mixed, quantisation="int4")
+    assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
 
 
 def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workload) -> None:

@@ -122,3 +122,30 @@ def test_an_adapter_that_is_applied_wrongly_is_not_timed(
     fed, constant = measured(wanted, programs, Watched())
     assert fed.failure.startswith("swappable and merged outputs differ by 0.")
     assert (fed.visits, constant.failure, len(constant.visits)) == ((), "", 8)
+
+
+def test_inputs_that_do_not_fit_are_the_failure_of_their_candidate_alone(
+    programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, right = ranked(mixed, 2), OnnxPrograms._adapter_inputs
+
+    def wrong(self: OnnxPrograms, workload: Workload) -> Any:
+        inputs = right(self, workload)
+        return {name: {**spec, "shape": [3, 3]} for name, spec in inputs.items()} if workload == bad else inputs
+
+    monkeypatch.setattr(OnnxPrograms, "_adapter_inputs", wrong)
+    first, second, third = measured([mixed, bad, ranked(mixed, 3)], programs, Watched())
+    assert "Got invalid dimensions" in second.failure
+    assert [(each.failure, len(each.visits)) for each in (first, third)] == [("", 8), ("", 8)]
+
+
+def test_what_is_merged_wrongly_is_not_timed(mixed: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = OnnxPrograms._write_merged
+
+    def wrong(self: OnnxPrograms, workload: Workload, file: Path, *, data: Path) -> None:
+        right(self, ranked(workload, 2), file, data=data)
+
+    monkeypatch.setattr(OnnxPrograms, "_write_merged", wrong)
+    found = measured([mixed.merged, mixed], OnnxPrograms(CPU.info(), cache=tmp_path), Watched())
+    assert found[0].failure.startswith("merged and merged outputs differ by 0.")
+    assert found[1].complete

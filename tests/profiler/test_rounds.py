@@ -1,10 +1,19 @@
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from adaptare.devices import DeviceError, InputError, SimulatedDevice
+from adaptare.devices import (
+    DeviceError,
+    InputError,
+    Loaded,
+    Program,
+    ProgramError,
+    SimulatedDevice,
+    Worker,
+)
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Precise, Progress, Workload, profile
 from adaptare.profiler.programs import SimulatedPrograms
@@ -130,6 +139,39 @@ def test_a_reference_that_does_not_run_ends_the_session(llama: ModelShape) -> No
         measured(llama, device)
 
 
+def test_a_reference_that_finds_no_memory_left_is_loaded_before_the_others(llama: ModelShape) -> None:
+    """Whoever is loaded last may find none; then it is the reference's turn first."""
+    device = Crowded(SimulatedPrograms().program(Workload(llama).base))
+    results = profile(
+        workloads(llama), reference=Workload(llama).base, device=device, stop=FixedRounds(8), seed=0, openings=4
+    )
+    assert device.refused == 1
+    assert [each.failure for each in results] == [""] * 3
+
+
+class Crowded:
+    """Loads one program only while it holds no other."""
+
+    def __init__(self, large: Program) -> None:
+        self._device, self._large, self.refused = SimulatedDevice(), large, 0
+        self.info = self._device.info
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        with self._device.open() as worker:
+            plain, loaded = worker.load, list[str]()
+
+            def load(program: Program) -> Loaded:
+                if program == self._large and loaded:
+                    self.refused += 1
+                    raise ProgramError("MemoryError: no memory left")
+                loaded.append(program.hash)
+                return plain(program)
+
+            worker.load = load  # type: ignore[method-assign]
+            yield worker
+
+
 def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelShape) -> None:
     base = Workload(llama).base
     device = SimulatedDevice(failures={SimulatedPrograms().program(base).hash: "crash"})
@@ -159,7 +201,7 @@ def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
 def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
     candidates = [workload.merged for workload in workloads(llama, (1, 2, 3, 4, 5))]
     programs, reference = SimulatedPrograms(), Workload(llama).base
-    two = programs.need(reference).program_bytes + 2 * programs.need(candidates[0]).program_bytes
+    two = programs.need(reference).total_bytes + 2 * programs.need(candidates[0]).total_bytes
     device = SimulatedDevice(free_bytes=2 * two)
     groups = list(profile_groups(candidates, reference=reference, device=device, stop=FixedRounds(8), seed=0))
     assert [len(group) for group in groups] == [2, 2, 1]

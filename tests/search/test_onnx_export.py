@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import DeviceError, InputError, MissingPackageError
-from adaptare.profiler import AdapterConfig, Quantisation, read_onnx_adapter, rounded_weights, write_onnx_adapter
+from adaptare.profiler import AdapterConfig, Quantisation, rounded_weights, write_onnx_adapter
 from adaptare.profiler.onnx_quantise import dequantised_weights
 from adaptare.search import onnx_check
 from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
@@ -27,6 +27,13 @@ KINDS = get_args(OnnxKind)
 QUANTISATIONS = get_args(Quantisation)
 OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
+
+
+def read_onnx_adapter(file: Path) -> dict[str, NDArray[np.float32]]:
+    import onnxruntime
+
+    content = onnxruntime.AdapterFormat.read_adapter(str(file))
+    return {name: np.array(value.numpy()) for name, value in content.get_parameters().items()}
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +171,6 @@ def test_an_adapter_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     found = read_onnx_adapter(tmp_path / "x.onnx_adapter")
     assert set(found) == set(tensors)
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
-
-
-@pytest.mark.parametrize("content", [b"", b"no adapter at all", None], ids=["empty", "text", "absent"])
-def test_a_file_that_is_no_adapter_is_refused(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "x.onnx_adapter").write_bytes(content)
-    with pytest.raises(InputError, match="is no adapter of ONNX Runtime"):
-        read_onnx_adapter(tmp_path / "x.onnx_adapter")
 
 
 @pytest.mark.parametrize("quantisation", ["int8", "int4"])
