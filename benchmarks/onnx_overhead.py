@@ -1,6 +1,6 @@
 """What adapters cost in ONNX Runtime: by rank, placement, application mode and quantisation of the base.
 
-python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--openings 14]
+python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--kept FILE]
 
 Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by stubs of 2 and 6 layers, from which its
 24 follow by a straight line. Every program is loaded anew in each opening, in random order; ranks of one placement are
@@ -102,6 +102,14 @@ class Run:
     openings: int
     rounds: int
     seed: int
+
+    def for_prefill(self) -> "Run":
+        """Its calls are longer and steadier."""
+        return replace(
+            self,
+            openings=max(2, round(PREFILL_SHARE * self.openings)),
+            rounds=max(8, round(PREFILL_SHARE * self.rounds)),
+        )
 
     def measured(self, workloads: Sequence[Workload], reference: Workload) -> list[Measurement]:
         """All of them beside the reference, in one session."""
@@ -287,7 +295,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="cells, for example smollm2-135m/int4/decode")
     parser.add_argument("--device", default="ort-cpu:threads=1")
     parser.add_argument("--openings", type=int, default=14, help="for decode; fewer for prefill")
-    parser.add_argument("--rounds", type=int, default=12, help="in each opening")
+    parser.add_argument("--rounds", type=int, default=20, help="in each opening, for decode; fewer for prefill")
+    parser.add_argument("--kept", type=Path, help="JSON file that keeps cells; those in it are not measured again")
     parser.add_argument("--skip-preparation", action="store_true", help="leave out the times of exporting")
     options = parser.parse_args()
 
@@ -296,17 +305,21 @@ def main() -> None:
     shape, qwen = open_model("smollm2-135m").shape, ModelShape.from_mapping(QWEN_05B)
     result: dict[str, Any] = {"device": info.device, "hardware": info.hardware, "runtime": info.runtime}
     rows: list[dict[str, Any]] = []
+    if options.kept and options.kept.exists():
+        rows = json.loads(options.kept.read_text(encoding="utf-8"))
+    known_cells = {row["cell"] for row in rows}
     for name, known, measure in (("smollm2-135m", shape, whole_model), ("qwen2.5-0.5b", qwen, by_stubs)):
         for base, quantisation in (("fp32", "none"), ("int4", "int4")):
             for phase in ("decode", "prefill"):
                 cell = f"{name}/{base}/{phase}"
-                if options.only and cell not in options.only:
+                if cell in known_cells or (options.only and cell not in options.only):
                     continue
-                # Calls of prefill are longer and steadier.
-                openings = run.openings if phase == "decode" else max(2, round(PREFILL_SHARE * run.openings))
-                for row in measure(cell, known, quantisation, phase, replace(run, openings=openings)):  # type: ignore[operator]
+                now = run if phase == "decode" else run.for_prefill()
+                for row in measure(cell, known, quantisation, phase, now):  # type: ignore[operator]
                     rows.append(row)
                     print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
+                if options.kept:
+                    options.kept.write_text(json.dumps(rows), encoding="utf-8")
     result["rows"] = rows
     result["sessions"] = sessions(shape, connect(options.device))
     result["fed_beside_bound"] = fed_beside_bound(shape, info)

@@ -67,6 +67,8 @@ def load(source: str, arguments: dict[str, Any]) -> Any:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", _flag("spinning"))
+    # Every session has threads of its own; those of the one before would go on spinning into the next one's calls.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.set_denormal_as_zero", _flag("flush_denormals"))
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with _memory_named():

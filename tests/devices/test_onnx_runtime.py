@@ -102,6 +102,15 @@ def test_rank_0_gives_zeros(adapter: str) -> None:
     assert output(adapter, chain(0)) == [0.0] * 6
 
 
+@pytest.mark.parametrize("spinning", [True, False])
+def test_threads_of_one_session_leave_the_processors_to_the_others(setup: Setup, adapter: str, spinning: bool) -> None:
+    setup(threads=2, spinning=spinning)
+    options = ort_runtime.load(adapter, {})._session.get_session_options()
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_adapter_padded_to_a_larger_rank_gives_the_same(adapter: str, rank: int) -> None:
     inputs = chain(rank)
