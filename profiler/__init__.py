@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
+from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
@@ -22,7 +23,7 @@ from adaptare.profiler.measurement import (
     overhead,
 )
 from adaptare.profiler.model_source import ModelSource, open_model
-from adaptare.profiler.programs import Programs, programs_for
+from adaptare.profiler.programs import Need, Programs, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
 from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
@@ -38,6 +39,7 @@ from adaptare.profiler.stopping import (
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
 from adaptare.profiler.verdict import Verdict, verdict
+from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Mode, Quantisation, Workload
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ __all__ = [
     "Mode",
     "ModelShape",
     "ModelSource",
+    "Need",
     "NoGain",
     "OnnxBase",
     "OnnxBases",
@@ -87,13 +90,16 @@ __all__ = [
     "Quantisation",
     "RankSpace",
     "Site",
+    "Steadiness",
     "StoppingRule",
     "Store",
     "TimeBudget",
+    "Trend",
     "Verdict",
     "Visit",
     "Workload",
     "adapter_inputs",
+    "changes",
     "design",
     "device_from_json",
     "device_hash",
@@ -112,6 +118,8 @@ __all__ = [
     "read_peft",
     "read_space",
     "rounded_weights",
+    "stable_rounds",
+    "steadiness",
     "verdict",
     "write_onnx_adapter",
     "write_onnx_merged",

@@ -8,12 +8,10 @@ import numpy as np
 
 from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError
 from adaptare.profiler.equality import adapted, check_applied, check_twin, largest_difference, needs_twin
-from adaptare.profiler.intervals import ratio_interval
-from adaptare.profiler.measurement import Visit
+from adaptare.profiler.measurement import Visit, paired_ratio
 from adaptare.profiler.programs import Programs
 from adaptare.profiler.workload import Workload
 
-WARMUP_ROUNDS = 2
 # A visit lasts at least this long and at least so many steps of the clock, within so many calls.
 VISIT_S = 0.02
 VISIT_STEPS = 200
@@ -33,7 +31,7 @@ class Candidate:
     Args:
         workload: What it is.
         visits: Those that were kept.
-        warmup_s: Seconds of the calls before those, of all openings.
+        warmup_s: Seconds of the calls before the first round of each opening.
         calls: Timed calls of a visit.
         loaded: By the worker that is open.
         checked: Whether its outputs have been compared.
@@ -111,10 +109,8 @@ class GroupRun:
         while self.running():
             with self._device.open() as worker, contextlib.suppress(_NewWorkerNeededError):
                 self._load(worker)
-                for _ in range(WARMUP_ROUNDS):
-                    self._round(worker, self._keep_warmup)
                 while self.running():
-                    self._round(worker, self._keep)
+                    self._round(worker)
                     rounds += 1
                     if not self.running() or enough(rounds):
                         return rounds
@@ -122,13 +118,11 @@ class GroupRun:
 
     def widest(self) -> float:
         """The largest relative half-width of any running candidate's interval."""
-        reference = {visit.round: visit.median_s for visit in self.reference.visits}
-        widths = []
+        reference = {visit.round: visit for visit in self.reference.visits}
+        ratios = []
         for candidate in self.running():
-            ratios = np.array([visit.median_s / reference[visit.round] for visit in candidate.visits])
-            openings = np.array([visit.opening for visit in candidate.visits], dtype=np.int64)
-            widths.append(ratio_interval(ratios, openings).relative_half_width)
-        return max(widths)
+            ratios.append(paired_ratio(candidate.visits, [reference[visit.round] for visit in candidate.visits]))
+        return max(ratio.relative_half_width for ratio in ratios)
 
     def _load(self, worker: Worker) -> None:
         """Loads, checks and sizes everybody."""
@@ -162,11 +156,12 @@ class GroupRun:
         for candidate in candidates:
             candidate.loaded = loaded
             try:
-                once_s = worker.run(loaded.program_id, candidate.feed, 2)[-1]
+                first = worker.run(loaded.program_id, candidate.feed, 2)
             except ProgramError as error:
                 self._blame([candidate], error)
                 continue
-            candidate.calls = int(np.clip(np.ceil(least_s / once_s), 1, MOST_CALLS))
+            candidate.warmup_s.extend(first)
+            candidate.calls = int(np.clip(np.ceil(least_s / first[-1]), 1, MOST_CALLS))
 
     def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
         """Notes who failed.
@@ -222,7 +217,7 @@ class GroupRun:
         worker.unload(loaded.program_id)
         return loaded.outputs[base.hash]
 
-    def _round(self, worker: Worker, keep: Callable[[Candidate, Visit], None]) -> None:
+    def _round(self, worker: Worker) -> None:
         """One visit of everybody, in random order, kept only if all of it came to an end."""
         everybody = [self.reference, *self.running()]
         visits: list[tuple[Candidate, Visit]] = []
@@ -233,19 +228,13 @@ class GroupRun:
             except ProgramError as error:
                 self._blame([candidate], error)
         for candidate, visit in visits:
-            keep(candidate, visit)
+            candidate.visits.append(visit)
         self.next_round += 1
 
     def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
         program_id = candidate.loaded.program_id if candidate.loaded else ""
         touch_s, *samples_s = worker.run(program_id, candidate.feed, 1 + candidate.calls)
         return Visit(self.next_opening - 1, self.next_round, touch_s, tuple(samples_s))
-
-    def _keep(self, candidate: Candidate, visit: Visit) -> None:
-        candidate.visits.append(visit)
-
-    def _keep_warmup(self, candidate: Candidate, visit: Visit) -> None:
-        candidate.warmup_s.extend((visit.touch_s, *visit.samples_s))
 
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:

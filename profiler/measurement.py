@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError, canonical_json
+from adaptare.profiler.alarms import stable_rounds
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.shape import ModelShape
+from adaptare.profiler.warmup import Trend, steadiness
 from adaptare.profiler.workload import Workload
 
 INTERRUPTED = "interrupted"
@@ -51,7 +53,7 @@ class Measurement:
         session: Names the session; measurements of one session share their rounds.
         visits: Of the candidate, in the order of the rounds.
         reference_visits: Of the reference, in the same rounds.
-        warmup_s: Calls before the first round, the first call of each opening included, seconds.
+        warmup_s: Calls before the first round of each opening, seconds.
         stopped_by: Which rule ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`.
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
@@ -84,9 +86,7 @@ class Measurement:
     def ratios(self) -> NDArray[np.float64]:
         """Candidate over reference in each round. Shape (n_rounds,)."""
         self._check_measured()
-        return np.array(
-            [own.median_s / other.median_s for own, other in zip(self.visits, self.reference_visits, strict=True)]
-        )
+        return _medians(self.visits) / _medians(self.reference_visits)
 
     @cached_property
     def openings(self) -> NDArray[np.int64]:
@@ -94,9 +94,41 @@ class Measurement:
         return np.array([visit.opening for visit in self.visits], dtype=np.int64)
 
     @cached_property
+    def trends(self) -> tuple[Trend, ...]:
+        """How the candidate's own seconds went, in each opening."""
+        self._check_measured()
+        medians = _medians(self.visits)
+        return tuple(steadiness(medians[self.openings == opening]).trend for opening in np.unique(self.openings))
+
+    @cached_property
     def ratio(self) -> Interval:
-        """Candidate over reference: median over rounds, with a 95 % interval."""
-        return ratio_interval(self.ratios, self.openings)
+        """Candidate over reference: median over the rounds in which both have warmed up, with a 95 % interval."""
+        self._check_measured()
+        return paired_ratio(self.visits, self.reference_visits)
+
+    def quantile_s(self, share: float) -> float:
+        """A quantile over all calls of settled rounds, on the scale of `latency_s`; 0.9 is p90."""
+        self._check_measured()
+        steady = settled(self.visits, self.reference_visits)
+        scaled = [
+            sample / other.median_s
+            for own, other, counts in zip(self.visits, self.reference_visits, steady, strict=True)
+            if counts
+            for sample in own.samples_s
+        ]
+        return float(np.quantile(scaled, share)) * self.reference_s
+
+    @property
+    def low_s(self) -> float:
+        """Tenth percentile of the candidate's own seconds in stable rounds: repeats better than a median."""
+        stable = stable_rounds(_medians(self.reference_visits))
+        rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
+        return float(np.quantile([sample for own in rounds for sample in own.samples_s], 0.1))
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of all sequences together."""
+        return self.workload.rows / self.latency_s
 
     @property
     def latency_s(self) -> float:
@@ -142,6 +174,34 @@ class Measurement:
             raise InputError(f"nothing was measured: {self.failure or 'no round was finished'}")
 
 
+def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
+    """Median over rounds of one over the other, with a 95 % interval.
+
+    Args:
+        visits: Of one candidate.
+        others: Of another in the same rounds.
+    """
+    counts = settled(visits, others)
+    openings = np.array([visit.opening for visit in visits], dtype=np.int64)
+    return ratio_interval((_medians(visits) / _medians(others))[counts], openings[counts])
+
+
+def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool_]:
+    """Which rounds lie behind the warm-up of both, in each opening. Shape (n_rounds,)."""
+    openings = np.array([visit.opening for visit in visits], dtype=np.int64)
+    counts = np.ones(len(openings), dtype=np.bool_)
+    for opening in np.unique(openings):
+        rows = np.flatnonzero(openings == opening)
+        found = [steadiness(_medians(series)[rows]) for series in (visits, others)]
+        start = max(each.start if each.trend == "warm-up" else 0 for each in found)
+        counts[rows[:start]] = False
+    return counts
+
+
+def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:
+    return np.array([visit.median_s for visit in visits])
+
+
 def overhead(candidate: Measurement, base: Measurement) -> Interval:
     """Latency of the candidate over that of the base, minus one; paired by rounds within a session.
 
@@ -154,15 +214,11 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
     """
     if candidate.session != base.session or candidate.device != base.device:
         raise InputError("overhead needs both measured in one session on one device; measure them together")
-    theirs = {(visit.opening, visit.round): visit.median_s for visit in base.visits}
-    pairs = [
-        (visit.median_s / theirs[visit.opening, visit.round], visit.opening)
-        for visit in candidate.visits
-        if (visit.opening, visit.round) in theirs
-    ]
-    if not pairs:
+    theirs = {(visit.opening, visit.round): visit for visit in base.visits}
+    both = [visit for visit in candidate.visits if (visit.opening, visit.round) in theirs]
+    if not both:
         raise InputError("the two have no round in common")
-    ratio = ratio_interval(np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], dtype=np.int64))
+    ratio = paired_ratio(both, [theirs[visit.opening, visit.round] for visit in both])
     return Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
 
 

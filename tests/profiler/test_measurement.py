@@ -221,3 +221,55 @@ def test_the_step_of_the_clock_takes_no_part_in_the_equality_of_devices() -> Non
 )
 def test_the_hash_of_a_device_changes_with_what_changes_latency(change: dict[str, Any]) -> None:
     assert device_hash(replace(DEVICE, **change)) != device_hash(DEVICE)
+
+
+def warming(rounds: int = 60, calls: int = 15) -> list[float]:
+    """Twice as slow for the first rounds."""
+    number = np.arange(rounds)
+    return list(np.where(number < calls, 6.0, 3.0) * (1 + 0.01 * (7 * number % 11)))
+
+
+def test_rounds_of_a_warm_up_do_not_count() -> None:
+    late = measured(warming(), noisy(2, center=2.0, rounds=60))
+    calm = measured(warming()[15:], noisy(2, center=2.0, rounds=60)[15:])
+    assert late.trends == ("warm-up",)
+    assert (late.ratio, late.ratios.size) == (calm.ratio, 60)
+    assert late.quantile_s(0.9) == pytest.approx(calm.quantile_s(0.9), rel=1e-12)
+
+
+def test_a_reference_that_warms_up_counts_as_well() -> None:
+    late = measured(noisy(2, center=2.0, rounds=60), warming())
+    assert late.ratio == measured(noisy(2, center=2.0, rounds=60)[15:], warming()[15:]).ratio
+
+
+def test_each_opening_warms_up_for_itself() -> None:
+    found = measured(warming() + noisy(5, center=3.0), noisy(2, center=2.0, rounds=100), openings=[0] * 60 + [1] * 40)
+    assert found.trends == ("warm-up", "flat")
+    kept = measured(
+        (warming() + noisy(5, center=3.0))[15:], noisy(2, center=2.0, rounds=100)[15:], openings=[0] * 45 + [1] * 40
+    )
+    assert found.ratio == kept.ratio
+
+
+def test_a_slowdown_of_the_machine_drops_nothing() -> None:
+    step = np.where(np.arange(60) < 15, 1.0, 1.7)
+    found = measured(list(3 * step), list(2 * step))
+    assert found.trends == ("slowdown",)
+    assert found.ratio.middle == pytest.approx(1.5, rel=1e-12)
+
+
+def test_quantiles_are_of_all_calls_on_the_scale_of_the_reference() -> None:
+    # Every visit has calls of half, one and four times its median, which is 1.5 times the reference.
+    found = measured([3.0] * 10, [2.0] * 10)
+    assert [found.quantile_s(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([1.5, 3.0, 12.0], rel=1e-12)
+
+
+def test_the_low_quantile_is_of_stable_rounds() -> None:
+    found = measured([3.0] * 20 + [1.0] * 5, [2.0] * 20 + [2.9] * 5)
+    assert found.low_s == pytest.approx(1.5, rel=1e-12)
+
+
+def test_tokens_of_a_second() -> None:
+    assert measured([4.0], [2.0]).tokens_per_s == pytest.approx(1 / 4.0, rel=1e-12)
+    many = replace(ADAPTED, phase="prefill", tokens=32, batch=3)
+    assert measured([4.0], [2.0], workload=many).tokens_per_s == pytest.approx(96 / 4.0, rel=1e-12)

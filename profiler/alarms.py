@@ -1,0 +1,53 @@
+"""What the reference says about the machine: when it changed, and in which rounds it was at its best."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A change of the machine that is worth a word, and how far off its best it may be and still count as stable.
+CHANGE = 0.05
+# Rounds that have to agree, before which nothing is said, and how far beyond the usual noise they have to lie.
+AGREEING = 3
+LEAST_BEFORE = 8
+NOISES = 2.5
+
+
+def changes(seconds: NDArray[np.float64]) -> list[int]:
+    """Rounds by which the machine had become faster or slower than it was before, for longer than by chance.
+
+    A change counts once three rounds in a row lie more than 5 %, and more than 2.5 standard deviations of the noise, on
+    the same side of the median since the change before. Fast changes are seen in their third round; slow ones as soon
+    as they have come to so much.
+
+    Args:
+        seconds: Of the reference in each round. Shape (n_rounds,).
+    """
+    logs = np.log(seconds)
+    found: list[int] = []
+    since = 0
+    for end in range(LEAST_BEFORE + AGREEING, len(logs) + 1):
+        recent, before = logs[end - AGREEING : end], logs[since : end - AGREEING]
+        if len(before) < LEAST_BEFORE:
+            continue
+        off = recent - np.median(before)
+        beyond = max(np.log1p(CHANGE), NOISES * _noise(before))
+        if np.all(off > beyond) or np.all(off < -beyond):
+            found.append(end - 1)
+            since = end - AGREEING
+    return found
+
+
+def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rounds in which the reference was within 5 % of its best: those that absolute times are taken from.
+
+    The best is its tenth percentile, so that one lucky round sets no standard; a tenth of the rounds is always stable.
+
+    Args:
+        seconds: Of the reference in each round. Shape (n_rounds,).
+    """
+    return np.asarray(seconds <= (1 + CHANGE) * np.quantile(seconds, 0.1))
+
+
+def _noise(logs: NDArray[np.float64]) -> float:
+    """Standard deviation from round to round, whatever slow changes lie beneath."""
+    steps = np.abs(np.diff(logs))
+    return float(1.4826 * np.median(steps) / np.sqrt(2))

@@ -1,0 +1,61 @@
+"""Changes of the machine, as the reference shows them."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.profiler.alarms import changes, stable_rounds
+
+
+def noise(seed: int, n: int = 120, sigma: float = 0.01) -> NDArray[np.float64]:
+    factors: NDArray[np.float64] = np.exp(sigma * np.random.default_rng(seed).standard_normal(n))
+    return factors
+
+
+@pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
+def test_a_step_is_seen_in_its_third_round(factor: float) -> None:
+    for seed in range(20):
+        seconds = noise(seed)
+        seconds[60:] *= factor
+        assert changes(seconds)[0] == 62
+
+
+def test_a_slow_change_is_seen_once_it_matters() -> None:
+    for seed in range(20):
+        ramp = 1 + 0.1 * np.clip((np.arange(120) - 50) / 20, 0, 1)
+        assert changes(noise(seed) * ramp)[0] <= 72
+
+
+def test_a_machine_that_stays_as_it_is_raises_no_alarm() -> None:
+    assert sum(bool(changes(noise(seed, 200, sigma))) for seed in range(50) for sigma in (0.005, 0.02, 0.05)) <= 3
+
+
+def test_every_change_is_told_once() -> None:
+    seconds = noise(3)
+    seconds[40:80] *= 1.3
+    assert changes(seconds) == [42, 82]
+
+
+def test_a_single_slow_round_is_no_change() -> None:
+    seconds = noise(4)
+    seconds[[50, 51, 90]] *= 3
+    assert changes(seconds) == []
+
+
+@pytest.mark.parametrize("n", [0, 1, 10])
+def test_too_few_rounds_say_nothing(n: int) -> None:
+    assert changes(noise(5, n)) == []
+
+
+def test_rounds_of_a_slow_machine_are_not_stable() -> None:
+    seconds = noise(6)
+    seconds[30:90] *= 1.4
+    stable = stable_rounds(seconds)
+    assert not stable[30:90].any()
+    assert stable[:30].mean() > 0.95
+
+
+def test_a_lucky_round_sets_no_standard() -> None:
+    seconds = noise(7)
+    seconds[10] /= 2
+    assert stable_rounds(seconds).mean() > 0.9

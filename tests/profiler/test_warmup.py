@@ -1,0 +1,90 @@
+"""Seven kinds of series, and when each has settled."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.profiler.warmup import Steadiness, steadiness
+
+Series = NDArray[np.float64]
+
+
+def noisy(seconds: Series, seed: int, sigma: float = 0.01) -> Series:
+    noise: Series = seconds * np.exp(sigma * np.random.default_rng(seed).standard_normal(len(seconds)))
+    return noise
+
+
+def level(n: int = 200) -> Series:
+    return np.ones(n)
+
+
+def step(to: float, at: int, n: int = 200) -> Series:
+    return np.where(np.arange(n) < at, 1.0, to)
+
+
+def ramp(by: float, calls: float, n: int = 200) -> Series:
+    decay: Series = 1 + by * np.exp(-np.arange(n) / calls)
+    return decay
+
+
+def settled_everywhere(make: Callable[[int], Series], trend: str) -> float:
+    return float(np.mean([steadiness(make(seed)).trend == trend for seed in range(40)]))
+
+
+def test_noise_on_one_level_is_flat_and_nothing_is_dropped() -> None:
+    found = [steadiness(noisy(level(), seed, sigma)) for seed in range(40) for sigma in (0.002, 0.02, 0.1)]
+    assert np.mean([each == Steadiness("flat") for each in found]) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("make", "trend"),
+    [
+        (lambda seed: noisy(ramp(0.5, 10), seed), "warm-up"),
+        (lambda seed: noisy(step(0.8, 30), seed), "warm-up"),
+        (lambda seed: noisy(step(1.25, 30), seed), "slowdown"),
+        (lambda seed: noisy(np.linspace(1, 1.3, 200), seed), "no steady state"),
+        (lambda seed: noisy(np.repeat([1.0, 1.2, 0.9, 1.1, 1.3, 0.95, 1.15, 1.0], 25), seed), "no steady state"),
+    ],
+    ids=["ramp", "step down", "step up", "drift", "levels"],
+)
+def test_series_that_change_are_told_apart(make: Callable[[int], Series], trend: str) -> None:
+    assert settled_everywhere(make, trend) >= 0.95
+
+
+def test_two_modes_and_spikes_are_no_change() -> None:
+    def two_modes(seed: int) -> Series:
+        return noisy(np.where(np.random.default_rng(seed).random(200) < 0.2, 1.2, 1.0), seed)
+
+    def spikes(seed: int) -> Series:
+        return noisy(np.where(np.random.default_rng(seed).random(200) < 0.05, 8.0, 1.0), seed)
+
+    assert settled_everywhere(two_modes, "flat") >= 0.95
+    assert settled_everywhere(spikes, "flat") >= 0.95
+
+
+@pytest.mark.parametrize("at", [12, 30, 60])
+def test_the_start_is_where_the_step_is(at: int) -> None:
+    starts = [steadiness(noisy(step(0.8, at), seed)).start for seed in range(20)]
+    assert np.median(starts) == at
+    assert np.max(np.abs(np.array(starts) - at)) <= 3
+
+
+def test_a_disturbance_that_passes_drops_nothing() -> None:
+    seconds = noisy(level(), 1)
+    seconds[40:60] *= 1.5
+    assert steadiness(seconds) == Steadiness("flat")
+
+
+def test_changes_too_small_to_matter_are_none() -> None:
+    assert steadiness(noisy(step(0.985, 60), 1, sigma=0.001)) == Steadiness("flat")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_a_few_rounds_say_nothing(n: int) -> None:
+    assert steadiness(noisy(level(n), 2)) == Steadiness("flat")
+
+
+def test_equal_values_are_flat() -> None:
+    assert steadiness(level()) == Steadiness("flat")
