@@ -1,0 +1,78 @@
+"""`adaptare overhead`: one adapter, or a grid of ranks and placements."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
+
+
+@pytest.fixture
+def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+    def call(*options: object) -> Any:
+        return run(*WORDS, "--cache", model_cache, *options)
+
+    return call
+
+
+def test_a_grid_has_every_rank_swappable_and_the_largest_in_every_way(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "simulated", "--rank", "8,1", "--sites", "q_proj,v_proj", "--sites", "all", "--json")
+    assert answer.code == 0, answer.err
+    found = [(row["phase"], row["placement"], row["rank"], row["mode"]) for row in answer.json["rows"]]
+    expected = [
+        (phase, placement, rank, mode)
+        for phase in ("prefill", "decode")
+        for placement in ("q_proj,v_proj", "all")
+        for rank, mode in ((1, "swappable"), (8, "swappable"), (8, "merged"))
+    ]
+    assert sorted(found) == sorted(expected)
+    for row in answer.json["rows"]:
+        assert row["overhead_lower"] <= row["overhead"] <= row["overhead_upper"]
+        assert row["p90_s"] >= 0.99 * row["latency_s"]
+        assert row["tokens_per_s"] == pytest.approx((4 if row["phase"] == "prefill" else 1) / row["latency_s"])
+        assert row["verdict"] == ("same" if row["mode"] == "merged" else "slower")
+        assert row["trends"] == ["flat"] * 2
+
+
+def test_slopes_are_seconds_of_a_rank_and_of_a_site(overhead: Callable[..., Any]) -> None:
+    found = overhead("--device", "simulated", "--rank", "1,9", "--sites", "q_proj", "-p", 0, "--json").json
+    low, high = (row for row in found["rows"] if row["mode"] == "swappable")
+    slopes = {slope["per"]: slope for slope in found["slopes"]}
+    assert slopes["rank"]["seconds"] == pytest.approx((high["latency_s"] - low["latency_s"]) / 8, rel=1e-6)
+    assert slopes["site"]["seconds"] == pytest.approx((low["latency_s"] - low["base_s"]) / low["sites"], rel=1e-6)
+    assert all(slope["lower_s"] <= slope["seconds"] <= slope["upper_s"] for slope in slopes.values())
+
+
+def test_onnx_runtime_has_rank_0(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "ort-cpu:threads=1", "--rank", "0,4", "-p", 0, "--json")
+    assert answer.code == 0, answer.err
+    found = {(row["rank"], row["mode"]) for row in answer.json["rows"]}
+    assert found == {(0, "swappable"), (4, "swappable"), (4, "static"), (4, "merged")}
+
+
+def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    answer = overhead("--device", "simulated", "--rank", "1,8", "--figure", tmp_path / "curve.png")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "one more rank on every site adds" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rank", "1,x"), "--rank must be whole numbers such as 16 or 1,8,64, not '1,x'"),
+        (("--rank", ""), "--rank must be at least 1"),
+        (("--rank", "0,4"), "only a graph of ONNX Runtime can be open without adapter"),
+        (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
+        (("--figure", "nowhere/curve.png"), "--figure: there is no folder 'nowhere'"),
+        (("--figure", "curve.xyz"), "--figure must end in .png, .svg, .pdf, not 'curve.xyz'"),
+    ],
+)
+def test_bad_grids_are_refused(overhead: Callable[..., Any], options: tuple[str, ...], message: str) -> None:
+    answer = overhead("--device", "simulated", *options)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not Path("adaptare.db").exists()
