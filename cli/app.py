@@ -3,6 +3,7 @@
 import typer
 
 from adaptare import VERSION
+from adaptare.compare_command import compare
 from adaptare.demo_command import demo
 from adaptare.devices_command import devices
 from adaptare.export_command import export
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (devices, overhead, profile, fit, predict, train, search, verify, export, demo):
+for command in (devices, overhead, profile, compare, fit, predict, train, search, verify, export, demo):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ from adaptare.profiler import (
     StoppingRule,
     Store,
     Workload,
+    changes,
     profile_groups,
     programs_for,
 )
@@ -107,7 +108,17 @@ def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
         if each.failure:
             sites = len(each.workload.adapter)
             console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
+    _note_changes(measured, console)
     slowdowns = [each.slowdown for each in measured if each.visits]
     if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
         changed = f"{abs(slowdowns[-1]):.0%} {'slower' if slowdowns[-1] > 0 else 'faster'}"
         console.note(f"this device is now {changed} than when it was calibrated; latencies are corrected for it")
+
+
+def _note_changes(measured: Sequence[Measurement], console: Console) -> None:
+    """Whether the device changed while a group was measured; candidates of one group share their rounds."""
+    groups = {each.reference_visits[0].round: each for each in measured if each.visits}
+    times = sum(len(changes([visit.median_s for visit in each.reference_visits])) for each in groups.values())
+    if times:
+        often = "once" if times == 1 else f"{times} times"
+        console.note(f"the device became faster or slower {often} while measuring; ratios to the base bear that")

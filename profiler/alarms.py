@@ -1,5 +1,7 @@
 """What the reference says about the machine: when it changed, and in which rounds it was at its best."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,7 @@ LEAST_BEFORE = 8
 NOISES = 2.5
 
 
-def changes(seconds: NDArray[np.float64]) -> list[int]:
+def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
     """Rounds by which the machine had become faster or slower than it was before, for longer than by chance.
 
     A change counts once three rounds in a row lie more than 5 %, and more than 2.5 standard deviations of the noise, on

@@ -1,0 +1,65 @@
+"""`adaptare compare`: the same workloads, measured twice."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+SLOW = "simulated:launch_s=4e-06"
+
+
+@pytest.fixture
+def stores(run: Callable[..., Any], model_cache: Any) -> Callable[..., Any]:
+    """Two stores of one device, and a third of a slower one."""
+    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4", "--count", 6, "--cache", model_cache)
+    for store, device in (("one.db", "simulated"), ("two.db", "simulated"), ("slow.db", SLOW)):
+        assert run(*words, "--store", store, "--device", device, "--seconds", 0.3).code == 0
+    return run
+
+
+def test_the_same_device_gives_the_same(stores: Callable[..., Any]) -> None:
+    answer = stores("compare", "one.db", "two.db", "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["compared"], answer.json["same"], answer.json["slower"]) == ("overhead", 6, 0)
+    for row in answer.json["rows"]:
+        assert row["difference"]["middle"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_slower_device_is_the_answer_no(stores: Callable[..., Any]) -> None:
+    answer = stores("compare", "one.db", "slow.db", "--other-device", SLOW, "--json")
+    assert answer.code == 1
+    assert (answer.json["compared"], answer.json["slower"]) == ("latency", 6)
+    for row in answer.json["rows"]:
+        assert row["difference"]["middle"] == pytest.approx(row["other_s"] / row["one_s"] - 1, rel=1e-9)
+    back = stores("compare", "slow.db", "one.db", "--other-device", "simulated")
+    assert back.code == 0
+    assert "6 faster" in back.out
+
+
+def test_unlike_devices_are_compared_only_when_asked_for(stores: Callable[..., Any]) -> None:
+    answer = stores("compare", "one.db", "slow.db")
+    assert answer.code == 2
+    assert "the devices differ in device 'simulated' and 'simulated:launch_s=4e-06'" in answer.err
+    assert f"--other-device {SLOW}" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("one.db",), "there is nothing to compare with; name another store, or --other-device"),
+        (("one.db", "none.db"), "there is no store 'none.db'"),
+        (("one.db", "two.db", "--device", "toaster"), "one.db has no measurements of 'toaster'; it has simulated"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(stores: Callable[..., Any], words: tuple[str, ...], message: str) -> None:
+    answer = stores("compare", *words)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_workloads_have_to_be_in_both(stores: Callable[..., Any], model_cache: Any) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 1, "-p", 0, "-d", 7)
+    stores(*words, "--store", "else.db", "--cache", model_cache)
+    answer = stores("compare", "one.db", "else.db")
+    assert answer.code == 2
+    assert "no workload was measured in both" in answer.err
