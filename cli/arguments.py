@@ -43,6 +43,11 @@ ModeOption = Annotated[
     typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),
 ]
 
+StubsOption = Annotated[
+    bool,
+    typer.Option("--stubs", help="Compose from models of 2 and 6 layers, where the whole does not fit into memory."),
+]
+
 DEFAULT_DEVICE = "torch-cpu:threads=1"
 DEFAULT_SPACE = "blocks"
 DEFAULT_RANKS = "0,2,4,8,16"

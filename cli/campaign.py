@@ -14,8 +14,10 @@ from adaptare.profiler import (
     Store,
     Workload,
     changes,
+    profile_by_stubs,
     profile_groups,
     programs_for,
+    stubs_of,
 )
 from adaptare.search import interrupts_noted
 
@@ -56,6 +58,7 @@ def measure(
     title: str,
     programs: Programs | None = None,
     reference_s: float | None = None,
+    stubs: bool = False,
 ) -> list[Measurement]:
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
@@ -63,6 +66,7 @@ def measure(
         seconds: About how long one opening of a group may take; only for the progress bar.
         programs: Of the device's runtime; default: what `programs_for` gives.
         reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
+        stubs: Whether whole models are composed from stubs instead of loaded.
 
     Raises:
         KeyboardInterrupt: After what was measured by then has been stored.
@@ -70,9 +74,10 @@ def measure(
     reference = workloads[0].base
     measured: list[Measurement] = []
     programs = programs or programs_for(device.info())
-    _prepare([reference, *workloads], programs, console)
+    _prepare(stubs_of(workloads, reference) if stubs else [reference, *workloads], programs, console)
+    profiled = profile_by_stubs if stubs else profile_groups
     with interrupts_noted() as interrupted, console.progress(title) as update:
-        groups = profile_groups(
+        groups = profiled(
             workloads,
             reference=reference,
             device=device,

@@ -15,6 +15,7 @@ from adaptare.arguments import (
     ModelArgument,
     SeedOption,
     StoreOption,
+    StubsOption,
 )
 from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
 
@@ -49,6 +50,7 @@ def overhead(
             "--openings", help="How often every program is loaded anew.", min=1, show_default="5; ONNX Runtime 15"
         ),
     ] = None,
+    stubs: StubsOption = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
     ] = None,
@@ -98,6 +100,7 @@ def overhead(
             console=console,
             title=f"measuring {next(iter(case_of)).phase}",
             programs=programs,
+            stubs=stubs,
         )
     ]
     found = [(case, each) for case, each in measured if not each.failure]

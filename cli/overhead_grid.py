@@ -55,6 +55,7 @@ class Row:
     stopped_by: str
     load_s: float
     resident_bytes: int
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def row_of(case: Case, measurement: Measurement) -> Row:
         stopped_by=measurement.stopped_by,
         load_s=measurement.load_s,
         resident_bytes=measurement.resident_bytes,
+        origin=measurement.origin,
     )
 
 

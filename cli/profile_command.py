@@ -18,6 +18,7 @@ from adaptare.arguments import (
     SeedOption,
     SpaceOption,
     StoreOption,
+    StubsOption,
 )
 from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
 
@@ -44,6 +45,7 @@ def profile(
             "--openings", help="How often every program is loaded anew.", min=1, show_default="1; ONNX Runtime 3"
         ),
     ] = None,
+    stubs: StubsOption = False,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -95,6 +97,7 @@ def profile(
             console=console,
             title=f"measuring {phase}",
             programs=programs,
+            stubs=stubs,
         )
         if missing
         else []

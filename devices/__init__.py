@@ -1,5 +1,6 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
+from adaptare.devices.agent import last_level_cache_bytes
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker
 from adaptare.devices.errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "canonical_json",
     "connect",
     "instruction_sets",
+    "last_level_cache_bytes",
     "onnxruntime_version",
     "ort_cpu",
     "reachable",

@@ -93,6 +93,8 @@ class AgentWorker:
             program_id=program_id,
             source=program.source,
             arguments=json.loads(program.arguments),
+            cold=program.cold,
+            moved_bytes=min((feed.work.moved_bytes for feed in program.feeds), default=0),
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
         return Loaded(

@@ -4,6 +4,8 @@ This file needs nothing but the standard library, numpy and onnxruntime.
 """
 
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,13 +45,14 @@ def available_providers() -> list[str]:
     return names
 
 
-def load(source: str, arguments: dict[str, Any]) -> Any:
+def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     """A session of the file.
 
     Args:
         source: Path of the file.
         arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are run
             once and not timed.
+        copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them.
 
     Raises:
         RuntimeError: The provider that was asked for runs none of the nodes.
@@ -57,6 +60,11 @@ def load(source: str, arguments: dict[str, Any]) -> Any:
     import onnxruntime
 
     _refuse_active_adapters(arguments)
+    if copy:
+        with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
+            for file in (Path(source), *Path(source).parent.glob("*.data")):
+                shutil.copy(file, folder)
+            return load(str(Path(folder) / Path(source).name), arguments)
     _forget_pages(Path(source).parent)
     provider = _chosen["provider"]
     options = onnxruntime.SessionOptions()

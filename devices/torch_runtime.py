@@ -12,10 +12,10 @@ def setup(options: dict[str, Any]) -> None:
     torch.set_num_interop_threads(1)
 
 
-def load(source: str, arguments: dict[str, Any]) -> Any:
-    """Builds what the factory builds."""
+def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
+    """Builds what the factory builds; factories of programs that can be cold take the number of a copy."""
     module, _, factory = source.partition(":")
-    return getattr(importlib.import_module(module), factory)(**arguments)
+    return getattr(importlib.import_module(module), factory)(**arguments, **({"copy": copy} if copy else {}))
 
 
 def providers(model: Any) -> dict[str, int]:

@@ -38,9 +38,10 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
+from adaptare.profiler.stubs import STUBS, profile_by_stubs, stub_of, stubs_of
 from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
-from adaptare.profiler.workload import BYTES, Mode, Quantisation, Workload
+from adaptare.profiler.workload import BYTES, Caches, Mode, Quantisation, Scope, Workload
 
 if TYPE_CHECKING:
     from adaptare.profiler.onnx_adapted import (
@@ -72,7 +73,9 @@ __all__ = [
     "FAMILIES",
     "INTERRUPTED",
     "RECIPES",
+    "STUBS",
     "AdapterConfig",
+    "Caches",
     "FirstOf",
     "FixedRounds",
     "Interval",
@@ -89,6 +92,7 @@ __all__ = [
     "Progress",
     "Quantisation",
     "RankSpace",
+    "Scope",
     "Site",
     "Steadiness",
     "StoppingRule",
@@ -112,6 +116,7 @@ __all__ = [
     "peft_arguments",
     "precise_within",
     "profile",
+    "profile_by_stubs",
     "profile_groups",
     "programs_for",
     "ratio_interval",
@@ -120,6 +125,8 @@ __all__ = [
     "rounded_weights",
     "stable_rounds",
     "steadiness",
+    "stub_of",
+    "stubs_of",
     "verdict",
     "write_onnx_adapter",
     "write_onnx_merged",

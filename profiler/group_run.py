@@ -239,9 +239,9 @@ class GroupRun:
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
     """Programs that are the same but for what they are fed with, as one with all the feeds."""
-    sharing: dict[tuple[str, str, str], list[tuple[Program, Candidate]]] = {}
+    sharing: dict[tuple[str, str, bool, str], list[tuple[Program, Candidate]]] = {}
     for program, candidate in asked:
-        key = (program.source, program.arguments, candidate.feed if candidate.alone else "")
+        key = (program.source, program.arguments, program.cold, candidate.feed if candidate.alone else "")
         sharing.setdefault(key, []).append((program, candidate))
     return [
         (

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from adaptare.profiler.warmup import Trend, steadiness
 from adaptare.profiler.workload import Workload
 
 INTERRUPTED = "interrupted"
+Origin = Literal["measured", "composed"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Measurement:
         environment: What the machine said of itself before and after.
         failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
+        origin: `measured`, or `composed` from parts that were.
     """
 
     workload: Workload
@@ -76,6 +78,7 @@ class Measurement:
     environment: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     failure: str = ""
     taken_at: str = ""
+    origin: Origin = "measured"
 
     @property
     def complete(self) -> bool:
@@ -244,6 +247,7 @@ def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
         "environment": dict(measurement.environment),
         "failure": measurement.failure,
         "taken_at": measurement.taken_at,
+        "origin": measurement.origin,
     }
 
 
@@ -262,6 +266,7 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
         "environment",
         "failure",
         "taken_at",
+        "origin",
     )
     return Measurement(
         workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),

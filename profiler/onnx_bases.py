@@ -14,7 +14,7 @@ from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folde
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.shape import first_layer, one_layer
+from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
 from adaptare.profiler.workload import Workload
 
@@ -116,12 +116,16 @@ def content_hash(content: Json) -> str:
 
 
 def config_of(workload: Workload) -> str:
-    """The config that is exported, as JSON; for a block or a layer, one decoder layer with next to no vocabulary."""
+    """The config that is exported, as JSON.
+
+    For a block or a layer, one decoder layer with next to no vocabulary; for a head, no layer.
+    """
     if workload.scope == "model":
         return workload.shape.config
-    return canonical_json(one_layer(json.loads(workload.shape.config)))
+    reduced = no_layer if workload.scope == "head" else one_layer
+    return canonical_json(reduced(json.loads(workload.shape.config)))
 
 
 def module_of(workload: Workload) -> str:
     """What is cut out of it."""
-    return {"model": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]
+    return {"model": "", "head": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]

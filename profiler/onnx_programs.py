@@ -13,7 +13,7 @@ from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.programs import Need, base_bytes, cache_bytes, name_of, own_bytes
+from adaptare.profiler.programs import Need, base_bytes, cache_bytes, copies_bytes, is_cold, name_of, own_bytes
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import Mode, Workload
 
@@ -64,16 +64,17 @@ class OnnxPrograms:
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in ("swappable", "padded")
         shared = self._kernels_of(workload) and _ranks(workload) and not workload.in_weights
-        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter)
+        copies = copies_bytes(workload)
+        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies
         # The cache is an input, and with what the call adds an output.
-        return Need(str(self._file(workload)), weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
+        return Need(f"{self._file(workload)} +{copies}", weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes)
+        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, cold=is_cold(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""

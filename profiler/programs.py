@@ -1,11 +1,11 @@
 """From workloads to the programs that a device loads."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json
+from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, last_level_cache_bytes
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
 
@@ -94,19 +94,24 @@ class TorchPrograms:
             raise InputError("torch has no adapters of rank 0; leave out a site without adapter")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
-        return Need(self._arguments(workload), own_bytes(workload), cache_bytes(workload))
+        copies = copies_bytes(workload)
+        return Need(f"{self._arguments(workload)} +{copies}", own_bytes(workload) + copies, cache_bytes(workload))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         self.need(workload)
         return Program(
-            name_of(workload), TORCH_FACTORY, self._arguments(workload), (_feed(workload),), own_bytes(workload)
+            name_of(workload),
+            TORCH_FACTORY,
+            self._arguments(workload),
+            (_feed(workload),),
+            own_bytes(workload),
+            cold=is_cold(workload),
         )
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
-        program, feed = self.program(workload.merged), _feed(workload)
-        return Program(program.name, program.source, program.arguments, (feed,), program.weight_bytes)
+        return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def _arguments(self, workload: Workload) -> str:
         ranks = workload.adapter.by_path
@@ -136,7 +141,8 @@ class SimulatedPrograms:
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), own_bytes(workload))
+        size = own_bytes(workload)
+        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, cold=is_cold(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
@@ -153,19 +159,28 @@ def _feed(workload: Workload) -> Feed:
     return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 
+def is_cold(workload: Workload) -> bool:
+    """Whether its program is to find the caches without its weights."""
+    return workload.scope != "model" and workload.caches == "cold"
+
+
+def copies_bytes(workload: Workload) -> int:
+    """What the copies take that push a cold program out of the caches."""
+    return 2 * last_level_cache_bytes() if is_cold(workload) else 0
+
+
 def base_bytes(workload: Workload) -> int:
     """Bytes of the weights of the base."""
     shape, sites = workload.shape, workload.scope_sites
-    head = shape.vocabulary * shape.hidden if workload.scope == "model" else 0
+    head = shape.vocabulary * shape.hidden if workload.has_head else 0
     return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
 
 
 def cache_bytes(workload: Workload) -> int:
     """Bytes of the keys and values of one call: those it finds and those it adds."""
     shape = workload.shape
-    layers = {"model": shape.layers, "block": 1, "layer": 0}[workload.scope]
     positions = workload.past + 1 if workload.phase == "decode" else workload.tokens
-    return BYTES[workload.dtype] * 2 * layers * workload.batch * positions * shape.kv_heads * shape.head_dim
+    return BYTES[workload.dtype] * 2 * workload.layers * workload.batch * positions * shape.kv_heads * shape.head_dim
 
 
 def own_bytes(workload: Workload) -> int:

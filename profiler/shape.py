@@ -156,6 +156,11 @@ class ModelShape:
         return sum(site.in_features * site.out_features for site in self.sites) + self.vocabulary * self.hidden
 
 
+def no_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config without decoder layers: embedding, last norm and logits."""
+    return _with_layers(config, 0)
+
+
 def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a config with one decoder layer and next to no vocabulary."""
     tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}

@@ -4,10 +4,10 @@ This module is loaded in the worker. All programs of one base share its weights,
 memory of its adapter only and every candidate reads the same bytes; merged layers have their own.
 """
 
-import copy
 import json
 import weakref
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,14 +18,14 @@ from transformers import DynamicCache
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments
 from adaptare.profiler.adapter_weights import random_adapter
 from adaptare.profiler.random_model import cache_argument, random_model
-from adaptare.profiler.shape import first_layer, one_layer
+from adaptare.profiler.shape import first_layer, no_layer, one_layer
 
 # The base models that loaded programs hold; a base goes when the last program that shares it goes.
-_bases: weakref.WeakValueDictionary[tuple[str, str], nn.Module] = weakref.WeakValueDictionary()
+_bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.WeakValueDictionary()
 
 
 def build(
-    *, config: Mapping[str, Any], ranks: Mapping[str, int], mode: str, scope: str, site: str, dtype: str
+    *, config: Mapping[str, Any], ranks: Mapping[str, int], mode: str, scope: str, site: str, dtype: str, copy: int = 0
 ) -> "Bindable":
     """The program of a workload; the factory that `Program.source` names.
 
@@ -33,26 +33,33 @@ def build(
         config: Content of a transformers config.
         ranks: Module path -> rank.
         mode: `merged` or `swappable`.
-        scope: `model`, `block` or `layer`.
+        scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
+        copy: Programs of different numbers share no weights.
     """
-    if scope != "model":
+    if scope == "head":
+        config, ranks = no_layer(config), {}
+    elif scope != "model":
         config = one_layer(config)
         site = first_layer(site)
         ranks = {
             first_layer(path): rank for path, rank in ranks.items() if scope == "block" or first_layer(path) == site
         }
-    base = _base(json.dumps(config, sort_keys=True), dtype)
+    # A layer is copied alone, because what lies around it does not run.
+    base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy)
     model = _adapted(base, AdapterConfig.of(ranks), mode)
-    return Bindable(base, model, scope, site)
+    if scope == "layer":
+        model = _plain(model).get_submodule(site)
+        model = deepcopy(model) if copy else model
+    return Bindable(base, model, scope)
 
 
-def _base(config: str, dtype: str) -> nn.Module:
-    base = _bases.get((config, dtype))
+def _base(config: str, dtype: str, number: int) -> nn.Module:
+    base = _bases.get((config, dtype, number))
     if base is None:
         base = random_model(json.loads(config), dtype=dtype)
-        _bases[config, dtype] = base
+        _bases[config, dtype, number] = base
     return base
 
 
@@ -62,7 +69,7 @@ def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
         return base
     owned = {f"{path}.weight" for path, _ in adapter} if mode == "merged" else set()
     shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
-    clone = copy.deepcopy(base, {id(tensor): tensor for _, tensor in shared})
+    clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
     if mode == "merged":
         for path, rank in adapter:
             weight = clone.get_submodule(path).get_parameter("weight").data
@@ -92,16 +99,14 @@ class Bindable:
 
     Args:
         base: Kept alive for the programs that share its weights.
-        model: What runs.
-        scope: `model`, `block` or `layer`.
-        site: Module path of the timed linear when the scope is `layer`.
+        model: What runs, or of which a block runs.
+        scope: `model`, `block`, `layer` or `head`.
     """
 
-    def __init__(self, base: nn.Module, model: nn.Module, scope: str, site: str) -> None:
+    def __init__(self, base: nn.Module, model: nn.Module, scope: str) -> None:
         self._base = base
         self._model = model
         self._scope = scope
-        self._site = site
         self._random = torch.Generator()
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
@@ -126,8 +131,7 @@ class Bindable:
         return _timed(lambda: self._model(**inputs).logits), restore
 
     def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
-        linear = _plain(self._model).get_submodule(self._site)
-        weight = next(linear.parameters())
+        linear, weight = self._model, next(self._model.parameters())
         inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight.dtype)
         return _timed(lambda: linear(inputs)), _do_nothing
 

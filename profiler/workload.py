@@ -12,7 +12,8 @@ from adaptare.profiler.shape import ModelShape, Site
 
 Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
-Scope = Literal["model", "block", "layer"]
+Scope = Literal["model", "block", "layer", "head"]
+Caches = Literal["cold", "hot"]
 Quantisation = Literal["none", "int8", "int4"]
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -34,11 +35,14 @@ class Workload:
         adapter: Sites and ranks.
         mode: How the adapter is applied.
         phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token against `past` cached ones.
-        scope: The whole `model`; one decoder `block` (layer 0); or one adapted `layer` (a linear).
+        scope: The whole `model`; one decoder `block` (layer 0); one adapted `layer` (a linear); or the `head`: all but
+            the decoder layers.
         site: For scope `layer`: the module path of the linear.
         batch: Sequences at once.
         tokens: Tokens per sequence in prefill; ignored in decode.
         past: Cached positions in decode; ignored in prefill.
+        caches: Whether a block, layer or head finds its weights out of the caches of the processor, as inside a whole
+            model, or `hot`, as the call before left them. A whole model has the caches to itself.
         dtype: Of base and adapter.
         quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters beside them stay in `dtype`.
     """
@@ -52,6 +56,7 @@ class Workload:
     batch: int = 1
     tokens: int = 64
     past: int = 64
+    caches: Caches = "cold"
     dtype: str = "float32"
     quantisation: Quantisation = "none"
 
@@ -60,6 +65,7 @@ class Workload:
             ("mode", self.mode, get_args(Mode)),
             ("phase", self.phase, get_args(Phase)),
             ("scope", self.scope, get_args(Scope)),
+            ("caches", self.caches, get_args(Caches)),
             ("dtype", self.dtype, tuple(BYTES)),
             ("quantisation", self.quantisation, get_args(Quantisation)),
         ):
@@ -85,10 +91,11 @@ class Workload:
 
     def describe(self) -> str:
         """For people: everything but the adapter, in a few words."""
-        what = {"model": "model", "block": "block", "layer": self.site}[self.scope]
+        what = self.site or self.scope
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         weights = self.dtype if self.quantisation == "none" else self.quantisation
-        return f"{what} {self.phase} {self.length} {self.mode} {weights}{batch} ({self.shape.hash[:6]})"
+        caches = "" if self.scope == "model" else f" {self.caches}"
+        return f"{what}{caches} {self.phase} {self.length} {self.mode} {weights}{batch} ({self.shape.hash[:6]})"
 
     def with_adapter(self, adapter: AdapterConfig) -> "Workload":
         """The same with another adapter."""
@@ -129,14 +136,24 @@ class Workload:
         """The linears that run in this scope."""
         if self.scope == "layer":
             return (self.shape.site_by_path[self.site],)
-        return tuple(site for site in self.shape.sites if self.scope == "model" or site.layer == 0)
+        return tuple(site for site in self.shape.sites if site.layer < self.layers)
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers that run whole."""
+        return {"model": self.shape.layers, "block": 1, "layer": 0, "head": 0}[self.scope]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether tokens go in and logits come out."""
+        return self.scope in ("model", "head")
 
     def work(self) -> Work:
         """Launches, bytes and FLOPs of one call, counted from the shape."""
         sites = self.scope_sites
         width = BYTES[self.dtype]
         weights = sum(site.in_features * site.out_features for site in sites)
-        layers = {"model": self.shape.layers, "block": 1, "layer": 0}[self.scope]
+        layers = self.layers
         keys = self.past + 1 if self.phase == "decode" else self.tokens
         attention = self.shape.heads * self.shape.head_dim
         cached = layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim
@@ -145,7 +162,7 @@ class Workload:
             moved_bytes=int(self.base_weight_bytes * weights) + width * cached,
             flops=2 * self.rows * weights + layers * 4 * self.rows * keys * attention,
         )
-        if self.scope == "model":
+        if self.has_head:
             head = self.shape.vocabulary * self.shape.hidden
             base += Work(MODEL_LAUNCHES, int(self.base_weight_bytes * head), 2 * self.batch * head)
         return base + self._adapter_work()
@@ -171,6 +188,7 @@ class Workload:
     def to_json(self) -> dict[str, Any]:
         """Everything but the shape, which is named by its hash; a base that is not quantised goes without saying."""
         quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
+        caches = {} if self.scope == "model" else {"caches": self.caches}
         return {
             "shape": self.shape.hash,
             "adapter": dict(self.adapter.ranks),
@@ -182,6 +200,7 @@ class Workload:
             "length": self.length,
             "dtype": self.dtype,
             **quantised,
+            **caches,
         }
 
     @classmethod
@@ -191,5 +210,6 @@ class Workload:
             raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
         fields["quantisation"] = content.get("quantisation", "none")
+        fields["caches"] = content.get("caches", "cold")
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
         return cls(shape, AdapterConfig.of(content["adapter"]), **fields, **length)

@@ -209,7 +209,7 @@ def test_the_first_call_is_made_after_the_state_was_restored() -> None:
     model = SimpleNamespace(
         bind=lambda arguments: (lambda: calls.append("call") or [0.0], lambda: calls.append("restore"))
     )
-    runtime = SimpleNamespace(load=lambda source, arguments: model, providers=lambda model: {})
+    runtime = SimpleNamespace(load=lambda source, arguments, copy: model, providers=lambda model: {})
     load = {"seq": 1, "op": "load", "program_id": "p", "source": "", "arguments": {}}
     answers(
         [
@@ -219,6 +219,29 @@ def test_the_first_call_is_made_after_the_state_was_restored() -> None:
         runtime,
     )
     assert calls == ["restore", "call"] * 3
+
+
+def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 100)
+    calls: list[int] = []
+
+    def load(source: str, arguments: dict[str, Any], copy: int) -> Any:
+        return SimpleNamespace(bind=lambda feed: (lambda: calls.append(copy) or [0.0], lambda: None))
+
+    runtime = SimpleNamespace(load=load, providers=lambda model: {})
+    feeds = [{"name": "f", "arguments": {}}]
+    load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "cold": True, "moved_bytes": 80}
+    run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
+    answers([{"seq": 1, **load_cold, "feeds": feeds}, {"seq": 2, **run}], runtime)
+    assert calls == [0, 1, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize(("moved_bytes", "copies"), [(1, agent.MOST_COPIES), (100, 3), (150, 3), (1000, 2), (0, 256)])
+def test_copies_are_so_many_that_the_others_fill_the_cache_twice(
+    monkeypatch: pytest.MonkeyPatch, moved_bytes: int, copies: int
+) -> None:
+    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 2**62 if moved_bytes < 2 else 100)
+    assert agent.copies_beyond_caches(moved_bytes) == copies
 
 
 def test_restoring_is_outside_the_timed_region(monkeypatch: pytest.MonkeyPatch) -> None:

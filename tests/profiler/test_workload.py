@@ -213,7 +213,7 @@ def test_the_base_has_no_adapter_and_is_otherwise_the_same() -> None:
     [
         ("mode", "fused", "merged, swappable, static, padded, requantised"),
         ("phase", "training", "prefill, decode"),
-        ("scope", "head", "model, block, layer"),
+        ("scope", "tail", "model, block, layer, head"),
         ("dtype", "int4", "float32, bfloat16, float16"),
     ],
 )

@@ -10,7 +10,7 @@ def setup(options: dict[str, Any]) -> None:
         raise RuntimeError("this runtime is out of order")
 
 
-def load(source: str, arguments: dict[str, Any]) -> Any:
+def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     """Builds what the factory builds."""
     module, _, factory = source.partition(":")
     return getattr(importlib.import_module(module), factory)(**arguments)

@@ -1,0 +1,169 @@
+"""Models too large to load, composed from two that are not: true widths and head, 2 and 6 layers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from adaptare.devices import Device, InputError
+from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.groups import split_into_groups
+from adaptare.profiler.measurement import Measurement, Visit
+from adaptare.profiler.programs import Programs, programs_for
+from adaptare.profiler.rounds import profile
+from adaptare.profiler.stopping import StoppingRule
+from adaptare.profiler.workload import Workload
+
+STUBS = (2, 6)
+
+
+def profile_by_stubs(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int = 1,
+    reference_s: float | None = None,
+    programs: Programs | None = None,
+) -> Iterator[list[Measurement]]:
+    """Latency of whole models by the straight line through stubs: every layer does the same work.
+
+    Both stubs of every workload and of the reference run in the same rounds, and the line is drawn in each round, so
+    that the interval carries what two points leave open.
+
+    Args:
+        workloads: Of scope `model`, with the same ranks in every layer.
+        reference: Of scope `model`.
+        device: See `profile_groups`.
+        stop: See `profile_groups`; looks at the stubs.
+        seed: See `profile_groups`.
+        openings: See `profile_groups`.
+        reference_s: Seconds of the whole reference when the device was calibrated; `None` calibrates it by the first
+            stubs.
+        programs: See `profile_groups`.
+
+    Yields:
+        Composed measurements of as many workloads as fit into memory at once, each in a session of its own.
+
+    Raises:
+        InputError: The ranks differ between layers, the model has too few, or not even stubs fit into memory.
+        DeviceError: No worker can be had, or the reference does not run.
+    """
+    programs = programs or programs_for(device.info())
+    shallow, deep = (stub_of(reference, layers) for layers in STUBS)
+    with device.open() as worker:
+        free_bytes = worker.free_bytes
+    for part in _fitting(workloads, reference, programs, free_bytes):
+        stubs = [stub for stub in stubs_of(part, reference) if stub != deep]
+        found = profile(
+            stubs, reference=deep, device=device, stop=stop, seed=seed, openings=openings, programs=programs
+        )
+        by_stub = dict(zip(stubs, found, strict=True))
+        line = _Line(reference, by_stub[shallow], reference_s)
+        composed = [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in STUBS)) for each in part]
+        reference_s = next((each.reference_s for each in composed if each.visits), reference_s)
+        yield composed
+
+
+def stub_of(workload: Workload, layers: int) -> Workload:
+    """The same with the first layers only.
+
+    Raises:
+        InputError: It is no whole model, has fewer layers, or its layers differ in their ranks.
+    """
+    shape = workload.shape
+    if workload.scope != "model" or shape.layers < STUBS[-1]:
+        raise InputError(f"stubs stand for models of {STUBS[-1]} or more layers, not for a {workload.describe()}")
+    by_layer: list[dict[str, int]] = [{} for _ in range(shape.layers)]
+    for path, rank in workload.adapter:
+        site = shape.site_by_path[path]
+        by_layer[site.layer][path.replace(f".{site.layer}.", ".0.", 1)] = rank
+    if any(ranks != by_layer[0] for ranks in by_layer):
+        raise InputError("stubs need the same ranks in every layer; choose by kinds of linears, or measure the whole")
+    kept = {path: rank for path, rank in workload.adapter if shape.site_by_path[path].layer < layers}
+    return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig.of(kept))
+
+
+def stubs_of(workloads: Sequence[Workload], reference: Workload) -> list[Workload]:
+    """What is timed for workloads beside their reference. Raises `InputError`, see `stub_of`."""
+    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in STUBS))
+
+
+def _fitting(
+    workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
+) -> list[Sequence[Workload]]:
+    """Parts whose stubs are held at once, because only rounds in common make a line."""
+    deep = stub_of(reference, STUBS[-1])
+    stubs = [stub for stub in stubs_of(workloads, reference) if stub != deep]
+    if len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1:
+        return [workloads]
+    if len(workloads) == 1:
+        raise InputError(
+            f"the stubs of {workloads[0].describe()} do not fit into half of the free memory, which is "
+            f"{free_bytes / 2**21:,.0f} MiB; measure a block or layer, or free memory"
+        )
+    half = len(workloads) // 2
+    return [
+        part
+        for some in (workloads[:half], workloads[half:])
+        for part in _fitting(some, reference, programs, free_bytes)
+    ]
+
+
+class _Line:
+    """Draws the line through both stubs in each round.
+
+    Args:
+        reference: The whole base.
+        shallow: Its shallower stub, measured beside the deeper one.
+        reference_s: Seconds of the whole base when the device was calibrated.
+    """
+
+    def __init__(self, reference: Workload, shallow: Measurement, reference_s: float | None) -> None:
+        self._reference = reference
+        self._shallow, self._deep = _by_round(shallow.visits), _by_round(shallow.reference_visits)
+        self._reference_s = reference_s
+
+    def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
+        """The whole workload, as if it had been measured beside the whole base."""
+        own = [_by_round(each.visits) for each in (shallow, deep)]
+        depth = workload.shape.layers
+        drawn = [
+            (_at_depth(own[0][each], own[1][each], depth), _at_depth(self._shallow[each], self._deep[each], depth))
+            for each in sorted(set(own[0]) & set(own[1]) & set(self._shallow))
+        ]
+        # Where a stub was held up so long that the line falls below nothing, the round tells nothing.
+        drawn = [(own, base) for own, base in drawn if min(own.median_s, base.median_s) > 0]
+        visits, others = tuple(own for own, _ in drawn), tuple(base for _, base in drawn)
+        if self._reference_s is None and others:
+            self._reference_s = sorted(visit.median_s for visit in others)[len(others) // 2]
+        return replace(
+            deep,
+            workload=workload,
+            reference=self._reference,
+            reference_s=self._reference_s or 0.0,
+            visits=visits,
+            reference_visits=others,
+            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, depth))),
+            load_s=max(0.0, _line(shallow.load_s, deep.load_s, depth)),
+            failure=shallow.failure or deep.failure,
+            origin="composed",
+        )
+
+
+def _by_round(visits: Sequence[Visit]) -> Mapping[tuple[int, int], Visit]:
+    return {(visit.opening, visit.round): visit for visit in visits}
+
+
+def _at_depth(shallow: Visit, deep: Visit, layers: int) -> Visit:
+    return Visit(
+        deep.opening,
+        deep.round,
+        max(0.0, _line(shallow.touch_s, deep.touch_s, layers)),
+        (_line(shallow.median_s, deep.median_s, layers),),
+    )
+
+
+def _line(shallow: float, deep: float, layers: int) -> float:
+    few, many = STUBS
+    return shallow + (deep - shallow) / (many - few) * (layers - few)

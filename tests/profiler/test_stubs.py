@@ -1,0 +1,117 @@
+from dataclasses import replace
+
+import pytest
+from transformers import LlamaConfig
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.devices.simulated_noise import Jitter, OpeningOffset
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    Workload,
+    measurement_from_json,
+    measurement_to_json,
+    overhead,
+    profile,
+    profile_by_stubs,
+    stub_of,
+    stubs_of,
+)
+
+SHAPE = ModelShape.from_config(
+    LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)
+)
+BASE = Workload(SHAPE).base
+ADAPTED = [Workload(SHAPE, AdapterConfig.uniform(SHAPE, rank)) for rank in (1, 16)]
+
+
+def composed(device: SimulatedDevice, *, openings: int = 2, reference_s: float | None = None) -> list[Measurement]:
+    groups = profile_by_stubs(
+        ADAPTED,
+        reference=BASE,
+        device=device,
+        stop=FixedRounds(8),
+        seed=0,
+        openings=openings,
+        reference_s=reference_s,
+    )
+    return [measurement for group in groups for measurement in group]
+
+
+def test_the_line_through_stubs_meets_the_whole_model_where_layers_are_alike() -> None:
+    whole = profile(ADAPTED, reference=BASE, device=SimulatedDevice(), stop=FixedRounds(8), seed=0)
+    for found, expected in zip(composed(SimulatedDevice()), whole, strict=True):
+        assert found.workload == expected.workload
+        assert found.latency_s == pytest.approx(expected.latency_s)
+        assert found.overhead.middle == pytest.approx(expected.overhead.middle)
+
+
+def test_what_is_composed_says_so_and_still_does_when_it_comes_out_of_a_store() -> None:
+    found = composed(SimulatedDevice())[0]
+    shapes = {SHAPE.hash: SHAPE}
+    assert found.origin == "composed"
+    assert measurement_from_json(measurement_to_json(found), shapes) == found
+
+
+def test_ranks_of_one_placement_share_their_rounds() -> None:
+    low, high = composed(SimulatedDevice(launch_s=1e-5))
+    truth = SimulatedDevice(launch_s=1e-5)
+    expected = truth.latency_s(high.workload.work()) / truth.latency_s(low.workload.work()) - 1
+    assert overhead(high, low).middle == pytest.approx(expected)
+
+
+def test_the_interval_holds_the_truth_under_noise() -> None:
+    truth = SimulatedDevice(launch_s=2e-4)
+    expected = truth.latency_s(ADAPTED[1].work()) / truth.latency_s(BASE.work()) - 1
+    held = 0
+    for seed in range(40):
+        device = SimulatedDevice(launch_s=2e-4, noise=[Jitter(0.01), OpeningOffset(0.01, seed)], seed=seed)
+        held += composed(device, openings=8)[1].overhead.contains(expected)
+    assert held >= 34
+
+
+def test_calibrated_seconds_are_those_of_the_whole_base() -> None:
+    assert composed(SimulatedDevice(), reference_s=0.5)[0].reference_s == 0.5
+    whole_s = SimulatedDevice().latency_s(BASE.work())
+    assert composed(SimulatedDevice())[0].reference_s == pytest.approx(whole_s)
+
+
+def test_stubs_are_loaded_in_parts_where_memory_is_short_and_refused_where_there_is_none() -> None:
+    sessions = {each.session for each in composed(SimulatedDevice(free_bytes=5_100_000))}
+    assert len(sessions) == len(ADAPTED)
+    with pytest.raises(InputError, match="free memory"):
+        composed(SimulatedDevice(free_bytes=2_500_000))
+
+
+def test_a_stub_that_fails_makes_the_whole_fail() -> None:
+    stub = stub_of(ADAPTED[0], 2)
+    device = SimulatedDevice(failures={program_hash(stub): "error"})
+    failed, fine = composed(device)
+    assert "failed" in failed.failure
+    assert not fine.failure
+
+
+def program_hash(workload: Workload) -> str:
+    from adaptare.profiler.programs import SimulatedPrograms
+
+    return SimulatedPrograms().program(workload).hash
+
+
+def test_layers_must_have_the_same_ranks() -> None:
+    uneven = Workload(SHAPE, AdapterConfig.of({"model.layers.3.self_attn.q_proj": 4}))
+    with pytest.raises(InputError, match="same ranks in every layer"):
+        stub_of(uneven, 2)
+
+
+@pytest.mark.parametrize(
+    "workload", [Workload(SHAPE.stub(4)), replace(BASE, scope="block")], ids=["few layers", "no whole model"]
+)
+def test_only_whole_models_of_some_depth_have_stubs(workload: Workload) -> None:
+    with pytest.raises(InputError, match="6 or more layers"):
+        stub_of(workload, 2)
+
+
+def test_a_workload_that_is_the_reference_needs_no_stubs_of_its_own() -> None:
+    assert stubs_of([BASE], BASE) == [stub_of(BASE, 2), stub_of(BASE, 6)]
