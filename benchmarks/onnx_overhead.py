@@ -29,18 +29,16 @@ from adaptare.profiler import (
     Measurement,
     ModelShape,
     Quantisation,
-    Visit,
     Workload,
     open_model,
     overhead,
     profile,
+    profile_by_stubs,
     programs_for,
-    ratio_interval,
 )
 
 RANKS = (1, 8, 16, 32, 64)
 QUERY_AND_VALUE = ("q_proj", "v_proj")
-STUBS = (2, 6)
 PREFILL_SHARE = 0.6
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
@@ -122,6 +120,18 @@ class Run:
             openings=self.openings,
         )
 
+    def by_stubs(self, workloads: Sequence[Workload], reference: Workload) -> list[Measurement]:
+        """All of them composed from stubs."""
+        groups = profile_by_stubs(
+            workloads,
+            reference=reference,
+            device=connect(self.device),
+            stop=FixedRounds(self.rounds),
+            seed=self.seed,
+            openings=self.openings,
+        )
+        return [measurement for group in groups for measurement in group]
+
 
 def whole_model(
     cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
@@ -153,42 +163,19 @@ def by_stubs(
     cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
 ) -> Iterator[dict[str, Any]]:
     """Overheads of the full depth: latency is a straight line in the number of layers."""
-    bases = [Workload(shape.stub(layers), mode="merged", phase=phase, quantisation=quantisation) for layers in STUBS]
-    cases = [stub_cases(base) for base in bases]
-    workloads = [bases[0], *(case.workload for some in cases for case in some)]
-    measured = dict(zip(workloads, run.measured(workloads, bases[1]), strict=True))
-    small_base, large_base = _seconds(measured[bases[0]].visits), _seconds(measured[bases[0]].reference_visits)
-    for small, large in zip(*cases, strict=True):
-        found = measured[small.workload], measured[large.workload]
-        if any(each.failure for each in found):
-            yield {"cell": cell, **_named(small), "failure": [each.failure for each in found]}
+    base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
+    cases = stub_cases(base)
+    for case, found in zip(cases, run.by_stubs([case.workload for case in cases], base), strict=True):
+        if found.failure:
+            yield {"cell": cell, **_named(case), "failure": found.failure}
             continue
-        both = [_seconds(each.visits) for each in found]
-        rounds = sorted(set(both[0]) & set(both[1]) & set(small_base))
-        base = _at_depth(small_base, large_base, shape.layers, rounds)
-        ratio = ratio_interval(
-            _at_depth(*both, shape.layers, rounds) / base, np.array([opening for opening, _ in rounds])
-        )
-        share = Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
-        base_s = float(np.median(base))
-        half_width = (share.upper - share.lower) / 2
         yield {
             "cell": cell,
-            **_named(small),
-            **_interval("overhead", share),
-            "half_width": half_width,
-            "base_s": base_s,
+            **_named(case),
+            **_interval("overhead", found.overhead),
+            "half_width": (found.overhead.upper - found.overhead.lower) / 2,
+            "base_s": found.reference_raw_s,
         }
-
-
-def _seconds(visits: Sequence[Visit]) -> dict[tuple[int, int], float]:
-    """By opening and round."""
-    return {(visit.opening, visit.round): visit.median_s for visit in visits}
-
-
-def _at_depth(small: dict[Any, float], large: dict[Any, float], layers: int, rounds: Sequence[Any]) -> Any:
-    shallow, deep = (np.array([seconds[each] for each in rounds]) for seconds in (small, large))
-    return shallow + (deep - shallow) / (STUBS[1] - STUBS[0]) * (layers - STUBS[0])
 
 
 def preparation(shape: ModelShape, info: DeviceInfo) -> dict[str, float]:

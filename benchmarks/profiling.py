@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import profiling_models as models
 import profiling_real as real
 import profiling_simulated as simulated
 
@@ -58,6 +59,9 @@ PARTS = (
     Part(real.visit_bias, {"visit_bias": _most(0.01)}),
     Part(real.order_bias, {"order_bias_points": _most(1)}),
     Part(real.same_file_twice, {"aa_false_positive_real_p": _least(0.01)}),
+    Part(models.composition, {"composition_error": _most(0.05)}),
+    Part(models.stub_line, {"stub_error": _most(0.03)}),
+    Part(models.campaign, {"configs20_s": _most(300)}),
     Part(
         real.retest,
         {

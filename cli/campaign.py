@@ -1,5 +1,6 @@
 """Measuring on behalf of a command: progress shown, Ctrl-C noted, results stored as soon as they are there."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ def measure(
     programs: Programs | None = None,
     reference_s: float | None = None,
     stubs: bool = False,
+    limit_s: float | None = None,
 ) -> list[Measurement]:
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
@@ -67,6 +69,7 @@ def measure(
         programs: Of the device's runtime; default: what `programs_for` gives.
         reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
         stubs: Whether whole models are composed from stubs instead of loaded.
+        limit_s: No group is begun after so many seconds; what is left is not in the result.
 
     Raises:
         KeyboardInterrupt: After what was measured by then has been stored.
@@ -76,6 +79,7 @@ def measure(
     programs = programs or programs_for(device.info())
     _prepare(stubs_of(workloads, reference) if stubs else [reference, *workloads], programs, console)
     profiled = profile_by_stubs if stubs else profile_groups
+    started = time.monotonic()
     with interrupts_noted() as interrupted, console.progress(title) as update:
         groups = profiled(
             workloads,
@@ -92,6 +96,8 @@ def measure(
             measured.extend(group)
             if interrupted():
                 raise KeyboardInterrupt
+            if limit_s is not None and time.monotonic() - started >= limit_s:
+                break
         update(1.0, f"{len(measured)} measured")
     _note_oddities(measured, console)
     return measured

@@ -114,10 +114,11 @@ class Console:
 
     def _bar(self, title: str) -> Iterator[Callable[[float, str], None]]:
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn(title), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=RichConsole(stderr=True)) as bar:
+        columns = (TextColumn(title), BarColumn(), TextColumn("{task.description}"))
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, *times, console=RichConsole(stderr=True)) as bar:
             task = bar.add_task("", total=1.0)
 
             def update(share: float, text: str) -> None:
@@ -126,16 +127,24 @@ class Console:
             yield update
 
     def _lines(self, title: str) -> Iterator[Callable[[float, str], None]]:
-        last_s = -math.inf
+        last_s, started_s = -math.inf, time.monotonic()
 
         def update(share: float, text: str) -> None:
             nonlocal last_s
             now_s = time.monotonic()
             if share >= 1 or now_s - last_s >= PLAIN_INTERVAL_S:
                 last_s = now_s
-                self.note(f"{title}: {share:4.0%} {text}")
+                self.note(f"{title}: {share:4.0%} {text}{_left(now_s - started_s, share)}")
 
         yield update
+
+
+def _left(elapsed_s: float, share: float) -> str:
+    """How much longer it takes if it goes on like this; the first hundredth tells nothing yet."""
+    if not 0.01 <= share < 1:
+        return ""
+    left_s = elapsed_s * (1 / share - 1)
+    return f", about {left_s:.0f} s left" if left_s < 100 else f", about {left_s / 60:.0f} min left"
 
 
 def _finite(value: Any) -> Any:

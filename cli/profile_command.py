@@ -45,6 +45,9 @@ def profile(
             "--openings", help="How often every program is loaded anew.", min=1, show_default="1; ONNX Runtime 3"
         ),
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
+    ] = None,
     stubs: StubsOption = False,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
@@ -63,6 +66,8 @@ def profile(
     info = target.device.info()
     if length < 1:
         raise InputError(f"--length must be at least 1, not {length}")
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"--minutes must be above 0, not {minutes}")
     shape = open_model(model, cache=cache).shape
     chosen = space_of(space, ranks, shape)
     template = Workload(
@@ -98,10 +103,14 @@ def profile(
             title=f"measuring {phase}",
             programs=programs,
             stubs=stubs,
+            limit_s=None if minutes is None else 60 * minutes,
         )
         if missing
         else []
     )
+    if len(measured) < len(missing):
+        left = len(missing) - len(measured)
+        console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]
     console.table(
         f"{model} on {target.name}, {phase} {length}, {mode}",
@@ -130,8 +139,9 @@ def profile(
             "already_there": len(workloads) - len(missing),
             "measured": len(rows),
             "failed": len(measured) - len(rows),
+            "left": len(missing) - len(measured),
             "base_s": with_store.calibration(info, template.base),
         }
     )
-    if len(rows) < len(missing):
+    if len(rows) < len(measured):
         raise typer.Exit(WORLD_FAILED)

@@ -1,0 +1,108 @@
+"""The keys of profiling.py that need whole models: what parts and stubs say of them, and what a campaign takes.
+
+Exports come out of the cache; on the first run they are made, which takes a few minutes more.
+"""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from onnx_overhead import QWEN_05B
+
+from adaptare.devices import connect
+from adaptare.profiler import (
+    STUBS,
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    Workload,
+    open_model,
+    overhead,
+    profile,
+    programs_for,
+    stub_of,
+)
+
+ORT, TORCH = "ort-cpu:threads=1", "torch-cpu:threads=1"
+PHASES = ("decode", "prefill")
+PLACEMENTS = (
+    (),
+    ("q_proj", "v_proj"),
+    ("q_proj", "k_proj", "v_proj", "o_proj"),
+    ("gate_proj", "up_proj", "down_proj"),
+    ("down_proj",),
+)
+RANKS = (1, 8, 16, 64)
+
+
+def composition(openings: int = 5, rounds: int = 10) -> dict[str, Any]:
+    """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
+    shape, cells = open_model("smollm2-135m").shape, []
+    for device in (TORCH, ORT):
+        for phase in PHASES:
+            base = Workload(shape, phase=phase).base  # type: ignore[arg-type]
+            parts = [
+                replace(base, scope=scope, caches=caches)  # type: ignore[arg-type]
+                for caches in ("cold", "hot")
+                for scope in ("block", "head")
+            ]
+            found = _beside(base, parts, device, openings=openings, rounds=rounds)
+            cold, hot = (
+                shape.layers * block.ratio.middle + head.ratio.middle - 1 for block, head in (found[:2], found[2:])
+            )
+            cells.append({"device": device, "phase": phase, "cold": cold, "hot": hot})
+    return {
+        "composition_error": max(abs(cell["cold"]) for cell in cells),
+        "composition_error_hot": max(abs(cell["hot"]) for cell in cells),
+        "compositions": cells,
+    }
+
+
+def stub_line(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
+    """The line through two stubs beside the whole model."""
+    cells = []
+    shapes = {"smollm2-135m": open_model("smollm2-135m").shape, "qwen2.5-0.5b": ModelShape.from_mapping(QWEN_05B)}
+    for name, shape in shapes.items():
+        for quantisation in ("none", "int4"):
+            for phase in PHASES:
+                base = Workload(shape, phase=phase, quantisation=quantisation).base  # type: ignore[arg-type]
+                stubs = [stub_of(base, layers) for layers in STUBS]
+                few, many = (each.ratio.middle for each in _beside(base, stubs, ORT, openings=openings, rounds=rounds))
+                line = few + (many - few) / (STUBS[1] - STUBS[0]) * (shape.layers - STUBS[0])
+                cells.append({"model": name, "quantisation": quantisation, "phase": phase, "error": line - 1})
+    return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
+
+
+def campaign(openings: int = 10, rounds: int = 8) -> dict[str, Any]:
+    """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
+    shape = open_model("smollm2-135m").shape
+    base = Workload(shape).base
+    placements = [
+        [Workload(shape, AdapterConfig.uniform(shape, rank, kinds=kinds or None)) for rank in RANKS]
+        for kinds in PLACEMENTS
+    ]
+    programs_for(connect(ORT).info()).program(base)
+    started = time.monotonic()
+    found = _beside(base, [each for some in placements for each in some], ORT, openings=openings, rounds=rounds)
+    elapsed_s = time.monotonic() - started
+    own = [found[start : start + len(RANKS)] for start in range(0, len(found), len(RANKS))]
+    steps = [overhead(each, some[0]) for some in own for each in some[1:]]
+    between_ranks = max((step.upper - step.lower) / 2 for step in steps)
+    between_placements = max((each.overhead.upper - each.overhead.lower) / 2 for each in found)
+    narrow = between_ranks <= 0.01 and between_placements <= 0.02
+    return {
+        "configs20_s": elapsed_s if narrow else None,
+        "configs20_elapsed_s": elapsed_s,
+        "configs20_rank_half_width": between_ranks,
+        "configs20_placement_half_width": between_placements,
+    }
+
+
+def _beside(base: Workload, workloads: list[Workload], device: str, *, openings: int, rounds: int) -> list[Measurement]:
+    found = profile(
+        workloads, reference=base, device=connect(device), stop=FixedRounds(rounds), seed=0, openings=openings
+    )
+    if failures := [each.failure for each in found if each.failure]:
+        raise SystemExit(f"not measured on {device}: {failures[0]}")
+    return found

@@ -1,0 +1,63 @@
+"""`adaptare profile` as a campaign: in parts, by stubs, and what it says on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.console import Console
+
+LLAMA = '{"model_type": "llama", "num_hidden_layers": 8, "hidden_size": 64, "num_attention_heads": 4, \
+"intermediate_size": 96, "vocab_size": 512}'
+
+
+def test_a_campaign_that_runs_out_of_time_goes_on_later(run: Callable[..., Any], model_cache: Path) -> None:
+    words = ("profile", "tiny-random", "--space", "sites", "--count", 40, "--cache", model_cache, "--json")
+    words = (*words, "--device", "simulated", "--seconds", 0.1)
+    first = run(*words, "--minutes", 1e-6)
+    assert first.code == 0, first.err
+    assert (first.json["measured"], first.json["left"]) == (32, 8)
+    assert "8 of 40 are not measured yet; the same command goes on with them" in first.err
+    second = run(*words, "--minutes", 10)
+    assert (second.json["already_there"], second.json["measured"], second.json["left"]) == (32, 8, 0)
+
+
+def test_a_model_is_composed_from_stubs_when_asked_for(run: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(LLAMA)
+    words = ("overhead", config, "--device", "simulated", "--seconds", 0.1, "--cache", tmp_path, "--json")
+    whole, stubs = run(*words), run(*words, "--stubs", "--store", "other.db")
+    assert stubs.code == 0, stubs.err
+    for ours, theirs in zip(stubs.json["rows"], whole.json["rows"], strict=True):
+        assert (ours["origin"], theirs["origin"]) == ("composed", "measured")
+        assert ours["overhead"] == pytest.approx(theirs["overhead"])
+
+
+def test_stubs_of_layers_that_differ_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(LLAMA)
+    answer = run("profile", config, "--device", "simulated", "--space", "layers", "--cache", tmp_path, "--stubs")
+    assert answer.code == 2
+    assert "stubs need the same ranks in every layer" in answer.err
+
+
+def test_time_must_be_above_nothing(run: Callable[..., Any]) -> None:
+    answer = run("profile", "tiny-random", "--device", "simulated", "--minutes", 0)
+    assert answer.code == 2
+    assert "--minutes must be above 0" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("share", "elapsed_s", "said"),
+    [(0.0, 5, "x"), (0.5, 40, "x, about 40 s left"), (0.1, 60, "x, about 9 min left"), (1.0, 9, "x")],
+)
+def test_progress_tells_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], share: float, elapsed_s: float, said: str
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("adaptare.console.time.monotonic", lambda: clock[0])
+    with Console(as_json=True).progress("measuring") as update:
+        clock[0] = elapsed_s
+        update(share, "x")
+    assert capsys.readouterr().err.rstrip().endswith(said)
