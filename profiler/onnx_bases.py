@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import Json, MissingPackageError, canonical_json, onnxruntime_version
+import psutil
+
+from adaptare.devices import InputError, Json, MissingPackageError, canonical_json, onnxruntime_version
 from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.onnx_session import pack
+from adaptare.profiler.programs import base_bytes
 from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
 from adaptare.profiler.workload import Workload
@@ -21,6 +24,8 @@ from adaptare.profiler.workload import Workload
 CACHE_BYTES = 30 * 2**30
 # Graphs of an older layout are made anew.
 LAYOUT = 2
+# Torch holds the weights once, and their graph once more while it is written.
+EXPORT_TIMES = 3
 NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
 
 
@@ -51,6 +56,7 @@ class OnnxBases:
             from adaptare.profiler.onnx_export import export_decoder
             from adaptare.profiler.random_model import random_model
 
+            _check_memory(workload)
             stored = self._stored(workload)
             model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
             export_decoder(model, folder, module=module_of(workload))
@@ -108,6 +114,16 @@ class OnnxBases:
         """The folder with the weights of this very shape, if there is one."""
         known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
         return self._weights.folder if self._weights is not None and known else None
+
+
+def _check_memory(workload: Workload) -> None:
+    """Raises `InputError` where exporting would take more than there is."""
+    needed, free = EXPORT_TIMES * base_bytes(workload), psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "
+            f"{free / 2**20:,.0f} MiB are free; compose it from stubs, measure a block or layer, or free memory"
+        )
 
 
 def content_hash(content: Json) -> str:

@@ -347,3 +347,11 @@ def test_a_stub_of_all_layers_is_the_model(shape: ModelShape) -> None:
 def test_a_stub_with_other_layers_than_the_model_is_refused(llama: ModelShape, layers: int) -> None:
     with pytest.raises(InputError, match=f"a stub of this model has 1 to 2 layers, not {layers}"):
         llama.stub(layers)
+
+
+def test_an_export_that_memory_does_not_hold_is_refused_before_it_begins(tmp_path: Path) -> None:
+    wide = {"model_type": "llama", "num_hidden_layers": 500, "hidden_size": 65536, "intermediate_size": 262144}
+    shape = ModelShape.from_mapping({**wide, "num_attention_heads": 64, "vocab_size": 100000})
+    programs = programs_for(ort_cpu(threads=1).info(), cache=tmp_path)
+    with pytest.raises(InputError, match="compose it from stubs"):
+        programs.program(Workload(shape).base)
