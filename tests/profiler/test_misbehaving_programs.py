@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from adaptare.devices import AgentWorker, DeviceInfo, Feed, Program, TorchCpu, canonical_json
 from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, Mode, ModelShape, Need, Workload, profile
 
+pytestmark = pytest.mark.slow
+
+WORKER_MODULES = Path(__file__).parents[1] / "worker_modules"
 ROUNDS = 9
 LIMIT_BYTES = 2**30
 GOOD, CRASHING, HANGING, HUNGRY, ALSO_GOOD = range(1, 6)
@@ -68,16 +72,18 @@ def device() -> Impatient:
 
 
 @pytest.fixture(scope="module")
-def measured(device: Impatient, llama: ModelShape, module_worker_modules: None) -> dict[int, Measurement]:
+def measured(device: Impatient, llama: ModelShape) -> dict[int, Measurement]:
     workloads = {rank: Workload(llama, AdapterConfig.uniform(llama, rank)) for rank in ARGUMENTS}
-    results = profile(
-        list(workloads.values()),
-        reference=Workload(llama).base,
-        device=device,
-        stop=FixedRounds(ROUNDS),
-        seed=0,
-        programs=Given(ARGUMENTS),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(WORKER_MODULES))
+        results = profile(
+            list(workloads.values()),
+            reference=Workload(llama).base,
+            device=device,
+            stop=FixedRounds(ROUNDS),
+            seed=0,
+            programs=Given(ARGUMENTS),
+        )
     return dict(zip(workloads, results, strict=True))
 
 
