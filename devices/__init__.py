@@ -11,7 +11,7 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
-from adaptare.devices.host import instruction_sets
+from adaptare.devices.host import allowed_processors, hardware_name, instruction_sets
 from adaptare.devices.onnx_runtime import OnnxRuntime, onnxruntime_version, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
@@ -39,8 +39,10 @@ __all__ = [
     "Work",
     "Worker",
     "WorkerDiedError",
+    "allowed_processors",
     "canonical_json",
     "connect",
+    "hardware_name",
     "instruction_sets",
     "onnxruntime_version",
     "ort_cpu",
