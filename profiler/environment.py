@@ -47,10 +47,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _virtualisation(root: Path) -> str | None:
-    """What the machine runs under, in the system's words: `none`, or `unnamed hypervisor`.
-
-    Only x86 processors say that there is nothing.
-    """
+    """What the machine runs under, in the system's words; only x86 processors say that there is nothing."""
     flags = next((line.split() for line in _lines(root / "proc/cpuinfo") if line.startswith("flags")), None)
     named = _first_line(root / "sys/hypervisor/type")
     if named or flags is None:
