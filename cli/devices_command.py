@@ -1,5 +1,8 @@
 """`adaptare devices`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from adaptare.arguments import JsonOption
 from adaptare.console import WORLD_FAILED, Console, command
 
@@ -10,10 +13,10 @@ def devices(as_json: JsonOption = False) -> None:
     import typer
 
     from adaptare.devices import reachable
-    from adaptare.profiler import device_to_json
+    from adaptare.profiler import device_to_json, environment
 
     console = Console(as_json=as_json)
-    found = reachable()
+    found, said = reachable(), environment()
     rows = [
         [each.name, "yes", each.info.hardware, each.info.runtime, str(each.info.threads)]
         if each.info
@@ -21,8 +24,10 @@ def devices(as_json: JsonOption = False) -> None:
         for each in found
     ]
     console.table("Devices", ["device", "reachable", "hardware", "runtime", "threads"], rows)
+    console.table("This machine", ["", "what it says of itself"], _machine(said))
     console.result(
         {
+            "environment": said,
             "devices": [
                 {
                     "name": each.name,
@@ -31,8 +36,33 @@ def devices(as_json: JsonOption = False) -> None:
                     "problem": each.problem,
                 }
                 for each in found
-            ]
+            ],
         }
     )
     if not any(each.info for each in found):
         raise typer.Exit(WORLD_FAILED)
+
+
+def _machine(said: Mapping[str, Any]) -> list[list[str]]:
+    values = {
+        "processor": said["processor"],
+        "physical cores": said["physical_cores"],
+        "processors allowed": f"{len(said['allowed_processors'])} of {said['logical_processors']}",
+        "virtualisation": said["virtualisation"],
+        "governor": said["governor"],
+        "frequency, Hz": said["frequency_hz"],
+        "clock source": said["clock_source"],
+        "pressure on processors": said["pressure"]["cpu"],
+        "pressure on memory": said["pressure"]["memory"],
+        "temperature, °C": said["temperature_c"],
+        "energy counter, J": said["energy_j"],
+    }
+    return [[name, _words(value)] for name, value in values.items()]
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "not available"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

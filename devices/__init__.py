@@ -12,7 +12,7 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
-from adaptare.devices.host import instruction_sets
+from adaptare.devices.host import allowed_processors, hardware_name, instruction_sets
 from adaptare.devices.onnx_runtime import OnnxRuntime, onnxruntime_version, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
@@ -40,8 +40,10 @@ __all__ = [
     "Work",
     "Worker",
     "WorkerDiedError",
+    "allowed_processors",
     "canonical_json",
     "connect",
+    "hardware_name",
     "instruction_sets",
     "last_level_cache_bytes",
     "onnxruntime_version",

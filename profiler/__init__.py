@@ -10,6 +10,7 @@ from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.design import design
+from adaptare.profiler.environment import environment
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
     INTERRUPTED,
@@ -108,6 +109,7 @@ __all__ = [
     "device_from_json",
     "device_hash",
     "device_to_json",
+    "environment",
     "measurement_from_json",
     "measurement_to_json",
     "named_space",

@@ -101,9 +101,10 @@ class Store:
                     f"{SCHEMA_VERSION}; update it with: pip install --upgrade adaptare"
                 )
             return
-        with self._engine.begin() as connection:
-            _tables.create_all(connection)
-            connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+        with self._transaction() as connection:
+            if not sql.inspect(connection).has_table("meta"):  # another process may have been faster
+                _tables.create_all(connection)
+                connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
 
     def append(self, measurements: Sequence[Measurement]) -> None:
         """Adds all of them or none; a reference that was not calibrated yet on its device is from now on.
@@ -173,9 +174,17 @@ class Store:
             connection.execute(table.insert().values(**key, **values))
 
     @contextmanager
+    def _transaction(self) -> Iterator[sql.Connection]:
+        """All or nothing, also of the making of tables, which SQLite's driver would commit one by one."""
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 yield connection
         except DatabaseError as error:
             raise StorageError(f"store {self.location!r} cannot be written: {error.orig}; nothing was lost") from error

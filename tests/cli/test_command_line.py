@@ -37,6 +37,16 @@ def test_devices_are_listed_with_what_they_say(run: Callable[..., Any]) -> None:
     assert "simulated" in run("devices").out
 
 
+def test_what_this_machine_does_not_say_is_null_and_not_available(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.cpu_freq", lambda: None)
+    answer = run("devices", "--json").json["environment"]
+    assert answer["frequency_hz"] is None
+    assert answer["processor"] in (out := run("devices").out)
+    assert any("frequency, Hz" in line and "not available" in line for line in out.splitlines())
+
+
 def test_stdout_is_one_json_object_and_notes_go_to_stderr(run: Callable[..., Any], model_cache: Path) -> None:
     answer = run("profile", "tiny-random", "--device", "simulated", "--count", 10, "--cache", model_cache, "--json")
     assert json.loads(answer.out)["measured"] == 10

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
@@ -99,6 +99,30 @@ def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
     with pytest.raises(InputError, match=r"there is no store .*adaptare profile"):
         Store(file, create=False)
     assert not file.exists()
+
+
+def test_a_store_whose_making_ended_at_any_statement_is_made_again(tmp_path: Path) -> None:
+    statements: list[str] = []
+
+    def interrupt(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+        if len(statements) == last:
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        for last in range(1, 1000):
+            statements.clear()
+            try:
+                Store(tmp_path / f"{last}.db")
+            except KeyboardInterrupt:
+                Store(tmp_path / f"{last}.db", create=False).append([])
+                continue
+            break
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    assert sum("CREATE TABLE" in statement for statement in statements) == 4
+    assert last > len(statements) > 10
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
