@@ -1,7 +1,15 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker
+from adaptare.devices.contracts import (
+    AttributedCall,
+    AttributingWorker,
+    Device,
+    DeviceInfo,
+    Loaded,
+    OperatorTime,
+    Worker,
+)
 from adaptare.devices.errors import (
     AdaptareError,
     DeviceError,
@@ -21,6 +29,8 @@ from adaptare.devices.torch_cpu import TorchCpu
 __all__ = [
     "AdaptareError",
     "AgentWorker",
+    "AttributedCall",
+    "AttributingWorker",
     "Device",
     "DeviceError",
     "DeviceInfo",
@@ -30,6 +40,7 @@ __all__ = [
     "Loaded",
     "MissingPackageError",
     "OnnxRuntime",
+    "OperatorTime",
     "Program",
     "ProgramError",
     "Reach",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.alarms import changes, stable_rounds
+from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
@@ -73,6 +74,7 @@ __all__ = [
     "INTERRUPTED",
     "RECIPES",
     "AdapterConfig",
+    "Attribution",
     "FirstOf",
     "FixedRounds",
     "Interval",
@@ -84,6 +86,7 @@ __all__ = [
     "NoGain",
     "OnnxBase",
     "OnnxBases",
+    "OperatorCost",
     "Precise",
     "Programs",
     "Progress",
@@ -99,6 +102,7 @@ __all__ = [
     "Visit",
     "Workload",
     "adapter_inputs",
+    "attribute",
     "changes",
     "design",
     "device_from_json",

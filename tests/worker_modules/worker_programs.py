@@ -168,3 +168,18 @@ def torch_linear(width: int) -> Bindable:
     weight = torch.arange(width * width, dtype=torch.float32).reshape(width, width) / width**2
     vector = torch.arange(width, dtype=torch.float32)
     return Bindable(lambda loading: weight @ vector)
+
+
+def torch_chain(products: int) -> Bindable:
+    """So many products of matrices and one sum; restoring multiplies by a number."""
+    import torch
+
+    matrix = torch.ones(8, 8)
+
+    def call(loading: bool) -> torch.Tensor:
+        result = matrix
+        for _ in range(products):
+            result = result @ matrix
+        return result + matrix
+
+    return Bindable(call, lambda: matrix.mul(1.0))
