@@ -12,7 +12,8 @@ from adaptare.console import Console, command, milliseconds
 if TYPE_CHECKING:
     from adaptare.profiler import Attribution
 
-# Rows that are less of the profiled call stand in the table together.
+# Other rows that are less of the profiled call stand in the table together.
+SHOWN_ROWS = 12
 SHOWN_SHARE = 0.005
 
 
@@ -76,7 +77,7 @@ def operators(
     rows = rows_of(base, adapted)
     console.table(
         f"{model} on {target.name}, {phase} {length}: {case.placement} r{case.rank}, {mode}",
-        ["operator", "calls", "with adapter", "base ms", "with adapter ms", "share", "difference ms"],
+        ["operator", "base calls", "adapter calls", "base ms", "adapter ms", "share", "difference ms"],
         [*_cells(rows, adapted.profiled_s), *_totals(base, adapted)],
     )
     console.say(
@@ -132,9 +133,9 @@ def _summary(attribution: "Attribution") -> dict[str, Any]:
 
 def _cells(rows: list[Row], whole_s: float) -> list[list[str]]:
     least_s = SHOWN_SHARE * whole_s
-    shown = [row for row in rows if max(row.adapted_s, row.base_s) >= least_s]
-    rest = rows[len(shown) :]
-    cells = [_line(f"{'~' if row.short else ''}{row.operator}", [row]) for row in shown]
+    shown = max(SHOWN_ROWS, sum(max(row.adapted_s, row.base_s) >= least_s for row in rows))
+    rest = rows[shown:]
+    cells = [_line(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
     return [*cells, _line(f"{len(rest)} others", rest)] if rest else cells
 
 
