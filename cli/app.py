@@ -8,6 +8,7 @@ from adaptare.demo_command import demo
 from adaptare.devices_command import devices
 from adaptare.export_command import export
 from adaptare.fit_command import fit
+from adaptare.operators_command import operators
 from adaptare.overhead_command import overhead
 from adaptare.predict_command import predict
 from adaptare.profile_command import profile
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (devices, overhead, profile, compare, fit, predict, train, search, verify, export, demo):
+for command in (devices, overhead, operators, profile, compare, fit, predict, train, search, verify, export, demo):
     app.command()(command)
 
 

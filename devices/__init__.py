@@ -2,7 +2,15 @@
 
 from adaptare.devices.agent import last_level_cache_bytes
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker
+from adaptare.devices.contracts import (
+    AttributedCall,
+    AttributingWorker,
+    Device,
+    DeviceInfo,
+    Loaded,
+    OperatorTime,
+    Worker,
+)
 from adaptare.devices.errors import (
     AdaptareError,
     DeviceError,
@@ -22,6 +30,8 @@ from adaptare.devices.torch_cpu import TorchCpu
 __all__ = [
     "AdaptareError",
     "AgentWorker",
+    "AttributedCall",
+    "AttributingWorker",
     "Device",
     "DeviceError",
     "DeviceInfo",
@@ -31,6 +41,7 @@ __all__ = [
     "Loaded",
     "MissingPackageError",
     "OnnxRuntime",
+    "OperatorTime",
     "Program",
     "ProgramError",
     "Reach",

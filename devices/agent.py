@@ -5,6 +5,9 @@ This file needs nothing but the standard library; what loads a program comes fro
     setup(options) -> None                       once, before anything is loaded
     load(source, arguments, copy) -> model       model.bind(arguments) -> (call, restore); either may raise
     providers(model) -> {name: nodes}
+    attribute(source, arguments, feed, timed) -> (seconds, operators)
+        loads for this alone, calls `timed(call, restore)` once with the runtime's profiler on, and says of each call
+        {kind of operator: [calls, seconds]}
 
 Copies of a program, numbered from 0, share no weights; those of one number may.
 `call()` returns the program's first output as a flat sequence of numbers, or something with `tolist()`.
@@ -12,6 +15,7 @@ Each request carries a sequence number that its reply repeats; every list comes 
 explicit message. A link that breaks can therefore never look like success.
 """
 
+import functools
 import gc
 import importlib
 import itertools
@@ -20,11 +24,14 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 OUTPUT_VALUES = 512
 USUAL_CACHE_BYTES = 32 * 2**20
 MOST_COPIES = 256
+# A profiler's first events cost most.
+WARM_CALLS = 3
 
 
 def private_bytes() -> int:
@@ -102,6 +109,22 @@ def in_turn(bound: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     return lambda: next(calls)(), lambda: next(restores)()
 
 
+def timed_calls(call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
+    """Seconds of each call; restoring and collecting garbage are left out of them."""
+    clock = time.perf_counter
+    seconds = []
+    gc.disable()
+    try:
+        for _ in range(calls):
+            restore()
+            start = clock()
+            call()
+            seconds.append(clock() - start)
+    finally:
+        gc.enable()
+    return seconds
+
+
 class Agent:
     """Answers one request at a time."""
 
@@ -144,18 +167,16 @@ class Agent:
         if request["feed_id"] not in feeds:
             raise LookupError(f"the program has no feed {request['feed_id']!r}; it has {sorted(feeds)}")
         call, restore = feeds[request["feed_id"]]
-        clock = time.perf_counter
-        seconds = []
-        gc.disable()
-        try:
-            for _ in range(request["calls"]):
-                restore()
-                start = clock()
-                call()
-                seconds.append(clock() - start)
-        finally:
-            gc.enable()
+        seconds = timed_calls(call, restore, request["calls"])
         return {"count": len(seconds), "seconds": seconds}
+
+    def attribute(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Says which operators take the time of each call, in a loading of its own; profiling slows the calls down."""
+        calls = request["calls"]
+        timed = functools.partial(timed_calls, calls=WARM_CALLS + calls)
+        seconds, operators = self.runtime.attribute(request["source"], request["arguments"], request["feed"], timed)
+        gc.collect()
+        return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
 
     def unload(self, request: dict[str, Any]) -> dict[str, Any]:
         """Forgets a program."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from adaptare.devices.contracts import Loaded
+from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime
 from adaptare.devices.errors import DeviceError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program
 
@@ -117,6 +117,29 @@ class AgentWorker:
     def unload(self, program_id: str) -> None:
         """See `Worker.unload`."""
         self._request("unload", program_id=program_id)
+
+    def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
+        """See `AttributingWorker.attribute`."""
+        feeds = {feed.name: feed.arguments for feed in program.feeds}
+        if feed_id not in feeds:
+            raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(feeds)}")
+        reply = self._request(
+            "attribute",
+            source=program.source,
+            arguments=json.loads(program.arguments),
+            feed=json.loads(feeds[feed_id]),
+            calls=calls,
+        )
+        seconds, operators = reply["seconds"], reply["operators"]
+        if not len(seconds) == len(operators) == reply["count"] == calls:
+            self._kill()
+            raise WorkerDiedError(
+                f"asked for {calls} calls, the worker timed {len(seconds)} and took {len(operators)} apart"
+            )
+        return [
+            AttributedCall(whole, tuple(OperatorTime(name, *each) for name, each in sorted(parts.items())))
+            for whole, parts in zip(seconds, operators, strict=True)
+        ]
 
     def close(self) -> None:
         """Ends the agent by the explicit message, or by force if it does not answer."""

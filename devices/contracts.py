@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from adaptare.devices.program import Program
 
@@ -71,6 +71,43 @@ class Worker(Protocol):
 
     def unload(self, program_id: str) -> None:
         """Gives the program's memory back."""
+        ...
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """What the operators of one kind took in one call.
+
+    Args:
+        name: As the runtime calls the kind: `MatMul` in ONNX Runtime, `aten::mm` in torch.
+        calls: How often it ran.
+        seconds: Of all of them, without the operators that they called themselves.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AttributedCall:
+    """One call while the runtime's profiler was at work.
+
+    Args:
+        seconds: Of the whole call, the profiler's own work included.
+        operators: Those that ran in it; together they took no longer.
+    """
+
+    seconds: float
+    operators: tuple[OperatorTime, ...]
+
+
+@runtime_checkable
+class AttributingWorker(Worker, Protocol):
+    """A worker that can also say which operators take the time."""
+
+    def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
+        """Loads the program for this alone, with the runtime's profiler; warm-up calls are left out."""
         ...
 
 

@@ -3,11 +3,12 @@
 This file needs nothing but the standard library, numpy and onnxruntime.
 """
 
+import json
 import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     Raises:
         RuntimeError: The provider that was asked for runs none of the nodes.
     """
+    return _load(source, arguments)
+
+
+def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model":
+    """See `load`; if `trace` is given, the session's profiler writes a file whose name begins so."""
     import onnxruntime
 
     _refuse_active_adapters(arguments)
@@ -79,6 +85,9 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.set_denormal_as_zero", _flag("flush_denormals"))
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if trace:
+        options.enable_profiling = True
+        options.profile_file_prefix = trace
     with _memory_named():
         session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
     model = _Model(session)
@@ -91,6 +100,48 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
 def providers(model: Any) -> dict[str, int]:
     """How many nodes each provider runs, as the graph was divided: later fusions may leave fewer."""
     return dict(model.nodes)
+
+
+def attribute(
+    source: str, arguments: dict[str, Any], feed: dict[str, Any], timed: Callable[..., list[float]]
+) -> tuple[list[float], list[dict[str, list[float]]]]:
+    """See the agent. Kinds are those of the graph as it runs, after fusions; the profiler cuts to whole microseconds.
+
+    Raises:
+        RuntimeError: The profiler did not record every call; it keeps a million events.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model = _load(source, arguments, trace=str(Path(folder) / "trace"))
+        seconds = timed(*model.bind(feed))
+        events = json.loads(Path(model.end_profiling()).read_text(encoding="utf-8"))
+    runs = _operators(events)
+    if len(runs) != len(seconds) + 1:
+        raise RuntimeError(f"the profiler recorded {len(runs)} of {len(seconds) + 1} calls; ask for fewer calls")
+    return seconds, runs[1:]  # without the run that binding makes
+
+
+def _operators(events: Sequence[dict[str, Any]]) -> list[dict[str, list[float]]]:
+    """Calls and seconds by kind of operator, for each run in a trace.
+
+    An event is written when it ends: those inside a node that has a graph of its own stand before it.
+    """
+    runs: list[dict[str, list[float]]] = []
+    run: dict[str, list[float]] = {}
+    ended: list[tuple[int, int]] = []
+    for event in events:
+        if event["name"] == "model_run":
+            runs.append(run)
+            run, ended = {}, []
+        if event["cat"] != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        start, own = event["ts"], event["dur"]
+        while ended and ended[-1][0] >= start:
+            own -= ended.pop()[1]
+        ended.append((start, event["dur"]))
+        operator = run.setdefault(event["args"]["op_name"], [0, 0.0])
+        operator[0] += 1
+        operator[1] += 1e-6 * own
+    return runs
 
 
 class _Model:
@@ -134,6 +185,11 @@ class _Model:
             return output
 
         return call, lambda: None
+
+    def end_profiling(self) -> str:
+        """Writes the trace. Returns its file."""
+        file: str = self._session.end_profiling()
+        return file
 
 
 class _Output:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
 from adaptare.profiler.alarms import changes, stable_rounds
+from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
 from adaptare.profiler.environment import environment
 from adaptare.profiler.intervals import Interval, ratio_interval
@@ -76,6 +77,7 @@ __all__ = [
     "RECIPES",
     "STUBS",
     "AdapterConfig",
+    "Attribution",
     "Caches",
     "FirstOf",
     "FixedRounds",
@@ -88,6 +90,7 @@ __all__ = [
     "NoGain",
     "OnnxBase",
     "OnnxBases",
+    "OperatorCost",
     "Precise",
     "Programs",
     "Progress",
@@ -104,6 +107,7 @@ __all__ = [
     "Visit",
     "Workload",
     "adapter_inputs",
+    "attribute",
     "changes",
     "design",
     "device_from_json",

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from adaptare.devices import AgentWorker, DeviceError, Program, WorkerDiedError
+from adaptare.devices import AgentWorker, DeviceError, Feed, Program, Work, WorkerDiedError
 from adaptare.devices.agent_worker import opened
 
 MakeWorker = Callable[[str], AgentWorker]
@@ -92,6 +92,17 @@ def test_an_agent_that_ends_at_once_is_told_with_its_words() -> None:
 def test_a_command_that_does_not_exist_is_the_fault_of_the_device() -> None:
     with pytest.raises(DeviceError, match="could not be started with 'no-such-interpreter'"):
         AgentWorker(["no-such-interpreter"], environment=os.environ, timeout_s=1)
+
+
+@pytest.mark.parametrize(("seconds", "operators"), [([0.1, 0.2], [{}, {}, {}]), ([0.1, 0.2, 0.3], [{}])])
+def test_calls_that_are_missing_or_were_not_taken_apart_break_the_link(
+    answering: MakeWorker, seconds: list[float], operators: list[dict[str, list[float]]]
+) -> None:
+    reply = f'{{"seq": request["seq"], "ok": True, "count": 3, "seconds": {seconds}, "operators": {operators}}}'
+    program = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
+    message = f"asked for 3 calls, the worker timed {len(seconds)} and took {len(operators)} apart"
+    with pytest.raises(WorkerDiedError, match=message):
+        answering(f"print(json.dumps({reply}))").attribute(program, "only", 3)
 
 
 def test_an_agent_that_ignores_the_end_is_ended_by_force(answering: MakeWorker) -> None:

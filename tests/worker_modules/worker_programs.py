@@ -180,3 +180,18 @@ def calling(code: str) -> Bindable:
         return [0.0]
 
     return Bindable(call)
+
+
+def torch_chain(products: int) -> Bindable:
+    """So many products of matrices and one sum; restoring multiplies by a number."""
+    import torch
+
+    matrix = torch.ones(8, 8)
+
+    def call(loading: bool) -> torch.Tensor:
+        result = matrix
+        for _ in range(products):
+            result = result @ matrix
+        return result + matrix
+
+    return Bindable(call, lambda: matrix.mul(1.0))

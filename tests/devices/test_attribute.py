@@ -1,0 +1,171 @@
+"""Which operators take the time, told by the profilers of torch and ONNX Runtime themselves."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import pytest
+
+from adaptare.devices import (
+    AttributingWorker,
+    Feed,
+    Program,
+    ProgramError,
+    SimulatedDevice,
+    TorchCpu,
+    Work,
+    Worker,
+    agent,
+    canonical_json,
+    ort_cpu,
+    ort_runtime,
+)
+
+MakeProgram = Callable[..., Program]
+
+HEADER = '<ir_version: 8, opset_import: ["": 17]>'
+CHAIN = "g (float[8,8] x) => (float[8,8] y) { s = Add(x, x) t = MatMul(s, x) u = MatMul(t, x) y = MatMul(u, x) }"
+BRANCH = (
+    "g (float[8,8] x, bool c) => (float[8,8] y) { y = If (c) "
+    "<then_branch = a () => (float[8,8] p) { q = MatMul(x, x) p = MatMul(q, x) }, "
+    "else_branch = b () => (float[8,8] r) { r = Add(x, x) }> }"
+)
+INPUTS = {
+    "x": {"dtype": "float32", "shape": [8, 8], "normal": 1.0, "seed": 1},
+    "c": {"dtype": "bool", "shape": [], "constant": True},
+}
+
+
+def onnx_program(folder: Path, graph: str, *inputs: str) -> Program:
+    onnx.save(onnx.parser.parse_model(f"{HEADER} {graph}"), folder / "model.onnx")
+    arguments = canonical_json({"inputs": {name: INPUTS[name] for name in inputs}})
+    return Program("p", str(folder / "model.onnx"), "{}", (Feed("only", arguments, Work(1, 1, 1)),))
+
+
+@pytest.fixture
+def torch_worker(worker_modules: Path) -> Iterator[Worker]:
+    with TorchCpu(threads=1, timeout_s=60).open() as worker:
+        yield worker
+
+
+@pytest.fixture
+def ort_worker() -> Iterator[Worker]:
+    with ort_cpu(threads=1, timeout_s=60).open() as worker:
+        yield worker
+
+
+@pytest.fixture
+def ort_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets ONNX Runtime up in this process."""
+    monkeypatch.setattr(ort_runtime, "_chosen", {})
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    ort_runtime.setup({"provider": ort_runtime.CPU, "threads": 1, "spinning": True, "flush_denormals": False})
+
+
+def attributed(worker: Worker, program: Program, *, calls: int = 4) -> list[dict[str, int]]:
+    """How often each kind of operator ran, call by call; checks that they took no longer than the call."""
+    assert isinstance(worker, AttributingWorker)
+    found = worker.attribute(program, "only", calls)
+    for call in found:
+        assert all(each.seconds >= 0 for each in call.operators)
+        assert sum(each.seconds for each in call.operators) <= call.seconds
+    return [{each.name: each.calls for each in call.operators} for call in found]
+
+
+def node(op: str, start: int, duration: int) -> dict[str, Any]:
+    return {"cat": "Node", "name": f"{op}_1_kernel_time", "ts": start, "dur": duration, "args": {"op_name": op}}
+
+
+RUN = {"cat": "Session", "name": "model_run", "ts": 0, "dur": 99, "args": {}}
+
+
+def test_onnx_runtime_reports_exactly_the_nodes_of_the_graph(ort_worker: Worker, tmp_path: Path) -> None:
+    assert attributed(ort_worker, onnx_program(tmp_path, CHAIN, "x")) == [{"Add": 1, "MatMul": 3}] * 4
+
+
+def test_onnx_runtime_reports_the_branch_that_ran_and_the_node_around_it(ort_worker: Worker, tmp_path: Path) -> None:
+    assert attributed(ort_worker, onnx_program(tmp_path, BRANCH, "x", "c")) == [{"If": 1, "MatMul": 2}] * 4
+
+
+def test_torch_reports_exactly_the_operators_that_were_called(torch_worker: Worker, make_program: MakeProgram) -> None:
+    for call in attributed(torch_worker, make_program("torch_chain", products=3)):
+        assert [call[name] for name in ("aten::matmul", "aten::mm", "aten::add")] == [3, 3, 1]
+
+
+def test_what_restoring_does_is_not_reported(torch_worker: Worker, make_program: MakeProgram) -> None:
+    assert not any("aten::mul" in call for call in attributed(torch_worker, make_program("torch_chain", products=1)))
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_every_call_is_taken_apart(ort_worker: Worker, tmp_path: Path, calls: int) -> None:
+    assert len(attributed(ort_worker, onnx_program(tmp_path, CHAIN, "x"), calls=calls)) == calls
+
+
+def test_a_program_at_fault_leaves_the_worker_alive(ort_worker: Worker, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=r"no spec for inputs \['x'\]"):
+        attributed(ort_worker, onnx_program(tmp_path, CHAIN))
+    assert attributed(ort_worker, onnx_program(tmp_path, CHAIN, "x"), calls=1) == [{"Add": 1, "MatMul": 3}]
+
+
+def test_a_feed_that_the_program_lacks_is_refused(ort_worker: Worker, tmp_path: Path) -> None:
+    assert isinstance(ort_worker, AttributingWorker)
+    with pytest.raises(ProgramError, match=r"the program has no feed 'other'; it has \['only'\]"):
+        ort_worker.attribute(onnx_program(tmp_path, CHAIN, "x"), "other", 1)
+
+
+def test_a_simulated_worker_has_no_operators() -> None:
+    with SimulatedDevice().open() as worker:
+        assert not isinstance(worker, AttributingWorker)
+
+
+def test_warm_up_calls_are_left_out() -> None:
+    called: list[int] = []
+
+    def attribute(source: str, arguments: dict[str, Any], feed: dict[str, Any], timed: Callable[..., Any]) -> Any:
+        seconds = timed(lambda: called.append(len(called)), lambda: None)
+        return seconds, [{"Add": [number, 0.0]} for number in called]
+
+    server = agent.Agent(SimpleNamespace(attribute=attribute))
+    reply = server.attribute({"source": "", "arguments": {}, "feed": {}, "calls": 2})
+    first = agent.WARM_CALLS
+    assert reply["count"] == len(reply["seconds"]) == 2
+    assert reply["operators"] == [{"Add": [first, 0.0]}, {"Add": [first + 1, 0.0]}]
+
+
+def test_a_node_has_only_the_time_that_nodes_inside_it_leave() -> None:
+    inside = [node("MatMul", 3, 4), node("MatMul", 7, 2)]
+    (run,) = ort_runtime._operators([node("Add", 0, 1), *inside, node("If", 2, 10), node("Add", 12, 5), RUN])
+    assert {name: (calls, round(1e6 * seconds)) for name, (calls, seconds) in run.items()} == {
+        "Add": (2, 6),
+        "MatMul": (2, 6),
+        "If": (1, 4),
+    }
+
+
+def test_runs_are_told_apart() -> None:
+    first, second = ort_runtime._operators([node("Add", 0, 1), RUN, node("MatMul", 0, 2), node("MatMul", 2, 2), RUN])
+    assert (list(first), second["MatMul"]) == (["Add"], [2, pytest.approx(4e-6)])
+
+
+@pytest.mark.usefixtures("ort_here")
+def test_a_call_that_the_profiler_did_not_record_is_noticed(tmp_path: Path) -> None:
+    program = onnx_program(tmp_path, CHAIN, "x")
+    feed = {"inputs": {"x": INPUTS["x"]}}
+    with pytest.raises(RuntimeError, match="recorded 3 of 4 calls; ask for fewer calls"):
+        ort_runtime.attribute(
+            program.source, {}, feed, lambda call, restore: [0.0, *agent.timed_calls(call, restore, 2)]
+        )
+
+
+@pytest.mark.usefixtures("ort_here")
+def test_the_trace_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = onnx_program(tmp_path, CHAIN, "x")
+    (tmp_path / "traces").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "traces"))
+    ort_runtime.attribute(
+        program.source, {}, {"inputs": {"x": INPUTS["x"]}}, lambda *bound: agent.timed_calls(*bound, 2)
+    )
+    assert list((tmp_path / "traces").iterdir()) == []
