@@ -58,7 +58,12 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     Raises:
         RuntimeError: The provider that was asked for runs none of the nodes.
     """
-    return _load(source, arguments)
+    if not copy:
+        return _load(source, arguments)
+    with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
+        for file in (Path(source), *Path(source).parent.glob("*.data")):
+            shutil.copy(file, folder)
+        return _load(str(Path(folder) / Path(source).name), arguments)
 
 
 def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model":
@@ -66,11 +71,6 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
     import onnxruntime
 
     _refuse_active_adapters(arguments)
-    if copy:
-        with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
-            for file in (Path(source), *Path(source).parent.glob("*.data")):
-                shutil.copy(file, folder)
-            return load(str(Path(folder) / Path(source).name), arguments)
     _forget_pages(Path(source).parent)
     provider = _chosen["provider"]
     options = onnxruntime.SessionOptions()
