@@ -42,6 +42,8 @@ INPUTS = {"x": {"dtype": "float32", "shape": [ROWS, WIDTH], "normal": 1.0, "seed
 UNIT = 20
 GAP_S = 0.03
 DEVICE = "ort-cpu:threads=1"
+# What that device tells its worker.
+SETUP = {"provider": CPU, "threads": 1, "spinning": True, "flush_denormals": False}
 
 
 def workload(number: int) -> Workload:
@@ -293,7 +295,7 @@ def other_timers(rounds: int = 40) -> dict[str, Any]:
     """The same call timed by the agent's loop, by timeit and by torch.utils.benchmark, in turns."""
     from torch.utils.benchmark import Timer
 
-    ort_runtime.setup({"provider": CPU, "threads": 1, "spinning": True, "flush_denormals": False})
+    ort_runtime.setup(SETUP)
     agent = agent_module.Agent(ort_runtime)
     with chains(UNIT) as files:
         (only,) = files.files
