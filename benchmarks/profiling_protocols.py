@@ -161,7 +161,8 @@ class Curve:
             return float("inf"), "disagreement does not fall with length"
         log_length = np.log(scale / target) / -exponent
         length = float(np.exp(min(log_length, np.log(100 * LIMIT_S))))
-        return max(length, self.points[-1][0]), f"extrapolated from windows of up to {self.points[-1][0]:.0f} s"
+        longest = self.points[-1][0]
+        return max(length, longest), f"extrapolated from windows of up to {longest:.0f} s by length^{exponent:.2f}"
 
 
 def _row(protocol: Protocol, call_s: float, curve: Curve, needed_s: float, how: str, ours_s: float) -> dict[str, Any]:
