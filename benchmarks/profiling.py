@@ -4,7 +4,8 @@ python benchmarks/profiling.py [--json] [--only KEY ...]
 
 Simulated keys know the truth. Measured ones run small ONNX programs on this machine: those that are about noise beside
 a background load that is started and stopped here, the others on the machine as it is. Keys that the goals do not name
-show a design that fails, for comparison.
+show a design that fails, for comparison. A key that cannot be found here is null, misses its goal, and another one says
+why.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import profiling_models as models
+import profiling_native as native
+import profiling_protocols as protocols
 import profiling_real as real
 import profiling_simulated as simulated
 
@@ -27,12 +30,12 @@ class Part:
 
     Args:
         find: Gives their values.
-        goals: Key -> what it must be.
+        goals: Key -> what it must be, unless it is null.
         noisy: Whether it runs beside the background load.
     """
 
     find: Callable[[], dict[str, Any]]
-    goals: dict[str, Callable[[float], bool]]
+    goals: dict[str, Callable[[Any], bool]]
     noisy: bool = False
 
 
@@ -58,6 +61,15 @@ PARTS = (
     Part(real.other_timers, {"timeit_ratio_timeit": _near(1, 0.01), "timeit_ratio_torch": _near(1, 0.01)}),
     Part(real.visit_bias, {"visit_bias": _most(0.01)}),
     Part(real.order_bias, {"order_bias_points": _most(1)}),
+    Part(
+        native.native,
+        {
+            "native_ratio_small": _near(1, 0.02),
+            "native_ratio_whole": _near(1, 0.03),
+            "native_ratio_whole_lower": _least(0.97),
+            "native_ratio_whole_upper": _most(1.03),
+        },
+    ),
     Part(real.same_file_twice, {"aa_false_positive_real_p": _least(0.01)}),
     Part(models.composition, {"composition_error": _most(0.05)}),
     Part(models.stub_line, {"stub_error": _most(0.03)}),
@@ -77,7 +89,20 @@ PARTS = (
         {"detect_5pct": _least(0.95), "detect_5pct_median_s": _most(5), "accuracy_5pct": _least(0.9)},
         noisy=True,
     ),
+    Part(
+        protocols.fixed_protocols,
+        {"fixed_protocols": lambda rows: all(row["over_ours"] >= 10 for row in rows)},
+        noisy=True,
+    ),
 )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float | int):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "".join(f"\n  {row}" for row in value) + "\n "
+    return str(value)
 
 
 def main() -> None:
@@ -96,11 +121,10 @@ def main() -> None:
         with real.background_load() if part.noisy else contextlib.nullcontext():
             found = part.find()
         result |= found
-        meets |= {key: bool(goal(found[key])) for key, goal in part.goals.items()}
+        meets |= {key: found[key] is not None and bool(goal(found[key])) for key, goal in part.goals.items()}
         for key, value in found.items():
             verdict = {True: "met", False: "NOT MET", None: ""}[meets.get(key)]
-            shown = f"{value:.4g}" if isinstance(value, float | int) else value
-            print(f"{key:36} {shown} {verdict}", file=sys.stderr if options.json else sys.stdout, flush=True)
+            print(f"{key:36} {_shown(value)} {verdict}", file=sys.stderr if options.json else sys.stdout, flush=True)
         print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr)
     if options.json:
         print(json.dumps({**result, "meets": meets}))

@@ -80,11 +80,8 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", _flag("spinning"))
-    # Every session has threads of its own; those of the one before would go on spinning into the next one's calls.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.set_denormal_as_zero", _flag("flush_denormals"))
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for key, value in config_entries().items():
+        options.add_session_config_entry(key, value)
     if trace:
         options.enable_profiling = True
         options.profile_file_prefix = trace
@@ -95,6 +92,17 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
         nodes = sum(model.nodes.values())
         raise RuntimeError(f"provider {provider!r} was requested but runs none of the {nodes} nodes of {source!r}")
     return model
+
+
+def config_entries() -> dict[str, str]:
+    """What every session is configured with, by the library's own keys."""
+    return {
+        "session.intra_op.allow_spinning": _flag("spinning"),
+        # Every session has threads of its own; those of the one before would go on spinning into the next one's calls.
+        "session.force_spinning_stop": "1",
+        "session.set_denormal_as_zero": _flag("flush_denormals"),
+        "session.record_ep_graph_assignment_info": "1",
+    }
 
 
 def providers(model: Any) -> dict[str, int]:

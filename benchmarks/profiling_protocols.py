@@ -1,0 +1,178 @@
+"""The key of profiling.py that asks what the fixed protocols of other tools cost, where they repeat as well as ours.
+
+Short runs of adaptare are spread over some minutes beside the background load. Between them one worker times the same
+program call by call, in one long series. A fixed protocol reports the mean of so many consecutive calls; extended k
+times it reports the mean of k times as many, so that the means of consecutive windows of the series are what repeated
+runs of it would have reported. Disagreement is the 90 % quantile over pairs of runs of |one / other - 1|. Wanted is the
+length from which on windows disagree no more than the runs of adaptare do.
+
+Where the series has too few windows of that length, a power law through the disagreement of windows of at least half
+a second tells it; a series that drifts has none, and then, as beyond ten minutes, more than 600 s is reported.
+
+Everything that is not known is left out in favour of the fixed protocols: their windows come out of one process, whose
+placement in memory never changes, while each run of adaptare starts its own; and the seconds of adaptare hold that
+start and the loading, those of the protocols only their calls.
+"""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import profiling_real as real
+from numpy.typing import NDArray
+
+from adaptare.devices import connect
+
+RUNS = 14
+EVERY_S = 15.0
+RUN_S = 1.0
+LIMIT_S = 600.0
+# Six windows make fifteen pairs, of which the ninetieth percentile still means something.
+LEAST_WINDOWS = 6
+FITTED_FROM_S = 0.5
+DROPPED = 10
+CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A mean over a fixed number of calls, or over as many as a time holds.
+
+    Args:
+        name: What it does.
+        whose: The tools that do so.
+        warm_up: Discarded calls.
+        calls: Calls that count; 0 if the time decides.
+        least_s: They go on for at least so long.
+    """
+
+    name: str
+    whose: str
+    warm_up: int
+    calls: int
+    least_s: float = 0.0
+
+
+PROTOCOLS = (
+    Protocol("10 warm-ups + 10 s, mean", "optimum-benchmark", 10, 10, 10.0),
+    Protocol("1 warm-up + 5 repetitions, mean", "llama-bench", 1, 5),
+    Protocol("1 warm-up + 1000 runs, mean", "onnxruntime_perf_test", 1, 1000),
+    Protocol("10 warm-ups + 50 runs, mean", "nn-Meter builder", 10, 50),
+)
+
+
+def fixed_protocols() -> dict[str, Any]:
+    """What each protocol needs to repeat as well as short runs of adaptare, in seconds and over those of adaptare."""
+    latencies, elapsed_s, series = recorded()
+    target, ours_s = disagreement(latencies), float(np.median(elapsed_s))
+    call_s = float(np.mean(series))
+    curve = Curve.of(series)
+    needed_s, how = curve.length_for(target)
+    rows = [_row(protocol, call_s, curve, needed_s, how, ours_s) for protocol in PROTOCOLS]
+    return {
+        "fixed_protocols": rows,
+        "fixed_protocols_ours_s": ours_s,
+        "fixed_protocols_ours_p90": target,
+        "fixed_protocols_curve": [[round(length, 4), round(apart, 5)] for length, apart in curve.points],
+        "fixed_protocols_exponent": curve.fit()[1],
+    }
+
+
+def recorded() -> tuple[list[float], list[float], NDArray[np.float64]]:
+    """Latencies of short runs and the seconds each took, and the series of single calls taken between them."""
+    latencies, elapsed_s, calls_s = [], [], list[float]()
+    with real.chains(real.UNIT, real.UNIT) as files, connect(real.DEVICE).open() as worker:
+        program = files.program(real.workload(1))
+        loaded = worker.load(program)
+        (feed,) = program.feeds
+        begun = time.monotonic()
+        for number in range(RUNS):
+            started = time.monotonic()
+            (found,) = real.measured(files, RUN_S, 1, number)
+            elapsed_s.append(time.monotonic() - started)
+            latencies.append(found.latency_s)
+            worker.run(loaded.program_id, feed.name, DROPPED)
+            while time.monotonic() < begun + (number + 1) * EVERY_S:
+                calls_s += worker.run(loaded.program_id, feed.name, CHUNK)
+    return latencies, elapsed_s, np.array(calls_s)
+
+
+def disagreement(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Ninetieth percentile over pairs of |one / other - 1|."""
+    return float(np.quantile([abs(one / other - 1) for one, other in itertools.combinations(values, 2)], 0.9))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How far apart the means of windows are, by their length.
+
+    Args:
+        points: Seconds and disagreement, shortest first.
+        windows: How many windows of that length follow each other in the series.
+    """
+
+    points: Sequence[tuple[float, float]]
+    windows: Sequence[int]
+
+    @classmethod
+    def of(cls, series: NDArray[np.float64]) -> "Curve":
+        """Of windows of a series of seconds; they begin every quarter of a length, and only pairs apart count."""
+        call_s, longest = float(np.mean(series)), len(series) // LEAST_WINDOWS
+        sums = np.concatenate([[0.0], np.cumsum(series)])
+        points, windows = [], []
+        for size in np.unique(np.geomspace(5, longest, 16).astype(int)):
+            starts = np.arange(0, len(series) - size + 1, max(1, size // 4))
+            starts = starts[np.linspace(0, len(starts) - 1, min(len(starts), 400)).astype(int)]
+            means = (sums[starts + size] - sums[starts]) / size
+            apart = np.abs(np.subtract.outer(starts, starts)) >= size
+            ratios = np.divide.outer(means, means)[apart]
+            points.append((float(size * call_s), float(np.quantile(np.abs(ratios - 1), 0.9))))
+            windows.append(len(series) // int(size))
+        return cls(points, windows)
+
+    def fit(self) -> tuple[float, float]:
+        """Disagreement of one second and the exponent with which it changes, from windows of at least half of one."""
+        used = [
+            (length, apart, np.sqrt(count))
+            for (length, apart), count in zip(self.points, self.windows, strict=True)
+            if length >= FITTED_FROM_S
+        ]
+        lengths, apart, weights = (np.array(column) for column in zip(*used, strict=True))
+        exponent, log_scale = np.polyfit(np.log(lengths), np.log(apart), 1, w=weights)
+        return float(np.exp(log_scale)), float(exponent)
+
+    def at(self, length_s: float) -> float:
+        """Disagreement of windows of a length that the series has, between its points."""
+        lengths, apart = np.log(np.array(self.points)).T
+        return float(np.exp(np.interp(np.log(length_s), lengths, apart)))
+
+    def length_for(self, target: float) -> tuple[float, str]:
+        """Seconds from which on windows disagree no more than that, infinite if they never do; and how it is known."""
+        above = [index for index, (_, apart) in enumerate(self.points) if apart > target]
+        if not above:
+            return self.points[0][0], "seen"
+        if above[-1] + 1 < len(self.points):
+            return self.points[above[-1] + 1][0], "seen"
+        scale, exponent = self.fit()
+        if exponent >= 0:
+            return float("inf"), "disagreement does not fall with length"
+        log_length = np.log(scale / target) / -exponent
+        length = float(np.exp(min(log_length, np.log(100 * LIMIT_S))))
+        longest = self.points[-1][0]
+        return max(length, longest), f"extrapolated from windows of up to {longest:.0f} s by length^{exponent:.2f}"
+
+
+def _row(protocol: Protocol, call_s: float, curve: Curve, needed_s: float, how: str, ours_s: float) -> dict[str, Any]:
+    plain_s = max(protocol.calls * call_s, protocol.least_s)
+    seconds = protocol.warm_up * call_s + max(plain_s, needed_s)
+    counted = min(seconds, LIMIT_S)
+    return {
+        "name": protocol.name,
+        "whose": protocol.whose,
+        "seconds": round(seconds, 1) if seconds <= LIMIT_S else f"> {LIMIT_S:.0f}",
+        "over_ours": round(counted / ours_s, 1),
+        "note": f"{how}; as it is: {plain_s:.2g} s, {curve.at(plain_s):.1%} apart",
+    }
