@@ -5,6 +5,7 @@ This file needs nothing but the standard library; what loads a program comes fro
     setup(options) -> None                       once, before anything is loaded
     load(source, arguments) -> model             model.bind(arguments) -> (call, restore); either may raise
     providers(model) -> {name: nodes}
+    prepare(source) -> None                      may be absent; imports what loading needs, before anything is counted
 
 `call()` returns the program's first output as a flat sequence of numbers, or something with `tolist()`.
 Each request carries a sequence number that its reply repeats; every list comes with its length; the end is an
@@ -22,6 +23,7 @@ import traceback
 from typing import Any
 
 OUTPUT_VALUES = 512
+NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
 
 
 def private_bytes() -> int:
@@ -39,6 +41,16 @@ def free_bytes() -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return 0
+    return found[0] * 1024 if found else 0
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident so far, where the system tells; else 0."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     except OSError:
         return 0
     return found[0] * 1024 if found else 0
@@ -90,19 +102,31 @@ class Agent:
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds a program, binds its feeds and calls each once."""
-        start, before = time.perf_counter(), private_bytes()
+        if hasattr(self.runtime, "prepare"):
+            self.runtime.prepare(request["source"])
+        before, clock = private_bytes(), time.perf_counter
+        start = clock()
         model = self.runtime.load(request["source"], request["arguments"])
-        bound, outputs = {}, {}
+        bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
         for feed in request["feeds"]:
+            name, unbound = feed["name"], clock()
             call, restore = model.bind(feed["arguments"])
+            bind_s[name] = clock() - unbound
             restore()
-            outputs[feed["name"]] = sample_output(call())
-            bound[feed["name"]] = (call, restore)
+            uncalled = clock()
+            output = call()
+            first_call_s[name] = clock() - uncalled
+            outputs[name] = sample_output(output)
+            bound[name] = (call, restore)
+        load_s = clock() - start
         self.feeds[request["program_id"]] = bound
         gc.collect()
         return {
             "resident_bytes": max(0, private_bytes() - before),
-            "load_s": time.perf_counter() - start,
+            "peak_bytes": peak_bytes(),
+            "load_s": load_s,
+            "bind_s": bind_s,
+            "first_call_s": first_call_s,
             "providers": self.runtime.providers(model),
             "outputs": outputs,
         }
@@ -140,8 +164,8 @@ class Agent:
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an allocation failed; torch says so only in words."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    """Whether an allocation failed; torch and ONNX Runtime say so only in words."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def serve(agent: Agent, requests: Any, replies: Any) -> None:
