@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
-from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
+from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.design import design
 from adaptare.profiler.intervals import Interval, ratio_interval
@@ -23,6 +23,7 @@ from adaptare.profiler.measurement import (
     overhead,
 )
 from adaptare.profiler.model_source import ModelSource, open_model
+from adaptare.profiler.peft_folder import read_peft
 from adaptare.profiler.programs import Need, Programs, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
@@ -73,6 +74,7 @@ __all__ = [
     "INTERRUPTED",
     "RECIPES",
     "AdapterConfig",
+    "AdapterKind",
     "FirstOf",
     "FixedRounds",
     "Interval",

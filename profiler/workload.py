@@ -23,6 +23,7 @@ LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
 # What an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
 ADAPTER_LAUNCHES = 4
+DORA_LAUNCHES = 12
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,14 @@ class Workload:
             weights = rank * (site.in_features + site.out_features)
             moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
             added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
+            added += self._dora_work(site, rank) if rank and self.adapter.kind == "dora" else Work(0, 0, 0)
         return added
+
+    def _dora_work(self, site: Site, rank: int) -> Work:
+        """What PEFT does in every call beside LoRA: B A of a unit matrix, W + B A, the lengths of its rows."""
+        unit, weights = site.in_features**2, site.in_features * site.out_features
+        moved = BYTES[self.dtype] * (2 * unit + 5 * weights)
+        return Work(DORA_LAUNCHES, moved, 2 * rank * (unit + weights) + 4 * weights)
 
     @property
     def base_weight_bytes(self) -> float:
@@ -169,8 +177,9 @@ class Workload:
         return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the shape, which is named by its hash; a base that is not quantised goes without saying."""
+        """Everything but the shape, which is named by its hash; LoRA and a base not quantised go without saying."""
         quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
+        kind = {} if self.adapter.kind == "lora" else {"adapter_kind": self.adapter.kind}
         return {
             "shape": self.shape.hash,
             "adapter": dict(self.adapter.ranks),
@@ -182,6 +191,7 @@ class Workload:
             "length": self.length,
             "dtype": self.dtype,
             **quantised,
+            **kind,
         }
 
     @classmethod
@@ -192,4 +202,5 @@ class Workload:
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
         fields["quantisation"] = content.get("quantisation", "none")
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
-        return cls(shape, AdapterConfig.of(content["adapter"]), **fields, **length)
+        adapter = AdapterConfig.of(content["adapter"], kind=content.get("adapter_kind", "lora"))
+        return cls(shape, adapter, **fields, **length)
