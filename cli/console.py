@@ -163,6 +163,16 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
 
 
+def per_second(rate: float) -> str:
+    """For tables: three significant digits, and whole numbers from 1,000 on."""
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
+
+
+def megabytes(count: float) -> str:
+    """For tables: a number of bytes, with one decimal below 100 MB."""
+    return f"{count / 1e6:.1f}" if count < 100e6 else f"{count / 1e6:,.0f}"
+
+
 def percent(share: float) -> str:
     """For tables: with sign and one decimal."""
     return f"{share:+.1%}"

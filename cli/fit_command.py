@@ -41,7 +41,7 @@ def fit(
     measured = [
         each
         for each in Store(store, create=False).measurements(info)
-        if each.complete and each.workload.quantisation == target.quantisation
+        if each.complete and each.workload.quantisation == target.quantisation and each.workload.adapter.kind == "lora"
     ]
     rows = _of_one_kind(measured, store, target.name, phase, mode)
     predictor = LatencyPredictor().fit(rows)

@@ -1,8 +1,8 @@
 """`adaptare overhead`."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,11 +17,7 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
-
-if TYPE_CHECKING:
-    from adaptare.overhead_grid import Row, Slope
-    from adaptare.profiler import Workload
+from adaptare.console import WORLD_FAILED, Console, command
 
 
 @command
@@ -37,6 +33,12 @@ def overhead(
     ] = None,
     prefill: Annotated[int, typer.Option("-p", "--prefill", help="Tokens of the prompt; 0: no prefill.")] = 64,
     decode: Annotated[int, typer.Option("-d", "--decode", help="Cached positions in decode; -1: no decode.")] = 64,
+    generate: Annotated[
+        int, typer.Option("-n", "--generate", help="Tokens after a prompt of -p: a whole request; 0: none.", min=0)
+    ] = 0,
+    tasks: Annotated[
+        int, typer.Option("--tasks", help="Merge or swap: disk, memory and time for so many adapters; 0: no.", min=0)
+    ] = 0,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
@@ -62,7 +64,11 @@ def overhead(
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import measure
     from adaptare.devices import InputError
-    from adaptare.overhead_grid import Case, check_figure, draw, grid, read_ranks, row_of, slopes, workloads_of
+    from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
+    from adaptare.overhead_figure import check_figure, draw
+    from adaptare.overhead_grid import Case, grid, phases_of, read_ranks, workloads_of
+    from adaptare.overhead_request import cached_positions, requests_of, show_requests
+    from adaptare.overhead_rows import row_of, show_rows, slopes
     from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for, read_peft
     from adaptare.target import target_of
 
@@ -70,6 +76,7 @@ def overhead(
     if prefill <= 0 and decode < 0:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     check_figure(figure)
+    pasts = [decode] * (decode >= 0) + cached_positions(prefill, generate)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
     openings, seconds = target.pace((5, 20.0), openings, seconds)
@@ -82,9 +89,9 @@ def overhead(
         cases = [Case(str(adapter), max(config.by_path.values()), config)]
     else:
         cases = grid(shape, ranks, sites or [])
-    base = Workload(shape, batch=batch, tokens=max(1, prefill), past=max(0, decode), quantisation=target.quantisation)
-    phases = [replace(base, phase="prefill")] * (prefill > 0) + [replace(base, phase="decode")] * (decode >= 0)
-    wanted = [workloads_of(phase, cases, programs) for phase in phases]
+    base = Workload(shape, batch=batch, quantisation=target.quantisation)
+    swapped = largest_case(cases, base) if tasks else None
+    wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prefill=prefill, pasts=pasts)]
     kept = Store(store)
     measured = [
         (case_of[each.workload], each)
@@ -105,16 +112,15 @@ def overhead(
     ]
     found = [(case, each) for case, each in measured if not each.failure]
     rows = [row_of(case, each) for case, each in found]
-    console.table(
-        f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them",
-        ["phase", "adapter", "mode", "base ms", "with adapter ms", "overhead", "95 % interval", "verdict"],
-        [_cells(row) for row in rows],
-    )
-    lines = [
-        slope for phase in phases for slope in slopes([each for each in found if _swappable(each[1].workload, phase)])
-    ]
-    for slope in lines:
-        console.say(_said(slope))
+    lines = slopes(found)
+    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them"
+    show_rows(rows, lines, console, title=title)
+    requests = requests_of(rows, prompt=prefill, generated=generate)
+    show_requests(requests, console)
+    ways = None
+    if swapped and rows:
+        ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
+        show_merge_or_swap(ways, console)
     if figure:
         draw(rows, figure, title=f"{model} on {target.name}")
         console.say(f"drawn: {figure}")
@@ -125,6 +131,8 @@ def overhead(
             "quantisation": target.quantisation,
             "rows": [asdict(row) for row in rows],
             "slopes": [asdict(slope) for slope in lines],
+            "requests": [asdict(request) for request in requests],
+            "merge_or_swap": asdict(ways) if ways else None,
             "failures": [
                 {
                     "phase": each.workload.phase,
@@ -138,28 +146,5 @@ def overhead(
             ],
         }
     )
-    if len(rows) < len(measured):
+    if len(rows) < len(measured) or (ways and ways.failures):
         raise typer.Exit(WORLD_FAILED)
-
-
-def _swappable(workload: "Workload", phase: "Workload") -> bool:
-    return workload.mode == "swappable" and workload.phase == phase.phase
-
-
-def _said(slope: "Slope") -> str:
-    what = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-    ends = between(f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}")
-    return f"{slope.phase}, {slope.placement}: {what} adds {1e6 * slope.seconds:.1f} us {ends}"
-
-
-def _cells(row: "Row") -> list[str]:
-    return [
-        f"{row.phase} {row.length}",
-        f"{row.placement} r{row.rank}",
-        row.mode,
-        milliseconds(row.base_s),
-        milliseconds(row.latency_s),
-        percent(row.overhead),
-        between(percent(row.overhead_lower), percent(row.overhead_upper)),
-        row.verdict,
-    ]

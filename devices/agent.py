@@ -8,6 +8,7 @@ This file needs nothing but the standard library; what loads a program comes fro
     attribute(source, arguments, feed, timed) -> (seconds, operators)
         loads for this alone, calls `timed(call, restore)` once with the runtime's profiler on, and says of each call
         {kind of operator: [calls, seconds]}
+    prepare(source) -> None                      may be absent; imports what loading needs, before anything is counted
 
 Copies of a program, numbered from 0, share no weights; those of one number may.
 `call()` returns the program's first output as a flat sequence of numbers, or something with `tolist()`.
@@ -32,6 +33,7 @@ USUAL_CACHE_BYTES = 32 * 2**20
 MOST_COPIES = 256
 # A profiler's first events cost most.
 WARM_CALLS = 3
+NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
 
 
 def private_bytes() -> int:
@@ -70,6 +72,16 @@ def last_level_cache_bytes() -> int:
 def copies_beyond_caches(moved_bytes: int) -> int:
     """How many copies, called in turn, each find themselves pushed out by the others."""
     return min(MOST_COPIES, 1 + -(-2 * last_level_cache_bytes() // max(1, moved_bytes)))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident so far, where the system tells; else 0."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    except OSError:
+        return 0
+    return found[0] * 1024 if found else 0
 
 
 def limit_memory(limit_bytes: int) -> None:
@@ -142,21 +154,33 @@ class Agent:
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds a program, in several copies if it is to be cold, binds its feeds and calls each once."""
-        start, before = time.perf_counter(), private_bytes()
+        if hasattr(self.runtime, "prepare"):
+            self.runtime.prepare(request["source"])
+        before, clock = private_bytes(), time.perf_counter
+        start = clock()
         copies = copies_beyond_caches(request["moved_bytes"]) if request.get("cold") else 1
         models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
         model = models[0]
-        bound, outputs = {}, {}
+        bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
         for feed in request["feeds"]:
+            name, unbound = feed["name"], clock()
             call, restore = in_turn([copy.bind(feed["arguments"]) for copy in models])
+            bind_s[name] = clock() - unbound
             restore()
-            outputs[feed["name"]] = sample_output(call())
-            bound[feed["name"]] = (call, restore)
+            uncalled = clock()
+            output = call()
+            first_call_s[name] = clock() - uncalled
+            outputs[name] = sample_output(output)
+            bound[name] = (call, restore)
+        load_s = clock() - start
         self.feeds[request["program_id"]] = bound
         gc.collect()
         return {
             "resident_bytes": max(0, private_bytes() - before),
-            "load_s": time.perf_counter() - start,
+            "peak_bytes": peak_bytes(),
+            "load_s": load_s,
+            "bind_s": bind_s,
+            "first_call_s": first_call_s,
             "providers": self.runtime.providers(model),
             "outputs": outputs,
         }
@@ -192,8 +216,8 @@ class Agent:
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an allocation failed; torch says so only in words."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    """Whether an allocation failed; torch and ONNX Runtime say so only in words."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def serve(agent: Agent, requests: Any, replies: Any) -> None:

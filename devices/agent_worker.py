@@ -103,6 +103,9 @@ class AgentWorker:
             load_s=reply["load_s"],
             providers=reply["providers"],
             outputs={name: tuple(values) for name, values in reply["outputs"].items()},
+            bind_s=reply["bind_s"],
+            first_call_s=reply["first_call_s"],
+            peak_bytes=reply["peak_bytes"],
         )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:

@@ -36,10 +36,13 @@ class Loaded:
     Args:
         program_id: Names the program in `run` and `unload`.
         resident_bytes: Growth of the worker's private memory while loading.
-        load_s: Seconds from request to ready.
+        load_s: Seconds until it is ready, without imports: every feed has been bound and called once.
         providers: How many nodes each execution provider really runs; torch names itself.
         outputs: Feed name -> the first values of the first output, evenly spaced, at most 512; the same feed
             of programs that mean the same function must agree here before either is timed.
+        bind_s: Feed name -> seconds to make its inputs and bind them.
+        first_call_s: Feed name -> seconds of its first call, which allocates whatever later calls find there.
+        peak_bytes: The most memory the whole worker had resident until it was ready; 0 where that is unknown.
     """
 
     program_id: str
@@ -47,6 +50,9 @@ class Loaded:
     load_s: float
     providers: Mapping[str, int]
     outputs: Mapping[str, tuple[float, ...]]
+    bind_s: Mapping[str, float] = field(default_factory=dict)
+    first_call_s: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
 
 
 class Worker(Protocol):

@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
-NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
 
 _chosen: dict[str, Any] = {}
 
@@ -85,8 +84,7 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
     if trace:
         options.enable_profiling = True
         options.profile_file_prefix = trace
-    with _memory_named():
-        session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
+    session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
     model = _Model(session)
     if provider != CPU and not model.nodes[provider]:
         nodes = sum(model.nodes.values())
@@ -179,20 +177,13 @@ class _Model:
         outputs = [argument.name for argument in self._session.get_outputs()]
         for name in outputs:
             binding.bind_output(name, "cpu")
-        run = self._session.run_with_iobinding
-        with _memory_named():
-            run(binding)
-        # What the first run allocated is written into from now on.
-        results = binding.get_outputs()
-        for name, value in zip(outputs, results, strict=True):
-            binding.bind_ortvalue_output(name, value)
-        output = _Output(results[0], values)
+        run, output = self._session.run_with_iobinding, _Output(binding, outputs, values)
 
         def call() -> _Output:
             run(binding)
             return output
 
-        return call, lambda: None
+        return call, output.keep
 
     def end_profiling(self) -> str:
         """Writes the trace. Returns its file."""
@@ -201,13 +192,24 @@ class _Model:
 
 
 class _Output:
-    """A bound output, read only when someone asks; keeps the inputs alive, whose memory a binding does not own."""
+    """What a binding gives, read only when someone asks; keeps the inputs alive, whose memory a binding does not own.
 
-    def __init__(self, value: Any, inputs: list[Any]) -> None:
-        self._value, self._inputs = value, inputs
+    The first call allocates its outputs, and all later ones write into those.
+    """
+
+    def __init__(self, binding: Any, names: list[str], inputs: list[Any]) -> None:
+        self._binding, self._names, self._inputs = binding, names, inputs
+        self._calls_begun = 0
+
+    def keep(self) -> None:
+        """To be called before every call."""
+        if self._calls_begun == 1:
+            for name, value in zip(self._names, self._binding.get_outputs(), strict=True):
+                self._binding.bind_ortvalue_output(name, value)
+        self._calls_begun += 1
 
     def tolist(self) -> list[float]:
-        values: list[float] = self._value.numpy().ravel().tolist()
+        values: list[float] = self._binding.get_outputs()[0].numpy().ravel().tolist()
         return values
 
 
@@ -267,14 +269,3 @@ def _forget_pages(folder: Path) -> None:
 
 def _flag(name: str) -> str:
     return "1" if _chosen[name] else "0"
-
-
-@contextmanager
-def _memory_named() -> Iterator[None]:
-    """Failed allocations as Python's own error; the library says so only in words."""
-    try:
-        yield
-    except Exception as error:
-        if any(words in str(error) for words in NO_MEMORY):
-            raise MemoryError(str(error).strip()) from error
-        raise

@@ -107,7 +107,16 @@ class SimulatedWorker:
         program_id = f"{program.hash}-{len(self._calls)}"
         self._programs[program_id] = program
         self._calls[program_id] = 0
-        return Loaded(program_id, program.weight_bytes, 0.0, {"simulated": 1}, {})
+        first_call_s = {feed.name: self._device.latency_s(feed.work) for feed in program.feeds}
+        return Loaded(
+            program_id,
+            resident_bytes=program.weight_bytes,
+            load_s=sum(first_call_s.values()),
+            providers={"simulated": 1},
+            outputs={},
+            bind_s=dict.fromkeys(first_call_s, 0.0),
+            first_call_s=first_call_s,
+        )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
         """See `Worker.run`."""

@@ -67,6 +67,8 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
 
 def codes_of(configs: Sequence[AdapterConfig], sites: Sequence[Site]) -> NDArray[np.int64]:
     """Ranks as an array, shape (n, n_sites); a site that is not among the sites does not run and does not count."""
+    if kinds := {config.kind for config in configs} - {"lora"}:
+        raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
     rows = [[config.by_path.get(site.path, 0) for site in sites] for config in configs]
     return np.array(rows, dtype=np.int64).reshape(len(configs), len(sites))
 

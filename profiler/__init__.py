@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
-from adaptare.profiler.adapter import AdapterConfig, peft_arguments, read_peft
+from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
@@ -25,6 +25,7 @@ from adaptare.profiler.measurement import (
     overhead,
 )
 from adaptare.profiler.model_source import ModelSource, open_model
+from adaptare.profiler.peft_folder import read_peft
 from adaptare.profiler.programs import Need, Programs, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
@@ -77,6 +78,7 @@ __all__ = [
     "RECIPES",
     "STUBS",
     "AdapterConfig",
+    "AdapterKind",
     "Attribution",
     "Caches",
     "FirstOf",

@@ -34,6 +34,7 @@ class Candidate:
         warmup_s: Seconds of the calls before the first round of each opening.
         calls: Timed calls of a visit.
         loaded: By the worker that is open.
+        first_call_s: Seconds of its very first call.
         checked: Whether its outputs have been compared.
         alone: Whether it is loaded on its own even if others have the same program.
         failure: Why it is not run any more.
@@ -44,6 +45,7 @@ class Candidate:
     warmup_s: list[float] = field(default_factory=list)
     calls: int = 1
     loaded: Loaded | None = None
+    first_call_s: float = 0.0
     checked: bool = False
     alone: bool = False
     failure: str = ""
@@ -155,6 +157,7 @@ class GroupRun:
         least_s = max(VISIT_S, VISIT_STEPS * self._info.timer_step_s)
         for candidate in candidates:
             candidate.loaded = loaded
+            candidate.first_call_s = candidate.first_call_s or loaded.first_call_s.get(candidate.feed, 0.0)
             try:
                 first = worker.run(loaded.program_id, candidate.feed, 2)
             except ProgramError as error:

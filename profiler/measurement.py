@@ -58,6 +58,7 @@ class Measurement:
         stopped_by: Which rule ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`.
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
+        first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
         environment: What the machine said of itself before and after.
         failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
@@ -75,6 +76,7 @@ class Measurement:
     stopped_by: str = ""
     resident_bytes: int = 0
     load_s: float = 0.0
+    first_call_s: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     failure: str = ""
     taken_at: str = ""
@@ -244,6 +246,7 @@ def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
         "stopped_by": measurement.stopped_by,
         "resident_bytes": measurement.resident_bytes,
         "load_s": measurement.load_s,
+        "first_call_s": measurement.first_call_s,
         "environment": dict(measurement.environment),
         "failure": measurement.failure,
         "taken_at": measurement.taken_at,
@@ -275,6 +278,7 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
         visits=visits(content["visits"]),
         reference_visits=visits(content["reference_visits"]),
         warmup_s=tuple(content["warmup_s"]),
+        first_call_s=content.get("first_call_s", 0.0),
         **{name: content[name] for name in plain},
     )
 

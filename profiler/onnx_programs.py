@@ -54,6 +54,11 @@ class OnnxPrograms:
         """
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
+        if workload.adapter.kind != "lora":
+            raise InputError(
+                "DoRA is not put into ONNX graphs: each call would have to compute the lengths of the rows of W + B A; "
+                "merge it with PEFT's merge_and_unload, which costs nothing then, or measure it on torch-cpu"
+            )
         if _ranks(workload) and workload.mode == "merged" and workload.quantisation != "none":
             raise InputError(
                 f"an adapter cannot be merged into {workload.quantisation} weights as they are; apply it swappable or "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, last_level_cache_bytes
+from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
 
@@ -119,6 +120,7 @@ class TorchPrograms:
             {
                 "config": json.loads(workload.shape.config),
                 "ranks": {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks},
+                "kind": workload.adapter.kind,
                 "mode": workload.mode,
                 "scope": workload.scope,
                 "site": workload.site,
@@ -194,4 +196,5 @@ def own_bytes(workload: Workload) -> int:
     sites = [site for site in workload.scope_sites if site.path in ranks]
     if workload.mode == "merged":
         return width * sum(site.in_features * site.out_features for site in sites)
-    return width * sum(ranks[site.path] * (site.in_features + site.out_features) for site in sites)
+    here = AdapterConfig.of({site.path: ranks[site.path] for site in sites}, kind=workload.adapter.kind)
+    return width * here.adapter_parameters(workload.shape)

@@ -168,6 +168,7 @@ def _measurement(candidate: Candidate, reference: Candidate, stopped_by: str, co
         stopped_by=stopped_by,
         resident_bytes=candidate.loaded.resident_bytes if candidate.loaded else 0,
         load_s=candidate.loaded.load_s if candidate.loaded else 0.0,
+        first_call_s=candidate.first_call_s,
         failure=candidate.failure,
         **common,
     )

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from adaptare.profiler.adapter import AdapterConfig, peft_arguments
+from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.adapter_weights import random_adapter
 from adaptare.profiler.random_model import cache_argument, random_model
 from adaptare.profiler.shape import first_layer, no_layer, one_layer
@@ -25,13 +25,22 @@ _bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.W
 
 
 def build(
-    *, config: Mapping[str, Any], ranks: Mapping[str, int], mode: str, scope: str, site: str, dtype: str, copy: int = 0
+    *,
+    config: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    kind: AdapterKind,
+    mode: str,
+    scope: str,
+    site: str,
+    dtype: str,
+    copy: int = 0,
 ) -> "Bindable":
     """The program of a workload; the factory that `Program.source` names.
 
     Args:
         config: Content of a transformers config.
         ranks: Module path -> rank.
+        kind: Of the adapter.
         mode: `merged` or `swappable`.
         scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
@@ -48,7 +57,7 @@ def build(
         }
     # A layer is copied alone, because what lies around it does not run.
     base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy)
-    model = _adapted(base, AdapterConfig.of(ranks), mode)
+    model = _adapted(base, AdapterConfig.of(ranks, kind=kind), mode)
     if scope == "layer":
         model = _plain(model).get_submodule(site)
         model = deepcopy(model) if copy else model
@@ -64,7 +73,10 @@ def _base(config: str, dtype: str, number: int) -> nn.Module:
 
 
 def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
-    """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights."""
+    """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights.
+
+    DoRA starts with the lengths that the rows of the base have, and keeps them.
+    """
     if not len(adapter):
         return base
     owned = {f"{path}.weight" for path, _ in adapter} if mode == "merged" else set()
@@ -74,7 +86,10 @@ def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
         for path, rank in adapter:
             weight = clone.get_submodule(path).get_parameter("weight").data
             A, B = _halves(path, weight, rank)
+            lengths = weight.norm(dim=1, keepdim=True)
             weight += B @ A
+            if adapter.kind == "dora":
+                weight *= lengths / weight.norm(dim=1, keepdim=True)
         return clone
     scales = {path: 1.0 for path, _ in adapter}
     peft_model = get_peft_model(clone, LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales)))

@@ -24,6 +24,7 @@ LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
 # What an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
 ADAPTER_LAUNCHES = 4
+DORA_LAUNCHES = 12
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,14 @@ class Workload:
             weights = rank * (site.in_features + site.out_features)
             moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
             added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
+            added += self._dora_work(site, rank) if rank and self.adapter.kind == "dora" else Work(0, 0, 0)
         return added
+
+    def _dora_work(self, site: Site, rank: int) -> Work:
+        """What PEFT does in every call beside LoRA: B A of a unit matrix, W + B A, the lengths of its rows."""
+        unit, weights = site.in_features**2, site.in_features * site.out_features
+        moved = BYTES[self.dtype] * (2 * unit + 5 * weights)
+        return Work(DORA_LAUNCHES, moved, 2 * rank * (unit + weights) + 4 * weights)
 
     @property
     def base_weight_bytes(self) -> float:
@@ -186,9 +194,10 @@ class Workload:
         return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the shape, which is named by its hash; a base that is not quantised goes without saying."""
+        """Everything but the shape, which is named by its hash; LoRA and a base not quantised go without saying."""
         quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
         caches = {} if self.scope == "model" else {"caches": self.caches}
+        kind = {} if self.adapter.kind == "lora" else {"adapter_kind": self.adapter.kind}
         return {
             "shape": self.shape.hash,
             "adapter": dict(self.adapter.ranks),
@@ -201,6 +210,7 @@ class Workload:
             "dtype": self.dtype,
             **quantised,
             **caches,
+            **kind,
         }
 
     @classmethod
@@ -212,4 +222,5 @@ class Workload:
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
-        return cls(shape, AdapterConfig.of(content["adapter"]), **fields, **length)
+        adapter = AdapterConfig.of(content["adapter"], kind=content.get("adapter_kind", "lora"))
+        return cls(shape, adapter, **fields, **length)

@@ -1,10 +1,13 @@
 """`adaptare overhead`: one adapter, or a grid of ranks and placements."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from adaptare.profiler import open_model
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -58,6 +61,55 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert answer.code == 0, answer.err
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert "one more rank on every site adds" in answer.out
+
+
+@pytest.fixture
+def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Adapters of random weights that PEFT itself has saved."""
+
+    def save(**settings: object) -> Path:
+        from peft import LoraConfig, get_peft_model
+
+        from adaptare.profiler.random_model import random_model
+
+        base = random_model(json.loads(open_model("tiny-random", cache=model_cache).shape.config))
+        arguments = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings}
+        get_peft_model(base, LoraConfig(**arguments)).save_pretrained(tmp_path / "adapter")
+        return tmp_path / "adapter"
+
+    return save
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_rslora": True, "lora_alpha": 32, "alpha_pattern": {"q_proj": 3}},
+        {"use_dora": True},
+    ],
+    ids=["rslora", "dora"],
+)
+def test_an_adapter_that_peft_saved_is_measured_swappable_and_merged(
+    overhead: Callable[..., Any], saved: Callable[..., Path], settings: dict[str, object]
+) -> None:
+    answer = overhead(saved(**settings), "--device", "torch-cpu:threads=1", "-p", 0, "--openings", 1, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert not found["failures"]
+    assert [(row["mode"], row["rank"], row["sites"]) for row in found["rows"]] == [
+        ("swappable", 4, 4),
+        ("merged", 4, 4),
+    ]
+    assert {row["kind"] for row in found["rows"]} == {"dora" if "use_dora" in settings else "lora"}
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_dora_is_refused_in_onnx_runtime_with_advice(overhead: Callable[..., Any], saved: Callable[..., Path]) -> None:
+    answer = overhead(saved(use_dora=True), "--device", "ort-cpu:threads=1")
+    assert answer.code == 2
+    assert "DoRA is not put into ONNX graphs" in answer.err
+    assert "merge it with PEFT's merge_and_unload" in answer.err
+    assert not Path("adaptare.db").exists()
 
 
 @pytest.mark.parametrize(

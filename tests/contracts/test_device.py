@@ -150,6 +150,20 @@ def test_resident_bytes_are_not_negative(worker: Worker, programs: Programs) -> 
     assert worker.load(programs.good).resident_bytes >= 0
 
 
+def test_every_feed_has_its_seconds_of_binding_and_of_a_first_call(worker: Worker, programs: Programs) -> None:
+    loaded = worker.load(programs.good)
+    names = {feed.name for feed in FEEDS}
+    assert set(loaded.bind_s) == set(loaded.first_call_s) == names
+    assert min(loaded.bind_s.values()) >= 0
+    assert min(loaded.first_call_s.values()) > 0
+    assert sum(loaded.bind_s.values()) + sum(loaded.first_call_s.values()) <= loaded.load_s
+
+
+def test_the_peak_of_memory_never_falls(worker: Worker, programs: Programs) -> None:
+    first = worker.load(programs.good).peak_bytes
+    assert 0 <= 0.99 * first <= worker.load(programs.other).peak_bytes
+
+
 def test_says_who_runs_the_nodes(worker: Worker, programs: Programs) -> None:
     providers = worker.load(programs.good).providers
     assert sum(providers.values()) >= 1

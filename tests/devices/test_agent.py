@@ -141,6 +141,26 @@ def test_memory_of_a_program_is_seen_when_it_is_loaded(open_worker: OpenWorker, 
     assert resident == pytest.approx(held, rel=0.05)
 
 
+def test_the_peak_of_memory_stays_when_a_program_is_unloaded(
+    open_worker: OpenWorker, make_program: MakeProgram
+) -> None:
+    worker, small = open_worker(), make_program("constant", values=[1.0])
+    before = worker.load(small).peak_bytes
+    held = worker.load(make_program("holding", held_bytes=64 * MEBIBYTE))
+    worker.unload(held.program_id)
+    assert held.peak_bytes - before == pytest.approx(64 * MEBIBYTE, rel=0.1)
+    # The system counts pages in batches for each processor, so that the peak wavers by some of them.
+    assert worker.load(small).peak_bytes >= 0.99 * held.peak_bytes
+
+
+def test_where_the_system_tells_no_peak_it_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert agent.peak_bytes() == 0
+
+
 def test_memory_of_a_program_is_given_back_when_it_is_unloaded(
     open_worker: OpenWorker, make_program: MakeProgram
 ) -> None:
@@ -255,6 +275,42 @@ def test_restoring_is_outside_the_timed_region(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
     reply = server.run({"program_id": "p", "feed_id": "f", "calls": 3})
     assert reply == {"count": 3, "seconds": [0.25, 0.25, 0.25]}
+
+
+def test_what_a_runtime_imports_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, memory = [0.0], [1000]
+
+    def prepare(source: str) -> None:
+        clock[0] += 9.0
+        memory[0] += 500
+
+    model = SimpleNamespace(bind=None)
+    runtime = SimpleNamespace(prepare=prepare, load=lambda source, arguments: model, providers=lambda model: {})
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
+    reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": []})
+    assert (reply["load_s"], reply["resident_bytes"]) == (0.0, 0)
+
+
+def test_loading_binding_and_the_first_call_have_their_own_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def takes(seconds: float, answer: Any = None) -> Any:
+        clock[0] += seconds
+        return answer
+
+    def bind(arguments: dict[str, float]) -> Any:
+        bound = (lambda: takes(arguments["call"], [1.0]), lambda: takes(8.0))
+        return takes(arguments["bind"], bound)
+
+    model = SimpleNamespace(bind=bind)
+    runtime = SimpleNamespace(load=lambda source, arguments: takes(4.0, model), providers=lambda model: {})
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
+    feeds = [{"name": "f", "arguments": {"bind": 0.5, "call": 2.0}}, {"name": "g", "arguments": {"bind": 1, "call": 3}}]
+    reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": feeds})
+    assert reply["bind_s"] == {"f": 0.5, "g": 1.0}
+    assert reply["first_call_s"] == {"f": 2.0, "g": 3.0}
+    assert reply["load_s"] == 4.0 + 0.5 + 2.0 + 1.0 + 3.0 + 2 * 8.0
 
 
 @pytest.mark.parametrize(("length", "kept"), [(1, 1), (512, 512), (513, 257), (1024, 512), (49152, 512)])

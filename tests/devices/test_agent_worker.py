@@ -121,8 +121,9 @@ def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorke
 
 
 def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -> None:
-    reply = '{"seq": request["seq"], "ok": True, "resident_bytes": 0, "load_s": 0, "providers": {}, "outputs": {}}'
-    worker = answering(f"print(json.dumps({reply}))")
+    empty = {name: {} for name in ("providers", "outputs", "bind_s", "first_call_s")}
+    reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "load_s": 0, **empty}
+    worker = answering(f"""print(json.dumps({{"seq": request["seq"], **{reply}}}))""")
     program = Program("p", "m:f", "{}", ())
     ids = [worker.load(program).program_id for _ in range(2)]
     assert ids == [f"{program.hash}-1", f"{program.hash}-2"]

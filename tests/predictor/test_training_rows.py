@@ -93,3 +93,9 @@ def test_sites_that_do_not_run_do_not_count(campaign: Campaign, shape: ModelShap
     block = replace(template, scope="block")
     rows = training_rows(campaign([AdapterConfig.uniform(shape, 4)], template=block))
     np.testing.assert_array_equal(rows.codes, np.full((1, 7), 4))
+
+
+def test_other_adapters_than_lora_are_refused(campaign: Campaign, shape: ModelShape) -> None:
+    dora = AdapterConfig(AdapterConfig.uniform(shape, 4, kinds=("q_proj",)).ranks, kind="dora")
+    with pytest.raises(InputError, match="predictors know LoRA adapters only, not dora; measure it: adaptare overhead"):
+        training_rows(campaign([dora], sigma=0))

@@ -1,8 +1,6 @@
-"""Adapter configs against what PEFT itself makes of the same arguments and the same folders."""
+"""Adapter configs against what PEFT itself makes of the same arguments."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, peft_arguments, read_peft
+from adaptare.profiler import AdapterConfig, ModelShape, peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,
@@ -45,18 +43,6 @@ def wrapped(model: PeftModel) -> dict[str, tuple[int, float]]:
         for name, module in model.named_modules()
         if hasattr(module, "lora_A")
     }
-
-
-def ranks_by_peft(**arguments: Any) -> dict[str, int]:
-    model = get_peft_model(base_model(), LoraConfig(**arguments))
-    return {path: rank for path, (rank, _) in wrapped(model).items()}
-
-
-def folder_of(tmp_path: Path, **settings: Any) -> Path:
-    """A folder with settings alone, as people write them by hand."""
-    content = {"peft_type": "LORA", "r": 3, **settings}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")
-    return tmp_path
 
 
 ADAPTERS: dict[str, Callable[[], dict[str, int]]] = {
@@ -93,138 +79,6 @@ def test_only_what_differs_is_written_into_the_patterns() -> None:
 def test_an_adapter_without_sites_cannot_be_written() -> None:
     with pytest.raises(InputError, match="an adapter without any site cannot be written for PEFT"):
         peft_arguments(AdapterConfig(), {})
-
-
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_what_peft_saves_is_read_back(name: str, tmp_path: Path) -> None:
-    config = AdapterConfig.of(ADAPTERS[name]())
-    arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
-    get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
-    assert read_peft(tmp_path, SHAPE) == config
-
-
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: Path) -> None:
-    config = AdapterConfig.of(ADAPTERS[name]())
-    arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
-    get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
-    (tmp_path / "adapter_model.safetensors").unlink()
-    assert read_peft(tmp_path, SHAPE) == config
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"target_modules": ["q_proj", "v_proj"]},
-        {"target_modules": ["self_attn.q_proj", "down_proj"]},
-        {"target_modules": ["up_proj"], "exclude_modules": None, "rank_pattern": {}},
-        {"target_modules": r".*layers\.1\..*_proj"},
-        {"target_modules": r"model\.layers\.\d+\.mlp\.(up|down)_proj"},
-        {"target_modules": "all-linear"},
-        {"target_modules": "All-Linear"},
-        {"target_modules": "all-linear", "exclude_modules": ["down_proj", "layers.1.self_attn.q_proj"]},
-        {"target_modules": ["q_proj", "k_proj"], "exclude_modules": r".*\.1\d\..*"},
-        {"target_modules": ["q_proj"], "exclude_modules": [QUERY.format(1)]},
-        {"target_modules": ["q_proj"], "layers_to_transform": [1, 11]},
-        {"target_modules": ["q_proj"], "layers_to_transform": 1},
-        {"target_modules": ["q_proj"], "layers_to_transform": []},
-        {"target_modules": ["v_proj", QUERY.format(5)], "layers_to_transform": [0]},
-        {"target_modules": ["q_proj", "k_proj"], "rank_pattern": {"k_proj": 7}},
-        {"target_modules": ["q_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 7}},
-        {"target_modules": ["q_proj"], "rank_pattern": {"1.self_attn.q_proj": 7}},
-        {"target_modules": ["q_proj"], "rank_pattern": {r"layers\.1\.self_attn\.q_proj": 5, "q_proj": 6}},
-        {"target_modules": ["q_proj"], "rank_pattern": {"q_proj": 6, QUERY.format(1): 5}},
-        {"target_modules": ["q_proj", "o_proj"], "rank_pattern": {r".*\.1\d\..*": 9, "o_proj": 4}},
-    ],
-    ids=str,
-)
-def test_settings_without_weights_are_understood_as_peft_understands_them(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
-    assert read_peft(folder_of(tmp_path, **settings), SHAPE).by_path == ranks_by_peft(r=3, **settings)
-
-
-def test_weights_decide_where_the_settings_say_something_else(tmp_path: Path) -> None:
-    model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
-    model.save_pretrained(tmp_path)
-    folder_of(tmp_path, target_modules=["v_proj"], r=5)
-    assert read_peft(tmp_path, SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
-
-
-def test_weights_of_a_wider_base_are_refused(tmp_path: Path) -> None:
-    wider = LlamaConfig(**{**CONFIG.to_dict(), "hidden_size": 32})
-    model = get_peft_model(AutoModelForCausalLM.from_config(wider), LoraConfig(r=2, target_modules=["q_proj"]))
-    model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"adapter of another base model: .* is 2 x 32, this one is 16 wide there"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_weights_of_a_deeper_base_are_refused(tmp_path: Path) -> None:
-    deeper = LlamaConfig(**{**CONFIG.to_dict(), "num_hidden_layers": 13})
-    model = get_peft_model(AutoModelForCausalLM.from_config(deeper), LoraConfig(r=2, target_modules=[QUERY.format(12)]))
-    model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"another base model: .*layers\.12\..* this one is without such a linear"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_weights_of_an_embedding_are_refused(tmp_path: Path) -> None:
-    model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["embed_tokens"]))
-    model.save_pretrained(tmp_path, save_embedding_layers=False)
-    with pytest.raises(InputError, match=r"embed_tokens.* belongs to no low-rank adapter of a linear"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_half_a_weight_file_is_refused(tmp_path: Path) -> None:
-    model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
-    model.save_pretrained(tmp_path)
-    weights = tmp_path / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"adapter_model.safetensors cannot be read, it may be incomplete"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_settings_that_match_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="its target modules match no linear of the base model"):
-        read_peft(folder_of(tmp_path, target_modules=["query_key_value"]), SHAPE)
-
-
-def test_settings_with_a_rank_beyond_the_layer_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"rank 64 is larger than .*q_proj, which is 16 x 16; use at most 16"):
-        read_peft(folder_of(tmp_path, target_modules=["q_proj"], r=64), SHAPE)
-
-
-def test_dora_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="DoRA changes what runs at every adapted layer"):
-        read_peft(folder_of(tmp_path, target_modules=["q_proj"], use_dora=True), SHAPE)
-
-
-def test_another_kind_of_adapter_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="peft_type is 'IA3'; only LORA adapters are understood"):
-        read_peft(folder_of(tmp_path, peft_type="IA3"), SHAPE)
-
-
-def test_a_list_of_settings_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(InputError, match="peft_type is None; only LORA adapters are understood"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no PEFT adapter folder: adapter_config.json cannot be read \(No such"):
-        read_peft(tmp_path, SHAPE)
-
-
-def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match=r"is no PEFT adapter folder: .*\(Not a directory\)"):
-        read_peft(tmp_path / "file", SHAPE)
-
-
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["cut off", "no text"])
-def test_settings_that_are_no_json_are_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"adapter_config.json is not JSON"):
-        read_peft(tmp_path, SHAPE)
 
 
 def test_ranks_are_kept_sorted_by_path() -> None:
@@ -272,17 +126,27 @@ def test_adapter_parameters_are_those_that_peft_adds() -> None:
     assert config.adapter_parameters(SHAPE) == model.get_nb_trainable_parameters()[0]
 
 
+def test_a_dora_is_written_as_peft_has_it() -> None:
+    config = AdapterConfig.of({QUERY.format(0): 4}, kind="dora")
+    model = get_peft_model(base_model(), LoraConfig(**peft_arguments(config, {QUERY.format(0): 1.0})))
+    assert config.adapter_parameters(SHAPE) == model.get_nb_trainable_parameters()[0]
+    assert hasattr(model.get_base_model().get_submodule(QUERY.format(0)), "lora_magnitude_vector")
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="kind must be one of lora, dora, not 'vera'"):
+        AdapterConfig(kind="vera")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["of", "uncut"])
+def test_a_kind_is_kept(name: str) -> None:
+    config = AdapterConfig.of({QUERY.format(0): 4}, kind="dora")
+    assert (config if name == "of" else config.uncut(SHAPE)).kind == "dora"
+
+
 def test_an_adapter_config_is_iterated_and_counted_by_site() -> None:
     config = AdapterConfig.of({"b": 2, "a": 1})
     assert (list(config), len(config)) == ([("a", 1), ("b", 2)], 2)
-
-
-@pytest.mark.parametrize("settings", [{"target_modules": "*.q_proj"}, {"target_modules": ["q_proj"], "r": "many"}])
-def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
-    content = json.dumps({"peft_type": "LORA", **settings})
-    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="its target modules or ranks cannot be understood"):
-        read_peft(tmp_path, SHAPE)
 
 
 def test_an_uncut_adapter_names_every_site() -> None:

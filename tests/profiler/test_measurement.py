@@ -188,6 +188,7 @@ FULL = measured(
     stopped_by="no gain",
     resident_bytes=12345,
     load_s=0.75,
+    first_call_s=0.25,
     environment={"before": {"load": [0.5, 0.25]}, "after": {"load": [1.0, 0.5]}},
     taken_at="2031-02-03T04:05:06+00:00",
 )
@@ -197,6 +198,12 @@ FULL = measured(
 def test_json_brings_back_the_same_measurement(measurement: Measurement) -> None:
     text = json.dumps(measurement_to_json(measurement), allow_nan=False)
     assert measurement_from_json(json.loads(text), {SHAPE.hash: SHAPE}) == measurement
+
+
+def test_json_of_before_first_calls_were_noted_is_still_read() -> None:
+    content = measurement_to_json(FULL)
+    del content["first_call_s"]
+    assert measurement_from_json(content, {SHAPE.hash: SHAPE}) == replace(FULL, first_call_s=0.0)
 
 
 def test_json_brings_back_the_same_figures() -> None:

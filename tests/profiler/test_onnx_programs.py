@@ -76,6 +76,13 @@ def test_quantising_again_needs_a_quantised_base(programs: OnnxPrograms, mixed: 
     refused(programs, replace(mixed, mode="requantised"), "needs a quantised base; merge the adapter instead")
 
 
+def test_dora_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
+    dora = mixed.with_adapter(AdapterConfig(mixed.adapter.ranks, kind="dora"))
+    for workload in (dora, dora.merged):
+        with pytest.raises(InputError, match=r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"):
+            programs.need(workload)
+
+
 def test_other_dtypes_are_refused(programs: OnnxPrograms, mixed: Workload) -> None:
     refused(programs, replace(mixed, dtype="bfloat16"), "made in float32, not bfloat16; quantise the base instead")
 

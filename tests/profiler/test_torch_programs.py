@@ -44,6 +44,17 @@ def test_merged_and_swappable_agree_and_differ_from_the_base(shape: ModelShape, 
     assert np.abs(ours - base).max() > 1e-3 * np.abs(base).max()
 
 
+@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+def test_a_dora_is_the_same_merged_and_not_what_a_lora_is(shape: ModelShape, scope: Any) -> None:
+    site = shape.sites[-1].path if scope == "layer" else ""
+    ranks = {site.path: 1 + index % 4 for index, site in enumerate(shape.sites)}
+    lora = Workload(shape, AdapterConfig.of(ranks), scope=scope, site=site, phase="prefill", tokens=6)
+    dora = lora.with_adapter(AdapterConfig.of(ranks, kind="dora"))
+    ours, merged, plain = (outputs(each) for each in (dora, dora.merged, lora))
+    assert np.abs(ours - merged).max() <= 1e-5 * max(1, np.abs(merged).max())
+    assert np.abs(ours - plain).max() > 1e-4 * np.abs(plain).max()
+
+
 @pytest.mark.parametrize("scope", ["model", "block"])
 @pytest.mark.parametrize(("phase", "length"), [("decode", 0), ("decode", 5), ("decode", 20), ("prefill", 6)])
 def test_the_cache_is_restored_between_calls(shape: ModelShape, phase: Any, length: int, scope: Any) -> None:

@@ -242,3 +242,21 @@ def test_a_site_of_another_model_is_refused() -> None:
 def test_an_adapter_of_another_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"the base model has no linear 'h\.0'"):
         Workload(SHAPE, AdapterConfig.of({"h.0": 2}))
+
+
+def test_a_dora_is_another_workload_than_a_lora_and_is_read_back() -> None:
+    dora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}, kind="dora"))
+    lora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}))
+    assert dora.hash != lora.hash
+    assert "adapter_kind" not in lora.to_json()
+    assert Workload.from_json(dora.to_json(), SHAPE) == dora
+    assert dora.base == lora.base
+
+
+def test_a_dora_computes_its_update_and_the_lengths_of_rows_beside_what_a_lora_does() -> None:
+    site = SHAPE.site_by_path[QUERY]
+    dora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}, kind="dora"))
+    lora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}))
+    update = 2 * 2 * (site.in_features + site.out_features) * site.in_features
+    assert dora.work().flops - lora.work().flops == update + 4 * site.in_features * site.out_features
+    assert dora.merged.work() == lora.merged.work()

@@ -1,0 +1,222 @@
+"""One base and many tasks: merge the adapter of each into a model of its own, or swap adapters beside the base."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from adaptare.console import Console, megabytes, milliseconds, percent
+from adaptare.devices import Device, InputError, ProgramError
+from adaptare.overhead_grid import Case
+from adaptare.overhead_rows import Row
+from adaptare.profiler import BYTES, Programs, Workload
+from adaptare.task_change import Loading, fed_bytes, load_and_change_task
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one mode costs for all tasks.
+
+    Args:
+        mode: How adapters are applied.
+        disk_bytes: Base and adapters, or one model for each task.
+        memory_bytes: While one task is ready.
+        memory_of_all_bytes: While all of them are ready.
+        peak_bytes: See `Loading`.
+        swap_s: See `Loading`.
+        phase: Of the latency.
+        length: Tokens in prefill, cached positions in decode.
+        latency_s: As measured.
+        base_s: Without adapter.
+        overhead: As measured.
+        verdict: As measured.
+    """
+
+    mode: str
+    disk_bytes: int
+    memory_bytes: int
+    memory_of_all_bytes: int
+    peak_bytes: int
+    swap_s: float
+    phase: str
+    length: int
+    latency_s: float
+    base_s: float
+    overhead: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class MergeOrSwap:
+    """The ways to serve several tasks with adapters of the same sites and ranks.
+
+    Args:
+        tasks: How many.
+        placement: As in a row.
+        rank: As in a row.
+        adapter_bytes: Of one adapter.
+        base_bytes: Of one base: its linears and its head.
+        ways: Those modes that were measured.
+        failures: Mode -> why it could not be loaded.
+        tokens_to_pay: Merging costs less time than swapping from so many decoded tokens for each change of task on;
+            `None` where one of both is better throughout, or decode was not measured.
+        conclusion: What follows, in a sentence.
+    """
+
+    tasks: int
+    placement: str
+    rank: int
+    adapter_bytes: int
+    base_bytes: int
+    ways: tuple[Way, ...]
+    failures: dict[str, str]
+    tokens_to_pay: float | None
+    conclusion: str
+
+
+def largest_case(cases: Sequence[Case], template: Workload) -> Case:
+    """The adapter with the most weights. Raises `InputError` if none has any."""
+    largest = max(cases, key=lambda case: case.config.adapter_parameters(template.shape))
+    if not largest.rank:
+        raise InputError("--tasks compares ways to apply an adapter; give one of rank 1 or more")
+    return largest
+
+
+def merge_or_swap(
+    rows: Sequence[Row],
+    case: Case,
+    base: Workload,
+    *,
+    tasks: int,
+    programs: Programs,
+    device: Device,
+    console: Console,
+) -> MergeOrSwap:
+    """Loads every measured mode of an adapter, and adds up what so many tasks take.
+
+    Args:
+        rows: What was measured; decode counts where there is any.
+        case: The adapter.
+        base: Shape, batch and quantisation.
+        tasks: At least 1; all with adapters like this one.
+        programs: Of the device's runtime.
+        device: Loads them.
+        console: Shows how far it is.
+    """
+    own = [row for row in rows if (row.placement, row.rank) == (case.placement, case.rank)]
+    decode = [row for row in own if row.phase == "decode"] or own
+    measured = [row for row in decode if row.length == decode[0].length]
+    adapter_bytes = BYTES[base.dtype] * case.config.adapter_parameters(base.shape)
+    ways: list[Way] = []
+    failures: dict[str, str] = {}
+    with console.progress("loading") as update:
+        for number, row in enumerate(measured):
+            update(number / len(measured), row.mode)
+            workload = workload_of(row, base, case)
+            try:
+                loading = load_and_change_task(workload, programs=programs, device=device)
+            except ProgramError as error:
+                failures[row.mode] = str(error)
+                continue
+            ways.append(_way(row, workload, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs))
+        update(1.0, f"{len(ways)} ways")
+    base_bytes = programs.need(base.base).program_bytes
+    return MergeOrSwap(
+        tasks=tasks,
+        placement=case.placement,
+        rank=case.rank,
+        adapter_bytes=adapter_bytes,
+        base_bytes=base_bytes,
+        ways=tuple(ways),
+        failures=failures,
+        tokens_to_pay=tokens_to_pay(ways),
+        conclusion=conclude(ways, tasks=tasks, base_bytes=base_bytes),
+    )
+
+
+def workload_of(row: Row, base: Workload, case: Case) -> Workload:
+    """What a row measured."""
+    sized = replace(base, phase="decode", past=row.length)
+    if row.phase == "prefill":
+        sized = replace(base, phase="prefill", tokens=row.length)
+    return replace(sized, adapter=case.config, mode=row.mode)
+
+
+def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
+    base_bytes = programs.need(workload.base).program_bytes
+    one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
+    if workload.in_weights:
+        one_more = base_bytes
+    return Way(
+        mode=row.mode,
+        disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,
+        memory_bytes=loading.resident_bytes,
+        memory_of_all_bytes=loading.resident_bytes + (tasks - 1) * one_more,
+        peak_bytes=loading.peak_bytes,
+        swap_s=loading.swap_s,
+        phase=row.phase,
+        length=row.length,
+        latency_s=row.latency_s,
+        base_s=row.base_s,
+        overhead=row.overhead,
+        verdict=row.verdict,
+    )
+
+
+def tokens_to_pay(ways: Sequence[Way]) -> float | None:
+    """From how many decoded tokens for each change of task on merging takes less time; see `MergeOrSwap`."""
+    folded, beside = _folded(ways), _quickest_beside(ways)
+    if not folded or not beside or beside.phase != "decode":
+        return None
+    lost_s, gained_s = folded.swap_s - beside.swap_s, beside.latency_s - folded.latency_s
+    return lost_s / gained_s if lost_s > 0 and gained_s > 0 else None
+
+
+def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
+    """What follows from the ways, in a sentence; empty if the adapter was not both folded and beside the base."""
+    folded, beside = _folded(ways), _quickest_beside(ways)
+    if not folded or not beside:
+        return ""
+    speed = {"same": "is as fast as the base", "ambiguous": f"may be as fast as the base ({percent(folded.overhead)})"}
+    merged = f"{folded.mode} {speed.get(folded.verdict, f'costs {percent(folded.overhead)}')}, needs {tasks} times "
+    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s)} ms per change of task"
+    lossy = ", where quantising again may cost quality" if folded.mode == "requantised" else ""
+    swapped = f"{beside.mode} costs {percent(beside.overhead)} in {beside.phase}, needs "
+    swapped += f"{megabytes(beside.disk_bytes)} MB on disk in all and {milliseconds(beside.swap_s)} ms per change"
+    tokens = tokens_to_pay(ways)
+    pays = f"; merging pays from {tokens:,.0f} tokens per change of task on" if tokens else ""
+    return f"{merged}{lossy}; {swapped}{pays}"
+
+
+def _folded(ways: Sequence[Way]) -> Way | None:
+    return next((way for way in ways if way.mode in ("merged", "requantised")), None)
+
+
+def _quickest_beside(ways: Sequence[Way]) -> Way | None:
+    """Of those that leave the base alone, the one that changes tasks in the least time."""
+    beside = [way for way in ways if way.mode not in ("merged", "requantised")]
+    return min(beside, key=lambda way: way.swap_s, default=None)
+
+
+def show_merge_or_swap(found: MergeOrSwap, console: Console) -> None:
+    """A table, and what follows."""
+    console.table(
+        f"Merge or swap for {found.tasks} tasks, {found.placement} r{found.rank}: adapters of "
+        f"{megabytes(found.adapter_bytes)} MB, a base of {megabytes(found.base_bytes)} MB",
+        ["mode", "disk MB", "memory MB, one task", "memory MB, all", "peak MB", "change of task ms", "ms", "overhead"],
+        [
+            [
+                way.mode,
+                megabytes(way.disk_bytes),
+                megabytes(way.memory_bytes),
+                megabytes(way.memory_of_all_bytes),
+                megabytes(way.peak_bytes),
+                milliseconds(way.swap_s),
+                f"{way.phase} {milliseconds(way.latency_s)}",
+                percent(way.overhead),
+            ]
+            for way in found.ways
+        ],
+    )
+    for mode, reason in found.failures.items():
+        console.note(f"not loaded: {mode}: {reason}")
+    if found.conclusion:
+        console.say(found.conclusion)

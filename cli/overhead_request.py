@@ -1,0 +1,149 @@
+"""A whole request, composed of what was measured: the prompt, and then one token after another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptare.console import Console, between, milliseconds, per_second, percent
+from adaptare.devices import InputError
+from adaptare.overhead_rows import Row
+from adaptare.profiler import Interval, verdict
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and the tokens that are generated after it, with an adapter, beside the same without.
+
+    Nothing of it was timed as a whole: the parts were, in rows of their own.
+
+    Args:
+        phase: `request`.
+        origin: `composed`.
+        placement: As in a row.
+        rank: As in a row.
+        mode: As in a row.
+        batch: Requests at once.
+        prompt: Tokens of the prompt.
+        generated: Tokens decoded after it, each against all before.
+        first_token_s: Prefill of the prompt, seconds.
+        token_s: Each decoded token, on average.
+        total_s: Of all that.
+        lower_s: Lower end of a 95 % interval of the total.
+        upper_s: Upper end.
+        base_s: The total without adapter.
+        tokens_per_s: Generated ones of all sequences, over the total.
+        overhead: Total over that of the base, minus one.
+        overhead_lower: Lower end of a 95 % interval of the overhead.
+        overhead_upper: Upper end.
+        verdict: `faster`, `slower`, `same` or `ambiguous`.
+    """
+
+    phase: str
+    origin: str
+    placement: str
+    rank: int
+    mode: str
+    batch: int
+    prompt: int
+    generated: int
+    first_token_s: float
+    token_s: float
+    total_s: float
+    lower_s: float
+    upper_s: float
+    base_s: float
+    tokens_per_s: float
+    overhead: float
+    overhead_lower: float
+    overhead_upper: float
+    verdict: str
+
+
+def cached_positions(prompt: int, generated: int) -> list[int]:
+    """Where decode is measured for a request: at its first and its last token.
+
+    Raises:
+        InputError: Tokens are to be generated after no prompt.
+    """
+    if generated and prompt <= 0:
+        raise InputError("-n generates tokens after a prompt; give it tokens with -p")
+    return list(dict.fromkeys([prompt, prompt + generated - 1])) if generated else []
+
+
+def requests_of(rows: Sequence[Row], *, prompt: int, generated: int) -> list[Request]:
+    """One for each adapter and mode of which every part was measured.
+
+    Decode latency is affine in the cached positions, so that the mean over all tokens is that of the first and the
+    last. Ends of intervals are added up, as if all parts erred to the same side: wider than need be.
+    """
+    if not generated:
+        return []
+    at = {(row.placement, row.rank, row.mode, row.phase, row.length): row for row in rows}
+    found = []
+    for adapter in dict.fromkeys((row.placement, row.rank, row.mode) for row in rows):
+        places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
+        parts = [at.get((*adapter, *place)) for place in places]
+        if all(parts):
+            found.append(_composed([part for part in parts if part], generated))
+    return found
+
+
+def _composed(parts: Sequence[Row], generated: int) -> Request:
+    """Of prefill, the first and the last token."""
+    prefill = parts[0]
+    times = (1.0, generated / 2, generated / 2)
+
+    def total(values: Sequence[float]) -> float:
+        return sum(count * value for count, value in zip(times, values, strict=True))
+
+    base_s, total_s = total([part.base_s for part in parts]), total([part.latency_s for part in parts])
+    share = Interval(
+        total([part.base_s * part.overhead_lower for part in parts]) / base_s,
+        total([part.base_s * part.overhead for part in parts]) / base_s,
+        total([part.base_s * part.overhead_upper for part in parts]) / base_s,
+    )
+    return Request(
+        phase="request",
+        origin="composed",
+        placement=prefill.placement,
+        rank=prefill.rank,
+        mode=prefill.mode,
+        batch=prefill.batch,
+        prompt=prefill.length,
+        generated=generated,
+        first_token_s=prefill.latency_s,
+        token_s=(total_s - prefill.latency_s) / generated,
+        total_s=total_s,
+        lower_s=total([part.lower_s for part in parts]),
+        upper_s=total([part.upper_s for part in parts]),
+        base_s=base_s,
+        tokens_per_s=prefill.batch * generated / total_s,
+        overhead=share.middle,
+        overhead_lower=share.lower,
+        overhead_upper=share.upper,
+        verdict=verdict(share),
+    )
+
+
+def show_requests(requests: Sequence[Request], console: Console) -> None:
+    """A table, if there are any."""
+    if not requests:
+        return
+    first = requests[0]
+    console.table(
+        f"Requests of {first.prompt} tokens that generate {first.generated}, composed of the rows above",
+        ["adapter", "mode", "first token ms", "ms per token", "total ms", "base ms", "tokens/s", "overhead", "95 %"],
+        [
+            [
+                f"{each.placement} r{each.rank}",
+                each.mode,
+                milliseconds(each.first_token_s),
+                milliseconds(each.token_s),
+                milliseconds(each.total_s),
+                milliseconds(each.base_s),
+                per_second(each.tokens_per_s),
+                percent(each.overhead),
+                between(percent(each.overhead_lower), percent(each.overhead_upper)),
+            ]
+            for each in requests
+        ],
+    )

@@ -1,0 +1,150 @@
+"""What `adaptare overhead` says of adapters: a row for each phase and mode, and what more ranks and sites add."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptare.console import Console, between, milliseconds, per_second, percent
+from adaptare.overhead_grid import Case
+from adaptare.profiler import AdapterKind, Measurement, Mode, overhead, verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one adapter cost in one phase and mode; seconds on the scale of `latency_s`, overheads as shares."""
+
+    origin: str
+    phase: str
+    length: int
+    batch: int
+    placement: str
+    sites: int
+    rank: int
+    kind: AdapterKind
+    mode: Mode
+    base_s: float
+    latency_s: float
+    lower_s: float
+    upper_s: float
+    p90_s: float
+    raw_s: float
+    tokens_per_s: float
+    overhead: float
+    overhead_lower: float
+    overhead_upper: float
+    verdict: str
+    rounds: int
+    openings: int
+    trends: tuple[str, ...]
+    stopped_by: str
+    load_s: float
+    first_call_s: float
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What more of something adds to a call, seconds, with a 95 % interval.
+
+    Args:
+        phase: `prefill` or `decode`.
+        length: As in a row.
+        placement: As in a row.
+        per: `rank`: one more on every site of the placement; `site`: one more adapted linear, at the lowest rank.
+        seconds: The estimate.
+        lower_s: Lower end.
+        upper_s: Upper end.
+    """
+
+    phase: str
+    length: int
+    placement: str
+    per: str
+    seconds: float
+    lower_s: float
+    upper_s: float
+
+
+def row_of(case: Case, measurement: Measurement) -> Row:
+    """A measurement with its base as the reference."""
+    workload, share = measurement.workload, measurement.overhead
+    return Row(
+        origin=measurement.origin,
+        phase=workload.phase,
+        length=workload.length,
+        batch=workload.batch,
+        placement=case.placement,
+        sites=len(case.config),
+        rank=case.rank,
+        kind=case.config.kind,
+        mode=workload.mode,
+        base_s=measurement.reference_s,
+        latency_s=measurement.latency_s,
+        lower_s=measurement.lower_s,
+        upper_s=measurement.upper_s,
+        p90_s=measurement.quantile_s(0.9),
+        raw_s=measurement.raw_s,
+        tokens_per_s=measurement.tokens_per_s,
+        overhead=share.middle,
+        overhead_lower=share.lower,
+        overhead_upper=share.upper,
+        verdict=verdict(share),
+        rounds=len(measurement.visits),
+        openings=len(set(measurement.openings.tolist())),
+        trends=measurement.trends,
+        stopped_by=measurement.stopped_by,
+        load_s=measurement.load_s,
+        first_call_s=measurement.first_call_s,
+        resident_bytes=measurement.resident_bytes,
+    )
+
+
+def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
+    """From the lowest to the highest rank of each placement, and from none of its sites to all of them.
+
+    Args:
+        measured: In any phases and modes; only what is swappable counts, within its phase.
+    """
+    found = []
+    swappable = [each for each in measured if each[1].workload.mode == "swappable"]
+    lines = [(case.placement, each.workload.phase, each.workload.length) for case, each in swappable]
+    for placement, phase, length in dict.fromkeys(lines):
+        at = (placement, phase, length)
+        own = sorted((each for each, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
+        (low, first), (high, last) = own[0], own[-1]
+        share = first.overhead
+        scale = first.reference_s / len(low.config)
+        per_site = (scale * share.middle, scale * share.lower, scale * share.upper)
+        found.append(Slope(phase, length, placement, "site", *per_site))
+        if high.rank > low.rank:
+            step = overhead(last, first)
+            scale = first.latency_s / (high.rank - low.rank)
+            per_rank = (scale * step.middle, scale * step.lower, scale * step.upper)
+            found.append(Slope(phase, length, placement, "rank", *per_rank))
+    return found
+
+
+def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *, title: str) -> None:
+    """A table, and a sentence for each slope."""
+    console.table(
+        title,
+        ["phase", "adapter", "mode", "base ms", "with adapter ms", "tokens/s", "overhead", "95 % interval", "verdict"],
+        [
+            [
+                f"{row.phase} {row.length}",
+                f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}",
+                row.mode,
+                milliseconds(row.base_s),
+                milliseconds(row.latency_s),
+                per_second(row.tokens_per_s),
+                percent(row.overhead),
+                between(percent(row.overhead_lower), percent(row.overhead_upper)),
+                row.verdict,
+            ]
+            for row in rows
+        ],
+    )
+    for slope in slopes:
+        what = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
+        ends = between(f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}")
+        where = f"{slope.phase} {slope.length}, {slope.placement}"
+        console.say(f"{where}: {what} adds {1e6 * slope.seconds:.1f} us {ends}")

@@ -1,0 +1,253 @@
+"""`adaptare overhead --tasks`: disk, memory and time for adapters of several tasks, merged and swapped."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, Worker
+from adaptare.merge_or_swap import Way, conclude, tokens_to_pay
+from adaptare.profiler import BYTES, AdapterConfig, Mode, Need, Workload, open_model, programs_for
+from adaptare.task_change import SWAPS, load_and_change_task
+
+WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
+MEGABYTE = 10**6
+
+
+@pytest.fixture
+def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+    def call(*options: object) -> Any:
+        return run(*WORDS, "--cache", model_cache, *options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def workload(model_cache: Path) -> Workload:
+    shape = open_model("tiny-random", cache=model_cache).shape
+    return Workload(shape, AdapterConfig.uniform(shape, 4))
+
+
+def way(mode: str, **fields: Any) -> Way:
+    usual: dict[str, Any] = {
+        "disk_bytes": 600 * MEGABYTE,
+        "memory_bytes": 0,
+        "memory_of_all_bytes": 0,
+        "peak_bytes": 0,
+        "swap_s": 0.020,
+        "phase": "decode",
+        "length": 64,
+        "latency_s": 0.022,
+        "base_s": 0.020,
+        "overhead": 0.1,
+        "verdict": "slower",
+    }
+    return Way(mode=mode, **{**usual, **fields})
+
+
+MERGED = way("merged", swap_s=1.02, latency_s=0.020, overhead=0.0, verdict="same")
+
+
+def test_disk_and_memory_are_sums_of_bases_and_adapters(overhead: Callable[..., Any], workload: Workload) -> None:
+    found = overhead("--device", "simulated", "--tasks", 3, "--json").json["merge_or_swap"]
+    adapter = BYTES["float32"] * workload.adapter.adapter_parameters(workload.shape)
+    programs = programs_for(SimulatedDevice().info())
+    base = programs.need(workload.base).program_bytes
+    assert (found["tasks"], found["placement"], found["rank"]) == (3, "all", 4)
+    assert (found["adapter_bytes"], found["base_bytes"]) == (adapter, base)
+    ways = {way["mode"]: way for way in found["ways"]}
+    assert {mode: way["disk_bytes"] for mode, way in ways.items()} == {
+        "swappable": base + 3 * adapter,
+        "merged": 3 * base,
+    }
+    assert ways["swappable"]["memory_of_all_bytes"] - ways["swappable"]["memory_bytes"] == 2 * adapter
+    assert (ways["merged"]["memory_bytes"], ways["merged"]["memory_of_all_bytes"]) == (base, 3 * base)
+    assert {(way["phase"], way["length"]) for way in found["ways"]} == {("decode", 4)}
+
+
+def test_changing_the_task_takes_loading_without_the_inputs_of_a_call(workload: Workload) -> None:
+    device = SimulatedDevice()
+    found = load_and_change_task(workload, programs=programs_for(device.info()), device=device)
+    assert found.swap_s == device.latency_s(workload.work())
+    assert found.peak_bytes == 0
+
+
+class FedPrograms:
+    """As of a runtime whose adapters are inputs."""
+
+    def __init__(self) -> None:
+        self._programs = programs_for(SimulatedDevice().info())
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        """See `Programs.modes`."""
+        return self._programs.modes(workload)
+
+    def need(self, workload: Workload) -> Need:
+        """The adapter is among the feeds."""
+        return Need("one", 1000, 10 + 7 * len(workload.adapter))
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        return self._programs.program(workload)
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`."""
+        return self._programs.twin(workload)
+
+
+class SlowlyBinding:
+    """A simulated device whose feeds take a second, two seconds and so on to bind."""
+
+    def __init__(self) -> None:
+        self._device = SimulatedDevice()
+        self.loads: list[Program] = []
+
+    def info(self) -> DeviceInfo:
+        """See `Device.info`."""
+        return self._device.info()
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        """See `Device.open`."""
+        with self._device.open() as worker:
+            yield Recording(worker, self.loads)
+
+
+class Recording:
+    """See `SlowlyBinding`."""
+
+    def __init__(self, worker: Worker, loads: list[Program]) -> None:
+        self._worker, self._loads = worker, loads
+
+    @property
+    def free_bytes(self) -> int:
+        """See `Worker`."""
+        return self._worker.free_bytes
+
+    def load(self, program: Program) -> Loaded:
+        """See `Worker`."""
+        self._loads.append(program)
+        loaded = self._worker.load(program)
+        seconds: Mapping[str, float] = {feed.name: 1.0 + n for n, feed in enumerate(program.feeds)}
+        return replace(loaded, bind_s=seconds)
+
+    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
+        """See `Worker`."""
+        return self._worker.run(program_id, feed_id, calls)
+
+    def unload(self, program_id: str) -> None:
+        """See `Worker`."""
+        self._worker.unload(program_id)
+
+
+def test_changing_the_task_is_feeding_another_adapter_where_that_is_an_input(workload: Workload) -> None:
+    device = SlowlyBinding()
+    found = load_and_change_task(workload, programs=FedPrograms(), device=device)
+    assert [len(program.feeds) for program in device.loads] == [1, 1 + SWAPS]
+    # The first feed is the task that was there before; of the others, the median takes three seconds to bind.
+    assert found.swap_s == 3.0 + SimulatedDevice().latency_s(workload.work())
+
+
+def test_merging_pays_once_the_tokens_it_saves_make_up_for_loading() -> None:
+    assert tokens_to_pay([way("swappable"), MERGED]) == pytest.approx(1.0 / 0.002)
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        [way("swappable")],
+        [MERGED],
+        [way("swappable", swap_s=2.0), MERGED],
+        [way("swappable", latency_s=0.019), MERGED],
+        [way("swappable", phase="prefill"), MERGED],
+    ],
+    ids=["only beside", "only merged", "merging is quicker", "swapping is faster", "no decode"],
+)
+def test_there_is_no_such_number_where_one_of_both_is_better_throughout(ways: list[Way]) -> None:
+    assert tokens_to_pay(ways) is None
+
+
+def test_the_conclusion_weighs_both() -> None:
+    said = conclude([way("swappable"), MERGED], tasks=8, base_bytes=538 * MEGABYTE)
+    assert said == (
+        "merged is as fast as the base, needs 8 times 538 MB on disk and 1,020 ms per change of task; swappable costs "
+        "+10.0% in decode, needs 600 MB on disk in all and 20 ms per change; merging pays from 500 tokens per change "
+        "of task on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"), [("ambiguous", "may be as fast as the base (+0.4%)"), ("slower", "merged costs +0.4%")]
+)
+def test_the_conclusion_is_as_sure_as_the_verdict(verdict: str, words: str) -> None:
+    unsure = replace(MERGED, verdict=verdict, overhead=0.004)
+    assert words in conclude([way("swappable"), unsure], tasks=8, base_bytes=MEGABYTE)
+
+
+def test_the_conclusion_warns_of_quantising_again() -> None:
+    again = replace(MERGED, mode="requantised")
+    assert "where quantising again may cost quality" in conclude(
+        [way("static", swap_s=0.5), way("swappable"), again], tasks=2, base_bytes=MEGABYTE
+    )
+
+
+def test_there_is_nothing_to_conclude_without_both() -> None:
+    assert conclude([MERGED], tasks=2, base_bytes=MEGABYTE) == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "modes"),
+    [
+        ("torch-cpu:threads=1", {"swappable", "merged"}),
+        ("ort-cpu:threads=1", {"swappable", "static", "merged"}),
+        ("ort-cpu:int4,threads=1", {"swappable", "static", "requantised"}),
+    ],
+)
+def test_real_runtimes_load_every_way(overhead: Callable[..., Any], device: str, modes: set[str]) -> None:
+    answer = overhead("--device", device, "--tasks", 2, "-p", 0, "--openings", 1, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json["merge_or_swap"]
+    assert {way["mode"] for way in found["ways"]} == modes
+    assert found["failures"] == {}
+    assert found["conclusion"]
+    for each in found["ways"]:
+        assert each["swap_s"] > 0
+        assert each["peak_bytes"] > each["memory_bytes"] >= 0
+        assert each["memory_of_all_bytes"] > each["memory_bytes"]
+
+
+def test_the_table_has_a_line_for_each_way(overhead: Callable[..., Any]) -> None:
+    shown = overhead("--device", "simulated", "--tasks", 5).out
+    assert "Merge or swap for 5 tasks, all r4" in shown
+    assert "needs 5 times" in shown
+
+
+def test_the_largest_adapter_is_weighed(overhead: Callable[..., Any]) -> None:
+    options = ("--device", "simulated", "--tasks", 2, "--rank", "1,8", "--sites", "q_proj", "--sites", "all")
+    found = overhead(*options, "--json").json["merge_or_swap"]
+    assert (found["placement"], found["rank"]) == ("all", 8)
+
+
+def test_without_tasks_nothing_is_loaded_again(overhead: Callable[..., Any]) -> None:
+    assert overhead("--device", "simulated", "--json").json["merge_or_swap"] is None
+
+
+def test_a_way_that_cannot_be_loaded_is_told(overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(workload: Workload, **options: object) -> None:
+        raise ProgramError("out of memory")
+
+    monkeypatch.setattr("adaptare.merge_or_swap.load_and_change_task", fail)
+    answer = overhead("--device", "simulated", "--tasks", 2, "--json")
+    assert answer.code == 3
+    found = answer.json["merge_or_swap"]
+    assert found["failures"] == {"swappable": "out of memory", "merged": "out of memory"}
+    assert "not loaded: merged: out of memory" in answer.err
+
+
+def test_tasks_need_an_adapter_that_is_there(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "ort-cpu:threads=1", "--rank", 0, "--tasks", 2)
+    assert answer.code == 2
+    assert "--tasks compares ways to apply an adapter; give one of rank 1 or more" in answer.err

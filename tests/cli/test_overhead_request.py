@@ -1,0 +1,92 @@
+"""`adaptare overhead -n`: a whole request out of the measured prefill and decode."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = ("overhead", "tiny-random", "--device", "simulated", "--openings", 2, "--seconds", 0.3)
+
+
+@pytest.fixture
+def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+    def call(*options: object) -> Any:
+        return run(*WORDS, "--cache", model_cache, *options)
+
+    return call
+
+
+def latency(found: dict[str, Any], mode: str, phase: str, length: int, *, field: str = "latency_s") -> float:
+    (row,) = (row for row in found["rows"] if (row["mode"], row["phase"], row["length"]) == (mode, phase, length))
+    seconds: float = row[field]
+    return seconds
+
+
+@pytest.mark.parametrize("mode", ["swappable", "merged"])
+def test_a_request_is_its_prefill_and_every_token_against_the_cache_before_it(
+    overhead: Callable[..., Any], mode: str
+) -> None:
+    found = overhead("-p", 4, "-d", 4, "-n", 3, "--json").json
+    token = {past: overhead("-p", 0, "-d", past, "--json").json for past in (4, 5, 6)}
+    tokens_s = [latency(answer, mode, "decode", past) for past, answer in token.items()]
+    (request,) = (request for request in found["requests"] if request["mode"] == mode)
+    assert (request["phase"], request["origin"]) == ("request", "composed")
+    assert (request["prompt"], request["generated"]) == (4, 3)
+    first_s = latency(found, mode, "prefill", 4)
+    assert request["first_token_s"] == first_s
+    assert request["total_s"] == pytest.approx(first_s + sum(tokens_s), rel=1e-3)
+    assert request["token_s"] == pytest.approx((request["total_s"] - first_s) / 3)
+    assert request["tokens_per_s"] == pytest.approx(3 / request["total_s"])
+
+
+def test_the_overhead_of_a_request_is_over_the_same_request_without_adapter(overhead: Callable[..., Any]) -> None:
+    found = overhead("-p", 4, "-d", 0, "-n", 9, "--batch", 2, "--json").json
+    for request in found["requests"]:
+        mode = request["mode"]
+        ends = [latency(found, mode, "decode", past, field="base_s") for past in (4, 12)]
+        base_s = latency(found, mode, "prefill", 4, field="base_s") + 9 * sum(ends) / 2
+        assert request["base_s"] == pytest.approx(base_s)
+        assert request["overhead"] == pytest.approx(request["total_s"] / base_s - 1)
+        assert request["overhead_lower"] <= request["overhead"] <= request["overhead_upper"]
+        assert request["lower_s"] <= request["total_s"] <= request["upper_s"]
+        assert request["tokens_per_s"] == pytest.approx(2 * 9 / request["total_s"])
+        assert request["verdict"] == ("same" if mode == "merged" else "slower")
+
+
+def test_one_request_stands_for_each_adapter_and_mode(overhead: Callable[..., Any]) -> None:
+    found = overhead("-p", 4, "-d", -1, "-n", 1, "--rank", "1,8", "--sites", "q_proj", "--json").json
+    assert [(each["rank"], each["mode"]) for each in found["requests"]] == [
+        (1, "swappable"),
+        (8, "swappable"),
+        (8, "merged"),
+    ]
+    assert {(row["origin"], row["phase"], row["length"]) for row in found["rows"]} == {
+        ("measured", "prefill", 4),
+        ("measured", "decode", 4),
+    }
+
+
+def test_without_n_there_is_no_request(overhead: Callable[..., Any]) -> None:
+    assert overhead("-p", 4, "-d", 4, "--json").json["requests"] == []
+
+
+def test_the_table_says_that_a_request_is_composed(overhead: Callable[..., Any]) -> None:
+    shown = overhead("-p", 4, "-d", 4, "-n", 2).out
+    assert "Requests of 4 tokens that generate 2, composed of the rows above" in shown
+    assert "tokens/s" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-p", 0, "-n", 4), "-n generates tokens after a prompt; give it tokens with -p"),
+        (("-n", -1), "Invalid value for '-n' / '--generate'"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(
+    overhead: Callable[..., Any], options: tuple[object, ...], message: str
+) -> None:
+    answer = overhead(*options)
+    assert answer.code == 2
+    assert message in answer.err
