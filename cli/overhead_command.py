@@ -75,6 +75,8 @@ def overhead(
     console = Console(as_json=as_json)
     if prefill <= 0 and decode < 0:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
+    if tasks and stubs:
+        raise InputError("--tasks loads whole models, and --stubs none; give one of them")
     check_figure(figure)
     pasts = [decode] * (decode >= 0) + cached_positions(prefill, generate)
     target = target_of(device)

@@ -110,7 +110,9 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
     for placement, phase, length in dict.fromkeys(lines):
         at = (placement, phase, length)
         own = sorted((each for each, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
-        (low, first), (high, last) = own[0], own[-1]
+        low, first = own[0]
+        # A grid too large for one group has ranks that share no round with the lowest.
+        high, last = next(each for each in reversed(own) if _together(each[1], first))
         share = first.overhead
         scale = first.reference_s / len(low.config)
         per_site = (scale * share.middle, scale * share.lower, scale * share.upper)
@@ -121,6 +123,11 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
             per_rank = (scale * step.middle, scale * step.lower, scale * step.upper)
             found.append(Slope(phase, length, placement, "rank", *per_rank))
     return found
+
+
+def _together(one: Measurement, other: Measurement) -> bool:
+    rounds = {visit.round for visit in other.visits}
+    return one.session == other.session and any(visit.round in rounds for visit in one.visits)
 
 
 def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *, title: str) -> None:

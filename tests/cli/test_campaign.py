@@ -1,12 +1,14 @@
 """`adaptare profile` as a campaign: in parts, by stubs, and what it says on the way."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adaptare.console import Console
+from adaptare.profiler import Store
 
 LLAMA = '{"model_type": "llama", "num_hidden_layers": 8, "hidden_size": 64, "num_attention_heads": 4, \
 "intermediate_size": 96, "vocab_size": 512}'
@@ -32,6 +34,24 @@ def test_a_model_is_composed_from_stubs_when_asked_for(run: Callable[..., Any], 
     for ours, theirs in zip(stubs.json["rows"], whole.json["rows"], strict=True):
         assert (ours["origin"], theirs["origin"]) == ("composed", "measured")
         assert ours["overhead"] == pytest.approx(theirs["overhead"])
+
+
+def test_a_grid_in_several_sessions_has_slopes_within_each(run: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(LLAMA)
+    words = ("overhead", config, "--device", "simulated:free_bytes=7000000", "--stubs", "--rank", "1,2,4,8", "-p", 0)
+    answer = run(*words, "--seconds", 0.1, "--cache", tmp_path, "--json")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["rows"]) == 5
+    assert {slope["per"] for slope in answer.json["slopes"]} >= {"site"}
+    with closing(Store("adaptare.db")) as store:
+        assert len({each.session for each in store.measurements()}) > 1
+
+
+def test_whole_models_are_not_loaded_where_stubs_are_asked_for(run: Callable[..., Any]) -> None:
+    answer = run("overhead", "tiny-random", "--device", "simulated", "--stubs", "--tasks", 2)
+    assert answer.code == 2
+    assert "--tasks loads whole models" in answer.err
 
 
 def test_stubs_of_layers_that_differ_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
