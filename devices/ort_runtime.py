@@ -121,9 +121,9 @@ def attribute(
         seconds = timed(*model.bind(feed))
         events = json.loads(Path(model.end_profiling()).read_text(encoding="utf-8"))
     runs = _operators(events)
-    if len(runs) != len(seconds) + 1:
-        raise RuntimeError(f"the profiler recorded {len(runs)} of {len(seconds) + 1} calls; ask for fewer calls")
-    return seconds, runs[1:]  # without the run that binding makes
+    if len(runs) != len(seconds):
+        raise RuntimeError(f"the profiler recorded {len(runs)} of {len(seconds)} calls; ask for fewer calls")
+    return seconds, runs
 
 
 def _operators(events: Sequence[dict[str, Any]]) -> list[dict[str, list[float]]]:

@@ -89,9 +89,9 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
         )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
     ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
-    unequal = [name for name in ours if name not in ignored and ours[name] != theirs[name]]
+    unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
-        said = ", ".join(f"{name} {theirs[name]} and {ours[name]}" for name in unequal)
+        said = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
         raise InputError(
             f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each"
         )

@@ -69,10 +69,10 @@ class OnnxPrograms:
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in ("swappable", "padded")
         shared = self._kernels_of(workload) and _ranks(workload) and not workload.in_weights
-        copies = copies_bytes(workload)
-        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies
+        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
+        name = f"{self._file(workload)}{' cold' * is_cold(workload)}"
         # The cache is an input, and with what the call adds an output.
-        return Need(f"{self._file(workload)} +{copies}", weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
+        return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""

@@ -95,8 +95,8 @@ class TorchPrograms:
             raise InputError("torch has no adapters of rank 0; leave out a site without adapter")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
-        copies = copies_bytes(workload)
-        return Need(f"{self._arguments(workload)} +{copies}", own_bytes(workload) + copies, cache_bytes(workload))
+        name = f"{self._arguments(workload)}{' cold' * is_cold(workload)}"
+        return Need(name, own_bytes(workload) + copies_bytes(workload), cache_bytes(workload))
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""

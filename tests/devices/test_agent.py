@@ -285,7 +285,7 @@ def test_what_a_runtime_imports_is_not_counted(monkeypatch: pytest.MonkeyPatch) 
         memory[0] += 500
 
     model = SimpleNamespace(bind=None)
-    runtime = SimpleNamespace(prepare=prepare, load=lambda source, arguments: model, providers=lambda model: {})
+    runtime = SimpleNamespace(prepare=prepare, load=lambda source, arguments, copy: model, providers=lambda model: {})
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
     reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": []})
@@ -304,7 +304,7 @@ def test_loading_binding_and_the_first_call_have_their_own_seconds(monkeypatch: 
         return takes(arguments["bind"], bound)
 
     model = SimpleNamespace(bind=bind)
-    runtime = SimpleNamespace(load=lambda source, arguments: takes(4.0, model), providers=lambda model: {})
+    runtime = SimpleNamespace(load=lambda source, arguments, copy: takes(4.0, model), providers=lambda model: {})
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
     feeds = [{"name": "f", "arguments": {"bind": 0.5, "call": 2.0}}, {"name": "g", "arguments": {"bind": 1, "call": 3}}]
     reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": feeds})
