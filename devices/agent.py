@@ -117,7 +117,7 @@ def in_turn(bound: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     """One call and one restoring, each time those of the next copy."""
     if len(bound) == 1:
         return bound[0]
-    calls, restores = (itertools.cycle(each) for each in zip(*bound))  # noqa: B905 (pairs are equally long)
+    calls, restores = (itertools.cycle(each) for each in zip(*bound, strict=True))
     return lambda: next(calls)(), lambda: next(restores)()
 
 

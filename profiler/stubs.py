@@ -1,7 +1,9 @@
 """Models too large to load, composed from two that are not: true widths and head, 2 and 6 layers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from adaptare.devices import Device, InputError
 from adaptare.profiler.adapter import AdapterConfig
@@ -60,9 +62,8 @@ def profile_by_stubs(
         )
         by_stub = dict(zip(stubs, found, strict=True))
         line = _Line(reference, by_stub[shallow], reference_s)
-        composed = [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in STUBS)) for each in part]
-        reference_s = next((each.reference_s for each in composed if each.visits), reference_s)
-        yield composed
+        reference_s = line.reference_s
+        yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in STUBS)) for each in part]
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
@@ -73,7 +74,8 @@ def stub_of(workload: Workload, layers: int) -> Workload:
     """
     shape = workload.shape
     if workload.scope != "model" or shape.layers < STUBS[-1]:
-        raise InputError(f"stubs stand for models of {STUBS[-1]} or more layers, not for a {workload.describe()}")
+        said = f"stubs stand for whole models of {STUBS[-1]} or more layers, not for a {workload.describe()}"
+        raise InputError(f"{said}; measure it without stubs")
     by_layer: list[dict[str, int]] = [{} for _ in range(shape.layers)]
     for path, rank in workload.adapter:
         site = shape.site_by_path[path]
@@ -116,43 +118,44 @@ class _Line:
     Args:
         reference: The whole base.
         shallow: Its shallower stub, measured beside the deeper one.
-        reference_s: Seconds of the whole base when the device was calibrated.
+        reference_s: Seconds of the whole base when the device was calibrated; `None` calibrates it now.
     """
 
     def __init__(self, reference: Workload, shallow: Measurement, reference_s: float | None) -> None:
         self._reference = reference
-        self._shallow, self._deep = _by_round(shallow.visits), _by_round(shallow.reference_visits)
-        self._reference_s = reference_s
+        self._failure = shallow.failure
+        self._base = _drawn(shallow.visits, shallow.reference_visits, reference.shape.layers)
+        medians = [visit.median_s for visit in self._base.values()]
+        self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
 
     def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
         """The whole workload, as if it had been measured beside the whole base."""
-        own = [_by_round(each.visits) for each in (shallow, deep)]
         depth = workload.shape.layers
-        drawn = [
-            (_at_depth(own[0][each], own[1][each], depth), _at_depth(self._shallow[each], self._deep[each], depth))
-            for each in sorted(set(own[0]) & set(own[1]) & set(self._shallow))
-        ]
-        # Where a stub was held up so long that the line falls below nothing, the round tells nothing.
-        drawn = [(own, base) for own, base in drawn if min(own.median_s, base.median_s) > 0]
-        visits, others = tuple(own for own, _ in drawn), tuple(base for _, base in drawn)
-        if self._reference_s is None and others:
-            self._reference_s = sorted(visit.median_s for visit in others)[len(others) // 2]
+        own = _drawn(shallow.visits, deep.visits, depth)
+        rounds = sorted(set(own) & set(self._base))
+        lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
         return replace(
             deep,
             workload=workload,
             reference=self._reference,
-            reference_s=self._reference_s or 0.0,
-            visits=visits,
-            reference_visits=others,
+            reference_s=self.reference_s or 0.0,
+            visits=tuple(own[each] for each in rounds),
+            reference_visits=tuple(self._base[each] for each in rounds),
             resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, depth))),
             load_s=max(0.0, _line(shallow.load_s, deep.load_s, depth)),
-            failure=shallow.failure or deep.failure,
+            failure=shallow.failure or deep.failure or self._failure or lost,
             origin="composed",
         )
 
 
-def _by_round(visits: Sequence[Visit]) -> Mapping[tuple[int, int], Visit]:
-    return {(visit.opening, visit.round): visit for visit in visits}
+def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], layers: int) -> dict[tuple[int, int], Visit]:
+    """The line at a depth, by opening and round.
+
+    Where a stub was held up so long that the line falls below nothing, the round tells nothing and is left out.
+    """
+    few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
+    found = {each: _at_depth(few[each], many[each], layers) for each in set(few) & set(many)}
+    return {each: visit for each, visit in found.items() if visit.median_s > 0}
 
 
 def _at_depth(shallow: Visit, deep: Visit, layers: int) -> Visit:

@@ -4,7 +4,7 @@ import pytest
 from transformers import LlamaConfig
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.devices.simulated_noise import Jitter, OpeningOffset
+from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset
 from adaptare.profiler import (
     AdapterConfig,
     FixedRounds,
@@ -91,6 +91,18 @@ def test_a_stub_that_fails_makes_the_whole_fail() -> None:
     failed, fine = composed(device)
     assert "failed" in failed.failure
     assert not fine.failure
+
+
+def test_a_base_whose_stub_fails_makes_everything_fail() -> None:
+    device = SimulatedDevice(failures={program_hash(stub_of(BASE, 2)): "error"})
+    assert all("failed" in each.failure for each in composed(device))
+
+
+def test_rounds_in_which_the_line_falls_below_nothing_do_not_count() -> None:
+    device = SimulatedDevice(launch_s=2e-4, noise=[Bursts(0.1, 20.0)], seed=1)
+    for each in composed(device):
+        assert 0 < len(each.visits) < 16
+        assert min(visit.median_s for visit in (*each.visits, *each.reference_visits)) > 0
 
 
 def program_hash(workload: Workload) -> str:
