@@ -20,7 +20,7 @@ class OnnxRuntime:
         threads: Threads inside one operator; default: the physical cores this process may use.
         pin: Whether the process stays on as many processors as it has threads.
         spinning: Whether threads wait for the next operator busily. They stop when a call ends, so as not to disturb
-            other programs; waking them costs each call of several threads some 50 us.
+            other programs, and have to be woken for the next.
         flush_denormals: Whether numbers too small for full precision count as zero.
         timeout_s: How long one load or run may take before it counts as hung.
         memory_bytes: Limit of the worker's memory; default: what is free when it opens.
