@@ -1,12 +1,13 @@
 """`adaptare compare`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adaptare.arguments import JsonOption
-from adaptare.console import ANSWER_IS_NO, Console, between, command, milliseconds, percent
+from adaptare.console import ANSWER_IS_NO, Console, command
 
 
 @command
@@ -21,20 +22,28 @@ def compare(
     other_device: Annotated[
         str | None, typer.Option("--other-device", help="In OTHER; may be unlike the first.", show_default="the same")
     ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="A PEFT folder: only that adapter.", show_default="all")
+    ] = None,
+    other_adapter: Annotated[
+        Path | None, typer.Option("--other-adapter", help="In OTHER; compared with the first.", show_default="the same")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The same workloads in two stores or on two devices; exit code 1 if one of them is slower in the second.
+    """The same workloads in two stores or on two devices, or two adapters; exit code 1 if the second is slower.
 
     On one device overheads over the base are compared, which repeat; on two devices latencies.
     """
     from adaptare.comparison import compare as compared
-    from adaptare.comparison import differing, of_device
+    from adaptare.comparison import counts_of, differing, of_adapter, of_device, show_compared
     from adaptare.devices import InputError
     from adaptare.profiler import Store
 
     console = Console(as_json=as_json)
-    if other is None and other_device is None:
-        raise InputError("there is nothing to compare with; name another store, or --other-device")
+    if other_adapter and not adapter:
+        raise InputError("--other-adapter is compared with --adapter; name that too")
+    if not (other or other_device or other_adapter):
+        raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
     one = of_device(Store(store, create=False).measurements(), device, store)
     there = other or store
     second = of_device(Store(there, create=False).measurements(), other_device or device, there)
@@ -44,27 +53,19 @@ def compare(
             f"the devices differ in {'; '.join(unlike)}; if that is what you want to compare, name the second with "
             f"--other-device {second[0].device.device}"
         )
-    rows = compared(one, second, latencies=bool(unlike))
-    console.table(
-        f"{there}, {second[0].device.device} compared with {store}, {one[0].device.device}: "
+    if adapter:
+        one, second = of_adapter(one, adapter, store), of_adapter(second, other_adapter or adapter, there)
+    rows = compared(one, second, latencies=bool(unlike), across_adapters=adapter is not None)
+    if not rows:
+        raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
+    what = f"{there}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
+    show_compared(
+        rows,
+        console,
+        title=f"{what} compared with {store}, {one[0].device.device}{f', {adapter}' if adapter else ''}: "
         f"{'latencies' if unlike else 'overheads over the base'}",
-        ["workload", "sites", "weights", "ms", "ms there", "difference", "95 % interval", "verdict"],
-        [
-            [
-                row.name,
-                str(row.sites),
-                f"{row.parameters:,}",
-                milliseconds(row.one_s),
-                milliseconds(row.other_s),
-                percent(row.difference.middle),
-                between(percent(row.difference.lower), percent(row.difference.upper)),
-                row.verdict,
-            ]
-            for row in rows
-        ],
     )
-    counts = {name: sum(row.verdict == name for row in rows) for name in ("faster", "same", "slower", "ambiguous")}
-    console.say(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    counts = counts_of(rows)
     compared_by = "latency" if unlike else "overhead"
     console.result({"compared": compared_by, "rows": [asdict(row) for row in rows], **counts})
     if counts["slower"]:

@@ -1,11 +1,23 @@
-"""The same workloads in two sets of measurements: what one takes over the other."""
+"""The same workloads in two sets of measurements, or those of two adapters: what one takes over the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import DeviceInfo, InputError
-from adaptare.profiler import Interval, Measurement, Verdict, device_to_json, verdict
+from adaptare.profiler import (
+    AdapterConfig,
+    Interval,
+    Measurement,
+    Verdict,
+    Workload,
+    device_to_json,
+    overhead,
+    read_peft,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -57,32 +69,86 @@ def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
     ]
 
 
-def compare(one: Sequence[Measurement], other: Sequence[Measurement], *, latencies: bool) -> list[Compared]:
-    """Every workload that both have, by the last complete measurement of each.
+def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) -> list[Measurement]:
+    """Those of the sites and ranks that an adapter folder has.
+
+    Raises:
+        InputError: There is none, or the adapter fits no base model that was measured.
+    """
+    configs = _configs(folder, measurements)
+    found = [each for each in measurements if each.workload.adapter == configs.get(each.workload.shape.hash)]
+    if not found:
+        raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
+    return found
+
+
+def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, AdapterConfig]:
+    """What the folder means for each shape it fits, by the shape's hash."""
+    shapes = {each.workload.shape.hash: each.workload.shape for each in measurements}
+    found, refused = {}, None
+    for name, shape in shapes.items():
+        try:
+            found[name] = read_peft(folder, shape)
+        except InputError as error:
+            refused = error
+    if refused and not found:
+        raise refused
+    return found
+
+
+def compare(
+    one: Sequence[Measurement], other: Sequence[Measurement], *, latencies: bool, across_adapters: bool = False
+) -> list[Compared]:
+    """Every workload that both have, by the last complete measurement of each; paired where they share rounds.
 
     Args:
         one: Of one device.
         other: Of one device, which may be another.
         latencies: Whether latencies are compared; else what is slower than the base, by how much, in each.
-
-    Raises:
-        InputError: They have no workload in common.
+        across_adapters: Whether each is of one adapter, and workloads are the same but for that.
     """
-    first, second = ({each.workload: each for each in some if each.complete and each.visits} for some in (one, other))
-    both = [workload for workload in first if workload in second]
-    if not both:
-        raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
-    return [_compared(first[workload], second[workload], latencies=latencies) for workload in both]
+
+    def name(workload: Workload) -> Hashable:
+        return (workload.base, workload.mode) if across_adapters else workload
+
+    first, second = (
+        {name(each.workload): each for each in some if each.complete and each.visits} for some in (one, other)
+    )
+    return [_compared(first[each], second[each], latencies=latencies) for each in first if each in second]
+
+
+def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> None:
+    """A table, and how often each verdict was given."""
+    console.table(
+        title,
+        ["workload", "sites", "weights", "ms", "ms there", "difference", "95 % interval", "verdict"],
+        [
+            [
+                row.name,
+                str(row.sites),
+                f"{row.parameters:,}",
+                milliseconds(row.one_s),
+                milliseconds(row.other_s),
+                percent(row.difference.middle),
+                between(percent(row.difference.lower), percent(row.difference.upper)),
+                row.verdict,
+            ]
+            for row in rows
+        ],
+    )
+    console.say(", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count))
+
+
+def counts_of(rows: Sequence[Compared]) -> dict[str, int]:
+    """How often each verdict was given."""
+    known: tuple[Verdict, ...] = ("faster", "same", "slower", "ambiguous")
+    return {name: sum(row.verdict == name for row in rows) for name in known}
 
 
 def _compared(one: Measurement, other: Measurement, *, latencies: bool) -> Compared:
-    scale = other.reference_s / one.reference_s if latencies else 1.0
-    middle = scale * other.ratio.middle / one.ratio.middle
-    # Two sessions share no rounds, so their errors add as those of independent measurements do.
-    below = math.hypot(*(_log(other.ratio.middle, other.ratio.lower), _log(one.ratio.upper, one.ratio.middle)))
-    above = math.hypot(*(_log(other.ratio.upper, other.ratio.middle), _log(one.ratio.middle, one.ratio.lower)))
-    difference = Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
-    workload = one.workload
+    together = one.session == other.session and one.visits[0].round == other.visits[0].round
+    difference = overhead(other, one) if together else _independent(one, other, latencies=latencies)
+    workload = other.workload
     return Compared(
         name=workload.describe(),
         sites=len(workload.adapter),
@@ -92,6 +158,15 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool) -> Compa
         difference=difference,
         verdict=verdict(difference),
     )
+
+
+def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> Interval:
+    """Of two that share no rounds, so that their errors add as those of independent measurements do."""
+    scale = other.reference_s / one.reference_s if latencies else 1.0
+    middle = scale * other.ratio.middle / one.ratio.middle
+    below = math.hypot(*(_log(other.ratio.middle, other.ratio.lower), _log(one.ratio.upper, one.ratio.middle)))
+    above = math.hypot(*(_log(other.ratio.upper, other.ratio.middle), _log(one.ratio.middle, one.ratio.lower)))
+    return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
 
 
 def _log(large: float, small: float) -> float:

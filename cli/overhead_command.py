@@ -23,7 +23,12 @@ from adaptare.console import WORLD_FAILED, Console, command
 @command
 def overhead(
     model: ModelArgument,
-    adapter: Annotated[Path | None, typer.Argument(help="A PEFT adapter folder; else --rank and --sites.")] = None,
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="ADAPTER...", help="PEFT folders; the first is compared with the others.", show_default="--rank"
+        ),
+    ] = None,
     rank: Annotated[
         str, typer.Option("--rank", help="The same on every chosen site; 1,8,64 for a curve, from 0 in ONNX Runtime.")
     ] = "16",
@@ -63,13 +68,14 @@ def overhead(
 ) -> None:
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import measure
+    from adaptare.comparison import show_compared
     from adaptare.devices import InputError
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import check_figure, draw
-    from adaptare.overhead_grid import Case, grid, phases_of, read_ranks, workloads_of
+    from adaptare.overhead_grid import cases_of, grid, phases_of, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
-    from adaptare.overhead_rows import row_of, show_rows, slopes
-    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for, read_peft
+    from adaptare.overhead_rows import differences, row_of, show_rows, slopes
+    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -86,11 +92,7 @@ def overhead(
     if ranks[0] == 0 and not target.device.info().runtime.startswith("onnxruntime"):
         raise InputError("--rank must be at least 1, not 0; only a graph of ONNX Runtime can be open without adapter")
     shape = open_model(model, cache=cache).shape
-    if adapter:
-        config = read_peft(adapter, shape)
-        cases = [Case(str(adapter), max(config.by_path.values()), config)]
-    else:
-        cases = grid(shape, ranks, sites or [])
+    cases = cases_of(shape, adapters) if adapters else grid(shape, ranks, sites or [])
     base = Workload(shape, batch=batch, quantisation=target.quantisation)
     swapped = largest_case(cases, base) if tasks else None
     wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prefill=prefill, pasts=pasts)]
@@ -117,6 +119,9 @@ def overhead(
     lines = slopes(found)
     title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them"
     show_rows(rows, lines, console, title=title)
+    compared = differences(found, cases) if adapters else {}
+    for name, between in compared.items():
+        show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
     requests = requests_of(rows, prompt=prefill, generated=generate)
     show_requests(requests, console)
     ways = None
@@ -133,6 +138,7 @@ def overhead(
             "quantisation": target.quantisation,
             "rows": [asdict(row) for row in rows],
             "slopes": [asdict(slope) for slope in lines],
+            "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},
             "requests": [asdict(request) for request in requests],
             "merge_or_swap": asdict(ways) if ways else None,
             "failures": [

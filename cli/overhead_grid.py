@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, Programs, Workload
+from adaptare.profiler import AdapterConfig, ModelShape, Programs, Workload, read_peft
 
 ALL = "all"
 
@@ -49,6 +50,20 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
             config.check(shape)
             found.append(Case(placement, rank, config))
     return found
+
+
+def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
+    """The adapters of some folders. Raises `InputError`, also where two of them cost the same by construction."""
+    found: dict[AdapterConfig, Case] = {}
+    for folder in folders:
+        config = read_peft(folder, shape)
+        if config in found:
+            raise InputError(
+                f"{str(folder)!r} has the sites and ranks of {found[config].placement!r}, so it costs the same; "
+                "name one of them"
+            )
+        found[config] = Case(str(folder), max(config.by_path.values()), config)
+    return list(found.values())
 
 
 def phases_of(base: Workload, *, prefill: int, pasts: Sequence[int]) -> list[Workload]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adaptare.comparison import Compared, compare
 from adaptare.console import Console, between, milliseconds, per_second, percent
 from adaptare.overhead_grid import Case
 from adaptare.profiler import AdapterKind, Measurement, Mode, overhead, verdict
@@ -123,6 +124,17 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
             per_rank = (scale * step.middle, scale * step.lower, scale * step.upper)
             found.append(Slope(phase, length, placement, "rank", *per_rank))
     return found
+
+
+def differences(measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case]) -> dict[str, list[Compared]]:
+    """Every other adapter compared with the first, by name; those of which nothing was measured are left out."""
+    of = {case: [each for own, each in measured if own == case] for case in cases}
+    first = of[cases[0]]
+    return {
+        case.placement: compare(first, of[case], latencies=False, across_adapters=True)
+        for case in cases[1:]
+        if first and of[case]
+    }
 
 
 def _together(one: Measurement, other: Measurement) -> bool:

@@ -6,13 +6,18 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.profiler.space import RankSpace
 
+POOL = 256
+PICKED_OF_A_POOL = 32
+
 
 def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of different configurations, spread over the space. Shape (n, n_sites).
+    """Codes of different configurations, spread over what they cost. Shape (n, n_sites).
 
     The first is every site at its largest rank, the second every site at its smallest rank above 0: between them
-    lies what rank costs, and between the second and the base what presence costs. The rest is `space.spread`.
-    The first rows of a longer design are those of a shorter one, so a campaign can be made longer later.
+    lies what rank costs, and between the second and the base what presence costs. Each of the rest is, of a pool
+    drawn by `space.spread`, the one whose calls, bytes and FLOPs (`quantities`) are the least like those of any
+    before it (Kennard and Stone 1969). The first rows of a longer design are those of a shorter one, so a campaign
+    can be made longer later.
 
     Args:
         space: To choose from.
@@ -29,12 +34,36 @@ def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
     smallest = space.expand(smallest_genes[None, :])[0]
     chosen = [largest] if (largest == smallest).all() else [largest, smallest]
     seen = {row.tobytes() for row in chosen} | {np.zeros_like(largest).tobytes()}
-    rng = np.random.default_rng(seed)
-    for _ in range(100):
-        for row in space.expand(space.spread(max(8, space.n_groups), rng)):
-            if row.tobytes() not in seen:
-                seen.add(row.tobytes())
-                chosen.append(row)
-        if len(chosen) >= n:
-            return np.stack(chosen[:n])
-    raise InputError(f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}")
+    scale = np.maximum(quantities(space, largest[None, :]), 1)
+    rng, idle = np.random.default_rng(seed), 0
+    while len(chosen) < n and idle < 100:
+        pool = np.unique(space.expand(space.spread(POOL, rng)), axis=0)
+        pool = pool[[row.tobytes() not in seen for row in pool]]
+        idle = 0 if len(pool) else idle + 1
+        places = quantities(space, pool) / scale
+        taken = quantities(space, np.stack(chosen)) / scale
+        nearest = np.linalg.norm(places[:, None] - taken[None], axis=2).min(axis=1)
+        for _ in range(min(PICKED_OF_A_POOL, len(pool))):
+            best = int(np.argmax(nearest))
+            chosen.append(pool[best])
+            seen.add(pool[best].tobytes())
+            nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
+            nearest[best] = -1.0
+    if len(chosen) < n:
+        raise InputError(
+            f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}"
+        )
+    return np.stack(chosen[:n])
+
+
+def quantities(space: RankSpace, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What latency depends on, of linears of each size and of all. Shape (n, 2 n_sizes + 2).
+
+    Two columns each: adapted linears, to which calls are proportional; and weights of the adapters, to which bytes and
+    FLOPs are.
+    """
+    sizes = np.array([(site.in_features, site.out_features) for site in space.sites])
+    known, of = np.unique(sizes, axis=0, return_inverse=True)
+    member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
+    both = [(codes > 0) @ member, (codes * sizes.sum(axis=1)) @ member]
+    return np.hstack([part for each in both for part in (each, each.sum(axis=1, keepdims=True))])

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from adaptare.app import app
+from adaptare.profiler import open_model
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,20 @@ def data(tmp_path: Path) -> Path:
     rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(12) for b in range(8)]
     file.write_text("\n".join(json.dumps(row) for row in rows))
     return file
+
+
+@pytest.fixture
+def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Adapters of random weights that PEFT itself has saved."""
+
+    def save(name: str = "adapter", **settings: object) -> Path:
+        from peft import LoraConfig, get_peft_model
+
+        from adaptare.profiler.random_model import random_model
+
+        base = random_model(json.loads(open_model("tiny-random", cache=model_cache).shape.config))
+        arguments = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings}
+        get_peft_model(base, LoraConfig(**arguments)).save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    return save

@@ -1,6 +1,7 @@
 """`adaptare compare`: the same workloads, measured twice."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,7 +47,9 @@ def test_unlike_devices_are_compared_only_when_asked_for(stores: Callable[..., A
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("one.db",), "there is nothing to compare with; name another store, or --other-device"),
+        (("one.db",), "there is nothing to compare with; name another store, --other-device or --other-adapter"),
+        (("one.db", "--other-adapter", "here"), "--other-adapter is compared with --adapter; name that too"),
+        (("one.db", "two.db", "--adapter", "nowhere"), "nowhere"),
         (("one.db", "none.db"), "there is no store 'none.db'"),
         (("one.db", "two.db", "--device", "toaster"), "one.db has no measurements of 'toaster'; it has simulated"),
     ],
@@ -63,3 +66,17 @@ def test_workloads_have_to_be_in_both(stores: Callable[..., Any], model_cache: A
     answer = stores("compare", "one.db", "else.db")
     assert answer.code == 2
     assert "no workload was measured in both" in answer.err
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_two_adapters_of_one_store(run: Callable[..., Any], saved: Callable[..., Path], model_cache: Any) -> None:
+    small, large, other = saved("small", target_modules=["q_proj"]), saved("large"), saved("other", r=2)
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 1, "--seconds", 0.3, "-p", 0)
+    assert run(*words, small, large, "--store", "one.db", "--cache", model_cache).code == 0
+    answer = run("compare", "one.db", "--adapter", small, "--other-adapter", large, "--json")
+    assert answer.code == 1
+    assert [row["verdict"] for row in answer.json["rows"]] == ["slower", "same"]
+    assert run("compare", "one.db", "--adapter", large, "--other-adapter", small).code == 0
+    answer = run("compare", "one.db", "--adapter", small, "--other-adapter", other)
+    assert answer.code == 2
+    assert "one.db has no measurement of" in answer.err

@@ -1,13 +1,10 @@
 """`adaptare overhead`: one adapter, or a grid of ranks and placements."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from adaptare.profiler import open_model
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -63,23 +60,6 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert "one more rank on every site adds" in answer.out
 
 
-@pytest.fixture
-def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Adapters of random weights that PEFT itself has saved."""
-
-    def save(**settings: object) -> Path:
-        from peft import LoraConfig, get_peft_model
-
-        from adaptare.profiler.random_model import random_model
-
-        base = random_model(json.loads(open_model("tiny-random", cache=model_cache).shape.config))
-        arguments = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings}
-        get_peft_model(base, LoraConfig(**arguments)).save_pretrained(tmp_path / "adapter")
-        return tmp_path / "adapter"
-
-    return save
-
-
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 @pytest.mark.parametrize(
     "settings",
@@ -110,6 +90,31 @@ def test_dora_is_refused_in_onnx_runtime_with_advice(overhead: Callable[..., Any
     assert "DoRA is not put into ONNX graphs" in answer.err
     assert "merge it with PEFT's merge_and_unload" in answer.err
     assert not Path("adaptare.db").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_adapters_are_compared_round_by_round(overhead: Callable[..., Any], saved: Callable[..., Path]) -> None:
+    small, large = saved("small", target_modules=["q_proj"]), saved("large")
+    answer = overhead(small, large, "--device", "simulated", "-p", 0, "--json")
+    assert answer.code == 0, answer.err
+    rows = {(row["placement"], row["mode"]): row for row in answer.json["rows"]}
+    assert {name for name, _ in rows} == {str(small), str(large)}
+    [(name, found)] = answer.json["differences"].items()
+    assert name == str(large)
+    swappable, merged = found
+    ratio = rows[str(large), "swappable"]["latency_s"] / rows[str(small), "swappable"]["latency_s"]
+    assert swappable["difference"]["middle"] == pytest.approx(ratio - 1, rel=1e-6)
+    assert (swappable["verdict"], merged["verdict"]) == ("slower", "same")
+    assert "compared with" in overhead(small, large, "--device", "simulated", "-p", 0).out
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_adapters_that_cost_the_same_by_construction_are_refused(
+    overhead: Callable[..., Any], saved: Callable[..., Path]
+) -> None:
+    answer = overhead(saved("one"), saved("two"), "--device", "simulated")
+    assert answer.code == 2
+    assert "has the sites and ranks of" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape, RankSpace, design, named_space
+from adaptare.profiler.design import quantities
 
 
 def test_begins_with_the_largest_and_the_smallest_ranks(llama: ModelShape) -> None:
@@ -28,6 +29,30 @@ def test_costs_reach_from_few_sites_to_all(llama: ModelShape) -> None:
     assert active.min() < 0.2
     assert active.max() > 0.8
     assert 0.3 < active.mean() < 0.7
+
+
+def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
+    space = named_space("sites", llama)
+    largest, closest = quantities(space, design(space, 2, seed=0)[:1]), {}
+    for name, codes in (
+        ("designed", design(space, 30, seed=0)),
+        ("drawn", space.expand(space.spread(30, np.random.default_rng(0)))),
+        ("uniform", space.expand(space.sample(30, np.random.default_rng(0)))),
+    ):
+        places = quantities(space, codes) / largest
+        apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+        closest[name] = np.median(np.sort(apart, axis=1)[:, 1])
+    assert closest["designed"] > 1.5 * max(closest["drawn"], closest["uniform"])
+
+
+def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
+    space = named_space("kinds", llama)
+    codes = space.expand(np.ones((1, space.n_groups), dtype=np.int64))
+    found = quantities(space, codes)[0]
+    sizes = {(site.in_features, site.out_features) for site in space.sites}
+    assert len(found) == 2 * len(sizes) + 2
+    assert found[len(sizes)] == found[: len(sizes)].sum() == len(space.sites)
+    assert found[-1] == space.decode(codes[0]).adapter_parameters(llama)
 
 
 def test_refuses_more_than_the_space_has(llama: ModelShape) -> None:
