@@ -216,19 +216,20 @@ class PausingWorker:
         return self._worker.run(program_id, feed_id, calls)
 
 
-def order_bias(openings: int = 6) -> dict[str, Any]:
+def order_bias(openings: int = 20) -> dict[str, Any]:
     """The same difference with and without a pause before every visit; the usual fixed order beside it.
 
     Each of the two programs has a feed that is paused for and one that is not, so that both differences come from the
-    same openings, whose luck would else be larger than the bias.
+    same openings, whose luck would else be larger than the bias. What is left is the luck of the feeds' own memory,
+    against which only many openings help.
     """
     with chains(UNIT, UNIT, UNIT + 1) as files:
         _, plain, more = files.files
         resting = {workload(3): files.files[plain], workload(4): files.files[more]}
         device = Pausing(connect(DEVICE), frozenset(each.hash for each in resting))
-        found = measured(Files({**files.files, **resting}), 5.0, openings, 0, device)
+        found = measured(Files({**files.files, **resting}), 1.5, openings, 0, device)
         without, with_gaps = (overhead(found[at + 1], found[at]).middle for at in (0, 2))
-        naive = statistics.median(_fixed_order(files) for _ in range(openings))
+        naive = statistics.median(_fixed_order(files) for _ in range(openings // 3))
     return {
         "order_bias_points": 100 * abs(with_gaps - without),
         "order_bias_fixed_order_points": 100 * abs(naive - 1 - without),

@@ -50,6 +50,8 @@ def fit(
     show_error_card(predictor, console)
     if predictor.error_card.sessions == 1:
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
+    if composed := sum(each.origin == "composed" for each in rows):
+        console.note(f"{composed} of {len(rows)} rows were composed from stubs, not measured whole")
     console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
     console.result(
         {
@@ -60,6 +62,7 @@ def fit(
             "mode": predictor.template.mode,
             "chosen": predictor.chosen,
             **asdict(predictor.error_card),
+            "composed": composed,
         }
     )
 

@@ -1,25 +1,40 @@
-"""From measurements to predicted latency: physical features, a shrunken linear fit, intervals, files."""
+"""From measurements to predicted latency: physical features, fits for few rows, intervals, files."""
 
-from adaptare.predictor.conformal import conformal_half_width, rows_needed
+from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
+from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.few_shot import Columns, few_shot
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import FEWEST_ROWS, LEVEL, LatencyPredictor
+from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.predictor_file import load_predictor, save_predictor
+from adaptare.predictor.roofline import Roofline
 from adaptare.predictor.shrunken import ShrunkenLinear
+from adaptare.predictor.simplest import SimplestGood
+from adaptare.predictor.smooth import Smooth
 
 __all__ = [
     "FEWEST_ROWS",
     "LEVEL",
+    "Columns",
+    "Corrected",
     "ErrorCard",
     "FeatureSet",
     "FittedModel",
     "LatencyPredictor",
+    "Level",
+    "NonNegativeLinear",
     "Prediction",
+    "Roofline",
     "ShrunkenLinear",
+    "SimplestGood",
+    "Smooth",
     "conformal_half_width",
+    "few_shot",
     "load_predictor",
+    "relevel",
     "rows_needed",
     "save_predictor",
 ]

@@ -1,6 +1,7 @@
 """How far a prediction may be off, from what left-out rows were off, without assuming a distribution."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,3 +36,35 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
         return math.inf
     rank = math.ceil(round((n + 1) * level, 9))
     return float(np.sort(np.abs(residuals))[rank - 1])
+
+
+@dataclass(frozen=True)
+class Level:
+    """How another session differs from what was learned.
+
+    Args:
+        scale: Its latencies over the predicted ones.
+        half_width: What a row of it is off the scaled prediction at most, relative to that.
+    """
+
+    scale: float
+    half_width: float
+
+
+def relevel(measured: NDArray[np.float64], predicted: NDArray[np.float64], *, level: float) -> Level:
+    """The level of a session, from reference rows that were measured in it.
+
+    A new session shifts all latencies more than it reorders them, and by that breaks intervals that were learned
+    before it. The references must be spread evenly over the session: those of its start, when a device is not yet as it
+    will be, are worse than none.
+
+    Args:
+        measured: Of the references, in the session. Shape (n,), seconds.
+        predicted: Of the same rows. Shape (n,), seconds.
+        level: Probability with which the interval shall hold the truth.
+    """
+    scale = float(np.median(measured / predicted))
+    errors = np.abs(measured / (scale * predicted) - 1)
+    # The order statistic number (n + 1) level, interpolated: so few references should not round it up.
+    enough = len(errors) >= rows_needed(level)
+    return Level(scale, float(np.quantile(errors, level, method="weibull")) if enough else math.inf)

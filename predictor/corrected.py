@@ -1,0 +1,80 @@
+"""A physical fit, and what is left of it learned by something more flexible."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adaptare.devices import InputError
+
+# A correction beyond this factor is not learned but extrapolated.
+LARGEST = 3.0
+
+
+class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """y = mean(X) exp(correction(Z)), both fitted one after the other.
+
+    Learning the ratio instead of the latency keeps a flexible model from exploding outside the rows it has seen: what
+    it does not know, it leaves as the physical fit has it.
+
+    Args:
+        mean: A regressor of y, whose predictions are above 0.
+        correction: A regressor of log(y / mean).
+        mean_columns: What the mean sees of X; default: all.
+        correction_columns: What the correction sees; default: all.
+        per_mean: Whether the correction sees Z = X / mean(X): a linear correction of relative size, as of the costs of
+            single kinds of operators; else Z = X.
+
+    Attributes:
+        mean_: Fitted.
+        correction_: Fitted.
+    """
+
+    def __init__(
+        self,
+        mean: Any,
+        correction: Any,
+        mean_columns: tuple[int, ...] | None = None,
+        correction_columns: tuple[int, ...] | None = None,
+        per_mean: bool = False,
+    ) -> None:
+        self.mean = mean
+        self.correction = correction
+        self.mean_columns = mean_columns
+        self.correction_columns = correction_columns
+        self.per_mean = per_mean
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "Corrected":
+        """X of shape (n_samples, n_features), y of shape (n_samples,), above 0."""
+        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
+        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        columns, target = checked
+        if not (target > 0).all():
+            raise InputError("a correction is a ratio, so every latency has to be above 0")
+        self.mean_ = clone(self.mean).fit(_some(columns, self.mean_columns), target)
+        means = self._means(columns)
+        self.correction_ = clone(self.correction).fit(self._seen(columns, means), np.log(target / means))
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Shape (n, n_features) -> (n,)."""
+        check_is_fitted(self)
+        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
+        means = self._means(checked)
+        logs = np.clip(self.correction_.predict(self._seen(checked, means)), -np.log(LARGEST), np.log(LARGEST))
+        corrected: NDArray[np.float64] = means * np.exp(logs)
+        return corrected
+
+    def _means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
+        return np.maximum(found, np.finfo(np.float64).tiny ** 0.5)
+
+    def _seen(self, columns: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+        seen = _some(columns, self.correction_columns)
+        return seen / means[:, None] if self.per_mean else seen
+
+
+def _some(columns: NDArray[np.float64], chosen: tuple[int, ...] | None) -> NDArray[np.float64]:
+    return columns if chosen is None else columns[:, list(chosen)]

@@ -1,0 +1,73 @@
+"""The time of one kernel: a launch, and whichever of arithmetic and memory takes longer."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adaptare.devices import InputError
+
+# Between the sum of both times (1) and the longer one (infinity); they overlap, but not wholly.
+SHARPNESS = 4.0
+# Relative errors above this count with their size instead of its square: a kernel may be chosen by another rule.
+OUTLIER = 0.1
+
+
+class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """y = launch + ((memory * t_m)^p + (arithmetic * t_a)^p)^(1/p), with p = 4.
+
+    The columns t_m and t_a are what a call takes at the rates of the data sheet: bytes over bandwidth and FLOPs over
+    the peak, or bytes and FLOPs themselves; the fitted factors are then what share of them is reached, or the rates.
+
+    Args:
+        memory: Column of bytes.
+        arithmetic: Column of FLOPs.
+
+    Attributes:
+        launch_: In units of y.
+        factors_: Of memory and of arithmetic: y per unit of the column.
+
+    References:
+        Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
+    """
+
+    def __init__(self, memory: int = 0, arithmetic: int = 1) -> None:
+        self.memory = memory
+        self.arithmetic = arithmetic
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "Roofline":
+        """X of shape (n_samples, n_features), both columns and y above 0; least squares in log(y), robust."""
+        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
+        checked = validate_data(
+            self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=3, ensure_min_features=2
+        )
+        work, target = checked[0][:, [self.memory, self.arithmetic]], np.log(checked[1])
+        if not (work > 0).all():
+            raise InputError("a roofline needs bytes and FLOPs above 0 in every row")
+
+        def off(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+            residuals: NDArray[np.float64] = np.log(_time(work, np.exp(logs))) - target
+            return residuals
+
+        # From a launch as the fastest row, and from memory and arithmetic that each explain the slowest rows alone.
+        launch, slow = target.min(), target >= np.quantile(target, 0.7)
+        each = np.median(target[slow, None] - np.log(work[slow]), axis=0)
+        starts = [np.array([launch, *(each - less)]) for less in (0.0, 1.0)]
+        fits = [least_squares(off, start, loss="soft_l1", f_scale=OUTLIER) for start in starts]
+        found = np.exp(min(fits, key=lambda fit: float(fit.cost)).x)
+        self.launch_ = float(found[0])
+        self.factors_: NDArray[np.float64] = found[1:]
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Shape (n, n_features) -> (n,)."""
+        check_is_fitted(self)
+        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
+        return _time(checked[:, [self.memory, self.arithmetic]], np.array([self.launch_, *self.factors_]))
+
+
+def _time(work: NDArray[np.float64], parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    both: NDArray[np.float64] = ((work * parameters[1:]) ** SHARPNESS).sum(axis=1) ** (1 / SHARPNESS)
+    total: NDArray[np.float64] = parameters[0] + both
+    return total

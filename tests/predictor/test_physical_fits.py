@@ -1,0 +1,143 @@
+"""Non-negative prices, rooflines, corrections, smooth functions, and the choice among them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from adaptare.devices import InputError
+from adaptare.predictor import Columns, Corrected, NonNegativeLinear, Roofline, SimplestGood, Smooth, few_shot, relevel
+
+Array = NDArray[np.float64]
+
+
+@parametrize_with_checks([NonNegativeLinear(), Smooth()])
+def test_what_scikit_learn_asks_of_an_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+@pytest.fixture
+def work() -> Array:
+    """Calls, bytes and FLOPs of forty architectures."""
+    return np.random.default_rng(0).uniform((10, 1e5, 1e7), (200, 5e6, 1e9), size=(40, 3))
+
+
+PRICES = np.array([2e-6, 1e-10, 1e-12])
+
+
+def test_prices_are_found_and_never_negative(work: Array) -> None:
+    seconds = 1e-3 + work @ PRICES
+    fitted = NonNegativeLinear().fit(work, seconds)
+    assert fitted.coef_ == pytest.approx(PRICES, rel=1e-6)
+    assert fitted.intercept_ == pytest.approx(1e-3, rel=1e-6)
+    falling = NonNegativeLinear().fit(work, seconds - 0.9 * work[:, 1] * PRICES[1] * 2)
+    assert (falling.coef_ >= 0).all()
+    assert falling.coef_[1] == 0
+
+
+def test_relative_errors_count_and_not_absolute_ones() -> None:
+    X, y = np.array([[1.0], [1.0], [100.0]]), np.array([1.0, 1.0, 150.0])
+    fitted = NonNegativeLinear().fit(X, y)
+    # Least squares in seconds would give 1.5.
+    assert fitted.predict(X)[0] == pytest.approx(1.09, abs=0.01)
+
+
+def test_few_rows_do_not_lead_prices_astray(work: Array) -> None:
+    rng = np.random.default_rng(1)
+    wide = np.hstack([work, rng.uniform(size=(40, 6)) * work[:, [2]]])
+    seconds = (1e-3 + work @ PRICES) * rng.lognormal(0, 0.02, size=40)
+    fitted = NonNegativeLinear().fit(wide[:10], seconds[:10])
+    assert np.abs(fitted.predict(wide[10:]) / seconds[10:] - 1).mean() < 0.06
+
+
+def test_a_roofline_finds_launch_and_rates() -> None:
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.uniform((4, 6), (20, 26), size=(200, 2)))
+    factors = np.array([1e-9, 1e-12])
+    times = 5e-6 + ((X * factors) ** 4).sum(axis=1) ** 0.25
+    times[:5] *= 4  # five kernels of another kind must not move it
+    fitted = Roofline().fit(X, times)
+    assert fitted.launch_ == pytest.approx(5e-6, rel=0.05)
+    assert fitted.factors_ == pytest.approx(factors, rel=0.05)
+    assert fitted.predict(X[5:]) == pytest.approx(times[5:], rel=0.1)
+    with pytest.raises(InputError, match="above 0 in every row"):
+        Roofline().fit(np.zeros((5, 2)), np.ones(5))
+
+
+def test_a_correction_learns_what_the_mean_leaves(work: Array) -> None:
+    seconds = (1e-3 + work @ PRICES) * (1 + 0.2 * np.sin(work[:, 0] / 60))
+    plain, corrected = NonNegativeLinear(), Corrected(NonNegativeLinear(), Smooth(), (0, 1, 2), (0,))
+    plain_off, corrected_off = (
+        np.abs(clone(each).fit(work[:30], seconds[:30]).predict(work[30:]) / seconds[30:] - 1).mean()
+        for each in (plain, corrected)
+    )
+    assert corrected_off < 0.5 * plain_off
+
+
+def test_a_correction_never_explodes(work: Array) -> None:
+    seconds = (1e-3 + work @ PRICES) * np.exp(work[:, 0] / 100)
+    fitted = Corrected(NonNegativeLinear(), NonNegativeLinear()).fit(work, seconds)
+    ratio = fitted.predict(1e3 * work) / fitted.mean_.predict(1e3 * work)
+    assert (ratio <= 3 + 1e-9).all()
+    with pytest.raises(InputError, match="every latency has to be above 0"):
+        Corrected(NonNegativeLinear(), Smooth()).fit(work, seconds - seconds.max())
+
+
+def test_the_simplest_that_is_not_clearly_worse_is_chosen(work: Array) -> None:
+    rng = np.random.default_rng(0)
+    columns = Columns(("calls", "bytes", "flops"), size=2, work=(0, 1, 2), smooth=(0, 1))
+    proportional = 1e-11 * work[:, 2] * rng.lognormal(0, 0.02, size=40)
+    assert few_shot(columns).fit(work, proportional).chosen_ == "affine"
+    by_kind = few_shot(columns).fit(work, 1e-4 + work @ PRICES * rng.lognormal(0, 0.001, size=40))
+    assert by_kind.chosen_ == "non-negative"
+    assert by_kind.errors_["non-negative"] < 0.2 * by_kind.errors_["affine"]
+    wavy = work @ PRICES * (1 + 0.3 * np.sin(work[:, 0] / 40))
+    assert few_shot(columns).fit(work, wavy).chosen_.startswith("smooth")
+
+
+def test_details_are_used_where_rows_suffice() -> None:
+    rng = np.random.default_rng(0)
+    flops, kind = rng.uniform(1e8, 1e9, size=80), rng.integers(0, 3, size=80)
+    details = (kind[:, None] == np.arange(3)) * flops[:, None]
+    X, seconds = np.column_stack([flops, details]), 1e-3 + 1e-11 * flops * np.array([1.0, 1.02, 0.97])[kind]
+    columns = Columns(("flops", "a", "b", "c"), size=0, work=(0,), details=(1, 2, 3))
+    fitted = few_shot(columns).fit(X, seconds)
+    assert fitted.chosen_ == "detailed"
+    assert fitted.predict(X) == pytest.approx(seconds, rel=2e-3)
+
+
+def test_fits_work_inside_scikit_learn(work: Array) -> None:
+    columns = Columns(("calls", "bytes", "flops"), size=2, work=(0, 1, 2))
+    scores = cross_val_score(
+        few_shot(columns), work, 1e-3 + work @ PRICES, cv=4, scoring="neg_mean_absolute_percentage_error"
+    )
+    assert (scores > -1e-6).all()
+    assert isinstance(clone(few_shot(columns)), SimplestGood)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 2, "work": (0,)}, "columns must be 0 to 1"),
+        ({"size": 0, "work": ()}, "at least one column must be work"),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Columns(("flops", "calls"), **settings)
+
+
+def test_a_session_is_levelled_by_its_references() -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(1, 2, size=500)
+    measured = 1.2 * predicted * rng.lognormal(0, 0.02, size=500)
+    level = relevel(measured[::25], predicted[::25], level=0.9)
+    assert level.scale == pytest.approx(1.2, rel=0.02)
+    covered = np.abs(measured / (level.scale * predicted) - 1) <= level.half_width
+    assert 0.8 < covered.mean() < 0.98
+    assert relevel(measured[:8], predicted[:8], level=0.9).half_width == np.inf
