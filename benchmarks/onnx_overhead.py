@@ -138,14 +138,27 @@ def whole_model(
 ) -> Iterator[dict[str, Any]]:
     base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
     cases = cases_of(base)
-    measured = run.measured([case.workload for case in cases], base)
-    anchors: dict[tuple[str, str], Measurement] = {}
+    yield from rows_of(cell, cases, run.measured([case.workload for case in cases], base))
+
+
+def by_stubs(
+    cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
+) -> Iterator[dict[str, Any]]:
+    """Overheads of the full depth: latency is a straight line in the number of layers."""
+    base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
+    cases = stub_cases(base)
+    yield from rows_of(cell, cases, run.by_stubs([case.workload for case in cases], base))
+
+
+def rows_of(cell: str, cases: Sequence[Case], measured: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
+    """What each case costs over the base, and over the first rank of its placement and mode."""
+    firsts: dict[tuple[str, str], Measurement] = {}
     for case, found in zip(cases, measured, strict=True):
         if found.failure:
             yield {"cell": cell, **_named(case), "failure": found.failure}
             continue
-        same = anchors.setdefault((case.placement, case.mode), found)
-        step = overhead(found, same) if same is not found else None
+        first = firsts.setdefault((case.placement, case.mode), found)
+        step = overhead(found, first) if first is not found else None
         yield {
             "cell": cell,
             **_named(case),
@@ -156,25 +169,6 @@ def whole_model(
             "base_s": found.reference_raw_s,
             "resident_bytes": found.resident_bytes,
             "load_s": found.load_s,
-        }
-
-
-def by_stubs(
-    cell: str, shape: ModelShape, quantisation: Quantisation, phase: Any, run: Run
-) -> Iterator[dict[str, Any]]:
-    """Overheads of the full depth: latency is a straight line in the number of layers."""
-    base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
-    cases = stub_cases(base)
-    for case, found in zip(cases, run.by_stubs([case.workload for case in cases], base), strict=True):
-        if found.failure:
-            yield {"cell": cell, **_named(case), "failure": found.failure}
-            continue
-        yield {
-            "cell": cell,
-            **_named(case),
-            **_interval("overhead", found.overhead),
-            "half_width": (found.overhead.upper - found.overhead.lower) / 2,
-            "base_s": found.reference_raw_s,
         }
 
 

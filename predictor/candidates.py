@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from adaptare.predictor.conformal import conformal_half_width
 from adaptare.predictor.features import ADAPTER_FLOPS, SITES
+from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.shrunken import ShrunkenLinear
 
 FOLDS = 10
@@ -16,11 +22,18 @@ SHRUNKEN = "shrunken"
 ONLY_PRIOR = (float("inf"),)
 # Standard errors of the difference by which a simpler fit must be better to ship.
 CLEARLY_BETTER = 2.0
-CANDIDATES: Mapping[str, ShrunkenLinear] = {
+Candidate = ShrunkenLinear | NonNegativeLinear
+CANDIDATES: Mapping[str, Candidate] = {
     SHRUNKEN: ShrunkenLinear(prior_columns=(SITES, ADAPTER_FLOPS)),
+    "non-negative": NonNegativeLinear(),
     "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
     "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
+    # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
     "FLOPs-affine": ShrunkenLinear(prior_columns=(ADAPTER_FLOPS,), strengths=ONLY_PRIOR),
+}
+BASELINES: Mapping[str, Any] = {
+    "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
+    "random forest": RandomForestRegressor(30, random_state=0),
 }
 
 
@@ -38,16 +51,15 @@ class LeftOut:
 
 
 def fit_candidate(
-    name: str, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_], *, level: float
-) -> tuple[ShrunkenLinear, float]:
-    """The fitted estimator and the half width of its interval, relative to the predicted ratio.
+    name: str, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> tuple[Candidate, NDArray[np.float64]]:
+    """The fitted estimator and what each row is off when it was left out, relative to its prediction. Shape (n,).
 
     Rows of one group are left out together, so that measuring a workload twice makes no interval narrower.
     """
-    estimator: ShrunkenLinear = clone(CANDIDATES[name]).fit(X, ratios)
+    estimator: Candidate = clone(CANDIDATES[name]).fit(X, ratios)
     residuals = estimator.left_out_residuals(groups)
-    relative = residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
-    return estimator, conformal_half_width(relative, level=level)
+    return estimator, residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
 
 
 def cross_validate(
@@ -63,10 +75,23 @@ def cross_validate(
         seen, unseen = folds != fold, folds == fold
         reached = min(level, seen.sum() / (seen.sum() + 1))
         for name, left_out in found.items():
-            estimator, width = fit_candidate(name, X[seen], ratios[seen], groups[seen], level=reached)
+            estimator, residuals = fit_candidate(name, X[seen], ratios[seen], groups[seen])
             left_out.ratios[unseen] = estimator.predict(X[unseen])
-            left_out.half_widths[unseen] = width * left_out.ratios[unseen]
+            left_out.half_widths[unseen] = conformal_half_width(residuals, level=reached) * left_out.ratios[unseen]
     return found
+
+
+def baseline_errors(
+    X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> Mapping[str, NDArray[np.float64]]:
+    """What others are off in the same folds, which are shown for comparison and never ship. Shape (n,) each."""
+    folds, errors = _folds(groups), {name: np.empty(len(ratios)) for name in BASELINES}
+    for fold in np.unique(folds):
+        seen, unseen = folds != fold, folds == fold
+        for name, regressor in BASELINES.items():
+            predicted = clone(regressor).fit(X[seen], ratios[seen]).predict(X[unseen])
+            errors[name][unseen] = np.abs(predicted - ratios[unseen])
+    return errors
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from adaptare.predictor.candidates import SHRUNKEN, LeftOut
+from adaptare.predictor.candidates import LeftOut
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class ErrorCard:
         kendall_tau: Rank correlation of predicted and measured latency; nan where either never differs.
         coverage: Share of the rows inside the interval that the others gave.
         half_width_points: Median half width of that interval, overhead points.
-        baselines: Mean absolute error of a constant and of affine fits in sites or FLOPs, overhead points.
+        baselines: Mean absolute error of what was not chosen, and of a nearest neighbour and a random forest, overhead
+            points.
     """
 
     rows: int
@@ -41,9 +42,15 @@ class ErrorCard:
 
 
 def make_error_card(
-    left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64], *, chosen: str, sessions: int, openings: int
+    left_out: Mapping[str, LeftOut],
+    ratios: NDArray[np.float64],
+    *,
+    others: Mapping[str, NDArray[np.float64]],
+    chosen: str,
+    sessions: int,
+    openings: int,
 ) -> ErrorCard:
-    """The card of the chosen candidate, from the predictions of all of them."""
+    """The card of the chosen candidate, from the predictions of all of them and the errors of others."""
     own = left_out[chosen]
     errors = np.abs(own.ratios - ratios)
     return ErrorCard(
@@ -56,7 +63,8 @@ def make_error_card(
         coverage=float((errors <= own.half_widths).mean()),
         half_width_points=float(100 * np.median(own.half_widths)),
         baselines={
-            name: _points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != SHRUNKEN
+            **{name: _points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != chosen},
+            **{name: _points(errors) for name, errors in others.items()},
         },
     )
 

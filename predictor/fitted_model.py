@@ -1,11 +1,13 @@
 """All that a fitted predictor knows: what is saved, loaded, and evaluated."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo
+from adaptare.predictor.conformal import conformal_half_width, relevel
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.prediction import Prediction
@@ -24,7 +26,7 @@ class FittedModel:
         features: What it is linear in, with the workload template.
         coefficients: Ratio per unit of each feature. Shape (n_features,).
         intercept: Ratio without adapter.
-        half_width: Of the interval, relative to the predicted ratio.
+        residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
         chosen: Which candidate it is: `shrunken`, or a simpler one that was clearly better.
@@ -38,7 +40,7 @@ class FittedModel:
     features: FeatureSet
     coefficients: NDArray[np.float64] = field(repr=False)
     intercept: float
-    half_width: float
+    residuals: NDArray[np.float64] = field(repr=False)
     level: float
     feature_range: NDArray[np.float64] = field(repr=False)
     chosen: str
@@ -47,6 +49,36 @@ class FittedModel:
     device: DeviceInfo
     workloads: tuple[str, ...] = field(repr=False)
     error_card: ErrorCard
+
+    @cached_property
+    def half_width(self) -> float:
+        """Of the interval, relative to the predicted ratio."""
+        return conformal_half_width(self.residuals, level=self.level)
+
+    def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
+        """Probability with which a config takes at most so many seconds; shape (n, n_sites) -> (n,).
+
+        That of a residual which is exchangeable with those of the rows left out: k of n of them would be within the
+        budget, so at least k / (n + 1).
+        """
+        slack = budget_s / self.predict(codes).mean_s - 1
+        below = np.searchsorted(np.sort(self.residuals), slack, side="right")
+        probability: NDArray[np.float64] = below / (len(self.residuals) + 1)
+        return probability
+
+    def relevelled(self, codes: NDArray[np.int64], ratios: NDArray[np.float64]) -> "FittedModel":
+        """The same for a session in which references were measured; see `relevel`.
+
+        Args:
+            codes: Of the references. Shape (n, n_sites).
+            ratios: Measured in the session, over its own reference. Shape (n,).
+        """
+        predicted = self.predict(codes).mean_s / self.reference_s
+        scale = relevel(ratios, predicted, level=self.level).scale
+        residuals = ratios / (scale * predicted) - 1
+        return replace(
+            self, coefficients=scale * self.coefficients, intercept=scale * self.intercept, residuals=residuals
+        )
 
     def predict(self, codes: NDArray[np.int64]) -> Prediction:
         """Latency of configs, shape (n, n_sites), columns as `features.sites`."""

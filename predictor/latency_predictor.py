@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.predictor.candidates import choose_candidate, cross_validate, fit_candidate
+from adaptare.predictor.candidates import baseline_errors, choose_candidate, cross_validate, fit_candidate
 from adaptare.predictor.conformal import rows_needed
 from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.prediction import Prediction
-from adaptare.predictor.training_rows import codes_of, training_rows
+from adaptare.predictor.training_rows import codes_of, differences, training_rows
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
 FEWEST_ROWS = 8
@@ -58,12 +58,12 @@ class LatencyPredictor:
         X = features.matrix(rows.codes)
         left_out = cross_validate(X, rows.ratios, rows.workloads, level=self._level)
         chosen = choose_candidate(left_out, rows.ratios)
-        estimator, half_width = fit_candidate(chosen, X, rows.ratios, rows.workloads, level=self._level)
+        estimator, residuals = fit_candidate(chosen, X, rows.ratios, rows.workloads)
         self._model = FittedModel(
             features=features,
             coefficients=estimator.coef_,
             intercept=estimator.intercept_,
-            half_width=half_width,
+            residuals=np.sort(residuals),
             level=self._level,
             feature_range=np.stack([X.min(axis=0), X.max(axis=0)]),
             chosen=chosen,
@@ -72,7 +72,12 @@ class LatencyPredictor:
             device=rows.device,
             workloads=tuple(rows.workloads.tolist()),
             error_card=make_error_card(
-                left_out, rows.ratios, chosen=chosen, sessions=rows.sessions, openings=rows.openings
+                left_out,
+                rows.ratios,
+                others=baseline_errors(X, rows.ratios, rows.workloads),
+                chosen=chosen,
+                sessions=rows.sessions,
+                openings=rows.openings,
             ),
         )
         return self
@@ -97,6 +102,31 @@ class LatencyPredictor:
         for config in configs:
             config.check(self.template.shape)
         return self.model.predict(codes_of(configs, self.sites))
+
+    def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
+        """Probability with which each config takes at most so many seconds. Shape (n, n_sites) -> (n,)."""
+        return self.model.probability_within(np.asarray(codes), budget_s)
+
+    def relevelled(self, references: Sequence[Measurement]) -> "LatencyPredictor":
+        """The same predictor for a session of which some rows were measured, spread evenly over it.
+
+        Its level and its interval are those of the references, of which an interval needs as many as `fit` does.
+
+        Raises:
+            InputError: They are of another device, base or kind of workload, or too few.
+        """
+        rows = training_rows(references)
+        if rows.device != self.model.device:
+            raise InputError(
+                f"references must be of the predictor's device; they are of "
+                f"{differences(rows.device, self.model.device)}"
+            )
+        if rows.template != self.template or rows.reference != self.model.reference:
+            raise InputError("references must differ from what the predictor was fitted for only in the adapter")
+        least = rows_needed(self._level)
+        if len(rows.ratios) < least:
+            raise InputError(f"an interval of level {self._level:g} needs {least} references, {len(rows.ratios)} came")
+        return LatencyPredictor.from_model(self.model.relevelled(rows.codes, rows.ratios))
 
     @property
     def model(self) -> FittedModel:

@@ -39,7 +39,7 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
 
 
 def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> FittedModel:
-    """Inverse of `model_to_json`, with the arrays `coefficients`, `intercept`, `half_width` and `feature_range`.
+    """Inverse of `model_to_json`, with the arrays `coefficients`, `intercept`, `residuals` and `feature_range`.
 
     Raises:
         InputError: The model was fitted on features that this version does not have.
@@ -53,14 +53,15 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
     if content["features"] != _feature_list(features):
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     n_features = len(features.names)
-    if arrays["coefficients"].shape != (n_features,) or arrays["feature_range"].shape != (2, n_features):
+    shapes_fit = arrays["coefficients"].shape == (n_features,) and arrays["feature_range"].shape == (2, n_features)
+    if not shapes_fit or arrays["residuals"].ndim != 1:
         raise ValueError(f"the arrays are not of {n_features} features")
     card = content["error_card"]
     return FittedModel(
         features=features,
         coefficients=arrays["coefficients"],
         intercept=float(arrays["intercept"]),
-        half_width=float(arrays["half_width"]),
+        residuals=arrays["residuals"],
         level=float(content["level"]),
         feature_range=arrays["feature_range"],
         chosen=content["chosen"],

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 
@@ -26,6 +26,7 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         columns, target = checked
+        self._rows = (columns, target)
         weights = 1 / np.maximum(np.abs(target), np.finfo(np.float64).tiny ** 0.5)
         largest = np.abs(columns).max(axis=0)
         scale = np.where(largest > 0, largest, 1.0)
@@ -40,6 +41,21 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self)
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         return checked @ self.coef_ + self.intercept_
+
+    def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """What each training row is off when it and the rest of its group are left out.
+
+        Args:
+            groups: Rows of equal label are left out together. Shape (n_samples,). Default: each alone.
+        """
+        check_is_fitted(self)
+        X, y = self._rows
+        labels = np.arange(len(y)) if groups is None else np.asarray(groups)
+        left_out = np.empty(len(y))
+        for label in np.unique(labels):
+            own = labels == label
+            left_out[own] = y[own] - (clone(self).fit(X[~own], y[~own]).predict(X[own]) if not own.all() else 0.0)
+        return left_out
 
     def __sklearn_tags__(self) -> object:
         """A latency of 0 or below has no relative error, and costs do not fit what is not one."""

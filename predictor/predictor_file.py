@@ -41,7 +41,7 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
         buffer,
         coefficients=model.coefficients,
         intercept=np.array(model.intercept),
-        half_width=np.array(model.half_width),
+        residuals=model.residuals,
         feature_range=model.feature_range,
     )
     arrays = buffer.getvalue()

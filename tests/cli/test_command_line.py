@@ -83,7 +83,7 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
     assert len(kept) == 10
     assert {each.stopped_by for each in kept} == {"interrupted"}
     assert all(each.visits for each in kept)
-    again = run(*words, "--half-width", "0.5", "--json")
+    again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 10, 0)
 
 

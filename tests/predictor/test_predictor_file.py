@@ -153,7 +153,7 @@ def arrays_of(**arrays: Any) -> bytes:
     [
         b"nothing of the kind",
         arrays_of(coefficients=np.zeros(17)),
-        arrays_of(coefficients=np.zeros(3), feature_range=np.zeros((2, 3)), intercept=1.0, half_width=0.1),
+        arrays_of(coefficients=np.zeros(3), feature_range=np.zeros((2, 3)), intercept=1.0, residuals=np.zeros(9)),
         arrays_of(coefficients=np.array([{"a": 1}], dtype=object)),
     ],
     ids=["no archive", "arrays missing", "arrays of other features", "objects that would have to be executed"],
