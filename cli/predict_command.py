@@ -1,28 +1,31 @@
 """`adaptare predict`."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from adaptare.arguments import JsonOption
 from adaptare.console import Console, between, command, milliseconds, percent
 
-if TYPE_CHECKING:
-    from adaptare.profiler import AdapterConfig, ModelShape
-
 
 @command
 def predict(
     predictor: Annotated[Path, typer.Argument(metavar="PREDICTOR", help="What adaptare fit wrote.")],
     adapters: Annotated[
-        list[Path], typer.Argument(metavar="ADAPTER...", help="PEFT folders, or JSON files of module path to rank.")
+        list[Path],
+        typer.Argument(
+            metavar="ADAPTER...", help="PEFT folders, JSON files of module path to rank, or CSV files of many adapters."
+        ),
     ],
+    within: Annotated[
+        str | None, typer.Option("--within", help="With what probability each meets a budget, such as decode=20ms.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What adapters would take, without running them."""
+    from adaptare.adapter_files import read_adapters
     from adaptare.predictor import load_predictor
     from adaptare.profiler import BYTES
     from adaptare.target import named_target
@@ -32,12 +35,19 @@ def predict(
     template = fitted.template
     if device:
         load_predictor(predictor, device=named_target(device, fitted.model.device, template).device.info())
-    configs = [_read(adapter, template.shape) for adapter in adapters]
+    named = [each for path in adapters for each in read_adapters(path, template.shape).items()]
+    configs = [config for _, config in named]
     predicted = fitted.predict_configs(configs)
+    probabilities = None
+    if within:
+        from adaptare.search import read_budget
+        from adaptare.searching import limit_of
+
+        probabilities = fitted.probability_within(configs, limit_of(read_budget(within), fitted))
     base_s = fitted.model.reference_s
     rows: list[dict[str, Any]] = [
         {
-            "adapter": str(adapter),
+            "adapter": name,
             "sites": len(config),
             "mean_s": float(predicted.mean_s[index]),
             "lower_s": float(predicted.lower_s[index]),
@@ -45,12 +55,14 @@ def predict(
             "overhead": float(predicted.mean_s[index] / base_s - 1),
             "adapter_bytes": BYTES[template.dtype] * config.adapter_parameters(template.shape),
             "extrapolates": bool(predicted.extrapolates[index]),
+            **({"within": float(probabilities[index])} if probabilities is not None else {}),
         }
-        for index, (adapter, config) in enumerate(zip(adapters, configs, strict=True))
+        for index, (name, config) in enumerate(named)
     ]
     console.table(
         f"Predicted for {fitted.model.device.device}: {template.describe()}; base {milliseconds(base_s)} ms",
-        ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"],
+        ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"]
+        + ([within] if within else []),
         [
             [
                 row["adapter"],
@@ -60,25 +72,9 @@ def predict(
                 percent(row["overhead"]),
                 f"{row['adapter_bytes'] / 1e6:.1f}",
                 "yes" if row["extrapolates"] else "no",
+                *([f"{row['within']:.0%}"] if within else []),
             ]
             for row in rows
         ],
     )
     console.result({"predictor": str(predictor), "device": fitted.model.device.device, "base_s": base_s, "rows": rows})
-
-
-def _read(path: Path, shape: "ModelShape") -> "AdapterConfig":
-    from adaptare.devices import InputError
-    from adaptare.profiler import AdapterConfig, read_peft
-
-    if path.is_dir():
-        return read_peft(path, shape)
-    try:
-        ranks = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{str(path)!r} is neither a PEFT folder nor a JSON file of module path to rank") from error
-    if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
-        raise InputError(f"{str(path)!r} must be one JSON object of module path to rank")
-    config = AdapterConfig.of(ranks)
-    config.check(shape)
-    return config

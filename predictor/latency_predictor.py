@@ -99,13 +99,11 @@ class LatencyPredictor:
 
     def predict_configs(self, configs: Sequence[AdapterConfig]) -> Prediction:
         """Latency of adapter configs, in their order. Raises `InputError` if one does not fit the base model."""
-        for config in configs:
-            config.check(self.template.shape)
-        return self.model.predict(codes_of(configs, self.sites))
+        return self.model.predict(self._codes(configs))
 
-    def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
-        """Probability with which each config takes at most so many seconds. Shape (n, n_sites) -> (n,)."""
-        return self.model.probability_within(np.asarray(codes), budget_s)
+    def probability_within(self, configs: Sequence[AdapterConfig], budget_s: float) -> NDArray[np.float64]:
+        """Probability with which each adapter config takes at most so many seconds. Shape (n,)."""
+        return self.model.probability_within(self._codes(configs), budget_s)
 
     def relevelled(self, references: Sequence[Measurement]) -> "LatencyPredictor":
         """The same predictor for a session of which some rows were measured, spread evenly over it.
@@ -154,6 +152,11 @@ class LatencyPredictor:
     def error_card(self) -> ErrorCard:
         """What the predictor is off on adapters it has not seen."""
         return self.model.error_card
+
+    def _codes(self, configs: Sequence[AdapterConfig]) -> NDArray[np.int64]:
+        for config in configs:
+            config.check(self.template.shape)
+        return codes_of(configs, self.sites)
 
     def _spread(self, codes: NDArray[np.int64], sites: Sequence[Site]) -> NDArray[np.int64]:
         """The same configs with a column for every site of the template."""

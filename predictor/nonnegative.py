@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adaptare.devices import InputError
 
 
 class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
@@ -25,15 +27,8 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         """X of shape (n_samples, n_features), y of shape (n_samples,), above 0 where it is a latency."""
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        columns, target = checked
-        self._rows = (columns, target)
-        weights = 1 / np.maximum(np.abs(target), np.finfo(np.float64).tiny ** 0.5)
-        largest = np.abs(columns).max(axis=0)
-        scale = np.where(largest > 0, largest, 1.0)
-        design = np.hstack([np.ones((len(target), 1)), columns / scale])
-        prices, _ = nnls(design * weights[:, None], target * weights)
-        self.intercept_ = float(prices[0])
-        self.coef_: NDArray[np.float64] = prices[1:] / scale
+        self._rows = checked
+        self.intercept_, self.coef_ = _prices(*checked)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -54,7 +49,10 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         left_out = np.empty(len(y))
         for label in np.unique(labels):
             own = labels == label
-            left_out[own] = y[own] - (clone(self).fit(X[~own], y[~own]).predict(X[own]) if not own.all() else 0.0)
+            if own.all():
+                raise InputError("rows of a single group cannot be left out")
+            intercept, prices = _prices(X[~own], y[~own])
+            left_out[own] = y[own] - X[own] @ prices - intercept
         return left_out
 
     def __sklearn_tags__(self) -> object:
@@ -62,3 +60,12 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True
         return tags
+
+
+def _prices(X: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    weights = 1 / np.maximum(np.abs(y), np.finfo(np.float64).tiny ** 0.5)
+    largest = np.abs(X).max(axis=0)
+    scale = np.where(largest > 0, largest, 1.0)
+    design = np.hstack([np.ones((len(y), 1)), X / scale])
+    prices, _ = nnls(design * weights[:, None], y * weights)
+    return float(prices[0]), prices[1:] / scale

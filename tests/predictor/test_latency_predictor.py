@@ -227,10 +227,13 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
         each.latency_s <= mean
         for each, mean in zip(campaign(unseen, sigma=0.02, seed=1), predicted.mean_s, strict=True)
     ]
-    said = [predictor.probability_within(codes[[row]], float(predicted.mean_s[row]))[0] for row in range(300)]
+    said = [
+        predictor.probability_within([config], float(mean))[0]
+        for config, mean in zip(unseen, predicted.mean_s, strict=True)
+    ]
     assert np.mean(said) == pytest.approx(np.mean(met), abs=0.12)
-    assert (predictor.probability_within(codes, 2 * predicted.mean_s.max()) > 0.9).all()
-    assert (predictor.probability_within(codes, 0.5 * predicted.mean_s.min()) == 0).all()
+    assert (predictor.probability_within(unseen, 2 * predicted.mean_s.max()) > 0.9).all()
+    assert (predictor.probability_within(unseen, 0.5 * predicted.mean_s.min()) == 0).all()
 
 
 def test_a_session_that_shifted_is_relevelled_by_its_references(

@@ -1,0 +1,63 @@
+"""`adaptare predict`: folders, JSON and CSV files, and the probability of meeting a budget."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.profiler import open_model
+
+
+@pytest.fixture
+def fitted(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+    words = ("--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
+    assert run("profile", "tiny-random", "--space", "sites", "--count", 24, *words).code == 0
+    assert run("fit", "--device", "simulated", "-o", "predictor").code == 0
+    return run
+
+
+def test_every_line_of_a_table_is_an_adapter(fitted: Callable[..., Any], model_cache: Path) -> None:
+    Path("many.csv").write_text("name,*.q_proj,*.mlp.*\nfirst,4,0\n,0,8\nboth,4,8\n")
+    shape = open_model("tiny-random", cache=model_cache).shape
+    Path("first.json").write_text(json.dumps({site.path: 4 for site in shape.sites if site.kind == "q_proj"}))
+    rows = fitted("predict", "predictor", "many.csv", "first.json", "--json").json["rows"]
+    assert [row["adapter"] for row in rows] == ["first", "many.csv:2", "both", "first.json"]
+    assert rows[0]["mean_s"] == rows[3]["mean_s"]
+    assert rows[2]["mean_s"] > max(rows[0]["mean_s"], rows[1]["mean_s"])
+    assert rows[2]["sites"] == rows[0]["sites"] + rows[1]["sites"]
+    assert all("within" not in row for row in rows)
+
+
+def test_a_budget_is_met_with_a_probability(fitted: Callable[..., Any]) -> None:
+    Path("many.csv").write_text("*\n0\n4\n16\n")
+    said = fitted("predict", "predictor", "many.csv", "--within", "overhead=1000%", "--json").json["rows"]
+    assert all(row["within"] > 0.9 for row in said)
+    said = fitted("predict", "predictor", "many.csv", "--within", "decode=0.0001ms", "--json").json["rows"]
+    assert all(row["within"] == 0 for row in said)
+    assert "overhead=50%" in fitted("predict", "predictor", "many.csv", "--within", "overhead=50%").out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name,*.w_proj\na,1\n", "the base model has no '*.w_proj'"),
+        ("name\na\n", "needs a first line of module paths or globs"),
+        ("*.q_proj\n", "has no adapters, only its first line"),
+        ("*.q_proj\nfour\n", "adapter 1: ranks must be whole numbers, not 'four'"),
+        ("*.q_proj\n4000\n", "4000"),
+    ],
+)
+def test_tables_that_say_something_else_are_refused(fitted: Callable[..., Any], content: str, message: str) -> None:
+    Path("many.csv").write_text(content)
+    answer = fitted("predict", "predictor", "many.csv")
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_a_budget_of_another_phase_is_refused(fitted: Callable[..., Any]) -> None:
+    Path("many.csv").write_text("*\n4\n")
+    answer = fitted("predict", "predictor", "many.csv", "--within", "prefill=1ms")
+    assert answer.code == 2
+    assert "the predictor is of decode" in answer.err
