@@ -15,3 +15,14 @@ def space_of(spelling: str, ranks: str, shape: ModelShape) -> RankSpace:
     except ValueError as error:
         raise InputError(f"--ranks must be whole numbers with commas, for example 0,4,16, not {ranks!r}") from error
     return named_space(spelling, shape, ranks=chosen)
+
+
+def read_error(text: str) -> float:
+    """A share of latency, per cent, from `2%` or `2`. Raises `InputError`."""
+    try:
+        error = float(text.removesuffix("%"))
+    except ValueError as failure:
+        raise InputError(f"--until-error must be a share such as 2%, not {text!r}") from failure
+    if not error > 0:
+        raise InputError(f"--until-error must be above 0, not {text}")
+    return error

@@ -1,5 +1,7 @@
 """`adaptare profile`."""
 
+import time
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -48,6 +50,9 @@ def profile(
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
     ] = None,
+    until_error: Annotated[
+        str | None, typer.Option("--until-error", help="Stop once a predictor is off by so little on others, as 2%.")
+    ] = None,
     stubs: StubsOption = False,
     store: StoreOption = "adaptare.db",
     cache: CacheOption = None,
@@ -57,8 +62,8 @@ def profile(
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.campaign import measure
     from adaptare.devices import InputError
-    from adaptare.inputs import space_of
-    from adaptare.profiler import Store, Workload, design, open_model, precise_within, programs_for
+    from adaptare.inputs import read_error, space_of
+    from adaptare.profiler import Measurement, Store, Workload, design, open_model, precise_within, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -68,6 +73,7 @@ def profile(
         raise InputError(f"--length must be at least 1, not {length}")
     if minutes is not None and not minutes > 0:
         raise InputError(f"--minutes must be above 0, not {minutes}")
+    target_error = None if until_error is None else read_error(until_error)
     shape = open_model(model, cache=cache).shape
     chosen = space_of(space, ranks, shape)
     template = Workload(
@@ -90,9 +96,14 @@ def profile(
     missing = [workload for workload in workloads if workload.hash not in finished]
     if len(missing) < len(workloads):
         console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {store} already")
-    measured = (
-        measure(
-            missing,
+    started = time.monotonic()
+
+    def measured_now(wanted: Sequence[Workload]) -> list[Measurement]:
+        left_s = None if minutes is None else 60 * minutes - (time.monotonic() - started)
+        if not wanted or (left_s is not None and left_s <= 0):
+            return []
+        return measure(
+            list(wanted),
             device=target.device,
             rule=rule,
             seconds=seconds,
@@ -103,12 +114,17 @@ def profile(
             title=f"measuring {phase}",
             programs=programs,
             stubs=stubs,
-            limit_s=None if minutes is None else 60 * minutes,
+            limit_s=left_s,
         )
-        if missing
-        else []
-    )
-    if len(measured) < len(missing):
+
+    if target_error is None:
+        measured = measured_now(missing)
+    else:
+        from adaptare.adaptive import measure_until
+
+        known = [each for each in with_store.measurements(info, template.base) if each.workload in set(workloads)]
+        measured = measure_until(missing, known, measured_now, error=target_error, console=console)
+    if len(measured) < len(missing) and target_error is None:
         left = len(missing) - len(measured)
         console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]

@@ -11,9 +11,11 @@ from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.predictor_file import load_predictor, save_predictor
 from adaptare.predictor.roofline import Roofline
+from adaptare.predictor.sampling import next_rows
 from adaptare.predictor.shrunken import ShrunkenLinear
 from adaptare.predictor.simplest import SimplestGood
 from adaptare.predictor.smooth import Smooth
+from adaptare.predictor.training_rows import codes_of
 
 __all__ = [
     "FEWEST_ROWS",
@@ -31,9 +33,11 @@ __all__ = [
     "ShrunkenLinear",
     "SimplestGood",
     "Smooth",
+    "codes_of",
     "conformal_half_width",
     "few_shot",
     "load_predictor",
+    "next_rows",
     "relevel",
     "rows_needed",
     "save_predictor",

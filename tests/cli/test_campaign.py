@@ -25,6 +25,23 @@ def test_a_campaign_that_runs_out_of_time_goes_on_later(run: Callable[..., Any],
     assert (second.json["already_there"], second.json["measured"], second.json["left"]) == (32, 8, 0)
 
 
+def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., Any], model_cache: Path) -> None:
+    words = ("profile", "tiny-random", "--space", "sites", "--count", 60, "--cache", model_cache, "--json")
+    words = (*words, "--device", "simulated", "--seconds", 0.1, "--until-error", "1%")
+    first = run(*words)
+    assert first.code == 0, first.err
+    assert 10 <= first.json["measured"] < 40
+    assert "1 % is wanted" in first.err
+    again = run(*words)
+    assert again.json["measured"] == 0
+    fitted = run("fit", "--device", "simulated", "--json").json
+    assert fitted["mape"] <= 1
+    out_of_reach = run(*words[:-1], "1e-30%")
+    assert "is not reached; give more with --count" in out_of_reach.err
+    assert run(*words[:-1], "much").code == 2
+    assert run(*words[:-1], "0").code == 2
+
+
 def test_a_model_is_composed_from_stubs_when_asked_for(run: Callable[..., Any], tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(LLAMA)

@@ -1,0 +1,61 @@
+"""Measuring until a predictor is good enough, the most telling adapters first."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from adaptare.console import Console
+from adaptare.predictor import FEWEST_ROWS, LEVEL, FeatureSet, LatencyPredictor, codes_of, next_rows, rows_needed
+from adaptare.profiler import Measurement, Workload
+
+BATCH = 8
+
+
+def measure_until(
+    workloads: Sequence[Workload],
+    known: Sequence[Measurement],
+    measure: Callable[[Sequence[Workload]], Sequence[Measurement]],
+    *,
+    error: float,
+    console: Console,
+) -> list[Measurement]:
+    """Measures some of the workloads, until the cross-validated error of a predictor is small enough.
+
+    Args:
+        workloads: To choose from, not measured yet; the first ones are taken first.
+        known: What was measured before.
+        measure: Measures and stores some; fewer than asked for when its time is up.
+        error: Mean absolute error on adapters left out, per cent of latency.
+        console: Is told how far it is.
+    """
+    rows, left, found = list(known), list(workloads), list[Measurement]()
+    least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
+    while True:
+        usable = [each for each in rows if each.complete and each.visits]
+        if len({each.workload for each in usable}) >= least:
+            off = LatencyPredictor().fit(usable).error_card.mape
+            console.note(f"{len(usable)} rows: off by {off:.2f} % on adapters left out, {error:g} % is wanted")
+            if off <= error:
+                return found
+        if not left:
+            console.note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
+            return found
+        batch = _next(usable, left, max(BATCH, least - len(usable)))
+        measured = measure(batch)
+        found.extend(measured)
+        rows.extend(measured)
+        left = [workload for workload in left if workload not in set(batch)]
+        if len(measured) < len(batch):
+            return found
+
+
+def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:
+    if not known or n >= len(left):
+        return list(left[:n])
+    sites = left[0].scope_sites
+    features = FeatureSet(left[0], sites)
+    measured, pool = (
+        features.matrix(codes_of([workload.adapter for workload in some], sites))
+        for some in ([each.workload for each in known], left)
+    )
+    return [left[index] for index in np.sort(next_rows(measured, pool, n))]
