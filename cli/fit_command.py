@@ -28,10 +28,14 @@ def fit(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learns latency from what was measured on a device, judges the fit, and writes it to two files."""
-    from adaptare.predictor import LatencyPredictor, save_predictor
+    from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.profiler import Store, device_to_json
     from adaptare.target import target_of
 
@@ -44,12 +48,15 @@ def fit(
         if each.complete and each.workload.quantisation == target.quantisation and each.workload.adapter.kind == "lora"
     ]
     rows = _of_one_kind(measured, store, target.name, phase, mode)
-    predictor = LatencyPredictor().fit(rows)
+    other = load_predictor(source) if source else None
+    predictor = LatencyPredictor().fit(rows, source=other)
     base = output or Path(f"predictor-{predictor.template.phase}")
     save_predictor(predictor, base)
     show_error_card(predictor, console)
     if predictor.error_card.sessions == 1:
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
+    if other and predictor.chosen != "transferred":
+        console.note(f"{source} did not help on adapters left out, so nothing of it is in this predictor")
     if composed := sum(each.origin == "composed" for each in rows):
         console.note(f"{composed} of {len(rows)} rows were composed from stubs, not measured whole")
     console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
@@ -61,6 +68,7 @@ def fit(
             "phase": predictor.template.phase,
             "mode": predictor.template.mode,
             "chosen": predictor.chosen,
+            "source": device_to_json(predictor.model.source) if predictor.model.source else None,
             **asdict(predictor.error_card),
             "composed": composed,
         }

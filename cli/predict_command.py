@@ -59,8 +59,9 @@ def predict(
         }
         for index, (name, config) in enumerate(named)
     ]
+    origin = "Transferred" if fitted.model.source else "Predicted"
     console.table(
-        f"Predicted for {fitted.model.device.device}: {template.describe()}; base {milliseconds(base_s)} ms",
+        f"{origin} for {fitted.model.device.device}: {template.describe()}; base {milliseconds(base_s)} ms",
         ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"]
         + ([within] if within else []),
         [
@@ -77,4 +78,12 @@ def predict(
             for row in rows
         ],
     )
-    console.result({"predictor": str(predictor), "device": fitted.model.device.device, "base_s": base_s, "rows": rows})
+    console.result(
+        {
+            "predictor": str(predictor),
+            "device": fitted.model.device.device,
+            "base_s": base_s,
+            "origin": origin.lower(),
+            "rows": rows,
+        }
+    )

@@ -16,13 +16,15 @@ from adaptare.predictor.conformal import conformal_half_width
 from adaptare.predictor.features import ADAPTER_FLOPS, SITES
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.shrunken import ShrunkenLinear
+from adaptare.predictor.transferred import Transferred
 
 FOLDS = 10
 SHRUNKEN = "shrunken"
+TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
 # Standard errors of the difference by which a simpler fit must be better to ship.
 CLEARLY_BETTER = 2.0
-Candidate = ShrunkenLinear | NonNegativeLinear
+Candidate = ShrunkenLinear | NonNegativeLinear | Transferred
 CANDIDATES: Mapping[str, Candidate] = {
     SHRUNKEN: ShrunkenLinear(prior_columns=(SITES, ADAPTER_FLOPS)),
     "non-negative": NonNegativeLinear(),
@@ -51,31 +53,36 @@ class LeftOut:
 
 
 def fit_candidate(
-    name: str, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+    candidate: Candidate, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> tuple[Candidate, NDArray[np.float64]]:
     """The fitted estimator and what each row is off when it was left out, relative to its prediction. Shape (n,).
 
     Rows of one group are left out together, so that measuring a workload twice makes no interval narrower.
     """
-    estimator: Candidate = clone(CANDIDATES[name]).fit(X, ratios)
+    estimator: Candidate = clone(candidate).fit(X, ratios)
     residuals = estimator.left_out_residuals(groups)
     return estimator, residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
 
 
 def cross_validate(
-    X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_], *, level: float
+    candidates: Mapping[str, Candidate],
+    X: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    *,
+    level: float,
 ) -> Mapping[str, LeftOut]:
     """Every candidate on rows that neither its fit nor its interval has seen; the folds keep groups whole.
 
     Where the rows outside a fold are too few for the level, the interval is that of their largest residual.
     """
     folds = _folds(groups)
-    found = {name: LeftOut(np.empty(len(ratios)), np.empty(len(ratios))) for name in CANDIDATES}
+    found = {name: LeftOut(np.empty(len(ratios)), np.empty(len(ratios))) for name in candidates}
     for fold in np.unique(folds):
         seen, unseen = folds != fold, folds == fold
         reached = min(level, seen.sum() / (seen.sum() + 1))
         for name, left_out in found.items():
-            estimator, residuals = fit_candidate(name, X[seen], ratios[seen], groups[seen])
+            estimator, residuals = fit_candidate(candidates[name], X[seen], ratios[seen], groups[seen])
             left_out.ratios[unseen] = estimator.predict(X[unseen])
             left_out.half_widths[unseen] = conformal_half_width(residuals, level=reached) * left_out.ratios[unseen]
     return found
@@ -95,12 +102,14 @@ def baseline_errors(
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
-    """The shrunken fit, unless a simpler one is clearly better."""
+    """The shrunken fit, unless one that knew another device is better, or a simpler one clearly so."""
     errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
-    best = min(errors, key=lambda name: float(errors[name].mean()))
-    gains = errors[SHRUNKEN] - errors[best]
+    means = {name: float(each.mean()) for name, each in errors.items()}
+    usual = TRANSFERRED if means.get(TRANSFERRED, np.inf) < means[SHRUNKEN] else SHRUNKEN
+    best = min(means, key=means.__getitem__)
+    gains = errors[usual] - errors[best]
     clearly = CLEARLY_BETTER * gains.std(ddof=1) / np.sqrt(len(gains))
-    return best if gains.mean() > clearly else SHRUNKEN
+    return best if gains.mean() > clearly else usual
 
 
 def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:

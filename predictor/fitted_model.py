@@ -1,5 +1,6 @@
 """All that a fitted predictor knows: what is saved, loaded, and evaluated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -29,12 +30,13 @@ class FittedModel:
         residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
-        chosen: Which candidate it is: `shrunken`, or a simpler one that was clearly better.
+        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler one that was clearly better.
         reference: What the ratio is over.
         reference_s: What the reference takes, seconds.
         device: Who took the time.
         workloads: Hash of each training row's workload.
         error_card: What it is off.
+        source: The other device whose prices the fit began with, if it was transferred.
     """
 
     features: FeatureSet
@@ -49,6 +51,15 @@ class FittedModel:
     device: DeviceInfo
     workloads: tuple[str, ...] = field(repr=False)
     error_card: ErrorCard
+    source: DeviceInfo | None = None
+
+    def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
+        """What one unit of each named feature takes, seconds; 0 for a kind of linear that this base does not have.
+
+        Features are physical, so prices mean the same on another device, runtime or size of model.
+        """
+        seconds = dict(zip(self.features.names, self.coefficients * self.reference_s, strict=True))
+        return tuple(float(seconds.get(name, 0.0)) for name in names)
 
     @cached_property
     def half_width(self) -> float:

@@ -6,13 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.predictor.candidates import baseline_errors, choose_candidate, cross_validate, fit_candidate
+from adaptare.predictor.candidates import (
+    CANDIDATES,
+    TRANSFERRED,
+    baseline_errors,
+    choose_candidate,
+    cross_validate,
+    fit_candidate,
+)
 from adaptare.predictor.conformal import rows_needed
 from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.training_rows import codes_of, differences, training_rows
+from adaptare.predictor.transferred import Transferred
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
 FEWEST_ROWS = 8
@@ -41,8 +49,16 @@ class LatencyPredictor:
         predictor._model = model
         return predictor
 
-    def fit(self, measurements: Sequence[Measurement]) -> "LatencyPredictor":
+    def fit(
+        self, measurements: Sequence[Measurement], *, source: "LatencyPredictor | None" = None
+    ) -> "LatencyPredictor":
         """Fits, judges and chooses; failed and interrupted measurements are left out.
+
+        Args:
+            measurements: Of one device and base, which differ only in the adapter.
+            source: Of another device, runtime, thread count, dtype or size of model, to begin with: 10 to 20
+                measurements are then enough. Whether it helps is judged on rows left out; `chosen` is `transferred`
+                if so.
 
         Raises:
             InputError: Device, reference or anything but the adapter differs, or too few adapters were measured.
@@ -56,9 +72,12 @@ class LatencyPredictor:
             )
         features = FeatureSet(rows.template, rows.template.scope_sites)
         X = features.matrix(rows.codes)
-        left_out = cross_validate(X, rows.ratios, rows.workloads, level=self._level)
+        candidates = dict(CANDIDATES)
+        if source is not None:
+            candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
+        left_out = cross_validate(candidates, X, rows.ratios, rows.workloads, level=self._level)
         chosen = choose_candidate(left_out, rows.ratios)
-        estimator, residuals = fit_candidate(chosen, X, rows.ratios, rows.workloads)
+        estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.workloads)
         self._model = FittedModel(
             features=features,
             coefficients=estimator.coef_,
@@ -67,6 +86,7 @@ class LatencyPredictor:
             level=self._level,
             feature_range=np.stack([X.min(axis=0), X.max(axis=0)]),
             chosen=chosen,
+            source=source.model.device if source and chosen == TRANSFERRED else None,
             reference=rows.reference,
             reference_s=rows.reference_s,
             device=rows.device,
@@ -145,7 +165,7 @@ class LatencyPredictor:
 
     @property
     def chosen(self) -> str:
-        """Which fit ships: `shrunken`, or the simpler one that was clearly better."""
+        """Which fit ships: `shrunken`, `transferred`, or the simpler one that was clearly better."""
         return self.model.chosen
 
     @property

@@ -30,6 +30,7 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
         "reference": model.reference.to_json(),
         "reference_s": model.reference_s,
         "chosen": model.chosen,
+        "source": device_to_json(model.source) if model.source else None,
         "level": model.level,
         "features": _feature_list(model.features),
         # A rank correlation of equal values is nan, which JSON cannot say.
@@ -65,6 +66,7 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         level=float(content["level"]),
         feature_range=arrays["feature_range"],
         chosen=content["chosen"],
+        source=device_from_json(content["source"]) if content.get("source") else None,
         reference=reference,
         reference_s=float(content["reference_s"]),
         device=device_from_json(content["device"]),

@@ -61,3 +61,21 @@ def test_a_budget_of_another_phase_is_refused(fitted: Callable[..., Any]) -> Non
     answer = fitted("predict", "predictor", "many.csv", "--within", "prefill=1ms")
     assert answer.code == 2
     assert "the predictor is of decode" in answer.err
+
+
+def test_a_predictor_of_another_device_is_where_a_fit_begins(fitted: Callable[..., Any], model_cache: Path) -> None:
+    other = "simulated:launch_s=4e-06"
+    words = ("--device", other, "--store", "other.db")
+    profiled = fitted(
+        "profile", "tiny-random", "--space", "sites", "--count", 10, "--seconds", 0.1, *words, "--cache", model_cache
+    )
+    assert profiled.code == 0, profiled.err
+    answer = fitted("fit", *words, "--from", "predictor", "-o", "moved", "--json")
+    assert answer.code == 0, answer.err
+    Path("many.csv").write_text("*\n4\n")
+    said = fitted("predict", "moved", "many.csv", "--json").json["origin"]
+    if answer.json["chosen"] == "transferred":
+        assert (answer.json["source"]["device"], said) == ("simulated", "transferred")
+    else:
+        assert "did not help on adapters left out" in answer.err
+        assert (answer.json["source"], said) == (None, "predicted")

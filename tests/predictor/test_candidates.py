@@ -42,7 +42,7 @@ def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: 
     ratios = np.ones(12)
     ratios[3] = 9.0
     groups = np.array([str(row) for row in range(12)])
-    twice = cross_validate(np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2), level=0.9)
+    twice = cross_validate(CANDIDATES, np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2), level=0.9)
     assert twice["constant"].ratios[[3, 15]] == pytest.approx([1.0, 1.0])
 
 
@@ -50,8 +50,8 @@ def test_measuring_twice_makes_no_interval_narrower(template: Workload) -> None:
     X = random_rows(12, template)
     ratios = 1 + np.random.default_rng(1).random(12)
     groups = np.array([str(row) for row in range(12)])
-    _, once = fit_candidate("shrunken", X, ratios, groups)
-    _, twice = fit_candidate("shrunken", np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2))
+    _, once = fit_candidate(CANDIDATES["shrunken"], X, ratios, groups)
+    _, twice = fit_candidate(CANDIDATES["shrunken"], np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2))
     assert conformal_half_width(twice, level=0.9) > 0.8 * conformal_half_width(once, level=0.9)
 
 
@@ -59,5 +59,5 @@ def test_the_same_rows_are_judged_the_same(template: Workload) -> None:
     X = random_rows(15, template)
     ratios = 1 + np.random.default_rng(1).random(15)
     groups = np.array([str(row) for row in range(15)])
-    first, second = (cross_validate(X, ratios, groups, level=0.9) for _ in range(2))
+    first, second = (cross_validate(CANDIDATES, X, ratios, groups, level=0.9) for _ in range(2))
     assert all((first[name].ratios == second[name].ratios).all() for name in CANDIDATES)

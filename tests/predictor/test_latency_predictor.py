@@ -268,3 +268,38 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
     prefill = campaign(draw_configs(20, 1), template=replace(predictor.template, phase="prefill"))
     with pytest.raises(InputError, match="only in the adapter"):
         predictor.relevelled(prefill)
+
+
+def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    slower = SimulatedDevice(launch_s=1e-6, bandwidth_bytes_s=5e9, compute_flops_s=20e9)
+    source = LatencyPredictor().fit(campaign(draw_configs(60, 0), sigma=0.001))
+    few, unseen = campaign(draw_configs(10, 3), device=slower, sigma=0.01), draw_configs(200, 1)
+    truth = np.array([slower.latency_s(replace(template, adapter=each).work()) for each in unseen])
+    own, transferred = LatencyPredictor().fit(few), LatencyPredictor().fit(few, source=source)
+    off = [np.abs(each.predict_configs(unseen).mean_s / truth - 1).mean() for each in (own, transferred)]
+    assert transferred.chosen == "transferred"
+    assert off[1] < off[0]
+    assert transferred.model.source == source.model.device
+    assert own.model.source is None
+
+
+def test_a_source_that_does_not_help_is_left_out(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
+    prices = np.array([float(name == "bytes:q_proj") for name in source.model.features.names])
+    misleading = LatencyPredictor.from_model(replace(source.model, coefficients=prices))
+    rows = campaign(draw_configs(30, 3), sigma=0.001)
+    fitted = LatencyPredictor().fit(rows, source=misleading)
+    assert fitted.chosen != "transferred"
+    assert fitted.model.source is None
+    assert fitted.error_card.baselines["transferred"] > fitted.error_card.mae_overhead_points
+
+
+def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
+    larger = ModelShape("llama", 12, 256, 4, 2, 64, 512, 512, '{"name":"larger"}')
+    space = named_space("sites", larger, ranks=(0, 4, 16))
+    configs = [space.decode(row) for row in space.expand(space.spread(12, np.random.default_rng(0)))]
+    rows = campaign(configs, template=Workload(larger))
+    assert LatencyPredictor().fit(rows, source=source).chosen == "transferred"

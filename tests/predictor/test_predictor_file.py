@@ -50,6 +50,12 @@ def test_a_loaded_predictor_knows_where_it_comes_from(predictor: LatencyPredicto
     assert loaded.error_card == predictor.error_card
 
 
+def test_a_transferred_predictor_says_so_after_loading(predictor: LatencyPredictor, tmp_path: Path) -> None:
+    model = replace(predictor.model, chosen="transferred", source=replace(predictor.model.device, device="other"))
+    save_predictor(LatencyPredictor.from_model(model), tmp_path / "moved")
+    assert load_predictor(tmp_path / "moved").model.source == model.source
+
+
 def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved: Path, device: SimulatedDevice) -> None:
     content = json.loads(saved.with_suffix(".json").read_text())
     assert content["schema"] == 1
