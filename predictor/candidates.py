@@ -24,6 +24,8 @@ TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
 # Standard errors of the difference by which a simpler fit must be better to ship.
 CLEARLY_BETTER = 2.0
+# A transferred fit is not simpler, but has seen more.
+TRANSFER_BETTER = 1.0
 Candidate = ShrunkenLinear | NonNegativeLinear | Transferred
 CANDIDATES: Mapping[str, Candidate] = {
     SHRUNKEN: ShrunkenLinear(prior_columns=(SITES, ADAPTER_FLOPS)),
@@ -102,14 +104,17 @@ def baseline_errors(
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
-    """The shrunken fit, unless one that knew another device is better, or a simpler one clearly so."""
+    """The shrunken fit, unless one that knew another device or a simpler one is clearly better."""
     errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
-    means = {name: float(each.mean()) for name, each in errors.items()}
-    usual = TRANSFERRED if means.get(TRANSFERRED, np.inf) < means[SHRUNKEN] else SHRUNKEN
-    best = min(means, key=means.__getitem__)
-    gains = errors[usual] - errors[best]
-    clearly = CLEARLY_BETTER * gains.std(ddof=1) / np.sqrt(len(gains))
-    return best if gains.mean() > clearly else usual
+    usual = SHRUNKEN
+    if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
+        usual = TRANSFERRED
+    best = min(errors, key=lambda name: float(errors[name].mean()))
+    return best if _clearly(errors[usual] - errors[best], CLEARLY_BETTER) else usual
+
+
+def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:
+    return bool(gains.mean() > standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:

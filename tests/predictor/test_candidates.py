@@ -37,6 +37,14 @@ def test_a_lucky_simpler_fit_does_not_ship() -> None:
     assert choose_candidate(found, ratios) == "shrunken"
 
 
+@pytest.mark.parametrize(("error", "chosen"), [(0.008, "transferred"), (0.01, "shrunken"), (0.02, "shrunken")])
+def test_a_transferred_fit_ships_only_if_it_helps(error: float, chosen: str) -> None:
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.01})
+    found["transferred"] = left_out(ratios, {"constant": error})["constant"]
+    assert choose_candidate(found, ratios) == chosen
+
+
 def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: Workload) -> None:
     X = random_rows(12, template)
     ratios = np.ones(12)

@@ -285,17 +285,6 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     assert own.model.source is None
 
 
-def test_a_source_that_does_not_help_is_left_out(campaign: Campaign, draw_configs: DrawConfigs) -> None:
-    source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
-    prices = np.array([float(name == "bytes:q_proj") for name in source.model.features.names])
-    misleading = LatencyPredictor.from_model(replace(source.model, coefficients=prices))
-    rows = campaign(draw_configs(30, 3), sigma=0.001)
-    fitted = LatencyPredictor().fit(rows, source=misleading)
-    assert fitted.chosen != "transferred"
-    assert fitted.model.source is None
-    assert fitted.error_card.baselines["transferred"] > fitted.error_card.mae_overhead_points
-
-
 def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
     larger = ModelShape("llama", 12, 256, 4, 2, 64, 512, 512, '{"name":"larger"}')
