@@ -244,7 +244,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    cells = sorted({row["cell"] for row in rows}, reverse=True)
     columns = 2
     figure, axes = pyplot.subplots(-(-len(cells) // columns), columns, figsize=(11, 3.2 * -(-len(cells) // columns)))
     for axis, cell in zip(np.ravel(axes), cells, strict=False):

@@ -32,14 +32,20 @@ def fit(
         Path | None,
         typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
     ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="Draws predicted over measured, in the format that the name ends in."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learns latency from what was measured on a device, judges the fit, and writes it to two files."""
+    from adaptare.figure_file import check_figure
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.profiler import Store, device_to_json
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
+    check_figure(figure)
     target = target_of(device)
     info = target.device.info()
     measured = [
@@ -53,6 +59,11 @@ def fit(
     base = output or Path(f"predictor-{predictor.template.phase}")
     save_predictor(predictor, base)
     show_error_card(predictor, console)
+    if figure:
+        from adaptare.parity_figure import draw_parity
+
+        draw_parity(predictor, figure, title=f"{predictor.template.describe()} on {target.name}")
+        console.say(f"drawn: {figure}")
     if predictor.error_card.sessions == 1:
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     if other and predictor.chosen != "transferred":

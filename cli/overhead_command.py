@@ -70,8 +70,9 @@ def overhead(
     from adaptare.campaign import measure
     from adaptare.comparison import show_compared
     from adaptare.devices import InputError
+    from adaptare.figure_file import check_figure
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
-    from adaptare.overhead_figure import check_figure, draw
+    from adaptare.overhead_figure import draw
     from adaptare.overhead_grid import cases_of, grid, phases_of, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
     from adaptare.overhead_rows import differences, row_of, show_rows, slopes

@@ -41,6 +41,7 @@ class LatencyPredictor:
         self._rows_needed = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._model: FittedModel | None = None
+        self._left_out: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @classmethod
     def from_model(cls, model: FittedModel) -> "LatencyPredictor":
@@ -77,6 +78,8 @@ class LatencyPredictor:
             candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
         left_out = cross_validate(candidates, X, rows.ratios, rows.workloads, level=self._level)
         chosen = choose_candidate(left_out, rows.ratios)
+        own = left_out[chosen]
+        self._left_out = rows.ratios, own.ratios, own.half_widths
         estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.workloads)
         self._model = FittedModel(
             features=features,
@@ -167,6 +170,17 @@ class LatencyPredictor:
     def chosen(self) -> str:
         """Which fit ships: `shrunken`, `transferred`, or the simpler one that was clearly better."""
         return self.model.chosen
+
+    @property
+    def left_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Ratio to the reference of every row: measured, predicted without it, half width. Shape (n,) each.
+
+        Raises:
+            InputError: The predictor was loaded, and files do not keep rows.
+        """
+        if self._left_out is None:
+            raise InputError("a loaded predictor does not have its rows; fit it again")
+        return self._left_out
 
     @property
     def error_card(self) -> ErrorCard:

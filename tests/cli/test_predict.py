@@ -79,3 +79,11 @@ def test_a_predictor_of_another_device_is_where_a_fit_begins(fitted: Callable[..
     else:
         assert "did not help on adapters left out" in answer.err
         assert (answer.json["source"], said) == (None, "predicted")
+
+
+def test_a_fit_draws_predicted_over_measured(fitted: Callable[..., Any]) -> None:
+    pytest.importorskip("matplotlib")
+    answer = fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.png")
+    assert answer.code == 0, answer.err
+    assert Path("parity.png").read_bytes().startswith(b"\x89PNG")
+    assert fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.xyz").code == 2

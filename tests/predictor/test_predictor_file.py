@@ -56,6 +56,12 @@ def test_a_transferred_predictor_says_so_after_loading(predictor: LatencyPredict
     assert load_predictor(tmp_path / "moved").model.source == model.source
 
 
+def test_files_do_not_keep_rows(predictor: LatencyPredictor, saved: Path) -> None:
+    assert [len(each) for each in predictor.left_out] == [20, 20, 20]
+    with pytest.raises(InputError, match="fit it again"):
+        _ = load_predictor(saved).left_out
+
+
 def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved: Path, device: SimulatedDevice) -> None:
     content = json.loads(saved.with_suffix(".json").read_text())
     assert content["schema"] == 1

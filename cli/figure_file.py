@@ -1,0 +1,47 @@
+"""Pictures as files."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import InputError, MissingPackageError, StorageError
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_figure(file: Path | None) -> None:
+    """Raises `InputError` unless a figure can go there, and `MissingPackageError` unless it can be drawn."""
+    if file is None:
+        return
+    if file.suffix not in FORMATS:
+        raise InputError(f"--figure must end in {', '.join(FORMATS)}, not {str(file)!r}")
+    if not file.parent.is_dir():
+        raise InputError(f"--figure: there is no folder {str(file.parent)!r}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
+
+
+@contextmanager
+def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
+    """So many axes of matplotlib side by side, which are in the file afterwards.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, count, figsize=(6 * count, 4), squeeze=False)
+    try:
+        yield list(axes[0])
+        figure.suptitle(title)
+        figure.tight_layout()
+        figure.savefig(file, dpi=120)
+    except OSError as error:
+        raise StorageError(f"the figure {str(file)!r} cannot be written: {error}") from error
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,25 @@
+"""Predicted over measured latency as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptare.figure_file import panels
+from adaptare.predictor import LatencyPredictor
+
+
+def draw_parity(predictor: LatencyPredictor, file: Path, *, title: str) -> None:
+    """What was predicted of every adapter when it was left out, with its interval, over what was measured.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    base_ms = 1e3 * predictor.model.reference_s
+    measured, predicted, half_width = (base_ms * each for each in predictor.left_out)
+    ends = [min(measured.min(), predicted.min()), max(measured.max(), predicted.max())]
+    with panels(file, 1, title=title) as [axis]:
+        finite = np.where(np.isfinite(half_width), half_width, 0.0)
+        axis.errorbar(measured, predicted, finite, fmt="o", markersize=4, capsize=2, linewidth=0.8)
+        axis.plot(ends, ends, color="grey", linewidth=0.8)
+        axis.axvline(base_ms, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(xlabel="measured, ms (dotted: the base)", ylabel="predicted without it, ms")
