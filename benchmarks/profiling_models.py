@@ -13,6 +13,7 @@ from adaptare.devices import connect
 from adaptare.profiler import (
     STUBS,
     AdapterConfig,
+    ColdStubs,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -21,6 +22,7 @@ from adaptare.profiler import (
     overhead,
     profile,
     programs_for,
+    ratio_interval,
     stub_of,
 )
 
@@ -34,9 +36,11 @@ PLACEMENTS = (
     ("down_proj",),
 )
 RANKS = (1, 8, 16, 64)
+# Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
+STUBS_PACE = {"decode": (12, 5), "prefill": (3, 5)}
 
 
-def composition(openings: int = 5, rounds: int = 10) -> dict[str, Any]:
+def composition(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
     """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
     shape, cells = open_model("smollm2-135m").shape, []
     for device in (TORCH, ORT):
@@ -59,8 +63,8 @@ def composition(openings: int = 5, rounds: int = 10) -> dict[str, Any]:
     }
 
 
-def stub_line(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
-    """The line through two stubs beside the whole model."""
+def stub_line() -> dict[str, Any]:
+    """The line through two stubs beside the whole model, drawn in each round."""
     cells = []
     shapes = {"smollm2-135m": open_model("smollm2-135m").shape, "qwen2.5-0.5b": ModelShape.from_mapping(QWEN_05B)}
     for name, shape in shapes.items():
@@ -68,13 +72,16 @@ def stub_line(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
             for phase in PHASES:
                 base = Workload(shape, phase=phase, quantisation=quantisation).base  # type: ignore[arg-type]
                 stubs = [stub_of(base, layers) for layers in STUBS]
-                few, many = (each.ratio.middle for each in _beside(base, stubs, ORT, openings=openings, rounds=rounds))
-                line = few + (many - few) / (STUBS[1] - STUBS[0]) * (shape.layers - STUBS[0])
-                cells.append({"model": name, "quantisation": quantisation, "phase": phase, "error": line - 1})
+                openings, rounds = STUBS_PACE[phase]
+                few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
+                line = few.ratios + (many.ratios - few.ratios) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
+                found = ratio_interval(line, few.openings)
+                ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
+                cells.append({"model": name, "quantisation": quantisation, "phase": phase, **ends})
     return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
 
 
-def campaign(openings: int = 10, rounds: int = 8) -> dict[str, Any]:
+def campaign(openings: int = 8, rounds: int = 11) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     shape = open_model("smollm2-135m").shape
     base = Workload(shape).base
@@ -100,8 +107,15 @@ def campaign(openings: int = 10, rounds: int = 8) -> dict[str, Any]:
 
 
 def _beside(base: Workload, workloads: list[Workload], device: str, *, openings: int, rounds: int) -> list[Measurement]:
+    connected = connect(device)
     found = profile(
-        workloads, reference=base, device=connect(device), stop=FixedRounds(rounds), seed=0, openings=openings
+        workloads,
+        reference=base,
+        device=connected,
+        stop=FixedRounds(rounds),
+        seed=0,
+        openings=openings,
+        programs=ColdStubs(programs_for(connected.info())),
     )
     if failures := [each.failure for each in found if each.failure]:
         raise SystemExit(f"not measured on {device}: {failures[0]}")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import connect
 
-RUNS = 14
+RUNS = 12
 EVERY_S = 15.0
 RUN_S = 1.0
 LIMIT_S = 600.0

@@ -216,7 +216,7 @@ class PausingWorker:
         return self._worker.run(program_id, feed_id, calls)
 
 
-def order_bias(openings: int = 20) -> dict[str, Any]:
+def order_bias(openings: int = 15) -> dict[str, Any]:
     """The same difference with and without a pause before every visit; the usual fixed order beside it.
 
     Each of the two programs has a feed that is paused for and one that is not, so that both differences come from the
@@ -272,7 +272,7 @@ def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> di
                 [workload(number) for number in range(1, 2 * pairs + 1)],
                 reference=workload(0),
                 device=connect(DEVICE),
-                stop=FixedRounds(8),
+                stop=FixedRounds(6),
                 seed=session,
                 openings=openings,
                 programs=files,
