@@ -75,7 +75,8 @@ def stub_line() -> dict[str, Any]:
                 openings, rounds = STUBS_PACE[phase]
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
                 line = few.ratios + (many.ratios - few.ratios) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
-                found = ratio_interval(line, few.openings)
+                told = line > 0  # a stub that was held up for the whole of its visit tells nothing
+                found = ratio_interval(line[told], few.openings[told])
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
                 cells.append({"model": name, "quantisation": quantisation, "phase": phase, **ends})
     return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
