@@ -7,13 +7,14 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx_overhead import QWEN_05B
 
 from adaptare.devices import connect
 from adaptare.profiler import (
     STUBS,
     AdapterConfig,
-    ColdStubs,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -37,7 +38,7 @@ PLACEMENTS = (
 )
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
-STUBS_PACE = {"decode": (12, 5), "prefill": (3, 5)}
+STUBS_PACE = {"decode": (16, 5), "prefill": (4, 4)}
 
 
 def composition(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def composition(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
 
 
 def stub_line() -> dict[str, Any]:
-    """The line through two stubs beside the whole model, drawn in each round."""
+    """The line through two stubs beside the whole model, drawn in each opening."""
     cells = []
     shapes = {"smollm2-135m": open_model("smollm2-135m").shape, "qwen2.5-0.5b": ModelShape.from_mapping(QWEN_05B)}
     for name, shape in shapes.items():
@@ -74,15 +75,20 @@ def stub_line() -> dict[str, Any]:
                 stubs = [stub_of(base, layers) for layers in STUBS]
                 openings, rounds = STUBS_PACE[phase]
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
-                line = few.ratios + (many.ratios - few.ratios) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
-                told = line > 0  # a stub that was held up for the whole of its visit tells nothing
-                found = ratio_interval(line[told], few.openings[told])
+                few_each, many_each = (_by_opening(each) for each in (few, many))
+                line = few_each + (many_each - few_each) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
+                found = ratio_interval(line, np.arange(len(line)))
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
                 cells.append({"model": name, "quantisation": quantisation, "phase": phase, **ends})
     return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
 
 
-def campaign(openings: int = 8, rounds: int = 11) -> dict[str, Any]:
+def _by_opening(found: Measurement) -> NDArray[np.float64]:
+    """Ratio to the reference in each opening; the line multiplies what is off in single rounds."""
+    return np.array([np.median(found.ratios[found.openings == each]) for each in np.unique(found.openings)])
+
+
+def campaign(openings: int = 15, rounds: int = 5) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     shape = open_model("smollm2-135m").shape
     base = Workload(shape).base
@@ -108,15 +114,8 @@ def campaign(openings: int = 8, rounds: int = 11) -> dict[str, Any]:
 
 
 def _beside(base: Workload, workloads: list[Workload], device: str, *, openings: int, rounds: int) -> list[Measurement]:
-    connected = connect(device)
     found = profile(
-        workloads,
-        reference=base,
-        device=connected,
-        stop=FixedRounds(rounds),
-        seed=0,
-        openings=openings,
-        programs=ColdStubs(programs_for(connected.info())),
+        workloads, reference=base, device=connect(device), stop=FixedRounds(rounds), seed=0, openings=openings
     )
     if failures := [each.failure for each in found if each.failure]:
         raise SystemExit(f"not measured on {device}: {failures[0]}")

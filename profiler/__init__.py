@@ -41,7 +41,7 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
-from adaptare.profiler.stubs import STUBS, ColdStubs, profile_by_stubs, stub_of, stubs_of
+from adaptare.profiler.stubs import STUBS, profile_by_stubs, stub_of, stubs_of
 from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Caches, Mode, Quantisation, Scope, Workload
@@ -81,7 +81,6 @@ __all__ = [
     "AdapterKind",
     "Attribution",
     "Caches",
-    "ColdStubs",
     "FirstOf",
     "FixedRounds",
     "Interval",

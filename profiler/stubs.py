@@ -1,18 +1,18 @@
 """Models too large to load, composed from two that are not: true widths and head, 2 and 6 layers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from adaptare.devices import Device, InputError, Program, last_level_cache_bytes
+from adaptare.devices import Device, InputError
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import Measurement, Visit
-from adaptare.profiler.programs import Need, Programs, base_bytes, programs_for
+from adaptare.profiler.programs import Programs, programs_for
 from adaptare.profiler.rounds import profile
 from adaptare.profiler.stopping import StoppingRule
-from adaptare.profiler.workload import Mode, Workload
+from adaptare.profiler.workload import Workload
 
 STUBS = (2, 6)
 
@@ -51,7 +51,7 @@ def profile_by_stubs(
         InputError: The ranks differ between layers, the model has too few, or not even stubs fit into memory.
         DeviceError: No worker can be had, or the reference does not run.
     """
-    programs = ColdStubs(programs or programs_for(device.info()))
+    programs = programs or programs_for(device.info())
     shallow, deep = (stub_of(reference, layers) for layers in STUBS)
     with device.open() as worker:
         free_bytes = worker.free_bytes
@@ -64,44 +64,6 @@ def profile_by_stubs(
         line = _Line(reference, by_stub[shallow], reference_s)
         reference_s = line.reference_s
         yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in STUBS)) for each in part]
-
-
-@dataclass(frozen=True)
-class ColdStubs:
-    """Programs of which those of stubs find the caches without their weights, as every layer of a whole model does.
-
-    A stub of 2 layers may fit into the caches, where the call before has left it, and the deeper one not: the line
-    through both would then be too steep.
-
-    Args:
-        programs: Of the device's runtime.
-    """
-
-    programs: Programs
-
-    def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
-        return self.programs.modes(workload)
-
-    def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
-        need = self.programs.need(workload)
-        if not _is_stub(workload):
-            return need
-        copies_bytes = base_bytes(workload) + 2 * last_level_cache_bytes()
-        return replace(need, program=f"{need.program} cold", program_bytes=need.program_bytes + copies_bytes)
-
-    def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
-        return replace(self.programs.program(workload), cold=_is_stub(workload))
-
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return self.programs.twin(workload)
-
-
-def _is_stub(workload: Workload) -> bool:
-    return workload.scope == "model" and workload.shape.layers <= STUBS[-1]
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
