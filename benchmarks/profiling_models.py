@@ -3,6 +3,7 @@
 Exports come out of the cache; on the first run they are made, which takes a few minutes more.
 """
 
+import itertools
 import time
 from dataclasses import replace
 from typing import Any
@@ -38,10 +39,16 @@ PLACEMENTS = (
 )
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
-STUBS_PACE = {"decode": (16, 5), "prefill": (4, 4)}
+STUBS_PACE = {
+    ("smollm2-135m", "decode"): (16, 5),
+    ("smollm2-135m", "prefill"): (4, 4),
+    ("qwen2.5-0.5b", "decode"): (8, 5),
+    ("qwen2.5-0.5b", "prefill"): (3, 3),
+}
+DEPTHS = (2, 6, 12, 20)
 
 
-def composition(openings: int = 4, rounds: int = 8) -> dict[str, Any]:
+def composition(openings: int = 3, rounds: int = 8) -> dict[str, Any]:
     """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
     shape, cells = open_model("smollm2-135m").shape, []
     for device in (TORCH, ORT):
@@ -73,14 +80,33 @@ def stub_line() -> dict[str, Any]:
             for phase in PHASES:
                 base = Workload(shape, phase=phase, quantisation=quantisation).base  # type: ignore[arg-type]
                 stubs = [stub_of(base, layers) for layers in STUBS]
-                openings, rounds = STUBS_PACE[phase]
+                openings, rounds = STUBS_PACE[name, phase]
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
                 few_each, many_each = (_by_opening(each) for each in (few, many))
                 line = few_each + (many_each - few_each) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
                 found = ratio_interval(line, np.arange(len(line)))
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
                 cells.append({"model": name, "quantisation": quantisation, "phase": phase, **ends})
-    return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
+    return {
+        "stub_error": max(abs(cell["error"]) for cell in cells),
+        "stubs": cells,
+        "stub_layer_ms": layer_ms(shapes["smollm2-135m"]),
+    }
+
+
+def layer_ms(shape: ModelShape, openings: int = 8, rounds: int = 4) -> list[dict[str, Any]]:
+    """What one more layer takes in decode, by how many there are: a line through stubs assumes that it never changes."""
+    base = Workload(shape, phase="decode").base
+    depths = (*DEPTHS, shape.layers)
+    found = _beside(
+        base, [replace(base, shape=shape.stub(depth)) for depth in DEPTHS], ORT, openings=openings, rounds=rounds
+    )
+    whole_ms = 1e3 * found[0].reference_raw_s
+    ms = [whole_ms * float(np.median(_by_opening(each))) for each in found] + [whole_ms]
+    return [
+        {"layers": f"{few} to {many}", "ms": (ms[at + 1] - ms[at]) / (many - few)}
+        for at, (few, many) in enumerate(itertools.pairwise(depths))
+    ]
 
 
 def _by_opening(found: Measurement) -> NDArray[np.float64]:
