@@ -95,7 +95,7 @@ def stub_line() -> dict[str, Any]:
 
 
 def layer_ms(shape: ModelShape, openings: int = 8, rounds: int = 4) -> list[dict[str, Any]]:
-    """What one more layer takes in decode, by how many there are: a line through stubs assumes that it never changes."""
+    """What one more layer takes in decode, by how many there are; a line through stubs assumes it is the same."""
     base = Workload(shape, phase="decode").base
     depths = (*DEPTHS, shape.layers)
     found = _beside(
