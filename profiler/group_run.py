@@ -12,11 +12,9 @@ from adaptare.profiler.measurement import Visit, paired_ratio
 from adaptare.profiler.programs import Programs
 from adaptare.profiler.workload import Workload
 
-# A visit lasts at least this long and at least so many steps of the clock, within so many calls; with two of them the
-# discarded first one is at most a third of the time.
+# A visit lasts at least this long and at least so many steps of the clock, within so many calls.
 VISIT_S = 0.02
 VISIT_STEPS = 200
-LEAST_CALLS = 2
 MOST_CALLS = 1000
 # The reference may fail once, by bad luck; twice is its own fault.
 REFERENCE_DEATHS = 2
@@ -166,7 +164,7 @@ class GroupRun:
                 self._blame([candidate], error)
                 continue
             candidate.warmup_s.extend(first)
-            candidate.calls = int(np.clip(np.ceil(least_s / first[-1]), LEAST_CALLS, MOST_CALLS))
+            candidate.calls = int(np.clip(np.ceil(least_s / first[-1]), 1, MOST_CALLS))
 
     def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
         """Notes who failed.
