@@ -37,7 +37,7 @@ CANDIDATES: Mapping[str, Candidate] = {
 }
 BASELINES: Mapping[str, Any] = {
     "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
-    "random forest": RandomForestRegressor(30, random_state=0),
+    "random forest": RandomForestRegressor(20, random_state=0),
 }
 
 
