@@ -262,7 +262,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
         axis.set(title=f"{cell}, base {1e3 * _base_s(rows, cell):.1f} ms", xlabel="rank", ylabel="overhead, %")
         axis.legend(fontsize=6)
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=80)
 
 
 def _base_s(rows: Sequence[dict[str, Any]], cell: str) -> float:
