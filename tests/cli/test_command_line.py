@@ -74,17 +74,17 @@ def interrupt_when(process: "subprocess.Popen[str]", seen: str) -> tuple[int, st
 def test_ctrl_c_while_profiling_keeps_what_was_measured(
     tmp_path: Path, model_cache: Path, run: Callable[..., Any]
 ) -> None:
-    words = ("profile", "tiny-random", "--device", "torch-cpu:threads=1", "--count", 10, "--cache", model_cache)
+    words = ("profile", "tiny-random", "--device", "torch-cpu:threads=1", "--count", 3, "--cache", model_cache)
     endless = ("--half-width", "0.000001", "--seconds", "600")
     code, said = interrupt_when(started(*words, *endless, folder=tmp_path), "round")
     assert code == 130
     assert "go on from there when run again" in said
     kept = Store(tmp_path / "adaptare.db", create=False).measurements()
-    assert len(kept) == 10
+    assert len(kept) == 3
     assert {each.stopped_by for each in kept} == {"interrupted"}
     assert all(each.visits for each in kept)
     again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
-    assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 10, 0)
+    assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
 
 
 def test_ctrl_c_while_training_resumes_to_the_same_adapter(
