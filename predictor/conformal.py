@@ -64,7 +64,4 @@ def relevel(measured: NDArray[np.float64], predicted: NDArray[np.float64], *, le
         level: Probability with which the interval shall hold the truth.
     """
     scale = float(np.median(measured / predicted))
-    errors = np.abs(measured / (scale * predicted) - 1)
-    # The order statistic number (n + 1) level, interpolated: so few references should not round it up.
-    enough = len(errors) >= rows_needed(level)
-    return Level(scale, float(np.quantile(errors, level, method="weibull")) if enough else math.inf)
+    return Level(scale, conformal_half_width(measured / (scale * predicted) - 1, level=level))

@@ -82,6 +82,6 @@ def test_the_demo_runs_on_a_quantised_base(
     assert found["baselines"][0]["name"] == "requantised"
     for winner in found["winners"]:
         assert winner["export_difference"] < 1e-4
-        assert winner["measured_s"] > 0
+        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
     assert found["onnx"]["difference"] < 0.1
     assert (Path(found["onnx"]["folder"]) / "adapter.onnx_adapter").is_file()
