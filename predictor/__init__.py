@@ -1,5 +1,6 @@
 """From measurements to predicted latency: physical features, fits for few rows, intervals, files."""
 
+from adaptare.predictor.candidates import BASELINES, CANDIDATES
 from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
 from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.error_card import ErrorCard
@@ -18,6 +19,8 @@ from adaptare.predictor.smooth import Smooth
 from adaptare.predictor.training_rows import codes_of
 
 __all__ = [
+    "BASELINES",
+    "CANDIDATES",
     "FEWEST_ROWS",
     "LEVEL",
     "Columns",

@@ -20,9 +20,10 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
     """What a new row is off at most, with probability `level`; infinite with fewer than `rows_needed` residuals.
 
     The residuals must be of rows that were left out of the fit. That a new row is like them is all that is
-    assumed, so a new session of a device that has changed is covered less often. The rank of the residual is
-    ceil((n + 1) level): of n residuals and a new one, each is equally likely to have any rank. Leaving out one row
-    at a time makes this hold closely but not strictly.
+    assumed, so a new session of a device that has changed is covered less often. Of n residuals and a new one each is
+    equally likely to have any rank, so the k-th of n is exceeded with probability 1 - k / (n + 1); where (n + 1) level
+    is no whole number, the result lies between its two neighbours. Leaving out one row at a time makes this hold
+    closely but not strictly.
 
     Args:
         residuals: Of either sign. Shape (n,).
@@ -30,12 +31,11 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
 
     References:
         Barber, Candès, Ramdas, Tibshirani 2021, "Predictive inference with the jackknife+", eq. 1.1.
+        Hyndman, Fan 1996, "Sample quantiles in statistical packages", definition 6.
     """
-    n = len(residuals)
-    if n < rows_needed(level):
+    if len(residuals) < rows_needed(level):
         return math.inf
-    rank = math.ceil(round((n + 1) * level, 9))
-    return float(np.sort(np.abs(residuals))[rank - 1])
+    return float(np.quantile(np.abs(residuals), level, method="weibull"))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from adaptare.profiler.store import DEFAULT_STORE, Store
 from adaptare.profiler.stubs import STUBS, profile_by_stubs, stub_of, stubs_of
 from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
-from adaptare.profiler.workload import BYTES, Caches, Mode, Quantisation, Scope, Workload
+from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
 
 if TYPE_CHECKING:
     from adaptare.profiler.onnx_adapted import (
@@ -93,6 +93,7 @@ __all__ = [
     "OnnxBase",
     "OnnxBases",
     "OperatorCost",
+    "Phase",
     "Precise",
     "Programs",
     "Progress",

@@ -1,9 +1,12 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 
 from adaptare.predictor import conformal_half_width
 from adaptare.predictor.candidates import CANDIDATES, LeftOut, choose_candidate, cross_validate, fit_candidate
-from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.features import ADAPTER_BYTES, FeatureSet
 from adaptare.profiler import Workload
 
 
@@ -12,6 +15,23 @@ def left_out(ratios: np.ndarray, errors: dict[str, float]) -> dict[str, LeftOut]
     rng = np.random.default_rng(0)
     shares = rng.uniform(0.8, 1.2, len(ratios))
     return {name: LeftOut(ratios + errors.get(name, 0.5) * shares, np.zeros(len(ratios))) for name in CANDIDATES}
+
+
+class Spy(BaseEstimator):
+    """Notes by which rows it was fitted, and of which it was asked; rows are known by their bytes."""
+
+    judged: ClassVar[list[tuple[list[float], list[float]]]] = []
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Spy":
+        self.seen_ = X[:, ADAPTER_BYTES].tolist()
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        self.judged.append((self.seen_, X[:, ADAPTER_BYTES].tolist()))
+        return np.zeros(len(X))
+
+    def left_out_residuals(self, groups: np.ndarray) -> np.ndarray:
+        return np.zeros(len(groups))
 
 
 def random_rows(n: int, template: Workload) -> np.ndarray:
@@ -61,6 +81,16 @@ def test_measuring_twice_makes_no_interval_narrower(template: Workload) -> None:
     _, once = fit_candidate(CANDIDATES["shrunken"], X, ratios, groups)
     _, twice = fit_candidate(CANDIDATES["shrunken"], np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2))
     assert conformal_half_width(twice, level=0.9) > 0.8 * conformal_half_width(once, level=0.9)
+
+
+def test_what_is_judged_was_neither_fitted_nor_chosen_by(template: Workload) -> None:
+    n = 24
+    X, ratios = random_rows(n, template), 1 + np.arange(n) / n
+    groups = np.array([str(row // 2) for row in range(n)])
+    said = cross_validate({"spy": Spy()}, X, ratios, groups, level=0.9)["spy"].ratios
+    assert sorted(judged for _, rows in Spy.judged for judged in rows) == sorted(X[:, ADAPTER_BYTES].tolist())
+    assert all(not set(seen) & set(rows) for seen, rows in Spy.judged)
+    assert said == pytest.approx(np.zeros(n))
 
 
 def test_the_same_rows_are_judged_the_same(template: Workload) -> None:

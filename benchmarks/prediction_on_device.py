@@ -1,0 +1,293 @@
+"""What a predictor is off on a device of today, beside what measuring a second time is off.
+
+python benchmarks/prediction_on_device.py [--json] [--only CELL ...] [--kept DIR]
+
+A cell is a device, a base, a phase and an application mode of SmolLM2-135M. Its first session measures the adapters
+that the predictor learns from, spread over what they cost, and others, drawn by chance, that it never sees. The
+second, in another process and at least ten minutes later, measures those others again, and that is what counts: a
+prediction is off from it, and so is the first measurement of the same adapter (`retest`). Among them stand some of the
+adapters that were learned from, evenly spread over the session, which re-level the predictor. Overheads are in points:
+hundredths of the latency of the base.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.base import clone
+
+from adaptare.devices import connect
+from adaptare.predictor import BASELINES, CANDIDATES, LEVEL, LatencyPredictor, codes_of
+from adaptare.profiler import (
+    FixedRounds,
+    Measurement,
+    Mode,
+    Phase,
+    Quantisation,
+    Store,
+    Workload,
+    design,
+    named_space,
+    open_model,
+    profile_groups,
+)
+
+Array = NDArray[np.float64]
+MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)
+TRAINING, TESTED, REFERENCES = 48, 60, 19
+SESSIONS = ("first", "second")
+APART_S = 600
+SIMPLE = ("sites-affine", "FLOPs-affine")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stays the same while the adapters change, and how long each session measures.
+
+    Args:
+        device: As on the command line.
+        quantisation: Of the base.
+        phase: Prefill of 64 tokens, or decode of one after 64.
+        mode: How adapters are applied.
+        openings: Of every program.
+        rounds: In each opening.
+    """
+
+    device: str
+    quantisation: Quantisation
+    phase: Phase
+    mode: Mode
+    openings: int
+    rounds: int
+
+
+CELLS = {
+    "ort/int4/decode": Cell("ort-cpu:threads=1", "int4", "decode", "static", 8, 4),
+    "ort/fp32/decode": Cell("ort-cpu:threads=1", "none", "decode", "static", 4, 4),
+    "ort/fp32/prefill": Cell("ort-cpu:threads=1", "none", "prefill", "swappable", 3, 3),
+    "torch/fp32/decode": Cell("torch-cpu:threads=1", "none", "decode", "swappable", 4, 4),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The adapters of a cell.
+
+    Args:
+        base: Without adapter.
+        training: What the predictor learns from.
+        tested: What it is judged by; none of them is among the others.
+        references: Some of `training`, measured again in the second session.
+    """
+
+    base: Workload
+    training: tuple[Workload, ...]
+    tested: tuple[Workload, ...]
+    references: tuple[Workload, ...]
+
+    def session(self, which: str) -> list[Workload]:
+        """In the order in which a session measures them."""
+        if which == "first":
+            every = [*self.training, *self.tested]
+            return [every[index] for index in np.random.default_rng(1).permutation(len(every))]
+        places: dict[Workload, float] = {each: index for index, each in enumerate(self.tested)}
+        between = np.linspace(-0.5, len(self.tested) - 0.5, REFERENCES)
+        places |= dict(zip(self.references, between, strict=True))
+        return sorted(places, key=places.__getitem__)
+
+
+def plan(cell: Cell) -> Plan:
+    """The same for every session."""
+    shape = open_model(MODEL).shape
+    template = Workload(shape, mode=cell.mode, phase=cell.phase, quantisation=cell.quantisation)
+    space, rng = named_space(SPACE, shape, ranks=RANKS), np.random.default_rng(0)
+    training = design(space, TRAINING, seed=0)
+    known = {row.tobytes() for row in (*training, np.zeros(space.n_sites, dtype=np.int64))}
+    drawn = np.unique(space.expand(space.spread(2 * TESTED, rng)), axis=0)
+    tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][:TESTED]
+    first, second = (tuple(template.with_adapter(space.decode(row)) for row in rows) for rows in (training, tested))
+    references = tuple(first[index] for index in rng.choice(TRAINING, REFERENCES, replace=False))
+    return Plan(template.base, first, second, references)
+
+
+def measure(name: str, which: str, folder: Path) -> None:
+    """One session of a cell, into a store of its own."""
+    cell = CELLS[name]
+    planned, store = plan(cell), Store(store_of(name, which, folder))
+    groups = profile_groups(
+        planned.session(which),
+        reference=planned.base,
+        device=connect(cell.device),
+        stop=FixedRounds(cell.rounds),
+        seed=SESSIONS.index(which),
+        openings=cell.openings,
+    )
+    for group in groups:
+        if failures := [each.failure for each in group if each.failure]:
+            raise SystemExit(f"not measured on {cell.device}: {failures[0]}")
+        store.append(group)
+
+
+def store_of(name: str, which: str, folder: Path) -> Path:
+    """Where a session is kept."""
+    return folder / f"{name.replace('/', '-')}-{which}.sqlite"
+
+
+def measured(name: str, which: str, folder: Path) -> Mapping[Workload, Measurement]:
+    """A session that was measured, or is now, in a process of its own. Empty if it broke off."""
+    file, wanted = store_of(name, which, folder), plan(CELLS[name]).session(which)
+    for attempt in range(2):
+        found = {each.workload: each for each in Store(file).measurements()} if file.exists() else {}
+        if set(found) >= set(wanted):
+            return found
+        if attempt == 0:
+            file.unlink(missing_ok=True)
+            print(f"{name}: the {which} session", file=sys.stderr, flush=True)
+            subprocess.run(
+                [sys.executable, __file__, "--session", name, which, "--kept", str(folder)],
+                check=True,
+                stdout=sys.stderr,
+            )
+    raise SystemExit(f"{file} does not hold the whole session; delete it and start again")
+
+
+def wait_until_apart(name: str, folder: Path) -> None:
+    """Ten minutes lie between the end of a cell's first session and its second."""
+    ended = store_of(name, "first", folder).stat().st_mtime
+    time.sleep(max(0.0, ended + APART_S - time.time()))
+
+
+def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Workload, Measurement]) -> dict[str, Any]:
+    """What the predictor of a cell is off, and what else would be."""
+    cell = CELLS[name]
+    planned = plan(cell)
+    training = [first[each] for each in planned.training]
+    predictor = LatencyPredictor().fit(training)
+    truth, again = (np.array([found[each].ratio.middle for each in planned.tested]) for found in (second, first))
+    relevelled = predictor.relevelled([second[each] for each in planned.references])
+    ratios, inside, half_width = _answers(predictor, planned.tested, truth)
+    relevelled_ratios, relevelled_inside, relevelled_half_width = _answers(relevelled, planned.tested, truth)
+    off = np.abs(ratios - truth)
+    others = _others(predictor, training, planned.tested)
+    retest = np.abs(again - truth)
+    return {
+        "cell": name,
+        "device": cell.device,
+        "base": cell.quantisation,
+        "phase": cell.phase,
+        "mode": cell.mode,
+        "rows": len(training),
+        "tested": len(truth),
+        "chosen": predictor.chosen,
+        "mae_points": _points(off),
+        "mae_points_relevelled": _points(np.abs(relevelled_ratios - truth)),
+        "mae_points_baselines": {other: _points(np.abs(found - truth)) for other, found in others.items()},
+        "retest_points": _points(retest),
+        "tau": _tau(ratios, truth),
+        "retest_tau": _tau(again, truth),
+        # One-sided paired t-test: how likely so large a lead over a simpler fit is by chance.
+        "p_not_better": {
+            other: float(stats.ttest_rel(off, np.abs(others[other] - truth), alternative="less").pvalue)
+            for other in SIMPLE
+        },
+        "covered": int(relevelled_inside.sum()),
+        "covered_as_fitted": int(inside.sum()),
+        "half_width_points": relevelled_half_width,
+        "half_width_points_as_fitted": half_width,
+        "overhead_points": [100 * float(bound) for bound in (truth.min() - 1, truth.max() - 1)],
+    }
+
+
+def _answers(predictor: LatencyPredictor, tested: Sequence[Workload], truth: Array) -> tuple[Array, Array, float]:
+    """Predicted ratios, whether each interval held the measured one, and their median half width in points."""
+    said = predictor.predict_configs([each.adapter for each in tested])
+    mean, lower, upper = (ends / predictor.model.reference_s for ends in (said.mean_s, said.lower_s, said.upper_s))
+    return mean, (lower <= truth) & (truth <= upper), 100 * float(np.median((upper - lower) / 2))
+
+
+def _others(
+    predictor: LatencyPredictor, training: Sequence[Measurement], tested: Sequence[Workload]
+) -> dict[str, Array]:
+    """What the fits that were not chosen, and the regressors beside them, say of the same adapters."""
+    features = predictor.model.features
+    X, asked = (
+        features.matrix(codes_of([each.adapter for each in workloads], features.sites))
+        for workloads in ([each.workload for each in training], tested)
+    )
+    y = np.array([each.ratio.middle for each in training])
+    return {name: clone(each).fit(X, y).predict(asked) for name, each in {**CANDIDATES, **BASELINES}.items()}
+
+
+def _points(errors: Array) -> float:
+    return 100 * float(errors.mean())
+
+
+def _tau(ours: Array, theirs: Array) -> float:
+    return float(stats.kendalltau(ours, theirs).statistic)
+
+
+def meets(row: Mapping[str, Any]) -> dict[str, bool]:
+    """The goals of a cell."""
+    simple_ships = row["chosen"] in SIMPLE
+    return {
+        "mae": row["mae_points"] <= 1.3 * row["retest_points"],
+        "better": simple_ships or all(p <= 0.05 for p in row["p_not_better"].values()),
+        "tau": row["tau"] >= 0.95 * row["retest_tau"],
+    }
+
+
+def result_of(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Cells with what they meet, and the coverage of all of them."""
+    result: dict[str, Any] = {"cells": [{**each, "meets": meets(each)} for each in cells]}
+    tested = sum(each["tested"] for each in cells)
+    for key in ("covered", "covered_as_fitted"):
+        covered = stats.binomtest(sum(each[key] for each in cells), tested)
+        low, high = covered.proportion_ci(0.95, method="wilson")
+        result[f"pooled_{key.replace('covered', 'coverage')}_interval"] = [float(low), float(high)]
+    low, high = result["pooled_coverage_interval"]
+    return {**result, "meets_coverage": low <= LEVEL <= high}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=CELLS, metavar="CELL", help=f"of {', '.join(CELLS)}")
+    parser.add_argument("--kept", type=Path, help="folder that keeps sessions; those in it are not measured again")
+    parser.add_argument("--session", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.session:
+        measure(*options.session, options.kept)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.kept or Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = options.only or list(CELLS)
+        first = {name: measured(name, "first", folder) for name in names}
+        cells = []
+        for name in names:
+            wait_until_apart(name, folder)
+            cells.append(judge(name, first[name], measured(name, "second", folder)))
+    result = result_of(cells)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for row in result["cells"]:
+        print(row.pop("cell"))
+        for key, value in row.items():
+            print(f"  {key:28} {value}")
+    for key in list(result)[1:]:
+        print(f"{key:30} {result[key]}")
+
+
+if __name__ == "__main__":
+    main()
