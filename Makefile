@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml $(SOURCES)
 
 # What the continuous integration runs too, with PY from an environment that holds the built wheel.
 run-tests:
-	$(PY) -m pytest --cov --cov-report=term
+	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 run-lint:
 	$(PY) -m ruff check .

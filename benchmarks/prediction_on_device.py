@@ -48,6 +48,7 @@ TRAINING, TESTED, REFERENCES = 48, 60, 19
 SESSIONS = ("first", "second")
 APART_S = 600
 SIMPLE = ("sites-affine", "FLOPs-affine")
+FEWER, DRAWS = (10, 15, 20, 30, 40), 24
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,28 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
         "covered_as_fitted": int(inside.sum()),
         "half_width_points": relevelled_half_width,
         "half_width_points_as_fitted": half_width,
+        "mae_points_by_rows": by_rows(planned, first, second),
         "overhead_points": [100 * float(bound) for bound in (truth.min() - 1, truth.max() - 1)],
     }
+
+
+def by_rows(
+    planned: Plan, first: Mapping[Workload, Measurement], second: Mapping[Workload, Measurement]
+) -> list[dict[str, float]]:
+    """Error after fewer rows: the first of the design, or as many drawn by chance, judged by what is left of those."""
+    found = []
+    for rows in FEWER:
+        off: dict[str, list[float]] = {"design": [], "random": []}
+        by_design = LatencyPredictor().fit([first[each] for each in planned.training[:rows]])
+        for seed in range(DRAWS):
+            order = np.random.default_rng(seed).permutation(TESTED)
+            drawn, rest = ([planned.tested[index] for index in some] for some in (order[:rows], order[rows:]))
+            truth = np.array([second[each].ratio.middle for each in rest])
+            by_chance = LatencyPredictor().fit([first[each] for each in drawn])
+            for name, predictor in (("design", by_design), ("random", by_chance)):
+                off[name].append(_points(np.abs(_answers(predictor, rest, truth)[0] - truth)))
+        found.append({"rows": rows, **{name: float(np.mean(each)) for name, each in off.items()}})
+    return found
 
 
 def _answers(predictor: LatencyPredictor, tested: Sequence[Workload], truth: Array) -> tuple[Array, Array, float]:
