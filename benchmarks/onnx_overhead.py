@@ -43,11 +43,11 @@ QUERY_AND_VALUE = ("q_proj", "v_proj")
 # open, which the line through two stubs multiplies; prefill takes long and is steady.
 PACE = {
     ("fp32", "decode"): (14, 20),
-    ("int4", "decode"): (40, 7),
+    ("int4", "decode"): (60, 7),
     ("fp32", "prefill"): (8, 12),
     ("int4", "prefill"): (8, 12),
 }
-STUBS_PACE = {**PACE, ("int4", "decode"): (80, 5), ("int4", "prefill"): (12, 5), ("fp32", "prefill"): (12, 10)}
+STUBS_PACE = {**PACE, ("int4", "decode"): (480, 4), ("int4", "prefill"): (12, 5), ("fp32", "prefill"): (12, 10)}
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
     "model_type": "qwen2",

@@ -117,7 +117,7 @@ def _prepare(workloads: Sequence[Workload], programs: Programs, console: Console
 def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
     for each in measured:
         if each.failure:
-            sites = len(each.workload.adapter)
+            sites = each.workload.adapter.active
             console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
     _note_changes(measured, console)
     slowdowns = [each.slowdown for each in measured if each.visits]

@@ -151,7 +151,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool) -> Compa
     workload = other.workload
     return Compared(
         name=workload.describe(),
-        sites=len(workload.adapter),
+        sites=workload.adapter.active,
         parameters=workload.adapter.adapter_parameters(workload.shape),
         one_s=one.latency_s,
         other_s=other.latency_s,

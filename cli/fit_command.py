@@ -1,6 +1,6 @@
 """`adaptare fit`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +11,7 @@ from adaptare.console import Console, command
 
 if TYPE_CHECKING:
     from adaptare.predictor import LatencyPredictor
-    from adaptare.profiler import Measurement
+    from adaptare.profiler import Measurement, Workload
 
 
 @command
@@ -24,6 +24,10 @@ def fit(
     mode: Annotated[
         Literal["swappable", "static", "padded", "merged", "requantised"] | None,
         typer.Option("--mode", help="If the store holds several."),
+    ] = None,
+    every_site: Annotated[
+        bool | None,
+        typer.Option("--open/--cut", help="Whether graphs had every site open, if the store holds both."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
@@ -53,7 +57,7 @@ def fit(
         for each in Store(store, create=False).measurements(info)
         if each.complete and each.workload.quantisation == target.quantisation and each.workload.adapter.kind == "lora"
     ]
-    rows = _of_one_kind(measured, store, target.name, phase, mode)
+    rows = _of_one_kind(measured, store, target.name, phase, mode, every_site)
     other = load_predictor(source) if source else None
     predictor = LatencyPredictor().fit(rows, source=other)
     base = output or Path(f"predictor-{predictor.template.phase}")
@@ -103,18 +107,28 @@ def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
 
 
 def _of_one_kind(
-    measured: "list[Measurement]", store: str, device: str, phase: str | None, mode: str | None
+    measured: "list[Measurement]",
+    store: str,
+    device: str,
+    phase: str | None,
+    mode: str | None,
+    every_site: bool | None,
 ) -> "list[Measurement]":
     from adaptare.devices import InputError
     from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
     from adaptare.profiler import AdapterConfig
 
-    kinds: dict[str, list[Measurement]] = {}
+    kinds: dict[tuple[Workload, str], list[Measurement]] = {}
     for each in measured:
         workload = each.workload
         if (phase is None or workload.phase == phase) and (mode is None or workload.mode == mode):
-            key = workload.with_adapter(AdapterConfig()).hash + each.reference.hash
-            kinds.setdefault(key, []).append(each)
+            kinds.setdefault((workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
+    for (bare, reference), rows in kinds.items():
+        if bare.open:  # where an adapter is on every site, all are open anyway
+            cut = kinds.get((replace(bare, adapter=AdapterConfig()), reference), [])
+            rows.extend(each for each in cut if len(each.workload.adapter) == len(bare.adapter))
+    if every_site is not None:
+        kinds = {key: rows for key, rows in kinds.items() if key[0].open == every_site}
     # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
     swappable = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights}
     kinds = swappable or kinds
@@ -128,6 +142,7 @@ def _of_one_kind(
     if len(kinds) > 1:
         names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())
         raise InputError(
-            f"{store} has several kinds of measurements: {names}; choose with --phase and --mode, or --store"
+            f"{store} has several kinds of measurements: {names}; choose with --phase, --mode, --open or --cut, "
+            "or --store"
         )
     return next(iter(kinds.values()))

@@ -36,6 +36,12 @@ def profile(
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     mode: ModeOption = "swappable",
+    every_site: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="One graph with every site, as where adapters are swapped; unused ones get rank 0."
+        ),
+    ] = False,
     half_width: HalfWidthOption = 0.01,
     seconds: Annotated[
         float | None,
@@ -85,6 +91,8 @@ def profile(
         past=length,
         quantisation=target.quantisation,
     )
+    if every_site:
+        template = template.opened
     workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
     openings, seconds = target.pace((1, 120.0), openings, seconds)
     rule = precise_within(half_width, seconds)
@@ -133,7 +141,7 @@ def profile(
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
         [
             [
-                f"{len(each.workload.adapter)}",
+                f"{each.workload.adapter.active}",
                 f"{each.workload.adapter.adapter_parameters(shape):,}",
                 milliseconds(each.latency_s),
                 between(milliseconds(each.lower_s), milliseconds(each.upper_s)),

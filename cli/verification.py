@@ -41,7 +41,7 @@ def verify_choices(
 
     `reference_s` is the base's latency that the budget was made from, so that both are on one scale.
     """
-    workloads = [replace(template.with_adapter(each.config), mode=each.mode) for each in choices]  # type: ignore[arg-type]
+    workloads = [replace(template, mode=each.mode).with_adapter(each.config) for each in choices]  # type: ignore[arg-type]
     measured = measure(
         list(dict.fromkeys(workloads)),
         device=device,

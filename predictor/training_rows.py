@@ -40,7 +40,8 @@ class TrainingRows:
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     """The complete ones among the measurements, which must differ in nothing but the adapter.
 
-    A workload without adapter is the base in every mode and may stand among the others.
+    A workload without adapter is the base in every mode and may stand among the others, unless these are of a graph
+    with every site open, which costs something even without adapter.
 
     Raises:
         InputError: Nothing is complete, or device, reference or anything else about the workloads differs.
@@ -51,7 +52,7 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     first = next((row for row in rows if len(row.workload.adapter)), rows[0])
     for row in rows:
         _check_alike(row, first)
-    template = replace(first.workload, adapter=AdapterConfig())
+    template = replace(first.workload, adapter=_common_adapter(rows))
     return TrainingRows(
         template=template,
         reference=first.reference,
@@ -83,10 +84,6 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"ratios over different references do not compare; these are over {row.reference.hash} and "
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
-    if 0 in row.workload.adapter.by_path.values():
-        raise InputError(
-            "a site that is fed with rank 0 is not the same as none; measure without `uncut` for predictors"
-        )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
     ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
@@ -95,6 +92,19 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
         raise InputError(
             f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each"
         )
+
+
+def _common_adapter(rows: Sequence[Measurement]) -> AdapterConfig:
+    """What all rows have before any adapter comes: nothing, or every site open."""
+    if not any(row.workload.open for row in rows):
+        return AdapterConfig()
+    shape = rows[0].workload.shape
+    if partly := [row for row in rows if len(row.workload.adapter) < len(shape.sites)]:
+        raise InputError(
+            f"a site that is fed with rank 0 is not the same as none, and {len(partly)} of {len(rows)} measurements "
+            "are of graphs without some sites; fit those with every site open alone"
+        )
+    return AdapterConfig().uncut(shape)
 
 
 def differences(ours: DeviceInfo, theirs: DeviceInfo) -> str:

@@ -57,6 +57,11 @@ class AdapterConfig:
         """The same in a graph that has every site: rank 0 where this has none."""
         return AdapterConfig(tuple((site.path, self.by_path.get(site.path, 0)) for site in shape.sites), self.kind)
 
+    @property
+    def active(self) -> int:
+        """Sites with a rank above 0."""
+        return sum(rank > 0 for _, rank in self.ranks)
+
     @cached_property
     def by_path(self) -> Mapping[str, int]:
         """Module path -> rank."""

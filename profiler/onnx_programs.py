@@ -15,7 +15,7 @@ from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
 from adaptare.profiler.onnx_session import pack
 from adaptare.profiler.programs import Need, base_bytes, cache_bytes, copies_bytes, is_cold, name_of, own_bytes
 from adaptare.profiler.shape import Site, first_layer
-from adaptare.profiler.workload import Mode, Workload
+from adaptare.profiler.workload import FED, Mode, Workload
 
 # How a device says that no kernels but the library's own run.
 CPU_ONLY = "provider=CPUExecutionProvider"
@@ -67,7 +67,7 @@ class OnnxPrograms:
         if workload.mode == "requantised" and workload.quantisation == "none":
             raise InputError("requantised needs a quantised base; merge the adapter instead")
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
-        fed = workload.mode in ("swappable", "padded")
+        fed = workload.mode in FED
         shared = self._kernels_of(workload) and _ranks(workload) and not workload.in_weights
         weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
         name = f"{self._file(workload)}{' cold' * is_cold(workload)}"
@@ -95,7 +95,7 @@ class OnnxPrograms:
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
         """A and B of every site that is fed, padded to the largest rank if the workload is."""
-        if workload.mode not in ("swappable", "padded"):
+        if workload.mode not in FED:
             return {}
         ranks, inputs = _ranks(workload), {}
         largest = max(ranks.values(), default=0)
@@ -108,7 +108,7 @@ class OnnxPrograms:
         ranks, folder = _ranks(workload), self._bases.folder(workload, self._kernels_of(workload))
         if not ranks:
             return folder / MODEL
-        if workload.mode in ("swappable", "padded"):
+        if workload.mode in FED:
             return folder / f"swappable-{content_hash(sorted(ranks))}.onnx"
         return folder / f"{workload.mode}-{content_hash(ranks)}.onnx"
 

@@ -92,7 +92,9 @@ class TorchPrograms:
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
         if 0 in workload.adapter.by_path.values():
-            raise InputError("torch has no adapters of rank 0; leave out a site without adapter")
+            raise InputError(
+                "torch has no adapters of rank 0, so no graph with every site open; leave out sites without adapter"
+            )
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
         name = f"{self._arguments(workload)}{' cold' * is_cold(workload)}"

@@ -82,8 +82,8 @@ def stub_of(workload: Workload, layers: int) -> Workload:
         by_layer[site.layer][path.replace(f".{site.layer}.", ".0.", 1)] = rank
     if any(ranks != by_layer[0] for ranks in by_layer):
         raise InputError("stubs need the same ranks in every layer; choose by kinds of linears, or measure the whole")
-    kept = {path: rank for path, rank in workload.adapter if shape.site_by_path[path].layer < layers}
-    return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig.of(kept))
+    kept = tuple(each for each in workload.adapter if shape.site_by_path[each[0]].layer < layers)
+    return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig(kept, workload.adapter.kind))
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload) -> list[Workload]:

@@ -16,6 +16,8 @@ Scope = Literal["model", "block", "layer", "head"]
 Caches = Literal["cold", "hot"]
 Quantisation = Literal["none", "int8", "int4"]
 
+# Modes in which A and B are inputs of the graph.
+FED = ("swappable", "padded")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Weights of the base, with a scale for each block of 32.
 QUANTISED_BYTES = {"int8": 1 + 4 / 32, "int4": 0.5 + 4 / 32}
@@ -96,11 +98,24 @@ class Workload:
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         weights = self.dtype if self.quantisation == "none" else self.quantisation
         caches = "" if self.scope == "model" else f" {self.caches}"
-        return f"{what}{caches} {self.phase} {self.length} {self.mode} {weights}{batch} ({self.shape.hash[:6]})"
+        mode = f"{self.mode}{' open' * self.open}"
+        return f"{what}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
+
+    @property
+    def open(self) -> bool:
+        """Whether the graph has every site, for whichever adapter comes, and some are fed with rank 0."""
+        return self.mode == "swappable" and 0 in self.adapter.by_path.values()
+
+    @property
+    def opened(self) -> "Workload":
+        """Without adapter in a graph that has every site. Raises `InputError` unless adapters are swappable."""
+        if self.mode != "swappable":
+            raise InputError(f"sites stay open for adapters that are swapped only; use mode swappable, not {self.mode}")
+        return replace(self, adapter=AdapterConfig().uncut(self.shape))
 
     def with_adapter(self, adapter: AdapterConfig) -> "Workload":
-        """The same with another adapter."""
-        return replace(self, adapter=adapter)
+        """The same with another adapter; where every site is open, that stays so."""
+        return replace(self, adapter=adapter.uncut(self.shape) if self.open else adapter)
 
     @property
     def merged(self) -> "Workload":
@@ -222,5 +237,5 @@ class Workload:
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
-        adapter = AdapterConfig.of(content["adapter"], kind=content.get("adapter_kind", "lora"))
+        adapter = AdapterConfig(tuple(content["adapter"].items()), content.get("adapter_kind", "lora"))
         return cls(shape, adapter, **fields, **length)

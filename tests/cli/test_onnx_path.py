@@ -45,6 +45,20 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     assert "has another base; what was profiled has int4 weights" in refused.err
 
 
+def test_graphs_with_every_site_are_one_program_that_predictors_know(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4, "--open")
+    answer = run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache, "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["measured"], answer.json["failed"]) == (12, 0)
+    assert run("fit", "--device", INT4, "-o", "predictor", "--json").json["rows"] == 12
+    Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
+    predicted = run("predict", "predictor", "ranks.json", "--device", INT4)
+    assert predicted.code == 0, predicted.err
+    assert "swappable open" in predicted.out
+
+
 def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
     run(*words, *QUICKLY, "--mode", "padded", "--device", INT4, "--cache", model_cache)

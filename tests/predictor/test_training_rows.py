@@ -99,3 +99,15 @@ def test_other_adapters_than_lora_are_refused(campaign: Campaign, shape: ModelSh
     dora = AdapterConfig(AdapterConfig.uniform(shape, 4, kinds=("q_proj",)).ranks, kind="dora")
     with pytest.raises(InputError, match="predictors know LoRA adapters only, not dora; measure it: adaptare overhead"):
         training_rows(campaign([dora], sigma=0))
+
+
+def test_where_every_site_is_open_that_is_what_rows_have_in_common(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
+) -> None:
+    everywhere = AdapterConfig.uniform(shape, 4)
+    rows = training_rows(campaign([*(each.uncut(shape) for each in draw_configs(3, 0)), everywhere]))
+    assert rows.template == template.opened
+    assert rows.template.with_adapter(draw_configs(1, 0)[0]).open
+    assert rows.codes[-1].tolist() == [4] * len(shape.sites)
+    with pytest.raises(InputError, match="1 of 3 measurements are of graphs without some sites"):
+        training_rows(campaign([*(each.uncut(shape) for each in draw_configs(2, 0)), AdapterConfig()]))

@@ -127,3 +127,10 @@ def test_only_whole_models_of_some_depth_have_stubs(workload: Workload) -> None:
 
 def test_a_workload_that_is_the_reference_needs_no_stubs_of_its_own() -> None:
     assert stubs_of([BASE], BASE) == [stub_of(BASE, 2), stub_of(BASE, 6)]
+
+
+def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None:
+    dora = Workload(SHAPE, AdapterConfig(AdapterConfig.uniform(SHAPE, 4).ranks, kind="dora"))
+    assert stub_of(dora, 2).adapter.kind == "dora"
+    opened = Workload(SHAPE).opened.with_adapter(AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj",)))
+    assert stub_of(opened, 2).open

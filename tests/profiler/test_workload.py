@@ -260,3 +260,15 @@ def test_a_dora_computes_its_update_and_the_lengths_of_rows_beside_what_a_lora_d
     update = 2 * 2 * (site.in_features + site.out_features) * site.in_features
     assert dora.work().flops - lora.work().flops == update + 4 * site.in_features * site.out_features
     assert dora.merged.work() == lora.merged.work()
+
+
+def test_sites_stay_open_whatever_adapter_comes() -> None:
+    opened = DECODE.opened.with_adapter(AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj",)))
+    assert opened.open
+    assert not DECODE.open
+    assert (len(opened.adapter), opened.adapter.active) == (len(SHAPE.sites), SHAPE.layers)
+    assert "swappable open" in opened.describe()
+    assert Workload.from_json(opened.to_json(), SHAPE) == opened
+    assert opened.base == DECODE.base
+    with pytest.raises(InputError, match="use mode swappable, not static"):
+        _ = replace(DECODE, mode="static").opened
