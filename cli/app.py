@@ -8,6 +8,7 @@ from adaptare.demo_command import demo
 from adaptare.devices_command import devices
 from adaptare.export_command import export
 from adaptare.fit_command import fit
+from adaptare.interpolate_command import interpolate
 from adaptare.operators_command import operators
 from adaptare.overhead_command import overhead
 from adaptare.predict_command import predict
@@ -24,7 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (devices, overhead, operators, profile, compare, fit, predict, train, search, verify, export, demo):
+MEASURING = (devices, overhead, operators, profile, compare)
+PREDICTING = (fit, interpolate, predict)
+SEARCHING = (train, search, verify, export, demo)
+for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command()(command)
 
 

@@ -1,5 +1,6 @@
 """`adaptare fit`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,6 +25,9 @@ def fit(
     mode: Annotated[
         Literal["swappable", "static", "padded", "merged", "requantised"] | None,
         typer.Option("--mode", help="If the store holds several."),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option("--length", help="Tokens or cached positions, if the store holds several.")
     ] = None,
     every_site: Annotated[
         bool | None,
@@ -57,7 +61,10 @@ def fit(
         for each in Store(store, create=False).measurements(info)
         if each.complete and each.workload.quantisation == target.quantisation and each.workload.adapter.kind == "lora"
     ]
-    rows = _of_one_kind(measured, store, target.name, phase, mode, every_site)
+    asked = {"phase": phase, "mode": mode, "length": length, "open": every_site}
+    rows = _of_one_kind(
+        measured, store, target.name, {name: value for name, value in asked.items() if value is not None}
+    )
     other = load_predictor(source) if source else None
     predictor = LatencyPredictor().fit(rows, source=other)
     base = output or Path(f"predictor-{predictor.template.phase}")
@@ -107,12 +114,7 @@ def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
 
 
 def _of_one_kind(
-    measured: "list[Measurement]",
-    store: str,
-    device: str,
-    phase: str | None,
-    mode: str | None,
-    every_site: bool | None,
+    measured: "list[Measurement]", store: str, device: str, asked: "Mapping[str, object]"
 ) -> "list[Measurement]":
     from adaptare.devices import InputError
     from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
@@ -120,21 +122,22 @@ def _of_one_kind(
 
     kinds: dict[tuple[Workload, str], list[Measurement]] = {}
     for each in measured:
-        workload = each.workload
-        if (phase is None or workload.phase == phase) and (mode is None or workload.mode == mode):
-            kinds.setdefault((workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
+        kinds.setdefault((each.workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
     for (bare, reference), rows in kinds.items():
         if bare.open:  # where an adapter is on every site, all are open anyway
             cut = kinds.get((replace(bare, adapter=AdapterConfig()), reference), [])
             rows.extend(each for each in cut if len(each.workload.adapter) == len(bare.adapter))
-    if every_site is not None:
-        kinds = {key: rows for key, rows in kinds.items() if key[0].open == every_site}
+    kinds = {
+        (bare, reference): rows
+        for (bare, reference), rows in kinds.items()
+        if all(getattr(bare, name) == value for name, value in asked.items())
+    }
     # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
     swappable = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights}
     kinds = swappable or kinds
     if not kinds:
-        asked = " ".join(filter(None, (phase, mode, "measurements")))
-        raise InputError(f"{store} has no {asked} of {device}; measure some with: adaptare profile")
+        such = "".join(f" of {name} {value}" for name, value in asked.items())
+        raise InputError(f"{store} has no measurements{such} of {device}; measure some with: adaptare profile")
     # A few rows of another kind, left by `adaptare overhead`, are no campaign.
     least = max(FEWEST_ROWS, rows_needed(LEVEL))
     campaigns = {key: rows for key, rows in kinds.items() if len({each.workload.hash for each in rows}) >= least}
@@ -142,7 +145,7 @@ def _of_one_kind(
     if len(kinds) > 1:
         names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())
         raise InputError(
-            f"{store} has several kinds of measurements: {names}; choose with --phase, --mode, --open or --cut, "
-            "or --store"
+            f"{store} has several kinds of measurements: {names}; choose with --phase, --mode, --length, "
+            "--open or --cut, or --store"
         )
     return next(iter(kinds.values()))

@@ -87,3 +87,28 @@ def test_a_fit_draws_predicted_over_measured(fitted: Callable[..., Any]) -> None
     assert answer.code == 0, answer.err
     assert Path("parity.png").read_bytes().startswith(b"\x89PNG")
     assert fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.xyz").code == 2
+
+
+def test_a_length_between_those_that_were_profiled_needs_no_measuring(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    words = ("--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
+    for length in (32, 64, 128):
+        assert run("profile", "tiny-random", "--space", "sites", "--count", 24, "--length", length, *words).code == 0
+    refused = run("fit", "--device", "simulated")
+    assert refused.code == 2
+    assert "choose with --phase, --mode, --length" in refused.err
+    assert "no measurements of length 16" in run("fit", "--device", "simulated", "--length", 16).err
+    for length in (32, 64, 128):
+        assert run("fit", "--device", "simulated", "--length", length, "-o", length).code == 0
+    answer = run("interpolate", "32", "64", "128", "--length", 48, "--json")
+    assert answer.code == 0, answer.err
+    assert abs(answer.json["left_out"]["64"]) < 1e-6
+    Path("many.csv").write_text("*\n4\n")
+    said = [run("predict", name, "many.csv", "--json").json["rows"][0]["mean_s"] for name in ("32", "64")]
+    between = run("predict", "predictor-decode-48", "many.csv", "--within", "decode@48=1s", "--json").json["rows"][0]
+    assert min(said) < between["mean_s"] < max(said)
+    assert between["within"] > 0.9
+    outside = run("interpolate", "32", "64", "--length", 256)
+    assert outside.code == 2
+    assert "length 256 is not between those that were profiled, 32 and 64; profile it" in outside.err

@@ -1,0 +1,112 @@
+"""A predictor for a number of tokens that was not profiled, from those of a smaller and of a larger one."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.fitted_model import FittedModel
+from adaptare.predictor.latency_predictor import LatencyPredictor
+from adaptare.predictor.training_rows import differences
+from adaptare.profiler import Workload
+
+INTERPOLATED = "interpolated"
+
+
+def interpolate(predictors: Sequence[LatencyPredictor], length: int) -> LatencyPredictor:
+    """Latency at so many tokens of prefill, or cached positions of decode, on the straight line between two profiled.
+
+    Attention and activations grow with the tokens, so between numbers that are not far apart latency is close to a
+    line; `bends` says how close. The interval is the wider of both ends.
+
+    Args:
+        predictors: Of one device, base, phase and application mode, each of another length; two or more.
+        length: Between the shortest and the longest of them.
+
+    Raises:
+        InputError: They differ in more than the length, or the length lies outside.
+    """
+    models = _by_length(predictors)
+    lengths = [model.features.template.length for model in models]
+    if not lengths[0] <= length <= lengths[-1]:
+        raise InputError(
+            f"length {length} is not between those that were profiled, {lengths[0]} and {lengths[-1]}; profile it"
+        )
+    end = max(1, int(np.searchsorted(lengths, length)))
+    return LatencyPredictor.from_model(_between(models[end - 1], models[end], length))
+
+
+def bends(predictors: Sequence[LatencyPredictor]) -> dict[int, float]:
+    """What the base alone is off if an inner length is left out and interpolated, relative; length -> error."""
+    models = _by_length(predictors)
+    found = {}
+    for before, inner, after in zip(models, models[1:], models[2:], strict=False):
+        length = inner.features.template.length
+        found[length] = _between(before, after, length).reference_s / inner.reference_s - 1
+    return found
+
+
+def _by_length(predictors: Sequence[LatencyPredictor]) -> list[FittedModel]:
+    if len(predictors) < 2:
+        raise InputError(f"a length between others needs the predictors of two, not {len(predictors)}")
+    models = sorted((each.model for each in predictors), key=lambda model: model.features.template.length)
+    for first, second in itertools.pairwise(models):
+        ours, theirs = first.features.template, second.features.template
+        if first.device != second.device:
+            raise InputError(f"predictors of different devices: {differences(first.device, second.device)}")
+        if _at(theirs, ours.length) != ours or _at(second.reference, first.reference.length) != first.reference:
+            raise InputError(
+                f"predictors of {ours.describe()} and of {theirs.describe()} differ in more than the length"
+            )
+        if ours.length == theirs.length:
+            raise InputError(f"two of the predictors are of length {ours.length}")
+    return models
+
+
+def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
+    """The same model on the features of another length, where it is linear too."""
+    ends = (short.features.template.length, long.features.template.length)
+    share = (length - ends[0]) / (ends[1] - ends[0])
+    features = replace(short.features, template=_at(short.features.template, length))
+    parts = [(short, 1 - share), (long, share)]
+    seconds = sum(part * model.reference_s for model, part in parts)
+    prices = np.sum([part * model.reference_s * _moved(model, features) for model, part in parts], axis=0)
+    intercept_s = sum(part * model.reference_s * model.intercept for model, part in parts)
+    wider = max((short, long), key=lambda model: model.half_width)
+    return FittedModel(
+        features=features,
+        coefficients=prices / seconds,
+        intercept=intercept_s / seconds,
+        residuals=wider.residuals,
+        level=min(short.level, long.level),
+        feature_range=np.sum([part * model.feature_range for model, part in parts], axis=0),
+        chosen=INTERPOLATED,
+        reference=_at(short.reference, length),
+        reference_s=float(seconds),
+        device=short.device,
+        workloads=(*short.workloads, *long.workloads),
+        error_card=wider.error_card,
+        source=short.source or long.source,
+    )
+
+
+def _moved(model: FittedModel, features: FeatureSet) -> NDArray[np.float64]:
+    """Coefficients for features of another length that say the same.
+
+    They exist because all layers have the same linears: one of a kind, and each of its ranks, adds at either length the
+    same to every feature.
+    """
+    probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
+    wanted, probed = model.features.matrix(probes) @ model.coefficients, features.matrix(probes)
+    scale = np.abs(probed).max(axis=0)
+    scale[scale == 0] = 1.0
+    moved: NDArray[np.float64] = np.linalg.lstsq(probed / scale, wanted, rcond=1e-10)[0] / scale
+    return moved
+
+
+def _at(workload: Workload, length: int) -> Workload:
+    return replace(workload, past=length) if workload.phase == "decode" else replace(workload, tokens=length)

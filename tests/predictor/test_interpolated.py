@@ -1,0 +1,97 @@
+"""Predictors of numbers of tokens between those that were profiled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
+from adaptare.profiler import AdapterConfig, Measurement, Workload
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
+Fitted = Callable[..., LatencyPredictor]
+
+
+@pytest.fixture
+def fitted(campaign: Campaign, draw_configs: DrawConfigs, template: Workload) -> Fitted:
+    """Fits what was measured at a length without any noise."""
+
+    def fit(sigma: float = 0.0, **changes: Any) -> LatencyPredictor:
+        changed = replace(template, **changes)
+        return LatencyPredictor().fit(campaign(draw_configs(30, 0), template=changed, sigma=sigma))
+
+    return fit
+
+
+@pytest.mark.parametrize("changes", [{"past": 96}, {"phase": "prefill", "tokens": 96}], ids=["decode", "prefill"])
+def test_says_what_would_be_measured_at_the_length(
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, changes: dict[str, Any]
+) -> None:
+    name = "tokens" if "tokens" in changes else "past"
+    both = [fitted(**{**changes, name: length}) for length in (128, 64)]
+    found, wanted = interpolate(both, 96), replace(template, **changes)
+    assert found.template == wanted
+    assert (found.chosen, found.model.reference) == ("interpolated", wanted.base)
+    unseen = draw_configs(20, 1)
+    ends = [each.predict_configs(unseen).mean_s for each in both]
+    assert found.predict_configs(unseen).mean_s == pytest.approx(np.mean(ends, axis=0), rel=1e-9)
+    # Attention grows with the square of the tokens.
+    assert found.predict_configs(unseen).mean_s == pytest.approx(true_seconds(wanted, unseen), rel=0.02)
+    assert not found.predict_configs(unseen).extrapolates.any()
+
+
+def test_a_length_that_was_profiled_is_as_it_was(fitted: Fitted, draw_configs: DrawConfigs) -> None:
+    three = [fitted(sigma=0.01, past=past) for past in (32, 64, 128)]
+    for own in three:
+        found = interpolate(three, own.template.past).predict_configs(draw_configs(5, 1))
+        assert found.mean_s == pytest.approx(own.predict_configs(draw_configs(5, 1)).mean_s, rel=1e-9)
+
+
+def test_the_interval_is_the_wider_one(fitted: Fitted) -> None:
+    narrow, wide = fitted(sigma=0.002, past=32), fitted(sigma=0.02, past=64)
+    assert interpolate([narrow, wide], 40).model.half_width == wide.model.half_width > narrow.model.half_width
+
+
+def test_what_the_base_bends_is_told(fitted: Fitted) -> None:
+    assert bends([fitted(past=32), fitted(past=64)]) == {}
+    assert bends([fitted(past=past) for past in (32, 48, 64)])[48] == pytest.approx(0, abs=1e-9)
+
+
+def test_is_saved_like_any_other(fitted: Fitted, draw_configs: DrawConfigs, tmp_path: Path) -> None:
+    found = interpolate([fitted(past=32), fitted(past=64)], 40)
+    save_predictor(found, tmp_path / "between")
+    said = load_predictor(tmp_path / "between").predict_configs(draw_configs(5, 1))
+    np.testing.assert_array_equal(said.mean_s, found.predict_configs(draw_configs(5, 1)).mean_s)
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "message"),
+    [
+        ([{"past": 32}], 32, "needs the predictors of two, not 1"),
+        ([{"past": 32}, {"past": 64}], 65, "length 65 is not between those that were profiled, 32 and 64"),
+        ([{"past": 32}, {"past": 64}], 31, "length 31 is not between"),
+        ([{"past": 32}, {"past": 32}], 32, "two of the predictors are of length 32"),
+        ([{"past": 32}, {"past": 64, "batch": 2}], 40, "differ in more than the length"),
+        ([{"past": 32}, {"phase": "prefill", "tokens": 64}], 40, "differ in more than the length"),
+    ],
+)
+def test_refuses_what_has_nothing_between(
+    fitted: Fitted, changes: list[dict[str, Any]], length: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        interpolate([fitted(**each) for each in changes], length)
+
+
+def test_predictors_of_different_devices_are_refused(
+    fitted: Fitted, campaign: Campaign, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    rows = campaign(draw_configs(30, 0), template=replace(template, past=32), device=SimulatedDevice(launch_s=1e-7))
+    with pytest.raises(InputError, match="predictors of different devices"):
+        interpolate([fitted(past=64), LatencyPredictor().fit(rows)], 40)
