@@ -145,11 +145,11 @@ def store_of(name: str, which: str, folder: Path) -> Path:
 
 
 def measured(name: str, which: str, folder: Path) -> Mapping[Workload, Measurement]:
-    """A session that was measured, or is now, in a process of its own. Empty if it broke off."""
+    """A session that was measured, or is now, in a process of its own. Ends the program if it broke off."""
     file, wanted = store_of(name, which, folder), plan(CELLS[name]).session(which)
     for attempt in range(2):
         found = {each.workload: each for each in Store(file).measurements()} if file.exists() else {}
-        if set(found) >= set(wanted):
+        if set(found) >= set(wanted) and not _older(file, store_of(name, "first", folder)):
             return found
         if attempt == 0:
             file.unlink(missing_ok=True)
@@ -160,6 +160,10 @@ def measured(name: str, which: str, folder: Path) -> Mapping[Workload, Measureme
                 stdout=sys.stderr,
             )
     raise SystemExit(f"{file} does not hold the whole session; delete it and start again")
+
+
+def _older(file: Path, other: Path) -> bool:
+    return file.stat().st_mtime < other.stat().st_mtime
 
 
 def wait_until_apart(name: str, folder: Path) -> None:
@@ -200,6 +204,7 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
         "p_not_better": {
             other: float(stats.ttest_rel(off, np.abs(others[other] - truth), alternative="less").pvalue)
             for other in SIMPLE
+            if other != predictor.chosen
         },
         "covered": int(relevelled_inside.sum()),
         "covered_as_fitted": int(inside.sum()),
@@ -259,10 +264,9 @@ def _tau(ours: Array, theirs: Array) -> float:
 
 def meets(row: Mapping[str, Any]) -> dict[str, bool]:
     """The goals of a cell."""
-    simple_ships = row["chosen"] in SIMPLE
     return {
         "mae": row["mae_points"] <= 1.3 * row["retest_points"],
-        "better": simple_ships or all(p <= 0.05 for p in row["p_not_better"].values()),
+        "better_or_ships": row["chosen"] in SIMPLE or all(p <= 0.05 for p in row["p_not_better"].values()),
         "tau": row["tau"] >= 0.95 * row["retest_tau"],
     }
 

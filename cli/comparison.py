@@ -76,10 +76,15 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
         InputError: There is none, or the adapter fits no base model that was measured.
     """
     configs = _configs(folder, measurements)
-    found = [each for each in measurements if each.workload.adapter == configs.get(each.workload.shape.hash)]
+    found = [each for each in measurements if _bare(each.workload.adapter) == configs.get(each.workload.shape.hash)]
     if not found:
         raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
     return found
+
+
+def _bare(adapter: AdapterConfig) -> AdapterConfig:
+    """Without the sites that are only open."""
+    return AdapterConfig.of(adapter.by_path, kind=adapter.kind)
 
 
 def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, AdapterConfig]:
@@ -109,7 +114,7 @@ def compare(
     """
 
     def name(workload: Workload) -> Hashable:
-        return (workload.base, workload.mode) if across_adapters else workload
+        return (workload.base, workload.mode, workload.open) if across_adapters else workload
 
     first, second = (
         {name(each.workload): each for each in some if each.complete and each.visits} for some in (one, other)

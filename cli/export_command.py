@@ -49,12 +49,13 @@ def export(
 ) -> None:
     """Writes a winner as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.devices import InputError
+    from adaptare.predictor import load_predictor
     from adaptare.profiler import OnnxBases
     from adaptare.selection import load_selection
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
-    selection, folder, _ = load_selection(front)
+    selection, folder, predictor = load_selection(front)
     if not 1 <= winner <= len(selection.winners):
         raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
     config = selection.winners[winner - 1].config
@@ -69,6 +70,8 @@ def export(
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
+    if to == "onnx-swappable" and load_predictor(predictor).template.open:
+        console.note("latency was predicted for a graph with every site open; this one has those of the winner only")
     if difference is not None:
         console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
     written = {"folder": str(output), "kind": to, "quantisation": weights, "base": adaptation.task.model}

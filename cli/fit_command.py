@@ -34,7 +34,8 @@ def fit(
         typer.Option("--open/--cut", help="Whether graphs had every site open, if the store holds both."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE")
+        Path | None,
+        typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH][-open]"),
     ] = None,
     source: Annotated[
         Path | None,
@@ -67,7 +68,8 @@ def fit(
     )
     other = load_predictor(source) if source else None
     predictor = LatencyPredictor().fit(rows, source=other)
-    base = output or Path(f"predictor-{predictor.template.phase}")
+    chosen = [str(length)] * (length is not None) + ["open"] * bool(every_site)
+    base = output or Path("-".join(["predictor", predictor.template.phase, *chosen]))
     save_predictor(predictor, base)
     show_error_card(predictor, console)
     if figure:
@@ -88,7 +90,9 @@ def fit(
             "device": device_to_json(info),
             "quantisation": target.quantisation,
             "phase": predictor.template.phase,
+            "length": predictor.template.length,
             "mode": predictor.template.mode,
+            "open": predictor.template.open,
             "chosen": predictor.chosen,
             "source": device_to_json(predictor.model.source) if predictor.model.source else None,
             **asdict(predictor.error_card),
@@ -122,6 +126,9 @@ def _of_one_kind(
 
     kinds: dict[tuple[Workload, str], list[Measurement]] = {}
     for each in measured:
+        # A grid of `overhead` may have rank 0 on some sites, of which predictors know nothing.
+        if 0 in each.workload.adapter.by_path.values() and not each.workload.open:
+            continue
         kinds.setdefault((each.workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
     for (bare, reference), rows in kinds.items():
         if bare.open:  # where an adapter is on every site, all are open anyway
@@ -136,11 +143,17 @@ def _of_one_kind(
     swappable = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights}
     kinds = swappable or kinds
     if not kinds:
-        such = "".join(f" of {name} {value}" for name, value in asked.items())
-        raise InputError(f"{store} has no measurements{such} of {device}; measure some with: adaptare profile")
+        words = {"open": "with every site open" if asked.get("open") else "of cut graphs", "length": "of length {}"}
+        such = "".join(f" {words.get(name, '{}').format(value)}" for name, value in asked.items())
+        raise InputError(f"{store} has no measurements{such} on {device}; measure some with: adaptare profile")
     # A few rows of another kind, left by `adaptare overhead`, are no campaign.
     least = max(FEWEST_ROWS, rows_needed(LEVEL))
-    campaigns = {key: rows for key, rows in kinds.items() if len({each.workload.hash for each in rows}) >= least}
+    campaigns = {
+        (bare, reference): rows
+        for (bare, reference), rows in kinds.items()
+        if len({each.workload.hash for each in rows}) >= least
+        and 2 * sum(each.workload.open == bare.open for each in rows) > len(rows)
+    }
     kinds = campaigns if len(campaigns) == 1 else kinds
     if len(kinds) > 1:
         names = "; ".join(f"{rows[0].workload.describe()} ({len(rows)} rows)" for rows in kinds.values())

@@ -21,6 +21,7 @@ def interpolate(
     as_json: JsonOption = False,
 ) -> None:
     """A predictor for a length between those that were profiled, without measuring it."""
+    from adaptare.devices import InputError
     from adaptare.predictor import bends, load_predictor, save_predictor
     from adaptare.predictor import interpolate as between
 
@@ -28,6 +29,8 @@ def interpolate(
     known = [load_predictor(path) for path in predictors]
     found = between(known, length)
     base = output or Path(f"predictor-{found.template.phase}-{length}")
+    if {_stem(base)} & {_stem(path) for path in predictors}:
+        raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
     save_predictor(found, base)
     off = bends(known)
     for inner, error in off.items():
@@ -43,3 +46,7 @@ def interpolate(
             "left_out": {str(inner): error for inner, error in off.items()},
         }
     )
+
+
+def _stem(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix in (".json", ".npz") else path

@@ -26,7 +26,7 @@ def predict(
 ) -> None:
     """What adapters would take, without running them."""
     from adaptare.adapter_files import read_adapters
-    from adaptare.predictor import load_predictor
+    from adaptare.predictor import INTERPOLATED, load_predictor
     from adaptare.profiler import BYTES
     from adaptare.target import named_target
 
@@ -59,7 +59,7 @@ def predict(
         }
         for index, (name, config) in enumerate(named)
     ]
-    origin = "Transferred" if fitted.model.source else "Predicted"
+    origin = "Interpolated" if fitted.chosen == INTERPOLATED else "Transferred" if fitted.model.source else "Predicted"
     console.table(
         f"{origin} for {fitted.model.device.device}: {template.describe()}; base {milliseconds(base_s)} ms",
         ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"]

@@ -94,6 +94,8 @@ def profile(
     if every_site:
         template = template.opened
     workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
+    if every_site and not any(each.open for each in workloads):
+        raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     openings, seconds = target.pace((1, 120.0), openings, seconds)
     rule = precise_within(half_width, seconds)
     programs = programs_for(info, cache=cache)
@@ -137,7 +139,7 @@ def profile(
         console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]
     console.table(
-        f"{model} on {target.name}, {phase} {length}, {mode}",
+        f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}",
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
         [
             [
@@ -158,6 +160,8 @@ def profile(
             "quantisation": target.quantisation,
             "phase": phase,
             "length": length,
+            "mode": mode,
+            "open": every_site,
             "store": store,
             "wanted": len(workloads),
             "already_there": len(workloads) - len(missing),

@@ -7,7 +7,7 @@ from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.few_shot import Columns, few_shot
 from adaptare.predictor.fitted_model import FittedModel
-from adaptare.predictor.interpolated import bends, interpolate
+from adaptare.predictor.interpolated import INTERPOLATED, bends, interpolate
 from adaptare.predictor.latency_predictor import FEWEST_ROWS, LEVEL, LatencyPredictor
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.prediction import Prediction
@@ -23,6 +23,7 @@ __all__ = [
     "BASELINES",
     "CANDIDATES",
     "FEWEST_ROWS",
+    "INTERPOLATED",
     "LEVEL",
     "Columns",
     "Corrected",

@@ -30,7 +30,8 @@ class FittedModel:
         residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
-        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler one that was clearly better.
+        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler one that was clearly better; or
+            `interpolated` from the models of two lengths.
         reference: What the ratio is over.
         reference_s: What the reference takes, seconds.
         device: Who took the time.

@@ -21,7 +21,7 @@ def interpolate(predictors: Sequence[LatencyPredictor], length: int) -> LatencyP
     """Latency at so many tokens of prefill, or cached positions of decode, on the straight line between two profiled.
 
     Attention and activations grow with the tokens, so between numbers that are not far apart latency is close to a
-    line; `bends` says how close. The interval is the wider of both ends.
+    line; `bends` says how close, and the interval, the wider of both ends, does not know it.
 
     Args:
         predictors: Of one device, base, phase and application mode, each of another length; two or more.
@@ -36,7 +36,9 @@ def interpolate(predictors: Sequence[LatencyPredictor], length: int) -> LatencyP
         raise InputError(
             f"length {length} is not between those that were profiled, {lengths[0]} and {lengths[-1]}; profile it"
         )
-    end = max(1, int(np.searchsorted(lengths, length)))
+    if length in lengths:
+        return LatencyPredictor.from_model(models[lengths.index(length)])
+    end = int(np.searchsorted(lengths, length))
     return LatencyPredictor.from_model(_between(models[end - 1], models[end], length))
 
 
@@ -58,7 +60,8 @@ def _by_length(predictors: Sequence[LatencyPredictor]) -> list[FittedModel]:
         ours, theirs = first.features.template, second.features.template
         if first.device != second.device:
             raise InputError(f"predictors of different devices: {differences(first.device, second.device)}")
-        if _at(theirs, ours.length) != ours or _at(second.reference, first.reference.length) != first.reference:
+        same = [(_at(theirs, ours.length), ours), (_at(second.reference, first.reference.length), first.reference)]
+        if any(moved.hash != own.hash for moved, own in same):
             raise InputError(
                 f"predictors of {ours.describe()} and of {theirs.describe()} differ in more than the length"
             )
@@ -74,7 +77,9 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
     features = replace(short.features, template=_at(short.features.template, length))
     parts = [(short, 1 - share), (long, share)]
     seconds = sum(part * model.reference_s for model, part in parts)
-    prices = np.sum([part * model.reference_s * _moved(model, features) for model, part in parts], axis=0)
+    moved = {model: _moved(model, features) for model, _ in parts}
+    prices = np.sum([part * model.reference_s * moved[model][0] for model, part in parts], axis=0)
+    lowest, highest = np.stack([moved[model][1] for model, _ in parts], axis=1)
     intercept_s = sum(part * model.reference_s * model.intercept for model, part in parts)
     wider = max((short, long), key=lambda model: model.half_width)
     return FittedModel(
@@ -83,7 +88,8 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
         intercept=intercept_s / seconds,
         residuals=wider.residuals,
         level=min(short.level, long.level),
-        feature_range=np.sum([part * model.feature_range for model, part in parts], axis=0),
+        # Both ends have to know an adapter.
+        feature_range=np.stack([lowest.max(axis=0), highest.min(axis=0)]),
         chosen=INTERPOLATED,
         reference=_at(short.reference, length),
         reference_s=float(seconds),
@@ -94,18 +100,19 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
     )
 
 
-def _moved(model: FittedModel, features: FeatureSet) -> NDArray[np.float64]:
-    """Coefficients for features of another length that say the same.
+def _moved(model: FittedModel, features: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients for features of another length that say the same, and the profiled range of these features.
 
     They exist because all layers have the same linears: one of a kind, and each of its ranks, adds at either length the
     same to every feature.
     """
     probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
-    wanted, probed = model.features.matrix(probes) @ model.coefficients, features.matrix(probes)
-    scale = np.abs(probed).max(axis=0)
-    scale[scale == 0] = 1.0
-    moved: NDArray[np.float64] = np.linalg.lstsq(probed / scale, wanted, rcond=1e-10)[0] / scale
-    return moved
+    there, here = model.features.matrix(probes), features.matrix(probes)
+    scale, before = (np.where((largest := each.max(axis=0)) > 0, largest, 1.0) for each in (here, there))
+    coefficients: NDArray[np.float64] = (
+        np.linalg.lstsq(here / scale, there @ model.coefficients, rcond=1e-10)[0] / scale
+    )
+    return coefficients, model.feature_range * scale / before
 
 
 def _at(workload: Workload, length: int) -> Workload:

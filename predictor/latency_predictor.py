@@ -142,7 +142,9 @@ class LatencyPredictor:
                 f"references must be of the predictor's device; they are of "
                 f"{differences(rows.device, self.model.device)}"
             )
-        if rows.template != self.template or rows.reference != self.model.reference:
+        # Where an adapter is on every site, all are open anyway.
+        template = self.template if self.template.open and rows.codes.all() else rows.template
+        if template.hash != self.template.hash or rows.reference.hash != self.model.reference.hash:
             raise InputError("references must differ from what the predictor was fitted for only in the adapter")
         least = rows_needed(self._level)
         if len(rows.ratios) < least:
@@ -168,7 +170,7 @@ class LatencyPredictor:
 
     @property
     def chosen(self) -> str:
-        """Which fit ships: `shrunken`, `transferred`, or the simpler one that was clearly better."""
+        """Which fit ships: `shrunken`, `transferred`, the simpler one that was clearly better, or `interpolated`."""
         return self.model.chosen
 
     @property

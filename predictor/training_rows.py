@@ -84,6 +84,11 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"ratios over different references do not compare; these are over {row.reference.hash} and "
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
+    if not row.workload.open and 0 in row.workload.adapter.by_path.values():
+        raise InputError(
+            f"a site that is fed with rank 0 is not the same as none; predictors know that only where every site is "
+            f"open and the mode is swappable, not of a {row.workload.describe()}"
+        )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
     ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
@@ -101,8 +106,8 @@ def _common_adapter(rows: Sequence[Measurement]) -> AdapterConfig:
     shape = rows[0].workload.shape
     if partly := [row for row in rows if len(row.workload.adapter) < len(shape.sites)]:
         raise InputError(
-            f"a site that is fed with rank 0 is not the same as none, and {len(partly)} of {len(rows)} measurements "
-            "are of graphs without some sites; fit those with every site open alone"
+            f"{len(partly)} of {len(rows)} measurements are of graphs without some sites, and others of graphs "
+            "with every site; fit one predictor for each kind"
         )
     return AdapterConfig().uncut(shape)
 

@@ -93,7 +93,7 @@ class TorchPrograms:
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
         if 0 in workload.adapter.by_path.values():
             raise InputError(
-                "torch has no adapters of rank 0, so no graph with every site open; leave out sites without adapter"
+                "torch has no adapters of rank 0, so no graph with every site open; use an ort device, or none of them"
             )
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")

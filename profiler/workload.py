@@ -104,7 +104,8 @@ class Workload:
     @property
     def open(self) -> bool:
         """Whether the graph has every site, for whichever adapter comes, and some are fed with rank 0."""
-        return self.mode == "swappable" and 0 in self.adapter.by_path.values()
+        everywhere = len(self.adapter) == len(self.shape.sites)
+        return everywhere and self.mode == "swappable" and 0 in self.adapter.by_path.values()
 
     @property
     def opened(self) -> "Workload":

@@ -117,7 +117,7 @@ def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np
 
 def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
     advice = (
-        "the base alone is above it: choose a faster base or a larger budget"
+        "without adapter it is above that already: choose a faster base, cut graphs for open ones, or a larger budget"
         if alone > limit.bound
         else "raise the budget, or merge the adapter into the base"
     )

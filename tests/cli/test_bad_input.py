@@ -140,6 +140,11 @@ def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) ->
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")
 
 
+def test_open_needs_adapters_that_leave_out_a_site(run: Run, model_cache: Path) -> None:
+    answer = run(*PROFILE, "--cache", model_cache, "--space", "sites", "--ranks", "4,8", "--open")
+    refused(answer, "every adapter of this space is on every site, so all are open anyway; leave out --open")
+
+
 def test_a_place_that_cannot_be_written(run: Run, model_cache: Path) -> None:
     Path("file").write_text("")
     refused(run(*PROFILE, "--cache", model_cache, "--store", "file/adaptare.db"), "cannot be opened")

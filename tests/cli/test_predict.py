@@ -109,6 +109,10 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     between = run("predict", "predictor-decode-48", "many.csv", "--within", "decode@48=1s", "--json").json["rows"][0]
     assert min(said) < between["mean_s"] < max(said)
     assert between["within"] > 0.9
+    assert run("predict", "predictor-decode-48", "many.csv", "--json").json["origin"] == "interpolated"
+    same = run("interpolate", "32", "64", "--length", 48, "-o", "64.json")
+    assert same.code == 2
+    assert "64.json is one of the predictors" in same.err
     outside = run("interpolate", "32", "64", "--length", 256)
     assert outside.code == 2
     assert "length 256 is not between those that were profiled, 32 and 64; profile it" in outside.err

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
-from adaptare.profiler import AdapterConfig, Measurement, Workload
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[AdapterConfig]]
@@ -95,3 +95,46 @@ def test_predictors_of_different_devices_are_refused(
     rows = campaign(draw_configs(30, 0), template=replace(template, past=32), device=SimulatedDevice(launch_s=1e-7))
     with pytest.raises(InputError, match="predictors of different devices"):
         interpolate([fitted(past=64), LatencyPredictor().fit(rows)], 40)
+
+
+def test_the_length_that_is_not_used_may_differ(fitted: Fitted) -> None:
+    assert interpolate([fitted(past=32, tokens=32), fitted(past=64, tokens=64)], 40).template.past == 40
+
+
+@pytest.mark.parametrize("mode", ["padded", "merged", "static"])
+def test_every_mode_is_interpolated(fitted: Fitted, draw_configs: DrawConfigs, mode: str) -> None:
+    both = [fitted(mode=mode, phase="prefill", tokens=tokens) for tokens in (64, 128)]
+    ends = [each.predict_configs(draw_configs(20, 1)).mean_s for each in both]
+    found = interpolate(both, 96).predict_configs(draw_configs(20, 1)).mean_s
+    assert found == pytest.approx(np.mean(ends, axis=0), rel=1e-9)
+
+
+def test_both_ends_have_to_know_an_adapter(
+    campaign: Campaign, fitted: Fitted, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    small = [AdapterConfig(tuple((path, min(rank, 4)) for path, rank in each)) for each in draw_configs(30, 0)]
+    short = LatencyPredictor().fit(campaign(small, template=replace(template, past=32)))
+    found, large = interpolate([short, fitted(past=64)], 60), [AdapterConfig.uniform(shape, 20)]
+    assert found.predict_configs(large).extrapolates.all()
+    assert not fitted(past=64).predict_configs(large).extrapolates.any()
+    assert not found.predict_configs([AdapterConfig.uniform(shape, 3)]).extrapolates.any()
+
+
+def test_open_graphs_are_interpolated_and_cost_something_without_adapter(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
+) -> None:
+    def opened(past: int) -> LatencyPredictor:
+        found = []
+        for row in campaign([each.uncut(shape) for each in draw_configs(30, 0)], template=replace(template, past=past)):
+            visits = [replace(visit, samples_s=(visit.samples_s[0] + 0.1 * row.reference_s,)) for visit in row.visits]
+            found.append(replace(row, visits=tuple(visits)))
+        return LatencyPredictor().fit(found)
+
+    both = [opened(32), opened(64)]
+    found = interpolate(both, 48)
+    assert found.template.open
+    nothing = found.predict_configs([AdapterConfig()])
+    assert nothing.mean_s[0] / found.model.reference_s == pytest.approx(1.1, abs=0.02)
+    uniform = [AdapterConfig.uniform(shape, rank) for rank in range(1, 12)]
+    everywhere = campaign(uniform, template=replace(template, past=32), sigma=0.001)
+    assert both[0].relevelled(everywhere).template.open

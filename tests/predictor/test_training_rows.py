@@ -111,3 +111,12 @@ def test_where_every_site_is_open_that_is_what_rows_have_in_common(
     assert rows.codes[-1].tolist() == [4] * len(shape.sites)
     with pytest.raises(InputError, match="1 of 3 measurements are of graphs without some sites"):
         training_rows(campaign([*(each.uncut(shape) for each in draw_configs(2, 0)), AdapterConfig()]))
+
+
+@pytest.mark.parametrize("mode", ["swappable", "padded", "static"])
+def test_rank_0_on_some_sites_is_refused(campaign: Campaign, template: Workload, shape: ModelShape, mode: str) -> None:
+    some = AdapterConfig((("model.layers.0.self_attn.q_proj", 4), ("model.layers.1.self_attn.q_proj", 0)))
+    everywhere = AdapterConfig.uniform(shape, 4, kinds=("q_proj",)).uncut(shape)
+    config = some if mode == "swappable" else everywhere
+    with pytest.raises(InputError, match="rank 0 is not the same as none"):
+        training_rows(campaign([config], template=replace(template, mode=mode)))
