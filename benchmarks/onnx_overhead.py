@@ -2,7 +2,7 @@
 
 python benchmarks/onnx_overhead.py [--json] [--figure FILE] [--only CELL ...] [--kept FILE]
 
-Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by stubs of 2 and 6 layers, from which its
+Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by stubs of fewer layers, from which its
 24 follow by a straight line. Every program is loaded anew in each opening, in random order; ranks of one placement are
 fed to one session and compared within it. `present` is a graph with every site, fed with rank 0 where it says so.
 """
@@ -47,7 +47,7 @@ PACE = {
     ("fp32", "prefill"): (8, 12),
     ("int4", "prefill"): (8, 12),
 }
-STUBS_PACE = {**PACE, ("int4", "decode"): (480, 4), ("int4", "prefill"): (12, 5), ("fp32", "prefill"): (12, 10)}
+STUBS_PACE = {**PACE, ("int4", "decode"): (60, 5), ("int4", "prefill"): (12, 5), ("fp32", "prefill"): (12, 10)}
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
     "model_type": "qwen2",

@@ -14,7 +14,6 @@ from onnx_overhead import QWEN_05B
 
 from adaptare.devices import connect
 from adaptare.profiler import (
-    STUBS,
     AdapterConfig,
     FixedRounds,
     Measurement,
@@ -25,6 +24,7 @@ from adaptare.profiler import (
     profile,
     programs_for,
     ratio_interval,
+    stub_layers,
     stub_of,
 )
 
@@ -40,7 +40,7 @@ PLACEMENTS = (
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
 STUBS_PACE = {
-    ("smollm2-135m", "decode"): (16, 5),
+    ("smollm2-135m", "decode"): (12, 5),
     ("smollm2-135m", "prefill"): (4, 4),
     ("qwen2.5-0.5b", "decode"): (8, 5),
     ("qwen2.5-0.5b", "prefill"): (3, 3),
@@ -79,14 +79,15 @@ def stub_line() -> dict[str, Any]:
         for quantisation in ("none", "int4"):
             for phase in PHASES:
                 base = Workload(shape, phase=phase, quantisation=quantisation).base  # type: ignore[arg-type]
-                stubs = [stub_of(base, layers) for layers in STUBS]
+                depths = stub_layers(base)
+                stubs = [stub_of(base, layers) for layers in depths]
                 openings, rounds = STUBS_PACE[name, phase]
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
                 few_each, many_each = (_by_opening(each) for each in (few, many))
-                line = few_each + (many_each - few_each) * (shape.layers - STUBS[0]) / (STUBS[1] - STUBS[0])
+                line = few_each + (many_each - few_each) * (shape.layers - depths[0]) / (depths[1] - depths[0])
                 found = ratio_interval(line, np.arange(len(line)))
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
-                cells.append({"model": name, "quantisation": quantisation, "phase": phase, **ends})
+                cells.append({"model": name, "quantisation": quantisation, "phase": phase, "layers": depths, **ends})
     return {
         "stub_error": max(abs(cell["error"]) for cell in cells),
         "stubs": cells,

@@ -45,7 +45,7 @@ ModeOption = Annotated[
 
 StubsOption = Annotated[
     bool,
-    typer.Option("--stubs", help="Compose from models of 2 and 6 layers, where the whole does not fit into memory."),
+    typer.Option("--stubs", help="Compose from models of fewer layers, where the whole does not fit into memory."),
 ]
 
 DEFAULT_DEVICE = "torch-cpu:threads=1"

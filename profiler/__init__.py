@@ -41,7 +41,7 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
-from adaptare.profiler.stubs import STUBS, profile_by_stubs, stub_of, stubs_of
+from adaptare.profiler.stubs import profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
@@ -76,7 +76,6 @@ __all__ = [
     "FAMILIES",
     "INTERRUPTED",
     "RECIPES",
-    "STUBS",
     "AdapterConfig",
     "AdapterKind",
     "Attribution",
@@ -134,6 +133,7 @@ __all__ = [
     "rounded_weights",
     "stable_rounds",
     "steadiness",
+    "stub_layers",
     "stub_of",
     "stubs_of",
     "verdict",

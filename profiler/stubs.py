@@ -1,4 +1,4 @@
-"""Models too large to load, composed from two that are not: true widths and head, 2 and 6 layers."""
+"""Models too large to load, composed from two that are not: true widths and head, and fewer layers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +14,11 @@ from adaptare.profiler.rounds import profile
 from adaptare.profiler.stopping import StoppingRule
 from adaptare.profiler.workload import Workload
 
-STUBS = (2, 6)
+FEWEST_LAYERS = (2, 6)
+# Deeper stubs multiply less what is off in single programs, and layers of a small model take a little less while there
+# are few of them (`stub_layer_ms` of benchmarks/profiling.py). Where layers are larger, neither is worth the memory.
+DEEP_BYTES = 384 * 2**20
+DEEPEST = 0.75
 
 
 def profile_by_stubs(
@@ -52,7 +56,8 @@ def profile_by_stubs(
         DeviceError: No worker can be had, or the reference does not run.
     """
     programs = programs or programs_for(device.info())
-    shallow, deep = (stub_of(reference, layers) for layers in STUBS)
+    depths = stub_layers(reference)
+    shallow, deep = (stub_of(reference, layers) for layers in depths)
     with device.open() as worker:
         free_bytes = worker.free_bytes
     for part in _fitting(workloads, reference, programs, free_bytes):
@@ -63,19 +68,33 @@ def profile_by_stubs(
         by_stub = dict(zip(stubs, found, strict=True))
         line = _Line(reference, by_stub[shallow], reference_s)
         reference_s = line.reference_s
-        yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in STUBS)) for each in part]
+        yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
+
+
+def stub_layers(workload: Workload) -> tuple[int, int]:
+    """Layers of both stubs: 2 and 6; more, up to a quarter and three quarters of all, where layers are small.
+
+    Raises:
+        InputError: It is no whole model, or has fewer layers.
+    """
+    shape = workload.shape
+    fewest, many = FEWEST_LAYERS
+    if workload.scope != "model" or shape.layers < many:
+        said = f"stubs stand for whole models of {many} or more layers, not for a {workload.describe()}"
+        raise InputError(f"{said}; measure it without stubs")
+    weights = sum(site.in_features * site.out_features for site in shape.sites) / shape.layers
+    fitting = int(DEEP_BYTES / (workload.base_weight_bytes * weights))
+    many = max(many, min(fitting, int(DEEPEST * shape.layers)))
+    return max(fewest, many // 3), many
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
     """The same with the first layers only.
 
     Raises:
-        InputError: It is no whole model, has fewer layers, or its layers differ in their ranks.
+        InputError: Its layers differ in their ranks.
     """
     shape = workload.shape
-    if workload.scope != "model" or shape.layers < STUBS[-1]:
-        said = f"stubs stand for whole models of {STUBS[-1]} or more layers, not for a {workload.describe()}"
-        raise InputError(f"{said}; measure it without stubs")
     by_layer: list[dict[str, int]] = [{} for _ in range(shape.layers)]
     for path, rank in workload.adapter:
         site = shape.site_by_path[path]
@@ -88,14 +107,16 @@ def stub_of(workload: Workload, layers: int) -> Workload:
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload) -> list[Workload]:
     """What is timed for workloads beside their reference. Raises `InputError`, see `stub_of`."""
-    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in STUBS))
+    return list(
+        dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in stub_layers(reference))
+    )
 
 
 def _fitting(
     workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
 ) -> list[Sequence[Workload]]:
     """Parts whose stubs are held at once, because only rounds in common make a line."""
-    deep = stub_of(reference, STUBS[-1])
+    deep = stub_of(reference, stub_layers(reference)[-1])
     stubs = [stub for stub in stubs_of(workloads, reference) if stub != deep]
     if len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1:
         return [workloads]
@@ -124,14 +145,15 @@ class _Line:
     def __init__(self, reference: Workload, shallow: Measurement, reference_s: float | None) -> None:
         self._reference = reference
         self._failure = shallow.failure
-        self._base = _drawn(shallow.visits, shallow.reference_visits, reference.shape.layers)
+        few, many = stub_layers(reference)
+        self._share = (reference.shape.layers - few) / (many - few)
+        self._base = _drawn(shallow.visits, shallow.reference_visits, self._share)
         medians = [visit.median_s for visit in self._base.values()]
         self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
 
     def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
         """The whole workload, as if it had been measured beside the whole base."""
-        depth = workload.shape.layers
-        own = _drawn(shallow.visits, deep.visits, depth)
+        own = _drawn(shallow.visits, deep.visits, self._share)
         rounds = sorted(set(own) & set(self._base))
         lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
         return replace(
@@ -141,32 +163,31 @@ class _Line:
             reference_s=self.reference_s or 0.0,
             visits=tuple(own[each] for each in rounds),
             reference_visits=tuple(self._base[each] for each in rounds),
-            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, depth))),
-            load_s=max(0.0, _line(shallow.load_s, deep.load_s, depth)),
+            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
+            load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
             failure=shallow.failure or deep.failure or self._failure or lost,
             origin="composed",
         )
 
 
-def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], layers: int) -> dict[tuple[int, int], Visit]:
-    """The line at a depth, by opening and round.
+def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:
+    """The line at the whole depth, by opening and round.
 
     Where a stub was held up so long that the line falls below nothing, the round tells nothing and is left out.
     """
     few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
-    found = {each: _at_depth(few[each], many[each], layers) for each in set(few) & set(many)}
+    found = {each: _at_depth(few[each], many[each], share) for each in set(few) & set(many)}
     return {each: visit for each, visit in found.items() if visit.median_s > 0}
 
 
-def _at_depth(shallow: Visit, deep: Visit, layers: int) -> Visit:
+def _at_depth(shallow: Visit, deep: Visit, share: float) -> Visit:
     return Visit(
         deep.opening,
         deep.round,
-        max(0.0, _line(shallow.touch_s, deep.touch_s, layers)),
-        (_line(shallow.median_s, deep.median_s, layers),),
+        max(0.0, _line(shallow.touch_s, deep.touch_s, share)),
+        (_line(shallow.median_s, deep.median_s, share),),
     )
 
 
-def _line(shallow: float, deep: float, layers: int) -> float:
-    few, many = STUBS
-    return shallow + (deep - shallow) / (many - few) * (layers - few)
+def _line(shallow: float, deep: float, share: float) -> float:
+    return shallow + share * (deep - shallow)

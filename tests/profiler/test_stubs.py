@@ -10,12 +10,14 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     ModelShape,
+    Quantisation,
     Workload,
     measurement_from_json,
     measurement_to_json,
     overhead,
     profile,
     profile_by_stubs,
+    stub_layers,
     stub_of,
     stubs_of,
 )
@@ -79,14 +81,14 @@ def test_calibrated_seconds_are_those_of_the_whole_base() -> None:
 
 
 def test_stubs_are_loaded_in_parts_where_memory_is_short_and_refused_where_there_is_none() -> None:
-    sessions = {each.session for each in composed(SimulatedDevice(free_bytes=5_100_000))}
+    sessions = {each.session for each in composed(SimulatedDevice(free_bytes=14_000_000))}
     assert len(sessions) == len(ADAPTED)
     with pytest.raises(InputError, match="free memory"):
-        composed(SimulatedDevice(free_bytes=2_500_000))
+        composed(SimulatedDevice(free_bytes=10_000_000))
 
 
 def test_a_stub_that_fails_makes_the_whole_fail() -> None:
-    stub = stub_of(ADAPTED[0], 2)
+    stub = stub_of(ADAPTED[0], 6)
     device = SimulatedDevice(failures={program_hash(stub): "error"})
     failed, fine = composed(device)
     assert "failed" in failed.failure
@@ -94,7 +96,7 @@ def test_a_stub_that_fails_makes_the_whole_fail() -> None:
 
 
 def test_a_base_whose_stub_fails_makes_everything_fail() -> None:
-    device = SimulatedDevice(failures={program_hash(stub_of(BASE, 2)): "error"})
+    device = SimulatedDevice(failures={program_hash(stub_of(BASE, 6)): "error"})
     assert all("failed" in each.failure for each in composed(device))
 
 
@@ -122,11 +124,28 @@ def test_layers_must_have_the_same_ranks() -> None:
 )
 def test_only_whole_models_of_some_depth_have_stubs(workload: Workload) -> None:
     with pytest.raises(InputError, match="6 or more layers"):
-        stub_of(workload, 2)
+        stub_layers(workload)
 
 
 def test_a_workload_that_is_the_reference_needs_no_stubs_of_its_own() -> None:
-    assert stubs_of([BASE], BASE) == [stub_of(BASE, 2), stub_of(BASE, 6)]
+    assert stubs_of([BASE], BASE) == [stub_of(BASE, 6), stub_of(BASE, 18)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "quantisation", "layers"),
+    [
+        (ModelShape("llama", 24, 64, 4, 2, 16, 96, 512, "{}"), "none", (6, 18)),
+        (ModelShape("llama", 6, 64, 4, 2, 16, 96, 512, "{}"), "none", (2, 6)),
+        (ModelShape("llama", 32, 4096, 32, 8, 128, 14336, 128256, "{}"), "none", (2, 6)),
+        (ModelShape("qwen2", 24, 896, 14, 2, 64, 4864, 151936, "{}"), "none", (2, 6)),
+        (ModelShape("qwen2", 24, 896, 14, 2, 64, 4864, 151936, "{}"), "int4", (6, 18)),
+    ],
+    ids=["small layers", "few layers", "8B", "0.5B", "0.5B in 4 bits"],
+)
+def test_stubs_are_as_deep_as_small_layers_let_them_be(
+    shape: ModelShape, quantisation: Quantisation, layers: tuple[int, int]
+) -> None:
+    assert stub_layers(Workload(shape, quantisation=quantisation).base) == layers
 
 
 def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None:
