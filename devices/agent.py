@@ -9,6 +9,7 @@ This file needs nothing but the standard library; what loads a program comes fro
         loads for this alone, calls `timed(call, restore)` once with the runtime's profiler on, and says of each call
         {kind of operator: [calls, seconds]}
     prepare(source) -> None                      may be absent; imports what loading needs, before anything is counted
+    mapped_bytes(source) -> int                  may be absent; most bytes of files that loading maps and does not copy
 
 Copies of a program, numbered from 0, share no weights; those of one number may.
 `call()` returns the program's first output as a flat sequence of numbers, or something with `tolist()`.
@@ -16,6 +17,7 @@ Each request carries a sequence number that its reply repeats; every list comes 
 explicit message. A link that breaks can therefore never look like success.
 """
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -25,7 +27,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 OUTPUT_VALUES = 512
@@ -90,7 +92,19 @@ def limit_memory(limit_bytes: int) -> None:
         import resource
     except ImportError:
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, sys.maxsize), hard))
+
+
+def mapped_file_bytes() -> int:
+    """Bytes of files mapped privately and to be written, which the limit counts; what is only read takes no memory."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
+            fields = [line.split(maxsplit=5) for line in lines]
+    except OSError:
+        return 0
+    ends = [each[0].split("-") for each in fields if each[1].startswith("rw-p") and each[4] != "0"]
+    return sum(int(end, 16) - int(start, 16) for start, end in ends)
 
 
 def pin(processors: list[int]) -> None:
@@ -143,13 +157,15 @@ class Agent:
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         self.feeds: dict[str, dict[str, Any]] = {}
+        self.memory_bytes = sys.maxsize
 
     def hello(self, request: dict[str, Any]) -> dict[str, Any]:
         """Settles threads, processors and memory before anything is loaded."""
         pin(request["processors"])
         self.runtime.setup(request["options"])
         free = free_bytes()
-        limit_memory(request["memory_bytes"] or free or sys.maxsize)
+        self.memory_bytes = request["memory_bytes"] or free or sys.maxsize
+        limit_memory(self.memory_bytes)
         return {"free_bytes": free, "timer_step_s": timer_step_s(), "pid": os.getpid()}
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -157,9 +173,10 @@ class Agent:
         if hasattr(self.runtime, "prepare"):
             self.runtime.prepare(request["source"])
         before, clock = private_bytes(), time.perf_counter
-        start = clock()
         copies = copies_beyond_caches(request["moved_bytes"]) if request.get("cold") else 1
-        models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
+        with self._mapping(request["source"], copies):
+            start = clock()
+            models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
         model = models[0]
         bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
         for feed in request["feeds"]:
@@ -198,7 +215,8 @@ class Agent:
         """Says which operators take the time of each call, in a loading of its own; profiling slows the calls down."""
         calls = request["calls"]
         timed = functools.partial(timed_calls, calls=WARM_CALLS + calls)
-        seconds, operators = self.runtime.attribute(request["source"], request["arguments"], request["feed"], timed)
+        with self._mapping(request["source"], 1):
+            seconds, operators = self.runtime.attribute(request["source"], request["arguments"], request["feed"], timed)
         gc.collect()
         return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
 
@@ -208,6 +226,16 @@ class Agent:
         del self.feeds[request["program_id"]]
         gc.collect()
         return {}
+
+    @contextlib.contextmanager
+    def _mapping(self, source: str, copies: int) -> Iterator[None]:
+        """Lets loading map files beyond the limit, and what stays mapped lie beyond it from then on."""
+        most = self.runtime.mapped_bytes(source) if hasattr(self.runtime, "mapped_bytes") else 0
+        limit_memory(self.memory_bytes + mapped_file_bytes() + copies * most)
+        try:
+            yield
+        finally:
+            limit_memory(self.memory_bytes + mapped_file_bytes())
 
     def _loaded(self, program_id: str) -> dict[str, Any]:
         if program_id not in self.feeds:

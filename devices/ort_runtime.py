@@ -65,6 +65,12 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
         return _load(str(Path(folder) / Path(source).name), arguments)
 
 
+def mapped_bytes(source: str) -> int:
+    """Bytes of the files of weights that a graph names: a session maps what it does not copy."""
+    graph = Path(source).read_bytes() if Path(source).is_file() else b""
+    return sum(file.stat().st_size for file in Path(source).parent.glob("*.data") if file.name.encode() in graph)
+
+
 def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model":
     """See `load`; if `trace` is given, the session's profiler writes a file whose name begins so."""
     import onnxruntime

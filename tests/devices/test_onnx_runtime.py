@@ -359,3 +359,22 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"onnxruntime is not installed; .*pip install 'adaptare\[onnx\]'"):
         onnx_runtime.OnnxRuntime()
+
+
+def test_weights_that_are_only_mapped_do_not_count_as_memory(tmp_path: Path) -> None:
+    rows = 2**16
+    graph = "g (int64[1] row) => (float[1, 1024] y) { y = Gather(table, row) }"
+    model = onnx.parser.parse_model(f"{HEADER} {graph}")
+    with (tmp_path / "table.data").open("wb") as data:
+        data.truncate(4 * 1024 * rows)
+    table = model.graph.initializer.add(name="table", data_type=onnx.TensorProto.FLOAT, dims=[rows, 1024])
+    table.data_location = onnx.TensorProto.EXTERNAL
+    table.external_data.add(key="location", value="table.data")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    feed = Feed("only", canonical_json({"inputs": {"row": constant(1, 1, dtype="int64")}}), Work(1, 1, 1))
+    program = Program("gather", str(tmp_path / "model.onnx"), "{}", (feed,))
+    device = ort_cpu(threads=1, timeout_s=60, memory_bytes=700 * 2**20)
+    with device.open() as worker:
+        for _ in range(6):
+            loaded = worker.load(program)
+        assert len(worker.run(loaded.program_id, "only", 2)) == 2
