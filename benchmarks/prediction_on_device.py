@@ -195,9 +195,11 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
         "tested": len(truth),
         "chosen": predictor.chosen,
         "mae_points": _points(off),
+        "mae_points_interval": _interval(off),
         "mae_points_relevelled": _points(np.abs(relevelled_ratios - truth)),
         "mae_points_baselines": {other: _points(np.abs(found - truth)) for other, found in others.items()},
         "retest_points": _points(retest),
+        "retest_points_interval": _interval(retest),
         "tau": _tau(ratios, truth),
         "retest_tau": _tau(again, truth),
         # One-sided paired t-test: how likely so large a lead over a simpler fit is by chance.
@@ -256,6 +258,13 @@ def _others(
 
 def _points(errors: Array) -> float:
     return 100 * float(errors.mean())
+
+
+def _interval(errors: Array) -> list[float]:
+    """95 % bootstrap of the mean, in points."""
+    drawn = np.random.default_rng(0).integers(0, len(errors), (10_000, len(errors)))
+    low, high = np.percentile(100 * errors[drawn].mean(axis=1), [2.5, 97.5])
+    return [float(low), float(high)]
 
 
 def _tau(ours: Array, theirs: Array) -> float:
