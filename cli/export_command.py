@@ -1,5 +1,6 @@
 """`adaptare export`."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -49,7 +50,6 @@ def export(
 ) -> None:
     """Writes a winner as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.devices import InputError
-    from adaptare.predictor import load_predictor
     from adaptare.profiler import OnnxBases
     from adaptare.selection import load_selection
 
@@ -70,12 +70,22 @@ def export(
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
-    if to == "onnx-swappable" and load_predictor(predictor).template.open:
+    if to == "onnx-swappable" and _of_open_graphs(predictor):
         console.note("latency was predicted for a graph with every site open; this one has those of the winner only")
     if difference is not None:
         console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
     written = {"folder": str(output), "kind": to, "quantisation": weights, "base": adaptation.task.model}
     console.result({**written, "sites": dict(config.ranks), "difference": difference})
+
+
+def _of_open_graphs(predictor: Path) -> bool:
+    """Whether latency was predicted where every site is open; an export needs no predictor, so it may be gone."""
+    from adaptare.devices import InputError
+    from adaptare.predictor import load_predictor
+
+    with contextlib.suppress(InputError):
+        return load_predictor(predictor).template.open
+    return False
 
 
 def _check_quantisation(to: Kind, quantise: str | None) -> None:

@@ -1,6 +1,7 @@
 """`adaptare export` for ONNX Runtime, and what it refuses."""
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from adaptare.export_command import Kind
-from adaptare.profiler import AdapterConfig
+from adaptare.export_command import Kind, _of_open_graphs
+from adaptare.profiler import AdapterConfig, ModelShape
 from adaptare.search import onnx_check
 from adaptare.selection import Choice, Selection, save_selection
 
@@ -131,3 +132,15 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
     assert answer.code == 2
     assert "pip install 'adaptare[torch,onnx]'" in answer.err
     assert not Path("out").exists()
+
+
+def test_a_predictor_of_open_graphs_is_told_from_others_and_may_be_gone(tmp_path: Path) -> None:
+    kept = Path(__file__).parents[1] / "predictor" / "kept" / "first-release"
+    shutil.copy(kept.with_suffix(".npz"), tmp_path / "open.npz")
+    content = json.loads(kept.with_suffix(".json").read_text())
+    (fields,) = content["shapes"].values()
+    content["template"]["adapter"] = {site.path: 0 for site in ModelShape(**fields).sites}
+    (tmp_path / "open.json").write_text(json.dumps(content))
+    assert _of_open_graphs(tmp_path / "open.json")
+    assert not _of_open_graphs(kept)
+    assert not _of_open_graphs(tmp_path / "gone.json")
