@@ -15,6 +15,7 @@ from adaptare.profiler import (
     Store,
     Workload,
     changes,
+    fitting_layers,
     profile_by_stubs,
     profile_groups,
     programs_for,
@@ -77,7 +78,12 @@ def measure(
     reference = workloads[0].base
     measured: list[Measurement] = []
     programs = programs or programs_for(device.info())
-    _prepare(stubs_of(workloads, reference) if stubs else [reference, *workloads], programs, console)
+    timed = [reference, *workloads]
+    if stubs:
+        with device.open() as worker:
+            depths = fitting_layers(workloads, reference, programs, worker.free_bytes)
+        timed = stubs_of(workloads, reference, depths)
+    _prepare(timed, programs, console)
     profiled = profile_by_stubs if stubs else profile_groups
     started = time.monotonic()
     with interrupts_noted() as interrupted, console.progress(title) as update:

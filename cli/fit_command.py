@@ -143,9 +143,12 @@ def _of_one_kind(
     swappable = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights}
     kinds = swappable or kinds
     if not kinds:
-        words = {"open": "with every site open" if asked.get("open") else "of cut graphs", "length": "of length {}"}
-        such = "".join(f" {words.get(name, '{}').format(value)}" for name, value in asked.items())
-        raise InputError(f"{store} has no measurements{such} on {device}; measure some with: adaptare profile")
+        kind = "".join(f"{asked[name]} " for name in ("phase", "mode") if name in asked)
+        which = [f" of length {asked.get('length')}"] * ("length" in asked)
+        which += [" with every site open" if asked.get("open") else " of cut graphs"] * ("open" in asked)
+        raise InputError(
+            f"{store} has no {kind}measurements{''.join(which)} on {device}; measure some with: adaptare profile"
+        )
     # A few rows of another kind, left by `adaptare overhead`, are no campaign.
     least = max(FEWEST_ROWS, rows_needed(LEVEL))
     campaigns = {

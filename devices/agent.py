@@ -172,11 +172,14 @@ class Agent:
         """Builds a program, in several copies if it is to be cold, binds its feeds and calls each once."""
         if hasattr(self.runtime, "prepare"):
             self.runtime.prepare(request["source"])
-        before, clock = private_bytes(), time.perf_counter
         copies = copies_beyond_caches(request["moved_bytes"]) if request.get("cold") else 1
         with self._mapping(request["source"], copies):
-            start = clock()
-            models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
+            return self._load(request, copies)
+
+    def _load(self, request: dict[str, Any], copies: int) -> dict[str, Any]:
+        before, clock = private_bytes(), time.perf_counter
+        start = clock()
+        models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
         model = models[0]
         bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
         for feed in request["feeds"]:

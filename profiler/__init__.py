@@ -41,7 +41,7 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
-from adaptare.profiler.stubs import profile_by_stubs, stub_layers, stub_of, stubs_of
+from adaptare.profiler.stubs import fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
@@ -116,6 +116,7 @@ __all__ = [
     "device_hash",
     "device_to_json",
     "environment",
+    "fitting_layers",
     "measurement_from_json",
     "measurement_to_json",
     "named_space",

@@ -56,17 +56,17 @@ def profile_by_stubs(
         DeviceError: No worker can be had, or the reference does not run.
     """
     programs = programs or programs_for(device.info())
-    depths = stub_layers(reference)
-    shallow, deep = (stub_of(reference, layers) for layers in depths)
     with device.open() as worker:
         free_bytes = worker.free_bytes
-    for part in _fitting(workloads, reference, programs, free_bytes):
-        stubs = [stub for stub in stubs_of(part, reference) if stub != deep]
+    depths = fitting_layers(workloads, reference, programs, free_bytes)
+    shallow, deep = (stub_of(reference, layers) for layers in depths)
+    for part in _fitting(workloads, reference, depths, programs, free_bytes):
+        stubs = [stub for stub in stubs_of(part, reference, depths) if stub != deep]
         found = profile(
             stubs, reference=deep, device=device, stop=stop, seed=seed, openings=openings, programs=programs
         )
         by_stub = dict(zip(stubs, found, strict=True))
-        line = _Line(reference, by_stub[shallow], reference_s)
+        line = _Line(reference, depths, by_stub[shallow], reference_s)
         reference_s = line.reference_s
         yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
 
@@ -88,6 +88,19 @@ def stub_layers(workload: Workload) -> tuple[int, int]:
     return max(fewest, many // 3), many
 
 
+def fitting_layers(
+    workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
+) -> tuple[int, int]:
+    """Layers of both stubs: `stub_layers`, or 2 and 6 where half of the free memory does not hold them.
+
+    Raises:
+        InputError: The reference is no whole model, has too few layers, or ranks differ between layers.
+    """
+    depths = stub_layers(reference)
+    alone = ([each] for each in workloads)
+    return depths if all(_fits(each, reference, depths, programs, free_bytes) for each in alone) else FEWEST_LAYERS
+
+
 def stub_of(workload: Workload, layers: int) -> Workload:
     """The same with the first layers only.
 
@@ -105,20 +118,38 @@ def stub_of(workload: Workload, layers: int) -> Workload:
     return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig(kept, workload.adapter.kind))
 
 
-def stubs_of(workloads: Sequence[Workload], reference: Workload) -> list[Workload]:
+def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
     """What is timed for workloads beside their reference. Raises `InputError`, see `stub_of`."""
-    return list(
-        dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in stub_layers(reference))
-    )
+    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in depths))
+
+
+def _fits(
+    workloads: Sequence[Workload],
+    reference: Workload,
+    depths: tuple[int, int],
+    programs: Programs,
+    free_bytes: int,
+) -> bool:
+    """Whether all stubs are held at once, because only rounds in common make a line."""
+    deep = stub_of(reference, depths[-1])
+    stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
+    for stub in (deep, *stubs):
+        programs.need(stub)  # says what the runtime does not run, which no memory would change
+    try:
+        return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
+    except InputError:
+        return False
 
 
 def _fitting(
-    workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
+    workloads: Sequence[Workload],
+    reference: Workload,
+    depths: tuple[int, int],
+    programs: Programs,
+    free_bytes: int,
 ) -> list[Sequence[Workload]]:
-    """Parts whose stubs are held at once, because only rounds in common make a line."""
-    deep = stub_of(reference, stub_layers(reference)[-1])
-    stubs = [stub for stub in stubs_of(workloads, reference) if stub != deep]
-    if len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1:
+    """Parts whose stubs are held at once."""
+    if _fits(workloads, reference, depths, programs, free_bytes):
         return [workloads]
     if len(workloads) == 1:
         raise InputError(
@@ -129,7 +160,7 @@ def _fitting(
     return [
         part
         for some in (workloads[:half], workloads[half:])
-        for part in _fitting(some, reference, programs, free_bytes)
+        for part in _fitting(some, reference, depths, programs, free_bytes)
     ]
 
 
@@ -138,14 +169,17 @@ class _Line:
 
     Args:
         reference: The whole base.
+        depths: Layers of both stubs.
         shallow: Its shallower stub, measured beside the deeper one.
         reference_s: Seconds of the whole base when the device was calibrated; `None` calibrates it now.
     """
 
-    def __init__(self, reference: Workload, shallow: Measurement, reference_s: float | None) -> None:
+    def __init__(
+        self, reference: Workload, depths: tuple[int, int], shallow: Measurement, reference_s: float | None
+    ) -> None:
         self._reference = reference
         self._failure = shallow.failure
-        few, many = stub_layers(reference)
+        few, many = depths
         self._share = (reference.shape.layers - few) / (many - few)
         self._base = _drawn(shallow.visits, shallow.reference_visits, self._share)
         medians = [visit.median_s for visit in self._base.values()]

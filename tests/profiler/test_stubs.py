@@ -12,6 +12,7 @@ from adaptare.profiler import (
     ModelShape,
     Quantisation,
     Workload,
+    fitting_layers,
     measurement_from_json,
     measurement_to_json,
     overhead,
@@ -21,6 +22,7 @@ from adaptare.profiler import (
     stub_of,
     stubs_of,
 )
+from adaptare.profiler.programs import SimulatedPrograms
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)
@@ -81,10 +83,19 @@ def test_calibrated_seconds_are_those_of_the_whole_base() -> None:
 
 
 def test_stubs_are_loaded_in_parts_where_memory_is_short_and_refused_where_there_is_none() -> None:
-    sessions = {each.session for each in composed(SimulatedDevice(free_bytes=14_000_000))}
-    assert len(sessions) == len(ADAPTED)
-    with pytest.raises(InputError, match="free memory"):
-        composed(SimulatedDevice(free_bytes=10_000_000))
+    for free_bytes in (
+        14_000_000,
+        5_100_000,
+    ):  # for the deeper stubs of one adapter; for 2 and 6 layers
+        sessions = {each.session for each in composed(SimulatedDevice(free_bytes=free_bytes))}
+        assert len(sessions) == len(ADAPTED)
+    with pytest.raises(InputError, match=r"the stubs of .* do not fit into half of the free memory"):
+        composed(SimulatedDevice(free_bytes=2_500_000))
+
+
+@pytest.mark.parametrize(("free_bytes", "layers"), [(20_000_000, (6, 18)), (14_000_000, (6, 18)), (10_000_000, (2, 6))])
+def test_where_memory_is_short_stubs_are_not_deeper_than_they_must_be(free_bytes: int, layers: tuple[int, int]) -> None:
+    assert fitting_layers(ADAPTED, BASE, SimulatedPrograms(), free_bytes) == layers
 
 
 def test_a_stub_that_fails_makes_the_whole_fail() -> None:
@@ -108,8 +119,6 @@ def test_rounds_in_which_the_line_falls_below_nothing_do_not_count() -> None:
 
 
 def program_hash(workload: Workload) -> str:
-    from adaptare.profiler.programs import SimulatedPrograms
-
     return SimulatedPrograms().program(workload).hash
 
 
@@ -128,7 +137,7 @@ def test_only_whole_models_of_some_depth_have_stubs(workload: Workload) -> None:
 
 
 def test_a_workload_that_is_the_reference_needs_no_stubs_of_its_own() -> None:
-    assert stubs_of([BASE], BASE) == [stub_of(BASE, 6), stub_of(BASE, 18)]
+    assert stubs_of([BASE], BASE, (6, 18)) == [stub_of(BASE, 6), stub_of(BASE, 18)]
 
 
 @pytest.mark.parametrize(
