@@ -45,6 +45,14 @@ def export(
         Literal["none", "int8", "int4"] | None,
         typer.Option("--quantise", help="Weights of a model for ONNX Runtime.", show_default="as it was trained"),
     ] = None,
+    every_site: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--cut",
+            help="Whether a model with swapped adapters takes them on every site, or on those of the winner only.",
+            show_default="as latency was predicted",
+        ),
+    ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,6 +63,8 @@ def export(
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
+    if every_site is not None and to != "onnx-swappable":
+        raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
     selection, folder, predictor = load_selection(front)
     if not 1 <= winner <= len(selection.winners):
         raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
@@ -66,16 +76,28 @@ def export(
     adaptation, super_adapter = reload_adaptation(folder)
     as_trained = adaptation.task.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
     weights = quantise or as_trained
-    difference = _write(to, adaptation, super_adapter, config, output, quantise=weights, cache=cache, console=console)
+    if to == "onnx-swappable" and every_site is None:
+        every_site = _of_open_graphs(predictor)
+    difference = _write(
+        to,
+        adaptation,
+        super_adapter,
+        config,
+        output,
+        quantise=weights,
+        every_site=bool(every_site),
+        cache=cache,
+        console=console,
+    )
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
-    if to == "onnx-swappable" and _of_open_graphs(predictor):
-        console.note("latency was predicted for a graph with every site open; this one has those of the winner only")
+    if every_site:
+        console.say("It takes adapters on every site; those without one cost a little.")
     if difference is not None:
         console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
     written = {"folder": str(output), "kind": to, "quantisation": weights, "base": adaptation.task.model}
-    console.result({**written, "sites": dict(config.ranks), "difference": difference})
+    console.result({**written, "open": bool(every_site), "sites": dict(config.ranks), "difference": difference})
 
 
 def _of_open_graphs(predictor: Path) -> bool:
@@ -107,6 +129,7 @@ def _write(
     output: Path,
     *,
     quantise: "Quantisation",
+    every_site: bool,
     cache: Path | None,
     console: Console,
 ) -> float | None:
@@ -131,6 +154,7 @@ def _write(
             kind=to,
             base=base,
             quantisation=quantise,
+            every_site=every_site,
             tokenizer=tokenizer,
             cache=cache,
             note=console.note,

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.devices import InputError, Json
 from adaptare.profiler import (
     AdapterConfig,
+    ModelShape,
     OnnxBase,
     OnnxBases,
     Quantisation,
@@ -38,6 +39,7 @@ def export_onnx(
     kind: OnnxKind,
     base: str | Path,
     quantisation: Quantisation = "none",
+    every_site: bool = False,
     tokenizer: PreTrainedTokenizerBase | None = None,
     cache: str | Path | None = None,
     note: Callable[[str], None] = lambda _: None,
@@ -55,6 +57,7 @@ def export_onnx(
             `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
         base: Folder of the base model.
         quantisation: Of the weights; the adapter stays in floating point, or is merged before.
+        every_site: A swappable model takes adapters on any site, not only on those of this one.
         tokenizer: Written beside the model.
         cache: Folder that keeps the exported base; default: the user's cache folder.
         note: Is told what takes long, before it does.
@@ -63,8 +66,8 @@ def export_onnx(
         Largest difference of the logits from torch's, as `onnx_difference` defines it.
 
     Raises:
-        InputError: The config is not of this super-adapter, or swappable without any site; or the folder holds
-            something else.
+        InputError: The config is not of this super-adapter, or swappable without any site; every site is asked for
+            of another kind; or the folder holds something else.
         MissingPackageError: A package is not installed.
         DeviceError: ONNX Runtime computes something else than torch, or nothing; the folder is as it was before.
         StorageError: The folder could not be written; what was there before is intact.
@@ -77,7 +80,11 @@ def export_onnx(
     source, adapter = Path(base), _halves(super_adapter, config)
     if kind == "onnx-swappable":
         _check_sites(config)
+    elif every_site:
+        raise InputError(f"only a model whose adapters are swapped takes others on more sites; {kind} has one for good")
     stored = open_model(str(source))
+    if every_site:
+        adapter = {**_without_rank(stored.shape), **adapter}
     bases = OnnxBases(cache, weights=stored)
 
     def base_as(quantised: Quantisation) -> OnnxBase:
@@ -162,7 +169,18 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
     """By the inputs of a swappable graph."""
     return {
-        name: half for path, halves in adapter.items() for name, half in zip(adapter_inputs(path), halves, strict=True)
+        name: half
+        for path, halves in adapter.items()
+        for name, half in zip(adapter_inputs(path), halves, strict=True)
+        if half.size
+    }
+
+
+def _without_rank(shape: ModelShape) -> Adapter:
+    """Nothing on every site."""
+    return {
+        site.path: (np.zeros((site.in_features, 0), np.float32), np.zeros((0, site.out_features), np.float32))
+        for site in shape.sites
     }
 
 

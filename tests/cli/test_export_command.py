@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from adaptare.export_command import Kind, _of_open_graphs
+from adaptare.export_command import Kind
 from adaptare.profiler import AdapterConfig, ModelShape
 from adaptare.search import onnx_check
 from adaptare.selection import Choice, Selection, save_selection
@@ -85,6 +85,8 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
         (("--to", "onnx_adapter", "--quantise", "int4"), "an adapter file is the same for every base"),
         (("--to", "onnx", "--winner", 2), "--winner must be 1 to 1 in run/front.json, not 2"),
         (("--to", "onnx", "--quantise", "int2"), "int2"),
+        (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
+        (("--cut",), "--cut is for --to onnx-swappable, not peft"),
         (
             (
                 "--to",
@@ -134,13 +136,30 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
     assert not Path("out").exists()
 
 
-def test_a_predictor_of_open_graphs_is_told_from_others_and_may_be_gone(tmp_path: Path) -> None:
+@pytest.fixture
+def open_predictor() -> Path:
+    """A predictor of latency where every site is open."""
     kept = Path(__file__).parents[1] / "predictor" / "kept" / "first-release"
-    shutil.copy(kept.with_suffix(".npz"), tmp_path / "open.npz")
+    shutil.copy(kept.with_suffix(".npz"), "predictor.npz")
     content = json.loads(kept.with_suffix(".json").read_text())
     (fields,) = content["shapes"].values()
     content["template"]["adapter"] = {site.path: 0 for site in ModelShape(**fields).sites}
-    (tmp_path / "open.json").write_text(json.dumps(content))
-    assert _of_open_graphs(tmp_path / "open.json")
-    assert not _of_open_graphs(kept)
-    assert not _of_open_graphs(tmp_path / "gone.json")
+    Path("predictor.json").write_text(json.dumps(content))
+    return Path("predictor.json")
+
+
+@pytest.mark.parametrize(("words", "is_open"), [((), True), (("--open",), True), (("--cut",), False)])
+def test_sites_stay_open_where_latency_was_predicted_so(
+    export: Run, open_predictor: Path, words: tuple[str, ...], is_open: bool
+) -> None:
+    answer = export("-o", "out", "--to", "onnx-swappable", *words, "--json")
+    assert answer.json["open"] == is_open
+    assert answer.json["sites"] == SITES
+    assert answer.json["difference"] < 1e-3
+    swapped = b"model.layers.0.mlp.down_proj.lora_A" in Path("out/model.onnx").read_bytes()
+    assert swapped == is_open
+
+
+def test_a_predictor_that_is_gone_leaves_sites_cut(export: Run) -> None:
+    assert export("-o", "out", "--to", "onnx-swappable", "--json").json["open"] is False
+    assert export("-o", "out", "--to", "onnx-swappable", "--open", "--json").json["open"] is True

@@ -147,6 +147,19 @@ def test_an_adapter_of_other_sites_is_refused_by_its_inputs(
         logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
 
 
+def test_a_model_with_every_site_takes_adapters_of_other_sites(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    folder, other = tmp_path / "export", AdapterConfig.of({Q.format(0): 2})
+    export_onnx(trained, CONFIG, folder, kind="onnx-swappable", every_site=True, **options)
+    export_onnx_adapter(trained, other, tmp_path / "other", base_name="some/base")
+    assert len(read_onnx_adapter(folder / "adapter.onnx_adapter")) == 2 * len(CONFIG)
+    for config, adapter in ((CONFIG, folder), (other, tmp_path / "other")):
+        found = logits(folder, adapter=adapter / "adapter.onnx_adapter")
+        assert np.abs(found - expected(trained, config)).max() < 1e-4
+    assert np.abs(logits(folder) - expected(trained, AdapterConfig())).max() < 1e-4
+
+
 def test_a_and_b_can_be_fed_as_well(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
     export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
     fed = read_onnx_adapter(tmp_path / "export" / "adapter.onnx_adapter")
@@ -273,6 +286,7 @@ def test_a_model_that_does_not_load_is_a_fault_of_the_world(trained: SuperAdapte
         ({"kind": "onnx-fluid"}, "kind must be one of .*'onnx-swappable'.* not 'onnx-fluid'"),
         ({"kind": "onnx", "quantisation": "int2"}, "quantisation one of .*'int4'.* and 'int2'"),
         ({"kind": "onnx-swappable", "config": AdapterConfig()}, "without any site cannot be swapped"),
+        ({"kind": "onnx-static", "every_site": True}, "onnx-static has one for good"),
         ({"kind": "onnx", "config": AdapterConfig.of({Q.format(0): 8})}, "must be 0 to 4 in this super-adapter"),
     ],
 )
