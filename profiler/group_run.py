@@ -1,6 +1,7 @@
 """Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -221,23 +222,40 @@ class GroupRun:
         return loaded.outputs[base.hash]
 
     def _round(self, worker: Worker) -> None:
-        """One visit of everybody, in random order, kept only if all of it came to an end."""
-        everybody = [self.reference, *self.running()]
-        visits: list[tuple[Candidate, Visit]] = []
+        """One visit of everybody and several of the reference, in random order, kept only if all came to an end."""
+        candidates = self.running()
+        everybody = [self.reference] * reference_visits(len(candidates)) + candidates
+        visits: dict[Candidate, list[Visit]] = {}
         for index in self._rng.permutation(len(everybody)):
             candidate = everybody[index]
             try:
-                visits.append((candidate, self._visit(candidate, worker)))
+                visit = self._visit(candidate, worker)
             except ProgramError as error:
                 self._blame([candidate], error)
-        for candidate, visit in visits:
-            candidate.visits.append(visit)
+            else:
+                visits.setdefault(candidate, []).append(visit)
+        for candidate, found in visits.items():
+            candidate.visits.append(sorted(found, key=lambda visit: visit.median_s)[len(found) // 2])
         self.next_round += 1
 
     def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
         program_id = candidate.loaded.program_id if candidate.loaded else ""
         touch_s, *samples_s = worker.run(program_id, candidate.feed, 1 + candidate.calls)
         return Visit(self.next_opening - 1, self.next_round, touch_s, tuple(samples_s))
+
+
+def reference_visits(candidates: int) -> int:
+    """How often a round visits the reference; the visit that took neither longest nor shortest is kept.
+
+    Whatever is off in the reference is off in the ratios of all its candidates, so it is worth more time than one of
+    them: best is the square root of their number, at any length of a session. An odd number has a middle, which lies
+    above what all visits would show as often as below.
+
+    References:
+        Dunnett 1955, "A multiple comparison procedure for comparing several treatments with a control".
+        Bechhofer 1969, "Optimal allocation of observations when comparing several treatments with a control".
+    """
+    return 1 + 2 * (math.isqrt(candidates) // 2)
 
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:

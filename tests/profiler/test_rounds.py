@@ -15,7 +15,18 @@ from adaptare.devices import (
     Worker,
 )
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
-from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Precise, Progress, Workload, profile
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    Precise,
+    Progress,
+    Workload,
+    group_run,
+    profile,
+)
+from adaptare.profiler.group_run import reference_visits
 from adaptare.profiler.programs import SimulatedPrograms
 from adaptare.profiler.rounds import profile_groups
 
@@ -99,6 +110,31 @@ def test_the_order_differs_between_rounds_and_seeds(llama: ModelShape) -> None:
     )
     assert [each.visits for each in first] == [each.visits for each in again]
     assert [each.visits for each in first] != [each.visits for each in other]
+
+
+def test_a_reference_of_many_is_visited_about_as_often_as_the_square_root_of_them_and_has_a_middle() -> None:
+    found = {candidates: reference_visits(candidates) for candidates in (1, 3, 4, 15, 16, 32, 100)}
+    assert found == {1: 1, 3: 1, 4: 3, 15: 3, 16: 5, 32: 5, 100: 11}
+
+
+def test_luck_of_the_reference_does_not_reach_all_its_candidates(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all ratios of a group are off together is less than where the reference is visited once."""
+    ranks, offs = range(1, 17), dict[str, list[float]]()
+    for which in ("once", "often"):
+        if which == "once":
+            monkeypatch.setattr(group_run, "reference_visits", lambda candidates: 1)
+        for seed in range(30):
+            device = SimulatedDevice(noise=[Jitter(0.03), Bursts(share=0.2, slowdown=1.3)], seed=seed)
+            base, some = Workload(llama).base, workloads(llama, ranks)
+            found = profile(some, reference=base, device=device, stop=FixedRounds(8), seed=seed)
+            true = [truth(device, each) / truth(device, base) for each in some]
+            off = np.array([each.ratio.middle for each in found]) / true - 1
+            offs.setdefault(which, []).append(float(np.median(off)))
+        monkeypatch.undo()
+    assert np.std(offs["often"]) < 0.8 * np.std(offs["once"])
+    assert abs(np.mean(offs["often"])) < 2 * np.std(offs["often"]) / np.sqrt(30) + 0.001
 
 
 def test_a_failing_candidate_is_recorded_and_the_others_go_on(llama: ModelShape) -> None:
