@@ -16,6 +16,7 @@ from adaptare.predictor.conformal import conformal_half_width
 from adaptare.predictor.features import ADAPTER_FLOPS, SITES
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.shrunken import ShrunkenLinear
+from adaptare.predictor.training_rows import WORKLOAD
 from adaptare.predictor.transferred import Transferred
 
 FOLDS = 10
@@ -59,10 +60,21 @@ def fit_candidate(
 ) -> tuple[Candidate, NDArray[np.float64]]:
     """The fitted estimator and what each row is off when it was left out, relative to its prediction. Shape (n,).
 
-    Rows of one group are left out together, so that measuring a workload twice makes no interval narrower.
+    Rows of one workload are left out together, so that measuring twice makes no interval narrower. So are rows of one
+    session, and of the same rounds, which share the luck of an opening and of its reference: a new row has its own.
+    A session or rounds with more than half of the rows are not left out, because the rest would be too few to tell.
+
+    Args:
+        candidate: Not fitted.
+        X: Shape (n, n_features).
+        ratios: Shape (n,).
+        groups: Workload, rounds and session of each row. Shape (n, 3).
     """
     estimator: Candidate = clone(candidate).fit(X, ratios)
-    residuals = estimator.left_out_residuals(groups)
+    shared = groups[:, None, :] == groups
+    small = 2 * shared.sum(axis=1) <= len(groups)
+    small[:, WORKLOAD] = True
+    residuals = estimator.left_out_residuals((shared & small[:, None, :]).any(axis=2))
     return estimator, residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
 
 
@@ -74,7 +86,7 @@ def cross_validate(
     *,
     level: float,
 ) -> Mapping[str, LeftOut]:
-    """Every candidate on rows that neither its fit nor its interval has seen; the folds keep groups whole.
+    """Every candidate on rows that neither its fit nor its interval has seen; the folds keep workloads whole.
 
     Where the rows outside a fold are too few for the level, the interval is that of their largest residual.
     """
@@ -118,7 +130,7 @@ def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:
 
 
 def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:
-    """A fold for each row; the same groups give the same folds."""
-    labels, members = np.unique(groups, return_inverse=True)
+    """A fold for each row; the same workloads give the same folds."""
+    labels, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     return shuffled[members] % min(FOLDS, len(labels))

@@ -15,7 +15,8 @@ class ErrorCard:
     """Errors by cross-validation; all rows of one workload are left out together.
 
     One overhead point is a hundredth of the reference's latency. Rows of one session do not show what a new session
-    changes, rows of one opening not what another opening does: read the errors beside both counts.
+    changes, rows of one opening not what another opening does: read the errors beside both counts. With several, the
+    interval allows for what differs between them, which the errors of rows among others of theirs do not show.
 
     Args:
         rows: Measurements learned from.

@@ -76,11 +76,11 @@ class LatencyPredictor:
         candidates = dict(CANDIDATES)
         if source is not None:
             candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
-        left_out = cross_validate(candidates, X, rows.ratios, rows.workloads, level=self._level)
+        left_out = cross_validate(candidates, X, rows.ratios, rows.groups, level=self._level)
         chosen = choose_candidate(left_out, rows.ratios)
         own = left_out[chosen]
         self._left_out = rows.ratios, own.ratios, own.half_widths
-        estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.workloads)
+        estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.groups)
         self._model = FittedModel(
             features=features,
             coefficients=estimator.coef_,
@@ -97,7 +97,7 @@ class LatencyPredictor:
             error_card=make_error_card(
                 left_out,
                 rows.ratios,
-                others=baseline_errors(X, rows.ratios, rows.workloads),
+                others=baseline_errors(X, rows.ratios, rows.groups),
                 chosen=chosen,
                 sessions=rows.sessions,
                 openings=rows.openings,

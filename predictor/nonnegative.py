@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.devices import InputError
+from adaptare.predictor.shrunken import judged_together
 
 
 class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
@@ -37,22 +38,16 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         return checked @ self.coef_ + self.intercept_
 
-    def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-        """What each training row is off when it and the rest of its group are left out.
-
-        Args:
-            groups: Rows of equal label are left out together. Shape (n_samples,). Default: each alone.
-        """
+    def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """What each training row is off when it and others are left out; see `ShrunkenLinear.left_out_residuals`."""
         check_is_fitted(self)
         X, y = self._rows
-        labels = np.arange(len(y)) if groups is None else np.asarray(groups)
         left_out = np.empty(len(y))
-        for label in np.unique(labels):
-            own = labels == label
-            if own.all():
-                raise InputError("rows of a single group cannot be left out")
-            intercept, prices = _prices(X[~own], y[~own])
-            left_out[own] = y[own] - X[own] @ prices - intercept
+        for judged, rows in judged_together(np.eye(len(y), dtype=np.bool_) if apart is None else apart):
+            if len(rows) == len(y):
+                raise InputError("all rows cannot be left out together")
+            intercept, prices = _prices(np.delete(X, rows, axis=0), np.delete(y, rows))
+            left_out[judged] = y[judged] - X[judged] @ prices - intercept
         return left_out
 
     def __sklearn_tags__(self) -> object:

@@ -1,5 +1,7 @@
 """A linear fit that few rows cannot lead astray: least squares in few columns, and more only where it pays."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -52,26 +54,26 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         return checked @ self.coef_ + self.intercept_
 
-    def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-        """What each training row is off when it and the rest of its group are left out, all else equal.
+    def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """What each training row is off when it and others are left out, all else equal.
 
         A row without which the fit is undetermined is compared with the mean of the others.
 
         Args:
-            groups: Rows of equal label are left out together. Shape (n_samples,). Default: each alone.
+            apart: Whether row j is left out when row i is judged; true where i = j. Shape (n_samples, n_samples).
+                Default: each alone.
         """
         check_is_fitted(self)
-        labels = np.arange(len(self._residuals)) if groups is None else np.asarray(groups)
-        left_out = np.empty(len(self._residuals))
-        for label in np.unique(labels):
-            rows = np.flatnonzero(labels == label)
-            basis = self._basis[rows]
+        n = len(self._residuals)
+        left_out = np.empty(n)
+        for judged, rows in judged_together(np.eye(n, dtype=np.bool_) if apart is None else apart):
+            basis, own = self._basis[rows], np.isin(rows, judged)
             freedom = np.eye(len(rows)) - (basis * self._gains) @ basis.T
             if np.linalg.eigvalsh(freedom)[0] > SMALLEST_FREEDOM:
-                left_out[rows] = np.linalg.solve(freedom, self._residuals[rows])
+                left_out[judged] = np.linalg.solve(freedom, self._residuals[rows])[own]
             else:
                 others = np.delete(self._deviation, rows)
-                left_out[rows] = self._deviation[rows] - (others.mean() if len(others) else 0.0)
+                left_out[judged] = self._deviation[judged] - (others.mean() if len(others) else 0.0)
         return left_out
 
     def _fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
@@ -112,6 +114,13 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.strength_ = float(strengths[chosen])
         self._residuals: NDArray[np.float64] = residuals[chosen]
         self._gains: NDArray[np.float64] = np.concatenate([np.ones(n_fixed), gains[chosen]])
+
+
+def judged_together(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows that are judged without the same rows, and these; both ascending, the first among the second."""
+    patterns, members = np.unique(apart, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        yield np.flatnonzero(members == number), np.flatnonzero(pattern)
 
 
 def _split(n_features: int, prior_columns: tuple[int, ...]) -> tuple[list[int], list[int]]:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
+# The column of `TrainingRows.groups` that names the workload.
+WORKLOAD = 0
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
@@ -21,7 +24,8 @@ class TrainingRows:
         device: Who took the time.
         codes: Shape (n, n_sites), columns as `template.scope_sites`.
         ratios: Candidate over reference. Shape (n,).
-        workloads: Hash of each row's workload; rows of the same workload share it. Shape (n,).
+        groups: What each row shares with others: the hash of its workload; its rounds, known by session and first
+            opening; its session. Shape (n, 3).
         sessions: Different ones among the rows.
         openings: Different openings of programs, over all sessions.
     """
@@ -32,9 +36,14 @@ class TrainingRows:
     device: DeviceInfo
     codes: NDArray[np.int64]
     ratios: NDArray[np.float64]
-    workloads: NDArray[np.str_]
+    groups: NDArray[np.str_]
     sessions: int
     openings: int
+
+    @property
+    def workloads(self) -> NDArray[np.str_]:
+        """Hash of each row's workload. Shape (n,)."""
+        return self.groups[:, WORKLOAD]
 
 
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
@@ -60,10 +69,14 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
         device=first.device,
         codes=codes_of([row.workload.adapter for row in rows], template.scope_sites),
         ratios=np.array([row.ratio.middle for row in rows]),
-        workloads=np.array([row.workload.hash for row in rows]),
+        groups=np.array([_groups(row) for row in rows]),
         sessions=len({row.session for row in rows}),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
     )
+
+
+def _groups(row: Measurement) -> tuple[str, str, str]:
+    return row.workload.hash, f"{row.session} {min(visit.opening for visit in row.visits)}", row.session
 
 
 def codes_of(configs: Sequence[AdapterConfig], sites: Sequence[Site]) -> NDArray[np.int64]:

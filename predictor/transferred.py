@@ -41,7 +41,7 @@ class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         return checked @ self.coef_ + self.intercept_
 
-    def left_out_residuals(self, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+    def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """See `ShrunkenLinear.left_out_residuals`."""
         check_is_fitted(self)
-        return self.shrunken_.left_out_residuals(groups)
+        return self.shrunken_.left_out_residuals(apart)

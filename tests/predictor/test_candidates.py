@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -30,8 +31,14 @@ class Spy(BaseEstimator):
         self.judged.append((self.seen_, X[:, ADAPTER_BYTES].tolist()))
         return np.zeros(len(X))
 
-    def left_out_residuals(self, groups: np.ndarray) -> np.ndarray:
-        return np.zeros(len(groups))
+    def left_out_residuals(self, apart: np.ndarray) -> np.ndarray:
+        return np.zeros(len(apart))
+
+
+def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.ndarray:
+    """All in one session, and in the same rounds unless these are given."""
+    when = rounds or [0] * len(workloads)
+    return np.array([[str(each), str(round_), "0"] for each, round_ in zip(workloads, when, strict=True)])
 
 
 def random_rows(n: int, template: Workload) -> np.ndarray:
@@ -69,24 +76,24 @@ def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: 
     X = random_rows(12, template)
     ratios = np.ones(12)
     ratios[3] = 9.0
-    groups = np.array([str(row) for row in range(12)])
-    twice = cross_validate(CANDIDATES, np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2), level=0.9)
+    groups = groups_of(range(12))
+    twice = cross_validate(CANDIDATES, np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1)), level=0.9)
     assert twice["constant"].ratios[[3, 15]] == pytest.approx([1.0, 1.0])
 
 
 def test_measuring_twice_makes_no_interval_narrower(template: Workload) -> None:
     X = random_rows(12, template)
     ratios = 1 + np.random.default_rng(1).random(12)
-    groups = np.array([str(row) for row in range(12)])
+    groups = groups_of(range(12))
     _, once = fit_candidate(CANDIDATES["shrunken"], X, ratios, groups)
-    _, twice = fit_candidate(CANDIDATES["shrunken"], np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, 2))
+    _, twice = fit_candidate(CANDIDATES["shrunken"], np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1)))
     assert conformal_half_width(twice, level=0.9) > 0.8 * conformal_half_width(once, level=0.9)
 
 
 def test_what_is_judged_was_neither_fitted_nor_chosen_by(template: Workload) -> None:
     n = 24
     X, ratios = random_rows(n, template), 1 + np.arange(n) / n
-    groups = np.array([str(row // 2) for row in range(n)])
+    groups = groups_of([row // 2 for row in range(n)])
     said = cross_validate({"spy": Spy()}, X, ratios, groups, level=0.9)["spy"].ratios
     assert sorted(judged for _, rows in Spy.judged for judged in rows) == sorted(X[:, ADAPTER_BYTES].tolist())
     assert all(not set(seen) & set(rows) for seen, rows in Spy.judged)
@@ -96,6 +103,29 @@ def test_what_is_judged_was_neither_fitted_nor_chosen_by(template: Workload) -> 
 def test_the_same_rows_are_judged_the_same(template: Workload) -> None:
     X = random_rows(15, template)
     ratios = 1 + np.random.default_rng(1).random(15)
-    groups = np.array([str(row) for row in range(15)])
+    groups = groups_of(range(15))
     first, second = (cross_validate(CANDIDATES, X, ratios, groups, level=0.9) for _ in range(2))
     assert all((first[name].ratios == second[name].ratios).all() for name in CANDIDATES)
+
+
+def test_an_interval_allows_for_the_luck_of_other_rounds(template: Workload) -> None:
+    """Three groups whose references were off by 3 % to either side, which rows among their own do not show."""
+    X, rng = random_rows(36, template), np.random.default_rng(0)
+    group = np.arange(36) % 3
+    ratios = 1.2 + 0.03 * (group - 1) + 0.001 * rng.standard_normal(36)
+    widths = {}
+    for name, rounds in (("one", [0] * 36), ("three", group.tolist())):
+        _, residuals = fit_candidate(CANDIDATES["constant"], X, ratios, groups_of(range(36), rounds))
+        widths[name] = conformal_half_width(residuals, level=0.9)
+    assert widths["three"] == pytest.approx(0.045 / 1.2, rel=0.1)
+    assert widths["one"] < 0.8 * widths["three"]
+
+
+def test_rounds_of_most_rows_are_not_left_out(template: Workload) -> None:
+    X, ratios = random_rows(20, template), 1 + np.random.default_rng(1).random(20)
+    alone, most = (
+        fit_candidate(CANDIDATES["shrunken"], X, ratios, groups_of(range(20), rounds))[1]
+        for rounds in ([0] * 20, [0] * 18 + [1] * 2)
+    )
+    assert most[:18] == pytest.approx(alone[:18])
+    assert most[18:] != pytest.approx(alone[18:])

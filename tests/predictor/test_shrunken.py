@@ -76,12 +76,18 @@ def test_left_out_residuals_are_those_of_refits(n_features: int) -> None:
         assert residual == pytest.approx(y[row] - refit(X[[row]])[0], abs=1e-6)
 
 
-def test_rows_of_a_group_are_left_out_together() -> None:
+def test_rows_are_left_out_with_others() -> None:
+    """The first three together; the last one with the first, which is not left out with it."""
     X, y = rows(12, 4)
     fitted = ShrunkenLinear(prior_columns=(0,), strengths=(0.1,)).fit(X, y)
-    residuals = fitted.left_out_residuals([0, 0, 0, *range(1, 10)])
+    apart = np.eye(12, dtype=bool)
+    apart[:3, :3] = apart[11, 0] = True
+    residuals = fitted.left_out_residuals(apart)
     refit = penalised_fit(X[3:], y[3:], prior=[0], strength=0.1, like=X)
     np.testing.assert_allclose(residuals[:3], y[:3] - refit(X[:3]), atol=1e-9)
+    refit = penalised_fit(X[1:11], y[1:11], prior=[0], strength=0.1, like=X)
+    np.testing.assert_allclose(residuals[11:], y[11:] - refit(X[11:]), atol=1e-9)
+    np.testing.assert_allclose(residuals[3:11], fitted.left_out_residuals()[3:11])
 
 
 def test_a_row_that_alone_determines_a_cost_is_compared_with_the_mean_of_the_others() -> None:
