@@ -3,7 +3,6 @@
 Exports come out of the cache; on the first run they are made, which takes a few minutes more.
 """
 
-import itertools
 import time
 from dataclasses import replace
 from typing import Any
@@ -45,10 +44,9 @@ STUBS_PACE = {
     ("qwen2.5-0.5b", "decode"): (8, 5),
     ("qwen2.5-0.5b", "prefill"): (3, 3),
 }
-DEPTHS = (2, 6, 12, 20)
 
 
-def composition(openings: int = 3, rounds: int = 8) -> dict[str, Any]:
+def composition(openings: int = 3, rounds: int = 6) -> dict[str, Any]:
     """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
     shape, cells = open_model("smollm2-135m").shape, []
     for device in (TORCH, ORT):
@@ -88,26 +86,7 @@ def stub_line() -> dict[str, Any]:
                 found = ratio_interval(line, np.arange(len(line)))
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
                 cells.append({"model": name, "quantisation": quantisation, "phase": phase, "layers": depths, **ends})
-    return {
-        "stub_error": max(abs(cell["error"]) for cell in cells),
-        "stubs": cells,
-        "stub_layer_ms": layer_ms(shapes["smollm2-135m"]),
-    }
-
-
-def layer_ms(shape: ModelShape, openings: int = 8, rounds: int = 4) -> list[dict[str, Any]]:
-    """What one more layer takes in decode, by how many there are; a line through stubs assumes it is the same."""
-    base = Workload(shape, phase="decode").base
-    depths = (*DEPTHS, shape.layers)
-    found = _beside(
-        base, [replace(base, shape=shape.stub(depth)) for depth in DEPTHS], ORT, openings=openings, rounds=rounds
-    )
-    whole_ms = 1e3 * found[0].reference_raw_s
-    ms = [whole_ms * float(np.median(_by_opening(each))) for each in found] + [whole_ms]
-    return [
-        {"layers": f"{few} to {many}", "ms": (ms[at + 1] - ms[at]) / (many - few)}
-        for at, (few, many) in enumerate(itertools.pairwise(depths))
-    ]
+    return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
 
 
 def _by_opening(found: Measurement) -> NDArray[np.float64]:
@@ -115,7 +94,7 @@ def _by_opening(found: Measurement) -> NDArray[np.float64]:
     return np.array([np.median(found.ratios[found.openings == each]) for each in np.unique(found.openings)])
 
 
-def campaign(openings: int = 13, rounds: int = 11) -> dict[str, Any]:
+def campaign(openings: int = 10, rounds: int = 11) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     shape = open_model("smollm2-135m").shape
     base = Workload(shape).base

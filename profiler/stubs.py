@@ -15,8 +15,8 @@ from adaptare.profiler.stopping import StoppingRule
 from adaptare.profiler.workload import Workload
 
 FEWEST_LAYERS = (2, 6)
-# Deeper stubs multiply less what is off in single programs, and layers of a small model take a little less while there
-# are few of them (`stub_layer_ms` of benchmarks/profiling.py). Where layers are larger, neither is worth the memory.
+# Deeper stubs multiply less what is off in single programs (`stub_error` of benchmarks/profiling.py). Where layers are
+# large, that is not worth the memory.
 DEEP_BYTES = 384 * 2**20
 DEEPEST = 0.75
 
