@@ -94,7 +94,7 @@ def _by_opening(found: Measurement) -> NDArray[np.float64]:
     return np.array([np.median(found.ratios[found.openings == each]) for each in np.unique(found.openings)])
 
 
-def campaign(openings: int = 10, rounds: int = 11) -> dict[str, Any]:
+def campaign(openings: int = 10, rounds: int = 15) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     shape = open_model("smollm2-135m").shape
     base = Workload(shape).base

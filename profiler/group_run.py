@@ -17,6 +17,8 @@ from adaptare.profiler.workload import Workload
 VISIT_S = 0.02
 VISIT_STEPS = 200
 MOST_CALLS = 1000
+# Who is visited together shares the state of the machine; among too many the reference would be too far away.
+MOST_TOGETHER = 4
 # The reference may fail once, by bad luck; twice is its own fault.
 REFERENCE_DEATHS = 2
 
@@ -224,24 +226,43 @@ class GroupRun:
     def _round(self, worker: Worker) -> None:
         """One visit of everybody and several of the reference, in random order, kept only if all came to an end."""
         candidates = self.running()
-        everybody = [self.reference] * reference_visits(len(candidates)) + candidates
+        stops = [[self.reference]] * reference_visits(len(candidates)) + self._stops(candidates)
         visits: dict[Candidate, list[Visit]] = {}
-        for index in self._rng.permutation(len(everybody)):
-            candidate = everybody[index]
-            try:
-                visit = self._visit(candidate, worker)
-            except ProgramError as error:
-                self._blame([candidate], error)
-            else:
+        for index in self._rng.permutation(len(stops)):
+            for candidate, visit in self._visits(stops[index], worker):
                 visits.setdefault(candidate, []).append(visit)
         for candidate, found in visits.items():
             candidate.visits.append(sorted(found, key=lambda visit: visit.median_s)[len(found) // 2])
         self.next_round += 1
 
-    def _visit(self, candidate: Candidate, worker: Worker) -> Visit:
-        program_id = candidate.loaded.program_id if candidate.loaded else ""
-        touch_s, *samples_s = worker.run(program_id, candidate.feed, 1 + candidate.calls)
-        return Visit(self.next_opening - 1, self.next_round, touch_s, tuple(samples_s))
+    def _stops(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """Who is visited right after whom, in random order: a few who are fed to one program, if it takes long.
+
+        What a program lost to the caches while others ran is back after one call, whoever is fed. What a feed has lost
+        as well matters in short calls, so those are visited one by one.
+        """
+        together: dict[str, list[Candidate]] = {}
+        for index in self._rng.permutation(len(candidates)):
+            candidate = candidates[index]
+            shared = candidate.loaded.program_id if candidate.loaded and candidate.calls == 1 else candidate.feed
+            together.setdefault(shared, []).append(candidate)
+        size = MOST_TOGETHER
+        return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
+
+    def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
+        """One of each, after a call of the first that does not count."""
+        touch_s, found = None, []
+        for candidate in stop:
+            program_id = candidate.loaded.program_id if candidate.loaded else ""
+            try:
+                seconds = worker.run(program_id, candidate.feed, candidate.calls + (touch_s is None))
+            except ProgramError as error:
+                self._blame([candidate], error)
+                continue
+            if touch_s is None:
+                touch_s, *seconds = seconds
+            found.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, tuple(seconds))))
+        return found
 
 
 def reference_visits(candidates: int) -> int:

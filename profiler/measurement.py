@@ -27,7 +27,7 @@ class Visit:
     Args:
         opening: Which loading of the program, counted over the session.
         round: Which round, counted over the session.
-        touch_s: The discarded first call, seconds.
+        touch_s: The discarded first call, seconds; of several visited together the first one's.
         samples_s: The calls that count, seconds.
     """
 

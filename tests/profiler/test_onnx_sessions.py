@@ -35,26 +35,31 @@ def ranked(workload: Workload, factor: int) -> Workload:
 
 
 class Watched:
-    """A device that notes what its workers load."""
+    """A device that notes what its workers load and run."""
 
     def __init__(self) -> None:
         self.loads: list[tuple[Program, Loaded]] = []
+        self.runs: list[tuple[str, str, int]] = []
         self.info = CPU.info
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
         with CPU.open() as worker:
-            yield WatchedWorker(worker, self.loads)
+            yield WatchedWorker(worker, self.loads, self.runs)
 
 
 class WatchedWorker:
-    def __init__(self, worker: Worker, loads: list[tuple[Program, Loaded]]) -> None:
-        self.free_bytes, self.run, self.unload = worker.free_bytes, worker.run, worker.unload
-        self._worker, self._loads = worker, loads
+    def __init__(self, worker: Worker, loads: list[tuple[Program, Loaded]], runs: list[tuple[str, str, int]]) -> None:
+        self.free_bytes, self.unload = worker.free_bytes, worker.unload
+        self._worker, self._loads, self._runs = worker, loads, runs
 
     def load(self, program: Program) -> Loaded:
         self._loads.append((program, self._worker.load(program)))
         return self._loads[-1][1]
+
+    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
+        self._runs.append((program_id, feed_id, calls))
+        return self._worker.run(program_id, feed_id, calls)
 
 
 @pytest.fixture
@@ -104,6 +109,27 @@ def test_candidates_of_one_placement_are_timed_in_one_loading(programs: OnnxProg
     assert {each.load_s for each in found} == {timed[-1][1].load_s}
     assert len({tuple(visit.opening for visit in each.visits) for each in found}) == 1
     assert sum("folded" in program.source for program, _ in device.loads) == 1
+
+
+def test_ranks_whose_calls_are_long_are_visited_together_after_one_that_does_not_count(
+    programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_run, "VISIT_S", 0.0)
+    monkeypatch.setattr(group_run, "VISIT_STEPS", 0)
+    lowest = mixed.with_adapter(AdapterConfig.of(dict.fromkeys(MIXED, 1)))
+    device, wanted = Watched(), [ranked(lowest, factor) for factor in (1, 2, 3, 4, 5, 6)]
+    found = measured(wanted, programs, device)
+    source = programs.program(lowest).source
+    (timed,) = (loaded.program_id for program, loaded in device.loads if program.source == source)
+    # Six ranks go as four and two, of which the first has a call more; the base is visited three times in a round.
+    own = [(feed, calls) for program_id, feed, calls in device.runs[len(wanted) + 1 :] if program_id == timed]
+    assert {len(each.visits) for each in found} == {8}
+    assert {len(visit.samples_s) for each in found for visit in each.visits} == {1}
+    assert sorted(calls for _, calls in own) == [1] * 8 * 4 + [2] * 8 * 2
+    assert len(device.runs) == len(wanted) + 1 + 8 * (6 + 3)
+    assert len({feed for feed, calls in own if calls == 2}) > 3
+    visits = [(visit.round, visit.touch_s) for each in found for visit in each.visits]
+    assert sorted(visits.count(each) for each in set(visits)) == [2] * 8 + [4] * 8
 
 
 def test_an_adapter_that_is_applied_wrongly_is_not_timed(
