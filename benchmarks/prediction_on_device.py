@@ -197,6 +197,7 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
         "mae_points": _points(off),
         "mae_points_interval": _interval(off),
         "mae_points_relevelled": _points(np.abs(relevelled_ratios - truth)),
+        "mae_points_baselines_interval": {other: _interval(np.abs(found - truth)) for other, found in others.items()},
         "mae_points_baselines": {other: _points(np.abs(found - truth)) for other, found in others.items()},
         "retest_points": _points(retest),
         "retest_points_interval": _interval(retest),

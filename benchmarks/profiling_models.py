@@ -94,17 +94,22 @@ def _by_opening(found: Measurement) -> NDArray[np.float64]:
     return np.array([np.median(found.ratios[found.openings == each]) for each in np.unique(found.openings)])
 
 
-def campaign(openings: int = 10, rounds: int = 15) -> dict[str, Any]:
-    """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
+def placements() -> list[list[Workload]]:
+    """The ranks of each placement, to be decoded."""
     shape = open_model("smollm2-135m").shape
-    base = Workload(shape).base
-    placements = [
+    return [
         [Workload(shape, AdapterConfig.uniform(shape, rank, kinds=kinds or None)) for rank in RANKS]
         for kinds in PLACEMENTS
     ]
+
+
+def campaign(openings: int = 10, rounds: int = 15) -> dict[str, Any]:
+    """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
+    every = [each for some in placements() for each in some]
+    base = every[0].base
     programs_for(connect(ORT).info()).program(base)
     started = time.monotonic()
-    found = _beside(base, [each for some in placements for each in some], ORT, openings=openings, rounds=rounds)
+    found = _beside(base, every, ORT, openings=openings, rounds=rounds)
     elapsed_s = time.monotonic() - started
     own = [found[start : start + len(RANKS)] for start in range(0, len(found), len(RANKS))]
     steps = [overhead(each, some[0]) for some in own for each in some[1:]]

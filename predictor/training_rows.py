@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
-# The column of `TrainingRows.groups` that names the workload.
-WORKLOAD = 0
+# Columns of `TrainingRows.groups`.
+WORKLOAD, SESSION = 0, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,6 @@ class TrainingRows:
         ratios: Candidate over reference. Shape (n,).
         groups: What each row shares with others: the hash of its workload; its rounds, known by session and first
             opening; its session. Shape (n, 3).
-        sessions: Different ones among the rows.
         openings: Different openings of programs, over all sessions.
     """
 
@@ -37,13 +36,17 @@ class TrainingRows:
     codes: NDArray[np.int64]
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
-    sessions: int
     openings: int
 
     @property
     def workloads(self) -> NDArray[np.str_]:
         """Hash of each row's workload. Shape (n,)."""
         return self.groups[:, WORKLOAD]
+
+    @property
+    def sessions(self) -> int:
+        """Different ones among the rows."""
+        return len(np.unique(self.groups[:, SESSION]))
 
 
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
@@ -70,7 +73,6 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
         codes=codes_of([row.workload.adapter for row in rows], template.scope_sites),
         ratios=np.array([row.ratio.middle for row in rows]),
         groups=np.array([_groups(row) for row in rows]),
-        sessions=len({row.session for row in rows}),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
     )
 

@@ -59,7 +59,7 @@ def _virtualisation(root: Path) -> str | None:
 
 
 def _frequency_hz() -> dict[str, float | None] | None:
-    """Mean of the processors now, and the limits."""
+    """Mean of the processors now, and the limits; nothing where the system does not tell, each in its own way."""
     try:
         mhz = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError):

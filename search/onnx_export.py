@@ -81,7 +81,10 @@ def export_onnx(
     if kind == "onnx-swappable":
         _check_sites(config)
     elif every_site:
-        raise InputError(f"only a model whose adapters are swapped takes others on more sites; {kind} has one for good")
+        raise InputError(
+            f"only a model whose adapters are swapped takes them on every site; {kind} has one for good: use "
+            "onnx-swappable, or leave every_site out"
+        )
     stored = open_model(str(source))
     if every_site:
         adapter = {**_without_rank(stored.shape), **adapter}
