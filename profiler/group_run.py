@@ -17,7 +17,8 @@ from adaptare.profiler.workload import Workload
 VISIT_S = 0.02
 VISIT_STEPS = 200
 MOST_CALLS = 1000
-# Who is visited together shares the state of the machine; among too many the reference would be too far away.
+# Who is visited together shares the state of the machine; among too many the reference would be too far away
+# (benchmarks/visits_together.py).
 MOST_TOGETHER = 4
 # The reference may fail once, by bad luck; twice is its own fault.
 REFERENCE_DEATHS = 2

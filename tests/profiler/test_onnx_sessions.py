@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Loaded, Program, Worker, ort_cpu
-from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Workload, group_run, profile
+from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    Progress,
+    Workload,
+    group_run,
+    profile,
+)
 from adaptare.profiler.onnx_programs import OnnxPrograms
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -40,25 +49,28 @@ class Watched:
     def __init__(self) -> None:
         self.loads: list[tuple[Program, Loaded]] = []
         self.runs: list[tuple[str, str, int]] = []
+        self.broken = ""
         self.info = CPU.info
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
         with CPU.open() as worker:
-            yield WatchedWorker(worker, self.loads, self.runs)
+            yield WatchedWorker(worker, self)
 
 
 class WatchedWorker:
-    def __init__(self, worker: Worker, loads: list[tuple[Program, Loaded]], runs: list[tuple[str, str, int]]) -> None:
+    def __init__(self, worker: Worker, device: Watched) -> None:
         self.free_bytes, self.unload = worker.free_bytes, worker.unload
-        self._worker, self._loads, self._runs = worker, loads, runs
+        self._worker, self._device, self._loads = worker, device, device.loads
 
     def load(self, program: Program) -> Loaded:
         self._loads.append((program, self._worker.load(program)))
         return self._loads[-1][1]
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        self._runs.append((program_id, feed_id, calls))
+        if feed_id == self._device.broken:
+            raise ProgramError("it broke")
+        self._device.runs.append((program_id, feed_id, calls))
         return self._worker.run(program_id, feed_id, calls)
 
 
@@ -130,6 +142,26 @@ def test_ranks_whose_calls_are_long_are_visited_together_after_one_that_does_not
     assert len({feed for feed, calls in own if calls == 2}) > 3
     visits = [(visit.round, visit.touch_s) for each in found for visit in each.visits]
     assert sorted(visits.count(each) for each in set(visits)) == [2] * 8 + [4] * 8
+
+
+def test_the_others_go_on_if_one_of_those_visited_together_fails(
+    programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_run, "VISIT_S", 0.0)
+    monkeypatch.setattr(group_run, "VISIT_STEPS", 0)
+    device, wanted = Watched(), [ranked(mixed, 1), ranked(mixed, 2), ranked(mixed, 3)]
+
+    class Breaking(FixedRounds):
+        def reason(self, progress: Progress) -> str:
+            device.broken = wanted[1].hash if progress.rounds == 2 else device.broken
+            return super().reason(progress)
+
+    found = profile(
+        wanted, reference=mixed.base, device=device, stop=Breaking(8), seed=0, openings=1, programs=programs
+    )
+    assert [each.failure for each in found] == ["", "it broke", ""]
+    assert [len(each.visits) for each in found] == [8, 2, 8]
+    assert {len(visit.samples_s) for each in found for visit in each.visits} == {1}
 
 
 def test_an_adapter_that_is_applied_wrongly_is_not_timed(
