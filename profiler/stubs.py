@@ -17,7 +17,7 @@ from adaptare.profiler.workload import Workload
 FEWEST_LAYERS = (2, 6)
 # Deeper stubs multiply less what is off in single programs (`stub_error` of benchmarks/profiling.py). Where layers are
 # large, that is not worth the memory.
-DEEP_BYTES = 384 * 2**20
+DEEP_BYTES = 2**30
 DEEPEST = 0.75
 
 
