@@ -47,7 +47,13 @@ PACE = {
     ("fp32", "prefill"): (8, 12),
     ("int4", "prefill"): (8, 12),
 }
-STUBS_PACE = {**PACE, ("int4", "decode"): (330, 3), ("int4", "prefill"): (12, 5), ("fp32", "prefill"): (12, 8), ("fp32", "decode"): (20, 20)}
+STUBS_PACE = {
+    **PACE,
+    ("int4", "decode"): (330, 3),
+    ("int4", "prefill"): (12, 5),
+    ("fp32", "prefill"): (12, 8),
+    ("fp32", "decode"): (20, 20),
+}
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
     "model_type": "qwen2",

@@ -103,7 +103,7 @@ def placements() -> list[list[Workload]]:
     ]
 
 
-def campaign(openings: int = 10, rounds: int = 15) -> dict[str, Any]:
+def campaign(openings: int = 10, rounds: int = 13) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     every = [each for some in placements() for each in some]
     base = every[0].base

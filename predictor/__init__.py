@@ -1,5 +1,6 @@
 """From measurements to predicted latency: physical features, fits for few rows, intervals, files."""
 
+from adaptare.predictor.block_linear import BlockLinear, BlockVariances, block_variances, stacked_blocks
 from adaptare.predictor.candidates import BASELINES, CANDIDATES
 from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
 from adaptare.predictor.corrected import Corrected
@@ -25,6 +26,8 @@ __all__ = [
     "FEWEST_ROWS",
     "INTERPOLATED",
     "LEVEL",
+    "BlockLinear",
+    "BlockVariances",
     "Columns",
     "Corrected",
     "ErrorCard",
@@ -39,6 +42,7 @@ __all__ = [
     "SimplestGood",
     "Smooth",
     "bends",
+    "block_variances",
     "codes_of",
     "conformal_half_width",
     "few_shot",
@@ -48,4 +52,5 @@ __all__ = [
     "relevel",
     "rows_needed",
     "save_predictor",
+    "stacked_blocks",
 ]
