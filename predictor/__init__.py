@@ -1,5 +1,6 @@
 """From measurements to predicted latency: physical features, fits for few rows, intervals, files."""
 
+from adaptare.predictor.averaged import Averaged
 from adaptare.predictor.block_linear import BlockLinear, BlockVariances, block_variances, stacked_blocks
 from adaptare.predictor.candidates import BASELINES, CANDIDATES
 from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
@@ -16,7 +17,6 @@ from adaptare.predictor.predictor_file import load_predictor, save_predictor
 from adaptare.predictor.roofline import Roofline
 from adaptare.predictor.sampling import next_rows
 from adaptare.predictor.shrunken import ShrunkenLinear
-from adaptare.predictor.simplest import SimplestGood
 from adaptare.predictor.smooth import Smooth
 from adaptare.predictor.training_rows import codes_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "FEWEST_ROWS",
     "INTERPOLATED",
     "LEVEL",
+    "Averaged",
     "BlockLinear",
     "BlockVariances",
     "Columns",
@@ -39,7 +40,6 @@ __all__ = [
     "Prediction",
     "Roofline",
     "ShrunkenLinear",
-    "SimplestGood",
     "Smooth",
     "bends",
     "block_variances",

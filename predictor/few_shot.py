@@ -10,10 +10,10 @@ from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import make_pipeline
 
 from adaptare.devices import InputError
+from adaptare.predictor.averaged import Averaged
 from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.shrunken import ShrunkenLinear
-from adaptare.predictor.simplest import SimplestGood
 from adaptare.predictor.smooth import Smooth
 
 # Down to least squares in all columns, since only what is left of the physical fit is shrunk.
@@ -53,10 +53,10 @@ class Columns:
             raise InputError("at least one column must be work, such as FLOPs")
 
 
-def few_shot(columns: Columns) -> SimplestGood:
-    """An unfitted regressor of seconds: the simplest of these that cross-validation does not find clearly worse.
+def few_shot(columns: Columns) -> Averaged:
+    """An unfitted regressor of seconds: the average of what cross-validation does not find clearly worse than the best.
 
-    In this order: affine in the size; non-negative prices of all work; these, corrected by prices of details; these,
+    Out of these: affine in the size; non-negative prices of all work; these, corrected by prices of details; these,
     corrected by a smooth function; a smooth function alone.
     """
     physical = NonNegativeLinear()
@@ -70,7 +70,7 @@ def few_shot(columns: Columns) -> SimplestGood:
         candidates.append(("smooth correction", Corrected(physical, Smooth(), columns.work, columns.smooth)))
         alone = Corrected(DummyRegressor(strategy="median"), Smooth(), correction_columns=columns.smooth)
         candidates.append(("smooth", alone))
-    return SimplestGood(candidates)
+    return Averaged(candidates)
 
 
 def _seeing(chosen: Sequence[int], regressor: Any) -> Any:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.dummy import DummyRegressor
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.devices import InputError
-from adaptare.predictor import Columns, Corrected, NonNegativeLinear, Roofline, SimplestGood, Smooth, few_shot, relevel
+from adaptare.predictor import Averaged, Columns, Corrected, NonNegativeLinear, Roofline, Smooth, few_shot, relevel
 
 Array = NDArray[np.float64]
 
@@ -88,16 +89,27 @@ def test_a_correction_never_explodes(work: Array) -> None:
         Corrected(NonNegativeLinear(), Smooth()).fit(work, seconds - seconds.max())
 
 
-def test_the_simplest_that_is_not_clearly_worse_is_chosen(work: Array) -> None:
+def test_fits_that_rows_speak_against_are_not_averaged(work: Array) -> None:
     rng = np.random.default_rng(0)
     columns = Columns(("calls", "bytes", "flops"), size=2, work=(0, 1, 2), smooth=(0, 1))
-    proportional = 1e-11 * work[:, 2] * rng.lognormal(0, 0.02, size=40)
-    assert few_shot(columns).fit(work, proportional).chosen_ == "affine"
     by_kind = few_shot(columns).fit(work, 1e-4 + work @ PRICES * rng.lognormal(0, 0.001, size=40))
-    assert by_kind.chosen_ == "non-negative"
+    assert "non-negative" in by_kind.averaged_
+    assert not {"affine", "smooth"} & set(by_kind.averaged_)
     assert by_kind.errors_["non-negative"] < 0.2 * by_kind.errors_["affine"]
     wavy = work @ PRICES * (1 + 0.3 * np.sin(work[:, 0] / 40))
-    assert few_shot(columns).fit(work, wavy).chosen_.startswith("smooth")
+    assert set(few_shot(columns).fit(work, wavy).averaged_) <= {"smooth correction", "smooth"}
+
+
+def test_fits_that_rows_cannot_tell_apart_are_averaged(work: Array) -> None:
+    high, low = DummyRegressor(strategy="constant", constant=3.0), DummyRegressor(strategy="constant", constant=1.0)
+    far = DummyRegressor(strategy="constant", constant=90.0)
+    fitted = Averaged([("high", high), ("low", low), ("far", far)]).fit(work, np.tile([1.0, 3.0], 20))
+    assert fitted.averaged_ == ("low",)
+    fitted = Averaged([("high", high), ("low", low), ("far", far)], standard_errors=10).fit(
+        work, np.tile([1.0, 3.0], 20)
+    )
+    assert fitted.averaged_ == ("high", "low")
+    assert fitted.predict(work) == pytest.approx(np.full(40, 2.0))
 
 
 def test_details_are_used_where_rows_suffice() -> None:
@@ -107,7 +119,7 @@ def test_details_are_used_where_rows_suffice() -> None:
     X, seconds = np.column_stack([flops, details]), 1e-3 + 1e-11 * flops * np.array([1.0, 1.02, 0.97])[kind]
     columns = Columns(("flops", "a", "b", "c"), size=0, work=(0,), details=(1, 2, 3))
     fitted = few_shot(columns).fit(X, seconds)
-    assert fitted.chosen_ == "detailed"
+    assert fitted.averaged_ == ("detailed",)
     assert fitted.predict(X) == pytest.approx(seconds, rel=2e-3)
 
 
@@ -117,7 +129,7 @@ def test_fits_work_inside_scikit_learn(work: Array) -> None:
         few_shot(columns), work, 1e-3 + work @ PRICES, cv=4, scoring="neg_mean_absolute_percentage_error"
     )
     assert (scores > -1e-6).all()
-    assert isinstance(clone(few_shot(columns)), SimplestGood)
+    assert isinstance(clone(few_shot(columns)), Averaged)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Choosing among fits by what they are off on rows that they have not seen."""
+"""Averaging the fits that rows they have not seen do not speak against."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,31 +9,34 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 
-class SimplestGood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """The first of some regressors whose cross-validated relative error is not clearly above the least one.
+class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """The mean of those regressors whose cross-validated relative error is not clearly above the least one.
+
+    Ten rows seldom say which fit is best. Choosing one of several that they cannot tell apart is a bet on their noise,
+    and fits that are off in different ways are off less on average.
 
     Args:
-        candidates: Pairs of a name and a regressor, the simplest first.
+        candidates: Pairs of a name and a regressor.
         folds: Of the cross-validation; at most as many as rows.
-        standard_errors: So far above the least error, in standard errors of the difference, a simpler one may be.
+        standard_errors: So far above the least error, in standard errors of the difference, one may be.
 
     Attributes:
-        chosen_: Name of the chosen one.
+        averaged_: Names of those that are averaged.
         errors_: Name -> mean relative error on rows left out.
-        regressor_: The chosen one, fitted to all rows.
+        regressors_: The averaged ones, fitted to all rows.
 
     References:
-        Hastie, Tibshirani, Friedman 2009, "The elements of statistical learning", 7.10: the one-standard-error rule.
+        Claeskens, Hjort 2008, "Model selection and model averaging", chapter 7.
     """
 
     def __init__(
-        self, candidates: Sequence[tuple[str, Any]] = (), folds: int = 10, standard_errors: float = 1.0
+        self, candidates: Sequence[tuple[str, Any]] = (), folds: int = 10, standard_errors: float = 2.0
     ) -> None:
         self.candidates = candidates
         self.folds = folds
         self.standard_errors = standard_errors
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "SimplestGood":
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "Averaged":
         """X of shape (n_samples, n_features), y of shape (n_samples,), not 0."""
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
@@ -43,15 +46,15 @@ class SimplestGood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         errors = {name: np.abs(found / target - 1) for name, found in left_out.items()}
         self.errors_ = {name: float(each.mean()) for name, each in errors.items()}
         best = min(self.errors_, key=self.errors_.__getitem__)
-        self.chosen_ = next(name for name, each in errors.items() if self._good(each - errors[best]))
-        self.regressor_ = clone(dict(self.candidates)[self.chosen_]).fit(columns, target)
+        self.averaged_ = tuple(name for name, each in errors.items() if self._good(each - errors[best]))
+        self.regressors_ = [clone(dict(self.candidates)[name]).fit(columns, target) for name in self.averaged_]
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Shape (n, n_features) -> (n,)."""
         check_is_fitted(self)
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        found: NDArray[np.float64] = self.regressor_.predict(checked)
+        found: NDArray[np.float64] = np.mean([each.predict(checked) for each in self.regressors_], axis=0)
         return found
 
     def _good(self, worse: NDArray[np.float64]) -> bool:
