@@ -40,9 +40,9 @@ RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
 STUBS_PACE = {
     ("smollm2-135m", "decode"): (12, 5),
-    ("smollm2-135m", "prefill"): (4, 4),
-    ("qwen2.5-0.5b", "decode"): (8, 5),
-    ("qwen2.5-0.5b", "prefill"): (3, 3),
+    ("smollm2-135m", "prefill"): (4, 3),
+    ("qwen2.5-0.5b", "decode"): (6, 4),
+    ("qwen2.5-0.5b", "prefill"): (3, 2),
 }
 
 
@@ -80,12 +80,14 @@ def stub_line() -> dict[str, Any]:
                 depths = stub_layers(base)
                 stubs = [stub_of(base, layers) for layers in depths]
                 openings, rounds = STUBS_PACE[name, phase]
+                started = time.monotonic()
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
                 few_each, many_each = (_by_opening(each) for each in (few, many))
                 line = few_each + (many_each - few_each) * (shape.layers - depths[0]) / (depths[1] - depths[0])
                 found = ratio_interval(line, np.arange(len(line)))
                 ends = {"error": found.middle - 1, "lower": found.lower - 1, "upper": found.upper - 1}
-                cells.append({"model": name, "quantisation": quantisation, "phase": phase, "layers": depths, **ends})
+                took = {"layers": depths, "seconds": time.monotonic() - started}
+                cells.append({"model": name, "quantisation": quantisation, "phase": phase, **took, **ends})
     return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from adaptare.devices import connect
 
 RUNS = 12
-EVERY_S = 15.0
+EVERY_S = 10.0
 RUN_S = 1.0
 LIMIT_S = 600.0
 # Six windows make fifteen pairs, of which the ninetieth percentile still means something.
