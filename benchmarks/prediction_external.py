@@ -7,9 +7,8 @@ chosen is chosen inside the training rows. `lora-gemm`: MAPE on products of the 
 rows; `-unseen`: from the other devices and 20 rows. `hwgpt`: MAPE on GPT-2-like decoders from 10 and 100 rows, one
 row of the result for each scale. `hwgpt-session`: coverage of intervals of nominally 90 % on a measuring job that the
 fit has not seen, re-levelled with 20 of its rows. `hat`: MAPE on translating transformers from 100 rows, against a
-Gaussian process with 200. With `--extra`, `help`: Spearman's rank correlation on HELP's devices from rows of a new one
-that are chosen without its latencies, out of 300 that are drawn, beside a Gaussian process that knows the other devices
-only.
+Gaussian process with 200. With `--extra`, `help-nb201` and `help-fbnet`: Spearman's rank correlation, the higher the
+better, on HELP's new devices, from 20 and 10 rows that are chosen out of 300 drawn ones, without their latencies.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import external_data as data
-import external_help as tables
+import external_help as helps
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -45,8 +44,9 @@ DRAWS = 24
 LEVEL = 0.9
 REFERENCES = 20
 # https://arxiv.org/abs/2106.08630, means over the devices; goals for the same number of rows.
-PUBLISHED = {tables.CELLS: 0.932, tables.NETWORKS: 0.910}
-HELP_GOALS = {tables.CELLS: 0.940, tables.NETWORKS: 0.965}
+PUBLISHED = {helps.CELLS: 0.932, helps.NETWORKS: 0.910}
+PROCESS = "Gaussian process on what known devices take, the same rows"
+HELP_GOALS = {helps.CELLS: 0.940, helps.NETWORKS: 0.965}
 
 
 def mape(predicted: Array, measured: Array) -> float:
@@ -142,8 +142,8 @@ def gemms_unseen(folder: Path, train: int = 20) -> Iterator[dict[str, Any]]:
     """A device of which 20 rows are known, and all of the others.
 
     Ours takes it for a mixture: its time is a sum, with weights of at least 0, of what memory and arithmetic take by
-    its data sheet, of the same times what the others are off from a roofline at this shape, and of what a fit of each
-    of the others says.
+    its data sheet, of these times what the others are off from a roofline at this shape, of that alone, and of what a
+    fit of each of the others says at these times. The others have measured the same shapes.
     """
     tables = {table.name: table for table in data.gemms(folder)}
     latency = {name: next(iter(table.latencies.values())) for name, table in tables.items()}
@@ -278,38 +278,46 @@ def hats_few(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def helps_few(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """HELP's devices and tests, rows of the new device counted in full: 20 as it takes, and 10."""
-    found = tables.space(folder, name)
-    X, blocks = found.blocks(found.known)
-    ours = BlockLinear(blocks, tables.taught(found))
+    """HELP's known and new devices and its tests; all rows of the new device are counted: 20 as HELP takes, and 10."""
+    space = helps.space(folder, name)
+    X, blocks = space.blocks(space.known)
+    said = X[:, : sum(blocks[:2])]
+    ours = BlockLinear(blocks, helps.taught(space))
     for rows in (20, 10):
-        right: dict[str, dict[str, list[float]]] = {}
-        for seen, _ in draws(tables.KNOWN, 300, test=0):
-            planned = seen[ours.rows_to_measure(X[seen], rows)]
-            for device in tables.NEW[name]:
-                latency = found.latencies[device]
-                unseen = np.setdiff1d(tables.tested(latency, name), planned)
+        right: dict[str, list[list[float]]] = {}
+        off: list[float] = []
+        for drawn, _ in draws(helps.KNOWN, 300, test=0):
+            planned = drawn[ours.rows_to_measure(X[drawn], rows)]
+            found: dict[str, list[float]] = {}
+            for device in helps.NEW[name]:
+                latency = space.latencies[device]
+                unseen = helps.tested(latency, name)
                 predicted = {"ours": ours.fit(X[planned], latency[planned]).predict(X)}
-                predicted["ours, rows at random"] = ours.fit(X[seen[:rows]], latency[seen[:rows]]).predict(X)
-                others = Smooth(nu=math.inf).fit(X[seen[:rows], : sum(blocks[:2])], np.log(latency[seen[:rows]]))
-                predicted["process on the other devices"] = others.predict(X[:, : sum(blocks[:2])])
+                off.append(mape(predicted["ours"][unseen], latency[unseen]))
+                predicted["rows at random"] = ours.fit(X[drawn[:rows]], latency[drawn[:rows]]).predict(X)
+                process = Smooth(nu=math.inf).fit(said[planned], np.log(latency[planned]))
+                predicted[PROCESS] = process.predict(said)
                 for way, each in predicted.items():
-                    own = float(spearmanr(each[unseen], latency[unseen]).statistic)
-                    right.setdefault(way, {}).setdefault(device, []).append(own)
-        means = {way: float(np.mean(list(each.values()))) for way, each in right.items()}
-        cells = {way: {device: float(np.mean(own)) for device, own in each.items()} for way, each in right.items()}
-        best_name, best = "HELP, as published, from 20", PUBLISHED[name]
-        if means["process on the other devices"] > best:
-            best_name, best = "process on the other devices", means["process on the other devices"]
-        goal = HELP_GOALS[name] if rows == 20 else best
+                    own = spearmanr(each[unseen], latency[unseen]).statistic
+                    found.setdefault(way, []).append(float(np.nan_to_num(own)))
+            for way, each_found in found.items():
+                right.setdefault(way, []).append(each_found)
+        means = {way: float(np.mean(each)) for way, each in right.items()}
+        own_means = np.mean(right["ours"], axis=1)
+        half_width = 1.96 * float(own_means.std(ddof=1)) / math.sqrt(len(own_means))  # of the mean over draws
+        baselines = {PROCESS: means[PROCESS], "HELP from 20, as published": PUBLISHED[name]}
+        best_name = max(baselines, key=baselines.__getitem__)
+        goal = HELP_GOALS[name] if rows == 20 else baselines[best_name]
         yield {
             "id": f"{name}-{rows}",
             "ours": means["ours"],
-            "best": best,
+            "half_width": half_width,
+            "best": baselines[best_name],
             "best_name": best_name,
             "goal": goal,
+            "mape": float(np.mean(off)),
             "means": means,
-            "cells": cells,
+            "devices": {way: np.mean(each, axis=0).tolist() for way, each in right.items()},
             "meets": means["ours"] > goal,
         }
 
@@ -324,8 +332,8 @@ ROWS: Mapping[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
     "hat-100": hats_few,
 }
 EXTRA: Mapping[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-    tables.CELLS: lambda folder: helps_few(folder, tables.CELLS),
-    tables.NETWORKS: lambda folder: helps_few(folder, tables.NETWORKS),
+    helps.CELLS: lambda folder: helps_few(folder, helps.CELLS),
+    helps.NETWORKS: lambda folder: helps_few(folder, helps.NETWORKS),
 }
 
 

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from adaptare.devices import InputError
+
 
 class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
     """The mean of those regressors whose cross-validated relative error is not clearly above the least one.
@@ -18,7 +20,8 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
     Args:
         candidates: Pairs of a name and a regressor.
         folds: Of the cross-validation; at most as many as rows.
-        standard_errors: So far above the least error, in standard errors of the difference, one may be.
+        standard_errors: So far above the least error, in standard errors of the difference, one may be; never twice
+            as high, however much few rows spread the difference.
 
     Attributes:
         averaged_: Names of those that are averaged.
@@ -37,16 +40,25 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         self.standard_errors = standard_errors
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "Averaged":
-        """X of shape (n_samples, n_features), y of shape (n_samples,), not 0."""
+        """X of shape (n_samples, n_features), y of shape (n_samples,), not 0.
+
+        Raises:
+            InputError: There are no candidates, a y is 0, or no candidate predicts numbers.
+        """
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=3)
         columns, target = checked
+        if not self.candidates or not target.all():
+            raise InputError("there must be regressors to average, and no latency of 0, which has no relative error")
         fold = np.random.default_rng(0).permutation(len(target)) % min(self.folds, len(target))
         left_out = {name: _left_out(regressor, columns, target, fold) for name, regressor in self.candidates}
         errors = {name: np.abs(found / target - 1) for name, found in left_out.items()}
+        errors = {name: np.where(np.isnan(each), np.inf, each) for name, each in errors.items()}
         self.errors_ = {name: float(each.mean()) for name, each in errors.items()}
         best = min(self.errors_, key=self.errors_.__getitem__)
-        self.averaged_ = tuple(name for name, each in errors.items() if self._good(each - errors[best]))
+        if not np.isfinite(self.errors_[best]):
+            raise InputError(f"none of {', '.join(self.errors_)} predicts rows that were left out")
+        self.averaged_ = tuple(name for name, each in errors.items() if self._good(each, errors[best]))
         self.regressors_ = [clone(dict(self.candidates)[name]).fit(columns, target) for name in self.averaged_]
         return self
 
@@ -57,7 +69,10 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         found: NDArray[np.float64] = np.mean([each.predict(checked) for each in self.regressors_], axis=0)
         return found
 
-    def _good(self, worse: NDArray[np.float64]) -> bool:
+    def _good(self, errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:
+        if not errors.mean() <= 2 * least.mean():
+            return False
+        worse = errors - least
         return bool(worse.mean() <= self.standard_errors * worse.std() / np.sqrt(len(worse)))
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from adaptare.devices import InputError
 
@@ -19,6 +18,8 @@ LEVEL_VARIANCE = 4.0
 # Before any device is known: what a block and the noise explain, and the standard deviation of its logarithm.
 USUAL_VARIANCE, USUAL_NOISE, SPREAD = 0.05, 0.02, 2.0
 LEAST_LOG, MOST_LOG = -14.0, 4.0
+# Of the largest value of a block: what is shorter is a constant with rounding.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,17 @@ class BlockVariances:
     Args:
         variances: Of what the block adds, one for each block, in variances of the latency.
         noise: Of what no block explains.
+
+    Raises:
+        InputError: One of them is not above 0.
     """
 
     variances: tuple[float, ...]
     noise: float
+
+    def __post_init__(self) -> None:
+        if not all(value > 0 for value in (*self.variances, self.noise)):
+            raise InputError(f"variances must be above 0, not {self.variances} and {self.noise} of noise")
 
 
 def stacked_blocks(parts: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
@@ -40,9 +48,12 @@ def stacked_blocks(parts: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
     Args:
         parts: Of all architectures in question, not of the measured ones only. Shape (n, k) each.
     """
-    centred = [part - part.mean(axis=0) for part in parts]
-    lengths = [np.sqrt((part**2).sum(axis=1).mean()) for part in centred]
-    found = [part / (length if length > 0 else 1.0) for part, length in zip(centred, lengths, strict=True)]
+    found = []
+    for part in parts:
+        centred = part - part.mean(axis=0)
+        length = np.sqrt((centred**2).sum(axis=1).mean())
+        constant = length <= ROUNDING * np.abs(part).max()
+        found.append(np.zeros_like(centred) if constant else centred / length)
     return np.hstack(found), tuple(part.shape[1] for part in parts)
 
 
@@ -54,15 +65,21 @@ def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockV
         y: Seconds. Shape (n,).
         blocks: Columns of each block.
 
+    Raises:
+        InputError: Blocks are not of as many columns as X.
+
     References:
         MacKay 1992, "Bayesian interpolation"; the evidence, maximised with a weak prior.
     """
-    target, kernels = _standardised(np.asarray(y, dtype=np.float64))[0], _kernels(np.asarray(X), blocks)
+    columns: Array
+    columns, latency = check_X_y(X, y, dtype=np.float64, y_numeric=True)
+    kernels = [part @ part.T for part in _parts(columns, blocks)]
+    target = _standardised(latency)[0]
     usual = np.log([USUAL_VARIANCE] * len(blocks) + [USUAL_NOISE])
 
     def loss(logs: Array) -> tuple[float, Array]:
         scales = np.exp(logs)
-        factor = cho_factor(_covariance(kernels, scales[:-1], scales[-1]), lower=True)
+        factor = cho_factor(_covariance(kernels, scales), lower=True)
         weights, inverse = cho_solve(factor, target), cho_solve(factor, np.eye(len(target)))
         open_ = inverse - np.outer(weights, weights)
         slopes = np.array([*(np.sum(open_ * kernel) for kernel in kernels), np.trace(open_)]) * scales / 2
@@ -76,49 +93,51 @@ def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockV
 
 
 class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """Ridge regression with a strength for each block of columns, averaged over what other devices have taught.
+    """Ridge regression with a strength for each block of columns, averaged over what known devices have taught.
 
-    Every device that is known says how much each block matters; none is chosen. All are tried on the new rows, and what
-    they predict is averaged with the evidence for each as its weight, so that ten rows of a device without like do not
-    have to choose between hundreds of columns.
+    Every known device says how much each block matters; none is chosen. All are tried on the new rows, and what they
+    predict is averaged with the evidence for each as its weight, so that ten rows of a device without like do not have
+    to choose between hundreds of columns.
 
     Args:
         blocks: Columns of each block, in their order. Empty: all are one block.
-        devices: What is known of others; see `block_variances`. Empty: what is usual.
+        known: What known devices say; see `block_variances`. Empty: what is usual.
 
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The prediction at X = 0.
-        weights_: Of each device; they sum to 1.
+        weights_: Of each known device; they sum to 1.
 
     References:
         Hoeting et al. 1999, "Bayesian model averaging: a tutorial".
     """
 
-    def __init__(self, blocks: Sequence[int] = (), devices: Sequence[BlockVariances] = ()) -> None:
+    def __init__(self, blocks: Sequence[int] = (), known: Sequence[BlockVariances] = ()) -> None:
         self.blocks = blocks
-        self.devices = devices
+        self.known = known
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "BlockLinear":
         """X of shape (n_samples, n_features), see `stacked_blocks`; y of shape (n_samples,).
 
         Raises:
-            InputError: Blocks are not of as many columns as X, or devices know another number of blocks.
+            InputError: Blocks are not of as many columns as X, or known devices tell of another number of blocks.
         """
         checked: tuple[Array, Array]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         columns, (target, level, unit) = checked[0], _standardised(checked[1])
-        blocks, devices = self._known(columns.shape[1])
-        kernels, fits, evidence = _kernels(columns, blocks), [], []
-        for device in devices:
-            factor = cho_factor(_covariance(kernels, device.variances, device.noise), lower=True)
-            weights = cho_solve(factor, target)
-            fits.append((np.repeat(device.variances, blocks) * (weights @ columns), LEVEL_VARIANCE * weights.sum()))
-            evidence.append(-target @ weights / 2 - np.log(np.diag(factor[0])).sum())
+        blocks, known = self._checked(columns.shape[1])
+        kernels = [part @ part.T for part in _parts(columns, blocks)]
+        prices, shifts, evidence = [], [], []
+        for each in known:
+            factor = cho_factor(_covariance(kernels, (*each.variances, each.noise)), lower=True)
+            dual = cho_solve(factor, target)
+            prices.append(np.repeat(each.variances, blocks) * (dual @ columns))
+            shifts.append(LEVEL_VARIANCE * dual.sum())
+            evidence.append(-target @ dual / 2 - np.log(np.diag(factor[0])).sum())
         likelihoods = np.exp(np.array(evidence) - max(evidence))
         self.weights_: Array = likelihoods / likelihoods.sum()
-        self.coef_: Array = unit * (self.weights_ @ np.array([prices for prices, _ in fits]))
-        self.intercept_ = float(level + unit * (self.weights_ @ np.array([shift for _, shift in fits])))
+        self.coef_: Array = unit * (self.weights_ @ np.array(prices))
+        self.intercept_ = float(level + unit * (self.weights_ @ np.array(shifts)))
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -131,7 +150,7 @@ class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """The rows that leave least unknown about all of a pool, one after the other; no latency is needed for it.
 
         Args:
-            pool: See `stacked_blocks`. Shape (n_pool, n_features).
+            pool: See `stacked_blocks`; takes memory for n_pool x n_pool numbers. Shape (n_pool, n_features).
             n: How many.
 
         Returns:
@@ -145,27 +164,26 @@ class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         if n > len(pool):
             raise InputError(f"the pool has only {len(pool)} rows, fewer than {n}")
-        blocks, devices = self._known(pool.shape[1])
-        logs = np.log([(*device.variances, device.noise) for device in devices]).mean(axis=0)
-        *variances, noise = np.exp(logs)
-        unknown = _covariance(_kernels(pool, blocks), variances, 0.0)
+        blocks, known = self._checked(pool.shape[1])
+        *variances, noise = np.exp(np.log([(*each.variances, each.noise) for each in known]).mean(axis=0))
+        scaled = pool * np.sqrt(np.repeat(variances, blocks))
+        unknown = scaled @ scaled.T + LEVEL_VARIANCE
         taken: list[int] = []
         for _ in range(n):
             gains = (unknown**2).sum(axis=0) / (np.diag(unknown) + noise)
             gains[taken] = -np.inf
             best = int(np.argmax(gains))
             taken.append(best)
-            unknown = unknown - np.outer(unknown[:, best], unknown[best]) / (unknown[best, best] + noise)
+            unknown -= np.outer(unknown[:, best], unknown[best]) / (unknown[best, best] + noise)
         return np.array(taken, dtype=np.int64)
 
-    def _known(self, n_features: int) -> tuple[tuple[int, ...], Sequence[BlockVariances]]:
+    def _checked(self, n_features: int) -> tuple[tuple[int, ...], Sequence[BlockVariances]]:
         blocks = tuple(self.blocks) or (n_features,)
-        if sum(blocks) != n_features:
-            raise InputError(f"blocks of {blocks} columns are {sum(blocks)} in all, but X has {n_features}")
-        devices = self.devices or [BlockVariances((USUAL_VARIANCE,) * len(blocks), USUAL_NOISE)]
-        if other := next((each for each in devices if len(each.variances) != len(blocks)), None):
-            raise InputError(f"a device knows {len(other.variances)} blocks, but there are {len(blocks)}")
-        return blocks, devices
+        _parts(np.empty((0, n_features)), blocks)
+        known = self.known or [BlockVariances((USUAL_VARIANCE,) * len(blocks), USUAL_NOISE)]
+        if other := next((each for each in known if len(each.variances) != len(blocks)), None):
+            raise InputError(f"a known device tells of {len(other.variances)} blocks, but there are {len(blocks)}")
+        return blocks, known
 
 
 def _standardised(y: Array) -> tuple[Array, float, float]:
@@ -174,13 +192,16 @@ def _standardised(y: Array) -> tuple[Array, float, float]:
     return (y - level) / unit, level, unit
 
 
-def _kernels(X: Array, blocks: Sequence[int]) -> list[Array]:
-    ends = np.cumsum(blocks)
-    return [part @ part.T for part in np.split(X, ends[:-1], axis=1)]
+def _parts(X: Array, blocks: Sequence[int]) -> list[Array]:
+    if sum(blocks) != X.shape[1]:
+        raise InputError(f"blocks of {tuple(blocks)} columns are {sum(blocks)} in all, but X has {X.shape[1]}")
+    return np.split(X, np.cumsum(blocks)[:-1], axis=1)
 
 
-def _covariance(kernels: Sequence[Array], variances: Sequence[float] | Any, noise: float) -> Array:
-    """Of the rows, in variances of y."""
-    explained = sum(variance * kernel for variance, kernel in zip(variances, kernels, strict=True))
-    found: Array = explained + LEVEL_VARIANCE + noise * np.eye(len(kernels[0]))
+def _covariance(kernels: Sequence[Array], scales: Sequence[float] | Array) -> Array:
+    """Of the rows, in variances of y; the last scale is that of the noise."""
+    *variances, noise = scales
+    found = LEVEL_VARIANCE + noise * np.eye(len(kernels[0]))
+    for variance, kernel in zip(variances, kernels, strict=True):
+        found += variance * kernel
     return found

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import multivariate_normal
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.devices import InputError
@@ -33,13 +34,21 @@ def seconds(X: Array, prices: Sequence[float], seed: int, noise: float = 0.02) -
     return latency + rng.normal(0, noise, len(X))
 
 
+def evidence(X: Array, latency: Array, device: BlockVariances) -> float:
+    """Log-likelihood of standardised latencies."""
+    scaled = X * np.sqrt(np.repeat(device.variances, (3, 60)))
+    covariance = scaled @ scaled.T + 4.0 + device.noise * np.eye(len(X))
+    standardised = (latency - latency.mean()) / latency.std()
+    return float(multivariate_normal.logpdf(standardised, np.zeros(len(X)), covariance))
+
+
 def test_blocks_are_centred_and_of_one_size(stacked: tuple[Array, tuple[int, ...]]) -> None:
     X, blocks = stacked
     assert blocks == (3, 60)
     assert X.mean(axis=0) == pytest.approx(np.zeros(63), abs=1e-12)
     for part in np.split(X, [3], axis=1):
         assert (part**2).sum(axis=1).mean() == pytest.approx(1)
-    constant, _ = stacked_blocks([np.ones((4, 2))])
+    constant, _ = stacked_blocks([np.full((900, 2), 0.1)])
     assert not constant.any()
 
 
@@ -49,6 +58,27 @@ def test_a_known_device_says_which_block_matters(stacked: tuple[Array, tuple[int
     own, other = found.variances
     assert own > 100 * other
     assert found.noise < 0.01
+
+
+def test_no_other_variances_are_more_likely(stacked: tuple[Array, tuple[int, ...]]) -> None:
+    X, blocks = stacked
+    X, latency = X[:120], seconds(X[:120], (1, -1, 0.5), 0, noise=0.3)
+    found = block_variances(X, latency, blocks)
+    usual = np.log([0.05, 0.05, 0.02])
+
+    def posterior(device: BlockVariances) -> float:
+        off = (np.log([*device.variances, device.noise]) - usual) / 2
+        return evidence(X, latency, device) - float(off @ off) / 2
+
+    best = posterior(found)
+    for factor in (0.5, 0.8, 1.25, 2.0):
+        own, other = found.variances
+        changed = [
+            BlockVariances((factor * own, other), found.noise),
+            BlockVariances((own, factor * other), found.noise),
+            BlockVariances((own, other), factor * found.noise),
+        ]
+        assert max(posterior(each) for each in changed) < best
 
 
 def test_known_devices_are_worth_rows(stacked: tuple[Array, tuple[int, ...]]) -> None:
@@ -66,9 +96,14 @@ def test_known_devices_are_worth_rows(stacked: tuple[Array, tuple[int, ...]]) ->
 def test_devices_that_say_something_else_lose_their_weight(stacked: tuple[Array, tuple[int, ...]]) -> None:
     X, blocks = stacked
     alike, unlike = BlockVariances((1.0, 1e-6), 1e-3), BlockVariances((1e-6, 1e-6), 1.0)
-    fitted = BlockLinear(blocks, [unlike, alike]).fit(X[:20], seconds(X[:20], (1, 1, 1), 0))
+    latency = seconds(X[:20], (1, 1, 1), 0)
+    fitted = BlockLinear(blocks, [unlike, alike]).fit(X[:20], latency)
     assert fitted.weights_.sum() == pytest.approx(1)
     assert fitted.weights_[1] > 0.99
+    close = BlockVariances((0.7, 1e-3), 2e-3)
+    likely = [evidence(X[:20], latency, device) for device in (close, alike)]
+    weights = BlockLinear(blocks, [close, alike]).fit(X[:20], latency).weights_
+    assert np.log(weights[0] / weights[1]) == pytest.approx(likely[0] - likely[1])
     assert fitted.predict(X[:5]) == pytest.approx(X[:5] @ fitted.coef_ + fitted.intercept_)
 
 
@@ -106,7 +141,7 @@ def test_planned_rows_differ_and_tell_more_than_others(stacked: tuple[Array, tup
     ("regressor", "message"),
     [
         (BlockLinear((3, 50)), "53 in all, but X has 63"),
-        (BlockLinear((3, 60), [BlockVariances((1.0,), 0.1)]), "knows 1 blocks, but there are 2"),
+        (BlockLinear((3, 60), [BlockVariances((1.0,), 0.1)]), "tells of 1 blocks, but there are 2"),
     ],
     ids=["columns", "blocks"],
 )
@@ -118,6 +153,16 @@ def test_blocks_that_do_not_fit_are_errors(
         regressor.fit(X, np.ones(300))
     with pytest.raises(InputError, match=message):
         regressor.rows_to_measure(X, 2)
+
+
+def test_variances_are_above_0() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        BlockVariances((1.0, 0.0), 0.1)
+
+
+def test_blocks_of_a_known_device_are_checked(stacked: tuple[Array, tuple[int, ...]]) -> None:
+    with pytest.raises(InputError, match="53 in all, but X has 63"):
+        block_variances(stacked[0], np.arange(300.0), (3, 50))
 
 
 def test_a_pool_gives_no_more_rows_than_it_has(stacked: tuple[Array, tuple[int, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""Non-negative prices, rooflines, corrections, smooth functions, and the choice among them."""
+"""Non-negative prices, rooflines, corrections, smooth functions, and the average of what rows cannot tell apart."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -100,16 +101,62 @@ def test_fits_that_rows_speak_against_are_not_averaged(work: Array) -> None:
     assert set(few_shot(columns).fit(work, wavy).averaged_) <= {"smooth correction", "smooth"}
 
 
+def constant(value: float) -> DummyRegressor:
+    return DummyRegressor(strategy="constant", constant=value)
+
+
 def test_fits_that_rows_cannot_tell_apart_are_averaged(work: Array) -> None:
-    high, low = DummyRegressor(strategy="constant", constant=3.0), DummyRegressor(strategy="constant", constant=1.0)
-    far = DummyRegressor(strategy="constant", constant=90.0)
-    fitted = Averaged([("high", high), ("low", low), ("far", far)]).fit(work, np.tile([1.0, 3.0], 20))
-    assert fitted.averaged_ == ("low",)
-    fitted = Averaged([("high", high), ("low", low), ("far", far)], standard_errors=10).fit(
-        work, np.tile([1.0, 3.0], 20)
-    )
+    seconds = np.tile([1.0, 1.5], 20)
+    fitted = Averaged([("high", constant(1.3)), ("low", constant(1.1)), ("far", constant(90.0))]).fit(work, seconds)
     assert fitted.averaged_ == ("high", "low")
-    assert fitted.predict(work) == pytest.approx(np.full(40, 2.0))
+    assert fitted.predict(work) == pytest.approx(np.full(40, 1.2))
+
+
+def test_one_wild_row_does_not_excuse_a_fit(work: Array) -> None:
+    wild = work.copy()
+    wild[0, 0] = 1e9
+    fitted = Averaged([("mean", constant(1.0)), ("calls", LinearRegression())]).fit(wild, np.ones(40) + wild[:, 0])
+    assert fitted.averaged_ == ("calls",)
+    steep = Averaged([("steep", Steep()), ("right", constant(1.0))]).fit(wild, np.ones(40))
+    assert steep.averaged_ == ("right",)
+
+
+class Steep(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """Right for rows like most, and far off for others."""
+
+    def fit(self, X: Array, y: Array) -> "Steep":
+        return self
+
+    def predict(self, X: Array) -> Array:
+        return np.maximum(1.0, X[:, 0] - 1e3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_fit_that_predicts_no_numbers_is_left_out(work: Array, value: float) -> None:
+    with pytest.raises(InputError, match="none of broken"):
+        Averaged([("broken", Broken(value))]).fit(work, np.ones(40))
+    fitted = Averaged([("broken", Broken(value)), ("right", constant(1.0))]).fit(work, np.ones(40))
+    assert fitted.averaged_ == ("right",)
+
+
+class Broken(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """Predicts what is no number."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    def fit(self, X: Array, y: Array) -> "Broken":
+        return self
+
+    def predict(self, X: Array) -> Array:
+        return np.full(len(X), self.value)
+
+
+def test_what_cannot_be_averaged_is_refused(work: Array) -> None:
+    with pytest.raises(InputError, match="regressors to average"):
+        Averaged().fit(work, np.ones(40))
+    with pytest.raises(InputError, match="no latency of 0"):
+        Averaged([("one", constant(1.0))]).fit(work, np.zeros(40))
 
 
 def test_details_are_used_where_rows_suffice() -> None:
