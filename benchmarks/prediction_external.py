@@ -18,161 +18,26 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import external_data as data
+import external_gemm as gemm
 import external_help as helps
 import numpy as np
-from numpy.typing import NDArray
+from external_scores import Array, boosted, draws, mape, outcome
 from scipy.stats import spearmanr
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.ensemble import (
-    ExtraTreesRegressor,
-    GradientBoostingRegressor,
-    HistGradientBoostingRegressor,
-    VotingRegressor,
-)
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
-from adaptare.predictor import BlockLinear, Corrected, NonNegativeLinear, Roofline, Smooth, few_shot, relevel
+from adaptare.predictor import BlockLinear, Smooth, few_shot, relevel
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
-DRAWS = 24
 LEVEL = 0.9
 REFERENCES = 20
 # https://arxiv.org/abs/2106.08630, means over the devices; goals for the same number of rows.
 PUBLISHED = {helps.CELLS: 0.932, helps.NETWORKS: 0.910}
 PROCESS = "Gaussian process on what known devices take, the same rows"
 HELP_GOALS = {helps.CELLS: 0.940, helps.NETWORKS: 0.965}
-
-
-def mape(predicted: Array, measured: Array) -> float:
-    """Mean absolute error, per cent of what was measured."""
-    return float(100 * np.mean(np.abs(predicted / measured - 1)))
-
-
-def draws(
-    rows: int, train: int, *, test: int, pool: Indices | None = None, seeds: int = DRAWS
-) -> Iterator[tuple[Indices, Indices]]:
-    """Rows to learn from and others to be judged by, for each seed."""
-    for seed in range(seeds):
-        order = np.random.default_rng(seed).permutation(np.arange(rows) if pool is None else pool)
-        yield order[:train], order[train : train + test]
-
-
-def outcome(name: str, ours: float, baselines: Mapping[str, float], goal: float, **more: Any) -> dict[str, Any]:
-    """A row of the result."""
-    best_name = min(baselines, key=baselines.__getitem__)
-    best = baselines[best_name]
-    row = {"id": name, "ours": ours, "best": best, "best_name": best_name, "goal": goal * best, **more}
-    return {**row, "meets": bool(ours <= goal * best)}
-
-
-def boosted(seed: int = 0) -> HistGradientBoostingRegressor:
-    """Boosting of a log-residual, set for few rows."""
-    return HistGradientBoostingRegressor(
-        max_iter=200, learning_rate=0.08, min_samples_leaf=5, max_depth=4, random_state=seed
-    )
-
-
-def learned() -> VotingRegressor:
-    """A fitted roofline, and for what it leaves a smooth function and two kinds of trees, averaged."""
-    trees = GradientBoostingRegressor(
-        n_estimators=300, learning_rate=0.05, max_depth=4, subsample=0.7, loss="huber", random_state=0
-    )
-    forest = ExtraTreesRegressor(300, max_features=0.5, random_state=0)
-    parts = {"smooth": Corrected(Roofline(), Smooth(), (0, 1), (2, 3, 4))}
-    parts |= {name: Corrected(Roofline(), each, (0, 1)) for name, each in (("trees", trees), ("forest", forest))}
-    return VotingRegressor(list(parts.items()))
-
-
-class DataSheet(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """The longer of what memory and arithmetic take by the data sheet, times one fitted factor."""
-
-    def fit(self, X: Array, y: Array) -> "DataSheet":
-        """Median of the ratios."""
-        self.factor_ = float(np.median(y / X[:, :2].max(axis=1)))
-        return self
-
-    def predict(self, X: Array) -> Array:
-        """Of the first two columns."""
-        found: Array = self.factor_ * X[:, :2].max(axis=1)
-        return found
-
-
-@cache
-def every_row_known(folder: Path) -> Mapping[str, float]:
-    """What the better of two regressors is off on 1,000 rows of each device when it has seen all its other rows."""
-    found = {}
-    for table in data.gemms(folder):
-        (latency,) = table.latencies.values()
-        order = np.random.default_rng(0).permutation(len(latency))
-        unseen, seen = order[:1000], order[1000:]
-        trees = ExtraTreesRegressor(200, max_features=0.5, random_state=0)
-        many = HistGradientBoostingRegressor(max_iter=600, learning_rate=0.05, random_state=0)
-        fits = [Corrected(Roofline(), each, (0, 1)).fit(table.X[seen], latency[seen]) for each in (trees, many)]
-        found[table.name] = min(mape(each.predict(table.X[unseen]), latency[unseen]) for each in fits)
-    return found
-
-
-def gemms_few(folder: Path, train: int) -> Iterator[dict[str, Any]]:
-    """Per device, from so many of its rows."""
-    ways = {
-        "ours": learned(),
-        "boosted residual on the data sheet's roofline": Corrected(DataSheet(), boosted(), (0, 1)),
-        "boosted residual on a fitted roofline": Corrected(Roofline(), boosted(), (0, 1)),
-    }
-    off: dict[str, list[float]] = {name: [] for name in ways}
-    for table in data.gemms(folder):
-        (latency,) = table.latencies.values()
-        for seen, unseen in draws(len(latency), train, test=4000):
-            for name, regressor in ways.items():
-                fitted = clone(regressor).fit(table.X[seen], latency[seen])
-                off[name].append(mape(fitted.predict(table.X[unseen]), latency[unseen]))
-    means = {name: float(np.mean(each)) for name, each in off.items()}
-    bounds = every_row_known(folder)
-    more = {"every_row_known": float(np.mean(list(bounds.values()))), "every_row_known_each": bounds}
-    yield outcome(f"lora-gemm-{train}", means.pop("ours"), means, 0.75, **more)
-
-
-def gemms_unseen(folder: Path, train: int = 20) -> Iterator[dict[str, Any]]:
-    """A device of which 20 rows are known, and all of the others.
-
-    Ours takes it for a mixture: its time is a sum, with weights of at least 0, of what memory and arithmetic take by
-    its data sheet, of these times what the others are off from a roofline at this shape, of that alone, and of what a
-    fit of each of the others says at these times. The others have measured the same shapes.
-    """
-    tables = {table.name: table for table in data.gemms(folder)}
-    latency = {name: next(iter(table.latencies.values())) for name, table in tables.items()}
-    rooflines = {name: Roofline().fit(table.X, latency[name]) for name, table in tables.items()}
-    forest = ExtraTreesRegressor(150, max_features=0.5, min_samples_leaf=2, random_state=0)
-    known = {
-        name: clone(forest).fit(table.X, np.log(latency[name] / rooflines[name].predict(table.X)))
-        for name, table in tables.items()
-    }
-    scaled = "boosted residual of the others, one fitted scale"
-    off: dict[str, list[float]] = {"ours": [], scaled: []}
-    for target, table in tables.items():
-        others = [name for name in tables if name != target]
-        shapes = np.stack([known[name].predict(table.X) for name in others], axis=1)
-        times = [np.exp(shape) * rooflines[name].predict(table.X) for name, shape in zip(others, shapes.T, strict=True)]
-        mean = np.exp(shapes.mean(axis=1, keepdims=True))
-        mixture = np.column_stack([table.X[:, :2], mean, mean * table.X[:, :2], *times])
-        X = np.concatenate([tables[name].X for name in others])
-        sheet = np.concatenate([np.log(latency[name] / tables[name].X[:, :2].max(axis=1)) for name in others])
-        plain = np.exp(boosted().set_params(max_depth=None, max_iter=300).fit(X, sheet).predict(table.X))
-        plain *= table.X[:, :2].max(axis=1)
-        y = latency[target]
-        for seen, unseen in draws(len(y), train, test=4000):
-            own = NonNegativeLinear().fit(mixture[seen], y[seen])
-            off["ours"].append(mape(own.predict(mixture[unseen]), y[unseen]))
-            scale = float(np.median(y[seen] / plain[seen]))
-            off[scaled].append(mape(scale * plain[unseen], y[unseen]))
-    means = {name: float(np.mean(each)) for name, each in off.items()}
-    yield outcome("lora-gemm-unseen", means.pop("ours"), means, 0.75)
 
 
 def gpts_few(folder: Path, train: int) -> Iterator[dict[str, Any]]:
@@ -323,9 +188,9 @@ def helps_few(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 ROWS: Mapping[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-    "lora-gemm-50": lambda folder: gemms_few(folder, 50),
-    "lora-gemm-200": lambda folder: gemms_few(folder, 200),
-    "lora-gemm-unseen": gemms_unseen,
+    "lora-gemm-50": lambda folder: gemm.gemms_few(folder, 50),
+    "lora-gemm-200": lambda folder: gemm.gemms_few(folder, 200),
+    "lora-gemm-unseen": gemm.gemms_unseen,
     "hwgpt-10": lambda folder: gpts_few(folder, 10),
     "hwgpt-100": lambda folder: gpts_few(folder, 100),
     "hwgpt-session": gpts_session,
