@@ -39,9 +39,9 @@ PLACEMENTS = (
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
 STUBS_PACE = {
-    ("smollm2-135m", "decode"): (12, 5),
+    ("smollm2-135m", "decode"): (8, 7),
     ("smollm2-135m", "prefill"): (4, 3),
-    ("qwen2.5-0.5b", "decode"): (6, 4),
+    ("qwen2.5-0.5b", "decode"): (5, 5),
     ("qwen2.5-0.5b", "prefill"): (3, 2),
 }
 
