@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
+READ_BYTES = 8 * 2**20
 
 _chosen: dict[str, Any] = {}
+_read: set[Path] = set()
 
 
 def setup(options: dict[str, Any]) -> None:
@@ -67,8 +69,12 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
 
 def mapped_bytes(source: str) -> int:
     """Bytes of the files of weights that a graph names: a session maps what it does not copy."""
-    graph = Path(source).read_bytes() if Path(source).is_file() else b""
-    return sum(file.stat().st_size for file in Path(source).parent.glob("*.data") if file.name.encode() in graph)
+    return sum(file.stat().st_size for file in _weights(Path(source)))
+
+
+def _weights(source: Path) -> list[Path]:
+    graph = source.read_bytes() if source.is_file() else b""
+    return [file for file in source.parent.glob("*.data") if file.name.encode() in graph]
 
 
 def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model":
@@ -76,7 +82,7 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
     import onnxruntime
 
     _refuse_active_adapters(arguments)
-    _forget_pages(Path(source).parent)
+    _read_anew(Path(source))
     provider = _chosen["provider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _chosen["threads"]
@@ -260,17 +266,21 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
         raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
 
 
-def _forget_pages(folder: Path) -> None:
-    """Lets the weights in a folder, where nobody has them mapped, lie somewhere else in memory the next time.
+def _read_anew(source: Path) -> None:
+    """Reads the weights of a graph from one end to the other into other memory, unless this worker has done so.
 
-    Pages of a file stay where they are from one process to the next, and some places are a percent faster than others;
-    whoever loads a program anew is to draw its luck anew.
+    Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
+    loads a program anew is to draw its luck anew. Left to page faults, a part of each file comes to lie in large pages,
+    which part differs between files but not between readings, and by that programs differ for good. Read in one go,
+    nearly all of every file does.
     """
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for file in folder.glob("*.data"):
-        with suppress(OSError), file.open("rb") as data:
-            os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for file in set(_weights(source)) - _read:
+        _read.add(file)
+        with suppress(OSError), file.open("rb", buffering=0) as data:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # spares what somebody has mapped
+            while data.read(READ_BYTES):
+                pass
 
 
 def _flag(name: str) -> str:
