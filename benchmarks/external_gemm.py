@@ -20,7 +20,7 @@ from adaptare.predictor import Corrected, NonNegativeLinear, Roofline, Smooth
 
 TESTED = 4000
 # Twice as many rows, and four times; the Gaussian process takes minutes from there on.
-MORE_ROWS, MORE_DRAWS = (2, 4), 4
+MORE_ROWS, MORE_DRAWS = (2, 4), 2
 
 
 def learned() -> VotingRegressor:
