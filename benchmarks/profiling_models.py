@@ -37,16 +37,21 @@ PLACEMENTS = (
     ("down_proj",),
 )
 RANKS = (1, 8, 16, 64)
-# Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open.
+# Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open, most on
+# 4 bits.
 STUBS_PACE = {
-    ("smollm2-135m", "decode"): (8, 7),
-    ("smollm2-135m", "prefill"): (4, 3),
-    ("qwen2.5-0.5b", "decode"): (5, 5),
-    ("qwen2.5-0.5b", "prefill"): (3, 2),
+    ("smollm2-135m", "none", "decode"): (8, 7),
+    ("smollm2-135m", "none", "prefill"): (4, 3),
+    ("smollm2-135m", "int4", "decode"): (16, 3),
+    ("smollm2-135m", "int4", "prefill"): (4, 3),
+    ("qwen2.5-0.5b", "none", "decode"): (8, 3),
+    ("qwen2.5-0.5b", "none", "prefill"): (3, 2),
+    ("qwen2.5-0.5b", "int4", "decode"): (24, 3),
+    ("qwen2.5-0.5b", "int4", "prefill"): (3, 2),
 }
 
 
-def composition(openings: int = 3, rounds: int = 6) -> dict[str, Any]:
+def composition(openings: int = 3, rounds: int = 4) -> dict[str, Any]:
     """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
     shape, cells = open_model("smollm2-135m").shape, []
     for device in (TORCH, ORT):
@@ -79,7 +84,7 @@ def stub_line() -> dict[str, Any]:
                 base = Workload(shape, phase=phase, quantisation=quantisation).base  # type: ignore[arg-type]
                 depths = stub_layers(base)
                 stubs = [stub_of(base, layers) for layers in depths]
-                openings, rounds = STUBS_PACE[name, phase]
+                openings, rounds = STUBS_PACE[name, quantisation, phase]
                 started = time.monotonic()
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
                 few_each, many_each = (_by_opening(each) for each in (few, many))
@@ -105,7 +110,7 @@ def placements() -> list[list[Workload]]:
     ]
 
 
-def campaign(openings: int = 10, rounds: int = 13) -> dict[str, Any]:
+def campaign(openings: int = 10, rounds: int = 12) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     every = [each for some in placements() for each in some]
     base = every[0].base

@@ -274,7 +274,7 @@ def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> di
                 [workload(number) for number in range(1, 2 * pairs + 1)],
                 reference=workload(0),
                 device=connect(DEVICE),
-                stop=FixedRounds(6),
+                stop=FixedRounds(4),
                 seed=session,
                 openings=openings,
                 programs=files,
