@@ -4,6 +4,7 @@ This file needs nothing but the standard library, numpy and onnxruntime.
 """
 
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
-READ_BYTES = 8 * 2**20
 
 _chosen: dict[str, Any] = {}
 _read: set[Path] = set()
@@ -267,20 +267,23 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
 
 
 def _read_anew(source: Path) -> None:
-    """Reads the weights of a graph from one end to the other into other memory, unless this worker has done so.
+    """Reads the weights of a graph into other memory and large pages, unless this worker has done so.
 
     Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
     loads a program anew is to draw its luck anew. Left to page faults, a part of each file comes to lie in large pages,
-    which part differs between files but not between readings, and by that programs differ for good. Read in one go,
-    nearly all of every file does.
+    which part differs between files but not between readings, and by that programs differ for good.
     """
     for file in set(_weights(source)) - _read:
         _read.add(file)
-        with suppress(OSError), file.open("rb", buffering=0) as data:
+        with suppress(OSError, ValueError), file.open("rb") as data:  # an empty file cannot be mapped
+            os.fsync(data.fileno())  # what is not on the disk yet stays where it was written
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # spares what somebody has mapped
-            while data.read(READ_BYTES):
-                pass
+            with mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                if hasattr(mmap, "MADV_HUGEPAGE"):
+                    with suppress(OSError):
+                        mapped.madvise(mmap.MADV_HUGEPAGE)
+                mapped[:: mmap.PAGESIZE]  # touches every page
 
 
 def _flag(name: str) -> str:

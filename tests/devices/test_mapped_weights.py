@@ -60,7 +60,7 @@ def forget(file: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are in memory")
-def test_a_worker_reads_the_weights_of_a_graph_in_one_go(tmp_path: Path) -> None:
+def test_a_worker_reads_all_weights_of_a_graph_and_no_others(tmp_path: Path) -> None:
     program = rows_of_a_table(tmp_path, 2**14)
     table, other = tmp_path / "table.data", tmp_path / "other.data"
     other.write_bytes(bytes(2**22))
