@@ -37,7 +37,9 @@ PLACEMENTS = (
     ("down_proj",),
 )
 RANKS = (1, 8, 16, 64)
-# Openings and rounds in each. The line through two stubs multiplies what is off in decode while they are open, most on
+# Openings and rounds in each. In decode what a block is off counts as often as there are layers.
+COMPOSITION_PACE = {"decode": (5, 9), "prefill": (3, 3)}
+# The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.
 STUBS_PACE = {
     ("smollm2-135m", "none", "decode"): (8, 7),
@@ -51,7 +53,7 @@ STUBS_PACE = {
 }
 
 
-def composition(openings: int = 3, rounds: int = 4) -> dict[str, Any]:
+def composition() -> dict[str, Any]:
     """Every block and the head, timed alone with cold caches, added up beside the whole model; hot ones too."""
     shape, cells = open_model("smollm2-135m").shape, []
     for device in (TORCH, ORT):
@@ -62,6 +64,7 @@ def composition(openings: int = 3, rounds: int = 4) -> dict[str, Any]:
                 for caches in ("cold", "hot")
                 for scope in ("block", "head")
             ]
+            openings, rounds = COMPOSITION_PACE[phase]
             found = _beside(base, parts, device, openings=openings, rounds=rounds)
             cold, hot = (
                 shape.layers * block.ratio.middle + head.ratio.middle - 1 for block, head in (found[:2], found[2:])
