@@ -38,7 +38,7 @@ PLACEMENTS = (
 )
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. In decode what a block is off counts as often as there are layers.
-COMPOSITION_PACE = {"decode": (5, 9), "prefill": (3, 3)}
+COMPOSITION_PACE = {"decode": (5, 9), "prefill": (4, 5)}
 # The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.
 STUBS_PACE = {
