@@ -18,8 +18,10 @@ def measure_until(
     *,
     error: float,
     console: Console,
-) -> list[Measurement]:
+) -> tuple[list[Measurement], float | None]:
     """Measures some of the workloads, until the cross-validated error of a predictor is small enough.
+
+    Returns what was measured, and the error; `None` where the rows are too few for a predictor.
 
     Args:
         workloads: To choose from, not measured yet; the first ones are taken first.
@@ -29,6 +31,7 @@ def measure_until(
         console: Is told how far it is.
     """
     rows, left, found = list(known), list(workloads), list[Measurement]()
+    off: float | None = None
     least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
     while True:
         usable = [each for each in rows if each.complete and each.visits]
@@ -36,17 +39,18 @@ def measure_until(
             off = LatencyPredictor().fit(usable).error_card.mape
             console.note(f"{len(usable)} rows: off by {off:.2f} % on adapters left out, {error:g} % is wanted")
             if off <= error:
-                return found
+                return found, off
         if not left:
             console.note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
-            return found
+            return found, off
         batch = _next(usable, left, max(BATCH, least - len(usable)))
         measured = measure(batch)
         found.extend(measured)
         rows.extend(measured)
         left = [workload for workload in left if workload not in set(batch)]
         if len(measured) < len(batch):
-            return found
+            console.note(f"the time is up, and {error:g} % is not reached; the same command goes on")
+            return found, off
 
 
 def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:

@@ -22,12 +22,14 @@ CacheOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.", min=0, max=2**32 - 1)]
-SpaceOption = Annotated[
-    str, typer.Option("--space", help="layers, blocks, kinds, sites (what has a rank of its own), or a YAML file.")
-]
+SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), or a YAML file."
+SpaceOption = Annotated[str, typer.Option("--space", help=SPACE_HELP)]
 RanksOption = Annotated[str, typer.Option("--ranks", help="Ranks a site may have, 0 for none; not with a YAML file.")]
 HalfWidthOption = Annotated[
     float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
+]
+BandOption = Annotated[
+    float, typer.Option("--band", help="Differences up to this share count as the same (0.01 is 1 %).", min=0, max=1)
 ]
 DataOption = Annotated[
     Path | None,
@@ -45,9 +47,12 @@ ModeOption = Annotated[
 
 StubsOption = Annotated[
     bool,
-    typer.Option("--stubs", help="Compose from models of fewer layers, where the whole does not fit into memory."),
+    typer.Option(
+        "--stubs", help="Compose from models of fewer layers, all alike, where the whole does not fit into memory."
+    ),
 ]
 
 DEFAULT_DEVICE = "torch-cpu:threads=1"
 DEFAULT_SPACE = "blocks"
 DEFAULT_RANKS = "0,2,4,8,16"
+DEFAULT_BAND = 0.01

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from adaptare.console import Console
 from adaptare.devices import Device
 from adaptare.profiler import (
     INTERRUPTED,
     Measurement,
+    Origin,
     Programs,
     Progress,
     StoppingRule,
@@ -16,6 +18,7 @@ from adaptare.profiler import (
     Workload,
     changes,
     fitting_layers,
+    precise_within,
     profile_by_stubs,
     profile_groups,
     programs_for,
@@ -51,7 +54,7 @@ def measure(
     workloads: Sequence[Workload],
     *,
     device: Device,
-    rule: StoppingRule,
+    half_width: float,
     seconds: float,
     seed: int,
     openings: int,
@@ -66,7 +69,10 @@ def measure(
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
     Args:
-        seconds: About how long one opening of a group may take; only for the progress bar.
+        half_width: Relative half-width of the intervals from which on neither rounds nor openings are needed. Stubs are
+            loaded in as many openings as they may, because their intervals are not those of what they stand for.
+        seconds: How long the rounds of one opening of a group may take.
+        openings: In how many openings each group is measured at most.
         programs: Of the device's runtime; default: what `programs_for` gives.
         reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
         stubs: Whether whole models are composed from stubs instead of loaded.
@@ -84,7 +90,9 @@ def measure(
             depths = fitting_layers(workloads, reference, programs, worker.free_bytes)
         timed = stubs_of(workloads, reference, depths)
     _prepare(timed, programs, console)
-    profiled = profile_by_stubs if stubs else profile_groups
+    profiled = profile_by_stubs if stubs else partial(profile_groups, half_width=half_width)
+    rule = precise_within(half_width, seconds)
+    origin: Origin = "composed" if stubs else "measured"
     started = time.monotonic()
     with interrupts_noted() as interrupted, console.progress(title) as update:
         groups = profiled(
@@ -94,7 +102,7 @@ def measure(
             stop=Watched(rule, interrupted, update, seconds, openings),
             seed=seed,
             openings=openings,
-            reference_s=reference_s or store.calibration(device.info(), reference),
+            reference_s=reference_s or store.calibration(device.info(), reference, origin=origin),
             programs=programs,
         )
         for group in groups:
@@ -126,6 +134,10 @@ def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
             sites = each.workload.adapter.active
             console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
     _note_changes(measured, console)
+    if unsteady := sum("no steady state" in each.trends for each in measured if each.visits):
+        console.note(
+            f"{unsteady} of {len(measured)} never ran steadily in some opening; close other programs and repeat"
+        )
     slowdowns = [each.slowdown for each in measured if each.visits]
     if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
         changed = f"{abs(slowdowns[-1]):.0%} {'slower' if slowdowns[-1] > 0 else 'faster'}"

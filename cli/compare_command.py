@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import JsonOption
+from adaptare.arguments import DEFAULT_BAND, BandOption, JsonOption
 from adaptare.console import ANSWER_IS_NO, Console, command
 
 
@@ -17,7 +17,7 @@ def compare(
         str | None, typer.Argument(metavar="OTHER", help="What is compared.", show_default="the same store")
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="As it was when measuring.", show_default="the only one")
+        str | None, typer.Option("--device", help="As it was spelled, or its hash.", show_default="the only one")
     ] = None,
     other_device: Annotated[
         str | None, typer.Option("--other-device", help="In OTHER; may be unlike the first.", show_default="the same")
@@ -28,6 +28,7 @@ def compare(
     other_adapter: Annotated[
         Path | None, typer.Option("--other-adapter", help="In OTHER; compared with the first.", show_default="the same")
     ] = None,
+    band: BandOption = DEFAULT_BAND,
     as_json: JsonOption = False,
 ) -> None:
     """The same workloads in two stores or on two devices, or two adapters; exit code 1 if the second is slower.
@@ -55,7 +56,7 @@ def compare(
         )
     if adapter:
         one, second = of_adapter(one, adapter, store), of_adapter(second, other_adapter or adapter, there)
-    rows = compared(one, second, latencies=bool(unlike), across_adapters=adapter is not None)
+    rows = compared(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)
     if not rows:
         raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
     what = f"{there}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"

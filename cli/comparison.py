@@ -8,11 +8,13 @@ from pathlib import Path
 from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.profiler import (
+    EQUIVALENCE_BAND,
     AdapterConfig,
     Interval,
     Measurement,
     Verdict,
     Workload,
+    device_hash,
     device_to_json,
     overhead,
     read_peft,
@@ -44,18 +46,27 @@ class Compared:
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
-    """Those that were taken on one device, as it was spelled when they were taken.
+    """Those that were taken on one device.
+
+    Args:
+        measurements: Of any devices.
+        spelling: As the device was spelled when they were taken, or the first digits of its hash, which tell apart
+            what is spelled alike, as two versions of a runtime; `None` where there is only one.
+        place: Where they are from, for people.
 
     Raises:
         InputError: There is none, or there are several and none was named.
     """
     infos = list(dict.fromkeys(each.device for each in measurements))
     known = "; ".join(dict.fromkeys(_named(info) for info in infos)) or "nothing"
-    chosen = [info for info in infos if spelling in (None, info.device)]
+    chosen = [info for info in infos if spelling in (None, info.device, _short_hash(info))]
     if not chosen:
         raise InputError(f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}")
     if len(chosen) > 1:
-        raise InputError(f"{place} has measurements of several devices: {known}; name one with --device")
+        raise InputError(
+            f"{place} has measurements of several devices: {known}; name one with --device or --other-device, by its "
+            "spelling, or by its hash where two are spelled alike"
+        )
     return [each for each in measurements if each.device == chosen[0]]
 
 
@@ -102,7 +113,12 @@ def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Ada
 
 
 def compare(
-    one: Sequence[Measurement], other: Sequence[Measurement], *, latencies: bool, across_adapters: bool = False
+    one: Sequence[Measurement],
+    other: Sequence[Measurement],
+    *,
+    latencies: bool,
+    across_adapters: bool = False,
+    band: float = EQUIVALENCE_BAND,
 ) -> list[Compared]:
     """Every workload that both have, by the last complete measurement of each; paired where they share rounds.
 
@@ -111,6 +127,7 @@ def compare(
         other: Of one device, which may be another.
         latencies: Whether latencies are compared; else what is slower than the base, by how much, in each.
         across_adapters: Whether each is of one adapter, and workloads are the same but for that.
+        band: Differences up to this share are the same.
     """
 
     def name(workload: Workload) -> Hashable:
@@ -119,7 +136,7 @@ def compare(
     first, second = (
         {name(each.workload): each for each in some if each.complete and each.visits} for some in (one, other)
     )
-    return [_compared(first[each], second[each], latencies=latencies) for each in first if each in second]
+    return [_compared(first[each], second[each], latencies=latencies, band=band) for each in first if each in second]
 
 
 def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> None:
@@ -150,8 +167,9 @@ def counts_of(rows: Sequence[Compared]) -> dict[str, int]:
     return {name: sum(row.verdict == name for row in rows) for name in known}
 
 
-def _compared(one: Measurement, other: Measurement, *, latencies: bool) -> Compared:
-    together = one.session == other.session and one.visits[0].round == other.visits[0].round
+def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: float) -> Compared:
+    same = one.session == other.session and one.device == other.device
+    together = same and one.visits[0].round == other.visits[0].round
     difference = overhead(other, one) if together else _independent(one, other, latencies=latencies)
     workload = other.workload
     return Compared(
@@ -161,16 +179,23 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool) -> Compa
         one_s=one.latency_s,
         other_s=other.latency_s,
         difference=difference,
-        verdict=verdict(difference),
+        verdict=verdict(difference, band=band),
     )
 
 
 def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> Interval:
-    """Of two that share no rounds, so that their errors add as those of independent measurements do."""
+    """Of two that share no rounds, so that their errors add as those of independent measurements do.
+
+    A latency is a ratio times what the base took, so that both of these errors count.
+    """
+    over, under = [other.ratio], [one.ratio]
+    if latencies:
+        over.append(other.reference_interval)
+        under.append(one.reference_interval)
     scale = other.reference_s / one.reference_s if latencies else 1.0
     middle = scale * other.ratio.middle / one.ratio.middle
-    below = math.hypot(*(_log(other.ratio.middle, other.ratio.lower), _log(one.ratio.upper, one.ratio.middle)))
-    above = math.hypot(*(_log(other.ratio.upper, other.ratio.middle), _log(one.ratio.middle, one.ratio.lower)))
+    below = math.hypot(*(_log(each.middle, each.lower) for each in over), *(_log(e.upper, e.middle) for e in under))
+    above = math.hypot(*(_log(each.upper, each.middle) for each in over), *(_log(e.middle, e.lower) for e in under))
     return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
 
 
@@ -178,5 +203,9 @@ def _log(large: float, small: float) -> float:
     return math.log(large / small)
 
 
+def _short_hash(info: DeviceInfo) -> str:
+    return device_hash(info)[:8]
+
+
 def _named(info: DeviceInfo) -> str:
-    return f"{info.device} ({info.hardware}, {info.runtime})"
+    return f"{info.device} ({info.hardware}, {info.runtime}, hash {_short_hash(info)})"

@@ -21,6 +21,7 @@ BAD_INPUT: Final = 2
 WORLD_FAILED: Final = 3
 INTERRUPTED: Final = 130
 PLAIN_INTERVAL_S: Final = 5.0
+COMPOSED: Final = ", composed from stubs"
 
 P = ParamSpec("P")
 

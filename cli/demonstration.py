@@ -23,7 +23,6 @@ from adaptare.profiler import (
     design,
     named_space,
     open_model,
-    precise_within,
     programs_for,
 )
 from adaptare.search import Budget, export_merged, export_onnx, export_peft, read_budget
@@ -206,7 +205,7 @@ class Demonstration:
             measured = measure(
                 missing,
                 device=self._device,
-                rule=precise_within(HALF_WIDTH, effort.profile_s),
+                half_width=HALF_WIDTH,
                 seconds=effort.profile_s,
                 seed=self._seed,
                 openings=effort.profile_openings,

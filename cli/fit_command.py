@@ -81,8 +81,6 @@ def fit(
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     if other and predictor.chosen != "transferred":
         console.note(f"{source} did not help on adapters left out, so nothing of it is in this predictor")
-    if composed := sum(each.origin == "composed" for each in rows):
-        console.note(f"{composed} of {len(rows)} rows were composed from stubs, not measured whole")
     console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
     console.result(
         {
@@ -96,7 +94,6 @@ def fit(
             "chosen": predictor.chosen,
             "source": device_to_json(predictor.model.source) if predictor.model.source else None,
             **asdict(predictor.error_card),
-            "composed": composed,
         }
     )
 
@@ -104,10 +101,12 @@ def fit(
 def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
     """What the predictor is off, beside simpler ones."""
     card = predictor.error_card
+    of = f"{card.rows} rows of {_counted(card.sessions, 'session')} and {_counted(card.openings, 'opening')}"
+    of += f", {card.composed} of them composed from stubs" * bool(card.composed)
     rows = [[f"chosen: {predictor.chosen}", f"{card.mae_overhead_points:.2f}"]]
     rows += [[name, f"{points:.2f}"] for name, points in card.baselines.items()]
     console.table(
-        f"Error on adapters left out of the fit ({card.rows} measured)",
+        f"Error on adapters left out of the fit ({of})",
         ["predictor", "mean absolute error, points of overhead"],
         rows,
     )
@@ -115,6 +114,10 @@ def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
         f"error {card.mape:.2f} % of latency; rank correlation {card.kendall_tau:.2f}; intervals ±"
         f"{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
     )
+
+
+def _counted(count: int, of: str) -> str:
+    return f"{count} {of}{'s' * (count != 1)}"
 
 
 def _of_one_kind(

@@ -6,15 +6,15 @@ from adaptare.devices import InputError
 from adaptare.profiler import RECIPES, ModelShape, RankSpace, named_space, read_space
 
 
-def space_of(spelling: str, ranks: str, shape: ModelShape) -> RankSpace:
-    """A space by recipe and ranks, or from a YAML file."""
+def space_of(spelling: str, ranks: str, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
+    """A space by recipe and ranks, whose layers may have to be alike, or from a YAML file, which says so itself."""
     if spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml"):
         return read_space(spelling, shape)
     try:
         chosen = [int(rank) for rank in ranks.split(",")]
     except ValueError as error:
         raise InputError(f"--ranks must be whole numbers with commas, for example 0,4,16, not {ranks!r}") from error
-    return named_space(spelling, shape, ranks=chosen)
+    return named_space(spelling, shape, ranks=chosen, layers_alike=layers_alike)
 
 
 def read_error(text: str) -> float:

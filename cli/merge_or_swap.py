@@ -53,7 +53,7 @@ class MergeOrSwap:
         placement: As in a row.
         rank: As in a row.
         adapter_bytes: Of one adapter.
-        base_bytes: Of one base: its linears and its head.
+        base_bytes: Of the weights of one base on the disk.
         ways: Those modes that were measured.
         failures: Mode -> why it could not be loaded.
         tokens_to_pay: Merging costs less time than swapping from so many decoded tokens for each change of task on;
@@ -118,7 +118,7 @@ def merge_or_swap(
                 continue
             ways.append(_way(row, workload, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs))
         update(1.0, f"{len(ways)} ways")
-    base_bytes = programs.need(base.base).program_bytes
+    base_bytes = programs.disk_bytes(base.base)
     return MergeOrSwap(
         tasks=tasks,
         placement=case.placement,
@@ -141,10 +141,10 @@ def workload_of(row: Row, base: Workload, case: Case) -> Workload:
 
 
 def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
-    base_bytes = programs.need(workload.base).program_bytes
+    base_bytes = programs.disk_bytes(workload.base)
     one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
     if workload.in_weights:
-        one_more = base_bytes
+        one_more = programs.need(workload.base).program_bytes
     return Way(
         mode=row.mode,
         disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import (
+    DEFAULT_BAND,
     DEFAULT_DEVICE,
+    BandOption,
     CacheOption,
     DeviceOption,
     HalfWidthOption,
@@ -17,7 +19,7 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import WORLD_FAILED, Console, command
+from adaptare.console import COMPOSED, WORLD_FAILED, Console, command
 
 
 @command
@@ -47,6 +49,7 @@ def overhead(
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
+    band: BandOption = DEFAULT_BAND,
     seconds: Annotated[
         float | None,
         typer.Option("--seconds", help="At most so long per phase and opening.", show_default="20; ONNX Runtime 7"),
@@ -54,7 +57,10 @@ def overhead(
     openings: Annotated[
         int | None,
         typer.Option(
-            "--openings", help="How often every program is loaded anew.", min=1, show_default="5; ONNX Runtime 15"
+            "--openings",
+            help="How often every program is loaded anew, at most.",
+            min=1,
+            show_default="5; ONNX Runtime 15",
         ),
     ] = None,
     stubs: StubsOption = False,
@@ -76,7 +82,7 @@ def overhead(
     from adaptare.overhead_grid import cases_of, grid, phases_of, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
     from adaptare.overhead_rows import differences, row_of, show_rows, slopes
-    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
+    from adaptare.profiler import Store, Workload, open_model, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -104,7 +110,7 @@ def overhead(
         for each in measure(
             list(case_of),
             device=target.device,
-            rule=precise_within(half_width, seconds),
+            half_width=half_width,
             seconds=seconds,
             seed=seed,
             openings=openings,
@@ -116,14 +122,14 @@ def overhead(
         )
     ]
     found = [(case, each) for case, each in measured if not each.failure]
-    rows = [row_of(case, each) for case, each in found]
+    rows = [row_of(case, each, band=band) for case, each in found]
     lines = slopes(found)
-    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them"
+    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them{COMPOSED * stubs}"
     show_rows(rows, lines, console, title=title)
-    compared = differences(found, cases) if adapters else {}
+    compared = differences(found, cases, band=band) if adapters else {}
     for name, between in compared.items():
         show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
-    requests = requests_of(rows, prompt=prefill, generated=generate)
+    requests = requests_of(rows, prompt=prefill, generated=generate, band=band)
     show_requests(requests, console)
     ways = None
     if swapped and rows:

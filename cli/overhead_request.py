@@ -69,7 +69,7 @@ def cached_positions(prompt: int, generated: int) -> list[int]:
     return list(dict.fromkeys([prompt, prompt + generated - 1])) if generated else []
 
 
-def requests_of(rows: Sequence[Row], *, prompt: int, generated: int) -> list[Request]:
+def requests_of(rows: Sequence[Row], *, prompt: int, generated: int, band: float) -> list[Request]:
     """One for each adapter and mode of which every part was measured.
 
     Decode latency is affine in the cached positions, so that the mean over all tokens is that of the first and the
@@ -83,11 +83,11 @@ def requests_of(rows: Sequence[Row], *, prompt: int, generated: int) -> list[Req
         places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
         parts = [at.get((*adapter, *place)) for place in places]
         if all(parts):
-            found.append(_composed([part for part in parts if part], generated))
+            found.append(_composed([part for part in parts if part], generated, band=band))
     return found
 
 
-def _composed(parts: Sequence[Row], generated: int) -> Request:
+def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
     """Of prefill, the first and the last token."""
     prefill = parts[0]
     times = (1.0, generated / 2, generated / 2)
@@ -120,7 +120,7 @@ def _composed(parts: Sequence[Row], generated: int) -> Request:
         overhead=share.middle,
         overhead_lower=share.lower,
         overhead_upper=share.upper,
-        verdict=verdict(share),
+        verdict=verdict(share, band=band),
     )
 
 

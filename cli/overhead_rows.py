@@ -26,7 +26,9 @@ class Row:
     latency_s: float
     lower_s: float
     upper_s: float
+    low_s: float
     p90_s: float
+    p99_s: float
     raw_s: float
     tokens_per_s: float
     overhead: float
@@ -65,8 +67,8 @@ class Slope:
     upper_s: float
 
 
-def row_of(case: Case, measurement: Measurement) -> Row:
-    """A measurement with its base as the reference."""
+def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
+    """A measurement with its base as the reference; differences up to `band` are the same."""
     workload, share = measurement.workload, measurement.overhead
     return Row(
         origin=measurement.origin,
@@ -82,13 +84,15 @@ def row_of(case: Case, measurement: Measurement) -> Row:
         latency_s=measurement.latency_s,
         lower_s=measurement.lower_s,
         upper_s=measurement.upper_s,
+        low_s=measurement.low_s,
         p90_s=measurement.quantile_s(0.9),
+        p99_s=measurement.quantile_s(0.99),
         raw_s=measurement.raw_s,
         tokens_per_s=measurement.tokens_per_s,
         overhead=share.middle,
         overhead_lower=share.lower,
         overhead_upper=share.upper,
-        verdict=verdict(share),
+        verdict=verdict(share, band=band),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
         trends=measurement.trends,
@@ -126,12 +130,14 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
     return found
 
 
-def differences(measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case]) -> dict[str, list[Compared]]:
+def differences(
+    measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case], *, band: float
+) -> dict[str, list[Compared]]:
     """Every other adapter compared with the first, by name; those of which nothing was measured are left out."""
     of = {case: [each for own, each in measured if own == case] for case in cases}
     first = of[cases[0]]
     return {
-        case.placement: compare(first, of[case], latencies=False, across_adapters=True)
+        case.placement: compare(first, of[case], latencies=False, across_adapters=True, band=band)
         for case in cases[1:]
         if first and of[case]
     }

@@ -15,7 +15,8 @@ def predict(
     adapters: Annotated[
         list[Path],
         typer.Argument(
-            metavar="ADAPTER...", help="PEFT folders, JSON files of module path to rank, or CSV files of many adapters."
+            metavar="ADAPTER...",
+            help="PEFT folders, JSON files of module path or glob to rank, or CSV files of many adapters.",
         ),
     ],
     within: Annotated[
@@ -26,7 +27,7 @@ def predict(
 ) -> None:
     """What adapters would take, without running them."""
     from adaptare.adapter_files import read_adapters
-    from adaptare.predictor import INTERPOLATED, load_predictor
+    from adaptare.predictor import load_predictor
     from adaptare.profiler import BYTES
     from adaptare.target import named_target
 
@@ -59,9 +60,10 @@ def predict(
         }
         for index, (name, config) in enumerate(named)
     ]
-    origin = "Interpolated" if fitted.chosen == INTERPOLATED else "Transferred" if fitted.model.source else "Predicted"
+    origin = fitted.model.origin
     console.table(
-        f"{origin} for {fitted.model.device.device}: {template.describe()}; base {milliseconds(base_s)} ms",
+        f"{origin.capitalize()} for {fitted.model.device.device}: {template.describe()}; "
+        f"base {milliseconds(base_s)} ms",
         ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"]
         + ([within] if within else []),
         [
@@ -83,7 +85,7 @@ def predict(
             "predictor": str(predictor),
             "device": fitted.model.device.device,
             "base_s": base_s,
-            "origin": origin.lower(),
+            "origin": origin,
             "rows": rows,
         }
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from adaptare.arguments import (
     DEFAULT_DEVICE,
     DEFAULT_RANKS,
     DEFAULT_SPACE,
+    SPACE_HELP,
     CacheOption,
     DeviceOption,
     HalfWidthOption,
@@ -18,18 +19,22 @@ from adaptare.arguments import (
     ModeOption,
     RanksOption,
     SeedOption,
-    SpaceOption,
     StoreOption,
     StubsOption,
 )
-from adaptare.console import WORLD_FAILED, Console, between, command, milliseconds, percent
+from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, between, command, milliseconds, percent
+
+if TYPE_CHECKING:
+    from adaptare.profiler import Measurement, Origin
 
 
 @command
 def profile(
     model: ModelArgument,
     device: DeviceOption = DEFAULT_DEVICE,
-    space: SpaceOption = DEFAULT_SPACE,
+    space: Annotated[
+        str | None, typer.Option("--space", help=SPACE_HELP, show_default="blocks; with --stubs sites, in all layers")
+    ] = None,
     ranks: RanksOption = DEFAULT_RANKS,
     count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
@@ -50,14 +55,20 @@ def profile(
     openings: Annotated[
         int | None,
         typer.Option(
-            "--openings", help="How often every program is loaded anew.", min=1, show_default="1; ONNX Runtime 3"
+            "--openings",
+            help="How often every program is loaded anew, at most.",
+            min=1,
+            show_default="1; ONNX Runtime 3",
         ),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
     ] = None,
     until_error: Annotated[
-        str | None, typer.Option("--until-error", help="Stop once a predictor is off by so little on others, as 2%.")
+        str | None,
+        typer.Option(
+            "--until-error", help="Stop once a predictor is off by so little on others, as 2%; else exit code 1."
+        ),
     ] = None,
     stubs: StubsOption = False,
     store: StoreOption = "adaptare.db",
@@ -69,7 +80,7 @@ def profile(
     from adaptare.campaign import measure
     from adaptare.devices import InputError
     from adaptare.inputs import read_error, space_of
-    from adaptare.profiler import Measurement, Store, Workload, design, open_model, precise_within, programs_for
+    from adaptare.profiler import Store, Workload, design, open_model, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -81,7 +92,7 @@ def profile(
         raise InputError(f"--minutes must be above 0, not {minutes}")
     target_error = None if until_error is None else read_error(until_error)
     shape = open_model(model, cache=cache).shape
-    chosen = space_of(space, ranks, shape)
+    chosen = space_of(space or ("sites" if stubs else DEFAULT_SPACE), ranks, shape, layers_alike=stubs)
     template = Workload(
         shape,
         mode=mode,
@@ -97,25 +108,25 @@ def profile(
     if every_site and not any(each.open for each in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     openings, seconds = target.pace((1, 120.0), openings, seconds)
-    rule = precise_within(half_width, seconds)
     programs = programs_for(info, cache=cache)
     for workload in workloads:
         programs.need(workload)
     with_store = Store(store)
-    finished = with_store.finished(info, template.base)
+    origin: Origin = "composed" if stubs else "measured"
+    finished = with_store.finished(info, template.base, origin=origin)
     missing = [workload for workload in workloads if workload.hash not in finished]
     if len(missing) < len(workloads):
         console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {store} already")
     started = time.monotonic()
 
-    def measured_now(wanted: Sequence[Workload]) -> list[Measurement]:
+    def measured_now(wanted: Sequence[Workload]) -> "list[Measurement]":
         left_s = None if minutes is None else 60 * minutes - (time.monotonic() - started)
         if not wanted or (left_s is not None and left_s <= 0):
             return []
         return measure(
             list(wanted),
             device=target.device,
-            rule=rule,
+            half_width=half_width,
             seconds=seconds,
             seed=seed,
             openings=openings,
@@ -127,19 +138,21 @@ def profile(
             limit_s=left_s,
         )
 
+    error: float | None = None
     if target_error is None:
         measured = measured_now(missing)
     else:
         from adaptare.adaptive import measure_until
 
-        known = [each for each in with_store.measurements(info, template.base) if each.workload in set(workloads)]
-        measured = measure_until(missing, known, measured_now, error=target_error, console=console)
+        stored = with_store.measurements(info, template.base)
+        known = [each for each in stored if each.workload in set(workloads) and each.origin == origin]
+        measured, error = measure_until(missing, known, measured_now, error=target_error, console=console)
     if len(measured) < len(missing) and target_error is None:
         left = len(missing) - len(measured)
         console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]
     console.table(
-        f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}",
+        f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}{COMPOSED * stubs}",
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
         [
             [
@@ -166,10 +179,33 @@ def profile(
             "wanted": len(workloads),
             "already_there": len(workloads) - len(missing),
             "measured": len(rows),
+            "rows": [_row(each) for each in rows],
             "failed": len(measured) - len(rows),
             "left": len(missing) - len(measured),
-            "base_s": with_store.calibration(info, template.base),
+            "seconds": time.monotonic() - started,
+            "error_wanted": target_error,
+            "error": error,
+            "base_s": with_store.calibration(info, template.base, origin=origin),
         }
     )
     if len(rows) < len(measured):
         raise typer.Exit(WORLD_FAILED)
+    if target_error is not None and (error is None or error > target_error):
+        raise typer.Exit(ANSWER_IS_NO)
+
+
+def _row(measurement: "Measurement") -> dict[str, object]:
+    return {
+        "workload": measurement.workload.hash,
+        "sites": measurement.workload.adapter.active,
+        "parameters": measurement.workload.adapter.adapter_parameters(measurement.workload.shape),
+        "latency_s": measurement.latency_s,
+        "lower_s": measurement.lower_s,
+        "upper_s": measurement.upper_s,
+        "overhead": measurement.overhead.middle,
+        "rounds": len(measurement.visits),
+        "openings": len(set(measurement.openings.tolist())),
+        "trends": measurement.trends,
+        "stopped_by": measurement.stopped_by,
+        "origin": measurement.origin,
+    }

@@ -56,7 +56,7 @@ def search(
     save_selection(selection, file, folder=folder, predictor=predictor)
     console.table(
         f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",
-        ["", "sites", "predicted ms", f"{fitted.model.level:.0%} interval", "loss", "test loss"],
+        ["", "sites", f"{selection.origin} ms", f"{fitted.model.level:.0%} interval", "loss", "test loss"],
         [
             [
                 each.name,
@@ -69,5 +69,9 @@ def search(
             for each in (*selection.winners, *selection.baselines)
         ],
     )
+    if outside := [each.name for each in selection.winners if each.extrapolates]:
+        console.note(
+            f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
+        )
     console.say(f"written: {file}; only a measurement can say that a budget is met; next: adaptare verify {file}")
     console.result({"file": str(file), **selection_to_json(selection)})

@@ -98,7 +98,8 @@ def select(
         codes = space.encode(config)[None]
         predicted = predictor.predict(codes, space.sites)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        return Choice(name, config, predictor.template.mode, ends, float(validation(codes)[0]), float(test(codes)[0]))
+        losses = float(validation(codes)[0]), float(test(codes)[0])
+        return Choice(name, config, predictor.template.mode, ends, *losses, bool(predicted.extrapolates[0]))
 
     front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
@@ -116,6 +117,7 @@ def select(
         ),
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"nsga2": len(front.history), "random": len(random.history)},
+        origin=predictor.model.origin,
     )
 
 

@@ -24,6 +24,7 @@ class Choice:
         predicted_s: Middle, lower and upper end of the predicted latency, seconds.
         val_loss: On the examples that the search chose by.
         test_loss: On examples that nothing was chosen by.
+        extrapolates: Whether it lies outside what the predictor was fitted on.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Choice:
     predicted_s: tuple[float, float, float]
     val_loss: float
     test_loss: float
+    extrapolates: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Selection:
         baselines: What stands beside them.
         front: Loss and predicted seconds of all non-dominated candidates.
         evaluations: Configurations whose loss was computed, by algorithm.
+        origin: How latencies were predicted, see `FittedModel.origin`.
     """
 
     budget: str
@@ -55,6 +58,7 @@ class Selection:
     baselines: tuple[Choice, ...]
     front: tuple[tuple[float, float], ...]
     evaluations: Mapping[str, int]
+    origin: str = "predicted"
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
                 "predicted_upper_s": each.predicted_s[2],
                 "val_loss": each.val_loss,
                 "test_loss": each.test_loss,
+                "extrapolates": each.extrapolates,
             }
             for each in choices
         ]
@@ -83,6 +88,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
         "baselines": rows(selection.baselines),
         "front": [list(point) for point in selection.front],
         "evaluations": dict(selection.evaluations),
+        "origin": selection.origin,
     }
 
 
@@ -117,6 +123,7 @@ def load_selection(file: Path) -> tuple[Selection, Path, Path]:
             baselines=_choices(content["baselines"]),
             front=tuple((loss, seconds) for loss, seconds in content["front"]),
             evaluations=content["evaluations"],
+            origin=content.get("origin", "predicted"),
         )
         folder, predictor = file.parent / content["folder"], file.parent / content["predictor"]
     except InputError:
@@ -138,6 +145,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
             (row[ends[0]], row[ends[1]], row[ends[2]]),
             row["val_loss"],
             row["test_loss"],
+            row.get("extrapolates", False),
         )
         for row in rows
     )

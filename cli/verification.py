@@ -7,7 +7,7 @@ from typing import Any
 from adaptare.campaign import measure
 from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import Device
-from adaptare.profiler import Measurement, Programs, Store, Workload, precise_within
+from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.selection import Choice, Selection, selection_to_json
 
 
@@ -45,7 +45,7 @@ def verify_choices(
     measured = measure(
         list(dict.fromkeys(workloads)),
         device=device,
-        rule=precise_within(half_width, seconds),
+        half_width=half_width,
         seconds=seconds,
         seed=seed,
         openings=openings,

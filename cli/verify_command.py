@@ -23,7 +23,10 @@ def verify(
     openings: Annotated[
         int | None,
         typer.Option(
-            "--openings", help="How often every program is loaded anew.", min=1, show_default="4; ONNX Runtime 12"
+            "--openings",
+            help="How often every program is loaded anew, at most.",
+            min=1,
+            show_default="4; ONNX Runtime 12",
         ),
     ] = None,
     store: StoreOption = "adaptare.db",

@@ -179,7 +179,8 @@ class Agent:
     def _load(self, request: dict[str, Any], copies: int) -> dict[str, Any]:
         before, clock = private_bytes(), time.perf_counter
         start = clock()
-        models = [self.runtime.load(request["source"], request["arguments"], copy) for copy in range(copies)]
+        numbers = range(1, copies + 1) if copies > 1 else range(1)
+        models = [self.runtime.load(request["source"], request["arguments"], number) for number in numbers]
         model = models[0]
         bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
         for feed in request["feeds"]:

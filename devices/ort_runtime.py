@@ -3,6 +3,7 @@
 This file needs nothing but the standard library, numpy and onnxruntime.
 """
 
+import functools
 import json
 import mmap
 import os
@@ -54,7 +55,8 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
         source: Path of the file.
         arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are run
             once and not timed.
-        copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them.
+        copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them. What
+            it computes on the way lies where other copies have theirs, as layers of one model do.
 
     Raises:
         RuntimeError: The provider that was asked for runs none of the nodes.
@@ -64,7 +66,7 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
         for file in (Path(source), *Path(source).parent.glob("*.data")):
             shutil.copy(file, folder)
-        return _load(str(Path(folder) / Path(source).name), arguments)
+        return _load(str(Path(folder) / Path(source).name), arguments, among_others=True)
 
 
 def mapped_bytes(source: str) -> int:
@@ -77,8 +79,15 @@ def _weights(source: Path) -> list[Path]:
     return [file for file in source.parent.glob("*.data") if file.name.encode() in graph]
 
 
-def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model":
-    """See `load`; if `trace` is given, the session's profiler writes a file whose name begins so."""
+def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_others: bool = False) -> "_Model":
+    """See `load`.
+
+    Args:
+        source: As there.
+        arguments: As there.
+        trace: If given, the session's profiler writes a file whose name begins so.
+        among_others: Whether intermediate results lie in memory that all such sessions of the worker share.
+    """
     import onnxruntime
 
     _refuse_active_adapters(arguments)
@@ -93,6 +102,9 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
         options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in config_entries().items():
         options.add_session_config_entry(key, value)
+    if among_others:
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if trace:
         options.enable_profiling = True
         options.profile_file_prefix = trace
@@ -102,6 +114,15 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "") -> "_Model
         nodes = sum(model.nodes.values())
         raise RuntimeError(f"provider {provider!r} was requested but runs none of the {nodes} nodes of {source!r}")
     return model
+
+
+@functools.cache
+def _share_memory() -> None:
+    """Makes the memory that sessions may share, once for a worker."""
+    import onnxruntime as ort
+
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(place, None)
 
 
 def config_entries() -> dict[str, str]:

@@ -8,8 +8,8 @@ from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.few_shot import Columns, few_shot
-from adaptare.predictor.fitted_model import FittedModel
-from adaptare.predictor.interpolated import INTERPOLATED, bends, interpolate
+from adaptare.predictor.fitted_model import INTERPOLATED, FittedModel
+from adaptare.predictor.interpolated import bends, interpolate
 from adaptare.predictor.latency_predictor import FEWEST_ROWS, LEVEL, LatencyPredictor
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.prediction import Prediction

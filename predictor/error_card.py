@@ -29,6 +29,7 @@ class ErrorCard:
         half_width_points: Median half width of that interval, overhead points.
         baselines: Mean absolute error of what was not chosen, and of a nearest neighbour and a random forest, overhead
             points.
+        composed: How many of the rows were composed from stubs, not measured whole.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class ErrorCard:
     coverage: float
     half_width_points: float
     baselines: Mapping[str, float]
+    composed: int = 0
 
 
 def make_error_card(
@@ -50,6 +52,7 @@ def make_error_card(
     chosen: str,
     sessions: int,
     openings: int,
+    composed: int,
 ) -> ErrorCard:
     """The card of the chosen candidate, from the predictions of all of them and the errors of others."""
     own = left_out[chosen]
@@ -67,6 +70,7 @@ def make_error_card(
             **{name: _points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != chosen},
             **{name: _points(errors) for name, errors in others.items()},
         },
+        composed=composed,
     )
 
 

@@ -17,6 +17,7 @@ from adaptare.profiler import Workload
 # How far beyond the profiled range of a feature, in shares of the range, still counts as inside: new configs, drawn
 # like 24 profiled ones, lie outside the bare range of one of 17 features in 24 % of cases, with this slack in 3 %.
 RANGE_SLACK = 0.25
+INTERPOLATED = "interpolated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,16 @@ class FittedModel:
     workloads: tuple[str, ...] = field(repr=False)
     error_card: ErrorCard
     source: DeviceInfo | None = None
+
+    @property
+    def origin(self) -> str:
+        """`predicted`, or in what other ways it was: `interpolated`, `transferred`, `composed` where some rows were."""
+        ways = {
+            INTERPOLATED: self.chosen == INTERPOLATED,
+            "transferred": self.source is not None,
+            "composed": self.error_card.composed > 0,
+        }
+        return ", ".join(way for way, so in ways.items() if so) or "predicted"
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """What one unit of each named feature takes, seconds; 0 for a kind of linear that this base does not have.

@@ -101,6 +101,7 @@ class LatencyPredictor:
                 chosen=chosen,
                 sessions=rows.sessions,
                 openings=rows.openings,
+                composed=rows.composed,
             ),
         )
         return self

@@ -16,6 +16,8 @@ from adaptare.predictor.fitted_model import FittedModel
 from adaptare.profiler import ModelShape, Workload, device_from_json, device_to_json
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
+# Enough rows on either side for an interval of 99 %.
+HALF_WIDTH_COUNTS = 50
 
 
 def model_to_json(model: FittedModel) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
 def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> FittedModel:
     """Inverse of `model_to_json`, with the arrays `coefficients`, `intercept`, `residuals` and `feature_range`.
 
+    Release 0.1.0 wrote `half_width` in place of `residuals`; its interval stays what it was.
+
     Raises:
         InputError: The model was fitted on features that this version does not have.
         KeyError, TypeError, ValueError, AttributeError: The content is damaged.
@@ -55,14 +59,15 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     n_features = len(features.names)
     shapes_fit = arrays["coefficients"].shape == (n_features,) and arrays["feature_range"].shape == (2, n_features)
-    if not shapes_fit or arrays["residuals"].ndim != 1:
+    residuals = arrays["residuals"] if "residuals" in arrays else _residuals_of(float(arrays["half_width"]))
+    if not shapes_fit or residuals.ndim != 1:
         raise ValueError(f"the arrays are not of {n_features} features")
     card = content["error_card"]
     return FittedModel(
         features=features,
         coefficients=arrays["coefficients"],
         intercept=float(arrays["intercept"]),
-        residuals=arrays["residuals"],
+        residuals=residuals,
         level=float(content["level"]),
         feature_range=arrays["feature_range"],
         chosen=content["chosen"],
@@ -75,6 +80,11 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
             **{**card, "kendall_tau": math.nan if card["kendall_tau"] is None else card["kendall_tau"]}
         ),
     )
+
+
+def _residuals_of(half_width: float) -> NDArray[np.float64]:
+    """Residuals of which every interval is the one of a half width."""
+    return np.repeat([-half_width, half_width], HALF_WIDTH_COUNTS)
 
 
 def _feature_list(features: FeatureSet) -> list[dict[str, str]]:

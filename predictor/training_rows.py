@@ -20,13 +20,15 @@ class TrainingRows:
     Args:
         template: Everything about the workloads but their adapters.
         reference: What every ratio is over.
-        reference_s: What the reference takes, by the newest calibration, seconds.
+        reference_s: What the reference takes, by the newest calibration, seconds; one that was measured whole counts
+            more than one that was composed.
         device: Who took the time.
         codes: Shape (n, n_sites), columns as `template.scope_sites`.
         ratios: Candidate over reference. Shape (n,).
         groups: What each row shares with others: the hash of its workload; its rounds, known by session and first
             opening; its session. Shape (n, 3).
         openings: Different openings of programs, over all sessions.
+        composed: Rows that were composed from stubs.
     """
 
     template: Workload
@@ -37,6 +39,7 @@ class TrainingRows:
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
     openings: int
+    composed: int
 
     @property
     def workloads(self) -> NDArray[np.str_]:
@@ -68,12 +71,13 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     return TrainingRows(
         template=template,
         reference=first.reference,
-        reference_s=max(rows, key=lambda row: row.taken_at).reference_s,
+        reference_s=max(rows, key=lambda row: (row.origin == "measured", row.taken_at)).reference_s,
         device=first.device,
         codes=codes_of([row.workload.adapter for row in rows], template.scope_sites),
         ratios=np.array([row.ratio.middle for row in rows]),
         groups=np.array([_groups(row) for row in rows]),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
+        composed=sum(row.origin == "composed" for row in rows),
     )
 
 

@@ -16,6 +16,7 @@ from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
     INTERRUPTED,
     Measurement,
+    Origin,
     Visit,
     device_from_json,
     device_hash,
@@ -42,7 +43,7 @@ from adaptare.profiler.stopping import (
 )
 from adaptare.profiler.store import DEFAULT_STORE, Store
 from adaptare.profiler.stubs import fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
-from adaptare.profiler.verdict import Verdict, verdict
+from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
 
@@ -73,6 +74,7 @@ _LATER = {
 __all__ = [
     "BYTES",
     "DEFAULT_STORE",
+    "EQUIVALENCE_BAND",
     "FAMILIES",
     "INTERRUPTED",
     "RECIPES",
@@ -92,6 +94,7 @@ __all__ = [
     "OnnxBase",
     "OnnxBases",
     "OperatorCost",
+    "Origin",
     "Phase",
     "Precise",
     "Programs",

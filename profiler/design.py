@@ -51,7 +51,8 @@ def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
             nearest[best] = -1.0
     if len(chosen) < n:
         raise InputError(
-            f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}"
+            f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}; "
+            "ask for fewer, or give it more ranks"
         )
     return np.stack(chosen[:n])
 

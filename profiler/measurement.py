@@ -55,7 +55,8 @@ class Measurement:
         visits: Of the candidate, in the order of the rounds.
         reference_visits: Of the reference, in the same rounds.
         warmup_s: Calls before the first round of each opening, seconds.
-        stopped_by: Which rule ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`.
+        stopped_by: What ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`; `openings` where so many as
+            were allowed did not make every interval as narrow as was asked for.
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
         first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
@@ -168,6 +169,13 @@ class Measurement:
         """Median over rounds of the reference's seconds in this session."""
         self._check_measured()
         return float(np.median([visit.median_s for visit in self.reference_visits]))
+
+    @cached_property
+    def reference_interval(self) -> Interval:
+        """Median over rounds of the reference's seconds in this session, with a 95 % interval."""
+        self._check_measured()
+        rounds = np.array([visit.opening for visit in self.reference_visits], dtype=np.int64)
+        return ratio_interval(_medians(self.reference_visits), rounds)
 
     @property
     def slowdown(self) -> float:

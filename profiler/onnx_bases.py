@@ -16,7 +16,7 @@ from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folde
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.programs import base_bytes
+from adaptare.profiler.programs import base_bytes, embedding_bytes
 from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
 from adaptare.profiler.workload import Workload
@@ -118,11 +118,12 @@ class OnnxBases:
 
 def _check_memory(workload: Workload) -> None:
     """Raises `InputError` where exporting would take more than there is."""
-    needed, free = EXPORT_TIMES * base_bytes(workload), psutil.virtual_memory().available
+    needed = EXPORT_TIMES * (base_bytes(workload) + embedding_bytes(workload))
+    free = psutil.virtual_memory().available
     if needed > free:
         raise InputError(
             f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "
-            f"{free / 2**20:,.0f} MiB are free; compose it from stubs, measure a block or layer, or free memory"
+            f"{free / 2**20:,.0f} MiB are free; compose it from stubs (--stubs), or free memory"
         )
 
 

@@ -74,6 +74,10 @@ class OnnxPrograms:
         # The cache is an input, and with what the call adds an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`; the embeddings stay in floating point beside a quantised head."""
+        return self._bases.base(base).weight_bytes
+
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         need, base, file = self.need(workload), self._base(workload), self._file(workload)

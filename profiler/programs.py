@@ -44,6 +44,10 @@ class Programs(Protocol):
         """What it takes in memory. Raises `InputError` if this runtime does not run it; makes no file."""
         ...
 
+    def disk_bytes(self, base: Workload) -> int:
+        """What the weights of a base take on the disk, as a user would ship it."""
+        ...
+
     def program(self, workload: Workload) -> Program:
         """The program, with one feed named by the hash of the workload; makes the files that it needs."""
         ...
@@ -98,7 +102,12 @@ class TorchPrograms:
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
         name = f"{self._arguments(workload)}{' cold' * is_cold(workload)}"
-        return Need(name, own_bytes(workload) + copies_bytes(workload), cache_bytes(workload))
+        held = own_bytes(workload) + (0 if len(workload.adapter) else embedding_bytes(workload))
+        return Need(name, held + copies_bytes(workload), cache_bytes(workload))
+
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`."""
+        return base_bytes(base) + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -142,6 +151,10 @@ class SimulatedPrograms:
         """See `Programs.need`."""
         return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
 
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`."""
+        return base_bytes(base) + embedding_bytes(base)
+
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
@@ -174,10 +187,17 @@ def copies_bytes(workload: Workload) -> int:
 
 
 def base_bytes(workload: Workload) -> int:
-    """Bytes of the weights of the base."""
+    """Bytes of the weights that every call of the base reads: those of its linears and of its head."""
     shape, sites = workload.shape, workload.scope_sites
     head = shape.vocabulary * shape.hidden if workload.has_head else 0
     return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
+
+
+def embedding_bytes(workload: Workload) -> int:
+    """Bytes of embeddings that are not those of the head, of which a call reads a row for each token."""
+    shape = workload.shape
+    own = workload.has_head and not shape.tied
+    return BYTES[workload.dtype] * shape.vocabulary * shape.hidden if own else 0
 
 
 def cache_bytes(workload: Workload) -> int:

@@ -14,10 +14,12 @@ from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
 from adaptare.profiler.programs import Programs, programs_for
-from adaptare.profiler.stopping import LEAST_ROUNDS, Progress, StoppingRule
+from adaptare.profiler.stopping import LEAST_ROUNDS, PRECISE, Progress, StoppingRule
 from adaptare.profiler.workload import Workload
 
 CHECK_EVERY = 4
+# An interval over fewer openings is not asked whether it is narrow enough: by luck it is too often.
+ENOUGH_OPENINGS = 5
 
 
 def profile(
@@ -28,6 +30,7 @@ def profile(
     stop: StoppingRule,
     seed: int,
     openings: int = 1,
+    half_width: float | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> list[Measurement]:
@@ -39,6 +42,7 @@ def profile(
         stop=stop,
         seed=seed,
         openings=openings,
+        half_width=half_width,
         reference_s=reference_s,
         programs=programs,
     )
@@ -54,6 +58,7 @@ def profile_groups(
     stop: StoppingRule,
     seed: int,
     openings: int = 1,
+    half_width: float | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:
@@ -73,6 +78,8 @@ def profile_groups(
         stop: Asked after every round of a group's first opening; later openings repeat its number of rounds.
         seed: Of the order of visits.
         openings: How often every program is loaded anew; the outer level of the intervals.
+        half_width: Relative half-width of every interval over the openings from which on no more of them are needed,
+            after five at the earliest; default: as many as `openings` says.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
             group.
         programs: Of the device's runtime; default: what `programs_for` gives.
@@ -109,7 +116,7 @@ def profile_groups(
             round_=next_round,
         )
         before = environment()
-        stopped_by = _run_openings(run, stop, openings=openings, group=number, groups=len(groups))
+        stopped_by = _run_openings(run, stop, openings, half_width, group=number, groups=len(groups))
         next_opening, next_round = run.next_opening, run.next_round
         if reference_s is None and run.reference.visits:
             reference_s = float(np.median([visit.median_s for visit in run.reference.visits]))
@@ -124,23 +131,36 @@ def profile_groups(
         yield [_measurement(candidate, run.reference, stopped_by, common) for candidate in run.candidates]
 
 
-def _run_openings(run: GroupRun, stop: StoppingRule, *, openings: int, group: int, groups: int) -> str:
-    """Runs a group to its end. Returns the reason that the rule gave."""
-    reason, wanted = _run_opening(run, stop, 0, None, group=group, groups=groups)
+def _run_openings(
+    run: GroupRun, stop: StoppingRule, openings: int, half_width: float | None, *, group: int, groups: int
+) -> str:
+    """Runs a group to its end. Returns why it ended."""
+    reason, wanted = _run_opening(run, stop, 0, None, [], group=group, groups=groups)
     for opening in range(1, openings):
-        if reason == INTERRUPTED:
-            break
-        later, _ = _run_opening(run, stop, opening, wanted, group=group, groups=groups)
+        if reason == INTERRUPTED or not run.running():
+            return reason
+        widest = run.widest()
+        if half_width and widest <= half_width and opening >= ENOUGH_OPENINGS:
+            return PRECISE
+        later, _ = _run_opening(run, stop, opening, wanted, [widest], group=group, groups=groups)
         reason = later or reason
+    if half_width and openings > 1 and reason != INTERRUPTED and run.running():
+        return PRECISE if run.widest() <= half_width else "openings"
     return reason
 
 
 def _run_opening(
-    run: GroupRun, stop: StoppingRule, opening: int, wanted: int | None, *, group: int, groups: int
+    run: GroupRun,
+    stop: StoppingRule,
+    opening: int,
+    wanted: int | None,
+    half_widths: list[float],
+    *,
+    group: int,
+    groups: int,
 ) -> tuple[str, int]:
     """Runs one opening, for `wanted` rounds if that is known. Returns why the rule ended it, and the rounds."""
     reason = ""
-    half_widths: list[float] = []
     started: float | None = None
 
     def enough(rounds: int) -> bool:

@@ -126,6 +126,11 @@ class ModelShape:
         return hashlib.sha256(self.config.encode()).hexdigest()[:16]
 
     @cached_property
+    def tied(self) -> bool:
+        """Whether the head has the weights of the embedding."""
+        return bool(json.loads(self.config).get("tie_word_embeddings"))
+
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
         kinds = FAMILIES[self.family](self)

@@ -123,14 +123,21 @@ class RankSpace:
         return owner
 
 
-def named_space(recipe: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS) -> RankSpace:
+def named_space(
+    recipe: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS, layers_alike: bool = False
+) -> RankSpace:
     """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
 
-    The name says what has a rank of its own: each layer, each half of each layer, and so on.
+    The name says what has a rank of its own: each layer, each half of each layer, and so on; where layers are to be
+    alike, the same half of all layers.
     """
     if recipe not in RECIPES:
         raise InputError(f"unknown space {recipe!r}; recipes are {', '.join(RECIPES)}, or name a YAML file")
-    parts = [{"sites": list(globs), "tie": "layer"} for globs in RECIPES[recipe]] or [{"sites": ["*"], "tie": "none"}]
+    globs, tie = RECIPES[recipe], "all" if layers_alike else "layer"
+    if not globs:
+        kinds = dict.fromkeys(site.kind for site in shape.sites)
+        globs, tie = ([[f"*.{kind}"] for kind in kinds], tie) if layers_alike else ([["*"]], "none")
+    parts = [{"sites": list(each), "tie": tie} for each in globs]
     return _build(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
 
 

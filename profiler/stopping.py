@@ -7,6 +7,7 @@ from typing import Protocol
 from adaptare.devices import InputError
 
 LEAST_ROUNDS = 8
+PRECISE = "precise"
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Progress:
         opening: Which opening of this group, from 0.
         rounds: Finished rounds of this opening.
         elapsed_s: Since the end of this opening's first round, seconds.
-        half_widths: The widest relative half-width of any candidate's interval, after each fourth round from
-            the eighth on; empty in later openings.
+        half_widths: The widest relative half-width of any candidate's interval: in the first opening after each fourth
+            round from the eighth on, in later ones once, over all openings before.
     """
 
     group: int
@@ -72,7 +73,7 @@ class Precise:
     def reason(self, progress: Progress) -> str:
         """See `StoppingRule.reason`."""
         reached = progress.half_widths and progress.half_widths[-1] <= self.half_width
-        return "precise" if reached else ""
+        return PRECISE if reached else ""
 
 
 @dataclass(frozen=True)

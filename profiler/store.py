@@ -9,7 +9,13 @@ import sqlalchemy as sql
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from adaptare.devices import DeviceInfo, InputError, StorageError
-from adaptare.profiler.measurement import Measurement, device_hash, measurement_from_json, measurement_to_json
+from adaptare.profiler.measurement import (
+    Measurement,
+    Origin,
+    device_hash,
+    measurement_from_json,
+    measurement_to_json,
+)
 from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.workload import Workload
 
@@ -118,7 +124,7 @@ class Store:
                 for shape in {measurement.workload.shape, reference.shape}:
                     self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
                 if measurement.visits:
-                    key = {"device": info, "reference": reference.hash}
+                    key = {"device": info, "reference": _calibrated(reference, measurement.origin)}
                     self._add_once(connection, _calibrations, key, seconds=measurement.reference_s)
                 connection.execute(
                     _measurements.insert().values(
@@ -131,20 +137,27 @@ class Store:
                     )
                 )
 
-    def calibration(self, device: DeviceInfo, reference: Workload) -> float | None:
-        """Seconds of the reference when the device was calibrated; `None` if it was not."""
+    def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
+        """Seconds of the reference when the device was calibrated; `None` if it was not.
+
+        One that was composed from parts has a calibration of its own.
+        """
         query = sql.select(_calibrations.c.seconds).where(
-            _calibrations.c.device == device_hash(device), _calibrations.c.reference == reference.hash
+            _calibrations.c.device == device_hash(device), _calibrations.c.reference == _calibrated(reference, origin)
         )
         with self._engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def finished(self, device: DeviceInfo, reference: Workload) -> set[str]:
-        """Hashes of the workloads that need not be measured again on this device beside this reference."""
+    def finished(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> set[str]:
+        """Hashes of the workloads that need not be measured again on this device beside this reference.
+
+        What was composed from parts does for what is to be composed, not for what is to be measured.
+        """
         query = sql.select(_measurements.c.workload).where(
             _measurements.c.device == device_hash(device),
             _measurements.c.reference == reference.hash,
             _measurements.c.complete,
+            _measurements.c.content.contains(json.dumps({"origin": origin})[1:-1]),
         )
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
@@ -188,3 +201,8 @@ class Store:
                 yield connection
         except DatabaseError as error:
             raise StorageError(f"store {self.location!r} cannot be written: {error.orig}; nothing was lost") from error
+
+
+def _calibrated(reference: Workload, origin: Origin) -> str:
+    """Under which name the seconds of a reference are kept."""
+    return reference.hash if origin == "measured" else f"{origin[:4]}{reference.hash[4:]}"

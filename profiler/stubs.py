@@ -113,7 +113,10 @@ def stub_of(workload: Workload, layers: int) -> Workload:
         site = shape.site_by_path[path]
         by_layer[site.layer][path.replace(f".{site.layer}.", ".0.", 1)] = rank
     if any(ranks != by_layer[0] for ranks in by_layer):
-        raise InputError("stubs need the same ranks in every layer; choose by kinds of linears, or measure the whole")
+        raise InputError(
+            "stubs need the same ranks in every layer; tie each kind of linear over all layers (`tie: all` in a YAML "
+            "file), or measure the whole"
+        )
     kept = tuple(each for each in workload.adapter if shape.site_by_path[each[0]].layer < layers)
     return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig(kept, workload.adapter.kind))
 
@@ -154,7 +157,7 @@ def _fitting(
     if len(workloads) == 1:
         raise InputError(
             f"the stubs of {workloads[0].describe()} do not fit into half of the free memory, which is "
-            f"{free_bytes / 2**21:,.0f} MiB; measure a block or layer, or free memory"
+            f"{free_bytes / 2**21:,.0f} MiB; free memory, or take fewer tokens or sequences"
         )
     half = len(workloads) // 2
     return [

@@ -36,7 +36,10 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     assert again.json["measured"] == 0
     fitted = run("fit", "--device", "simulated", "--json").json
     assert fitted["mape"] <= 1
+    assert again.json["error"] == pytest.approx(fitted["mape"])
     out_of_reach = run(*words[:-1], "1e-30%")
+    assert out_of_reach.code == 1
+    assert out_of_reach.json["error"] > out_of_reach.json["error_wanted"]
     assert "is not reached; give more with --count" in out_of_reach.err
     assert run(*words[:-1], "much").code == 2
     assert run(*words[:-1], "0").code == 2
@@ -71,10 +74,40 @@ def test_whole_models_are_not_loaded_where_stubs_are_asked_for(run: Callable[...
     assert "--tasks loads whole models" in answer.err
 
 
-def test_stubs_of_layers_that_differ_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", [(), ("--space", "kinds"), ("--space", "layers", "--count", 4)])
+def test_a_campaign_by_stubs_has_layers_that_are_alike(
+    run: Callable[..., Any], tmp_path: Path, space: tuple[Any, ...]
+) -> None:
     config = tmp_path / "config.json"
     config.write_text(LLAMA)
-    answer = run("profile", config, "--device", "simulated", "--space", "layers", "--cache", tmp_path, "--stubs")
+    words = ("profile", config, "--device", "simulated", "--seconds", 0.1, "--count", 12, "--cache", tmp_path, "--json")
+    answer = run(*words, "--stubs", *space)
+    assert answer.code == 0, answer.err
+    assert {row["origin"] for row in answer.json["rows"]} == {"composed"}
+    again = run(*words, "--stubs", *space)
+    assert again.json["measured"] == 0
+
+
+def test_stubs_do_not_stand_for_what_is_to_be_measured_whole(run: Callable[..., Any], tmp_path: Path) -> None:
+    config, space = tmp_path / "config.json", tmp_path / "space.yaml"
+    config.write_text(LLAMA)
+    space.write_text(
+        "groups: [{sites: '*.q_proj', ranks: [0, 1, 2, 4], tie: all}, {sites: '*', ranks: [0, 4], tie: all}]"
+    )
+    words = ("profile", config, "--space", space, "--device", "simulated", "--seconds", 0.1, "--count", 7)
+    words = (*words, "--cache", tmp_path, "--json")
+    assert run(*words, "--stubs").json["measured"] == 7
+    assert run(*words).json["measured"] == 7
+    assert run(*words).json["measured"] == 0
+
+
+def test_stubs_of_layers_that_differ_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    config, space = tmp_path / "config.json", tmp_path / "space.yaml"
+    config.write_text(LLAMA)
+    space.write_text("groups: [{sites: '*', ranks: [0, 4]}]")
+    answer = run(
+        "profile", config, "--device", "simulated", "--space", space, "--count", 4, "--cache", tmp_path, "--stubs"
+    )
     assert answer.code == 2
     assert "stubs need the same ranks in every layer" in answer.err
 

@@ -1,10 +1,17 @@
 """`adaptare compare`: the same workloads, measured twice."""
 
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from adaptare.comparison import compare
+from adaptare.devices import SimulatedDevice
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Visit, Workload, device_hash
 
 SLOW = "simulated:launch_s=4e-06"
 
@@ -66,6 +73,50 @@ def test_workloads_have_to_be_in_both(stores: Callable[..., Any], model_cache: A
     answer = stores("compare", "one.db", "else.db")
     assert answer.code == 2
     assert "no workload was measured in both" in answer.err
+
+
+def test_differences_within_the_band_are_the_same(stores: Callable[..., Any]) -> None:
+    words = ("compare", "one.db", "slow.db", "--other-device", SLOW, "--json")
+    assert stores(*words).json["slower"] == 6
+    answer = stores(*words, "--band", 1.0)
+    assert (answer.code, answer.json["same"]) == (0, 6)
+    assert stores(*words, "--band", 2.0).code == 2
+
+
+def test_devices_that_are_spelled_alike_have_hashes(stores: Callable[..., Any]) -> None:
+    with closing(Store("one.db")) as store:
+        old = store.measurements()
+        updated = replace(old[0].device, runtime="simulated 2")
+        store.append([replace(each, device=updated) for each in old])
+    refused = stores("compare", "one.db", "two.db")
+    assert refused.code == 2
+    ours, theirs = device_hash(old[0].device)[:8], device_hash(updated)[:8]
+    assert f"hash {ours}" in refused.err
+    assert f"hash {theirs}" in refused.err
+    answer = stores("compare", "one.db", "--device", ours, "--other-device", theirs, "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["compared"], len(answer.json["rows"])) == ("latency", 6)
+
+
+def test_what_the_base_is_uncertain_by_counts_in_latencies() -> None:
+    def measured(sigma: float, session: str) -> Measurement:
+        rng = np.random.default_rng(len(session))
+        shape = ModelShape("llama", 6, 128, 4, 2, 32, 256, 512, '{"name":"small"}')
+        workload = Workload(shape, AdapterConfig.uniform(shape, 4))
+        base = np.exp(sigma * rng.standard_normal(8))
+        visits = [
+            tuple(Visit(number, number, seconds, (seconds,)) for number, seconds in enumerate(factor * base))
+            for factor in (1.2, 1.0)
+        ]
+        info = SimulatedDevice().info()
+        return Measurement(workload, info, workload.base, 1.0, session, visits[0], visits[1])
+
+    def half_width(sigma: float, *, latencies: bool) -> float:
+        (row,) = compare([measured(sigma, "a")], [measured(sigma, "bc")], latencies=latencies)
+        return (row.difference.upper - row.difference.lower) / 2
+
+    assert half_width(0.1, latencies=False) < 1e-9
+    assert 0.05 < half_width(0.1, latencies=True) < 0.5
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")

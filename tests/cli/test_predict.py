@@ -39,11 +39,28 @@ def test_a_budget_is_met_with_a_probability(fitted: Callable[..., Any]) -> None:
     assert "overhead=50%" in fitted("predict", "predictor", "many.csv", "--within", "overhead=50%").out
 
 
+def test_files_may_come_from_spreadsheets_and_have_globs(fitted: Callable[..., Any]) -> None:
+    Path("many.csv").write_text("name,*.q_proj\nfirst,4\n", encoding="utf-8-sig")
+    Path("first.json").write_text('{"*.q_proj": 4}')
+    rows = fitted("predict", "predictor", "many.csv", "first.json", "--json").json["rows"]
+    assert rows[0]["mean_s"] == rows[1]["mean_s"]
+    Path("wrong.json").write_text('{"*.w_proj": 4}')
+    assert "the base model has no '*.w_proj'" in fitted("predict", "predictor", "wrong.json").err
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_a_config_stands_for_its_folder(fitted: Callable[..., Any], saved: Callable[..., Path]) -> None:
+    folder = saved("adapter", target_modules=["q_proj"])
+    answer = fitted("predict", "predictor", folder, folder / "adapter_config.json", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["rows"][0] == answer.json["rows"][1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("name,*.w_proj\na,1\n", "the base model has no '*.w_proj'"),
-        ("name\na\n", "needs a first line of module paths or globs"),
+        ("name\na\n", "needs module paths or globs"),
         ("*.q_proj\n", "has no adapters, only its first line"),
         ("*.q_proj\nfour\n", "adapter 1: ranks must be whole numbers, not 'four'"),
         ("*.q_proj\n4000\n", "4000"),

@@ -253,7 +253,7 @@ def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyP
     load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "cold": True, "moved_bytes": 80}
     run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
     answers([{"seq": 1, **load_cold, "feeds": feeds}, {"seq": 2, **run}], runtime)
-    assert calls == [0, 1, 2, 3, 0, 1]
+    assert calls == [1, 2, 3, 4, 1, 2]
 
 
 @pytest.mark.parametrize(("moved_bytes", "copies"), [(1, agent.MOST_COPIES), (100, 3), (150, 3), (1000, 2), (0, 256)])

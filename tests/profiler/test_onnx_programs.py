@@ -183,6 +183,14 @@ def test_a_base_that_is_not_packed_counts_for_every_program(programs: OnnxProgra
     assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
 
 
+def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: OnnxPrograms, mixed: Workload) -> None:
+    base, quantised = mixed.base, replace(mixed, quantisation="int4").base
+    embedding = 4 * base.shape.vocabulary * base.shape.hidden
+    assert programs.disk_bytes(base) >= 4 * base.shape.parameters
+    assert programs.need(quantised).program_bytes + embedding < programs.disk_bytes(quantised)
+    assert programs.disk_bytes(quantised) < programs.disk_bytes(base)
+
+
 def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workload) -> None:
     (feed,) = programs.program(replace(mixed, batch=2)).feeds
     shapes = {name: spec["shape"] for name, spec in specs(feed).items()}

@@ -36,6 +36,15 @@ def paths(space: RankSpace) -> list[list[str]]:
     return [[space.sites[member].path for member in group] for group in space.groups]
 
 
+@pytest.mark.parametrize(("recipe", "groups"), [("layers", 1), ("blocks", 2), ("kinds", 4), ("sites", 7)])
+def test_where_layers_are_alike_a_rank_is_that_of_all_layers(recipe: str, groups: int) -> None:
+    space = named_space(recipe, SHAPE, ranks=(0, 4), layers_alike=True)
+    assert (space.n_groups, space.n_sites) == (groups, len(SHAPE.sites))
+    for group in paths(space):
+        by_layer = [{path.split(".", 3)[3] for path in group if f".{layer}." in path} for layer in range(SHAPE.layers)]
+        assert by_layer[0] == by_layer[1] == by_layer[2]
+
+
 def test_sites_of_a_layer_are_tied_unless_said_otherwise(read: ReadText) -> None:
     space = read("groups: [{sites: ['*.q_proj', '*.v_proj'], ranks: [0, 4]}]")
     attention = "model.layers.{}.self_attn"

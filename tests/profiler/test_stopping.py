@@ -1,7 +1,20 @@
 import pytest
 
-from adaptare.devices import InputError
-from adaptare.profiler import FirstOf, FixedRounds, NoGain, Precise, Progress, TimeBudget
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.devices.simulated_noise import Jitter, OpeningOffset
+from adaptare.profiler import (
+    AdapterConfig,
+    FirstOf,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    NoGain,
+    Precise,
+    Progress,
+    TimeBudget,
+    Workload,
+    profile,
+)
 
 
 def at(rounds: int = 20, elapsed_s: float = 1.0, half_widths: tuple[float, ...] = ()) -> Progress:
@@ -46,3 +59,40 @@ def test_the_first_rule_that_stops_gives_the_reason() -> None:
 def test_refuses_values_that_mean_nothing(build: object) -> None:
     with pytest.raises(InputError, match="must"):
         build()  # type: ignore[operator]
+
+
+def measured(shape: ModelShape, noise: object, *, openings: int, half_width: float | None) -> Measurement:
+    workload, device = Workload(shape, AdapterConfig.uniform(shape, 4)), SimulatedDevice(noise=[noise], seed=1)
+    ask = {"openings": openings, "half_width": half_width}
+    return profile([workload], reference=workload.base, device=device, stop=FixedRounds(8), seed=0, **ask)[0]  # type: ignore[arg-type]
+
+
+def test_no_more_openings_than_the_interval_needs(llama: ModelShape) -> None:
+    found = measured(llama, Jitter(0.001), openings=12, half_width=0.01)
+    assert (found.stopped_by, len(set(found.openings.tolist()))) == ("precise", 5)
+    assert found.ratio.relative_half_width <= 0.01
+
+
+def test_an_interval_that_never_becomes_narrow_takes_all_openings_and_says_so(llama: ModelShape) -> None:
+    found = measured(llama, OpeningOffset(0.1, 0), openings=7, half_width=0.001)
+    assert (found.stopped_by, len(set(found.openings.tolist()))) == ("openings", 7)
+    assert found.ratio.relative_half_width > 0.001
+
+
+def test_without_a_width_every_opening_is_taken(llama: ModelShape) -> None:
+    found = measured(llama, Jitter(0.001), openings=7, half_width=None)
+    assert (found.stopped_by, len(set(found.openings.tolist()))) == ("rounds", 7)
+
+
+def test_later_openings_tell_the_interval_over_all_before(llama: ModelShape) -> None:
+    seen: dict[int, tuple[float, ...]] = {}
+
+    class Watching:
+        def reason(self, progress: Progress) -> str:
+            seen[progress.opening] = progress.half_widths
+            return "rounds" if progress.rounds >= 8 else ""
+
+    workload, device = Workload(llama, AdapterConfig.uniform(llama, 4)), SimulatedDevice(noise=[Jitter(0.01)])
+    profile([workload], reference=workload.base, device=device, stop=Watching(), seed=0, openings=3)
+    assert [len(seen[opening]) for opening in range(3)] == [1, 1, 1]
+    assert seen[0] == seen[1] != seen[2]

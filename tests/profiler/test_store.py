@@ -55,6 +55,17 @@ def test_the_first_calibration_stays(llama: ModelShape, file: Path) -> None:
     assert store.calibration(first[0].device, first[0].reference) == first[0].reference_s
 
 
+def test_what_is_composed_and_what_is_measured_stay_apart(llama: ModelShape, file: Path) -> None:
+    store = Store(file)
+    first, second = measure(llama)
+    info, base = first.device, first.reference
+    store.append([replace(first, origin="composed", reference_s=99.0), second])
+    assert store.finished(info, base) == {second.workload.hash}
+    assert store.finished(info, base, origin="composed") == {first.workload.hash}
+    assert store.calibration(info, base) == second.reference_s
+    assert store.calibration(info, base, origin="composed") == 99.0
+
+
 @pytest.mark.parametrize("change", ["UPDATE measurements SET session = 'x'", "DELETE FROM measurements"])
 def test_rows_cannot_be_changed(llama: ModelShape, file: Path, change: str) -> None:
     Store(file).append(measure(llama))

@@ -131,6 +131,19 @@ def test_the_cache_is_passed_under_the_name_this_version_knows(configs: Configs)
     assert cache_argument(model) in ("cache", "past_key_values")
 
 
+def test_embeddings_beside_the_head_take_memory(configs: Configs) -> None:
+    config = configs["llama"]()
+    tied, untied = (
+        ModelShape.from_mapping({**config.to_dict(), "tie_word_embeddings": each}) for each in (True, False)
+    )
+    programs, embedding = TorchPrograms(), 4 * tied.vocabulary * tied.hidden
+    for asked in (lambda base: programs.need(base).program_bytes, programs.disk_bytes):
+        assert asked(Workload(untied).base) - asked(Workload(tied).base) == embedding
+    assert programs.need(Workload(untied).base).program_bytes == sum(
+        4 * parameter.numel() for parameter in loaded(Workload(untied).base)._base.parameters() if parameter.ndim > 1
+    )
+
+
 def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
     padded = Workload(llama, AdapterConfig.uniform(llama, 2), mode="padded")
     with pytest.raises(InputError, match="torch applies adapters swappable or merged, not 'padded'"):
