@@ -168,6 +168,13 @@ def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *,
             for row in rows
         ],
     )
+    for row in rows:
+        if row.mode == "merged":
+            what = between(percent(row.overhead_lower), percent(row.overhead_upper))
+            console.say(
+                f"{row.phase} {row.length}, {row.placement} r{row.rank}: merged runs the graph of the base, so that "
+                f"{percent(row.overhead)} {what} is what this measurement is off"
+            )
     for slope in slopes:
         what = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
         ends = between(f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}")
