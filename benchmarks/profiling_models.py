@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 from onnx_overhead import QWEN_05B
+from scipy.stats import trim_mean
 
 from adaptare.devices import connect
 from adaptare.profiler import (

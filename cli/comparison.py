@@ -122,6 +122,8 @@ def compare(
 ) -> list[Compared]:
     """Every workload that both have, by the last complete measurement of each; paired where they share rounds.
 
+    What was composed from stubs stands in only where nothing was measured whole.
+
     Args:
         one: Of one device.
         other: Of one device, which may be another.
@@ -134,7 +136,12 @@ def compare(
         return (workload.base, workload.mode, workload.open) if across_adapters else workload
 
     first, second = (
-        {name(each.workload): each for each in some if each.complete and each.visits} for some in (one, other)
+        {
+            name(each.workload): each
+            for each in sorted(some, key=lambda each: each.origin == "measured")
+            if each.complete and each.visits
+        }
+        for some in (one, other)
     )
     return [_compared(first[each], second[each], latencies=latencies, band=band) for each in first if each in second]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from adaptare.arguments import JsonOption
-from adaptare.console import Console, between, command, milliseconds, percent
+from adaptare.console import Console, between, command, megabytes, milliseconds, percent
 
 
 @command
@@ -25,10 +25,10 @@ def predict(
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What adapters would take, without running them."""
+    """What adapters would take, without running them: time, and memory for weights, adapter and cache."""
     from adaptare.adapter_files import read_adapters
     from adaptare.predictor import load_predictor
-    from adaptare.profiler import BYTES
+    from adaptare.profiler import BYTES, memory_bytes
     from adaptare.target import named_target
 
     console = Console(as_json=as_json)
@@ -54,6 +54,7 @@ def predict(
             "lower_s": float(predicted.lower_s[index]),
             "upper_s": float(predicted.upper_s[index]),
             "overhead": float(predicted.mean_s[index] / base_s - 1),
+            "memory_bytes": memory_bytes(template.with_adapter(config)),
             "adapter_bytes": BYTES[template.dtype] * config.adapter_parameters(template.shape),
             "extrapolates": bool(predicted.extrapolates[index]),
             **({"within": float(probabilities[index])} if probabilities is not None else {}),
@@ -64,7 +65,15 @@ def predict(
     console.table(
         f"{origin.capitalize()} for {fitted.model.device.device}: {template.describe()}; "
         f"base {milliseconds(base_s)} ms",
-        ["adapter", "sites", "ms", f"{fitted.model.level:.0%} interval", "overhead", "MB", "outside what was measured"]
+        [
+            "adapter",
+            "sites",
+            "ms",
+            f"{fitted.model.level:.0%} interval",
+            "overhead",
+            "memory MB",
+            "outside what was measured",
+        ]
         + ([within] if within else []),
         [
             [
@@ -73,7 +82,7 @@ def predict(
                 milliseconds(row["mean_s"]),
                 between(milliseconds(row["lower_s"]), milliseconds(row["upper_s"])),
                 percent(row["overhead"]),
-                f"{row['adapter_bytes'] / 1e6:.1f}",
+                megabytes(row["memory_bytes"]),
                 "yes" if row["extrapolates"] else "no",
                 *([f"{row['within']:.0%}"] if within else []),
             ]

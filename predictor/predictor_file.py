@@ -77,7 +77,7 @@ def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> Lat
     if device is not None and device != model.device:
         raise InputError(
             f"{str(text)!r} predicts another device than this one: {differences(device, model.device)}; "
-            "profile this device and fit a predictor for it"
+            "profile this device and fit a predictor for it; 10 to 20 rows do with: adaptare fit --from"
         )
     return LatencyPredictor.from_model(model)
 

@@ -27,7 +27,7 @@ from adaptare.profiler.measurement import (
 )
 from adaptare.profiler.model_source import ModelSource, open_model
 from adaptare.profiler.peft_folder import read_peft
-from adaptare.profiler.programs import Need, Programs, programs_for
+from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
 from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
@@ -122,6 +122,7 @@ __all__ = [
     "fitting_layers",
     "measurement_from_json",
     "measurement_to_json",
+    "memory_bytes",
     "named_space",
     "open_model",
     "overhead",

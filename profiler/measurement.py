@@ -60,7 +60,8 @@ class Measurement:
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
         first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
-        environment: What the machine said of itself before and after.
+        environment: What the machine said of itself `before` and `after`, and how many nodes of the graph each of the
+            `providers` runs.
         failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
         origin: `measured`, or `composed` from parts that were.
@@ -174,8 +175,7 @@ class Measurement:
     def reference_interval(self) -> Interval:
         """Median over rounds of the reference's seconds in this session, with a 95 % interval."""
         self._check_measured()
-        rounds = np.array([visit.opening for visit in self.reference_visits], dtype=np.int64)
-        return ratio_interval(_medians(self.reference_visits), rounds)
+        return ratio_interval(_medians(self.reference_visits), self.openings)
 
     @property
     def slowdown(self) -> float:

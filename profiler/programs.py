@@ -200,6 +200,16 @@ def embedding_bytes(workload: Workload) -> int:
     return BYTES[workload.dtype] * shape.vocabulary * shape.hidden if own else 0
 
 
+def memory_bytes(workload: Workload) -> int:
+    """Bytes of what one call needs at least: the weights of the base, the adapter as it is applied, and the cache."""
+    ranks = workload.adapter.by_path
+    if workload.mode == "padded" and ranks:
+        ranks = dict.fromkeys((path for path, rank in ranks.items() if rank), max(ranks.values()))
+    adapter = AdapterConfig.of({} if workload.in_weights else ranks, kind=workload.adapter.kind)
+    own = BYTES[workload.dtype] * adapter.adapter_parameters(workload.shape)
+    return base_bytes(workload) + embedding_bytes(workload) + own + cache_bytes(workload)
+
+
 def cache_bytes(workload: Workload) -> int:
     """Bytes of the keys and values of one call: those it finds and those it adds."""
     shape = workload.shape

@@ -125,10 +125,10 @@ def profile_groups(
             "reference": reference,
             "reference_s": reference_s or 0.0,
             "session": session,
-            "environment": {"before": before, "after": environment()},
             "taken_at": taken_at,
         }
-        yield [_measurement(candidate, run.reference, stopped_by, common) for candidate in run.candidates]
+        environments = {"before": before, "after": environment()}
+        yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
 
 
 def _run_openings(
@@ -179,7 +179,13 @@ def _run_opening(
     return reason, rounds
 
 
-def _measurement(candidate: Candidate, reference: Candidate, stopped_by: str, common: Mapping[str, Any]) -> Measurement:
+def _measurement(
+    candidate: Candidate,
+    reference: Candidate,
+    stopped_by: str,
+    environments: Mapping[str, Any],
+    common: Mapping[str, Any],
+) -> Measurement:
     rounds = {visit.round for visit in candidate.visits}
     return Measurement(
         workload=candidate.workload,
@@ -191,5 +197,6 @@ def _measurement(candidate: Candidate, reference: Candidate, stopped_by: str, co
         load_s=candidate.loaded.load_s if candidate.loaded else 0.0,
         first_call_s=candidate.first_call_s,
         failure=candidate.failure,
+        environment={**environments, "providers": dict(candidate.loaded.providers) if candidate.loaded else {}},
         **common,
     )

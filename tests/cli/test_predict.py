@@ -27,6 +27,8 @@ def test_every_line_of_a_table_is_an_adapter(fitted: Callable[..., Any], model_c
     assert rows[0]["mean_s"] == rows[3]["mean_s"]
     assert rows[2]["mean_s"] > max(rows[0]["mean_s"], rows[1]["mean_s"])
     assert rows[2]["sites"] == rows[0]["sites"] + rows[1]["sites"]
+    assert len({row["memory_bytes"] - row["adapter_bytes"] for row in rows}) == 1
+    assert rows[0]["memory_bytes"] > 4 * shape.parameters
     assert all("within" not in row for row in rows)
 
 

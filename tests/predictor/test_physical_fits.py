@@ -1,7 +1,7 @@
 """Non-negative prices, rooflines, corrections, smooth functions, and the average of what rows cannot tell apart."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -200,3 +200,30 @@ def test_a_session_is_levelled_by_its_references() -> None:
     covered = np.abs(measured / (level.scale * predicted) - 1) <= level.half_width
     assert 0.8 < covered.mean() < 0.98
     assert relevel(measured[:8], predicted[:8], level=0.9).half_width == np.inf
+
+
+class Remembering(LinearRegression):
+    """Notes which rows it sees, by their first column."""
+
+    seen: ClassVar[list[tuple[set[float], set[float]]]] = []
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> "Remembering":
+        """As ever, but noted."""
+        self.fitted_ = set(X[:, 0].tolist())
+        return super().fit(X, y)
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As ever, but noted."""
+        self.seen.append((self.fitted_, set(X[:, 0].tolist())))
+        return super().predict(X)
+
+
+def test_what_is_averaged_is_chosen_by_rows_that_no_fit_has_seen() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.random((40, 2)) + 1
+    Remembering.seen.clear()
+    Averaged([("one", Remembering())]).fit(rows, rows.sum(axis=1))
+    assert Remembering.seen
+    for fitted, predicted in Remembering.seen:
+        assert fitted.isdisjoint(predicted)
+        assert fitted | predicted == set(rows[:, 0].tolist())
