@@ -14,7 +14,8 @@ ModelArgument = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="For example torch-cpu:threads=1 or ort-cpu:int4; see: adaptare devices.")
+    str,
+    typer.Option("--device", help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; see: adaptare devices."),
 ]
 StoreOption = Annotated[str, typer.Option("--store", help="File or database URL that keeps all measurements.")]
 CacheOption = Annotated[

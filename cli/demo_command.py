@@ -54,7 +54,7 @@ def demo(
     show_verified(outcome.winners, outcome.baselines, outcome.selection, console)
     for line in _closing(outcome, demonstration.front, model, device):
         console.say(line)
-    place = {"device": target.device.info().device, "quantisation": target.quantisation}
+    place = {"device": target.device.info().device, **target.weights}
     console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
     if not any(each.meets(outcome.selection.budget_s) for each in outcome.winners):
         console.note("no winner was measured within the budget; run it again without --quick, on a quieter machine")

@@ -127,7 +127,7 @@ class Demonstration:
         source = open_model(model, cache=cache)
         space = named_space("blocks", source.shape, ranks=RANKS)
         programs = programs_for(self._device.info(), cache=cache, weights=source)
-        template = Workload(source.shape, quantisation=self._target.quantisation)
+        template = Workload(source.shape, **self._target.weights)
         programs.need(template)
         adaptation = load_adaptation(
             source,

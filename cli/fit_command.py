@@ -60,7 +60,9 @@ def fit(
     measured = [
         each
         for each in Store(store, create=False).measurements(info)
-        if each.complete and each.workload.quantisation == target.quantisation and each.workload.adapter.kind == "lora"
+        if each.complete
+        and (each.workload.quantisation, each.workload.dtype) == (target.quantisation, target.dtype)
+        and each.workload.adapter.kind == "lora"
     ]
     asked = {"phase": phase, "mode": mode, "length": length, "open": every_site}
     rows = _of_one_kind(
@@ -86,7 +88,7 @@ def fit(
         {
             "predictor": str(base),
             "device": device_to_json(info),
-            "quantisation": target.quantisation,
+            **target.weights,
             "phase": predictor.template.phase,
             "length": predictor.template.length,
             "mode": predictor.template.mode,

@@ -67,9 +67,7 @@ def operators(
         case = Case(str(adapter), max(config.by_path.values()), config)
     else:
         (case,) = grid(shape, [rank], [sites])
-    workload = Workload(
-        shape, case.config, mode=mode, phase=phase, tokens=length, past=length, quantisation=target.quantisation
-    )
+    workload = Workload(shape, case.config, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
     for each in (workload.base, workload):
         programs.need(each)
     console.note("calling with the runtime's profiler and without, by turns")
@@ -93,7 +91,7 @@ def operators(
         {
             "model": model,
             "device": target.device.info().device,
-            "quantisation": target.quantisation,
+            **target.weights,
             "phase": phase,
             "length": length,
             "placement": case.placement,

@@ -100,7 +100,7 @@ def overhead(
         raise InputError("--rank must be at least 1, not 0; only a graph of ONNX Runtime can be open without adapter")
     shape = open_model(model, cache=cache).shape
     cases = cases_of(shape, adapters) if adapters else grid(shape, ranks, sites or [])
-    base = Workload(shape, batch=batch, quantisation=target.quantisation)
+    base = Workload(shape, batch=batch, **target.weights)
     swapped = largest_case(cases, base) if tasks else None
     wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prefill=prefill, pasts=pasts)]
     kept = Store(store)
@@ -142,7 +142,7 @@ def overhead(
         {
             "model": model,
             "device": target.device.info().device,
-            "quantisation": target.quantisation,
+            **target.weights,
             "rows": [asdict(row) for row in rows],
             "slopes": [asdict(slope) for slope in lines],
             "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},

@@ -100,7 +100,7 @@ def profile(
         batch=batch,
         tokens=length,
         past=length,
-        quantisation=target.quantisation,
+        **target.weights,
     )
     if every_site:
         template = template.opened
@@ -170,7 +170,7 @@ def profile(
         {
             "model": model,
             "device": info.device,
-            "quantisation": target.quantisation,
+            **target.weights,
             "phase": phase,
             "length": length,
             "mode": mode,

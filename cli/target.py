@@ -1,13 +1,21 @@
-"""What `--device` names: a device, and for ONNX Runtime how the base is quantised there."""
+"""What `--device` names: a device, and what the weights of the base are there."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Final, TypedDict, get_args
 
 from adaptare.devices import Device, DeviceInfo, InputError, connect
-from adaptare.profiler import Quantisation, Workload
+from adaptare.profiler import BYTES, Quantisation, Workload
 
 # In how many openings more the same time is spent where loading anew matters.
 RELOADS = 3
+USUAL: Final = "float32"
+
+
+class Weights(TypedDict):
+    """What the weights of a base are, as fields of a workload."""
+
+    quantisation: Quantisation
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -17,16 +25,23 @@ class Target:
     Args:
         device: Takes the time.
         quantisation: Of the base.
+        dtype: Of what is not quantised.
     """
 
     device: Device
     quantisation: Quantisation
+    dtype: str = USUAL
+
+    @property
+    def weights(self) -> Weights:
+        """Of every workload that is measured here."""
+        return {"quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
     def name(self) -> str:
-        """For people: the device's own spelling, with the quantisation."""
-        spelling = self.device.info().device
-        return spelling if self.quantisation == "none" else f"{spelling},{self.quantisation}"
+        """For people: the device's own spelling, with what the weights are unless that goes without saying."""
+        words = [word for word in (self.quantisation, self.dtype) if word not in ("none", USUAL)]
+        return ",".join([self.device.info().device, *words])
 
     @property
     def reloading_matters(self) -> bool:
@@ -49,32 +64,34 @@ class Target:
 
 
 def target_of(spelling: str) -> Target:
-    """From a spelling such as `torch-cpu:threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
+    """From a spelling such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
     runtime, _, options = spelling.partition(":")
-    chosen: Quantisation = "none"
-    rest = []
+    quantisations: dict[str, Quantisation] = {name: name for name in get_args(Quantisation) if name != "none"}
+    words, rest = list[str](), []
     for option in filter(None, options.split(",")):
-        quantised = next((name for name in get_args(Quantisation) if name == option != "none"), None)
-        if quantised is None and "=" not in option and "/" not in spelling:
-            raise InputError(f"--device {spelling!r}: {option!r} is neither int8 nor int4, nor an option NAME=VALUE")
-        if quantised and chosen not in ("none", quantised):
-            raise InputError(f"--device {spelling!r} names two bases, {chosen} and {quantised}; choose one")
-        if quantised:
-            chosen = quantised
-        else:
+        if option in (*quantisations, *BYTES):
+            words.append(option)
+        elif "=" in option or "/" in spelling:
             rest.append(option)
-    return Target(connect(":".join(filter(None, (runtime, ",".join(rest))))), chosen)
+        else:
+            known = ", ".join((*quantisations, *BYTES))
+            raise InputError(f"--device {spelling!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
+    if len(set(words)) > 1:
+        raise InputError(f"--device {spelling!r} names two bases, {words[0]} and {words[1]}; choose one")
+    word = words[0] if words else USUAL
+    device = connect(":".join(filter(None, (runtime, ",".join(rest)))))
+    return Target(device, quantisations.get(word, "none"), word if word in BYTES else USUAL)
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:
     """The device that the user names, or the one that is known, with the base of the template.
 
     Raises:
-        InputError: The spelling names another quantisation than the template has.
+        InputError: The spelling names another base than the template has.
     """
     target = target_of(spelling or known.device)
-    if spelling and target.quantisation not in ("none", template.quantisation):
-        raise InputError(
-            f"--device {spelling!r} has another base; what was profiled has {template.quantisation} weights"
-        )
-    return Target(target.device, template.quantisation)
+    profiled = Target(target.device, template.quantisation, template.dtype)
+    if spelling and target.weights not in (Target(target.device, "none").weights, profiled.weights):
+        words = template.dtype if template.quantisation == "none" else template.quantisation
+        raise InputError(f"--device {spelling!r} has another base; what was profiled has {words} weights")
+    return profiled

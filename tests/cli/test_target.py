@@ -14,6 +14,7 @@ from adaptare.target import named_target, target_of
         ("ort-cpu:int4,threads=1", "ort-cpu:threads=1", "int4"),
         ("ort-cpu:threads=1,int8,spinning=no", "ort-cpu:threads=1,spinning=no", "int8"),
         ("torch-cpu:threads=1", "torch-cpu:threads=1", "none"),
+        ("torch-cpu:float32,threads=1", "torch-cpu:threads=1", "none"),
     ],
 )
 def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, device: str, quantisation: str) -> None:
@@ -23,18 +24,30 @@ def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, 
     assert target.name == (device if quantisation == "none" else f"{device},{quantisation}")
 
 
+def test_weights_in_floating_point_may_be_narrower() -> None:
+    target = target_of("torch-cpu:bfloat16,threads=1")
+    assert (target.name, target.weights) == (
+        "torch-cpu:threads=1,bfloat16",
+        {"quantisation": "none", "dtype": "bfloat16"},
+    )
+
+
 def test_where_loading_anew_matters_is_known_by_the_runtime() -> None:
     assert target_of("ort-cpu:threads=1").reloading_matters
     assert not target_of("torch-cpu:threads=1").reloading_matters
 
 
 def test_other_words_are_no_quantisation() -> None:
-    with pytest.raises(InputError, match="'q4' is neither int8 nor int4, nor an option NAME=VALUE"):
+    with pytest.raises(
+        InputError, match="'q4' is none of int8, int4, float32, bfloat16, float16, nor an option NAME=VALUE"
+    ):
         target_of("ort-cpu:q4")
-    with pytest.raises(InputError, match="'none' is neither int8 nor int4"):
+    with pytest.raises(InputError, match="'none' is none of int8, int4"):
         target_of("ort-cpu:none")
     with pytest.raises(InputError, match="names two bases, int4 and int8; choose one"):
         target_of("ort-cpu:int4,int8")
+    with pytest.raises(InputError, match="names two bases, int4 and bfloat16; choose one"):
+        target_of("ort-cpu:int4,bfloat16")
 
 
 def test_where_loading_anew_matters_the_same_time_is_spent_in_more_openings() -> None:
