@@ -1,6 +1,7 @@
 """`adaptare export`."""
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,8 @@ from adaptare.arguments import CacheOption, JsonOption
 from adaptare.console import Console, command
 
 if TYPE_CHECKING:
-    from adaptare.adaptation import Adaptation
+    from transformers import PreTrainedTokenizerBase
+
     from adaptare.profiler import AdapterConfig, Quantisation
     from adaptare.search import SuperAdapter
 
@@ -28,11 +30,37 @@ LOADING: dict[Kind, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What is exported, and onto what.
+
+    Args:
+        super_adapter: Has the weights.
+        config: Sites and ranks.
+        base: Folder of the base model.
+        tokenizer: Written beside models.
+        quantisation: Of the base that the adapter was trained on.
+        every_site: Whether latency was predicted where every site is open.
+    """
+
+    super_adapter: "SuperAdapter"
+    config: "AdapterConfig"
+    base: str
+    tokenizer: "PreTrainedTokenizerBase"
+    quantisation: "Quantisation"
+    every_site: bool
+
+
 @command
 def export(
-    front: Annotated[Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote, or a PEFT folder with --base.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     winner: Annotated[int, typer.Option("--winner", help="Which of the winners.")] = 1,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The base model of a PEFT folder.", show_default="of the search")
+    ] = None,
     to: Annotated[
         Kind,
         typer.Option(
@@ -56,48 +84,70 @@ def export(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Writes a winner as files that stock PEFT, transformers or ONNX Runtime load."""
+    """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.devices import InputError
     from adaptare.profiler import OnnxBases
-    from adaptare.selection import load_selection
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
     if every_site is not None and to != "onnx-swappable":
         raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
-    selection, folder, predictor = load_selection(front)
-    if not 1 <= winner <= len(selection.winners):
-        raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
-    config = selection.winners[winner - 1].config
+    of_folder = (source / "adapter_config.json").is_file()
+    if of_folder and to == "peft":
+        raise InputError(f"{source} is an adapter for PEFT already; choose what it shall become with --to")
+    if of_folder and not base:
+        raise InputError(f"{source} is an adapter without its base model; name that with --base")
+    if base and not of_folder:
+        raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
+    if not of_folder:
+        _winner_of(source, winner)
     if to.startswith("onnx"):
         OnnxBases(cache)  # says what is not installed, before anything is loaded
-    from adaptare.adaptation import reload_adaptation
-
-    adaptation, super_adapter = reload_adaptation(folder)
-    as_trained = adaptation.task.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
+    chosen = _peft(source, base, cache) if of_folder and base else _of_search(source, winner)
+    as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
     weights = quantise or as_trained
-    if to == "onnx-swappable" and every_site is None:
-        every_site = _of_open_graphs(predictor)
-    difference = _write(
-        to,
-        adaptation,
-        super_adapter,
-        config,
-        output,
-        quantise=weights,
-        every_site=bool(every_site),
-        cache=cache,
-        console=console,
-    )
+    opened = to == "onnx-swappable" and (chosen.every_site if every_site is None else every_site)
+    difference = _write(to, chosen, output, quantise=weights, every_site=opened, cache=cache, console=console)
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
-    if every_site:
+    if opened:
         console.say("It takes adapters on every site; those without one cost a little.")
     if difference is not None:
         console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
-    written = {"folder": str(output), "kind": to, "quantisation": weights, "base": adaptation.task.model}
-    console.result({**written, "open": bool(every_site), "sites": dict(config.ranks), "difference": difference})
+    written = {"folder": str(output), "kind": to, "quantisation": weights, "base": chosen.base}
+    console.result({**written, "open": opened, "sites": dict(chosen.config.ranks), "difference": difference})
+
+
+def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
+    """Its config, the folder of its super-adapter, and its predictor."""
+    from adaptare.devices import InputError
+    from adaptare.selection import load_selection
+
+    selection, folder, predictor = load_selection(front)
+    if not 1 <= winner <= len(selection.winners):
+        raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
+    return selection.winners[winner - 1].config, folder, predictor
+
+
+def _of_search(front: Path, winner: int) -> Exported:
+    from adaptare.adaptation import reload_adaptation
+
+    config, folder, predictor = _winner_of(front, winner)
+    adaptation, super_adapter = reload_adaptation(folder)
+    task = adaptation.task
+    opened = _of_open_graphs(predictor)
+    return Exported(super_adapter, config, task.model, adaptation.tokenizer, task.quantisation, opened)
+
+
+def _peft(folder: Path, base: str, cache: Path | None) -> Exported:
+    from adaptare.profiler import open_model
+    from adaptare.search import import_peft, load_base
+
+    weights = open_model(base, cache=cache).weights_folder().resolve()
+    model, tokenizer = load_base(weights)
+    super_adapter, config = import_peft(folder, model)
+    return Exported(super_adapter, config, str(weights), tokenizer, "none", every_site=False)
 
 
 def _of_open_graphs(predictor: Path) -> bool:
@@ -123,9 +173,7 @@ def _check_quantisation(to: Kind, quantise: str | None) -> None:
 
 def _write(
     to: Kind,
-    adaptation: "Adaptation",
-    super_adapter: "SuperAdapter",
-    config: "AdapterConfig",
+    chosen: Exported,
     output: Path,
     *,
     quantise: "Quantisation",
@@ -136,14 +184,14 @@ def _write(
     """Largest difference of the logits that was found, where the export was run."""
     from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft, on_base
 
-    base, tokenizer = adaptation.task.model, adaptation.tokenizer
+    super_adapter, config, base = chosen.super_adapter, chosen.config, chosen.base
     if to == "peft":
         export_peft(super_adapter, config, output, base_name=base)
     elif to == "merged":
         # Weights that were rounded for training are not what a model in floating point should have.
-        rounded = adaptation.task.quantisation != "none"
+        rounded = chosen.quantisation != "none"
         original = on_base(super_adapter, base, "none") if rounded else super_adapter
-        export_merged(original, config, output, base_name=base, tokenizer=tokenizer)
+        export_merged(original, config, output, base_name=base, tokenizer=chosen.tokenizer)
     elif to == "onnx_adapter":
         export_onnx_adapter(super_adapter, config, output, base_name=base)
     else:
@@ -155,7 +203,7 @@ def _write(
             base=base,
             quantisation=quantise,
             every_site=every_site,
-            tokenizer=tokenizer,
+            tokenizer=chosen.tokenizer,
             cache=cache,
             note=console.note,
         )

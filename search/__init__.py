@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
     from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
     from adaptare.search.peft_export import export_merged, export_peft
+    from adaptare.search.peft_import import import_peft
     from adaptare.search.quality import CompletionLoss
     from adaptare.search.quantised_base import on_base, requantised, round_base
     from adaptare.search.super_adapter import SuperAdapter
@@ -51,6 +52,7 @@ _LATER = {
     "export_onnx_adapter": "onnx_export",
     "export_merged": "peft_export",
     "export_peft": "peft_export",
+    "import_peft": "peft_import",
     "CompletionLoss": "quality",
     "on_base": "quantised_base",
     "requantised": "quantised_base",
@@ -108,6 +110,7 @@ __all__ = [
     "export_peft",
     "front_of",
     "hypervolume",
+    "import_peft",
     "interrupts_noted",
     "latency_limit_s",
     "load_base",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from adaptare.export_command import Kind
-from adaptare.profiler import AdapterConfig, ModelShape
-from adaptare.search import onnx_check
+from adaptare.profiler import AdapterConfig, ModelShape, open_model
+from adaptare.search import load_base, onnx_check
 from adaptare.selection import Choice, Selection, save_selection
 
 Run = Callable[..., Any]
@@ -163,3 +163,56 @@ def test_sites_stay_open_where_latency_was_predicted_so(
 def test_a_predictor_that_is_gone_leaves_sites_cut(export: Run) -> None:
     assert export("-o", "out", "--to", "onnx-swappable", "--json").json["open"] is False
     assert export("-o", "out", "--to", "onnx-swappable", "--open", "--json").json["open"] is True
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize("kind", ["onnx", "onnx-static", "onnx-swappable"])
+def test_an_adapter_that_peft_saved_becomes_what_onnx_runtime_runs(
+    run: Run, saved: Callable[..., Path], model_cache: Path, kind: str
+) -> None:
+    adapter = saved(lora_alpha=3, use_rslora=True, rank_pattern={"down_proj": 2})
+    words = ("--base", "tiny-random", "--cache", model_cache, "--json")
+    answer = run("export", adapter, "-o", "out", "--to", kind, *words)
+    assert answer.code == 0, answer.err
+    assert {path.rsplit(".", 1)[1]: rank for path, rank in answer.json["sites"].items()} == {
+        "q_proj": 4,
+        "down_proj": 2,
+    }
+    assert answer.json["difference"] < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_an_adapter_that_peft_saved_is_merged_as_peft_merges_it(
+    run: Run, saved: Callable[..., Path], model_cache: Path
+) -> None:
+    from peft import PeftModel
+
+    adapter = saved(lora_alpha=3, use_rslora=True, rank_pattern={"down_proj": 2}, alpha_pattern={"q_proj": 7})
+    answer = run("export", adapter, "-o", "out", "--to", "merged", "--base", "tiny-random", "--cache", model_cache)
+    assert answer.code == 0, answer.err
+    ours, _ = load_base("out")
+    original, _ = load_base(open_model("tiny-random", cache=model_cache).weights_folder())
+    theirs = PeftModel.from_pretrained(original, str(adapter)).merge_and_unload()
+    for name, weight in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name].numpy(), weight.numpy(), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
+    run: Run, export: Run, saved: Callable[..., Path], model_cache: Path
+) -> None:
+    adapter = saved()
+    for words, message in (
+        (("--to", "onnx"), "is an adapter without its base model; name that with --base"),
+        (("--base", "tiny-random"), "is an adapter for PEFT already; choose what it shall become with --to"),
+    ):
+        answer = run("export", adapter, "-o", "out", *words, "--cache", model_cache)
+        assert answer.code == 2
+        assert message in answer.err
+    assert "--base is for a PEFT folder" in export("-o", "out", "--base", "tiny-random").err
+    (adapter / "adapter_model.safetensors").unlink()
+    words = ("--to", "onnx", "--base", "tiny-random", "--cache", model_cache)
+    assert "has no adapter_model.safetensors" in run("export", adapter, "-o", "out", *words).err
+    dora = saved("dora", use_dora=True)
+    assert "is a DoRA; merge it with PEFT's merge_and_unload" in run("export", dora, "-o", "out", *words).err
+    assert not Path("out").exists()

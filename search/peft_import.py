@@ -1,0 +1,53 @@
+"""An adapter that PEFT saved, as the only one of a super-adapter, so that it is exported like any other."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, read_peft
+from adaptare.search.scaling import Scaling
+from adaptare.search.super_adapter import SuperAdapter
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, AdapterConfig]:
+    """Loads a LoRA or rsLoRA onto its base model, whose weights stay as they are.
+
+    Args:
+        folder: With `adapter_config.json` and `adapter_model.safetensors`.
+        model: The base.
+
+    Returns:
+        A super-adapter of just these sites and ranks, and their adapter config.
+
+    Raises:
+        InputError: It is no LoRA, is of another base model, or has no weights.
+    """
+    config = read_peft(folder, ModelShape.from_config(model.config))
+    if config.kind != "lora":
+        raise InputError(f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, and export the model it gives")
+    if not (Path(folder) / WEIGHTS).is_file():
+        raise InputError(f"{folder} has no {WEIGHTS}, so there is nothing to export; save it with PEFT's safetensors")
+    loaded = PeftModel.from_pretrained(model, str(folder))
+    name, parts = loaded.active_adapter, {}
+    for path, _ in config:
+        layer = loaded.base_model.model.get_submodule(path)
+        A, B = (half[name].weight.detach().float().clone() for half in (layer.lora_A, layer.lora_B))
+        parts[path] = A, B * layer.scaling[name]
+    base = loaded.unload()
+    sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
+    ranks = config.by_path
+    space = RankSpace(
+        str(folder), sites, tuple((index,) for index in range(len(sites))), tuple((ranks[site.path],) for site in sites)
+    )
+    super_adapter = SuperAdapter(base, space, scaling=Scaling(alpha=1.0), seed=0)
+    scales, state = super_adapter.scales(config), super_adapter.state()
+    with torch.no_grad():
+        for path, (A, B) in parts.items():
+            state[f"{path}.A"].copy_(A)
+            state[f"{path}.B"].copy_(B / scales[path])
+    return super_adapter, config
