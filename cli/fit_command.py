@@ -94,6 +94,7 @@ def fit(
             "mode": predictor.template.mode,
             "open": predictor.template.open,
             "chosen": predictor.chosen,
+            "reason": predictor.reason,
             "source": device_to_json(predictor.model.source) if predictor.model.source else None,
             **asdict(predictor.error_card),
         }
@@ -112,6 +113,8 @@ def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
         ["predictor", "mean absolute error, points of overhead"],
         rows,
     )
+    if predictor.reason:
+        console.say(f"{predictor.chosen}: {predictor.reason}")
     console.say(
         f"error {card.mape:.2f} % of latency; rank correlation {card.kendall_tau:.2f}; intervals ±"
         f"{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"

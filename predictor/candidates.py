@@ -125,6 +125,16 @@ def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64
     return best if _clearly(errors[usual] - errors[best], CLEARLY_BETTER) else usual
 
 
+def reason_for(chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
+    """Why a candidate ships, for people."""
+    if chosen == SHRUNKEN:
+        return "no simpler fit is better by two standard errors on adapters left out"
+    errors = {name: np.abs(left_out[name].ratios - ratios) for name in (SHRUNKEN, chosen)}
+    gains = errors[SHRUNKEN] - errors[chosen]
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    return f"off by {100 * gains.mean():.2f} ± {100 * error:.2f} points less than the shrunken fit on adapters left out"
+
+
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:
     return bool(gains.mean() > standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)))
 

@@ -13,6 +13,7 @@ from adaptare.predictor.candidates import (
     choose_candidate,
     cross_validate,
     fit_candidate,
+    reason_for,
 )
 from adaptare.predictor.conformal import rows_needed
 from adaptare.predictor.error_card import ErrorCard, make_error_card
@@ -41,6 +42,7 @@ class LatencyPredictor:
         self._rows_needed = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._model: FittedModel | None = None
+        self._reason = ""
         self._left_out: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @classmethod
@@ -80,6 +82,7 @@ class LatencyPredictor:
         chosen = choose_candidate(left_out, rows.ratios)
         own = left_out[chosen]
         self._left_out = rows.ratios, own.ratios, own.half_widths
+        self._reason = reason_for(chosen, left_out, rows.ratios)
         estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.groups)
         self._model = FittedModel(
             features=features,
@@ -173,6 +176,11 @@ class LatencyPredictor:
     def chosen(self) -> str:
         """Which fit ships: `shrunken`, `transferred`, the simpler one that was clearly better, or `interpolated`."""
         return self.model.chosen
+
+    @property
+    def reason(self) -> str:
+        """Why that one ships, in a sentence; empty of a loaded predictor, because files do not keep rows."""
+        return self._reason
 
     @property
     def left_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
