@@ -38,8 +38,12 @@ def overhead(
         list[str] | None,
         typer.Option("--sites", help="Kinds of linears: q_proj,v_proj; again for more.", show_default="all"),
     ] = None,
-    prefill: Annotated[int, typer.Option("-p", "--prefill", help="Tokens of the prompt; 0: no prefill.")] = 64,
-    decode: Annotated[int, typer.Option("-d", "--decode", help="Cached positions in decode; -1: no decode.")] = 64,
+    prefill: Annotated[
+        str, typer.Option("-p", "--prefill", help="Tokens of the prompt, such as 64 or 64,512; 0: no prefill.")
+    ] = "64",
+    decode: Annotated[
+        str, typer.Option("-d", "--decode", help="Cached positions in decode, such as 64 or 0,512; -1: no decode.")
+    ] = "64",
     generate: Annotated[
         int, typer.Option("-n", "--generate", help="Tokens after a prompt of -p: a whole request; 0: none.", min=0)
     ] = 0,
@@ -79,19 +83,21 @@ def overhead(
     from adaptare.figure_file import check_figure
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import draw
-    from adaptare.overhead_grid import cases_of, grid, phases_of, read_ranks, workloads_of
+    from adaptare.overhead_grid import cases_of, grid, phases_of, read_lengths, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
     from adaptare.overhead_rows import differences, row_of, show_rows, slopes
     from adaptare.profiler import Store, Workload, open_model, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    if prefill <= 0 and decode < 0:
+    prompts = [tokens for tokens in read_lengths(prefill, "-p") if tokens > 0]
+    depths = [past for past in read_lengths(decode, "-d") if past >= 0]
+    if not prompts and not depths:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     if tasks and stubs:
         raise InputError("--tasks loads whole models, and --stubs none; give one of them")
     check_figure(figure)
-    pasts = [decode] * (decode >= 0) + cached_positions(prefill, generate)
+    pasts = depths + cached_positions(prompts, generate)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
     openings, seconds = target.pace((5, 20.0), openings, seconds)
@@ -102,7 +108,7 @@ def overhead(
     cases = cases_of(shape, adapters) if adapters else grid(shape, ranks, sites or [])
     base = Workload(shape, batch=batch, **target.weights)
     swapped = largest_case(cases, base) if tasks else None
-    wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prefill=prefill, pasts=pasts)]
+    wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=prompts, pasts=pasts)]
     kept = Store(store)
     measured = [
         (case_of[each.workload], each)
@@ -129,7 +135,7 @@ def overhead(
     compared = differences(found, cases, band=band) if adapters else {}
     for name, between in compared.items():
         show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
-    requests = requests_of(rows, prompt=prefill, generated=generate, band=band)
+    requests = requests_of(rows, prompts=prompts, generated=generate, band=band)
     show_requests(requests, console)
     ways = None
     if swapped and rows:

@@ -36,6 +36,14 @@ def read_ranks(text: str) -> list[int]:
     return ranks
 
 
+def read_lengths(text: str, option: str) -> list[int]:
+    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError as error:
+        raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
+
+
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
     """Every rank on every placement; rank 0 opens the sites of the placement and puts nothing there."""
     known = list(dict.fromkeys(site.kind for site in shape.sites))
@@ -66,9 +74,9 @@ def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
     return list(found.values())
 
 
-def phases_of(base: Workload, *, prefill: int, pasts: Sequence[int]) -> list[Workload]:
-    """The base in prefill, if that has tokens, and in decode at every number of cached positions, once each."""
-    prefills = [replace(base, phase="prefill", tokens=prefill)] if prefill > 0 else []
+def phases_of(base: Workload, *, prompts: Sequence[int], pasts: Sequence[int]) -> list[Workload]:
+    """The base in prefill of every prompt, and in decode at every number of cached positions, once each."""
+    prefills = [replace(base, phase="prefill", tokens=tokens) for tokens in prompts]
     return prefills + [replace(base, phase="decode", past=past) for past in dict.fromkeys(pasts)]
 
 

@@ -1,5 +1,6 @@
 """A whole request, composed of what was measured: the prompt, and then one token after another."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,19 +59,19 @@ class Request:
     verdict: str
 
 
-def cached_positions(prompt: int, generated: int) -> list[int]:
-    """Where decode is measured for a request: at its first and its last token.
+def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
+    """Where decode is measured for requests: at the first and the last token of each.
 
     Raises:
         InputError: Tokens are to be generated after no prompt.
     """
-    if generated and prompt <= 0:
+    if generated and not prompts:
         raise InputError("-n generates tokens after a prompt; give it tokens with -p")
-    return list(dict.fromkeys([prompt, prompt + generated - 1])) if generated else []
+    return [past for prompt in prompts for past in (prompt, prompt + generated - 1)] if generated else []
 
 
-def requests_of(rows: Sequence[Row], *, prompt: int, generated: int, band: float) -> list[Request]:
-    """One for each adapter and mode of which every part was measured.
+def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, band: float) -> list[Request]:
+    """One for each prompt, adapter and mode of which every part was measured.
 
     Decode latency is affine in the cached positions, so that the mean over all tokens is that of the first and the
     last. Ends of intervals are added up, as if all parts erred to the same side: wider than need be.
@@ -79,7 +80,8 @@ def requests_of(rows: Sequence[Row], *, prompt: int, generated: int, band: float
         return []
     at = {(row.placement, row.rank, row.mode, row.phase, row.length): row for row in rows}
     found = []
-    for adapter in dict.fromkeys((row.placement, row.rank, row.mode) for row in rows):
+    adapters = dict.fromkeys((row.placement, row.rank, row.mode) for row in rows)
+    for prompt, adapter in itertools.product(prompts, adapters):
         places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
         parts = [at.get((*adapter, *place)) for place in places]
         if all(parts):
@@ -128,13 +130,25 @@ def show_requests(requests: Sequence[Request], console: Console) -> None:
     """A table, if there are any."""
     if not requests:
         return
-    first = requests[0]
+    prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
     console.table(
-        f"Requests of {first.prompt} tokens that generate {first.generated}, composed of the rows above",
-        ["adapter", "mode", "first token ms", "ms per token", "total ms", "base ms", "tokens/s", "overhead", "95 %"],
+        f"Requests of {prompts} tokens that generate {requests[0].generated}, composed of the rows above",
+        [
+            "adapter",
+            "prompt",
+            "mode",
+            "first token ms",
+            "ms per token",
+            "total ms",
+            "base ms",
+            "tokens/s",
+            "overhead",
+            "95 %",
+        ],
         [
             [
                 f"{each.placement} r{each.rank}",
+                str(each.prompt),
                 each.mode,
                 milliseconds(each.first_token_s),
                 milliseconds(each.token_s),

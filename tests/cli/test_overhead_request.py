@@ -67,6 +67,21 @@ def test_one_request_stands_for_each_adapter_and_mode(overhead: Callable[..., An
     }
 
 
+def test_several_lengths_are_measured_and_each_prompt_is_a_request(overhead: Callable[..., Any]) -> None:
+    found = overhead("-p", "4,8", "-d", "0,16", "-n", 3, "--json").json
+    assert {(row["phase"], row["length"]) for row in found["rows"]} == {
+        *(("prefill", length) for length in (4, 8)),
+        *(("decode", length) for length in (0, 16, 4, 6, 8, 10)),
+    }
+    assert [each["prompt"] for each in found["requests"]] == [4, 4, 8, 8]
+    shorter, longer = (next(each for each in found["requests"] if each["prompt"] == prompt) for prompt in (4, 8))
+    assert shorter["first_token_s"] < longer["first_token_s"]
+    assert "Requests of 4 or 8 tokens" in overhead("-p", "4,8", "-n", 2).out
+    refused = overhead("-p", "4,many")
+    assert refused.code == 2
+    assert "-p must be whole numbers such as 64 or 64,512, not '4,many'" in refused.err
+
+
 def test_without_n_there_is_no_request(overhead: Callable[..., Any]) -> None:
     assert overhead("-p", 4, "-d", 4, "--json").json["requests"] == []
 
