@@ -50,13 +50,13 @@ TRIMMED = 0.2
 # 4 bits.
 STUBS_PACE = {
     ("smollm2-135m", "none", "decode"): (8, 7),
-    ("smollm2-135m", "none", "prefill"): (4, 3),
+    ("smollm2-135m", "none", "prefill"): (5, 4),
     ("smollm2-135m", "int4", "decode"): (16, 3),
-    ("smollm2-135m", "int4", "prefill"): (4, 3),
-    ("qwen2.5-0.5b", "none", "decode"): (8, 3),
-    ("qwen2.5-0.5b", "none", "prefill"): (3, 2),
-    ("qwen2.5-0.5b", "int4", "decode"): (24, 3),
-    ("qwen2.5-0.5b", "int4", "prefill"): (3, 2),
+    ("smollm2-135m", "int4", "prefill"): (6, 5),
+    ("qwen2.5-0.5b", "none", "decode"): (6, 5),
+    ("qwen2.5-0.5b", "none", "prefill"): (4, 4),
+    ("qwen2.5-0.5b", "int4", "decode"): (20, 4),
+    ("qwen2.5-0.5b", "int4", "prefill"): (5, 5),
 }
 
 
@@ -80,7 +80,7 @@ def composition() -> dict[str, Any]:
 
 
 def stub_line() -> dict[str, Any]:
-    """The line through two stubs beside the whole model, drawn in each opening."""
+    """The line through two stubs beside the whole model, drawn in each round."""
     cells = []
     shapes = {"smollm2-135m": open_model("smollm2-135m").shape, "qwen2.5-0.5b": ModelShape.from_mapping(QWEN_05B)}
     for name, shape in shapes.items():
@@ -92,25 +92,23 @@ def stub_line() -> dict[str, Any]:
                 openings, rounds = STUBS_PACE[name, quantisation, phase]
                 started = time.monotonic()
                 few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
-                few_each, many_each = (_by_opening(each) for each in (few, many))
-                line = few_each + (many_each - few_each) * (shape.layers - depths[0]) / (depths[1] - depths[0])
-                error, lower, upper = _over_openings(line - 1)
+                line = few.ratios + (many.ratios - few.ratios) * (shape.layers - depths[0]) / (depths[1] - depths[0])
+                error, lower, upper = _over_openings((line - 1).reshape(openings, rounds))
                 ends = {"error": error, "lower": lower, "upper": upper}
                 took = {"layers": depths, "seconds": time.monotonic() - started}
                 cells.append({"model": name, "quantisation": quantisation, "phase": phase, **took, **ends})
     return {"stub_error": max(abs(cell["error"]) for cell in cells), "stubs": cells}
 
 
-def _by_opening(found: Measurement) -> NDArray[np.float64]:
-    """Ratio to the reference in each opening; the line multiplies what is off in single rounds."""
-    return np.array([np.median(found.ratios[found.openings == each]) for each in np.unique(found.openings)])
-
-
 def _over_openings(errors: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean without the fifth at either end, with a 95 % interval; a median would need half as many openings again."""
-    drawn = np.random.default_rng(0).choice(errors, (2000, len(errors)))
+    """Mean without the fifth at either end, with a 95 % interval over openings; a median would need half as many again.
+
+    Args:
+        errors: Shape (n_openings, n_rounds).
+    """
+    drawn = np.random.default_rng(0).choice(errors, (2000, len(errors)), axis=0).reshape(2000, -1)
     lower, upper = np.percentile(trim_mean(drawn, TRIMMED, axis=1), [2.5, 97.5])
-    return float(trim_mean(errors, TRIMMED)), float(lower), float(upper)
+    return float(trim_mean(errors.ravel(), TRIMMED)), float(lower), float(upper)
 
 
 def placements() -> list[list[Workload]]:
