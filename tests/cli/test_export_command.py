@@ -139,7 +139,7 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
 @pytest.fixture
 def open_predictor() -> Path:
     """A predictor of latency where every site is open."""
-    kept = Path(__file__).parents[1] / "predictor" / "kept" / "first-release"
+    kept = Path(__file__).parents[1] / "predictor" / "kept" / "release-0-1-0"
     shutil.copy(kept.with_suffix(".npz"), "predictor.npz")
     content = json.loads(kept.with_suffix(".json").read_text())
     (fields,) = content["shapes"].values()

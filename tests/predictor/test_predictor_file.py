@@ -224,7 +224,7 @@ def test_a_predictor_that_is_not_fitted_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
-    loaded = load_predictor(Path(__file__).parent / "kept" / "release-0.1.0")
+    loaded = load_predictor(Path(__file__).parent / "kept" / "release-0-1-0")
     said = loaded.predict_configs([AdapterConfig.uniform(shape, rank) for rank in (1, 8, 32)])
     np.testing.assert_allclose(said.mean_s, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
     np.testing.assert_allclose(said.upper_s, [6.36077972e-4, 6.70536254e-4, 7.88678933e-4], rtol=1e-8)
