@@ -75,23 +75,19 @@ PARTS = (
     Part(models.stub_line, {"stub_error": _most(0.03)}),
     Part(models.campaign, {"configs20_s": _most(300)}),
     Part(
-        real.retest,
+        protocols.short_runs,
         {
             "retest_abs_median": _most(0.005),
             "retest_abs_p90": _most(0.02),
             "retest_latency_p90": _most(0.03),
             "retest_latency_max": _most(0.05),
+            "fixed_protocols": lambda rows: all(row["over_ours"] >= 10 for row in rows),
         },
         noisy=True,
     ),
     Part(
         real.detect,
         {"detect_5pct": _least(0.95), "detect_5pct_median_s": _most(5), "accuracy_5pct": _least(0.9)},
-        noisy=True,
-    ),
-    Part(
-        protocols.fixed_protocols,
-        {"fixed_protocols": lambda rows: all(row["over_ours"] >= 10 for row in rows)},
         noisy=True,
     ),
 )

@@ -39,10 +39,10 @@ PLACEMENTS = (
 RANKS = (1, 8, 16, 64)
 # Openings and rounds in each. What a block is off while it is open counts as often as there are layers.
 COMPOSITION_PACE = {
-    (TORCH, "decode"): (4, 5),
+    (TORCH, "decode"): (3, 5),
     (TORCH, "prefill"): (3, 3),
     (ORT, "decode"): (8, 6),
-    (ORT, "prefill"): (8, 3),
+    (ORT, "prefill"): (7, 3),
 }
 HOT_PACE = (1, 3)
 TRIMMED = 0.2
@@ -53,9 +53,9 @@ STUBS_PACE = {
     ("smollm2-135m", "none", "prefill"): (5, 4),
     ("smollm2-135m", "int4", "decode"): (16, 3),
     ("smollm2-135m", "int4", "prefill"): (6, 5),
-    ("qwen2.5-0.5b", "none", "decode"): (6, 5),
+    ("qwen2.5-0.5b", "none", "decode"): (5, 6),
     ("qwen2.5-0.5b", "none", "prefill"): (4, 4),
-    ("qwen2.5-0.5b", "int4", "decode"): (20, 4),
+    ("qwen2.5-0.5b", "int4", "decode"): (18, 4),
     ("qwen2.5-0.5b", "int4", "prefill"): (5, 5),
 }
 

@@ -140,28 +140,6 @@ def measured(files: Files, seconds: float, openings: int, seed: int, device: Dev
     )
 
 
-def retest(runs: int = 12, every_s: float = 11.0) -> dict[str, Any]:
-    """Short runs of the same program, spread over minutes."""
-    low, latency, started = [], [], time.monotonic()
-    with chains(UNIT, UNIT) as files:
-        for number in range(runs):
-            time.sleep(max(0.0, started + number * every_s - time.monotonic()))
-            (found,) = measured(files, 1.0, 1, number)
-            low.append(found.low_s)
-            latency.append(found.latency_s)
-    absolute, relative = _pairwise(low), _pairwise(latency)
-    return {
-        "retest_abs_median": float(np.median(absolute)),
-        "retest_abs_p90": float(np.quantile(absolute, 0.9)),
-        "retest_latency_p90": float(np.quantile(relative, 0.9)),
-        "retest_latency_max": float(np.max(relative)),
-    }
-
-
-def _pairwise(values: Sequence[float]) -> list[float]:
-    return [abs(one / other - 1) for one, other in itertools.combinations(values, 2)]
-
-
 def detect(trials: int = 40, within: float = 0.015) -> dict[str, Any]:
     """Five percent more work: whether, when and how exactly it is seen. Wide intervals are measured once more."""
     seconds, middles, again = [], [], 0
