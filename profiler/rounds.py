@@ -18,8 +18,9 @@ from adaptare.profiler.stopping import LEAST_ROUNDS, PRECISE, Progress, Stopping
 from adaptare.profiler.workload import Workload
 
 CHECK_EVERY = 4
-# An interval over fewer openings is not asked whether it is narrow enough: by luck it is too often.
-ENOUGH_OPENINGS = 5
+# An interval over fewer openings is not asked whether it is narrow enough: by luck it is too often, and then it holds
+# less often than it says. From so many on that costs one or two per cent.
+ENOUGH_OPENINGS = 8
 
 
 def profile(
@@ -79,7 +80,7 @@ def profile_groups(
         seed: Of the order of visits.
         openings: How often every program is loaded anew; the outer level of the intervals.
         half_width: Relative half-width of every interval over the openings from which on no more of them are needed,
-            after five at the earliest; default: as many as `openings` says.
+            after eight at the earliest; default: as many as `openings` says.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
             group.
         programs: Of the device's runtime; default: what `programs_for` gives.
