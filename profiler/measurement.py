@@ -36,7 +36,7 @@ class Visit:
     touch_s: float
     samples_s: tuple[float, ...]
 
-    @property
+    @cached_property
     def median_s(self) -> float:
         """Of the calls that count."""
         return float(np.median(self.samples_s))
