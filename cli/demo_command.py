@@ -71,7 +71,7 @@ def _effort(target: "Target", *, quick: bool) -> "Effort":
         )
     openings = 4 if target.quantisation != "none" else 2
     return (
-        Effort(20, 5.0, openings, 30, 60.0, 24, 18, 4.0, 6)
+        Effort(16, 5.0, openings, 30, 60.0, 18, 18, 4.0, 6)
         if quick
         else Effort(32, 8.0, 2 * openings, 90, 240.0, 40, 40, 8.0, 12)
     )
