@@ -20,7 +20,7 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
         path: A PEFT folder, or the `adapter_config.json` in one; a JSON file with an object of module path to rank; or
             a CSV file whose first line has module paths, and `name` if the lines have one, and whose other lines are
             adapters. In place of paths there may be globs on them such as `*.q_proj`; a site that several name has
-            the rank of the last.
+            the rank of the last, and an empty cell says nothing.
         shape: Of the base model.
 
     Raises:
@@ -51,8 +51,11 @@ def _table(path: Path, text: str, shape: ModelShape) -> dict[str, AdapterConfig]
     columns = [column for column in reader.fieldnames or [] if column != NAME]
     paths, found = _paths(columns, path, shape), {}
     for number, row in enumerate(reader, start=1):
-        ranks = {site: _rank(row[column], path, number) for column in columns for site in paths[column]}
-        found[row.get(NAME) or f"{path}:{number}"] = _checked(ranks, shape)
+        stated = {column: _rank(row[column], path, number) for column in columns if row[column]}
+        name = row.get(NAME) or f"{path}:{number}"
+        if name in found:
+            raise InputError(f"{str(path)!r} has two adapters named {name!r}; give each a name of its own")
+        found[name] = _checked({site: rank for column, rank in stated.items() for site in paths[column]}, shape)
     if not found:
         raise InputError(f"{str(path)!r} has no adapters, only its first line")
     return found
@@ -70,9 +73,9 @@ def _paths(names: Collection[str], file: Path, shape: ModelShape) -> dict[str, l
     return paths
 
 
-def _rank(text: str | None, path: Path, number: int) -> int:
+def _rank(text: str, path: Path, number: int) -> int:
     try:
-        return int(text or 0)
+        return int(text)
     except ValueError as error:
         raise InputError(f"{str(path)!r}, adapter {number}: ranks must be whole numbers, not {text!r}") from error
 

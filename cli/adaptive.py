@@ -31,7 +31,7 @@ def measure_until(
         console: Is told how far it is.
     """
     rows, left, found = list(known), list(workloads), list[Measurement]()
-    off: float | None = None
+    off, time_is_up = None, False
     least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
     while True:
         usable = [each for each in rows if each.complete and each.visits]
@@ -40,6 +40,9 @@ def measure_until(
             console.note(f"{len(usable)} rows: off by {off:.2f} % on adapters left out, {error:g} % is wanted")
             if off <= error:
                 return found, off
+        if time_is_up:
+            console.note(f"the time is up, and {error:g} % is not reached; the same command goes on")
+            return found, off
         if not left:
             console.note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
             return found, off
@@ -48,9 +51,7 @@ def measure_until(
         found.extend(measured)
         rows.extend(measured)
         left = [workload for workload in left if workload not in set(batch)]
-        if len(measured) < len(batch):
-            console.note(f"the time is up, and {error:g} % is not reached; the same command goes on")
-            return found, off
+        time_is_up = len(measured) < len(batch)
 
 
 def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:

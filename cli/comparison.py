@@ -12,6 +12,7 @@ from adaptare.profiler import (
     AdapterConfig,
     Interval,
     Measurement,
+    Origin,
     Verdict,
     Workload,
     device_hash,
@@ -19,6 +20,15 @@ from adaptare.profiler import (
     overhead,
     read_peft,
     verdict,
+)
+
+SHORT_HASH = 8
+# Of both, the best to compare first.
+ORIGINS: Sequence[tuple[Origin, Origin]] = (
+    ("measured", "measured"),
+    ("composed", "composed"),
+    ("measured", "composed"),
+    ("composed", "measured"),
 )
 
 
@@ -34,6 +44,7 @@ class Compared:
         other_s: In the second.
         difference: What was compared in the second over the first, minus one.
         verdict: Of the second.
+        origin: `measured`, `composed`, or both, where one of the two was composed from stubs.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Compared:
     other_s: float
     difference: Interval
     verdict: Verdict
+    origin: str
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
@@ -59,7 +71,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     """
     infos = list(dict.fromkeys(each.device for each in measurements))
     known = "; ".join(dict.fromkeys(_named(info) for info in infos)) or "nothing"
-    chosen = [info for info in infos if spelling in (None, info.device, _short_hash(info))]
+    chosen = [info for info in infos if spelling in (None, info.device) or _is_hash(spelling, info)]
     if not chosen:
         raise InputError(f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}")
     if len(chosen) > 1:
@@ -122,7 +134,7 @@ def compare(
 ) -> list[Compared]:
     """Every workload that both have, by the last complete measurement of each; paired where they share rounds.
 
-    What was composed from stubs stands in only where nothing was measured whole.
+    What was composed from stubs counts only where the two have no whole measurement in common.
 
     Args:
         one: Of one device.
@@ -136,14 +148,15 @@ def compare(
         return (workload.base, workload.mode, workload.open) if across_adapters else workload
 
     first, second = (
-        {
-            name(each.workload): each
-            for each in sorted(some, key=lambda each: each.origin == "measured")
-            if each.complete and each.visits
-        }
+        {(name(each.workload), each.origin): each for each in some if each.complete and each.visits}
         for some in (one, other)
     )
-    return [_compared(first[each], second[each], latencies=latencies, band=band) for each in first if each in second]
+    pairs: dict[Hashable, tuple[Measurement, Measurement]] = {}
+    for ours, theirs in ORIGINS:
+        for each in dict.fromkeys(named for named, _ in first):
+            if (each, ours) in first and (each, theirs) in second:
+                pairs.setdefault(each, (first[each, ours], second[each, theirs]))
+    return [_compared(*pair, latencies=latencies, band=band) for pair in pairs.values()]
 
 
 def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> None:
@@ -153,7 +166,7 @@ def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> 
         ["workload", "sites", "weights", "ms", "ms there", "difference", "95 % interval", "verdict"],
         [
             [
-                row.name,
+                row.name if row.origin == "measured" else f"{row.name}, {row.origin}",
                 str(row.sites),
                 f"{row.parameters:,}",
                 milliseconds(row.one_s),
@@ -187,6 +200,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
         other_s=other.latency_s,
         difference=difference,
         verdict=verdict(difference, band=band),
+        origin=" and ".join(dict.fromkeys((one.origin, other.origin))),
     )
 
 
@@ -210,9 +224,9 @@ def _log(large: float, small: float) -> float:
     return math.log(large / small)
 
 
-def _short_hash(info: DeviceInfo) -> str:
-    return device_hash(info)[:8]
+def _is_hash(spelling: str, info: DeviceInfo) -> bool:
+    return len(spelling) >= SHORT_HASH and device_hash(info).startswith(spelling)
 
 
 def _named(info: DeviceInfo) -> str:
-    return f"{info.device} ({info.hardware}, {info.runtime}, hash {_short_hash(info)})"
+    return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adaptare.profiler import AdapterConfig, Quantisation
     from adaptare.search import SuperAdapter
 
+CONFIG = "adapter_config.json"
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
 ADAPTER = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
 # Kind -> the Python that loads what was written.
@@ -57,7 +58,7 @@ def export(
         Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote, or a PEFT folder with --base.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    winner: Annotated[int, typer.Option("--winner", help="Which of the winners.")] = 1,
+    winner: Annotated[int | None, typer.Option("--winner", help="Which of the winners.", show_default="1")] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The base model of a PEFT folder.", show_default="of the search")
     ] = None,
@@ -92,18 +93,22 @@ def export(
     _check_quantisation(to, quantise)
     if every_site is not None and to != "onnx-swappable":
         raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
-    of_folder = (source / "adapter_config.json").is_file()
+    source = source.parent if source.name == CONFIG and source.is_file() else source
+    of_folder = (source / CONFIG).is_file()
     if of_folder and to == "peft":
         raise InputError(f"{source} is an adapter for PEFT already; choose what it shall become with --to")
+    if of_folder and winner is not None:
+        raise InputError(f"--winner is for the result of a search, and {source} is one adapter; leave it out")
     if of_folder and not base:
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
+    number = 1 if winner is None else winner
     if not of_folder:
-        _winner_of(source, winner)
+        _winner_of(source, number)
     if to.startswith("onnx"):
         OnnxBases(cache)  # says what is not installed, before anything is loaded
-    chosen = _peft(source, base, cache) if of_folder and base else _of_search(source, winner)
+    chosen = _peft(source, base, cache) if of_folder and base else _of_search(source, number)
     as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
     weights = quantise or as_trained
     opened = to == "onnx-swappable" and (chosen.every_site if every_site is None else every_site)

@@ -90,8 +90,8 @@ def overhead(
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    prompts = [tokens for tokens in read_lengths(prefill, "-p") if tokens > 0]
-    depths = [past for past in read_lengths(decode, "-d") if past >= 0]
+    prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
+    depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
     if not prompts and not depths:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     if tasks and stubs:

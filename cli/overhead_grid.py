@@ -36,12 +36,15 @@ def read_ranks(text: str) -> list[int]:
     return ranks
 
 
-def read_lengths(text: str, option: str) -> list[int]:
+def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
     try:
-        return list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+        lengths = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError as error:
         raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
+    if any(length < least for length in lengths):
+        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
+    return lengths
 
 
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:

@@ -11,7 +11,10 @@ from adaptare.profiler import AdapterKind, Measurement, Mode, overhead, verdict
 
 @dataclass(frozen=True)
 class Row:
-    """What one adapter cost in one phase and mode; seconds on the scale of `latency_s`, overheads as shares."""
+    """What one adapter cost in one phase and mode; overheads as shares.
+
+    Seconds are on the scale of `latency_s`, but for `low_s` and `raw_s`, which are as they were taken.
+    """
 
     origin: str
     phase: str

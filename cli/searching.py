@@ -1,5 +1,7 @@
 """Searching on behalf of a command: winners and baselines, predicted and judged."""
 
+from typing import Final
+
 from adaptare.adaptation import Adaptation
 from adaptare.console import Console
 from adaptare.devices import InputError
@@ -31,6 +33,8 @@ from adaptare.search import (
     search,
 )
 from adaptare.selection import Choice, Selection
+
+TRAINED_IN: Final = "float32"
 
 
 def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
@@ -71,6 +75,8 @@ def select(
     """
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
     _check_same_base(adaptation, predictor)
+    if (dtype := predictor.template.dtype) != TRAINED_IN:
+        console.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
     base_s = predictor.model.reference_s
     objectives: list[Objective] = [validation, PredictedLatency(predictor, space.sites)]
     limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_s)

@@ -26,11 +26,13 @@ class Target:
         device: Takes the time.
         quantisation: Of the base.
         dtype: Of what is not quantised.
+        named: Whether the spelling says what the weights are.
     """
 
     device: Device
     quantisation: Quantisation
     dtype: str = USUAL
+    named: bool = False
 
     @property
     def weights(self) -> Weights:
@@ -80,7 +82,7 @@ def target_of(spelling: str) -> Target:
         raise InputError(f"--device {spelling!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
     device = connect(":".join(filter(None, (runtime, ",".join(rest)))))
-    return Target(device, quantisations.get(word, "none"), word if word in BYTES else USUAL)
+    return Target(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:
@@ -91,7 +93,7 @@ def named_target(spelling: str | None, known: DeviceInfo, template: Workload) ->
     """
     target = target_of(spelling or known.device)
     profiled = Target(target.device, template.quantisation, template.dtype)
-    if spelling and target.weights not in (Target(target.device, "none").weights, profiled.weights):
+    if target.named and target.weights != profiled.weights:
         words = template.dtype if template.quantisation == "none" else template.quantisation
         raise InputError(f"--device {spelling!r} has another base; what was profiled has {words} weights")
     return profiled

@@ -34,12 +34,13 @@ def verify_choices(
     seed: int,
     store: Store,
     console: Console,
-    reference_s: float,
+    reference_s: float | None,
     programs: Programs | None = None,
 ) -> list[Verified]:
     """Measures choices in one session; two that are the same workload are measured once.
 
-    `reference_s` is the base's latency that the budget was made from, so that both are on one scale.
+    `reference_s` is the base's latency that the budget was made from, so that both are on one scale; `None` where that
+    was not measured.
     """
     workloads = [replace(template, mode=each.mode).with_adapter(each.config) for each in choices]  # type: ignore[arg-type]
     measured = measure(

@@ -60,7 +60,8 @@ def verify(
         seed=seed,
         store=Store(store),
         console=console,
-        reference_s=selection.base_s,
+        # Seconds of a base that was composed are not those of one that is measured.
+        reference_s=None if "composed" in selection.origin else selection.base_s,
         programs=programs,
     )
     winners, others = verified[: len(selection.winners)], verified[len(selection.winners) :]

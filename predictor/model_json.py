@@ -16,8 +16,8 @@ from adaptare.predictor.fitted_model import FittedModel
 from adaptare.profiler import ModelShape, Workload, device_from_json, device_to_json
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
-# Enough rows on either side for an interval of 99 %.
-HALF_WIDTH_COUNTS = 50
+# So many residuals stand for a half width.
+STANDING_FOR = 99
 
 
 def model_to_json(model: FittedModel) -> dict[str, Any]:
@@ -59,7 +59,9 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     n_features = len(features.names)
     shapes_fit = arrays["coefficients"].shape == (n_features,) and arrays["feature_range"].shape == (2, n_features)
-    residuals = arrays["residuals"] if "residuals" in arrays else _residuals_of(float(arrays["half_width"]))
+    residuals = (
+        arrays["residuals"] if "residuals" in arrays else _residuals_of(float(arrays["half_width"]), content["level"])
+    )
     if not shapes_fit or residuals.ndim != 1:
         raise ValueError(f"the arrays are not of {n_features} features")
     card = content["error_card"]
@@ -82,9 +84,11 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
     )
 
 
-def _residuals_of(half_width: float) -> NDArray[np.float64]:
-    """Residuals of which every interval is the one of a half width."""
-    return np.repeat([-half_width, half_width], HALF_WIDTH_COUNTS)
+def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:
+    """Residuals, evenly spread to both sides, whose interval of a level has a half width."""
+    ranks = np.arange(1, STANDING_FOR + 1)
+    residuals: NDArray[np.float64] = (-1.0) ** ranks * half_width / level * ranks / (STANDING_FOR + 1)
+    return residuals
 
 
 def _feature_list(features: FeatureSet) -> list[dict[str, str]]:

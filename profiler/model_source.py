@@ -32,7 +32,7 @@ class ModelSource:
     def weights_folder(self) -> Path:
         """The folder. Raises `InputError` if there are no weights."""
         if self.folder is None:
-            raise InputError(f"{self.name!r} is only a config; training needs weights: give a model folder or a hub id")
+            raise InputError(f"{self.name!r} is only a config, and this needs weights: give a model folder or a hub id")
         return self.folder
 
 

@@ -123,7 +123,7 @@ def _check_memory(workload: Workload) -> None:
     if needed > free:
         raise InputError(
             f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "
-            f"{free / 2**20:,.0f} MiB are free; compose it from stubs (--stubs), or free memory"
+            f"{free / 2**20:,.0f} MiB are free; free memory, or measure it by stubs"
         )
 
 

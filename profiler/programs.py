@@ -194,9 +194,12 @@ def base_bytes(workload: Workload) -> int:
 
 
 def embedding_bytes(workload: Workload) -> int:
-    """Bytes of embeddings that are not those of the head, of which a call reads a row for each token."""
+    """Bytes of embeddings that are not those of the head, of which a call reads a row for each token.
+
+    A quantised head is a copy of its own, beside embeddings that are never quantised.
+    """
     shape = workload.shape
-    own = workload.has_head and not shape.tied
+    own = workload.has_head and not (shape.tied and workload.quantisation == "none")
     return BYTES[workload.dtype] * shape.vocabulary * shape.hidden if own else 0
 
 

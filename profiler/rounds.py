@@ -14,7 +14,7 @@ from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
 from adaptare.profiler.programs import Programs, programs_for
-from adaptare.profiler.stopping import LEAST_ROUNDS, PRECISE, Progress, StoppingRule
+from adaptare.profiler.stopping import LEAST_ROUNDS, PRECISE, Precise, Progress, StoppingRule
 from adaptare.profiler.workload import Workload
 
 CHECK_EVERY = 4
@@ -96,6 +96,8 @@ def profile_groups(
         raise InputError("profile needs at least one workload; none came")
     if len(set(workloads)) != len(workloads):
         raise InputError("profile needs each workload once; one came twice")
+    if half_width is not None:
+        Precise(half_width)  # says what is wrong with it
     if openings < 1:
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()
@@ -145,7 +147,7 @@ def _run_openings(
             return PRECISE
         later, _ = _run_opening(run, stop, opening, wanted, [widest], group=group, groups=groups)
         reason = later or reason
-    if half_width and openings > 1 and reason != INTERRUPTED and run.running():
+    if half_width and openings > ENOUGH_OPENINGS and reason != INTERRUPTED and run.running():
         return PRECISE if run.widest() <= half_width else "openings"
     return reason
 

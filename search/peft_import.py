@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
@@ -12,6 +12,8 @@ from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
 
 WEIGHTS = "adapter_model.safetensors"
+# Ways to begin that leave the base as it is; others take a part of its weights out, into the adapter.
+BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 
 
 def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, AdapterConfig]:
@@ -25,14 +27,23 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
         A super-adapter of just these sites and ranks, and their adapter config.
 
     Raises:
-        InputError: It is no LoRA, is of another base model, or has no weights.
+        InputError: It is no LoRA, is of another base model or of one that was changed for it, or has no weights.
     """
     config = read_peft(folder, ModelShape.from_config(model.config))
     if config.kind != "lora":
-        raise InputError(f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, and export the model it gives")
+        raise InputError(
+            f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
+        )
     if not (Path(folder) / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}, so there is nothing to export; save it with PEFT's safetensors")
-    loaded = PeftModel.from_pretrained(model, str(folder))
+    settings = LoraConfig.from_pretrained(str(folder))
+    if settings.init_lora_weights not in BEGINNINGS:
+        raise InputError(
+            f"{folder} began with {settings.init_lora_weights!r}, which changes the base; save it anew with PEFT's "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
+        )
+    settings.init_lora_weights = False
+    loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
     name, parts = loaded.active_adapter, {}
     for path, _ in config:
         layer = loaded.base_model.model.get_submodule(path)

@@ -41,6 +41,9 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     assert out_of_reach.code == 1
     assert out_of_reach.json["error"] > out_of_reach.json["error_wanted"]
     assert "is not reached; give more with --count" in out_of_reach.err
+    too_short = run(*words[:-1], "1e-30%", "--minutes", 1e-6, "--store", "other.db")
+    assert too_short.code == 1
+    assert "the time is up, and 1e-30 % is not reached" in too_short.err
     assert run(*words[:-1], "much").code == 2
     assert run(*words[:-1], "0").code == 2
 

@@ -98,6 +98,17 @@ def test_devices_that_are_spelled_alike_have_hashes(stores: Callable[..., Any]) 
     assert (answer.json["compared"], len(answer.json["rows"])) == ("latency", 6)
 
 
+def test_whole_measurements_are_compared_before_composed_ones(stores: Callable[..., Any]) -> None:
+    with closing(Store("one.db")) as store:
+        old = store.measurements()
+        store.append([replace(each, origin="composed") for each in old[:2]])
+    with closing(Store("three.db")) as store:
+        store.append([old[0], replace(old[1], origin="composed"), replace(old[2], origin="composed")])
+    found = stores("compare", "one.db", "three.db", "--json").json["rows"]
+    assert [row["origin"] for row in found] == ["measured", "composed", "measured and composed"]
+    assert "measured and composed" in stores("compare", "one.db", "three.db").out
+
+
 def test_what_the_base_is_uncertain_by_counts_in_latencies() -> None:
     def measured(sigma: float, session: str) -> Measurement:
         rng = np.random.default_rng(len(session))

@@ -172,13 +172,15 @@ def test_an_adapter_that_peft_saved_becomes_what_onnx_runtime_runs(
 ) -> None:
     adapter = saved(lora_alpha=3, use_rslora=True, rank_pattern={"down_proj": 2})
     words = ("--base", "tiny-random", "--cache", model_cache, "--json")
-    answer = run("export", adapter, "-o", "out", "--to", kind, *words)
+    answer = run("export", adapter / "adapter_config.json", "-o", "out", "--to", kind, *words)
     assert answer.code == 0, answer.err
     assert {path.rsplit(".", 1)[1]: rank for path, rank in answer.json["sites"].items()} == {
         "q_proj": 4,
         "down_proj": 2,
     }
     assert answer.json["difference"] < 1e-4
+    rounded = run("export", adapter, "-o", "out", "--to", kind, "--quantise", "int4", *words)
+    assert rounded.json["difference"] < 0.1
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
@@ -205,6 +207,7 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
     for words, message in (
         (("--to", "onnx"), "is an adapter without its base model; name that with --base"),
         (("--base", "tiny-random"), "is an adapter for PEFT already; choose what it shall become with --to"),
+        (("--base", "tiny-random", "--to", "onnx", "--winner", 1), "--winner is for the result of a search"),
     ):
         answer = run("export", adapter, "-o", "out", *words, "--cache", model_cache)
         assert answer.code == 2
@@ -213,6 +216,10 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
     (adapter / "adapter_model.safetensors").unlink()
     words = ("--to", "onnx", "--base", "tiny-random", "--cache", model_cache)
     assert "has no adapter_model.safetensors" in run("export", adapter, "-o", "out", *words).err
+    pissa = saved("pissa")
+    settings = json.loads((pissa / "adapter_config.json").read_text())
+    (pissa / "adapter_config.json").write_text(json.dumps({**settings, "init_lora_weights": "pissa_niter_4"}))
+    assert "'pissa_niter_4', which changes the base" in run("export", pissa, "-o", "out", *words).err
     dora = saved("dora", use_dora=True)
     assert "is a DoRA; merge it with PEFT's merge_and_unload" in run("export", dora, "-o", "out", *words).err
     assert not Path("out").exists()

@@ -60,6 +60,16 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert "one more rank on every site adds" in answer.out
 
 
+def test_bases_may_be_of_narrower_floating_point(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "torch-cpu:bfloat16,threads=1", "-p", 0, "--openings", 1, "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["dtype"], answer.json["quantisation"]) == ("bfloat16", "none")
+    assert {row["mode"] for row in answer.json["rows"]} == {"swappable", "merged"}
+    refused = overhead("--device", "ort-cpu:bfloat16,threads=1", "-p", 0)
+    assert refused.code == 2
+    assert "ONNX programs are made in float32, not bfloat16" in refused.err
+
+
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 @pytest.mark.parametrize(
     "settings",

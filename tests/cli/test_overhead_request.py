@@ -77,6 +77,8 @@ def test_several_lengths_are_measured_and_each_prompt_is_a_request(overhead: Cal
     shorter, longer = (next(each for each in found["requests"] if each["prompt"] == prompt) for prompt in (4, 8))
     assert shorter["first_token_s"] < longer["first_token_s"]
     assert "Requests of 4 or 8 tokens" in overhead("-p", "4,8", "-n", 2).out
+    assert "-p must be 0 or more, not -4" in overhead("-p", "8,-4").err
+    assert "-d must be -1 or more, not -2" in overhead("-d", "-2").err
     refused = overhead("-p", "4,many")
     assert refused.code == 2
     assert "-p must be whole numbers such as 64 or 64,512, not '4,many'" in refused.err

@@ -46,6 +46,10 @@ def test_files_may_come_from_spreadsheets_and_have_globs(fitted: Callable[..., A
     Path("first.json").write_text('{"*.q_proj": 4}')
     rows = fitted("predict", "predictor", "many.csv", "first.json", "--json").json["rows"]
     assert rows[0]["mean_s"] == rows[1]["mean_s"]
+    Path("empty.csv").write_text("name,*.q_proj,model.layers.0.self_attn.q_proj\nempty,4,\nlast,4,8\n")
+    empty, last = fitted("predict", "predictor", "empty.csv", "--json").json["rows"]
+    assert empty["mean_s"] == rows[0]["mean_s"]
+    assert (empty["sites"], empty["adapter_bytes"] < last["adapter_bytes"]) == (last["sites"], True)
     Path("wrong.json").write_text('{"*.w_proj": 4}')
     assert "the base model has no '*.w_proj'" in fitted("predict", "predictor", "wrong.json").err
 
@@ -66,6 +70,7 @@ def test_a_config_stands_for_its_folder(fitted: Callable[..., Any], saved: Calla
         ("*.q_proj\n", "has no adapters, only its first line"),
         ("*.q_proj\nfour\n", "adapter 1: ranks must be whole numbers, not 'four'"),
         ("*.q_proj\n4000\n", "4000"),
+        ("name,*.q_proj\nsame,4\nsame,8\n", "has two adapters named 'same'"),
     ],
 )
 def test_tables_that_say_something_else_are_refused(fitted: Callable[..., Any], content: str, message: str) -> None:

@@ -228,4 +228,7 @@ def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     said = loaded.predict_configs([AdapterConfig.uniform(shape, rank) for rank in (1, 8, 32)])
     np.testing.assert_allclose(said.mean_s, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
     np.testing.assert_allclose(said.upper_s, [6.36077972e-4, 6.70536254e-4, 7.88678933e-4], rtol=1e-8)
+    # Half of what lies between both ends of the interval is slower than predicted.
+    (probability,) = loaded.probability_within([AdapterConfig.uniform(shape, 8)], 6.65754753e-4)
+    assert probability == pytest.approx(0.5, abs=0.02)
     assert (loaded.error_card.rows, loaded.model.device.device) == (40, "simulated:launch_s=5e-07")

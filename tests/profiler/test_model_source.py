@@ -25,7 +25,7 @@ def test_a_config_alone_gives_a_shape_and_no_weights(tmp_path: Path) -> None:
     file.write_text(json.dumps(LlamaConfig(hidden_size=64, num_hidden_layers=3).to_dict()))
     source = open_model(str(file))
     assert (source.shape.hidden, source.shape.layers) == (64, 3)
-    with pytest.raises(InputError, match="is only a config; training needs weights"):
+    with pytest.raises(InputError, match="is only a config, and this needs weights"):
         source.weights_folder()
 
 

@@ -84,6 +84,16 @@ def test_without_a_width_every_opening_is_taken(llama: ModelShape) -> None:
     assert (found.stopped_by, len(set(found.openings.tolist()))) == ("rounds", 7)
 
 
+@pytest.mark.parametrize("half_width", [0.0, 1.0, -0.1])
+def test_a_width_that_means_nothing_is_refused(llama: ModelShape, half_width: float) -> None:
+    with pytest.raises(InputError, match="half_width must lie between 0 and 1"):
+        measured(llama, Jitter(0.001), openings=2, half_width=half_width)
+
+
+def test_few_openings_keep_the_reason_of_their_rounds(llama: ModelShape) -> None:
+    assert measured(llama, Jitter(0.001), openings=3, half_width=0.01).stopped_by == "rounds"
+
+
 def test_later_openings_tell_the_interval_over_all_before(llama: ModelShape) -> None:
     seen: dict[int, tuple[float, ...]] = {}
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.devices import InputError, TorchCpu
 from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.programs import SimulatedPrograms, TorchPrograms
+from adaptare.profiler.programs import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes
 from adaptare.profiler.random_model import cache_argument
 from adaptare.profiler.shape import one_layer
 from adaptare.profiler.torch_programs import Bindable, build
@@ -142,6 +142,18 @@ def test_embeddings_beside_the_head_take_memory(configs: Configs) -> None:
     assert programs.need(Workload(untied).base).program_bytes == sum(
         4 * parameter.numel() for parameter in loaded(Workload(untied).base)._base.parameters() if parameter.ndim > 1
     )
+
+
+@pytest.mark.parametrize(("quantisation", "embeddings"), [("none", 0), ("int4", 1)])
+def test_a_quantised_head_is_a_copy_beside_the_embeddings(configs: Configs, quantisation: Any, embeddings: int) -> None:
+    shape = ModelShape.from_mapping({**configs["llama"]().to_dict(), "tie_word_embeddings": True})
+    base = Workload(shape, quantisation=quantisation).base
+    own = embeddings * 4 * shape.vocabulary * shape.hidden
+    assert memory_bytes(base) == base_bytes(base) + cache_bytes(base) + own
+    adapted = Workload(shape, AdapterConfig.of({shape.sites[0].path: 4}), quantisation=quantisation)
+    halves = 4 * 4 * (shape.sites[0].in_features + shape.sites[0].out_features)
+    assert memory_bytes(adapted) - memory_bytes(base) == halves
+    assert memory_bytes(adapted.folded) == memory_bytes(base)
 
 
 def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
