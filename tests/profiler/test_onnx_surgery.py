@@ -139,23 +139,19 @@ def test_an_adapter_in_the_graph_is_the_adapter_in_torch(
     assert np.abs(ours - expected).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_surgery_gives_what_exporting_the_adapted_model_gives(
-    export: Export, inputs_of: Inputs, direct: Path, mode: str, tmp_path: Path
+    export: Export, inputs_of: Inputs, family: str, tmp_path: Path
 ) -> None:
-    model, base = export("llama")
-    file, more = written(model, beside(base, tmp_path), mixed(model, base), mode)
-    inputs = inputs_of(base, batch=3, tokens=4, past=2)
-    ours, expected = run_model(file, inputs | more), run_model(direct, inputs)
-    assert len(ours) == len(expected) == 5
-    assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
-
-
-@pytest.fixture(scope="module")
-def direct(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The llama with its adapter, exported as a whole by the exporter alone."""
-    model, base = export("llama")
-    return export_decoder(adapted(model, mixed(model, base)), tmp_path_factory.mktemp("direct")).model
+    model, base = export(family)
+    adapter, inputs = mixed(model, base), inputs_of(base, batch=3, tokens=4, past=2)
+    (tmp_path / "direct").mkdir()
+    expected = run_model(export_decoder(adapted(model, adapter), tmp_path / "direct").model, inputs)
+    for mode in MODES:
+        (tmp_path / mode).mkdir()
+        file, more = written(model, beside(base, tmp_path / mode), adapter, mode)
+        ours = run_model(file, inputs | more)
+        assert len(ours) == len(expected) == 5
+        assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
 
 
 def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
