@@ -370,5 +370,5 @@ def test_an_export_that_memory_does_not_hold_is_refused_before_it_begins(tmp_pat
     wide = {"model_type": "llama", "num_hidden_layers": 500, "hidden_size": 65536, "intermediate_size": 262144}
     shape = ModelShape.from_mapping({**wide, "num_attention_heads": 64, "vocab_size": 100000})
     programs = programs_for(ort_cpu(threads=1).info(), cache=tmp_path)
-    with pytest.raises(InputError, match="compose it from stubs"):
+    with pytest.raises(InputError, match="free memory, or measure it by stubs"):
         programs.program(Workload(shape).base)
