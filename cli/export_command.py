@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from adaptare.profiler import AdapterConfig, Quantisation
     from adaptare.search import SuperAdapter
 
-CONFIG = "adapter_config.json"
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
 ADAPTER = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
 # Kind -> the Python that loads what was written.
@@ -86,6 +85,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
+    from adaptare.adapter_files import CONFIG
     from adaptare.devices import InputError
     from adaptare.profiler import OnnxBases
 
@@ -103,12 +103,10 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
-    number = 1 if winner is None else winner
-    if not of_folder:
-        _winner_of(source, number)
+    won = None if of_folder else _winner_of(source, 1 if winner is None else winner)
     if to.startswith("onnx"):
         OnnxBases(cache)  # says what is not installed, before anything is loaded
-    chosen = _peft(source, base, cache) if of_folder and base else _of_search(source, number)
+    chosen = _of_search(*won) if won else _of_peft(source, str(base), cache)
     as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
     weights = quantise or as_trained
     opened = to == "onnx-swappable" and (chosen.every_site if every_site is None else every_site)
@@ -135,17 +133,16 @@ def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
     return selection.winners[winner - 1].config, folder, predictor
 
 
-def _of_search(front: Path, winner: int) -> Exported:
+def _of_search(config: "AdapterConfig", folder: Path, predictor: Path) -> Exported:
     from adaptare.adaptation import reload_adaptation
 
-    config, folder, predictor = _winner_of(front, winner)
     adaptation, super_adapter = reload_adaptation(folder)
     task = adaptation.task
     opened = _of_open_graphs(predictor)
     return Exported(super_adapter, config, task.model, adaptation.tokenizer, task.quantisation, opened)
 
 
-def _peft(folder: Path, base: str, cache: Path | None) -> Exported:
+def _of_peft(folder: Path, base: str, cache: Path | None) -> Exported:
     from adaptare.profiler import open_model
     from adaptare.search import import_peft, load_base
 

@@ -93,7 +93,7 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
         reference_s=float(seconds),
         device=short.device,
         workloads=(*short.workloads, *long.workloads),
-        error_card=wider.error_card,
+        error_card=replace(wider.error_card, composed=max(each.error_card.composed for each in (short, long))),
         source=short.source or long.source,
     )
 

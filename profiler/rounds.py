@@ -147,7 +147,7 @@ def _run_openings(
             return PRECISE
         later, _ = _run_opening(run, stop, opening, wanted, [widest], group=group, groups=groups)
         reason = later or reason
-    if half_width and openings > ENOUGH_OPENINGS and reason != INTERRUPTED and run.running():
+    if half_width and openings >= ENOUGH_OPENINGS and reason != INTERRUPTED and run.running():
         return PRECISE if run.widest() <= half_width else "openings"
     return reason
 

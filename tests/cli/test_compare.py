@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaptare.arguments import DEFAULT_BAND
 from adaptare.comparison import compare
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Visit, Workload, device_hash
+from adaptare.profiler import (
+    EQUIVALENCE_BAND,
+    AdapterConfig,
+    Measurement,
+    ModelShape,
+    Store,
+    Visit,
+    Workload,
+    device_hash,
+)
 
 SLOW = "simulated:launch_s=4e-06"
 
@@ -73,6 +83,10 @@ def test_workloads_have_to_be_in_both(stores: Callable[..., Any], model_cache: A
     answer = stores("compare", "one.db", "else.db")
     assert answer.code == 2
     assert "no workload was measured in both" in answer.err
+
+
+def test_without_a_band_that_of_the_library_counts() -> None:
+    assert DEFAULT_BAND == EQUIVALENCE_BAND
 
 
 def test_differences_within_the_band_are_the_same(stores: Callable[..., Any]) -> None:
