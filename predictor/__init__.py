@@ -5,6 +5,7 @@ from adaptare.predictor.block_linear import BlockLinear, BlockVariances, block_v
 from adaptare.predictor.candidates import BASELINES, CANDIDATES
 from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
 from adaptare.predictor.corrected import Corrected
+from adaptare.predictor.curved import Curved
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.few_shot import Columns, few_shot
@@ -31,6 +32,7 @@ __all__ = [
     "BlockVariances",
     "Columns",
     "Corrected",
+    "Curved",
     "ErrorCard",
     "FeatureSet",
     "FittedModel",

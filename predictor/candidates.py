@@ -1,4 +1,4 @@
-"""The fits that compete for a device: the shrunken one and those it has to beat."""
+"""The fits that compete for a device: the shrunken one and those that ship instead where they are clearly better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adaptare.predictor.conformal import conformal_half_width
+from adaptare.predictor.curved import Curved
 from adaptare.predictor.features import ADAPTER_FLOPS, SITES
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.shrunken import ShrunkenLinear
@@ -23,14 +24,15 @@ FOLDS = 10
 SHRUNKEN = "shrunken"
 TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
-# Standard errors of the difference by which a simpler fit must be better to ship.
+# Standard errors of the difference by which another fit must be better than the shrunken one to ship.
 CLEARLY_BETTER = 2.0
 # A transferred fit is not simpler, but has seen more.
 TRANSFER_BETTER = 1.0
-Candidate = ShrunkenLinear | NonNegativeLinear | Transferred
+Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
 CANDIDATES: Mapping[str, Candidate] = {
     SHRUNKEN: ShrunkenLinear(prior_columns=(SITES, ADAPTER_FLOPS)),
     "non-negative": NonNegativeLinear(),
+    "curved": Curved(prior_columns=(SITES, ADAPTER_FLOPS)),
     "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
     "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
     # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
@@ -116,19 +118,19 @@ def baseline_errors(
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
-    """The shrunken fit, unless one that knew another device or a simpler one is clearly better."""
+    """The shrunken fit, unless one that knew another device, a simpler or a more flexible one is clearly better."""
     errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
-    best = min(errors, key=lambda name: float(errors[name].mean()))
-    return best if _clearly(errors[usual] - errors[best], CLEARLY_BETTER) else usual
+    better = [name for name in errors if _clearly(errors[usual] - errors[name], CLEARLY_BETTER)]
+    return min(better or [usual], key=lambda name: float(errors[name].mean()))
 
 
 def reason_for(chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
     """Why a candidate ships, for people."""
     if chosen == SHRUNKEN:
-        return "no simpler fit is better by two standard errors on adapters left out"
+        return "no other fit is better by two standard errors on adapters left out"
     errors = {name: np.abs(left_out[name].ratios - ratios) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))

@@ -54,7 +54,7 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         if not (target > 0).all():
             raise InputError("a correction is a ratio, so every latency has to be above 0")
         self.mean_ = clone(self.mean).fit(_some(columns, self.mean_columns), target)
-        means = self._means(columns)
+        means = self.means(columns)
         self.correction_ = clone(self.correction).fit(self._seen(columns, means), np.log(target / means))
         return self
 
@@ -62,18 +62,23 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         """Shape (n, n_features) -> (n,)."""
         check_is_fitted(self)
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        means = self._means(checked)
-        logs = np.clip(self.correction_.predict(self._seen(checked, means)), -np.log(LARGEST), np.log(LARGEST))
-        corrected: NDArray[np.float64] = means * np.exp(logs)
-        return corrected
+        means = self.means(checked)
+        return means * bounded(self.correction_.predict(self._seen(checked, means)))
 
-    def _means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What there is to correct, above 0. Shape (n, n_features) -> (n,)."""
         found: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
         return np.maximum(found, np.finfo(np.float64).tiny ** 0.5)
 
     def _seen(self, columns: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
         seen = _some(columns, self.correction_columns)
         return seen / means[:, None] if self.per_mean else seen
+
+
+def bounded(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The factors of which these are the logarithms, none beyond what can be learned."""
+    factors: NDArray[np.float64] = np.exp(np.clip(logs, -np.log(LARGEST), np.log(LARGEST)))
+    return factors
 
 
 def _some(columns: NDArray[np.float64], chosen: tuple[int, ...] | None) -> NDArray[np.float64]:

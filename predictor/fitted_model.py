@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.conformal import conformal_half_width, relevel
+from adaptare.predictor.corrected import bounded
+from adaptare.predictor.curve import Curve
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.prediction import Prediction
@@ -22,7 +24,7 @@ INTERPOLATED = "interpolated"
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A linear model of the ratio to the reference, with its interval and where it comes from.
+    """A model of the ratio to the reference, linear or bent, with its interval and where it comes from.
 
     Args:
         features: What it is linear in, with the workload template.
@@ -31,7 +33,7 @@ class FittedModel:
         residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
-        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler one that was clearly better; or
+        chosen: Which candidate it is: `shrunken`, `transferred`, or another one that was clearly better; or
             `interpolated` from the models of two lengths.
         reference: What the ratio is over.
         reference_s: What the reference takes, seconds.
@@ -39,6 +41,7 @@ class FittedModel:
         workloads: Hash of each training row's workload.
         error_card: What it is off.
         source: The other device whose prices the fit began with, if it was transferred.
+        curves: Of the features; the exponential of their sum is what the linear ratio is multiplied with.
     """
 
     features: FeatureSet
@@ -54,6 +57,7 @@ class FittedModel:
     workloads: tuple[str, ...] = field(repr=False)
     error_card: ErrorCard
     source: DeviceInfo | None = None
+    curves: tuple[Curve, ...] = field(default=(), repr=False)
 
     @property
     def origin(self) -> str:
@@ -107,6 +111,8 @@ class FittedModel:
         """Latency of configs, shape (n, n_sites), columns as `features.sites`."""
         X = self.features.matrix(codes)
         mean_s = (X @ self.coefficients + self.intercept) * self.reference_s
+        if self.curves:
+            mean_s *= bounded(np.sum([curve(X) for curve in self.curves], axis=0))
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * (highest - lowest)
         beyond = np.maximum(lowest - X, X - highest)

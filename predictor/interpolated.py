@@ -76,8 +76,8 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
     parts = [(short, 1 - share), (long, share)]
     seconds = sum(part * model.reference_s for model, part in parts)
     moved = {model: _moved(model, features) for model, _ in parts}
-    prices = np.sum([part * model.reference_s * moved[model][0] for model, part in parts], axis=0)
-    lowest, highest = np.stack([moved[model][1] for model, _ in parts], axis=1)
+    prices = np.sum([part * model.reference_s * moved[model].coefficients for model, part in parts], axis=0)
+    lowest, highest = np.stack([moved[model].feature_range for model, _ in parts], axis=1)
     intercept_s = sum(part * model.reference_s * model.intercept for model, part in parts)
     wider = max((short, long), key=lambda model: model.half_width)
     return FittedModel(
@@ -95,11 +95,12 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
         workloads=(*short.workloads, *long.workloads),
         error_card=replace(wider.error_card, composed=max(each.error_card.composed for each in (short, long))),
         source=short.source or long.source,
+        curves=tuple(curve.times(part) for model, part in parts for curve in moved[model].curves),
     )
 
 
-def _moved(model: FittedModel, features: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients for features of another length that say the same, and the profiled range of these features.
+def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
+    """The model for features of another length that says the same: its coefficients, profiled range and curves.
 
     They exist because all layers have the same linears: one of a kind, and each of its ranks, adds at either length the
     same to every feature.
@@ -110,7 +111,13 @@ def _moved(model: FittedModel, features: FeatureSet) -> tuple[NDArray[np.float64
     coefficients: NDArray[np.float64] = (
         np.linalg.lstsq(here / scale, there @ model.coefficients, rcond=1e-10)[0] / scale
     )
-    return coefficients, model.feature_range * scale / before
+    growth = scale / before
+    return replace(
+        model,
+        coefficients=coefficients,
+        feature_range=model.feature_range * growth,
+        curves=tuple(curve.rescaled(growth) for curve in model.curves),
+    )
 
 
 def _at(workload: Workload, length: int) -> Workload:

@@ -16,6 +16,7 @@ from adaptare.predictor.candidates import (
     reason_for,
 )
 from adaptare.predictor.conformal import rows_needed
+from adaptare.predictor.curved import Curved
 from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
@@ -93,6 +94,7 @@ class LatencyPredictor:
             feature_range=np.stack([X.min(axis=0), X.max(axis=0)]),
             chosen=chosen,
             source=source.model.device if source and chosen == TRANSFERRED else None,
+            curves=(estimator.curve_,) if isinstance(estimator, Curved) else (),
             reference=rows.reference,
             reference_s=rows.reference_s,
             device=rows.device,
@@ -174,7 +176,7 @@ class LatencyPredictor:
 
     @property
     def chosen(self) -> str:
-        """Which fit ships: `shrunken`, `transferred`, the simpler one that was clearly better, or `interpolated`."""
+        """Which fit ships: `shrunken`, `transferred`, another that was clearly better, or `interpolated`."""
         return self.model.chosen
 
     @property

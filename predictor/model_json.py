@@ -3,13 +3,14 @@
 import importlib.metadata
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
+from adaptare.predictor.curve import Curve
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
@@ -41,8 +42,21 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
     }
 
 
+def model_arrays(model: FittedModel) -> dict[str, NDArray[np.float64]]:
+    """The arrays, by name; those of each curve end in its number."""
+    arrays = {
+        "coefficients": model.coefficients,
+        "intercept": np.array(model.intercept),
+        "residuals": model.residuals,
+        "feature_range": model.feature_range,
+    }
+    for number, curve in enumerate(model.curves):
+        arrays |= {f"curve_{each.name}_{number}": np.asarray(getattr(curve, each.name)) for each in fields(Curve)}
+    return arrays
+
+
 def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> FittedModel:
-    """Inverse of `model_to_json`, with the arrays `coefficients`, `intercept`, `residuals` and `feature_range`.
+    """Inverse of `model_to_json` and `model_arrays`.
 
     Release 0.1.0 wrote `half_width` in place of `residuals`; its interval stays what it was.
 
@@ -50,7 +64,7 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         InputError: The model was fitted on features that this version does not have.
         KeyError, TypeError, ValueError, AttributeError: The content is damaged.
     """
-    shapes = {name: ModelShape(**fields) for name, fields in content["shapes"].items()}
+    shapes = {name: ModelShape(**sizes) for name, sizes in content["shapes"].items()}
     template, reference = (
         Workload.from_json(content[role], shapes[content[role]["shape"]]) for role in ("template", "reference")
     )
@@ -64,6 +78,9 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
     )
     if not shapes_fit or residuals.ndim != 1:
         raise ValueError(f"the arrays are not of {n_features} features")
+    curves = tuple(_curve(number, arrays) for number in range(sum("curve_rows_" in name for name in arrays)))
+    if any(curve.rows.shape != (len(curve.weights), n_features) for curve in curves):
+        raise ValueError(f"a curve is not of {n_features} features")
     card = content["error_card"]
     return FittedModel(
         features=features,
@@ -74,6 +91,7 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         feature_range=arrays["feature_range"],
         chosen=content["chosen"],
         source=device_from_json(content["source"]) if content.get("source") else None,
+        curves=curves,
         reference=reference,
         reference_s=float(content["reference_s"]),
         device=device_from_json(content["device"]),
@@ -82,6 +100,11 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
             **{**card, "kendall_tau": math.nan if card["kendall_tau"] is None else card["kendall_tau"]}
         ),
     )
+
+
+def _curve(number: int, arrays: Mapping[str, NDArray[np.float64]]) -> Curve:
+    own = {each.name: arrays[f"curve_{each.name}_{number}"] for each in fields(Curve)}
+    return Curve(**{name: float(array) if array.ndim == 0 else array for name, array in own.items()})  # type: ignore[arg-type]
 
 
 def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:

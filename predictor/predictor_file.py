@@ -15,11 +15,11 @@ import numpy as np
 from adaptare.devices import DeviceInfo, InputError, StorageError
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import LatencyPredictor
-from adaptare.predictor.model_json import model_from_json, model_to_json
+from adaptare.predictor.model_json import model_arrays, model_from_json, model_to_json
 from adaptare.predictor.training_rows import differences
 
 # Goes up when files change or a feature of the same name is computed differently.
-SCHEMA = 1
+SCHEMA = 2
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 
@@ -37,13 +37,7 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
     text, binary = _files(path)
     model = predictor.model
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        coefficients=model.coefficients,
-        intercept=np.array(model.intercept),
-        residuals=model.residuals,
-        feature_range=model.feature_range,
-    )
+    np.savez(buffer, allow_pickle=False, **model_arrays(model))
     arrays = buffer.getvalue()
     content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
     try:

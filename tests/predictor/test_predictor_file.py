@@ -64,7 +64,7 @@ def test_files_do_not_keep_rows(predictor: LatencyPredictor, saved: Path) -> Non
 
 def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved: Path, device: SimulatedDevice) -> None:
     content = json.loads(saved.with_suffix(".json").read_text())
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert set(content["versions"]) == {"adaptare", "numpy", "scikit-learn"}
     assert content["device"]["options"] == list(device.info().options)
     assert content["features"][2] == {"name": "adapter_flops", "unit": "FLOP"}
@@ -125,8 +125,8 @@ def test_another_device_is_refused(saved: Path, device: SimulatedDevice) -> None
 
 
 def test_a_newer_schema_is_refused(saved: Path) -> None:
-    change(saved, schema=2)
-    with pytest.raises(InputError, match="has schema 2, this version reads up to 1; update adaptare"):
+    change(saved, schema=3)
+    with pytest.raises(InputError, match="has schema 3, this version reads up to 2; update adaptare"):
         load_predictor(saved)
 
 

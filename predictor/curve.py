@@ -1,0 +1,56 @@
+"""A smooth function given by numbers alone: what is left of a Gaussian process once it is fitted."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+Array = NDArray[np.float64]
+# Matern kernels of a distance in length scales, by smoothness nu; the last is the squared exponential.
+KERNELS: Mapping[float, Callable[[Array], Array]] = {
+    0.5: lambda distance: np.exp(-distance),
+    1.5: lambda distance: (1 + math.sqrt(3) * distance) * np.exp(-math.sqrt(3) * distance),
+    2.5: lambda distance: (1 + math.sqrt(5) * distance + 5 / 3 * distance**2) * np.exp(-math.sqrt(5) * distance),
+    math.inf: lambda distance: np.exp(-(distance**2) / 2),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """f(x) = level + sum_i weights_i k(|(x - centre) / scale - rows_i|).
+
+    Args:
+        rows: Where it was learned, centred and scaled. Shape (n_rows, n_features).
+        weights: In units of f. Shape (n_rows,).
+        centre: Shape (n_features,).
+        scale: Length scale of each feature. Shape (n_features,).
+        level: What it is far from all rows.
+        nu: Smoothness of the kernel, a key of `KERNELS`.
+
+    References:
+        Rasmussen, Williams 2006, "Gaussian processes for machine learning", eq. 2.27 and 4.14.
+    """
+
+    rows: Array = field(repr=False)
+    weights: Array = field(repr=False)
+    centre: Array = field(repr=False)
+    scale: Array = field(repr=False)
+    level: float
+    nu: float
+
+    def __call__(self, X: Array) -> Array:
+        """Shape (n, n_features) -> (n,)."""
+        near = KERNELS[self.nu](cdist((X - self.centre) / self.scale, self.rows))
+        found: Array = self.level + near @ self.weights
+        return found
+
+    def times(self, share: float) -> "Curve":
+        """So many times as high."""
+        return replace(self, weights=share * self.weights, level=share * self.level)
+
+    def rescaled(self, factors: Array) -> "Curve":
+        """The same function of features that are so many times as large. Shape (n_features,)."""
+        return replace(self, centre=factors * self.centre, scale=factors * self.scale)
