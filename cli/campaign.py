@@ -87,7 +87,7 @@ def measure(
     timed = [reference, *workloads]
     if stubs:
         with device.open() as worker:
-            depths = fitting_layers(workloads, reference, programs, worker.free_bytes)
+            depths = fitting_layers(workloads, reference, programs, worker.info.free_bytes)
         timed = stubs_of(workloads, reference, depths)
     _prepare(timed, programs, console)
     profiled = profile_by_stubs if stubs else partial(profile_groups, half_width=half_width)

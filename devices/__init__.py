@@ -10,6 +10,7 @@ from adaptare.devices.contracts import (
     Loaded,
     OperatorTime,
     Worker,
+    WorkerInfo,
 )
 from adaptare.devices.errors import (
     AdaptareError,
@@ -51,6 +52,7 @@ __all__ = [
     "Work",
     "Worker",
     "WorkerDiedError",
+    "WorkerInfo",
     "allowed_processors",
     "canonical_json",
     "connect",

@@ -113,6 +113,11 @@ def pin(processors: list[int]) -> None:
         os.sched_setaffinity(0, processors)
 
 
+def processors() -> list[int]:
+    """Those this process may run on, where the system says so."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def timer_step_s() -> float:
     """Smallest difference the clock showed in 1,000 readings."""
     readings = [time.perf_counter() for _ in range(1000)]
@@ -166,7 +171,12 @@ class Agent:
         free = free_bytes()
         self.memory_bytes = request["memory_bytes"] or free or sys.maxsize
         limit_memory(self.memory_bytes)
-        return {"free_bytes": free, "timer_step_s": timer_step_s(), "pid": os.getpid()}
+        return {
+            "free_bytes": free,
+            "processors": processors(),
+            "timer_step_s": timer_step_s(),
+            "pid": os.getpid(),
+        }
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds a program, in several copies if it is to be cold, binds its feeds and calls each once."""

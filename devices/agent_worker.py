@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime
+from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.errors import DeviceError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program
 
@@ -31,7 +31,7 @@ class AgentWorker:
         self._timeout_s = timeout_s
         self._sequence = 0
         self._loaded = 0
-        self._free_bytes = 0
+        self._info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -64,25 +64,24 @@ class AgentWorker:
         self._stderr.extend(line.rstrip()[:KEPT_LINE_CHARACTERS] for line in lines)
 
     @property
-    def free_bytes(self) -> int:
-        """Memory free on the device when this worker was opened."""
-        return self._free_bytes
+    def info(self) -> WorkerInfo:
+        """See `Worker.info`."""
+        return self._info
 
     @property
     def process_id(self) -> int:
         """Of the near end of the pipe: the agent itself when local."""
         return self._process.pid
 
-    def hello(self, *, processors: Sequence[int], options: Mapping[str, object], memory_bytes: int) -> float:
-        """Sets the agent up. Returns the step of its clock, seconds."""
+    def hello(self, *, processors: Sequence[int], options: Mapping[str, object], memory_bytes: int) -> None:
+        """Sets the agent up."""
         try:
             reply = self._request(
                 "hello", processors=list(processors), options=dict(options), memory_bytes=memory_bytes
             )
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
-        self._free_bytes = int(reply["free_bytes"])
-        return float(reply["timer_step_s"])
+        self._info = WorkerInfo(int(reply["free_bytes"]), tuple(reply["processors"]), float(reply["timer_step_s"]))
 
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`."""

@@ -18,7 +18,6 @@ class DeviceInfo:
         runtime: Library and version, for example `torch 2.13.0`.
         threads: Threads inside one operator.
         options: Everything else that changes latency (pinning, flags), as sorted `name=value` pairs.
-        timer_step_s: Smallest step of the clock, seconds; takes no part in equality.
     """
 
     device: str
@@ -26,7 +25,21 @@ class DeviceInfo:
     runtime: str
     threads: int
     options: tuple[str, ...] = ()
-    timer_step_s: float = field(default=1e-9, compare=False)
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What a worker says of itself when it was opened.
+
+    Args:
+        free_bytes: Memory free on the device.
+        processors: Those it runs on, by number; none where it does not know.
+        timer_step_s: Smallest step of its clock, seconds.
+    """
+
+    free_bytes: int
+    processors: tuple[int, ...] = ()
+    timer_step_s: float = 1e-9
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,8 @@ class Worker(Protocol):
     """
 
     @property
-    def free_bytes(self) -> int:
-        """Memory free on the device when the worker was opened."""
+    def info(self) -> WorkerInfo:
+        """What it says of itself."""
         ...
 
     def load(self, program: Program) -> Loaded:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from adaptare.devices.contracts import DeviceInfo, Loaded, Worker
+from adaptare.devices.contracts import DeviceInfo, Loaded, Worker, WorkerInfo
 from adaptare.devices.errors import InputError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program, Work
 from adaptare.devices.simulated_noise import Moment, Noise
@@ -97,9 +97,9 @@ class SimulatedWorker:
         self._alive = True
 
     @property
-    def free_bytes(self) -> int:
-        """Memory free when this worker was opened."""
-        return self._device.free_bytes
+    def info(self) -> WorkerInfo:
+        """See `Worker.info`."""
+        return WorkerInfo(self._device.free_bytes)
 
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`."""

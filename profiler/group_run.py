@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError
+from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError, WorkerInfo
 from adaptare.profiler.equality import adapted, check_applied, check_twin, largest_difference, needs_twin
 from adaptare.profiler.measurement import Visit, paired_ratio
 from adaptare.profiler.programs import Programs
@@ -93,6 +93,7 @@ class GroupRun:
         self.reference = reference
         self.next_opening = opening
         self.next_round = round_
+        self.worker: WorkerInfo | None = None
         self._device = device
         self._info = device.info()
         self._programs = programs
@@ -114,6 +115,7 @@ class GroupRun:
         rounds = 0
         while self.running():
             with self._device.open() as worker, contextlib.suppress(_NewWorkerNeededError):
+                self.worker = worker.info
                 self._load(worker)
                 while self.running():
                     self._round(worker)
@@ -158,7 +160,7 @@ class GroupRun:
         except ProgramError as error:
             self._blame(candidates, error)
             return
-        least_s = max(VISIT_S, VISIT_STEPS * self._info.timer_step_s)
+        least_s = max(VISIT_S, VISIT_STEPS * worker.info.timer_step_s)
         for candidate in candidates:
             candidate.loaded = loaded
             candidate.first_call_s = candidate.first_call_s or loaded.first_call_s.get(candidate.feed, 0.0)

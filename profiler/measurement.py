@@ -299,16 +299,15 @@ def device_to_json(info: DeviceInfo) -> dict[str, Any]:
         "runtime": info.runtime,
         "threads": info.threads,
         "options": list(info.options),
-        "timer_step_s": info.timer_step_s,
     }
 
 
 def device_hash(info: DeviceInfo) -> str:
     """Equal for equal device infos: 16 hex digits of SHA-256."""
-    compared = {name: value for name, value in device_to_json(info).items() if name != "timer_step_s"}
-    return hashlib.sha256(canonical_json(compared).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(device_to_json(info)).encode()).hexdigest()[:16]
 
 
 def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:
-    """Inverse of `device_to_json`."""
-    return DeviceInfo(**{**content, "options": tuple(content["options"])})
+    """Inverse of `device_to_json`; release 0.1.0 wrote the step of the clock, too, which is the worker's."""
+    known = {name: value for name, value in content.items() if name != "timer_step_s"}
+    return DeviceInfo(**{**known, "options": tuple(content["options"])})

@@ -4,6 +4,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def profile_groups(
     info = device.info()
     programs = programs or programs_for(info)
     with device.open() as worker:
-        free_bytes = worker.free_bytes
+        free_bytes = worker.info.free_bytes
     groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=free_bytes)
     session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rng = np.random.default_rng(seed)
@@ -130,7 +131,8 @@ def profile_groups(
             "session": session,
             "taken_at": taken_at,
         }
-        environments = {"before": before, "after": environment()}
+        of_worker = asdict(run.worker) if run.worker else {}
+        environments = {"before": before, "after": environment(), "worker": of_worker}
         yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
 
 

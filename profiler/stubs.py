@@ -57,7 +57,7 @@ def profile_by_stubs(
     """
     programs = programs or programs_for(device.info())
     with device.open() as worker:
-        free_bytes = worker.free_bytes
+        free_bytes = worker.info.free_bytes
     depths = fitting_layers(workloads, reference, programs, free_bytes)
     shallow, deep = (stub_of(reference, layers) for layers in depths)
     for part in _fitting(workloads, reference, depths, programs, free_bytes):

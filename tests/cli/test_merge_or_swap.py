@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, Worker
+from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, Worker, WorkerInfo
 from adaptare.merge_or_swap import Way, conclude, tokens_to_pay
 from adaptare.profiler import BYTES, AdapterConfig, Mode, Need, Workload, open_model, programs_for
 from adaptare.task_change import SWAPS, load_and_change_task
@@ -127,9 +127,9 @@ class Recording:
         self._worker, self._loads = worker, loads
 
     @property
-    def free_bytes(self) -> int:
+    def info(self) -> WorkerInfo:
         """See `Worker`."""
-        return self._worker.free_bytes
+        return self._worker.info
 
     def load(self, program: Program) -> Loaded:
         """See `Worker`."""

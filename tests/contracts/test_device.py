@@ -17,6 +17,7 @@ from adaptare.devices import (
     Work,
     Worker,
     WorkerDiedError,
+    allowed_processors,
     canonical_json,
     ort_cpu,
 )
@@ -170,7 +171,12 @@ def test_says_who_runs_the_nodes(worker: Worker, programs: Programs) -> None:
 
 
 def test_says_how_much_memory_is_free(worker: Worker) -> None:
-    assert worker.free_bytes > 2**20
+    assert worker.info.free_bytes > 2**20
+
+
+def test_says_where_it_runs_and_how_fine_its_clock_is(worker: Worker) -> None:
+    assert set(worker.info.processors) <= set(allowed_processors())
+    assert 0 < worker.info.timer_step_s < 1e-3
 
 
 def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Programs) -> None:

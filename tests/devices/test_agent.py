@@ -197,7 +197,7 @@ def test_a_runtime_that_cannot_be_set_up_is_the_fault_of_the_device(open_worker:
 
 
 def test_free_memory_is_told_at_the_opening(open_worker: OpenWorker) -> None:
-    assert open_worker().free_bytes == pytest.approx(agent.free_bytes(), rel=0.5)
+    assert open_worker().info.free_bytes == pytest.approx(agent.free_bytes(), rel=0.5)
 
 
 def answers(requests: list[dict[str, Any]], runtime: Any = None) -> list[dict[str, Any]]:

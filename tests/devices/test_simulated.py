@@ -45,7 +45,7 @@ def test_loading_adds_the_expected_bytes() -> None:
 
 def test_free_memory_is_what_was_asked_for() -> None:
     with device(free_bytes=123).open() as worker:
-        assert worker.free_bytes == 123
+        assert worker.info.free_bytes == 123
 
 
 def test_the_same_seed_gives_the_same_times() -> None:

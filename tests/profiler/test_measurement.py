@@ -30,7 +30,7 @@ SHAPE = ModelShape.from_config(
 )
 ADAPTED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2))
 BASE = ADAPTED.base
-DEVICE = DeviceInfo("simulated", "closed form", "adaptare", 1, ("a=1", "b=2"), timer_step_s=2e-9)
+DEVICE = DeviceInfo("simulated", "closed form", "adaptare", 1, ("a=1", "b=2"))
 
 
 def visits(medians: Sequence[float], *, openings: Sequence[int] = (), first_round: int = 0) -> tuple[Visit, ...]:
@@ -212,13 +212,11 @@ def test_json_brings_back_the_same_figures() -> None:
 
 
 def test_json_of_a_device_brings_back_all_of_it() -> None:
-    back = device_from_json(json.loads(json.dumps(device_to_json(DEVICE))))
-    assert (back, back.timer_step_s) == (DEVICE, 2e-9)
+    assert device_from_json(json.loads(json.dumps(device_to_json(DEVICE)))) == DEVICE
 
 
-def test_the_step_of_the_clock_takes_no_part_in_the_equality_of_devices() -> None:
-    other = replace(DEVICE, timer_step_s=1e-6)
-    assert (other, device_hash(other)) == (DEVICE, device_hash(DEVICE))
+def test_json_of_a_device_of_release_0_1_0_can_be_read() -> None:
+    assert device_from_json({**device_to_json(DEVICE), "timer_step_s": 1e-9}) == DEVICE
 
 
 @pytest.mark.parametrize(

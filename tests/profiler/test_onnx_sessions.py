@@ -60,7 +60,7 @@ class Watched:
 
 class WatchedWorker:
     def __init__(self, worker: Worker, device: Watched) -> None:
-        self.free_bytes, self.unload = worker.free_bytes, worker.unload
+        self.info, self.unload = worker.info, worker.unload
         self._worker, self._device, self._loads = worker, device, device.loads
 
     def load(self, program: Program) -> Loaded:

@@ -13,7 +13,9 @@ from adaptare.devices import (
     ProgramError,
     SimulatedDevice,
     Worker,
+    WorkerInfo,
 )
+from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 from adaptare.profiler import (
     AdapterConfig,
@@ -84,6 +86,14 @@ def test_every_sample_of_every_round_is_kept(llama: ModelShape) -> None:
         assert len(each.visits) == 18
         assert all(len(visit.samples_s) == len(each.visits[0].samples_s) >= 1 for visit in each.visits)
         assert len(each.warmup_s) == 2 * 2
+
+
+def test_a_visit_lasts_many_steps_of_the_workers_clock(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine, info = measured(llama, SimulatedDevice())[0], WorkerInfo(2**33, processors=(3,), timer_step_s=1e-3)
+    monkeypatch.setattr(SimulatedWorker, "info", info)
+    coarse = measured(llama, SimulatedDevice())[0]
+    assert sum(fine.visits[0].samples_s) < 0.1 < 0.2 <= sum(coarse.visits[0].samples_s)
+    assert coarse.environment["worker"] == {"free_bytes": 2**33, "processors": (3,), "timer_step_s": 1e-3}
 
 
 def test_openings_are_numbered_through_the_session(llama: ModelShape) -> None:
