@@ -4,7 +4,6 @@ Exports come out of the cache; on the first run they are made, which takes a few
 """
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,12 @@ from scipy.stats import trim_mean
 from adaptare.devices import connect
 from adaptare.profiler import (
     AdapterConfig,
+    Caches,
     FixedRounds,
     Measurement,
     ModelShape,
     Workload,
+    measure_parts,
     open_model,
     overhead,
     profile,
@@ -67,10 +68,13 @@ def composition() -> dict[str, Any]:
         for phase in PHASES:
             base = Workload(shape, phase=phase).base  # type: ignore[arg-type]
             cell: dict[str, Any] = {"device": device, "phase": phase}
-            for caches, (openings, rounds) in (("cold", COMPOSITION_PACE[device, phase]), ("hot", HOT_PACE)):
-                parts = [replace(base, scope=scope, caches=caches) for scope in ("block", "head")]  # type: ignore[arg-type]
-                block, head = _beside(base, parts, device, openings=openings, rounds=rounds)
-                cell[caches] = shape.layers * block.ratio.middle + head.ratio.middle - 1
+            paces: dict[Caches, tuple[int, int]] = {"cold": COMPOSITION_PACE[device, phase], "hot": HOT_PACE}
+            for caches, (openings, rounds) in paces.items():
+                stop = FixedRounds(rounds)
+                found = measure_parts(
+                    base, device=connect(device), stop=stop, seed=0, openings=openings, caches=[caches]
+                )
+                cell[caches] = found[caches].together.ratio.middle - 1
             cells.append(cell)
     return {
         "composition_error": max(abs(cell["cold"]) for cell in cells),

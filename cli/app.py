@@ -11,6 +11,7 @@ from adaptare.fit_command import fit
 from adaptare.interpolate_command import interpolate
 from adaptare.operators_command import operators
 from adaptare.overhead_command import overhead
+from adaptare.parts_command import parts
 from adaptare.predict_command import predict
 from adaptare.profile_command import profile
 from adaptare.search_command import search
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (devices, overhead, operators, profile, compare)
+MEASURING = (devices, overhead, operators, parts, profile, compare)
 PREDICTING = (fit, interpolate, predict)
 SEARCHING = (train, search, verify, export, demo)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):

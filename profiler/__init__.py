@@ -26,6 +26,7 @@ from adaptare.profiler.measurement import (
     overhead,
 )
 from adaptare.profiler.model_source import ModelSource, open_model
+from adaptare.profiler.parts import Parts, measure_parts
 from adaptare.profiler.peft_folder import read_peft
 from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
@@ -95,6 +96,7 @@ __all__ = [
     "OnnxBases",
     "OperatorCost",
     "Origin",
+    "Parts",
     "Phase",
     "Precise",
     "Programs",
@@ -120,6 +122,7 @@ __all__ = [
     "device_to_json",
     "environment",
     "fitting_layers",
+    "measure_parts",
     "measurement_from_json",
     "measurement_to_json",
     "memory_bytes",

@@ -73,6 +73,14 @@ class AdapterConfig:
     def __len__(self) -> int:
         return len(self.ranks)
 
+    def by_layer(self, shape: ModelShape) -> list[dict[str, int]]:
+        """Module path -> rank of every layer, with the paths of the first layer."""
+        layers: list[dict[str, int]] = [{} for _ in range(shape.layers)]
+        for path, rank in self.ranks:
+            layer = shape.site_by_path[path].layer
+            layers[layer][path.replace(f".{layer}.", ".0.", 1)] = rank
+        return layers
+
     def check(self, shape: ModelShape) -> None:
         """Raises `InputError` if a site is not in the shape, or a rank is larger than the layer."""
         for path, rank in self.ranks:

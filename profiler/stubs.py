@@ -108,11 +108,8 @@ def stub_of(workload: Workload, layers: int) -> Workload:
         InputError: Its layers differ in their ranks.
     """
     shape = workload.shape
-    by_layer: list[dict[str, int]] = [{} for _ in range(shape.layers)]
-    for path, rank in workload.adapter:
-        site = shape.site_by_path[path]
-        by_layer[site.layer][path.replace(f".{site.layer}.", ".0.", 1)] = rank
-    if any(ranks != by_layer[0] for ranks in by_layer):
+    first, *others = workload.adapter.by_layer(shape)
+    if any(ranks != first for ranks in others):
         raise InputError(
             "stubs need the same ranks in every layer; tie each kind of linear over all layers (`tie: all` in a YAML "
             "file), or measure the whole"

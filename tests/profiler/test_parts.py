@@ -1,59 +1,75 @@
-"""Blocks, layers and heads: the parts of a model, with caches cold and hot."""
+"""Parts of a model beside the whole, on a device whose truth is known."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from transformers import LlamaConfig
 
-from adaptare.devices import TorchCpu, ort_cpu
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile, programs_for
-from adaptare.profiler.programs import TorchPrograms
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.devices.simulated_noise import Jitter
+from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Parts, Workload, measure_parts
+from adaptare.profiler.parts import blocks_of
+from adaptare.profiler.programs import SimulatedPrograms
 
-SHAPE = ModelShape.from_config(
-    LlamaConfig(num_hidden_layers=2, hidden_size=512, num_attention_heads=4, intermediate_size=1024, vocab_size=1024)
-)
-SITE = "model.layers.1.mlp.up_proj"
-BASE = Workload(SHAPE, past=4).base
-ADAPTED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2), past=4)
-PARTS = [
-    replace(BASE, scope="head"),
-    replace(ADAPTED, scope="block"),
-    replace(ADAPTED, scope="layer", site=SITE),
-]
+QUERY = "model.layers.{}.self_attn.q_proj"
 
 
-@pytest.mark.parametrize("device", [TorchCpu(threads=1), ort_cpu(threads=1)], ids=["torch-cpu", "ort-cpu"])
-def test_every_part_runs_cold_and_hot(device: TorchCpu) -> None:
-    wanted = [replace(part, caches=caches) for part in PARTS for caches in ("cold", "hot")]
-    found = profile(wanted, reference=BASE, device=device, stop=FixedRounds(2), seed=0)
-    assert [each.failure for each in found] == [""] * len(wanted)
+def measured(whole: Workload, device: SimulatedDevice, *, openings: int = 1) -> Parts:
+    return measure_parts(whole, device=device, stop=FixedRounds(12), seed=0, openings=openings)["cold"]
 
 
-def test_the_head_and_the_blocks_do_the_work_of_the_whole_model() -> None:
-    head, block = (replace(ADAPTED, scope=scope).work() for scope in ("head", "block"))
-    assert head + block * SHAPE.layers == ADAPTED.work()
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("rank", [0, 8])
+def test_what_only_moves_bytes_is_the_sum_of_its_parts(llama: ModelShape, phase: str, rank: int) -> None:
+    config = AdapterConfig.uniform(llama, rank) if rank else AdapterConfig()
+    whole = Workload(llama, config, phase=phase, mode="swappable" if rank else "merged")  # type: ignore[arg-type]
+    device = SimulatedDevice(bandwidth_bytes_s=1e9, compute_flops_s=1e15)
+    found = measured(whole, device)
+    assert found.together.ratio.middle == pytest.approx(1, rel=1e-6)
+    assert found.together.latency_s == pytest.approx(device.latency_s(whole.work()))
+    assert (found.together.workload, found.together.origin) == (whole, "composed")
+    ((block, layers),) = found.blocks
+    assert (layers, block.workload.scope) == (llama.layers, "block")
+    assert layers * block.latency_s + found.head.latency_s == pytest.approx(found.together.latency_s)
 
 
-def test_parts_are_different_workloads_cold_and_hot_and_whole_models_are_not() -> None:
-    assert replace(PARTS[0], caches="hot").hash != PARTS[0].hash
-    assert replace(BASE, caches="hot").hash == BASE.hash
+def test_every_kind_of_block_is_timed_once_and_counted(llama: ModelShape) -> None:
+    ranks = {QUERY.format(layer): 8 if layer % 2 else 4 for layer in range(llama.layers - 1)}
+    counts = blocks_of(Workload(llama, AdapterConfig.of(ranks)))
+    first = QUERY.format(0)
+    by_rank = {each.adapter.by_path.get(first, 0): count for each, count in counts.items()}
+    assert sum(by_rank.values()) == llama.layers
+    assert by_rank[0] == 1
+    assert set(by_rank) <= {0, 4, 8}
+    assert all(set(each.adapter.by_path) <= {first} for each in counts)
+    bare = next(each for each in counts if not len(each.adapter))
+    assert bare.mode == "merged"
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.scope)
-def test_parts_come_back_from_json(part: Workload) -> None:
-    hot = replace(part, caches="hot")
-    assert Workload.from_json(hot.to_json(), SHAPE) == hot
+def test_padded_blocks_have_the_largest_rank_of_the_model(llama: ModelShape) -> None:
+    ranks = {QUERY.format(0): 4, QUERY.format(1): 16}
+    counts = blocks_of(Workload(llama, AdapterConfig.of(ranks), mode="padded"))
+    assert [each.adapter.by_path for each in counts if len(each.adapter)] == [{QUERY.format(0): 16}]
 
 
-def test_copies_of_a_cold_part_count_as_memory() -> None:
-    programs = TorchPrograms()
-    cold, hot = (programs.need(replace(PARTS[1], caches=caches)) for caches in ("cold", "hot"))
-    assert cold.total_bytes > hot.total_bytes
-    assert cold.program != hot.program
+def test_the_interval_of_the_sum_carries_what_every_part_is_off(llama: ModelShape) -> None:
+    ratio = measured(Workload(llama).base, SimulatedDevice(noise=[Jitter(0.02)]), openings=5).together.ratio
+    assert 0.001 < ratio.upper - ratio.lower < 0.05
 
 
-def test_only_cold_parts_are_loaded_in_copies() -> None:
-    programs = programs_for(TorchCpu(threads=1).info())
-    assert programs.program(PARTS[0]).cold
-    assert not programs.program(replace(PARTS[0], caches="hot")).cold
-    assert not programs.program(BASE).cold
+def test_a_part_that_fails_is_told(llama: ModelShape) -> None:
+    whole, programs = Workload(llama).base, SimulatedPrograms()
+    device = SimulatedDevice(failures={programs.program(replace(whole, scope="head")).hash: "error"})
+    assert "simulated program failed" in measured(whole, device).together.failure
+
+
+def test_only_a_whole_model_has_parts(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match="parts are those of a whole model, not of a block"):
+        measured(Workload(llama, scope="block").base, SimulatedDevice())
+
+
+def test_rounds_that_a_part_has_not_seen_do_not_count(llama: ModelShape) -> None:
+    found = measured(Workload(llama).base, SimulatedDevice(noise=[Jitter(0.02)]))
+    shorter = replace(found, head=replace(found.head, visits=found.head.visits[:-2]))
+    assert len(shorter.together.visits) == len(found.together.visits) - 2
+    assert np.isfinite(shorter.together.ratio.middle)

@@ -1,0 +1,106 @@
+"""What the decoder blocks and the head of a model take alone, and how far their sum is from the whole."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from adaptare.devices import Device, InputError
+from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.measurement import Measurement, Visit
+from adaptare.profiler.programs import Programs
+from adaptare.profiler.rounds import profile
+from adaptare.profiler.stopping import StoppingRule
+from adaptare.profiler.workload import Caches, Workload
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a whole model, timed beside it in the same rounds.
+
+    Args:
+        blocks: Every kind of block, and how many of the decoder layers are of it.
+        head: Embedding, last norm and output.
+    """
+
+    blocks: tuple[tuple[Measurement, int], ...]
+    head: Measurement
+
+    @property
+    def together(self) -> Measurement:
+        """Their sum in each round, as if the whole had been measured that way: its `ratio` is 1 if nothing is lost."""
+        measured = [*self.blocks, (self.head, 1)]
+        failures = [part.failure for part, _ in measured if part.failure]
+        own = [({visit.round: visit for visit in part.visits}, count) for part, count in measured]
+        common = sorted(set.intersection(*(set(visits) for visits, _ in own)))
+        theirs = {visit.round: visit for visit in self.head.reference_visits}
+        return replace(
+            self.head,
+            workload=self.head.reference,
+            visits=tuple(_sum([(visits[each], count) for visits, count in own]) for each in common),
+            reference_visits=tuple(theirs[each] for each in common),
+            failure=next(iter(failures), ""),
+            origin="composed",
+        )
+
+
+def measure_parts(
+    whole: Workload,
+    *,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int = 1,
+    caches: Sequence[Caches] = ("cold",),
+    programs: Programs | None = None,
+) -> dict[Caches, Parts]:
+    """Times the blocks and the head of a model alone, beside the whole.
+
+    Inside a whole model a block finds its weights out of the caches of the processor, because the other layers ran
+    since. Alone and `hot` it finds them there, which no model of several blocks does.
+
+    Args:
+        whole: Of scope `model`, with any adapter. Blocks with the same ranks are timed once.
+        device: See `profile_groups`.
+        stop: See `profile_groups`.
+        seed: See `profile_groups`.
+        openings: See `profile_groups`.
+        caches: How the parts find them.
+        programs: See `profile_groups`.
+
+    Raises:
+        InputError: It is no whole model, or does not fit into memory.
+        DeviceError: No worker can be had, or the whole does not run.
+    """
+    if whole.scope != "model":
+        raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
+    blocks, head = blocks_of(whole), replace(whole, adapter=AdapterConfig(), mode="merged", scope="head")
+    wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
+    every = [part for parts in wanted.values() for part in parts]
+    found = profile(every, reference=whole, device=device, stop=stop, seed=seed, openings=openings, programs=programs)
+    of = dict(zip(every, found, strict=True))
+    return {
+        state: Parts(
+            tuple((of[part], count) for part, count in zip(parts, blocks.values(), strict=False)), of[parts[-1]]
+        )
+        for state, parts in wanted.items()
+    }
+
+
+def blocks_of(whole: Workload) -> Counter[Workload]:
+    """Blocks that differ, each as if it were the first layer, and how many layers there are of each."""
+    largest = max(whole.adapter.by_path.values(), default=0)
+    blocks = Counter[Workload]()
+    for ranks in whole.adapter.by_layer(whole.shape):
+        padded = {path: largest if whole.mode == "padded" else rank for path, rank in ranks.items()}
+        alone = replace(whole, adapter=AdapterConfig(tuple(padded.items()), whole.adapter.kind), scope="block")
+        blocks[alone if padded else alone.base] += 1
+    return blocks
+
+
+def _sum(parts: Sequence[tuple[Visit, int]]) -> Visit:
+    first, _ = parts[0]
+    touch_s, seconds = (
+        sum(count * each for each, (_, count) in zip(values, parts, strict=True))
+        for values in ([visit.touch_s for visit, _ in parts], [visit.median_s for visit, _ in parts])
+    )
+    return Visit(first.opening, first.round, touch_s, (seconds,))
