@@ -69,6 +69,11 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         found: NDArray[np.float64] = np.mean([each.predict(checked) for each in self.regressors_], axis=0)
         return found
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = True
+        return tags
+
     def _good(self, errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:
         if not errors.mean() <= 2 * least.mean():
             return False

@@ -65,6 +65,11 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         means = self.means(checked)
         return means * bounded(self.correction_.predict(self._seen(checked, means)))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = True
+        return tags
+
     def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         """What there is to correct, above 0. Shape (n, n_features) -> (n,)."""
         found: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))

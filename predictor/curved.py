@@ -1,5 +1,7 @@
 """A physical fit that is bent where rows it has not seen say that it has to be."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -46,6 +48,11 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         predicted: NDArray[np.float64] = self.corrected_.predict(checked)
         return predicted
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = True
+        return tags
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
         """See `ShrunkenLinear.left_out_residuals`; both parts leave the rows out, each beside the other as it is."""

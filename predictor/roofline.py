@@ -1,5 +1,7 @@
 """The time of one kernel: a launch, and whichever of arithmetic and memory takes longer."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
@@ -37,14 +39,17 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         self.arithmetic = arithmetic
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "Roofline":
-        """X of shape (n_samples, n_features), both columns and y above 0; least squares in log(y), robust."""
+        """X of shape (n_samples, n_features), no column below 0, y above 0; least squares in log(y), robust."""
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(
             self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=3, ensure_min_features=2
         )
-        work, target = checked[0][:, [self.memory, self.arithmetic]], np.log(checked[1])
-        if not (work > 0).all():
-            raise InputError("a roofline needs bytes and FLOPs above 0 in every row")
+        work = checked[0][:, [self.memory, self.arithmetic]]
+        if (work < 0).any():
+            raise InputError("Negative values in data passed to a roofline, which are bytes and FLOPs")
+        if not (work > 0).any(axis=0).all() or not (checked[1] > 0).all():
+            raise InputError("a roofline needs bytes and FLOPs that are not 0 in all rows, and latencies above 0")
+        target = np.log(checked[1])
 
         def off(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             residuals: NDArray[np.float64] = np.log(_time(work, np.exp(logs))) - target
@@ -52,7 +57,8 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
 
         # From a launch as the fastest row, and from memory and arithmetic that each explain the slowest rows alone.
         launch, slow = target.min(), target >= np.quantile(target, 0.7)
-        each = np.median(target[slow, None] - np.log(work[slow]), axis=0)
+        alone = (column[slow] if column[slow].all() else np.full(1, column.max()) for column in work.T)
+        each = np.array([np.median(target[slow] - np.log(column)) for column in alone])
         starts = [np.array([launch, *(each - less)]) for less in (0.0, 1.0)]
         fits = [least_squares(off, start, loss="soft_l1", f_scale=OUTLIER) for start in starts]
         found = np.exp(min(fits, key=lambda fit: float(fit.cost)).x)
@@ -65,6 +71,13 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         check_is_fitted(self)
         checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
         return _time(checked[:, [self.memory, self.arithmetic]], np.array([self.launch_, *self.factors_]))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.target_tags.positive_only = True
+        tags.regressor_tags.poor_score = True  # not everything is the time of a kernel
+        return tags
 
 
 def _time(work: NDArray[np.float64], parameters: NDArray[np.float64]) -> NDArray[np.float64]:

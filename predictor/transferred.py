@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from adaptare.devices import InputError
 from adaptare.predictor.shrunken import ShrunkenLinear
 
 
@@ -14,7 +15,8 @@ class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     """Shrinks towards the prices of another fit, all scaled by one factor, instead of towards prices of its own.
 
     Args:
-        prices: Of each column by the other fit; only their proportions matter. Length n_features.
+        prices: Of each column by the other fit; only their proportions matter. Length n_features; none: nothing is
+            known.
 
     Attributes:
         coef_: Shape (n_features,).
@@ -28,7 +30,10 @@ class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """X of shape (n_samples, n_features), y of shape (n_samples,)."""
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        prices = np.asarray(self.prices, dtype=np.float64)
+        n_features = checked[0].shape[1]
+        if len(self.prices) not in (0, n_features):
+            raise InputError(f"{n_features} columns need as many prices, or none; {len(self.prices)} came")
+        prices = np.asarray(self.prices if len(self.prices) else np.zeros(n_features), dtype=np.float64)
         known = checked[0] @ prices
         self.shrunken_ = ShrunkenLinear(prior_columns=(0,)).fit(np.column_stack([known, checked[0]]), checked[1])
         self.coef_: NDArray[np.float64] = self.shrunken_.coef_[0] * prices + self.shrunken_.coef_[1:]

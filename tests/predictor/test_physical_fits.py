@@ -13,12 +13,34 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.devices import InputError
-from adaptare.predictor import Averaged, Columns, Corrected, NonNegativeLinear, Roofline, Smooth, few_shot, relevel
+from adaptare.predictor import (
+    Averaged,
+    Columns,
+    Corrected,
+    Curved,
+    NonNegativeLinear,
+    Roofline,
+    ShrunkenLinear,
+    Smooth,
+    few_shot,
+    relevel,
+)
+from adaptare.predictor.transferred import Transferred
 
 Array = NDArray[np.float64]
 
 
-@parametrize_with_checks([NonNegativeLinear(), Smooth()])
+@parametrize_with_checks(
+    [
+        NonNegativeLinear(),
+        Smooth(),
+        Roofline(),
+        Corrected(ShrunkenLinear(), Smooth()),
+        Curved(),
+        Averaged([("shrunken", ShrunkenLinear()), ("constant", DummyRegressor())]),
+        Transferred(),
+    ]
+)
 def test_what_scikit_learn_asks_of_an_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
@@ -67,8 +89,20 @@ def test_a_roofline_finds_launch_and_rates() -> None:
     assert fitted.launch_ == pytest.approx(5e-6, rel=0.05)
     assert fitted.factors_ == pytest.approx(factors, rel=0.05)
     assert fitted.predict(X[5:]) == pytest.approx(times[5:], rel=0.1)
-    with pytest.raises(InputError, match="above 0 in every row"):
-        Roofline().fit(np.zeros((5, 2)), np.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("work", "latency", "message"),
+    [(0.0, 1.0, "not 0 in all rows"), (-1.0, 1.0, "Negative values in data"), (1.0, 0.0, "latencies above 0")],
+)
+def test_a_roofline_refuses_what_no_kernel_has(work: float, latency: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Roofline().fit(np.full((5, 2), work), np.full(5, latency))
+
+
+def test_prices_of_other_columns_are_refused(work: Array) -> None:
+    with pytest.raises(InputError, match="3 columns need as many prices, or none; 2 came"):
+        Transferred((1.0, 2.0)).fit(work, work @ PRICES)
 
 
 def test_a_correction_learns_what_the_mean_leaves(work: Array) -> None:
