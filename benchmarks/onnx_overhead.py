@@ -39,6 +39,7 @@ from adaptare.profiler import (
 
 RANKS = (1, 8, 16, 32, 64)
 QUERY_AND_VALUE = ("q_proj", "v_proj")
+MIDDLE = 16
 # Openings and rounds in each, by base and phase. A program on 4-bit weights is off by some percent for as long as it is
 # open, which the line through two stubs multiplies; prefill takes long and is steady.
 PACE = {
@@ -48,11 +49,17 @@ PACE = {
     ("int4", "prefill"): (8, 12),
 }
 STUBS_PACE = {
-    **PACE,
-    ("int4", "decode"): (330, 3),
-    ("int4", "prefill"): (12, 5),
-    ("fp32", "prefill"): (12, 8),
     ("fp32", "decode"): (20, 20),
+    ("int4", "decode"): (280, 2),
+    ("fp32", "prefill"): (12, 8),
+    ("int4", "prefill"): (12, 5),
+}
+# The same for adapters in the graph itself. Each is a program of its own, and loading takes longer than running.
+OWN_PROGRAMS_PACE = {
+    ("fp32", "decode"): (10, 12),
+    ("int4", "decode"): (80, 2),
+    ("fp32", "prefill"): (8, 5),
+    ("int4", "prefill"): (8, 5),
 }
 # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json
 QWEN_05B = {
@@ -80,7 +87,7 @@ class Case:
 
 
 def cases_of(base: Workload, ranks: Sequence[int] = RANKS) -> list[Case]:
-    shape, middle = base.shape, 16
+    shape, middle = base.shape, MIDDLE
     everywhere = {rank: AdapterConfig.uniform(shape, rank) for rank in ranks}
     some = {rank: AdapterConfig.uniform(shape, rank, kinds=QUERY_AND_VALUE) for rank in ranks}
     fed = replace(base, mode="swappable")
@@ -97,23 +104,33 @@ def cases_of(base: Workload, ranks: Sequence[int] = RANKS) -> list[Case]:
     return [*found, Case("all", folded.mode, middle, folded)]
 
 
-def stub_cases(base: Workload) -> list[Case]:
-    shape, fed = base.shape, replace(base, mode="swappable")
-    found = [
-        Case("all", "swappable", rank, fed.with_adapter(AdapterConfig.uniform(shape, rank))) for rank in (1, 16, 64)
-    ]
-    some = AdapterConfig.uniform(shape, 16, kinds=QUERY_AND_VALUE)
-    return [*found, Case("q+v, cut", "swappable", 16, fed.with_adapter(some))]
+def stub_cases(base: Workload) -> tuple[list[Case], list[Case]]:
+    """Adapters that are fed to two graphs, and adapters that are part of graphs of their own."""
+    cases = cases_of(base)
+    middle = [case for case in cases if case.rank == MIDDLE]
+    fed = [case for case in cases if case.placement == "all" and case.mode == "swappable"]
+    fed += [case for case in cases if case.placement == "q+v, cut" and case.mode == "swappable" and case.rank != 8]
+    fed += [case for case in middle if case.placement == "q+v, present"]
+    return fed, [case for case in middle if case.placement == "all" and case.mode != "swappable"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """How long to measure."""
+    """How long to measure.
+
+    Args:
+        device: As on the command line.
+        openings: Of every program.
+        rounds: In each opening.
+        own_programs: Both, for stubs with adapters in graphs of their own.
+        seed: Of the order of visits.
+    """
 
     device: str
     openings: int
     rounds: int
-    seed: int
+    own_programs: tuple[int, int]
+    seed: int = 0
 
     def measured(self, workloads: Sequence[Workload], reference: Workload) -> list[Measurement]:
         """All of them beside the reference, in one session."""
@@ -152,8 +169,10 @@ def by_stubs(
 ) -> Iterator[dict[str, Any]]:
     """Overheads of the full depth: latency is a straight line in the number of layers."""
     base = Workload(shape, mode="merged", phase=phase, quantisation=quantisation)
-    cases = stub_cases(base)
-    yield from rows_of(cell, cases, run.by_stubs([case.workload for case in cases], base))
+    fed, own = stub_cases(base)
+    openings, rounds = run.own_programs
+    for cases, each in ((fed, run), (own, replace(run, openings=openings, rounds=rounds))):
+        yield from rows_of(cell, cases, each.by_stubs([case.workload for case in cases], base))
 
 
 def rows_of(cell: str, cases: Sequence[Case], measured: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
@@ -304,7 +323,8 @@ def main() -> None:
                 if cell in known_cells or (options.only and cell not in options.only):
                     continue
                 openings, rounds = pace[base, phase]
-                run = Run(options.device, options.openings or openings, options.rounds or rounds, seed=0)
+                own = OWN_PROGRAMS_PACE[base, phase]
+                run = Run(options.device, options.openings or openings, options.rounds or rounds, own)
                 for row in measure(cell, known, quantisation, phase, run):  # type: ignore[operator]
                     rows.append(row)
                     print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
