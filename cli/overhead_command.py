@@ -50,6 +50,7 @@ def overhead(
     tasks: Annotated[
         int, typer.Option("--tasks", help="Merge or swap: disk, memory and time for so many adapters; 0: no.", min=0)
     ] = 0,
+    energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
@@ -80,6 +81,7 @@ def overhead(
     from adaptare.campaign import measure
     from adaptare.comparison import show_compared
     from adaptare.devices import InputError
+    from adaptare.energy_rows import energy_rows, show_energy
     from adaptare.figure_file import check_figure
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import draw
@@ -94,8 +96,8 @@ def overhead(
     depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
     if not prompts and not depths:
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
-    if tasks and stubs:
-        raise InputError("--tasks loads whole models, and --stubs none; give one of them")
+    if stubs and (tasks or energy):
+        raise InputError(f"{'--tasks' if tasks else '--energy'} loads whole models, and --stubs none; give one of them")
     check_figure(figure)
     pasts = depths + cached_positions(prompts, generate)
     target = target_of(device)
@@ -137,6 +139,10 @@ def overhead(
         show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
     requests = requests_of(rows, prompts=prompts, generated=generate, band=band)
     show_requests(requests, console)
+    used = None
+    if energy and found:
+        used = energy_rows(found, device=target.device, programs=programs, console=console)
+        show_energy(used, console, device=target.device.info().device)
     ways = None
     if swapped and rows:
         ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
@@ -153,6 +159,7 @@ def overhead(
             "slopes": [asdict(slope) for slope in lines],
             "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},
             "requests": [asdict(request) for request in requests],
+            "energy": [asdict(use) for use in used] if used is not None else None,
             "merge_or_swap": asdict(ways) if ways else None,
             "failures": [
                 {

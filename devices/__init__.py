@@ -1,6 +1,6 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
-from adaptare.devices.agent import last_level_cache_bytes
+from adaptare.devices.agent import energy_j, last_level_cache_bytes
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import (
     AttributedCall,
@@ -8,6 +8,7 @@ from adaptare.devices.contracts import (
     Device,
     DeviceInfo,
     Loaded,
+    MeteredWorker,
     OperatorTime,
     Worker,
     WorkerInfo,
@@ -40,6 +41,7 @@ __all__ = [
     "InputError",
     "Json",
     "Loaded",
+    "MeteredWorker",
     "MissingPackageError",
     "OnnxRuntime",
     "OperatorTime",
@@ -56,6 +58,7 @@ __all__ = [
     "allowed_processors",
     "canonical_json",
     "connect",
+    "energy_j",
     "hardware_name",
     "instruction_sets",
     "last_level_cache_bytes",

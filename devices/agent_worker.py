@@ -120,6 +120,11 @@ class AgentWorker:
         """See `Worker.unload`."""
         self._request("unload", program_id=program_id)
 
+    def energy_j(self) -> float | None:
+        """See `MeteredWorker.energy_j`."""
+        joules: float | None = self._request("energy")["energy_j"]
+        return joules
+
     def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
         """See `AttributingWorker.attribute`."""
         feeds = {feed.name: feed.arguments for feed in program.feeds}

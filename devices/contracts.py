@@ -93,6 +93,15 @@ class Worker(Protocol):
         ...
 
 
+@runtime_checkable
+class MeteredWorker(Worker, Protocol):
+    """A worker that can also say what its device has used."""
+
+    def energy_j(self) -> float | None:
+        """Joules since some start, of everything that the counter counts; `None` where nothing does."""
+        ...
+
+
 @dataclass(frozen=True)
 class OperatorTime:
     """What the operators of one kind took in one call.

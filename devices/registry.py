@@ -98,4 +98,5 @@ _CONVERTERS: dict[Any, Callable[[str], object]] = {
     float: _finite,
     str: str,
     int | None: int,
+    float | None: _finite,
 }

@@ -26,6 +26,7 @@ class SimulatedDevice:
         failures: Program hash -> what happens when it runs: `error` (the worker lives) or `crash`.
         dies_after_calls: The worker at work then dies after so many calls of the device in all, whatever runs.
         free_bytes: What its workers say is free.
+        power_w: What it draws while a call runs, watts; `None`: nothing counts that.
 
     References:
         Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
@@ -42,6 +43,7 @@ class SimulatedDevice:
         failures: Mapping[str, Literal["error", "crash"]] | None = None,
         dies_after_calls: int | None = None,
         free_bytes: int = 8 * 2**30,
+        power_w: float | None = None,
     ) -> None:
         if min(launch_s, bandwidth_bytes_s, compute_flops_s) <= 0:
             raise InputError("launch_s, bandwidth_bytes_s and compute_flops_s must be above 0")
@@ -52,6 +54,7 @@ class SimulatedDevice:
         self.failures = dict(failures or {})
         self.dies_after_calls = dies_after_calls
         self.free_bytes = free_bytes
+        self.power_w = power_w
         self.rng = np.random.default_rng(seed)
         self.clock_s = 0.0
         self.calls = 0
@@ -133,6 +136,10 @@ class SimulatedWorker:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(works)}")
         true_s = self._device.latency_s(works[feed_id])
         return [self._call(program_id, program.hash, true_s) for _ in range(calls)]
+
+    def energy_j(self) -> float | None:
+        """See `MeteredWorker.energy_j`."""
+        return None if self._device.power_w is None else self._device.power_w * self._device.clock_s
 
     def unload(self, program_id: str) -> None:
         """See `Worker.unload`."""

@@ -11,6 +11,7 @@ from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
+from adaptare.profiler.energy import EnergyUse, measure_energy
 from adaptare.profiler.environment import environment
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
@@ -83,6 +84,7 @@ __all__ = [
     "AdapterKind",
     "Attribution",
     "Caches",
+    "EnergyUse",
     "FirstOf",
     "FixedRounds",
     "Interval",
@@ -122,6 +124,7 @@ __all__ = [
     "device_to_json",
     "environment",
     "fitting_layers",
+    "measure_energy",
     "measure_parts",
     "measurement_from_json",
     "measurement_to_json",

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from adaptare.devices import allowed_processors, hardware_name
+from adaptare.devices import allowed_processors, energy_j, hardware_name
 
 PACKAGES = ("adaptare", "numpy", "torch", "transformers", "peft", "onnxruntime")
 
@@ -42,7 +42,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "switches": _switches(),
         "free_bytes": psutil.virtual_memory().available,
         "temperature_c": _temperature_c(),
-        "energy_j": _energy_j(root),
+        "energy_j": energy_j(str(root)),
     }
 
 
@@ -71,14 +71,6 @@ def _temperature_c() -> dict[str, float] | None:
     """The hottest reading of each sensor."""
     sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
     return {name: max(each.current for each in readings) for name, readings in sensors.items()} or None
-
-
-def _energy_j(root: Path) -> float | None:
-    """Counters of all processor packages together; each starts again from 0 after some hours."""
-    domains = [domain for domain in root.glob("sys/class/powercap/intel-rapl:*") if domain.name.count(":") == 1]
-    counters = [_first_line(domain / "energy_uj") for domain in domains]
-    packages = [int(counter) for counter in counters if counter is not None]
-    return sum(packages) / 1e6 if packages else None
 
 
 def _switches() -> dict[str, int] | None:

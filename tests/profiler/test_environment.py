@@ -89,11 +89,15 @@ def test_energy_is_the_sum_of_the_packages_and_not_of_their_parts(machine: Any) 
 
 
 def test_energy_that_may_not_be_read_is_not_estimated(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(file: Path, **how: Any) -> str:
-        raise PermissionError(13, "Permission denied", str(file))
+    real = open
 
-    monkeypatch.setattr(Path, "read_text", refused)
-    assert machine(package="")["energy_j"] is None
+    def refused(file: Any, *mode: Any, **how: Any) -> Any:
+        if str(file).endswith("energy_uj"):
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file, *mode, **how)
+
+    monkeypatch.setattr("builtins.open", refused)
+    assert machine(package="1500000\n")["energy_j"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""`adaptare overhead --energy`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+    def call(device: str, *options: object) -> Any:
+        words = ("overhead", "tiny-random", "--device", device, "--rank", 4, "-p", 0, "--energy")
+        return run(*words, "--seconds", 1, "--openings", 1, "--cache", model_cache, *options)
+
+    return call
+
+
+def test_joules_stand_beside_seconds(overhead: Callable[..., Any]) -> None:
+    rows = overhead("simulated:power_w=5", "--json").json["energy"]
+    base, *others = rows
+    assert (base["placement"], base["over_base"]) == ("base", None)
+    assert base["watts"] == pytest.approx(5)
+    assert {row["mode"] for row in others} >= {"swappable", "merged"}
+    assert all(row["lower_j"] <= row["joules"] <= row["upper_j"] for row in rows)
+    assert "energy of a call" in overhead("simulated:power_w=5").out
+
+
+def test_where_nothing_counts_nothing_is_estimated(overhead: Callable[..., Any]) -> None:
+    assert overhead("simulated", "--json").json["energy"] is None
+    assert "energy: not available, simulated has no counter" in overhead("simulated").out
+
+
+def test_stubs_have_no_energy_of_a_whole(overhead: Callable[..., Any]) -> None:
+    refused = overhead("simulated", "--stubs")
+    assert refused.code == 2
+    assert "--energy loads whole models, and --stubs none" in refused.err

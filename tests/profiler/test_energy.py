@@ -1,0 +1,86 @@
+"""Joules of a call, on a device that draws a known power."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect, energy_j
+from adaptare.devices.simulated import SimulatedWorker
+from adaptare.devices.simulated_noise import Jitter
+from adaptare.profiler import AdapterConfig, ModelShape, Workload, measure_energy
+from adaptare.profiler.programs import SimulatedPrograms
+
+WATTS = 7.0
+
+
+def both(shape: ModelShape) -> list[Workload]:
+    adapted = Workload(shape, AdapterConfig.uniform(shape, 8))
+    return [adapted.base, adapted]
+
+
+def test_a_call_uses_power_times_time(llama: ModelShape) -> None:
+    device = SimulatedDevice(power_w=WATTS)
+    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=0.01)
+    assert found is not None
+    for use in found:
+        assert use.joules.middle == pytest.approx(WATTS * device.latency_s(use.workload.work()))
+        assert use.watts == pytest.approx(WATTS)
+    base, adapted = found
+    assert base.over_base is None
+    assert adapted.over_base is not None
+    assert adapted.over_base.middle == pytest.approx(adapted.joules.middle / base.joules.middle - 1)
+
+
+def test_intervals_are_over_loadings(llama: ModelShape) -> None:
+    device = SimulatedDevice(power_w=WATTS, noise=[Jitter(0.05)])
+    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=0.001)
+    assert found is not None
+    assert all(use.joules.lower < use.joules.middle < use.joules.upper for use in found)
+
+
+def test_what_nothing_counts_is_not_available(llama: ModelShape) -> None:
+    assert measure_energy(both(llama), device=SimulatedDevice(), programs=SimulatedPrograms()) is None
+
+
+def test_rounds_in_which_the_counter_started_again_do_not_count(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = SimulatedDevice(power_w=WATTS)
+    span = 40 * WATTS * device.latency_s(both(llama)[0].work())
+    monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: (WATTS * device.clock_s) % span)
+    seconds = 3 * device.latency_s(both(llama)[0].work())
+    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=seconds, rounds=20)
+    assert found is not None
+    assert found[0].joules.middle == pytest.approx(WATTS * device.latency_s(both(llama)[0].work()))
+
+
+def test_a_counter_that_stands_still_is_an_error(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: 1.0)
+    with pytest.raises(DeviceError, match="stood still"):
+        measure_energy(both(llama), device=SimulatedDevice(power_w=WATTS), programs=SimulatedPrograms())
+
+
+@pytest.mark.parametrize(("rounds", "seconds"), [(2, 1.0), (8, 0.0)])
+def test_too_little_is_refused(llama: ModelShape, rounds: int, seconds: float) -> None:
+    with pytest.raises(InputError, match="energy needs 3 rounds and some time in each"):
+        measure_energy(
+            both(llama), device=SimulatedDevice(), programs=SimulatedPrograms(), rounds=rounds, seconds=seconds
+        )
+
+
+def test_a_real_worker_reads_the_counters_of_its_machine() -> None:
+    opened: AbstractContextManager[object] = connect("torch-cpu:threads=1").open()
+    with opened as worker:
+        said = worker.energy_j()  # type: ignore[attr-defined]
+    here = energy_j()
+    assert (said is None) == (here is None)
+    assert here is None or said <= here
+
+
+def test_only_whole_packages_are_counted(tmp_path: Path) -> None:
+    for name, value in (("intel-rapl:0", "2000000"), ("intel-rapl:0:0", "900000"), ("intel-rapl:1", "nonsense")):
+        domain = tmp_path / "sys/class/powercap" / name
+        domain.mkdir(parents=True)
+        (domain / "energy_uj").write_text(value)
+    assert energy_j(str(tmp_path)) == 2.0
