@@ -27,7 +27,7 @@ from scipy import stats
 from sklearn.base import clone
 
 from adaptare.devices import connect
-from adaptare.predictor import BASELINES, CANDIDATES, LEVEL, LatencyPredictor, codes_of
+from adaptare.predictor import BASELINES, CANDIDATES, LEVEL, FeatureSet, LatencyPredictor, codes_of, next_rows
 from adaptare.profiler import (
     FixedRounds,
     Measurement,
@@ -49,6 +49,10 @@ SESSIONS = ("first", "second")
 APART_S = 600
 SIMPLE = ("sites-affine", "FLOPs-affine")
 FEWER, DRAWS = (10, 15, 20, 30, 40), 24
+# As many as `adaptare profile --until-error` measures at once.
+BATCH = 8
+# So much more than with all training rows counts as having learned it.
+LEARNED = 1.15
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
     relevelled_ratios, relevelled_inside, relevelled_half_width = _answers(relevelled, planned.tested, truth)
     off = np.abs(ratios - truth)
     others = _others(predictor, training, planned.tested)
-    retest = np.abs(again - truth)
+    retest, table = np.abs(again - truth), by_rows(planned, first, second)
     return {
         "cell": name,
         "device": cell.device,
@@ -214,7 +218,8 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
         "covered_as_fitted": int(inside.sum()),
         "half_width_points": relevelled_half_width,
         "half_width_points_as_fitted": half_width,
-        "mae_points_by_rows": by_rows(planned, first, second),
+        "mae_points_by_rows": table,
+        "to_reach": {"points": LEARNED * _points(off), **to_reach(LEARNED * _points(off), table)},
         "overhead_points": [100 * float(bound) for bound in (truth.min() - 1, truth.max() - 1)],
     }
 
@@ -222,20 +227,58 @@ def judge(name: str, first: Mapping[Workload, Measurement], second: Mapping[Work
 def by_rows(
     planned: Plan, first: Mapping[Workload, Measurement], second: Mapping[Workload, Measurement]
 ) -> list[dict[str, float]]:
-    """Error after fewer rows: the first of the design, or as many drawn by chance, judged by what is left of those."""
-    found = []
+    """Error after fewer rows, and the device's seconds for them.
+
+    `design` takes the first of the design, `telling` goes on from its beginning as `adaptare profile --until-error`
+    does, and `random` draws from those that are tested; all are judged by what is left of these.
+    """
+    telling, found = _telling(planned), []
     for rows in FEWER:
-        off: dict[str, list[float]] = {"design": [], "random": []}
-        by_design = LatencyPredictor().fit([first[each] for each in planned.training[:rows]])
+        off: dict[str, list[float]] = {"design": [], "telling": [], "random": []}
+        chosen = {"design": planned.training[:rows], "telling": telling[:rows]}
+        fitted = {name: LatencyPredictor().fit([first[each] for each in some]) for name, some in chosen.items()}
         for seed in range(DRAWS):
             order = np.random.default_rng(seed).permutation(TESTED)
             drawn, rest = ([planned.tested[index] for index in some] for some in (order[:rows], order[rows:]))
             truth = np.array([second[each].ratio.middle for each in rest])
             by_chance = LatencyPredictor().fit([first[each] for each in drawn])
-            for name, predictor in (("design", by_design), ("random", by_chance)):
+            for name, predictor in {**fitted, "random": by_chance}.items():
                 off[name].append(_points(np.abs(_answers(predictor, rest, truth)[0] - truth)))
-        found.append({"rows": rows, **{name: float(np.mean(each)) for name, each in off.items()}})
+        seconds = {f"{name}_s": _device_s([first[each] for each in some]) for name, some in chosen.items()}
+        seconds["random_s"] = _device_s([first[each] for each in planned.tested]) * rows / TESTED
+        found.append({"rows": rows, **{name: float(np.mean(each)) for name, each in off.items()}, **seconds})
     return found
+
+
+def to_reach(points: float, table: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float] | None]:
+    """Fewest rows of `by_rows`, and seconds, from which on the error stays within so many points."""
+    found: dict[str, dict[str, float] | None] = {}
+    for name in ("design", "telling", "random"):
+        within = [all(later[name] <= points for later in table[number:]) for number in range(len(table))]
+        row = table[within.index(True)] if any(within) else None
+        found[name] = {"rows": row["rows"], "seconds": row[f"{name}_s"]} if row else None
+    return found
+
+
+def _telling(planned: Plan) -> list[Workload]:
+    """The training rows: the first of the design, and then batches of the most telling ones."""
+    features = FeatureSet(planned.training[0], planned.training[0].scope_sites)
+    X = features.matrix(codes_of([each.adapter for each in planned.training], features.sites))
+    taken = list(range(FEWER[0]))
+    while len(taken) < TRAINING:
+        left = np.setdiff1d(np.arange(TRAINING), taken)
+        taken += left[next_rows(X[taken], X[left], min(BATCH, len(left)))].tolist()
+    return [planned.training[index] for index in taken]
+
+
+def _device_s(measurements: Sequence[Measurement]) -> float:
+    """What measuring took, without the reference that all share: loading, warming up and every call, seconds."""
+    return sum(
+        each.load_s * len(np.unique(each.openings))
+        + sum(each.warmup_s)
+        + sum(visit.touch_s + sum(visit.samples_s) for visit in each.visits)
+        for each in measurements
+    )
 
 
 def _answers(predictor: LatencyPredictor, tested: Sequence[Workload], truth: Array) -> tuple[Array, Array, float]:
