@@ -29,7 +29,7 @@ from adaptare.profiler import Measurement
 
 RUNS = 12
 EVERY_S = 11.0
-RUN_S = 1.0
+RUN_S = 1.3
 LIMIT_S = 600.0
 # Six windows make fifteen pairs, of which the ninetieth percentile still means something.
 LEAST_WINDOWS = 6
