@@ -324,6 +324,7 @@ def main() -> None:
                     continue
                 openings, rounds = pace[base, phase]
                 own = OWN_PROGRAMS_PACE[base, phase]
+                own = (options.openings or own[0], options.rounds or own[1])
                 run = Run(options.device, options.openings or openings, options.rounds or rounds, own)
                 for row in measure(cell, known, quantisation, phase, run):  # type: ignore[operator]
                     rows.append(row)

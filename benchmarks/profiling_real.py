@@ -187,7 +187,7 @@ class PausingWorker:
 
     def __init__(self, worker: Worker, feeds: frozenset[str]) -> None:
         self._worker, self._feeds = worker, feeds
-        self.free_bytes, self.load, self.unload = worker.free_bytes, worker.load, worker.unload
+        self.info, self.load, self.unload = worker.info, worker.load, worker.unload
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
         """See `Worker.run`."""

@@ -83,12 +83,10 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
 
 
 def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
-    """What is not the same about two devices, but for the step of the clock."""
+    """What is not the same about two devices."""
     theirs = device_to_json(other)
     return [
-        f"{name} {value!r} and {theirs[name]!r}"
-        for name, value in device_to_json(one).items()
-        if name != "timer_step_s" and value != theirs[name]
+        f"{name} {value!r} and {theirs[name]!r}" for name, value in device_to_json(one).items() if value != theirs[name]
     ]
 
 

@@ -164,6 +164,13 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
 
 
+def energy(joules: float) -> str:
+    """For tables: three significant digits, and whole numbers from 1,000 on."""
+    if joules < 1:
+        return f"{joules * 1e3:.3g} mJ"
+    return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
+
+
 def per_second(rate: float) -> str:
     """For tables: three significant digits, and whole numbers from 1,000 on."""
     return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptare.console import Console, between, percent
-from adaptare.devices import Device
+from adaptare.console import Console, between, energy, percent
+from adaptare.devices import AdaptareError, Device
 from adaptare.overhead_grid import Case
 from adaptare.profiler import Measurement, Programs, measure_energy
 
@@ -22,7 +22,7 @@ class EnergyRow:
         joules: Of one call, with all that the device draws meanwhile.
         lower_j: Lower end of a 95 % interval.
         upper_j: Upper end.
-        watts: Of the device while it ran, mean.
+        watts: Of the device while it ran.
         over_base: Over the joules of the base, minus one.
         over_base_lower: Lower end of a 95 % interval.
         over_base_upper: Upper end.
@@ -42,16 +42,40 @@ class EnergyRow:
     over_base_upper: float | None = None
 
 
-def energy_rows(
+@dataclass(frozen=True)
+class Energy:
+    """What `--energy` found.
+
+    Args:
+        rows: Of every measured workload and its base.
+        reason: Why there are none.
+        failed: Whether there should be some.
+    """
+
+    rows: tuple[EnergyRow, ...] = ()
+    reason: str = ""
+    failed: bool = False
+
+
+def not_available(device: Device) -> Energy:
+    """Where nothing counts energy."""
+    name = device.info().device
+    return Energy(reason=f"not available: {name} has no counter that can be read, and energy is not estimated")
+
+
+def count_energy(
     found: Sequence[tuple[Case, Measurement]], *, device: Device, programs: Programs, console: Console
-) -> list[EnergyRow] | None:
-    """Every measured workload and its base; `None` where nothing counts energy."""
+) -> Energy:
+    """Of every measured workload and its base; a failure costs nothing of what was measured before."""
     cases = {each.workload: case for case, each in found}
     workloads = list(dict.fromkeys(one for each in cases for one in (each.base, each)))
-    console.note("counting energy: so many seconds of calls without a pause, eight times for each row")
-    uses = measure_energy(workloads, device=device, programs=programs)
+    console.note("counting energy: a second of calls without a pause, eight times for each row and its base")
+    try:
+        uses = measure_energy(workloads, device=device, programs=programs)
+    except AdaptareError as error:
+        return Energy(reason=str(error), failed=True)
     if uses is None:
-        return None
+        return not_available(device)
     rows = []
     for use in uses:
         workload, case, over = use.workload, cases.get(use.workload), use.over_base
@@ -69,29 +93,29 @@ def energy_rows(
                 *((over.middle, over.lower, over.upper) if over else ()),
             )
         )
-    return rows
+    return Energy(tuple(rows))
 
 
-def show_energy(rows: Sequence[EnergyRow] | None, console: Console, *, device: str) -> None:
-    """A table, or that there is none."""
-    if rows is None:
-        console.say(f"energy: not available, {device} has no counter that can be read; it is not estimated")
+def show_energy(found: Energy, console: Console) -> None:
+    """A table, or why there is none."""
+    if found.reason:
+        console.say(f"energy: {found.reason}")
         return
     console.table(
         "energy of a call, with all that the device draws meanwhile",
-        ["phase", "placement", "mode", "mJ", "95 %", "W", "over the base"],
+        ["phase", "placement", "mode", "energy", "95 %", "W", "over the base"],
         [
             [
                 f"{row.phase} {row.length}",
                 f"{row.placement} r{row.rank}" if row.mode else row.placement,
                 row.mode,
-                f"{1e3 * row.joules:.3g}",
-                between(f"{1e3 * row.lower_j:.3g}", f"{1e3 * row.upper_j:.3g}"),
+                energy(row.joules),
+                between(energy(row.lower_j), energy(row.upper_j)),
                 f"{row.watts:.3g}",
                 ""
                 if row.over_base is None or row.over_base_lower is None or row.over_base_upper is None
                 else f"{percent(row.over_base)} {between(percent(row.over_base_lower), percent(row.over_base_upper))}",
             ]
-            for row in rows
+            for row in found.rows
         ],
     )

@@ -102,7 +102,7 @@ def fit(
 
 
 def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
-    """What the predictor is off, beside simpler ones."""
+    """What the predictor is off, beside others."""
     card = predictor.error_card
     of = f"{card.rows} rows of {_counted(card.sessions, 'session')} and {_counted(card.openings, 'opening')}"
     of += f", {card.composed} of them composed from stubs" * bool(card.composed)

@@ -81,14 +81,14 @@ def overhead(
     from adaptare.campaign import measure
     from adaptare.comparison import show_compared
     from adaptare.devices import InputError
-    from adaptare.energy_rows import energy_rows, show_energy
+    from adaptare.energy_rows import count_energy, not_available, show_energy
     from adaptare.figure_file import check_figure
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import draw
     from adaptare.overhead_grid import cases_of, grid, phases_of, read_lengths, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
     from adaptare.overhead_rows import differences, row_of, show_rows, slopes
-    from adaptare.profiler import Store, Workload, open_model, programs_for
+    from adaptare.profiler import Store, Workload, counts_energy, open_model, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -111,6 +111,7 @@ def overhead(
     base = Workload(shape, batch=batch, **target.weights)
     swapped = largest_case(cases, base) if tasks else None
     wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=prompts, pasts=pasts)]
+    counted = energy and counts_energy(target.device)
     kept = Store(store)
     measured = [
         (case_of[each.workload], each)
@@ -139,10 +140,11 @@ def overhead(
         show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
     requests = requests_of(rows, prompts=prompts, generated=generate, band=band)
     show_requests(requests, console)
-    used = None
-    if energy and found:
-        used = energy_rows(found, device=target.device, programs=programs, console=console)
-        show_energy(used, console, device=target.device.info().device)
+    used = None if not energy or counted else not_available(target.device)
+    if counted and found:
+        used = count_energy(found, device=target.device, programs=programs, console=console)
+    if used:
+        show_energy(used, console)
     ways = None
     if swapped and rows:
         ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
@@ -159,7 +161,7 @@ def overhead(
             "slopes": [asdict(slope) for slope in lines],
             "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},
             "requests": [asdict(request) for request in requests],
-            "energy": [asdict(use) for use in used] if used is not None else None,
+            **({"energy": asdict(used)} if used else {}),
             "merge_or_swap": asdict(ways) if ways else None,
             "failures": [
                 {
@@ -174,5 +176,5 @@ def overhead(
             ],
         }
     )
-    if len(rows) < len(measured) or (ways and ways.failures):
+    if len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
         raise typer.Exit(WORLD_FAILED)

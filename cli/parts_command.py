@@ -49,7 +49,7 @@ def parts(
 ) -> None:
     """What blocks and head take alone, with cold caches and hot ones, and how far their sum is from the whole."""
     from adaptare.devices import DeviceError, InputError
-    from adaptare.overhead_grid import grid
+    from adaptare.overhead_grid import ALL, grid
     from adaptare.profiler import (
         AdapterConfig,
         Workload,
@@ -62,10 +62,12 @@ def parts(
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    if length < 1:
-        raise InputError(f"--length must be at least 1, not {length}")
-    if adapter and rank:
-        raise InputError("an adapter folder has ranks of its own; give it or --rank, not both")
+    if length < (phase == "prefill"):
+        raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
+    if adapter and (rank or sites != ALL):
+        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")
+    if not (adapter or rank) and (sites != ALL or mode != "swappable"):
+        raise InputError("--sites and --mode say where and how an adapter is applied; give one, or --rank")
     target = target_of(device)
     shape = open_model(model, cache=cache).shape
     openings, seconds = target.pace((3, 20.0), openings, seconds)
@@ -114,7 +116,7 @@ def rows_of(found: "dict[Caches, Parts]") -> list[list[str]]:
     """Every kind of block, the head, their sum and the whole."""
     cold, hot = found["cold"], found["hot"]
     whole_s = cold.head.reference_s
-    kinds = [f"block {number}" if len(cold.blocks) > 1 else "block" for number in range(1, 1 + len(cold.blocks))]
+    kinds = [_kind(block) if len(cold.blocks) > 1 else "block" for block, _ in cold.blocks]
     lines = [
         (name, count, own, other) for name, (own, count), (other, _) in zip(kinds, cold.blocks, hot.blocks, strict=True)
     ]
@@ -132,6 +134,11 @@ def rows_of(found: "dict[Caches, Parts]") -> list[list[str]]:
     return [*rows, ["the whole", "", milliseconds(whole_s), "", ""]]
 
 
+def _kind(block: "Measurement") -> str:
+    ranks = block.workload.adapter.by_path
+    return f"block, {len(ranks)} sites up to r{max(ranks.values())}" if ranks else "block, no adapter"
+
+
 def _over_whole(together: "Measurement") -> str:
     ratio = together.ratio
     ends = between(percent(ratio.lower - 1), percent(ratio.upper - 1))
@@ -140,7 +147,10 @@ def _over_whole(together: "Measurement") -> str:
 
 def _summary(parts: "Parts") -> dict[str, Any]:
     return {
-        "blocks": [{"layers": count, **_seconds(block)} for block, count in parts.blocks],
+        "blocks": [
+            {"layers": count, "ranks": block.workload.adapter.by_path, **_seconds(block)}
+            for block, count in parts.blocks
+        ],
         "head": _seconds(parts.head),
         "together": _seconds(parts.together),
         "over_whole": _ends(parts.together.ratio),

@@ -40,12 +40,18 @@ NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
 
 
 def energy_j(root: str = "/") -> float | None:
-    """Counters of all processor packages, where they can be read; each starts again from 0 after some hours."""
+    """Counters of all processor packages, where they can be read; each starts again from 0 after some hours.
+
+    Other zones are parts of a package, or the whole machine with its packages in it.
+    """
     found = []
-    for domain in glob.glob(os.path.join(root, "sys/class/powercap/intel-rapl:*")):
-        if os.path.basename(domain).count(":") == 1:
-            with contextlib.suppress(OSError, ValueError), open(f"{domain}/energy_uj", encoding="ascii") as counter:
-                found.append(int(counter.read()))
+    for zone in glob.glob(os.path.join(root, "sys/class/powercap/intel-rapl:*")):
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"{zone}/name", encoding="ascii") as name:
+                package = name.read().startswith("package")
+            if package:
+                with open(f"{zone}/energy_uj", encoding="ascii") as counter:
+                    found.append(int(counter.read()))
     return sum(found) / 1e6 if found else None
 
 

@@ -20,13 +20,14 @@ KERNELS: Mapping[float, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """f(x) = level + sum_i weights_i k(|(x - centre) / scale - rows_i|).
+    """f(x) = level + sum_i weights_i k(|(x basis - centre) / scale - rows_i|).
 
     Args:
         rows: Where it was learned, centred and scaled. Shape (n_rows, n_features).
         weights: In units of f. Shape (n_rows,).
         centre: Shape (n_features,).
         scale: Length scale of each feature. Shape (n_features,).
+        basis: From the features that it is asked with to those that it was learned in. Shape (n_features, n_features).
         level: What it is far from all rows.
         nu: Smoothness of the kernel, a key of `KERNELS`.
 
@@ -38,12 +39,13 @@ class Curve:
     weights: Array = field(repr=False)
     centre: Array = field(repr=False)
     scale: Array = field(repr=False)
+    basis: Array = field(repr=False)
     level: float
     nu: float
 
     def __call__(self, X: Array) -> Array:
         """Shape (n, n_features) -> (n,)."""
-        near = KERNELS[self.nu](cdist((X - self.centre) / self.scale, self.rows))
+        near = KERNELS[self.nu](cdist((X @ self.basis - self.centre) / self.scale, self.rows))
         found: Array = self.level + near @ self.weights
         return found
 
@@ -51,6 +53,6 @@ class Curve:
         """So many times as high."""
         return replace(self, weights=share * self.weights, level=share * self.level)
 
-    def rescaled(self, factors: Array) -> "Curve":
-        """The same function of features that are so many times as large. Shape (n_features,)."""
-        return replace(self, centre=factors * self.centre, scale=factors * self.scale)
+    def seen_through(self, basis: Array) -> "Curve":
+        """The same function of other features, of which these are linear combinations. Shape (n, n_features)."""
+        return replace(self, basis=basis @ self.basis)

@@ -1,4 +1,4 @@
-"""What a predictor is off on rows it has not seen, beside what simpler ones are off."""
+"""What a predictor is off on rows it has not seen, beside what others are off."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

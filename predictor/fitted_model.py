@@ -72,6 +72,8 @@ class FittedModel:
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """What one unit of each named feature takes, seconds; 0 for a kind of linear that this base does not have.
 
+        Of a bent model that is its linear part: knees belong to one device.
+
         Features are physical, so prices mean the same on another device, runtime or size of model.
         """
         seconds = dict(zip(self.features.names, self.coefficients * self.reference_s, strict=True))

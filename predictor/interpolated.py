@@ -108,15 +108,13 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
     probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
     there, here = model.features.matrix(probes), features.matrix(probes)
     scale, before = (np.where((largest := each.max(axis=0)) > 0, largest, 1.0) for each in (here, there))
-    coefficients: NDArray[np.float64] = (
-        np.linalg.lstsq(here / scale, there @ model.coefficients, rcond=1e-10)[0] / scale
-    )
-    growth = scale / before
+    # Features there are so many times those here.
+    basis: NDArray[np.float64] = np.linalg.lstsq(here / scale, there, rcond=1e-10)[0] / scale[:, None]
     return replace(
         model,
-        coefficients=coefficients,
-        feature_range=model.feature_range * growth,
-        curves=tuple(curve.rescaled(growth) for curve in model.curves),
+        coefficients=basis @ model.coefficients,
+        feature_range=model.feature_range * scale / before,
+        curves=tuple(curve.seen_through(basis) for curve in model.curves),
     )
 
 

@@ -37,7 +37,7 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
     text, binary = _files(path)
     model = predictor.model
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **model_arrays(model))
+    np.savez(buffer, **model_arrays(model))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
     content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
     try:

@@ -60,6 +60,7 @@ class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             weights=self._unit * heights * process.alpha_,
             centre=centre,
             scale=scale * lengths,
+            basis=np.eye(columns.shape[1]),
             level=level,
             nu=self.nu,
         )

@@ -11,7 +11,7 @@ from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
-from adaptare.profiler.energy import EnergyUse, measure_energy
+from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
 from adaptare.profiler.environment import environment
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
@@ -118,6 +118,7 @@ __all__ = [
     "adapter_inputs",
     "attribute",
     "changes",
+    "counts_energy",
     "design",
     "device_from_json",
     "device_hash",

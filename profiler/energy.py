@@ -1,7 +1,7 @@
 """What a call uses, on devices that count it. Nowhere else is it known, and it is never estimated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ class EnergyUse:
     Args:
         workload: What was called.
         joules: Of one call, with all that the device draws meanwhile.
-        watts: Of the device while it ran, mean.
+        watts: Of the device while it ran, median over loadings.
         over_base: Its joules over those of its base, minus one; `None` for a base.
     """
 
@@ -53,32 +53,42 @@ def measure_energy(
         seed: Of the order.
 
     Returns:
-        What each uses, in their order; `None` where nothing counts it.
+        What each uses, in their order; `None` where nothing counts it, or a counter stands still.
 
     Raises:
-        InputError: There are too few rounds, or too little time for a call.
+        InputError: There are too few rounds, too little time for a call, or a workload stands there twice.
         ProgramError: A workload fails.
-        DeviceError: No worker can be had, or a counter stands still.
+        DeviceError: No worker can be had, or counters started again in nearly every round.
     """
     if rounds < 3 or seconds <= 0:
         raise InputError(f"energy needs 3 rounds and some time in each, not {rounds} of {seconds:g} s")
+    if len(set(workloads)) < len(workloads):
+        raise InputError("energy needs each workload once; one came twice")
     rng = np.random.default_rng(seed)
-    used: dict[Workload, list[float]] = {workload: [] for workload in workloads}
-    took: dict[Workload, float] = dict.fromkeys(workloads, 0.0)
+    joules, watts = ({workload: np.full(rounds, np.nan) for workload in workloads} for _ in range(2))
     with device.open() as worker:
-        if not isinstance(worker, MeteredWorker) or worker.energy_j() is None:
+        if not isinstance(worker, MeteredWorker):
             return None
-        for _ in range(rounds):
+        for number in range(rounds):
             for index in rng.permutation(len(workloads)):
                 workload = workloads[index]
-                joules, call_s = _one_call(workload, worker, programs, seconds)
-                used[workload].append(joules)
-                took[workload] += call_s / rounds
-    return [_use(workload, used, took[workload]) for workload in workloads]
+                used = _one_call(workload, worker, programs, seconds)
+                if used is None:
+                    return None
+                joules[workload][number], watts[workload][number] = used
+    return [_use(workload, joules, watts[workload]) for workload in workloads]
 
 
-def _one_call(workload: Workload, worker: MeteredWorker, programs: Programs, seconds: float) -> tuple[float, float]:
-    """Joules and seconds of a call, in a loading of its own; nan joules if the counter started again."""
+def counts_energy(device: Device) -> bool:
+    """Whether the device has a counter that can be read; one that stands still is only noticed by measuring."""
+    with device.open() as worker:
+        return isinstance(worker, MeteredWorker) and worker.energy_j() is not None
+
+
+def _one_call(
+    workload: Workload, worker: MeteredWorker, programs: Programs, seconds: float
+) -> tuple[float, float] | None:
+    """Joules of a call and watts, in its own loading; nan if counters started again, `None` if they stood still."""
     loaded = worker.load(programs.program(workload))
     warm_s = worker.run(loaded.program_id, workload.hash, 2)[-1]
     calls = max(1, math.ceil(seconds / warm_s))
@@ -86,20 +96,21 @@ def _one_call(workload: Workload, worker: MeteredWorker, programs: Programs, sec
     took = worker.run(loaded.program_id, workload.hash, calls)
     after = worker.energy_j()
     worker.unload(loaded.program_id)
-    joules = (after or 0.0) - (before or 0.0)
-    return (joules / calls if joules > 0 else math.nan), sum(took) / calls
+    if before is None or after is None or before == after:
+        return None
+    joules = after - before if after > before else math.nan
+    return joules / calls, joules / sum(took)
 
 
-def _use(workload: Workload, used: dict[Workload, list[float]], call_s: float) -> EnergyUse:
-    own, base = (np.array(used.get(each, ())) for each in (workload, workload.base))
-    joules = _interval(own)
-    compared = _interval(own / base) if workload != workload.base and len(base) else None
+def _use(workload: Workload, joules: Mapping[Workload, NDArray[np.float64]], watts: NDArray[np.float64]) -> EnergyUse:
+    own, base = joules[workload], joules.get(workload.base)
+    compared = _interval(own / base) if workload != workload.base and base is not None else None
     over = Interval(compared.lower - 1, compared.middle - 1, compared.upper - 1) if compared else None
-    return EnergyUse(workload, joules, joules.middle / call_s, over)
+    return EnergyUse(workload, _interval(own), float(np.nanmedian(watts)), over)
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
     counted = np.flatnonzero(~np.isnan(values))
     if len(counted) < 3:
-        raise DeviceError("the energy counter stood still or started again in too many rounds; try once more")
+        raise DeviceError("the energy counter started again in nearly every round; calls take too long for it")
     return ratio_interval(values[counted], counted)

@@ -60,8 +60,8 @@ class Measurement:
         resident_bytes: What loading the program added to the worker.
         load_s: Seconds to load it.
         first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
-        environment: What the machine said of itself `before` and `after`, and how many nodes of the graph each of the
-            `providers` runs.
+        environment: What the machine said of itself `before` and `after`, and the `worker` when it was opened; how many
+            nodes of the graph each of the `providers` runs.
         failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
         origin: `measured`, or `composed` from parts that were.

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from adaptare.devices import Device, InputError
 from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import Measurement, Visit
-from adaptare.profiler.programs import Programs
+from adaptare.profiler.programs import Programs, programs_for
 from adaptare.profiler.rounds import profile
 from adaptare.profiler.stopping import StoppingRule
 from adaptare.profiler.workload import Caches, Workload
@@ -68,22 +69,37 @@ def measure_parts(
         programs: See `profile_groups`.
 
     Raises:
-        InputError: It is no whole model, or does not fit into memory.
+        InputError: It is no whole model, or it and its parts are not held in memory at once.
         DeviceError: No worker can be had, or the whole does not run.
     """
     if whole.scope != "model":
         raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
+    programs, found = programs or programs_for(device.info()), dict[Caches, Parts]()
     blocks, head = blocks_of(whole), replace(whole, adapter=AdapterConfig(), mode="merged", scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
-    every = [part for parts in wanted.values() for part in parts]
-    found = profile(every, reference=whole, device=device, stop=stop, seed=seed, openings=openings, programs=programs)
-    of = dict(zip(every, found, strict=True))
-    return {
-        state: Parts(
-            tuple((of[part], count) for part, count in zip(parts, blocks.values(), strict=False)), of[parts[-1]]
+    with device.open() as worker:
+        free_bytes = worker.info.free_bytes
+    for parts in wanted.values():
+        if len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) > 1:
+            raise InputError(
+                f"{len(blocks)} blocks that differ and the head are too many to be held beside the whole at once; "
+                "free memory, or take an adapter whose layers are more alike"
+            )
+    reference_s: float | None = None
+    for state, parts in wanted.items():
+        *own, last = profile(
+            parts,
+            reference=whole,
+            device=device,
+            stop=stop,
+            seed=seed,
+            openings=openings,
+            reference_s=reference_s,
+            programs=programs,
         )
-        for state, parts in wanted.items()
-    }
+        reference_s = last.reference_s
+        found[state] = Parts(tuple(zip(own, blocks.values(), strict=True)), last)
+    return found
 
 
 def blocks_of(whole: Workload) -> Counter[Workload]:

@@ -131,7 +131,7 @@ def profile_groups(
             "session": session,
             "taken_at": taken_at,
         }
-        of_worker = asdict(run.worker) if run.worker else {}
+        of_worker = {**asdict(run.worker), "processors": list(run.worker.processors)} if run.worker else {}
         environments = {"before": before, "after": environment(), "worker": of_worker}
         yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
 

@@ -1,6 +1,7 @@
 """A device with a knee: adapters that do not fit its cache are slower than their bytes and FLOPs say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +69,22 @@ def test_it_comes_back_from_its_files(bent: LatencyPredictor, shape: ModelShape,
     np.testing.assert_array_equal(before.upper_s, after.upper_s)
 
 
-def test_between_two_lengths_both_bend(campaign: Campaign, knee: SmallCache, shape: ModelShape) -> None:
+def test_between_two_lengths_both_bend_where_they_did(campaign: Campaign, shape: ModelShape) -> None:
+    """In prefill features grow with the tokens, of which a curve must not take notice."""
+    templates = [Workload(shape, phase="prefill", tokens=tokens) for tokens in (64, 96)]
+    knee = SmallCache(templates[0].base.work().moved_bytes)
     configs, unseen = drawn(shape, 60, 0), drawn(shape, 50, 1)
-    ends = [
-        LatencyPredictor().fit(campaign(configs, device=knee, template=Workload(shape, past=past), sigma=0.002))
-        for past in (64, 72)
-    ]
+    ends = [LatencyPredictor().fit(campaign(configs, device=knee, template=each, sigma=0.002)) for each in templates]
     assert [each.chosen for each in ends] == ["curved", "curved"]
-    between = interpolate(ends, 68).predict_configs(unseen).mean_s
-    assert between == pytest.approx(np.mean([each.predict_configs(unseen).mean_s for each in ends], axis=0), rel=0.01)
+    bends = [np.log(each.predict_configs(unseen).mean_s / _linear(each, unseen)) for each in ends]
+    between = interpolate(ends, 80)
+    said = np.log(between.predict_configs(unseen).mean_s / _linear(between, unseen))
+    assert said == pytest.approx(np.mean(bends, axis=0), abs=1e-6)
+    assert np.ptp(said) > 0.05
+
+
+def _linear(predictor: LatencyPredictor, configs: list[AdapterConfig]) -> Array:
+    return LatencyPredictor.from_model(replace(predictor.model, curves=())).predict_configs(configs).mean_s
 
 
 def test_a_session_levels_it_like_any_other(bent: LatencyPredictor, campaign: Campaign, knee: SmallCache) -> None:

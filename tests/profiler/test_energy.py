@@ -1,5 +1,6 @@
 """Joules of a call, on a device that draws a known power."""
 
+import itertools
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect, energy_j
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, measure_energy
+from adaptare.profiler import AdapterConfig, ModelShape, Workload, counts_energy, measure_energy
 from adaptare.profiler.programs import SimulatedPrograms
 
 WATTS = 7.0
@@ -55,10 +56,25 @@ def test_rounds_in_which_the_counter_started_again_do_not_count(
     assert found[0].joules.middle == pytest.approx(WATTS * device.latency_s(both(llama)[0].work()))
 
 
-def test_a_counter_that_stands_still_is_an_error(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_that_stands_still_counts_nothing(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: 1.0)
-    with pytest.raises(DeviceError, match="stood still"):
+    device = SimulatedDevice(power_w=WATTS)
+    assert counts_energy(device)
+    assert measure_energy(both(llama), device=device, programs=SimulatedPrograms()) is None
+
+
+def test_a_counter_that_starts_again_all_the_time_is_an_error(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = itertools.count(100.0, -1.0)
+    monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: next(readings))
+    with pytest.raises(DeviceError, match="started again in nearly every round"):
         measure_energy(both(llama), device=SimulatedDevice(power_w=WATTS), programs=SimulatedPrograms())
+
+
+def test_a_workload_counts_once(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match="each workload once"):
+        measure_energy(both(llama) * 2, device=SimulatedDevice(power_w=WATTS), programs=SimulatedPrograms())
 
 
 @pytest.mark.parametrize(("rounds", "seconds"), [(2, 1.0), (8, 0.0)])
@@ -79,8 +95,15 @@ def test_a_real_worker_reads_the_counters_of_its_machine() -> None:
 
 
 def test_only_whole_packages_are_counted(tmp_path: Path) -> None:
-    for name, value in (("intel-rapl:0", "2000000"), ("intel-rapl:0:0", "900000"), ("intel-rapl:1", "nonsense")):
-        domain = tmp_path / "sys/class/powercap" / name
-        domain.mkdir(parents=True)
-        (domain / "energy_uj").write_text(value)
+    zones = [
+        ("0", "package-0", "2000000"),
+        ("0:0", "core", "900000"),
+        ("1", "psys", "5000000"),
+        ("2", "package-1", "x"),
+    ]
+    for number, name, value in zones:
+        zone = tmp_path / f"sys/class/powercap/intel-rapl:{number}"
+        zone.mkdir(parents=True)
+        (zone / "name").write_text(f"{name}\n")
+        (zone / "energy_uj").write_text(value)
     assert energy_j(str(tmp_path)) == 2.0

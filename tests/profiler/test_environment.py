@@ -29,6 +29,9 @@ def machine(tmp_path: Path) -> Any:
             if name in files:
                 (tmp_path / content).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / content).write_text(files[name])
+        for zone, name in ZONES.items():
+            if (tmp_path / zone).exists():
+                (tmp_path / zone / "name").write_text(f"{name}\n")
         return environment(tmp_path)
 
     return ask
@@ -45,6 +48,11 @@ FILES = {
     "package": "sys/class/powercap/intel-rapl:0/energy_uj",
     "cores": "sys/class/powercap/intel-rapl:0:0/energy_uj",
     "other": "sys/class/powercap/intel-rapl:1/energy_uj",
+}
+ZONES = {
+    "sys/class/powercap/intel-rapl:0": "package-0",
+    "sys/class/powercap/intel-rapl:0:0": "core",
+    "sys/class/powercap/intel-rapl:1": "package-1",
 }
 HOST = "processor\t: 0\nflags\t\t: fpu sse2 avx2\n"
 GUEST = "processor\t: 0\nflags\t\t: fpu sse2 hypervisor avx2\n"

@@ -63,6 +63,16 @@ def test_a_part_that_fails_is_told(llama: ModelShape) -> None:
     assert "simulated program failed" in measured(whole, device).together.failure
 
 
+def test_parts_that_are_not_held_at_once_are_refused_beforehand(llama: ModelShape) -> None:
+    whole, programs = Workload(llama).base, SimulatedPrograms()
+    head, block = (programs.need(replace(whole, scope=scope)).total_bytes for scope in ("head", "block"))
+    least = 2 * (programs.need(whole).total_bytes + max(head, block))
+    device = SimulatedDevice(free_bytes=least)
+    with pytest.raises(InputError, match="1 blocks that differ and the head are too many"):
+        measured(whole, device)
+    assert device.calls == 0
+
+
 def test_only_a_whole_model_has_parts(llama: ModelShape) -> None:
     with pytest.raises(InputError, match="parts are those of a whole model, not of a block"):
         measured(Workload(llama, scope="block").base, SimulatedDevice())
