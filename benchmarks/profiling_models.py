@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx_overhead import QWEN_05B
+from onnx_overhead_cells import QWEN_05B
 from scipy.stats import trim_mean
 
 from adaptare.devices import connect
