@@ -1,5 +1,6 @@
 """What the decoder blocks and the head of a model take alone, and how far their sum is from the whole."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,20 +75,25 @@ def measure_parts(
     """
     if whole.scope != "model":
         raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
-    programs, found = programs or programs_for(device.info()), dict[Caches, Parts]()
+    programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
     blocks, head = blocks_of(whole), replace(whole, adapter=AdapterConfig(), mode="merged", scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
     with device.open() as worker:
         free_bytes = worker.info.free_bytes
-    for parts in wanted.values():
-        if len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) > 1:
-            raise InputError(
-                f"{len(blocks)} blocks that differ and the head are too many to be held beside the whole at once; "
-                "free memory, or take an adapter whose layers are more alike"
-            )
+
+    def fit(parts: Sequence[Workload]) -> bool:
+        return len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) == 1
+
+    every = list(itertools.chain.from_iterable(wanted.values()))
+    sessions = [every] if fit(every) else list(wanted.values())
+    if not all(fit(parts) for parts in sessions):
+        raise InputError(
+            f"{len(blocks)} blocks that differ and the head are too many to be held beside the whole at once; "
+            "free memory, or take an adapter whose layers are more alike"
+        )
     reference_s: float | None = None
-    for state, parts in wanted.items():
-        *own, last = profile(
+    for parts in sessions:
+        measured = profile(
             parts,
             reference=whole,
             device=device,
@@ -97,9 +103,12 @@ def measure_parts(
             reference_s=reference_s,
             programs=programs,
         )
-        reference_s = last.reference_s
-        found[state] = Parts(tuple(zip(own, blocks.values(), strict=True)), last)
-    return found
+        reference_s = measured[0].reference_s
+        found |= dict(zip(parts, measured, strict=True))
+    return {
+        state: Parts(tuple(zip((found[part] for part in own), blocks.values(), strict=True)), found[last])
+        for state, (*own, last) in wanted.items()
+    }
 
 
 def blocks_of(whole: Workload) -> Counter[Workload]:

@@ -1,11 +1,14 @@
 """Fixtures that several test folders share, and the guard against silent skips."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+# A shell that starts something in the background has it ignore interrupts, and so would all that these tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
 
 

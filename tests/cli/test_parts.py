@@ -13,7 +13,7 @@ LAYERS = 2
 @pytest.fixture
 def parts(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     def call(*options: object) -> Any:
-        words = ("parts", "tiny-random", "--length", 4, "--seconds", 1, "--openings", 1, "--cache", model_cache)
+        words = ("parts", "tiny-random", "--length", 4, "--seconds", 0.3, "--openings", 1, "--cache", model_cache)
         return run(*words, *options)
 
     return call

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
         NonNegativeLinear(),
         Smooth(),
         Roofline(),
-        Corrected(ShrunkenLinear(), Smooth()),
+        Corrected(ShrunkenLinear(), ShrunkenLinear()),
         Curved(),
         Averaged([("shrunken", ShrunkenLinear()), ("constant", DummyRegressor())]),
         Transferred(),

@@ -62,7 +62,7 @@ class Impatient:
         self.openings += 1
         with self._device.open() as worker:
             assert isinstance(worker, AgentWorker)
-            worker._timeout_s = 3
+            worker._timeout_s = 8
             yield worker
 
 
@@ -91,7 +91,7 @@ def measured(device: Impatient, llama: ModelShape) -> dict[int, Measurement]:
     ("rank", "reason"),
     [
         (CRASHING, "the worker ended during 'run' with signal SIGSEGV"),
-        (HANGING, "no answer to 'run' within 3 s; the worker was stopped"),
+        (HANGING, "no answer to 'run' within 8 s; the worker was stopped"),
         (HUNGRY, "out of memory: "),
     ],
 )

@@ -73,6 +73,24 @@ def test_parts_that_are_not_held_at_once_are_refused_beforehand(llama: ModelShap
     assert device.calls == 0
 
 
+def test_cold_and_hot_parts_that_are_not_held_at_once_have_sessions_of_their_own(llama: ModelShape) -> None:
+    whole, programs = Workload(llama).base, SimulatedPrograms()
+    cold, hot = (
+        [replace(whole, scope=scope, caches=caches) for scope in ("block", "head")] for caches in ("cold", "hot")
+    )
+    need = programs.need(whole).total_bytes + sum(programs.need(part).total_bytes for part in cold)
+    found = {
+        free: measure_parts(
+            whole, device=SimulatedDevice(free_bytes=free), stop=FixedRounds(12), seed=0, caches=("cold", "hot")
+        )
+        for free in (2 * need, 2 * (need + sum(programs.need(part).total_bytes for part in hot)))
+    }
+    sessions = [len({each.head.session for each in states.values()}) for states in found.values()]
+    assert sessions == [2, 1]
+    for states in found.values():
+        assert [each.together.ratio.middle for each in states.values()] == pytest.approx([1, 1], rel=0.1)
+
+
 def test_only_a_whole_model_has_parts(llama: ModelShape) -> None:
     with pytest.raises(InputError, match="parts are those of a whole model, not of a block"):
         measured(Workload(llama, scope="block").base, SimulatedDevice())
