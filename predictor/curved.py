@@ -34,7 +34,7 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         columns, self._target = checked
-        # One length scale for all columns: tens of rows do not tell one for each, and its fit is ten times as long.
+        # One length scale for all columns: tens of rows do not tell one for each.
         self.corrected_ = Corrected(ShrunkenLinear(self.prior_columns), Smooth(by_column=False)).fit(*checked)
         self.coef_: NDArray[np.float64] = self.corrected_.mean_.coef_
         self.intercept_: float = self.corrected_.mean_.intercept_

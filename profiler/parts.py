@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from adaptare.devices import Device, InputError
 from adaptare.profiler.adapter import AdapterConfig
@@ -27,7 +28,7 @@ class Parts:
     blocks: tuple[tuple[Measurement, int], ...]
     head: Measurement
 
-    @property
+    @cached_property
     def together(self) -> Measurement:
         """Their sum in each round, as if the whole had been measured that way: its `ratio` is 1 if nothing is lost."""
         measured = [*self.blocks, (self.head, 1)]
@@ -88,7 +89,7 @@ def measure_parts(
     sessions = [every] if fit(every) else list(wanted.values())
     if not all(fit(parts) for parts in sessions):
         raise InputError(
-            f"{len(blocks)} blocks that differ and the head are too many to be held beside the whole at once; "
+            f"a head and {len(blocks)} kinds of block are more than is held beside the whole at once; "
             "free memory, or take an adapter whose layers are more alike"
         )
     reference_s: float | None = None

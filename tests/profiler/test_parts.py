@@ -68,7 +68,7 @@ def test_parts_that_are_not_held_at_once_are_refused_beforehand(llama: ModelShap
     head, block = (programs.need(replace(whole, scope=scope)).total_bytes for scope in ("head", "block"))
     least = 2 * (programs.need(whole).total_bytes + max(head, block))
     device = SimulatedDevice(free_bytes=least)
-    with pytest.raises(InputError, match="1 blocks that differ and the head are too many"):
+    with pytest.raises(InputError, match="a head and 1 kinds of block are more than is held"):
         measured(whole, device)
     assert device.calls == 0
 
