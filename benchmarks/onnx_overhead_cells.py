@@ -32,20 +32,20 @@ RANK_HALF_WIDTH, HALF_WIDTH = 0.01, 0.02
 # it is open, which the line through two stubs multiplies; prefill takes long and is steady.
 PACE = {
     ("fp32", "decode"): (7, 20),
-    ("int4", "decode"): (30, 7),
+    ("int4", "decode"): (20, 14),
     ("fp32", "prefill"): (6, 8),
     ("int4", "prefill"): (6, 8),
 }
 STUBS_PACE = {
     ("fp32", "decode"): (10, 18),
-    ("int4", "decode"): (100, 2),
+    ("int4", "decode"): (60, 6),
     ("fp32", "prefill"): (6, 8),
     ("int4", "prefill"): (8, 5),
 }
 # The same for adapters in the graph itself. Each is a program of its own, and loading takes longer than running.
 OWN_PROGRAMS_PACE = {
     ("fp32", "decode"): (8, 10),
-    ("int4", "decode"): (60, 2),
+    ("int4", "decode"): (40, 5),
     ("fp32", "prefill"): (6, 5),
     ("int4", "prefill"): (6, 5),
 }
