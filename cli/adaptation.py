@@ -12,6 +12,7 @@ from adaptare.search import (
     CompletionLoss,
     SuperAdapter,
     TokenSplit,
+    check_examples,
     load_base,
     load_super_adapter,
     round_base,
@@ -68,8 +69,9 @@ def load_adaptation(
 
 
 def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
-    """Loads what `adaptare train` left in a folder."""
+    """Loads what `adaptare train` left in a folder. Raises `InputError` if its examples are not those of then."""
     adaptation = _load(load_task(folder))
+    check_examples(folder, adaptation.examples.train)
     return adaptation, load_super_adapter(folder, adaptation.model)
 
 
@@ -89,26 +91,27 @@ def train_adaptation(
     check_unclaimed(adaptation.task, folder)
     super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
     started = time.monotonic()
-    try:
-        with console.progress("training") as update:
+    claimed = False
+    with console.progress("training") as update:
 
-            def show(done: int, of: int, loss: float) -> None:
-                update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+        def show(done: int, of: int, loss: float) -> None:
+            nonlocal claimed
+            if not claimed:  # from the first step on, so that nothing goes on with it on another base
+                save_task(adaptation.task, folder)
+                claimed = True
+            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
 
-            outcome = train_super_adapter(
-                super_adapter,
-                adaptation.examples.train,
-                folder=folder,
-                steps=steps,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                seed=seed,
-                max_seconds=max_seconds,
-                progress=show,
-            )
-    except KeyboardInterrupt:
-        save_task(adaptation.task, folder)
-        raise
+        outcome = train_super_adapter(
+            super_adapter,
+            adaptation.examples.train,
+            folder=folder,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            max_seconds=max_seconds,
+            progress=show,
+        )
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     base_loss, full_loss = (

@@ -30,7 +30,10 @@ HalfWidthOption = Annotated[
     float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
 ]
 BandOption = Annotated[
-    float, typer.Option("--band", help="Differences up to this share count as the same (0.01 is 1 %).", min=0, max=1)
+    float,
+    typer.Option(
+        "--band", help="Differences that lie within this share for certain are the same (0.01 is 1 %).", min=0, max=1
+    ),
 ]
 DataOption = Annotated[
     Path | None,

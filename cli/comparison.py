@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.console import Console, between, milliseconds, percent
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.devices import AdaptareError, DeviceInfo, InputError
 from adaptare.profiler import (
     EQUIVALENCE_BAND,
     AdapterConfig,
@@ -21,6 +21,7 @@ from adaptare.profiler import (
     read_peft,
     verdict,
 )
+from adaptare.target import target_of
 
 SHORT_HASH = 8
 # Of both, the best to compare first.
@@ -37,6 +38,7 @@ class Compared:
     """One workload in both.
 
     Args:
+        workload: Its hash in the second.
         name: Of the workload, for people.
         sites: Adapted linears.
         parameters: Weights of the adapter.
@@ -47,6 +49,7 @@ class Compared:
         origin: `measured`, `composed`, or both, where one of the two was composed from stubs.
     """
 
+    workload: str
     name: str
     sites: int
     parameters: int
@@ -71,7 +74,8 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     """
     infos = list(dict.fromkeys(each.device for each in measurements))
     known = "; ".join(dict.fromkeys(_named(info) for info in infos)) or "nothing"
-    chosen = [info for info in infos if spelling in (None, info.device) or _is_hash(spelling, info)]
+    spellings = (spelling, _in_full(spelling)) if spelling else ()
+    chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
     if not chosen:
         raise InputError(f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}")
     if len(chosen) > 1:
@@ -191,6 +195,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
     difference = overhead(other, one) if together else _independent(one, other, latencies=latencies)
     workload = other.workload
     return Compared(
+        workload=workload.hash,
         name=workload.describe(),
         sites=workload.adapter.active,
         parameters=workload.adapter.adapter_parameters(workload.shape),
@@ -220,6 +225,14 @@ def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> In
 
 def _log(large: float, small: float) -> float:
     return math.log(large / small)
+
+
+def _in_full(spelling: str) -> str:
+    """As a measurement spells the device, with all that goes without saying; unchanged if it cannot be reached."""
+    try:
+        return target_of(spelling).device.info().device
+    except AdaptareError:
+        return spelling
 
 
 def _is_hash(spelling: str, info: DeviceInfo) -> bool:

@@ -15,11 +15,17 @@ import typer
 
 from adaptare.devices import AdaptareError, InputError
 
-DONE: Final = 0
 ANSWER_IS_NO: Final = 1
 BAD_INPUT: Final = 2
 WORLD_FAILED: Final = 3
 INTERRUPTED: Final = 130
+# What a plain installation does without, and the extra that brings it.
+OPTIONAL: Final = {
+    **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
+    "matplotlib": "figures",
+}
 PLAIN_INTERVAL_S: Final = 5.0
 COMPOSED: Final = ", composed from stubs"
 
@@ -52,6 +58,10 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except typer.Exit:
             raise
         except Exception as error:
+            missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            if missing in OPTIONAL:
+                refuse(f"{missing} is not installed; install it with: pip install 'adaptare[{OPTIONAL[missing]}]'")
+                raise typer.Exit(BAD_INPUT) from error
             traceback.print_exc()
             refuse(f"unexpected {type(error).__name__}: {error}; this is a fault of adaptare, please report it")
             raise typer.Exit(WORLD_FAILED) from error

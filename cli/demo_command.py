@@ -36,14 +36,22 @@ def demo(
     """The whole path on a real 135M model: profile, fit, train, search under a budget, measure again, export."""
     from adaptare.demonstration import Demonstration
     from adaptare.devices import InputError
-    from adaptare.search import InfeasibleBudgetError, read_budget
+    from adaptare.profiler import Workload
+    from adaptare.search import MEDIAN, InfeasibleBudgetError, read_budget
     from adaptare.target import target_of
     from adaptare.verification import show_verified
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
-    if wanted and wanted.quantity not in ("decode", "overhead"):
-        raise InputError(f"budget {wanted}: the demo measures decode; give decode=20ms or overhead=5%")
+    if wanted and (
+        wanted.quantity not in ("decode", "overhead")
+        or wanted.percentile != MEDIAN
+        or wanted.length not in (None, Workload.past)
+    ):
+        raise InputError(
+            f"budget {wanted}: the demo predicts medians of decode at {Workload.past} cached positions; "
+            "give decode=20ms or overhead=5%"
+        )
     target = target_of(device)
     demonstration = Demonstration(output, _effort(target, quick=quick), target=target, seed=seed, console=console)
     try:
@@ -52,11 +60,12 @@ def demo(
         refuse(str(error))
         raise typer.Exit(ANSWER_IS_NO) from error
     show_verified(outcome.winners, outcome.baselines, outcome.selection, console)
-    for line in _closing(outcome, demonstration.front, model, device):
+    within = [number for number, each in enumerate(outcome.winners, start=1) if each.meets(outcome.selection)]
+    for line in _closing(outcome, demonstration.front, model, device, winner=within[0] if within else 1):
         console.say(line)
     place = {"device": target.device.info().device, **target.weights}
     console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
-    if not any(each.meets(outcome.selection.budget_s) for each in outcome.winners):
+    if not within:
         console.note("no winner was measured within the budget; run it again without --quick, on a quieter machine")
         raise typer.Exit(ANSWER_IS_NO)
 
@@ -106,7 +115,7 @@ def _of_onnx(outcome: "Outcome") -> list[str]:
     return [f"For ONNX Runtime, a model and the adapter that it swaps in: {outcome.onnx_export}; {said}"]
 
 
-def _closing(outcome: "Outcome", front: Path, model: str, device: str) -> list[str]:
+def _closing(outcome: "Outcome", front: Path, model: str, device: str, *, winner: int) -> list[str]:
     largest = max(outcome.export_differences)
     return [
         f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's.",
@@ -115,6 +124,6 @@ def _closing(outcome: "Outcome", front: Path, model: str, device: str) -> list[s
         f"All of it took {outcome.elapsed_s / 60:.1f} minutes. What to run next:",
         f"  adaptare overhead {model} --rank 16 --device {device}        what an adapter costs, in prefill and decode",
         f"  adaptare verify {front}        measure the winners once more",
-        f"  adaptare export {front} --winner 1 --to merged -o FOLDER        a plain model for transformers",
+        f"  adaptare export {front} --winner {winner} --to merged -o FOLDER        a plain model for transformers",
         "  adaptare profile --help        your own model, space and device",
     ]

@@ -259,7 +259,7 @@ class Demonstration:
             seed=self._seed + 1,
             store=store,
             console=self._console,
-            reference_s=selection.base_s,
+            reference_s=selection.measured_base_s,
             programs=programs,
         )
         n = len(selection.winners)
@@ -291,7 +291,7 @@ class Demonstration:
     ) -> tuple[Path | None, float | None]:
         if not self._device.info().runtime.startswith("onnxruntime"):
             return None, None
-        chosen = next((each for each in winners if each.meets(selection.budget_s)), winners[0]).choice
+        chosen = next((each for each in winners if each.meets(selection)), winners[0]).choice
         folder = self._output / f"{chosen.name.replace(' ', '-')}-onnx"
         difference = export_onnx(
             trained.super_adapter,

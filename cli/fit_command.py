@@ -35,7 +35,9 @@ def fit(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH][-open]"),
+        typer.Option(
+            "--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH][-BASE][-open]"
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -70,9 +72,9 @@ def fit(
     )
     other = load_predictor(source) if source else None
     predictor = LatencyPredictor().fit(rows, source=other)
-    chosen = [str(length)] * (length is not None) + ["open"] * bool(every_site)
-    base = output or Path("-".join(["predictor", predictor.template.phase, *chosen]))
-    save_predictor(predictor, base)
+    words = [str(length)] * (length is not None) + target.words + ["open"] * bool(every_site)
+    base = output or Path("-".join(["predictor", predictor.template.phase, *words]))
+    files = save_predictor(predictor, base)
     show_error_card(predictor, console)
     if figure:
         from adaptare.parity_figure import draw_parity
@@ -83,7 +85,7 @@ def fit(
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     if other and predictor.chosen != "transferred":
         console.note(f"{source} did not help on adapters left out, so nothing of it is in this predictor")
-    console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
+    console.say(f"written: {files[0]} and {files[1]}; next: adaptare predict {base} ADAPTER")
     console.result(
         {
             "predictor": str(base),

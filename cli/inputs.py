@@ -1,5 +1,6 @@
 """From what stands on the command line to spaces, examples and budgets."""
 
+import math
 from pathlib import Path
 
 from adaptare.devices import InputError
@@ -18,11 +19,11 @@ def space_of(spelling: str, ranks: str, shape: ModelShape, *, layers_alike: bool
 
 
 def read_error(text: str) -> float:
-    """A share of latency, per cent, from `2%` or `2`. Raises `InputError`."""
+    """A share of latency, per cent, from `2%`; a bare number might be meant either way. Raises `InputError`."""
     try:
-        error = float(text.removesuffix("%"))
-    except ValueError as failure:
-        raise InputError(f"--until-error must be a share such as 2%, not {text!r}") from failure
-    if not error > 0:
-        raise InputError(f"--until-error must be above 0, not {text}")
+        error = float(text.removesuffix("%")) if text.endswith("%") else math.nan
+    except ValueError:
+        error = math.nan
+    if not 0 < error < math.inf:
+        raise InputError(f"--until-error must be above 0 with a per cent sign, such as 2%, not {text!r}")
     return error

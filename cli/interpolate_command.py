@@ -31,12 +31,12 @@ def interpolate(
     base = output or Path(f"predictor-{found.template.phase}-{length}")
     if {_stem(base)} & {_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
-    save_predictor(found, base)
+    files = save_predictor(found, base)
     off = bends(known)
     for inner, error in off.items():
         console.say(f"left out, the base at length {inner} would be {error:+.1%} off")
     console.say(f"base at length {length}: {milliseconds(found.model.reference_s)} ms")
-    console.say(f"written: {base}.json and {base}.npz; next: adaptare predict {base} ADAPTER")
+    console.say(f"written: {files[0]} and {files[1]}; next: adaptare predict {base} ADAPTER")
     console.result(
         {
             "predictor": str(base),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adaptare.profiler import Attribution
 
 # Other rows that are less of the profiled call stand in the table together.
+DEFAULT_RANK = 16
 SHOWN_ROWS = 12
 SHOWN_SHARE = 0.005
 
@@ -40,8 +41,12 @@ class Row:
 def operators(
     model: ModelArgument,
     adapter: Annotated[Path | None, typer.Argument(help="A PEFT adapter folder; else --rank and --sites.")] = None,
-    rank: Annotated[int, typer.Option("--rank", help="The same on every chosen site.")] = 16,
-    sites: Annotated[str, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.")] = "all",
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="The same on every chosen site.", show_default=str(DEFAULT_RANK))
+    ] = None,
+    sites: Annotated[
+        str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
+    ] = None,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to call.")] = "decode",
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
     mode: ModeOption = "swappable",
@@ -52,22 +57,21 @@ def operators(
 ) -> None:
     """Where the time of a call goes, operator by operator, without an adapter and with it."""
     from adaptare.devices import InputError
-    from adaptare.overhead_grid import Case, grid
-    from adaptare.profiler import Workload, attribute, open_model, programs_for, read_peft
+    from adaptare.overhead_grid import ALL, cases_of, check_alone, grid
+    from adaptare.profiler import Workload, attribute, open_model, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
-    if length < 1:
-        raise InputError(f"--length must be at least 1, not {length}")
+    if length < (phase == "prefill"):
+        raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
+    check_alone(adapter, rank=rank is not None, sites=sites)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
     shape = open_model(model, cache=cache).shape
-    if adapter:
-        config = read_peft(adapter, shape)
-        case = Case(str(adapter), max(config.by_path.values()), config)
-    else:
-        (case,) = grid(shape, [rank], [sites])
-    workload = Workload(shape, case.config, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
+    given = DEFAULT_RANK if rank is None else rank
+    (case,) = cases_of(shape, [adapter]) if adapter else grid(shape, [given], [sites or ALL])
+    at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
+    workload = at.with_adapter(case.config)
     for each in (workload.base, workload):
         programs.need(each)
     console.note("calling with the runtime's profiler and without, by turns")

@@ -21,6 +21,8 @@ from adaptare.arguments import (
 )
 from adaptare.console import COMPOSED, WORLD_FAILED, Console, command
 
+DEFAULT_RANK = "16"
+
 
 @command
 def overhead(
@@ -32,8 +34,13 @@ def overhead(
         ),
     ] = None,
     rank: Annotated[
-        str, typer.Option("--rank", help="The same on every chosen site; 1,8,64 for a curve, from 0 in ONNX Runtime.")
-    ] = "16",
+        str | None,
+        typer.Option(
+            "--rank",
+            help="The same on every chosen site; 1,8,64 for a curve, from 0 in ONNX Runtime.",
+            show_default=DEFAULT_RANK,
+        ),
+    ] = None,
     sites: Annotated[
         list[str] | None,
         typer.Option("--sites", help="Kinds of linears: q_proj,v_proj; again for more.", show_default="all"),
@@ -80,15 +87,15 @@ def overhead(
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import measure
     from adaptare.comparison import show_compared
-    from adaptare.devices import InputError
+    from adaptare.devices import InputError, StorageError
     from adaptare.energy_rows import count_energy, not_available, show_energy
     from adaptare.figure_file import check_figure
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import draw
-    from adaptare.overhead_grid import cases_of, grid, phases_of, read_lengths, read_ranks, workloads_of
+    from adaptare.overhead_grid import cases_of, check_alone, grid, phases_of, read_lengths, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
     from adaptare.overhead_rows import differences, row_of, show_rows, slopes
-    from adaptare.profiler import Store, Workload, counts_energy, open_model, programs_for
+    from adaptare.profiler import Store, Workload, counts_energy, open_model, precise_within, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -98,12 +105,14 @@ def overhead(
         raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
     if stubs and (tasks or energy):
         raise InputError(f"{'--tasks' if tasks else '--energy'} loads whole models, and --stubs none; give one of them")
+    check_alone(adapters, rank=rank is not None, sites=sites)
     check_figure(figure)
     pasts = depths + cached_positions(prompts, generate)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
     openings, seconds = target.pace((5, 20.0), openings, seconds)
-    ranks = read_ranks(rank)
+    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
+    ranks = read_ranks(DEFAULT_RANK if rank is None else rank)
     if ranks[0] == 0 and not target.device.info().runtime.startswith("onnxruntime"):
         raise InputError("--rank must be at least 1, not 0; only a graph of ONNX Runtime can be open without adapter")
     shape = open_model(model, cache=cache).shape
@@ -149,9 +158,13 @@ def overhead(
     if swapped and rows:
         ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
         show_merge_or_swap(ways, console)
-    if figure:
-        draw(rows, figure, title=f"{model} on {target.name}")
-        console.say(f"drawn: {figure}")
+    undrawn = ""
+    if figure and rows:
+        try:
+            draw(rows, figure, title=f"{model} on {target.name}")
+            console.say(f"drawn: {figure}")
+        except StorageError as error:  # what was measured is told all the same
+            console.note(undrawn := str(error))
     console.result(
         {
             "model": model,
@@ -161,11 +174,12 @@ def overhead(
             "slopes": [asdict(slope) for slope in lines],
             "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},
             "requests": [asdict(request) for request in requests],
-            **({"energy": asdict(used)} if used else {}),
+            "energy": asdict(used) if used else None,
             "merge_or_swap": asdict(ways) if ways else None,
             "failures": [
                 {
                     "phase": each.workload.phase,
+                    "length": each.workload.length,
                     "placement": case.placement,
                     "rank": case.rank,
                     "mode": each.workload.mode,
@@ -176,5 +190,5 @@ def overhead(
             ],
         }
     )
-    if len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
+    if undrawn or len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
         raise typer.Exit(WORLD_FAILED)

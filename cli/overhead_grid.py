@@ -36,6 +36,12 @@ def read_ranks(text: str) -> list[int]:
     return ranks
 
 
+def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
+    """Raises `InputError` if there is a folder and what it says itself is given beside it."""
+    if folder and (rank or sites):
+        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")
+
+
 def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
     try:

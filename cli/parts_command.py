@@ -28,7 +28,9 @@ def parts(
         Path | None, typer.Argument(help="A PEFT adapter folder.", show_default="--rank; without both, the base")
     ] = None,
     rank: Annotated[int, typer.Option("--rank", help="The same on every chosen site; 0: no adapter.", min=0)] = 0,
-    sites: Annotated[str, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.")] = "all",
+    sites: Annotated[
+        str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
+    ] = None,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to call.")] = "decode",
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
     mode: ModeOption = "swappable",
@@ -49,7 +51,7 @@ def parts(
 ) -> None:
     """What blocks and head take alone, with cold caches and hot ones, and how far their sum is from the whole."""
     from adaptare.devices import DeviceError, InputError
-    from adaptare.overhead_grid import ALL, grid
+    from adaptare.overhead_grid import ALL, check_alone, grid
     from adaptare.profiler import (
         AdapterConfig,
         Workload,
@@ -64,9 +66,8 @@ def parts(
     console = Console(as_json=as_json)
     if length < (phase == "prefill"):
         raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
-    if adapter and (rank or sites != ALL):
-        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")
-    if not (adapter or rank) and (sites != ALL or mode != "swappable"):
+    check_alone(adapter, rank=rank, sites=sites)
+    if not (adapter or rank) and (sites or mode != "swappable"):
         raise InputError("--sites and --mode say where and how an adapter is applied; give one, or --rank")
     target = target_of(device)
     shape = open_model(model, cache=cache).shape
@@ -74,7 +75,7 @@ def parts(
     if adapter:
         config = read_peft(adapter, shape)
     else:
-        config = grid(shape, [rank], [sites])[0].config if rank else AdapterConfig()
+        config = grid(shape, [rank], [sites or ALL])[0].config if rank else AdapterConfig()
     adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
     whole = adapted if len(config) else adapted.base
     console.note("timing the whole, and its parts with cold caches and hot ones, by turns")

@@ -80,7 +80,7 @@ def profile(
     from adaptare.campaign import measure
     from adaptare.devices import InputError
     from adaptare.inputs import read_error, space_of
-    from adaptare.profiler import Store, Workload, design, open_model, programs_for
+    from adaptare.profiler import Store, Workload, design, open_model, precise_within, programs_for
     from adaptare.target import target_of
 
     console = Console(as_json=as_json)
@@ -108,6 +108,7 @@ def profile(
     if every_site and not any(each.open for each in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     openings, seconds = target.pace((1, 120.0), openings, seconds)
+    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
     for workload in workloads:
         programs.need(workload)
@@ -184,7 +185,7 @@ def profile(
             "left": len(missing) - len(measured),
             "seconds": time.monotonic() - started,
             "error_wanted": target_error,
-            "error": error,
+            "error_reached": error,
             "base_s": with_store.calibration(info, template.base, origin=origin),
         }
     )

@@ -26,7 +26,6 @@ from adaptare.search import (
     Screen,
     SuperAdapter,
     baselines,
-    interrupts_noted,
     latency_limit_s,
     pick_winners,
     requantised,
@@ -84,8 +83,8 @@ def select(
 
     def found_by(title: str, algorithm: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
-        with interrupts_noted() as interrupted, console.progress(title) as update:
-            front = search(
+        with console.progress(title) as update:
+            return search(
                 algorithm,
                 space,
                 objectives,
@@ -94,11 +93,7 @@ def select(
                 seed=seed,
                 screen=screen,
                 progress=lambda candidate: update(*shown.after(candidate)),
-                should_stop=interrupted,
             )
-            if interrupted():
-                raise KeyboardInterrupt
-        return front
 
     def choice(name: str, config: AdapterConfig) -> Choice:
         codes = space.encode(config)[None]

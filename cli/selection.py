@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError, StorageError
+from adaptare.devices import InputError, StorageError, write_whole
 from adaptare.profiler import AdapterConfig
 
 SCHEMA = 1
@@ -60,6 +60,12 @@ class Selection:
     evaluations: Mapping[str, int]
     origin: str = "predicted"
 
+    @property
+    def measured_base_s(self) -> float | None:
+        """What the base took when it was measured, seconds; `None` where it was composed or interpolated."""
+        guessed = {"composed", "interpolated"} & set(self.origin.split(", "))
+        return None if guessed else self.base_s
+
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
     """Everything, as plain JSON values."""
@@ -102,7 +108,7 @@ def save_selection(selection: Selection, file: Path, *, folder: Path, predictor:
     }
     content = {"schema": SCHEMA, **places, **selection_to_json(selection)}
     try:
-        file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_whole(file, json.dumps(content, indent=1))
     except OSError as error:
         raise StorageError(f"{str(file)!r} cannot be written: {error.strerror}") from error
 

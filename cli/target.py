@@ -40,10 +40,14 @@ class Target:
         return {"quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
+    def words(self) -> list[str]:
+        """What the weights are, unless that goes without saying."""
+        return [word for word in (self.quantisation, self.dtype) if word not in ("none", USUAL)]
+
+    @property
     def name(self) -> str:
-        """For people: the device's own spelling, with what the weights are unless that goes without saying."""
-        words = [word for word in (self.quantisation, self.dtype) if word not in ("none", USUAL)]
-        return ",".join([self.device.info().device, *words])
+        """For people: the device's own spelling, with what the weights are."""
+        return ",".join([self.device.info().device, *self.words])
 
     @property
     def reloading_matters(self) -> bool:

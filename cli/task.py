@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError, StorageError
+from adaptare.devices import InputError, StorageError, write_whole
 from adaptare.profiler import Quantisation
 from adaptare.search import TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
@@ -49,7 +49,7 @@ def save_task(task: Task, folder: Path) -> None:
     """Writes the task into the folder of its super-adapter."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps({"schema": SCHEMA, **asdict(task)}, indent=1), encoding="utf-8")
+        write_whole(folder / _FILE, json.dumps({"schema": SCHEMA, **asdict(task)}, indent=1))
     except OSError as error:
         raise StorageError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
 
@@ -72,5 +72,9 @@ def load_task(folder: Path) -> Task:
 
 def check_unclaimed(task: Task, folder: Path) -> None:
     """Raises `InputError` if the folder is of another task, before any time is spent on this one."""
-    if (folder / _FILE).exists() and load_task(folder) != task:
-        raise InputError(f"{str(folder)!r} is of another model, base, data or seed; use another folder, or remove it")
+    if not (folder / _FILE).exists():
+        return
+    ours, theirs = asdict(task), asdict(load_task(folder))
+    if others := [name for name, value in ours.items() if theirs[name] != value]:
+        was = ", ".join(f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in others)
+        raise InputError(f"{str(folder)!r} is of another task: {was}; use another folder, or remove it")

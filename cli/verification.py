@@ -8,19 +8,29 @@ from adaptare.campaign import measure
 from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
+from adaptare.search import read_budget
 from adaptare.selection import Choice, Selection, selection_to_json
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A choice and its measurement; `None` if it could not be measured."""
+    """A choice and its measurement; `None`, and why, if it could not be measured."""
 
     choice: Choice
     measurement: Measurement | None
+    failure: str = ""
 
-    def meets(self, budget_s: float) -> bool:
-        """Whether the whole measured interval lies within the budget."""
-        return self.measurement is not None and self.measurement.upper_s <= budget_s
+    def meets(self, selection: Selection) -> bool:
+        """Whether the whole measured interval lies within the budget.
+
+        An overhead is one over the base that was measured beside it, which a predicted or composed base is not.
+        """
+        if self.measurement is None:
+            return False
+        budget = read_budget(selection.budget)
+        if budget.quantity == "overhead":
+            return self.measurement.overhead.upper <= budget.limit
+        return self.measurement.upper_s <= selection.budget_s
 
 
 def verify_choices(
@@ -56,8 +66,11 @@ def verify_choices(
         reference_s=reference_s,
         programs=programs,
     )
-    by_workload = {each.workload: each for each in measured if each.visits and not each.failure}
-    return [Verified(choice, by_workload.get(workload)) for choice, workload in zip(choices, workloads, strict=True)]
+    by_workload = {each.workload: each for each in measured}
+    return [
+        Verified(choice, None if found.failure else found, found.failure)
+        for choice, found in zip(choices, (by_workload[workload] for workload in workloads), strict=True)
+    ]
 
 
 def show_verified(
@@ -80,7 +93,8 @@ def verified_to_json(winners: Sequence[Verified], others: Sequence[Verified], se
             row["measured_s"] = found.latency_s if found else None
             row["measured_lower_s"] = found.lower_s if found else None
             row["measured_upper_s"] = found.upper_s if found else None
-            row["meets_budget"] = each.meets(selection.budget_s)
+            row["meets_budget"] = each.meets(selection)
+            row["failure"] = each.failure
     return content
 
 
@@ -92,7 +106,7 @@ def _row(each: Verified, selection: Selection) -> list[str]:
             milliseconds(found.latency_s),
             between(milliseconds(found.lower_s), milliseconds(found.upper_s)),
             percent(found.overhead.middle),
-            "yes" if each.meets(selection.budget_s) else "no",
+            "yes" if each.meets(selection) else "no",
         ]
     losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]
     return [choice.name, str(len(choice.config)), milliseconds(choice.predicted_s[0]), *measured, *losses]

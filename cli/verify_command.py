@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import CacheOption, HalfWidthOption, JsonOption, SeedOption, StoreOption
-from adaptare.console import ANSWER_IS_NO, Console, command
+from adaptare.console import ANSWER_IS_NO, WORLD_FAILED, Console, command, milliseconds
 
 
 @command
@@ -35,8 +35,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Measures the winners of a search and its baselines; exit code 1 if no winner is within the budget."""
+    from adaptare.devices import InputError
     from adaptare.predictor import load_predictor
-    from adaptare.profiler import Store, programs_for
+    from adaptare.profiler import Store, precise_within, programs_for
     from adaptare.selection import load_selection
     from adaptare.target import named_target
     from adaptare.verification import show_verified, verified_to_json, verify_choices
@@ -44,10 +45,17 @@ def verify(
     console = Console(as_json=as_json)
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
+    if fitted.model.reference_s != selection.base_s:
+        raise InputError(
+            f"{predictor} is not the predictor of this search any more: its base takes "
+            f"{milliseconds(fitted.model.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
+            "search again, and give every predictor a name of its own with: adaptare fit --output"
+        )
     target = named_target(device, fitted.model.device, fitted.template)
     info = target.device.info()
     load_predictor(predictor, device=info)
     openings, seconds = target.pace((4, 40.0), openings, seconds)
+    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
     programs.need(fitted.template)
     verified = verify_choices(
@@ -60,15 +68,18 @@ def verify(
         seed=seed,
         store=Store(store),
         console=console,
-        # Seconds of a base that was composed are not those of one that is measured.
-        reference_s=None if "composed" in selection.origin else selection.base_s,
+        reference_s=selection.measured_base_s,
         programs=programs,
     )
     winners, others = verified[: len(selection.winners)], verified[len(selection.winners) :]
     show_verified(winners, others, selection, console)
-    console.say(f"next: adaptare export {front} --winner 1 --output FOLDER")
-    content = verified_to_json(winners, others, selection)
-    console.result({"device": info.device, "phase": fitted.template.phase, **content})
-    if not any(each.meets(selection.budget_s) for each in winners):
+    within = [number for number, each in enumerate(winners, start=1) if each.meets(selection)]
+    if within:
+        console.say(f"next: adaptare export {front} --winner {within[0]} --output FOLDER")
+    measured_on = {"device": info.device, "phase": fitted.template.phase, "length": fitted.template.length}
+    console.result({**measured_on, **target.weights, **verified_to_json(winners, others, selection)})
+    if not within and any(each.failure for each in winners):
+        raise typer.Exit(WORLD_FAILED)
+    if not within:
         console.note(f"no winner was measured within {selection.budget}; profile more, or search with a lower budget")
         raise typer.Exit(ANSWER_IS_NO)

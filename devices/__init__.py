@@ -1,6 +1,6 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
-from adaptare.devices.agent import energy_j, last_level_cache_bytes
+from adaptare.devices.agent import copies_beyond_caches, energy_j
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import (
     AttributedCall,
@@ -28,6 +28,7 @@ from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_cpu import TorchCpu
+from adaptare.devices.whole_file import write_whole
 
 __all__ = [
     "AdaptareError",
@@ -58,11 +59,12 @@ __all__ = [
     "allowed_processors",
     "canonical_json",
     "connect",
+    "copies_beyond_caches",
     "energy_j",
     "hardware_name",
     "instruction_sets",
-    "last_level_cache_bytes",
     "onnxruntime_version",
     "ort_cpu",
     "reachable",
+    "write_whole",
 ]

@@ -89,6 +89,8 @@ class AgentWorker:
         program_id = f"{program.hash}-{self._loaded}"
         reply = self._request(
             "load",
+            # Each feed is called once in it.
+            times=max(1, len(program.feeds)),
             program_id=program_id,
             source=program.source,
             arguments=json.loads(program.arguments),
@@ -155,8 +157,9 @@ class AgentWorker:
                 self._request("close")
         self._kill()
 
-    def _request(self, operation: str, **content: Any) -> dict[str, Any]:
+    def _request(self, operation: str, *, times: int = 1, **content: Any) -> dict[str, Any]:
         self._sequence += 1
+        timeout_s = times * self._timeout_s
         line = json.dumps({"seq": self._sequence, "op": operation, **content})
         stdin = self._process.stdin
         try:
@@ -164,12 +167,15 @@ class AgentWorker:
                 raise BrokenPipeError("the pipe is closed")
             stdin.write(line + "\n")
             stdin.flush()
-            text = self._replies.get(timeout=self._timeout_s)
+            text = self._replies.get(timeout=timeout_s)
         except (BrokenPipeError, ValueError) as error:
             raise self._death(operation) from error
         except queue.Empty as error:
             self._kill()
-            message = f"no answer to {operation!r} within {self._timeout_s:g} s; the worker was stopped"
+            message = (
+                f"no answer to {operation!r} within {timeout_s:g} s; the worker was stopped "
+                "(the option timeout_s of a device waits longer)"
+            )
             raise WorkerDiedError(message) from error
         if not text.endswith("\n"):
             raise self._death(operation)

@@ -4,8 +4,6 @@ import functools
 import os
 import platform
 
-import psutil
-
 
 def allowed_processors() -> list[int]:
     """Processors this process may run on."""
@@ -15,8 +13,32 @@ def allowed_processors() -> list[int]:
 
 
 def physical_cores() -> int:
-    """Cores without hyper-threads, at most as many as this process may use."""
-    return max(1, min(psutil.cpu_count(logical=False) or 1, len(allowed_processors())))
+    """Cores that this process may use, each counted once whatever number of threads it runs."""
+    return len(set(_cores().values()))
+
+
+def worker_processors(threads: int) -> list[int]:
+    """Where so many threads run: the last processors, as the first tends to serve interrupts, each of another core.
+
+    More threads than cores take the others too.
+    """
+    cores = _cores()
+    alone = {core: processor for processor, core in cores.items()}.values()
+    return [*(processor for processor in cores if processor not in alone), *sorted(alone)][-threads:]
+
+
+def _cores() -> dict[int, str]:
+    """Which core each allowed processor belongs to, ascending; a core of its own where the system does not tell."""
+    found = {}
+    for processor in allowed_processors():
+        try:
+            with open(
+                f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list", encoding="ascii"
+            ) as line:
+                found[processor] = line.read().strip()
+        except OSError:
+            found[processor] = str(processor)
+    return found
 
 
 @functools.cache
@@ -37,4 +59,14 @@ def _cpu_field(name: str) -> str:
 @functools.cache
 def hardware_name() -> str:
     """Processor model and architecture, as far as the system tells."""
-    return f"{_cpu_field('model name') or platform.processor() or 'unknown processor'} ({platform.machine()})"
+    name = _cpu_field("model name") or _board() or platform.processor() or "unknown processor"
+    return f"{name} ({platform.machine()})"
+
+
+def _board() -> str:
+    """The model of a board whose processor has no name, or who made that and as what part."""
+    try:
+        with open("/proc/device-tree/model", encoding="utf-8", errors="replace") as line:
+            return line.read().strip("\0 \n")
+    except OSError:
+        return " ".join(filter(None, (_cpu_field("CPU implementer"), _cpu_field("CPU part"))))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from adaptare.devices.agent_worker import AgentWorker, opened
 from adaptare.devices.errors import InputError, MissingPackageError
-from adaptare.devices.host import allowed_processors, physical_cores
+from adaptare.devices.host import allowed_processors, physical_cores, worker_processors
 
 
 def require_package(name: str, *, extra: str) -> None:
@@ -49,8 +49,7 @@ class LocalWorkers:
         command = [sys.executable, "-m", "adaptare.devices.agent", runtime]
         worker = AgentWorker(command, environment=worker_environment(self.threads), timeout_s=self._timeout_s)
         with opened(worker):
-            # The first processor tends to serve interrupts, so the last ones are taken.
-            processors = allowed_processors()[-self.threads :] if self.pin else []
+            processors = worker_processors(self.threads) if self.pin else []
             worker.hello(
                 processors=processors,
                 options={"threads": self.threads, **options},

@@ -64,7 +64,7 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     if not copy:
         return _load(source, arguments)
     with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
-        for file in (Path(source), *Path(source).parent.glob("*.data")):
+        for file in (Path(source), *_weights(Path(source))):
             shutil.copy(file, folder)
         return _load(str(Path(folder) / Path(source).name), arguments, among_others=True)
 

@@ -57,7 +57,7 @@ def few_shot(columns: Columns) -> Averaged:
     """An unfitted regressor of seconds: the average of what cross-validation does not find clearly worse than the best.
 
     Out of these: affine in the size; non-negative prices of all work; these, corrected by prices of details; these,
-    corrected by a smooth function; a smooth function alone.
+    corrected by a smooth function; a smooth function alone, within a factor of three around the median.
     """
     physical = NonNegativeLinear()
     candidates: list[tuple[str, Any]] = [("affine", _seeing((columns.size,), NonNegativeLinear()))]

@@ -110,10 +110,11 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
     scale, before = (np.where((largest := each.max(axis=0)) > 0, largest, 1.0) for each in (here, there))
     # Features there are so many times those here.
     basis: NDArray[np.float64] = np.linalg.lstsq(here / scale, there, rcond=1e-10)[0] / scale[:, None]
+    back: NDArray[np.float64] = np.linalg.lstsq(there / before, here, rcond=1e-10)[0] / before[:, None]
     return replace(
         model,
         coefficients=basis @ model.coefficients,
-        feature_range=model.feature_range * scale / before,
+        feature_range=model.feature_range @ back,
         curves=tuple(curve.seen_through(basis) for curve in model.curves),
     )
 

@@ -65,9 +65,15 @@ class LatencyPredictor:
                 if so.
 
         Raises:
-            InputError: Device, reference or anything but the adapter differs, or too few adapters were measured.
+            InputError: Device, reference or anything but the adapter differs, too few adapters were measured, or the
+                source has seen some of them on this device.
         """
         rows = training_rows(measurements)
+        if source and source.model.device == rows.device and set(source.model.workloads) & set(rows.workloads):
+            raise InputError(
+                "the predictor to begin with was fitted to some of these adapters on this device, so they cannot judge "
+                "it; fit all of them without it"
+            )
         adapters = len(np.unique(rows.workloads))
         if adapters < self._rows_needed:
             raise InputError(
@@ -137,7 +143,7 @@ class LatencyPredictor:
     def relevelled(self, references: Sequence[Measurement]) -> "LatencyPredictor":
         """The same predictor for a session of which some rows were measured, spread evenly over it.
 
-        Its level and its interval are those of the references, of which an interval needs as many as `fit` does.
+        Its level and its interval are those of the references; seconds stay those of the base as it was calibrated.
 
         Raises:
             InputError: They are of another device, base or kind of workload, or too few.

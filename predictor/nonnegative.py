@@ -6,8 +6,10 @@ from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from adaptare.devices import InputError
 from adaptare.predictor.shrunken import judged_together
+
+# Of the active-set method, for each column.
+MOST_STEPS = 30
 
 
 class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
@@ -44,8 +46,9 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         X, y = self._rows
         left_out = np.empty(len(y))
         for judged, rows in judged_together(np.eye(len(y), dtype=np.bool_) if apart is None else apart):
-            if len(rows) == len(y):
-                raise InputError("all rows cannot be left out together")
+            if len(rows) == len(y):  # nothing is left to learn from
+                left_out[judged] = y[judged] - y.mean()
+                continue
             intercept, prices = _prices(np.delete(X, rows, axis=0), np.delete(y, rows))
             left_out[judged] = y[judged] - X[judged] @ prices - intercept
         return left_out
@@ -62,5 +65,6 @@ def _prices(X: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, NDAr
     largest = np.abs(X).max(axis=0)
     scale = np.where(largest > 0, largest, 1.0)
     design = np.hstack([np.ones((len(y), 1)), X / scale])
-    prices, _ = nnls(design * weights[:, None], y * weights)
+    # Totals beside their parts make the columns dependent, which takes the active-set method more steps than usual.
+    prices, _ = nnls(design * weights[:, None], y * weights, maxiter=MOST_STEPS * design.shape[1])
     return float(prices[0]), prices[1:] / scale

@@ -1,18 +1,15 @@
 """Predictors on disk: one JSON file to read, one NPZ file of arrays beside it, nothing that is executed."""
 
-import contextlib
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, InputError, StorageError
+from adaptare.devices import DeviceInfo, InputError, StorageError, write_whole
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.predictor.model_json import model_arrays, model_from_json, model_to_json
@@ -24,11 +21,14 @@ NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 
 
-def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
+def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path, Path]:
     """Writes `path`.json and `path`.npz, or both as `predictor` into the folder `path` if there is one.
 
     Each file is replaced in one step, and the JSON file names the content of the NPZ file, so that two files that
     do not belong together are noticed.
+
+    Returns:
+        Where the two are.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -41,10 +41,11 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> None:
     arrays = buffer.getvalue()
     content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
     try:
-        _replace(binary, arrays)
-        _replace(text, json.dumps(content, indent=1, allow_nan=False).encode())
+        write_whole(binary, arrays)
+        write_whole(text, json.dumps(content, indent=1, allow_nan=False))
     except OSError as error:
         raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
+    return text, binary
 
 
 def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> LatencyPredictor:
@@ -101,21 +102,6 @@ def _files(path: str | Path) -> tuple[Path, Path]:
         base = base / NAME_IN_FOLDER
     name = base.name.removesuffix(".json").removesuffix(".npz")
     return base.with_name(f"{name}.json"), base.with_name(f"{name}.npz")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Writes beside the file first, so that an old one stays whole until the new one is."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _digest(content: bytes) -> str:

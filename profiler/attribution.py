@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from adaptare.devices import AttributedCall, AttributingWorker, Device, InputError, Program, Worker
-from adaptare.profiler.equality import adapted, check_applied
+from adaptare.profiler.equality import changes_outputs, check_applied
 from adaptare.profiler.programs import Programs
 from adaptare.profiler.workload import Workload
 
@@ -112,7 +112,7 @@ def attribute(workloads: Sequence[Workload], *, device: Device, programs: Progra
             # The machine may change from one to the next, so that each goes first sometimes.
             for workload in workloads if number % 2 == 0 else workloads[::-1]:
                 outputs[workload], seconds = _plain_calls(made[workload], workload.hash, worker, calls)
-                if adapted(workload) and workload.base in outputs:
+                if changes_outputs(workload) and workload.base in outputs:
                     check_applied(workload, outputs[workload], outputs[workload.base])
                 plain[workload] += seconds
                 attributed[workload] += worker.attribute(made[workload], workload.hash, calls)

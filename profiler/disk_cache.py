@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -86,16 +87,21 @@ def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
     """
     _remove_unfinished([*root.glob(f"{UNFINISHED}*"), *root.glob(f"*/{UNFINISHED}*")])
     together: dict[tuple[Path, str], list[Path]] = {}
+    states: dict[Path, os.stat_result] = {}
     for file in root.glob("*/*"):
-        if file.is_file():  # folders are what somebody is making just now
-            together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
-    used = {key: max(file.stat().st_mtime for file in files) for key, files in together.items()}
-    total = sum(file.stat().st_size for files in together.values() for file in files)
+        with contextlib.suppress(OSError):  # somebody else may remove it too
+            state = file.stat()
+            # Folders, and what is named so, are what somebody is making just now.
+            if stat.S_ISREG(state.st_mode) and not file.name.startswith(UNFINISHED):
+                together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
+                states[file] = state
+    used = {key: max(states[file].st_mtime for file in files) for key, files in together.items()}
+    total = sum(state.st_size for state in states.values())
     for key in sorted(used, key=lambda key: used[key]):
         if total <= limit_bytes:
             return
         if not any(file in keep for file in together[key]):
-            total -= sum(file.stat().st_size for file in together[key])
+            total -= sum(states[file].st_size for file in together[key])
             for file in together[key]:
                 file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are still in it

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError, WorkerInfo
-from adaptare.profiler.equality import adapted, check_applied, check_twin, largest_difference, needs_twin
+from adaptare.profiler.equality import changes_outputs, check_applied, check_twin, largest_difference, needs_twin
 from adaptare.profiler.measurement import Visit, paired_ratio
 from adaptare.profiler.programs import Programs
 from adaptare.profiler.workload import Workload
@@ -194,7 +194,7 @@ class GroupRun:
 
     def _check_applied(self, candidate: Candidate) -> None:
         try:
-            if adapted(candidate.workload) and candidate.workload.base == self.reference.workload:
+            if changes_outputs(candidate.workload) and candidate.workload.base == self.reference.workload:
                 check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
         except ProgramError as error:
             candidate.failure = str(error)
@@ -207,14 +207,15 @@ class GroupRun:
         try:
             twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
             worker.unload(twin.program_id)
-            noise = {base: largest_difference(self._outputs(base, worker), twin.outputs[base.hash]) for base in bases}
+            outputs = {base: (self._outputs(base, worker), twin.outputs.get(base.hash, ())) for base in bases}
+            noise = {base: largest_difference(*both) for base, both in outputs.items() if all(both)}
         except ProgramError as error:
             self._blame(candidates, error)
             return
         for candidate in candidates:
             try:
-                outputs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.base, 0.0)
-                check_twin(candidate.workload, candidate.outputs, outputs, noise=noise_here)
+                theirs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.base, 0.0)
+                check_twin(candidate.workload, candidate.outputs, theirs, noise=noise_here)
             except ProgramError as error:
                 candidate.failure = str(error)
 
@@ -224,7 +225,7 @@ class GroupRun:
             return self.reference.outputs
         loaded = worker.load(self._programs.program(base))
         worker.unload(loaded.program_id)
-        return loaded.outputs[base.hash]
+        return loaded.outputs.get(base.hash, ())
 
     def _round(self, worker: Worker) -> None:
         """One visit of everybody and several of the reference, in random order, kept only if all came to an end."""

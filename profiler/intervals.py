@@ -41,7 +41,8 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         openings: Which opening each round belongs to. Shape (n_rounds,).
 
     Returns:
-        The median and a 95 % percentile interval of log ratios; the same input gives the same interval.
+        The median and a 95 % percentile interval of log ratios; the same input gives the same interval. One opening of
+        so few rounds that they say nothing of their spread has an interval without ends.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
@@ -56,6 +57,8 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
     longest = max(len(own) for own in rows)
     rows = [own for own in rows if 2 * len(own) >= longest]
     length = max(1, round(1.5 * longest ** (1 / 3)))
+    if len(rows) == 1 and longest <= length:
+        return Interval(0.0, float(np.exp(middle)), float("inf"))
     if len(rows) > 1:
         drawn, parts = _draw_openings(rows, rng), float(len(rows))
     else:

@@ -48,6 +48,8 @@ class OnnxBases:
             )
         self._root = cache_folder(cache) / "onnx"
         self._weights = weights
+        # What was handed out may be loaded any time, so it makes no room.
+        self._in_use: set[Path] = set()
 
     def base(self, workload: Workload) -> OnnxBase:
         """The base of a workload, exported and quantised if it was not yet."""
@@ -92,20 +94,21 @@ class OnnxBases:
         """Makes a file in the folder of a base if need be, and notes that it was used."""
         from adaptare.profiler.onnx_surgery import is_graph
 
+        self._in_use |= {file, file.parent / MODEL, file.parent / RECORD}
         if not is_graph(file):
             file.unlink(missing_ok=True)
             cached_file(file, write)
-            base = [file.parent / name for name in (MODEL, RECORD)]
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=[file, *base])
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
         mark_used(file)
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
         """The base in a folder, made if need be, and noted as used."""
         files = [folder / MODEL, folder / RECORD]
+        self._in_use.update(files)
         if not all(file.exists() for file in files):  # some of it may have had to make room
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=files)
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
         for file in files:
             mark_used(file)
         return OnnxBase.load(folder)

@@ -68,7 +68,7 @@ class OnnxPrograms:
             raise InputError("requantised needs a quantised base; merge the adapter instead")
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in FED
-        shared = self._kernels_of(workload) and _ranks(workload) and not workload.in_weights
+        shared = self._kernels_of(workload) and _ranks(workload) and not (workload.in_weights or is_cold(workload))
         weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
         name = f"{self._file(workload)}{' cold' * is_cold(workload)}"
         # The cache is an input, and with what the call adds an output.

@@ -104,7 +104,7 @@ def measure_parts(
             reference_s=reference_s,
             programs=programs,
         )
-        reference_s = measured[0].reference_s
+        reference_s = measured[0].reference_s or None
         found |= dict(zip(parts, measured, strict=True))
     return {
         state: Parts(tuple(zip((found[part] for part in own), blocks.values(), strict=True)), found[last])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, last_level_cache_bytes
+from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, copies_beyond_caches
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
@@ -183,7 +183,9 @@ def is_cold(workload: Workload) -> bool:
 
 def copies_bytes(workload: Workload) -> int:
     """What the copies take that push a cold program out of the caches."""
-    return 2 * last_level_cache_bytes() if is_cold(workload) else 0
+    if not is_cold(workload):
+        return 0
+    return (copies_beyond_caches(workload.work().moved_bytes) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

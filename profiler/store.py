@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sql
@@ -115,6 +116,8 @@ class Store:
     def append(self, measurements: Sequence[Measurement]) -> None:
         """Adds all of them or none; a reference that was not calibrated yet on its device is from now on.
 
+        An interrupted or failed measurement calibrates nothing, because that is kept for ever.
+
         Raises:
             StorageError: The disk is full, or the store cannot be written; what it held before is intact.
         """
@@ -123,7 +126,7 @@ class Store:
                 info, reference = device_hash(measurement.device), measurement.reference
                 for shape in {measurement.workload.shape, reference.shape}:
                     self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
-                if measurement.visits:
+                if measurement.complete:
                     key = {"device": info, "reference": _calibrated(reference, measurement.origin)}
                     self._add_once(connection, _calibrations, key, seconds=measurement.reference_s)
                 connection.execute(
@@ -173,7 +176,12 @@ class Store:
             rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
             contents = [json.loads(content) for content in connection.execute(query).scalars()]
         used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
-        shapes = {name: ModelShape.from_mapping(json.loads(config)) for name, config in rows if name in used}
+        # As it was stored: another version of transformers may know more settings, which would make it another shape.
+        shapes = {
+            name: replace(ModelShape.from_mapping(json.loads(config)), config=config)
+            for name, config in rows
+            if name in used
+        }
         return [measurement_from_json(content, shapes) for content in contents]
 
     def close(self) -> None:
@@ -200,7 +208,10 @@ class Store:
             with self._transaction() as connection:
                 yield connection
         except DatabaseError as error:
-            raise StorageError(f"store {self.location!r} cannot be written: {error.orig}; nothing was lost") from error
+            raise StorageError(
+                f"store {self.location!r} cannot be written: {error.orig}; what it held is intact, "
+                "what was just measured is not in it"
+            ) from error
 
 
 def _calibrated(reference: Workload, origin: Origin) -> str:

@@ -52,9 +52,12 @@ def profile_by_stubs(
         Composed measurements of as many workloads as fit into memory at once, each in a session of its own.
 
     Raises:
-        InputError: The ranks differ between layers, the model has too few, or not even stubs fit into memory.
+        InputError: The ranks differ between layers, the model has too few, the reference is among the workloads, or
+            not even stubs fit into memory.
         DeviceError: No worker can be had, or the reference does not run.
     """
+    if reference in workloads:
+        raise InputError("the reference is measured beside the workloads; leave it out of them")
     programs = programs or programs_for(device.info())
     with device.open() as worker:
         free_bytes = worker.info.free_bytes

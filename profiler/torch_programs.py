@@ -92,7 +92,9 @@ def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
                 weight *= lengths / weight.norm(dim=1, keepdim=True)
         return clone
     scales = {path: 1.0 for path, _ in adapter}
-    peft_model = get_peft_model(clone, LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales)))
+    config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
+    # In the precision of the base; PEFT would compute adapters beside 16-bit weights in 32 bits.
+    peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
     for path, rank in adapter:
         layer = _plain(peft_model).get_submodule(path)
         A, B = _halves(path, layer.base_layer.weight, rank)

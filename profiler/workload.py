@@ -42,8 +42,8 @@ class Workload:
             the decoder layers.
         site: For scope `layer`: the module path of the linear.
         batch: Sequences at once.
-        tokens: Tokens per sequence in prefill; ignored in decode.
-        past: Cached positions in decode; ignored in prefill.
+        tokens: Tokens per sequence in prefill; ignored in decode, also by comparisons.
+        past: Cached positions in decode; ignored in prefill, also by comparisons.
         caches: Whether a block, layer or head finds its weights out of the caches of the processor, as inside a whole
             model, or `hot`, as the call before left them. A whole model has the caches to itself.
         dtype: Of base and adapter.
@@ -57,11 +57,13 @@ class Workload:
     scope: Scope = "model"
     site: str = ""
     batch: int = 1
-    tokens: int = 64
-    past: int = 64
+    tokens: int = field(default=64, compare=False)
+    past: int = field(default=64, compare=False)
     caches: Caches = "cold"
     dtype: str = "float32"
     quantisation: Quantisation = "none"
+    length: int = field(init=False, repr=False)
+    """`tokens` in prefill, `past` in decode."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -74,11 +76,10 @@ class Workload:
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        for name, count, least in (
-            ("batch", self.batch, 1),
-            ("tokens", self.tokens, 1),
-            ("past", self.past, 0),
-        ):
+        decoding = self.phase == "decode"
+        object.__setattr__(self, "length", self.past if decoding else self.tokens)
+        counts = (("batch", self.batch, 1), ("past", self.past, 0) if decoding else ("tokens", self.tokens, 1))
+        for name, count, least in counts:
             if count < least:
                 raise InputError(f"{name} must be at least {least}, not {count}")
         if (self.scope == "layer") != bool(self.site):
@@ -142,11 +143,6 @@ class Workload:
     def rows(self) -> int:
         """Rows of the matrix that every linear multiplies."""
         return self.batch * (1 if self.phase == "decode" else self.tokens)
-
-    @property
-    def length(self) -> int:
-        """`tokens` in prefill, `past` in decode."""
-        return self.past if self.phase == "decode" else self.tokens
 
     @cached_property
     def scope_sites(self) -> tuple[Site, ...]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         tokenize_examples,
         tokenize_split,
     )
-    from adaptare.search.training import TrainingOutcome, train_super_adapter
+    from adaptare.search.training import TrainingOutcome, check_examples, train_super_adapter
 
 _LATER = {
     "load_base": "base_model",
@@ -66,6 +66,7 @@ _LATER = {
     "tokenize_examples": "token_examples",
     "tokenize_split": "token_examples",
     "TrainingOutcome": "training",
+    "check_examples": "training",
     "train_super_adapter": "training",
 }
 
@@ -102,6 +103,7 @@ __all__ = [
     "UniformSampler",
     "baselines",
     "chatterbot_examples",
+    "check_examples",
     "check_onnx_export",
     "evaluate",
     "export_merged",

@@ -105,9 +105,9 @@ def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np
         raise InputError(f"the space {space.name!r} has no adapter at all; give some group a rank above 0")
     bounds = np.array([limit.bound for limit in limits])
     costs = limit_costs(codes, limits)
-    use = np.max(costs / bounds, axis=1, initial=0.0)
+    use = np.nan_to_num(np.max(costs / bounds, axis=1, initial=0.0), nan=np.inf)
     best = int(np.argmin(use))
-    if violations(costs[best : best + 1], limits)[0] > 0:
+    if not violations(costs[best : best + 1], limits)[0] <= 0:
         worst = int(np.argmax(costs[best] / bounds))
         alone = limit_costs(np.zeros((1, space.n_sites), dtype=np.int64), limits)[0, worst]
         raise _infeasible(space, limits[worst], float(costs[best, worst]), float(alone))

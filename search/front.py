@@ -91,14 +91,12 @@ def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Ca
         bound: The first limit.
 
     Raises:
-        InputError: n is below 1, or the bound is not above the base.
+        InputError: n is below 1.
     """
     if n < 1:
         raise InputError(f"at least one winner must be asked for, not {n}")
-    if bound <= base:
-        raise InputError(f"a bound of {bound:g} leaves nothing for an adapter beside {base:g}")
-    ends = [base + (bound - base) * (n - part) / n for part in range(n)]
-    ends[0] = bound
+    # Where the bound leaves nothing beside the base, but something is predicted to meet it, there are no smaller parts.
+    ends = [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
     within = ([one for one in front.members if one.upper[0] <= end] for end in ends)
     best = [min(members, key=lambda one: one.values[0]) for members in within if members]
     return tuple(dict.fromkeys(best))

@@ -80,6 +80,8 @@ class Nsga2:
             return self._nothing
         self._inner.n_offsprings = n
         children = self._inner.ask()
+        if children is None:  # every child that came up is in the population
+            return self._nothing
         return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_groups)
 
     def _filled(self, parts: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:

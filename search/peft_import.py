@@ -43,12 +43,18 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
             "save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
         )
     settings.init_lora_weights = False
-    loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
-    name, parts = loaded.active_adapter, {}
-    for path, _ in config:
-        layer = loaded.base_model.model.get_submodule(path)
-        A, B = (half[name].weight.detach().float().clone() for half in (layer.lora_A, layer.lora_B))
-        parts[path] = A, B * layer.scaling[name]
+    parts = {}
+    try:
+        loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
+        name = loaded.active_adapter
+        for path, _ in config:
+            layer = loaded.base_model.model.get_submodule(path)
+            A, B = (half[name].weight.detach().float().clone() for half in (layer.lora_A, layer.lora_B))
+            parts[path] = A, B * layer.scaling[name]
+    except (RuntimeError, AttributeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder}: its adapter_config.json and its weights disagree ({error}); save it anew with PEFT"
+        ) from error
     base = loaded.unload()
     sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
     ranks = config.by_path

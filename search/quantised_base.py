@@ -74,6 +74,6 @@ def requantised(
     scales = super_adapter.scales(config)
     for path, (A, B) in super_adapter.tensors(config).items():
         weight = model.get_submodule(path).get_parameter("weight")
-        weight.data += (scales[path] * (B @ A)).to(weight.dtype)
+        weight.data += (scales[path] * (B @ A)).to(weight)
     round_base(model, quantisation)
     return SuperAdapter(model, super_adapter.space, seed=0)

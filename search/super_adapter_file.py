@@ -1,7 +1,6 @@
 """Super-adapters on disk: `super_adapter.safetensors` and the `super_adapter.json` that says what they fit."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError, Json, StorageError
+from adaptare.devices import InputError, Json, StorageError, write_whole
 from adaptare.profiler import ModelShape, RankSpace
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
@@ -45,8 +44,8 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
     state = {name: tensor.cpu().contiguous() for name, tensor in super_adapter.state().items()}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        _replace(Path(folder) / _TENSORS, safetensors.torch.save(state))
-        _replace(Path(folder) / _DESCRIPTION, json.dumps(describe(super_adapter), indent=1).encode())
+        write_whole(Path(folder) / _TENSORS, safetensors.torch.save(state))
+        write_whole(Path(folder) / _DESCRIPTION, json.dumps(describe(super_adapter), indent=1))
     except OSError as error:
         raise StorageError(
             f"the super-adapter cannot be written to {str(folder)!r}: {error.strerror or error}"
@@ -131,12 +130,6 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     if found != SCHEMA:
         raise InputError(f"{file} has schema {found!r}; this version reads {SCHEMA}: update adaptare or train again")
     return dict(description)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(content)
-    os.replace(beside, file)
 
 
 def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -14,10 +14,17 @@ IGNORED = -100  # the label that transformers leaves out of the loss
 
 @dataclass(frozen=True)
 class TokenExample:
-    """Token ids of one example; the completion begins after `prompt_tokens` of them."""
+    """Token ids of one example; the completion begins after `prompt_tokens` of them, of which there is one at least."""
 
     ids: tuple[int, ...]
     prompt_tokens: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prompt_tokens < len(self.ids):
+            raise InputError(
+                f"an example of {len(self.ids)} tokens needs 1 to {len(self.ids) - 1} of them as prompt, "
+                f"not {self.prompt_tokens}"
+            )
 
     @property
     def completion_tokens(self) -> int:

@@ -17,7 +17,7 @@ from adaptare.search.step_sampler import SandwichSampler, StepSampler
 from adaptare.search.super_adapter import SuperAdapter
 from adaptare.search.super_adapter_file import describe, load_tensors, save_super_adapter
 from adaptare.search.token_examples import TokenExample, pad_batch
-from adaptare.search.training_record import read_losses, write_record
+from adaptare.search.training_record import check_hash, read_losses, write_record
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def train_super_adapter(
         "learning_rate": learning_rate,
         "seed": seed,
         "sampler": repr(sampler),
-        "examples": hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16],
+        "examples": _hash(examples),
         "super_adapter": describe(super_adapter),
     }
     place, began = Path(folder), time.monotonic()
@@ -150,6 +150,15 @@ def _trained(
         model.train(training)
         model.config.use_cache = use_cache
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
+
+
+def check_examples(folder: str | Path, examples: Sequence[TokenExample]) -> None:
+    """Raises `InputError` if the training in this folder learned other examples than these."""
+    check_hash(Path(folder), _hash(examples))
+
+
+def _hash(examples: Sequence[TokenExample]) -> str:
+    return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]
 
 
 def _unseen(done: int, of: int, loss: float) -> None:

@@ -1,11 +1,10 @@
 """What was asked of a training, and how far it came: `training.json` in its folder."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError, Json, StorageError
+from adaptare.devices import InputError, Json, StorageError, write_whole
 
 SCHEMA = 1
 _FILE = "training.json"
@@ -37,13 +36,27 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
     return tuple(losses)
 
 
+def check_hash(folder: Path, examples: str) -> None:
+    """Raises `InputError` if a training in this folder learned others than the examples of this hash.
+
+    Of other data other examples are held out, and some of those have been learned.
+    """
+    try:
+        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if found != examples:
+        raise InputError(
+            f"{str(folder)!r} was trained on other examples than its data gives now, so those held out now may have "
+            "been learned; bring the data back, or train again in another folder"
+        )
+
+
 def write_record(folder: Path, settings: Mapping[str, Json], losses: Sequence[float]) -> None:
     """Raises `StorageError` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record = {"schema": SCHEMA, "settings": settings, "losses": losses}
-        beside = folder / f"{_FILE}.part"
-        beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        os.replace(beside, folder / _FILE)
+        write_whole(folder / _FILE, json.dumps(record, indent=1))
     except OSError as error:
         raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error

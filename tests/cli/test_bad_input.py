@@ -37,6 +37,23 @@ def test_unknown_devices(run: Run, device: str, message: str) -> None:
     assert not list(Path().iterdir())
 
 
+def test_a_package_that_is_not_installed_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object, **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("adaptare.profiler.open_model", missing)
+    refused(
+        run("overhead", "tiny-random", "--device", "simulated"),
+        "torch is not installed; install it with: pip install 'adaptare[torch]'",
+    )
+
+
+@pytest.mark.parametrize("budget", ["p90(decode)=20ms", "decode@128=20ms", "prefill=20ms"])
+def test_budgets_of_a_demo_are_checked_before_it_measures(run: Run, budget: str) -> None:
+    refused(run("demo", "--quick", "--budget", budget), "the demo predicts medians of decode at 64 cached positions")
+    assert not list(Path().iterdir())
+
+
 @pytest.mark.parametrize("command", ["overhead", "profile"])
 def test_a_model_that_is_none(run: Run, command: str) -> None:
     Path("notes.txt").write_text("no model")
@@ -61,10 +78,14 @@ def test_an_unsupported_family(run: Run) -> None:
         (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
         (("--half-width", 0), "half_width must lie between 0 and 1"),
+        (("--seconds", 0), "a time budget must be above 0 s"),
+        (("adapter", "--rank", 8), "an adapter folder has sites and ranks of its own"),
+        (("adapter", "--sites", "q_proj"), "an adapter folder has sites and ranks of its own"),
     ],
 )
 def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
-    refused(run("overhead", "tiny-random", "--device", "simulated", "--cache", model_cache, *options), message)
+    refused(run("overhead", "tiny-random", *options, "--device", "simulated", "--cache", model_cache), message)
+    assert not Path("adaptare.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +99,9 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
         (("--space", "missing.yaml"), "space 'missing.yaml' cannot be read"),
         (("--count", 1), "a design needs at least 2"),
         (("--length", 0), "--length must be at least 1"),
+        (("--half-width", 1), "half_width must lie between 0 and 1"),
+        (("--until-error", "0.02"), "--until-error must be above 0 with a per cent sign, such as 2%, not '0.02'"),
+        (("--until-error", "-1%"), "--until-error must be above 0 with a per cent sign"),
     ],
 )
 def test_spaces_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:

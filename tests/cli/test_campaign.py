@@ -36,10 +36,10 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     assert again.json["measured"] == 0
     fitted = run("fit", "--device", "simulated", "--json").json
     assert fitted["mape"] <= 1
-    assert again.json["error"] == pytest.approx(fitted["mape"])
+    assert again.json["error_reached"] == pytest.approx(fitted["mape"])
     out_of_reach = run(*words[:-1], "1e-30%")
     assert out_of_reach.code == 1
-    assert out_of_reach.json["error"] > out_of_reach.json["error_wanted"]
+    assert out_of_reach.json["error_reached"] > out_of_reach.json["error_wanted"]
     assert "is not reached; give more with --count" in out_of_reach.err
     too_short = run(*words[:-1], "1e-30%", "--minutes", 1e-6, "--store", "other.db")
     assert too_short.code == 1

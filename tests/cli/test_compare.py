@@ -54,6 +54,16 @@ def test_a_slower_device_is_the_answer_no(stores: Callable[..., Any]) -> None:
     assert "6 faster" in back.out
 
 
+def test_a_difference_that_may_lie_within_the_band_is_no_alarm(stores: Callable[..., Any]) -> None:
+    slower = stores("compare", "one.db", "slow.db", "--other-device", SLOW, "--json").json["rows"]
+    least = min(row["difference"]["lower"] for row in slower)
+    words = ("compare", "one.db", "slow.db", "--other-device", SLOW, "--band")
+    assert stores(*words, 0.99 * least).code == 1
+    largest = max(row["difference"]["lower"] for row in slower)
+    assert stores(*words, 1.01 * largest).code == 0
+    assert len({row["workload"] for row in slower}) == 6
+
+
 def test_unlike_devices_are_compared_only_when_asked_for(stores: Callable[..., Any]) -> None:
     answer = stores("compare", "one.db", "slow.db")
     assert answer.code == 2

@@ -35,7 +35,7 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
 
     other = run(*QUICK, "--cache", model_cache, "--data", data, "--seed", 1)
     assert other.code == 2
-    assert "is of another model, base, data or seed" in other.err
+    assert "is of another task: seed 0, not 1" in other.err
 
 
 def test_an_infeasible_budget_is_answered_before_training(

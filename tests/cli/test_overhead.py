@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from adaptare.devices import Loaded, Program, ProgramError
+from adaptare.devices.simulated import SimulatedWorker
+
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
 
@@ -58,6 +61,37 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert answer.code == 0, answer.err
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert "one more rank on every site adds" in answer.out
+
+
+def test_without_a_row_there_is_no_figure(
+    overhead: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SimulatedWorker.load
+
+    def fail(worker: SimulatedWorker, program: Program) -> Loaded:
+        if "swappable" in program.name:
+            raise ProgramError("out of memory")
+        return load(worker, program)
+
+    monkeypatch.setattr(SimulatedWorker, "load", fail)
+    monkeypatch.setattr("adaptare.profiler.programs.SimulatedPrograms.modes", lambda own, workload: ("swappable",))
+    answer = overhead("--device", "simulated", "--figure", tmp_path / "curve.png", "-p", 0, "--json")
+    assert answer.code == 3
+    assert answer.json["rows"] == []
+    (failure,) = answer.json["failures"]
+    assert (failure["length"], failure["reason"]) == (4, "out of memory")
+    assert not (tmp_path / "curve.png").exists()
+
+
+def test_simulated_bases_may_be_quantised(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "simulated:int4", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["quantisation"] == "int4"
+
+
+def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "torch-cpu:threads=1", "--sites", "q_proj", "-p", 0, "-d", 0, "--openings", 1)
+    assert answer.code == 0, answer.err
 
 
 def test_bases_may_be_of_narrower_floating_point(overhead: Callable[..., Any]) -> None:

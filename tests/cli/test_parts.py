@@ -51,6 +51,12 @@ def test_blocks_that_differ_are_told_apart(run: Callable[..., Any], tmp_path: Pa
     assert "block, 1 sites up to r8" in run(*words).out
 
 
+def test_decode_without_a_prompt_has_parts_too(parts: Callable[..., Any]) -> None:
+    answer = parts("--device", "simulated", "--length", 0, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["length"] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from adaptare.devices import Loaded, Program, ProgramError
+from adaptare.devices.simulated import SimulatedWorker
+
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
 
@@ -89,6 +92,49 @@ def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget:
     answer = trained("search", "run", "--predictor", "predictor-decode", "--budget", budget)
     assert answer.code == 2
     assert message in answer.err
+
+
+def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search(trained: Callable[..., Any]) -> None:
+    trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
+    other = ("--device", "simulated:launch_s=1e-5", "--store", "other.db")
+    assert trained("profile", MODEL, *other, "--space", "sites", "--count", 10).code == 0
+    assert trained("fit", *other).code == 0
+    answer = trained("verify", "run/front.json")
+    assert answer.code == 2
+    assert "predictor-decode is not the predictor of this search any more" in answer.err
+
+
+def test_winners_that_cannot_be_measured_are_no_answer(
+    trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
+    load = SimulatedWorker.load
+
+    def fail(worker: SimulatedWorker, program: Program) -> Loaded:
+        if "swappable" in program.name:
+            raise ProgramError("out of memory")
+        return load(worker, program)
+
+    monkeypatch.setattr(SimulatedWorker, "load", fail)
+    answer = trained("verify", "run/front.json", "--openings", 1, "--json")
+    assert answer.code == 3, answer.err
+    assert {row["failure"] for row in answer.json["winners"]} == {"out of memory"}
+    assert not any(row["meets_budget"] for row in answer.json["winners"])
+
+
+def test_data_that_changed_after_training_is_noticed(trained: Callable[..., Any], data: Path) -> None:
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(lines[::-1][:-1]))
+    answer = trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%")
+    assert answer.code == 2
+    assert "was trained on other examples than its data gives now" in answer.err
+
+
+def test_a_folder_of_another_task_says_what_differs(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    options = ("--steps", 6, "--data", data, "--held-out", 9, "--space", "sites", "--cache", model_cache)
+    answer = trained("train", MODEL, "-o", "run", *options)
+    assert answer.code == 2
+    assert "is of another task: held_out 8, not 9" in answer.err
 
 
 def test_the_same_campaign_again_measures_nothing(run: Callable[..., Any], model_cache: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -224,6 +225,39 @@ def test_an_unknown_operation_is_answered() -> None:
     assert answers([{"seq": 1, "op": "dance"}])[0]["ok"] is False
 
 
+def test_loading_may_take_as_long_as_all_the_first_calls_in_it(
+    open_worker: OpenWorker, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, worker = make_program("constant", values=[1.0]), open_worker(timeout_s=20)
+    waited: list[float] = []
+    replies = worker._replies
+    noted = SimpleNamespace(put=replies.put, get=lambda timeout: waited.append(timeout) or replies.get(timeout=timeout))
+    monkeypatch.setattr(worker, "_replies", noted)
+    worker.load(replace(program, feeds=tuple(replace(program.feeds[0], name=name) for name in "abc")))
+    worker.load(program)
+    assert waited == [60, 20]
+
+
+def test_free_memory_is_at_most_what_the_agent_may_take() -> None:
+    runtime = SimpleNamespace(setup=lambda options: None)
+    hello = {"seq": 1, "op": "hello", "processors": [], "options": {}, "memory_bytes": 2**33}
+    assert 0 < answers([hello], runtime)[0]["free_bytes"] <= 2**33
+
+
+def test_caches_of_several_groups_of_processors_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processors share one cache of 32 MiB, a third has one of its own."""
+    files = {"size": "32768K"}
+    monkeypatch.setattr(agent, "processors", lambda: [0, 1, 8])
+    monkeypatch.setattr(agent.os.path, "isdir", lambda folder: True)
+    monkeypatch.setattr(agent.os, "listdir", lambda folder: ["index3"])
+
+    def line(file: str) -> str:
+        return files.get(Path(file).name, "8-15" if "cpu8/" in file else "0-7")
+
+    monkeypatch.setattr(agent, "_line", line)
+    assert agent.last_level_cache_bytes() == 2 * 32 * 2**20
+
+
 def test_the_first_call_is_made_after_the_state_was_restored() -> None:
     calls: list[str] = []
     model = SimpleNamespace(
@@ -253,7 +287,7 @@ def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyP
     load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "cold": True, "moved_bytes": 80}
     run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
     answers([{"seq": 1, **load_cold, "feeds": feeds}, {"seq": 2, **run}], runtime)
-    assert calls == [1, 2, 3, 4, 1, 2]
+    assert calls == [1, 2, 3, 4] * 2 + [1]
 
 
 @pytest.mark.parametrize(("moved_bytes", "copies"), [(1, agent.MOST_COPIES), (100, 3), (150, 3), (1000, 2), (0, 256)])

@@ -120,6 +120,16 @@ def test_both_ends_have_to_know_an_adapter(
     assert not found.predict_configs([AdapterConfig.uniform(shape, 3)]).extrapolates.any()
 
 
+def test_what_was_profiled_at_both_lengths_of_a_prompt_is_known_between_them(
+    campaign: Campaign, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    configs = [*draw_configs(20, 0), AdapterConfig.uniform(shape, 64)]
+    prefill = replace(template, phase="prefill")
+    both = [LatencyPredictor().fit(campaign(configs, template=replace(prefill, tokens=n))) for n in (8, 512)]
+    found = interpolate(both, 96)
+    assert not found.predict_configs(configs).extrapolates.any()
+
+
 def test_open_graphs_are_interpolated_and_cost_something_without_adapter(
     campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
 ) -> None:

@@ -294,3 +294,12 @@ def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, dra
     configs = [space.decode(row) for row in space.expand(space.spread(12, np.random.default_rng(0)))]
     rows = campaign(configs, template=Workload(larger))
     assert LatencyPredictor().fit(rows, source=source).chosen == "transferred"
+
+
+def test_a_source_that_has_seen_some_of_the_rows_cannot_be_judged_by_them(
+    campaign: Campaign, draw_configs: DrawConfigs
+) -> None:
+    rows = campaign(draw_configs(24, 0))
+    source = LatencyPredictor().fit(rows[:12])
+    with pytest.raises(InputError, match="fitted to some of these adapters on this device"):
+        LatencyPredictor().fit(rows, source=source)

@@ -157,6 +157,11 @@ def test_what_was_never_finished_goes_a_day_later(root: Path) -> None:
     assert left(root, 500, "c") == [".new-1", ".new-1/model.onnx", *ALL]
 
 
+def test_what_is_being_written_beside_others_is_left_alone(root: Path) -> None:
+    (root / "a" / ".new-3-static.onnx").write_bytes(b"x" * 900)
+    assert left(root, 500, "c") == sorted([*ALL, "a/.new-3-static.onnx"])
+
+
 def test_a_file_that_cannot_be_marked_is_used_all_the_same(tmp_path: Path) -> None:
     mark_used(tmp_path / "absent")
 

@@ -1,10 +1,18 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from adaptare.devices import ProgramError
 from adaptare.profiler import AdapterConfig, ModelShape, Workload
-from adaptare.profiler.equality import adapted, check_applied, check_twin, largest_difference, needs_twin
+from adaptare.profiler.equality import (
+    adapted,
+    changes_outputs,
+    check_applied,
+    check_twin,
+    largest_difference,
+    needs_twin,
+)
 
 
 @pytest.fixture
@@ -31,6 +39,27 @@ def test_as_much_as_the_base_itself_differs_by_is_allowed_three_times_over(workl
 def test_an_adapter_that_changes_nothing_is_a_failure(workload: Workload) -> None:
     with pytest.raises(ProgramError, match="does not change the output"):
         check_applied(workload, [1.0, 2.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_that_changes_little_is_applied_all_the_same(workload: Workload, dtype: str) -> None:
+    check_applied(replace(workload, dtype=dtype), [1.0, 2.0], [1.0, 2.0001])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "phase", "seen"),
+    [
+        (("q_proj", "k_proj"), {"phase": "decode", "past": 0}, False),
+        (("q_proj",), {"phase": "prefill", "tokens": 1}, False),
+        (("q_proj", "v_proj"), {"phase": "decode", "past": 0}, True),
+        (("q_proj",), {"phase": "decode", "past": 1}, True),
+    ],
+)
+def test_with_one_key_queries_and_keys_change_nothing(
+    llama: ModelShape, kinds: tuple[str, ...], phase: dict[str, Any], seen: bool
+) -> None:
+    adapter = AdapterConfig.uniform(llama, 2, kinds=kinds)
+    assert changes_outputs(Workload(llama, adapter, **phase)) == seen
 
 
 def test_not_a_number_never_agrees(workload: Workload) -> None:

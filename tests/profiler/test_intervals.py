@@ -160,3 +160,10 @@ def test_a_few_rounds_of_a_cut_off_opening_change_next_to_nothing() -> None:
     with_rest = ratio_interval(ratios, np.array([0] * 41 + [1]))
     assert with_rest.lower == pytest.approx(whole.lower, abs=0.002)
     assert with_rest.upper == pytest.approx(whole.upper, abs=0.002)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_rounds_that_say_nothing_of_their_spread_give_no_ends(rounds: int) -> None:
+    found = ratio_interval(np.array([1.2, 1.3])[:rounds], np.zeros(rounds, dtype=np.int64))
+    assert (found.lower, found.upper) == (0.0, float("inf"))
+    assert 1.2 <= found.middle <= 1.3

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,6 +54,25 @@ def test_the_first_calibration_stays(llama: ModelShape, file: Path) -> None:
     store.append(first)
     store.append([replace(first[0], reference_s=99.0)])
     assert store.calibration(first[0].device, first[0].reference) == first[0].reference_s
+
+
+def test_what_was_interrupted_or_failed_calibrates_nothing(llama: ModelShape, file: Path) -> None:
+    store = Store(file)
+    first, second = measure(llama)
+    store.append([replace(first, stopped_by="interrupted"), replace(second, failure="out of memory")])
+    assert store.calibration(first.device, first.reference) is None
+    store.append([second])
+    assert store.calibration(first.device, first.reference) == second.reference_s
+
+
+def test_a_shape_is_read_as_it_was_stored(llama: ModelShape, file: Path) -> None:
+    """Another version of transformers may have had other settings in a config."""
+    config = json.loads(llama.config)
+    del config["attention_dropout"]
+    before = replace(llama, config=json.dumps(config))
+    store, measured = Store(file), measure(before)
+    store.append(measured)
+    assert [each.workload for each in store.measurements()] == [each.workload for each in measured]
 
 
 def test_what_is_composed_and_what_is_measured_stay_apart(llama: ModelShape, file: Path) -> None:
@@ -155,7 +175,7 @@ def test_a_full_disk_loses_nothing(llama: ModelShape, file: Path) -> None:
     def _(connection: sqlite3.Connection, record: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    with pytest.raises(StorageError, match=r"cannot be written: database or disk is full; nothing was lost"):
+    with pytest.raises(StorageError, match=r"cannot be written: database or disk is full; what it held is intact"):
         _append_again_and_again(small, measure(llama))
     small.close()
     assert len(Store(file).measurements()) >= 2

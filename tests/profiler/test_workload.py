@@ -224,8 +224,9 @@ def test_unknown_words_are_answered_with_the_known(field: str, value: str, known
 
 @pytest.mark.parametrize(("field", "value", "least"), [("batch", 0, 1), ("tokens", 0, 1), ("past", -1, 0)])
 def test_counts_that_are_too_small_are_refused(field: str, value: int, least: int) -> None:
+    phase = "prefill" if field == "tokens" else "decode"
     with pytest.raises(InputError, match=f"{field} must be at least {least}, not {value}"):
-        Workload(SHAPE, **{field: value})
+        Workload(SHAPE, phase=phase, **{field: value})
 
 
 @pytest.mark.parametrize("fields", [{"scope": "layer"}, {"site": QUERY}, {"scope": "block", "site": QUERY}], ids=str)
@@ -272,3 +273,13 @@ def test_sites_stay_open_whatever_adapter_comes() -> None:
     assert opened.base == DECODE.base
     with pytest.raises(InputError, match="use mode swappable, not static"):
         _ = replace(DECODE, mode="static").opened
+
+
+def test_the_length_that_is_not_used_makes_no_difference() -> None:
+    other = replace(DECODE, tokens=500)
+    assert (other, other.hash, hash(other)) == (DECODE, DECODE.hash, hash(DECODE))
+    assert Workload.from_json(other.to_json(), SHAPE) == other
+    assert replace(DECODE, past=12) != DECODE
+    assert replace(DECODE, tokens=0).length == 11
+    with pytest.raises(InputError, match="tokens must be at least 1, not 0"):
+        replace(PREFILL, tokens=0)

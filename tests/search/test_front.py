@@ -127,8 +127,11 @@ def test_parts_with_the_same_best_member_give_one_winner() -> None:
 def test_winners_that_mean_nothing_cannot_be_asked_for() -> None:
     with pytest.raises(InputError, match="at least one winner must be asked for, not 0"):
         pick_winners(bounded(*CURVE), 0, base=10, bound=20)
-    with pytest.raises(InputError, match="a bound of 9 leaves nothing for an adapter beside 10"):
-        pick_winners(bounded(*CURVE), 3, base=10, bound=9)
+
+
+def test_below_the_base_the_best_that_is_predicted_to_fit_is_the_only_winner() -> None:
+    (winner,) = pick_winners(bounded((1.0, 8.5), (2.0, 8.0)), 3, base=10, bound=9)
+    assert winner.values[0] == 1.0
 
 
 def test_spread_rows_go_to_the_far_end_and_then_to_the_middle() -> None:

@@ -81,3 +81,13 @@ def test_a_population_is_at_least_four() -> None:
 def test_genes_of_another_space_are_refused(start: NDArray[np.int64], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         Nsga2(SPACE, seed=0, start=start)
+
+
+def test_a_space_that_is_smaller_than_the_population_is_searched_to_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {sites: '*', ranks: [4, 8, 16], tie: all}\n")
+    algorithm = Nsga2(read_space(file, SHAPE), seed=0)
+    for _ in range(6):
+        genes = algorithm.ask(5)
+        algorithm.tell(genes, genes.astype(np.float64), np.zeros(5))
+        assert genes.shape == (5, 1)

@@ -56,3 +56,9 @@ def test_loss_is_on_completion_tokens_only() -> None:
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4], [5, 6, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, 3, 4], [IGNORED, 6, IGNORED, IGNORED]]
+
+
+@pytest.mark.parametrize("prompt_tokens", [0, 3])
+def test_an_example_needs_a_prompt_and_a_completion(prompt_tokens: int) -> None:
+    with pytest.raises(InputError, match=f"3 tokens needs 1 to 2 of them as prompt, not {prompt_tokens}"):
+        TokenExample((1, 2, 3), prompt_tokens)
