@@ -7,7 +7,8 @@ Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by
 fed to one session and compared within it. `present` is a graph with every site, fed with rank 0 where it says so.
 
 A cell is measured in short sessions, until its intervals are narrow enough, on a quiet machine in fewer; the openings
-of all sessions count. With `--kept` they are kept, and a later run goes on from there.
+of all sessions count. With `--kept` they are kept, and a later run goes on from there. Those behind the figure of the
+documentation are in `measured/onnx_overhead.db.xz`, to be unpacked with `xz -dk`.
 """
 
 import argparse
