@@ -111,6 +111,8 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
         axis.axhline(0, color="grey", linewidth=0.5)
         axis.set(title=f"{cell}, base {1e3 * _base_s(rows, cell):.1f} ms", xlabel="rank", ylabel="overhead, %")
         axis.legend(fontsize=6)
+    for axis in np.ravel(axes)[len(cells) :]:
+        axis.remove()
     figure.tight_layout()
     figure.savefig(file, dpi=80)
 

@@ -55,7 +55,7 @@ def test_graphs_with_every_site_are_one_program_that_predictors_know(
     grid = ("--rank", "0,8", "--sites", "q_proj,v_proj", "--sites", "all", "-p", 0, "-d", 4)
     assert run("overhead", "tiny-random", *grid, *QUICKLY, "--device", INT4, "--cache", model_cache).code == 0
     fitted = run("fit", "--device", INT4, "--open", "--json").json
-    assert (fitted["open"], fitted["length"], fitted["predictor"]) == (True, 4, "predictor-decode-open")
+    assert (fitted["open"], fitted["length"], fitted["predictor"]) == (True, 4, "predictor-decode-int4-open")
     assert run("fit", "--device", INT4, "-o", "predictor", "--json").json["open"]
     Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
     predicted = run("predict", "predictor", "ranks.json", "--device", INT4)

@@ -84,7 +84,9 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
     [
         (("--device", "simulated"), "'simulated' does not say which operators take the time; torch-cpu and ort-cpu"),
         (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
-        (("--length", 0), "--length must be at least 1, not 0"),
+        (("--length", -1), "--length must be at least 1 in prefill and 0 in decode, not -1"),
+        (("--length", 0, "--phase", "prefill"), "--length must be at least 1 in prefill"),
+        (("adapter", "--rank", 4), "an adapter folder has sites and ranks of its own"),
         (("--mode", "static"), "torch applies adapters swappable or merged, not 'static'"),
         (("--calls", 0), "--calls"),
     ],
