@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from adaptare.app import app
+from adaptare.devices import Loaded, Program, ProgramError
+from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import open_model
 
 
@@ -47,6 +49,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return call
+
+
+@pytest.fixture
+def swappable_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on the simulated device has no memory for swappable adapters."""
+    load = SimulatedWorker.load
+
+    def fail(worker: SimulatedWorker, program: Program) -> Loaded:
+        if "swappable" in program.name:
+            raise ProgramError("out of memory")
+        return load(worker, program)
+
+    monkeypatch.setattr(SimulatedWorker, "load", fail)
 
 
 @pytest.fixture

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Loaded, Program, ProgramError
-from adaptare.devices.simulated import SimulatedWorker
-
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
 
@@ -63,17 +60,10 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert "one more rank on every site adds" in answer.out
 
 
+@pytest.mark.usefixtures("swappable_fails")
 def test_without_a_row_there_is_no_figure(
     overhead: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = SimulatedWorker.load
-
-    def fail(worker: SimulatedWorker, program: Program) -> Loaded:
-        if "swappable" in program.name:
-            raise ProgramError("out of memory")
-        return load(worker, program)
-
-    monkeypatch.setattr(SimulatedWorker, "load", fail)
     monkeypatch.setattr("adaptare.profiler.programs.SimulatedPrograms.modes", lambda own, workload: ("swappable",))
     answer = overhead("--device", "simulated", "--figure", tmp_path / "curve.png", "-p", 0, "--json")
     assert answer.code == 3

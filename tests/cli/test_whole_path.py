@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from adaptare.devices import Loaded, Program, ProgramError
-from adaptare.devices.simulated import SimulatedWorker
-
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
 
@@ -105,17 +102,10 @@ def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search
 
 
 def test_winners_that_cannot_be_measured_are_no_answer(
-    trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., Any], request: pytest.FixtureRequest
 ) -> None:
     trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
-    load = SimulatedWorker.load
-
-    def fail(worker: SimulatedWorker, program: Program) -> Loaded:
-        if "swappable" in program.name:
-            raise ProgramError("out of memory")
-        return load(worker, program)
-
-    monkeypatch.setattr(SimulatedWorker, "load", fail)
+    request.getfixturevalue("swappable_fails")
     answer = trained("verify", "run/front.json", "--openings", 1, "--json")
     assert answer.code == 3, answer.err
     assert {row["failure"] for row in answer.json["winners"]} == {"out of memory"}
