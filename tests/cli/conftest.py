@@ -1,5 +1,7 @@
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class Answer:
 
 
 Run = Callable[..., Answer]
+CommandsIn = Callable[[Path], AbstractContextManager[Run]]
 
 
 @pytest.fixture(scope="session")
@@ -35,20 +38,44 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def commands_in() -> CommandsIn:
+    """Runs commands in a folder, in this process."""
+
+    @contextmanager
+    def inside(folder: Path) -> Iterator[Run]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+
+            def call(*arguments: object) -> Answer:
+                words = [str(argument) for argument in arguments]
+                patch.setattr("sys.argv", ["adaptare", *words])
+                result = CliRunner().invoke(app, words, catch_exceptions=True)
+                if result.exception is not None and not isinstance(result.exception, SystemExit):
+                    raise result.exception
+                return Answer(result.exit_code, result.stdout, result.stderr)
+
+            yield call
+
+    return inside
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder, in this process."""
-    monkeypatch.chdir(tmp_path)
+def run(tmp_path: Path, commands_in: CommandsIn) -> Iterator[Run]:
+    """Runs a command in an empty folder."""
+    with commands_in(tmp_path) as call:
+        yield call
 
-    def call(*arguments: object) -> Answer:
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr("sys.argv", ["adaptare", *words])
-        result = CliRunner().invoke(app, words, catch_exceptions=True)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Answer(result.exit_code, result.stdout, result.stderr)
 
-    return call
+@pytest.fixture
+def run_in_copy(run: Run, tmp_path: Path) -> Callable[[Path], Run]:
+    """Runs a command in a copy of a folder that several tests begin with."""
+
+    def copied(folder: Path) -> Run:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        return run
+
+    return copied
 
 
 @pytest.fixture
@@ -64,13 +91,23 @@ def swappable_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedWorker, "load", fail)
 
 
+@pytest.fixture(scope="session")
+def write_data() -> Callable[[Path], Path]:
+    """Writes examples that a model of two small layers can learn something from."""
+
+    def write(folder: Path) -> Path:
+        file = folder / "data.jsonl"
+        rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(12) for b in range(8)]
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+        return file
+
+    return write
+
+
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Examples that a model of two small layers can learn something from."""
-    file = tmp_path / "data.jsonl"
-    rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(12) for b in range(8)]
-    file.write_text("\n".join(json.dumps(row) for row in rows))
-    return file
+def data(tmp_path: Path, write_data: Callable[[Path], Path]) -> Path:
+    """Those examples."""
+    return write_data(tmp_path)
 
 
 @pytest.fixture

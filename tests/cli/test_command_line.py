@@ -74,7 +74,7 @@ def interrupt_when(process: "subprocess.Popen[str]", seen: str) -> tuple[int, st
 def test_ctrl_c_while_profiling_keeps_what_was_measured(
     tmp_path: Path, model_cache: Path, run: Callable[..., Any]
 ) -> None:
-    words = ("profile", "tiny-random", "--device", "torch-cpu:threads=1", "--count", 3, "--cache", model_cache)
+    words = ("profile", "tiny-random", "--device", "ort-cpu:threads=1", "--count", 3, "--cache", model_cache)
     endless = ("--half-width", "0.000001", "--seconds", "600")
     code, said = interrupt_when(started(*words, *endless, folder=tmp_path), "round")
     assert code == 130

@@ -10,11 +10,19 @@ import pytest
 from adaptare.profiler import open_model
 
 
-@pytest.fixture
-def fitted(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
+@pytest.fixture(scope="module")
+def fitted_once(commands_in: Callable[..., Any], model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted")
     words = ("--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
-    assert run("profile", "tiny-random", "--space", "sites", "--count", 24, *words).code == 0
-    assert run("fit", "--device", "simulated", "-o", "predictor").code == 0
+    with commands_in(folder) as run:
+        assert run("profile", "tiny-random", "--space", "sites", "--count", 24, *words).code == 0
+        assert run("fit", "--device", "simulated", "-o", "predictor").code == 0
+    return folder
+
+
+@pytest.fixture
+def fitted(run_in_copy: Callable[..., Any], fitted_once: Path) -> Callable[..., Any]:
+    run: Callable[..., Any] = run_in_copy(fitted_once)
     return run
 
 

@@ -10,16 +10,29 @@ from safetensors.numpy import load_file
 
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
+TRAIN = ("train", MODEL, "--steps", 6, "--space", "sites")
+
+
+@pytest.fixture(scope="module")
+def trained_once(
+    commands_in: Callable[..., Any],
+    model_cache: Path,
+    write_data: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    cache = ("--cache", model_cache)
+    with commands_in(folder) as run:
+        assert run("profile", MODEL, *DEVICE, *cache, "--space", "sites", "--count", 24).code == 0
+        assert run("fit", *DEVICE).code == 0
+        assert run(*TRAIN, "-o", "run", "--data", write_data(folder), "--held-out", 8, *cache).code == 0
+    return folder
 
 
 @pytest.fixture
-def trained(run: Callable[..., Any], model_cache: Path, data: Path) -> Callable[..., Any]:
+def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[..., Any]:
     """A profiled, fitted and trained model, and the runner to go on with."""
-    cache = ("--cache", model_cache)
-    assert run("profile", MODEL, *DEVICE, *cache, "--space", "sites", "--count", 24).code == 0
-    assert run("fit", *DEVICE).code == 0
-    options = ("--steps", 6, "--data", data, "--held-out", 8, "--space", "sites", *cache)
-    assert run("train", MODEL, "-o", "run", *options).code == 0
+    run: Callable[..., Any] = run_in_copy(trained_once)
     return run
 
 
@@ -112,17 +125,23 @@ def test_winners_that_cannot_be_measured_are_no_answer(
     assert not any(row["meets_budget"] for row in answer.json["winners"])
 
 
-def test_data_that_changed_after_training_is_noticed(trained: Callable[..., Any], data: Path) -> None:
+def test_data_that_changed_after_training_is_noticed(
+    trained: Callable[..., Any], model_cache: Path, data: Path
+) -> None:
+    options = ("--data", data, "--held-out", 8, "--cache", model_cache)
+    assert trained(*TRAIN, "-o", "again", *options).code == 0
     lines = data.read_text().splitlines()
     data.write_text("\n".join(lines[::-1][:-1]))
-    answer = trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%")
+    answer = trained("search", "again", "--predictor", "predictor-decode", "--budget", "overhead=40%")
     assert answer.code == 2
     assert "was trained on other examples than its data gives now" in answer.err
 
 
-def test_a_folder_of_another_task_says_what_differs(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:
-    options = ("--steps", 6, "--data", data, "--held-out", 9, "--space", "sites", "--cache", model_cache)
-    answer = trained("train", MODEL, "-o", "run", *options)
+def test_a_folder_of_another_task_says_what_differs(
+    trained: Callable[..., Any], trained_once: Path, model_cache: Path
+) -> None:
+    options = ("--data", trained_once / "data.jsonl", "--held-out", 9, "--cache", model_cache)
+    answer = trained(*TRAIN, "-o", "run", *options)
     assert answer.code == 2
     assert "is of another task: held_out 8, not 9" in answer.err
 
