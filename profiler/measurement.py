@@ -17,6 +17,7 @@ from adaptare.profiler.warmup import Trend, steadiness
 from adaptare.profiler.workload import Workload
 
 INTERRUPTED = "interrupted"
+LOW = 0.02
 Origin = Literal["measured", "composed"]
 
 
@@ -127,10 +128,14 @@ class Measurement:
 
     @property
     def low_s(self) -> float:
-        """Tenth percentile of the candidate's own seconds in stable rounds: repeats better than a median."""
+        """Second percentile of the candidate's own seconds in stable rounds: repeats better than a median.
+
+        What comes between makes calls slower and never faster, so the lower the quantile, the better it repeats; the
+        second percentile of some hundred calls is still no single lucky one.
+        """
         stable = stable_rounds(_medians(self.reference_visits))
         rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
-        return float(np.quantile([sample for own in rounds for sample in own.samples_s], 0.1))
+        return float(np.quantile([sample for own in rounds for sample in own.samples_s], LOW))
 
     @property
     def tokens_per_s(self) -> float:
