@@ -42,15 +42,15 @@ RANKS = (1, 8, 16, 64)
 COMPOSITION_PACE = {
     (TORCH, "decode"): (3, 5),
     (TORCH, "prefill"): (3, 3),
-    (ORT, "decode"): (8, 6),
-    (ORT, "prefill"): (7, 3),
+    (ORT, "decode"): (8, 5),
+    (ORT, "prefill"): (6, 3),
 }
 HOT_PACE = (1, 3)
 TRIMMED = 0.2
 # The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.
 STUBS_PACE = {
-    ("smollm2-135m", "none", "decode"): (8, 7),
+    ("smollm2-135m", "none", "decode"): (7, 6),
     ("smollm2-135m", "none", "prefill"): (5, 4),
     ("smollm2-135m", "int4", "decode"): (16, 3),
     ("smollm2-135m", "int4", "prefill"): (6, 5),
@@ -124,7 +124,7 @@ def placements() -> list[list[Workload]]:
     ]
 
 
-def campaign(openings: int = 10, rounds: int = 12) -> dict[str, Any]:
+def campaign(openings: int = 8, rounds: int = 22) -> dict[str, Any]:
     """Five placements with four ranks each on the whole model: how long until the intervals are narrow."""
     every = [each for some in placements() for each in some]
     base = every[0].base
