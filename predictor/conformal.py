@@ -58,9 +58,9 @@ def relevel(measured: NDArray[np.float64], predicted: NDArray[np.float64], *, le
     before it. The references must be spread evenly over the session: those of its start, when a device is not yet as it
     will be, are worse than none.
 
-    The references are judged by a scale they took part in, which costs 2 points of coverage with 9 of them and 1 with
-    20. That they are spread evenly and not at random gains more (`hwgpt-session` of benchmarks/prediction_external.py:
-    20 references cover 91.6 % where 90 % is nominal), so the scale is not left-one-out, which would cover 92.7 %.
+    The references are judged by a scale they took part in, which covers a little less the fewer they are; that they are
+    spread evenly and not at random covers more (`hwgpt-session` of benchmarks/prediction_external.py prints the sum of
+    both), so no reference is left out of its scale.
 
     Args:
         measured: Of the references, in the session. Shape (n,), seconds.

@@ -274,6 +274,12 @@ def test_the_low_quantile_is_of_stable_rounds() -> None:
     assert found.low_s == pytest.approx(1.5, rel=1e-12)
 
 
+def test_one_lucky_round_is_not_the_low_quantile_and_a_few_are() -> None:
+    # The fastest call of a visit is half of its median.
+    assert measured([1.0] + [3.0] * 99, [2.0] * 100).low_s == pytest.approx(1.5, rel=1e-12)
+    assert measured([1.0] * 10 + [3.0] * 90, [2.0] * 100).low_s == pytest.approx(0.5, rel=1e-12)
+
+
 def test_tokens_of_a_second() -> None:
     assert measured([4.0], [2.0]).tokens_per_s == pytest.approx(1 / 4.0, rel=1e-12)
     many = replace(ADAPTED, phase="prefill", tokens=32, batch=3)
