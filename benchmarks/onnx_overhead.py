@@ -7,8 +7,9 @@ Cells are MODEL/BASE/PHASE: SmolLM2-135M whole, and the shape of Qwen2.5-0.5B by
 fed to one session and compared within it. `present` is a graph with every site, fed with rank 0 where it says so.
 
 A cell is measured in short sessions, until its intervals are narrow enough, on a quiet machine in fewer; the openings
-of all sessions count. With `--kept` they are kept, and a later run goes on from there. Those behind the figure of the
-documentation are in `measured/onnx_overhead.db.xz`, to be unpacked with `xz -dk`.
+of all sessions count. With `--kept` they are kept, and a later run goes on from there; a cell whose kept sessions are
+narrow enough is not measured again, on whichever machine they were. Those behind the figure of the documentation are
+in `measured/onnx_overhead.db.xz`, to be unpacked with `xz -dk`.
 """
 
 import argparse
@@ -109,7 +110,8 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
             above = [100 * row["overhead_upper"] for row in line] - middle
             axis.errorbar([row["rank"] for row in line], middle, [below, above], label=name, marker=".", capsize=2)
         axis.axhline(0, color="grey", linewidth=0.5)
-        axis.set(title=f"{cell}, base {1e3 * _base_s(rows, cell):.1f} ms", xlabel="rank", ylabel="overhead, %")
+        title = f"{cell}, base {1e3 * _base_s(rows, cell):.1f} ms\n{_hardware(rows, cell)}"
+        axis.set(title=title, xlabel="rank", ylabel="overhead, %")
         axis.legend(fontsize=6)
     for axis in np.ravel(axes)[len(cells) :]:
         axis.remove()
@@ -119,6 +121,10 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
 
 def _base_s(rows: Sequence[dict[str, Any]], cell: str) -> float:
     return statistics.median(row["base_s"] for row in rows if row["cell"] == cell and "base_s" in row)
+
+
+def _hardware(rows: Sequence[dict[str, Any]], cell: str) -> str:
+    return next(row["hardware"] for row in rows if row["cell"] == cell and "hardware" in row)
 
 
 def main() -> None:

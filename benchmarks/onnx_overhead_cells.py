@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adaptare.devices import Device
+from adaptare.devices import Device, DeviceInfo
 from adaptare.profiler import (
     AdapterConfig,
     FixedRounds,
@@ -38,14 +38,14 @@ PACE = {
 }
 STUBS_PACE = {
     ("fp32", "decode"): (10, 18),
-    ("int4", "decode"): (60, 6),
+    ("int4", "decode"): (60, 3),
     ("fp32", "prefill"): (6, 8),
     ("int4", "prefill"): (8, 5),
 }
 # The same for adapters in the graph itself. Each is a program of its own, and loading takes longer than running.
 OWN_PROGRAMS_PACE = {
     ("fp32", "decode"): (8, 10),
-    ("int4", "decode"): (40, 5),
+    ("int4", "decode"): (40, 3),
     ("fp32", "prefill"): (6, 5),
     ("int4", "prefill"): (6, 5),
 }
@@ -146,19 +146,26 @@ class Cell:
     def narrowed(self, device: Device, store: Store, minutes: float) -> list[dict[str, Any]]:
         """Measures more sessions until every interval is narrow enough, for so many minutes at most; its rows."""
         end = time.monotonic() + 60 * minutes
-        found = []
+        info, found = self._whose(device.info(), store), []
         for part in self.parts:
-            rows = list(self._rows(part, device, store))
+            rows = list(self.rows(part, info, store))
             while not _narrow(rows) and (not rows or time.monotonic() < end):
-                seed = len(_sessions(_kept(part, self.base, device, store)))
+                seed = len(_sessions(_kept(part, self.base, info, store)))
                 store.append(self.measure(part, device, seed))
-                rows = list(self._rows(part, device, store))
+                rows = list(self.rows(part, info, store))
             found += rows
         return found
 
-    def _rows(self, part: Part, device: Device, store: Store) -> Iterator[dict[str, Any]]:
+    def _whose(self, here: DeviceInfo, store: Store) -> DeviceInfo:
+        """The machine at hand, or another whose sessions are narrow already: those of two are never put together."""
+        kept = dict.fromkeys([here, *(each.device for each in store.measurements())])
+        alike = [each for each in kept if replace(each, hardware=here.hardware) == here]
+        narrow = (each for each in alike if all(_narrow(list(self.rows(part, each, store))) for part in self.parts))
+        return next(narrow, here)
+
+    def rows(self, part: Part, info: DeviceInfo, store: Store) -> Iterator[dict[str, Any]]:
         """What each case costs over the base, and over the first rank of its placement and mode, in all sessions."""
-        kept = _kept(part, self.base, device, store)
+        kept = _kept(part, self.base, info, store)
         number = {session: index for index, session in enumerate(_sessions(kept))}
         firsts: dict[tuple[str, str], Measurement] = {}
         for case in part.cases:
@@ -171,6 +178,7 @@ class Cell:
                 step = overhead(found, first) if first is not found else None
                 yield {
                     "cell": self.name,
+                    "hardware": info.hardware,
                     **_named(case),
                     **_interval("overhead", found.overhead),
                     "half_width": (found.overhead.upper - found.overhead.lower) / 2,
@@ -200,8 +208,8 @@ def cells() -> list[Cell]:
     return found
 
 
-def _kept(part: Part, base: Workload, device: Device, store: Store) -> list[Measurement]:
-    wanted, info = {case.workload for case in part.cases}, device.info()
+def _kept(part: Part, base: Workload, info: DeviceInfo, store: Store) -> list[Measurement]:
+    wanted = {case.workload for case in part.cases}
     return [
         each
         for each in store.measurements()
