@@ -48,6 +48,8 @@ class OnnxBases:
             )
         self._root = cache_folder(cache) / "onnx"
         self._weights = weights
+        versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+        self._made_by = [*versions, onnxruntime_version()]
         # What was handed out may be loaded any time, so it makes no room.
         self._in_use: set[Path] = set()
 
@@ -83,10 +85,8 @@ class OnnxBases:
     def folder(self, workload: Workload, kernels: str = "") -> Path:
         """Where the base of a workload is kept, or will be."""
         stored = self._stored(workload)
-        made_by = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
-        made_by.append(onnxruntime_version())
         identity = weights_identity(stored) if stored else None
-        key = content_hash([LAYOUT, *made_by, config_of(workload), module_of(workload), identity])
+        key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
         suffixes = ([workload.quantisation] if workload.quantisation != "none" else []) + ([kernels] if kernels else [])
         return self._root / "-".join([key, *suffixes])
 
