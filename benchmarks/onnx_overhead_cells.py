@@ -38,14 +38,14 @@ PACE = {
 }
 STUBS_PACE = {
     ("fp32", "decode"): (10, 18),
-    ("int4", "decode"): (60, 3),
+    ("int4", "decode"): (60, 2),
     ("fp32", "prefill"): (6, 8),
     ("int4", "prefill"): (8, 5),
 }
 # The same for adapters in the graph itself. Each is a program of its own, and loading takes longer than running.
 OWN_PROGRAMS_PACE = {
     ("fp32", "decode"): (8, 10),
-    ("int4", "decode"): (40, 3),
+    ("int4", "decode"): (60, 2),
     ("fp32", "prefill"): (6, 5),
     ("int4", "prefill"): (6, 5),
 }
