@@ -1,6 +1,6 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
-from adaptare.devices.agent import copies_beyond_caches, energy_j
+from adaptare.devices.agent import copies_in_turn, energy_j
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import (
     AttributedCall,
@@ -59,7 +59,7 @@ __all__ = [
     "allowed_processors",
     "canonical_json",
     "connect",
-    "copies_beyond_caches",
+    "copies_in_turn",
     "energy_j",
     "hardware_name",
     "instruction_sets",

@@ -109,9 +109,14 @@ def _line(file: str) -> str:
         return lines.read().strip()
 
 
-def copies_beyond_caches(moved_bytes: int) -> int:
-    """How many copies, called in turn, each find themselves pushed out by the others."""
-    return min(MOST_COPIES, 1 + -(-2 * last_level_cache_bytes() // max(1, moved_bytes)))
+def copies_in_turn(moved_bytes: int, others_bytes: int) -> int:
+    """How many copies, called in turn, each find the caches as the others of one model leave them.
+
+    Args:
+        moved_bytes: By one call.
+        others_bytes: By the others between two calls; what fills the caches twice leaves nothing in them.
+    """
+    return min(MOST_COPIES, 1 + -(-min(2 * last_level_cache_bytes(), others_bytes) // max(1, moved_bytes)))
 
 
 def peak_bytes() -> int:
@@ -217,10 +222,10 @@ class Agent:
         }
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Builds a program, in several copies if it is to be cold, binds its feeds and calls each copy once."""
+        """Builds a program, in as many copies as are called in turn, binds its feeds and calls each copy once."""
         if hasattr(self.runtime, "prepare"):
             self.runtime.prepare(request["source"])
-        copies = copies_beyond_caches(request["moved_bytes"]) if request.get("cold") else 1
+        copies = copies_in_turn(request["moved_bytes"], request["others_bytes"])
         with self._mapping(request["source"], copies):
             return self._load(request, copies)
 
@@ -250,6 +255,7 @@ class Agent:
         return {
             "resident_bytes": max(0, private_bytes() - before),
             "peak_bytes": peak_bytes(),
+            "copies": copies,
             "load_s": load_s,
             "bind_s": bind_s,
             "first_call_s": first_call_s,

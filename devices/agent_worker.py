@@ -94,7 +94,7 @@ class AgentWorker:
             program_id=program_id,
             source=program.source,
             arguments=json.loads(program.arguments),
-            cold=program.cold,
+            others_bytes=program.others_bytes,
             moved_bytes=min((feed.work.moved_bytes for feed in program.feeds), default=0),
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
@@ -107,6 +107,7 @@ class AgentWorker:
             bind_s=reply["bind_s"],
             first_call_s=reply["first_call_s"],
             peak_bytes=reply["peak_bytes"],
+            copies=reply["copies"],
         )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:

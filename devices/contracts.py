@@ -56,6 +56,7 @@ class Loaded:
         bind_s: Feed name -> seconds to make its inputs and bind them.
         first_call_s: Feed name -> seconds of its first call, which allocates whatever later calls find there.
         peak_bytes: The most memory the whole worker had resident until it was ready; 0 where that is unknown.
+        copies: How many of it are called in turn.
     """
 
     program_id: str
@@ -66,6 +67,7 @@ class Loaded:
     bind_s: Mapping[str, float] = field(default_factory=dict)
     first_call_s: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
+    copies: int = 1
 
 
 class Worker(Protocol):

@@ -60,8 +60,9 @@ class Program:
         arguments: Canonical JSON, given to the factory.
         feeds: The sets of inputs it can be timed with.
         weight_bytes: What loading it is expected to add to the worker's resident memory.
-        cold: Whether each call finds the weights out of the processor's caches: so many copies that they do not fit are
-            loaded and called in turn.
+        others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn
+            that the others of them move as much, or fill the processor's caches twice. 0 = one copy, which finds its
+            weights in the caches.
     """
 
     name: str = field(compare=False)
@@ -69,11 +70,11 @@ class Program:
     arguments: str
     feeds: tuple[Feed, ...]
     weight_bytes: int = field(default=0, compare=False)
-    cold: bool = False
+    others_bytes: int = 0
 
     @property
     def hash(self) -> str:
         """Identifies the program on the device: 16 hex digits of SHA-256 over source, arguments and feeds."""
         feeds = [[feed.name, feed.arguments] for feed in self.feeds]
-        text = canonical_json([self.source, self.arguments, feeds, *(["cold"] if self.cold else [])])
+        text = canonical_json([self.source, self.arguments, feeds, *(["cold"] if self.others_bytes else [])])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -165,7 +165,7 @@ class GroupRun:
             candidate.loaded = loaded
             candidate.first_call_s = candidate.first_call_s or loaded.first_call_s.get(candidate.feed, 0.0)
             try:
-                first = worker.run(loaded.program_id, candidate.feed, 2)
+                first = worker.run(loaded.program_id, candidate.feed, loaded.copies + 1)
             except ProgramError as error:
                 self._blame([candidate], error)
                 continue
@@ -254,18 +254,19 @@ class GroupRun:
         return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
 
     def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
-        """One of each, after a call of the first that does not count."""
+        """One of each, after calls of the first that do not count: one of each copy, as in a model the rest has run."""
         touch_s, found = None, []
         for candidate in stop:
-            program_id = candidate.loaded.program_id if candidate.loaded else ""
+            program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
+            touches = copies if touch_s is None else 0
             try:
-                seconds = worker.run(program_id, candidate.feed, candidate.calls + (touch_s is None))
+                seconds = worker.run(program_id, candidate.feed, touches + candidate.calls)
             except ProgramError as error:
                 self._blame([candidate], error)
                 continue
-            if touch_s is None:
-                touch_s, *seconds = seconds
-            found.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, tuple(seconds))))
+            touch_s = seconds[0] if touch_s is None else touch_s
+            counted = tuple(seconds[touches:])
+            found.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, counted)))
         return found
 
 
@@ -285,9 +286,9 @@ def reference_visits(candidates: int) -> int:
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
     """Programs that are the same but for what they are fed with, as one with all the feeds."""
-    sharing: dict[tuple[str, str, bool, str], list[tuple[Program, Candidate]]] = {}
+    sharing: dict[tuple[str, str, int, str], list[tuple[Program, Candidate]]] = {}
     for program, candidate in asked:
-        key = (program.source, program.arguments, program.cold, candidate.feed if candidate.alone else "")
+        key = (program.source, program.arguments, program.others_bytes, candidate.feed if candidate.alone else "")
         sharing.setdefault(key, []).append((program, candidate))
     return [
         (

@@ -28,7 +28,7 @@ class Visit:
     Args:
         opening: Which loading of the program, counted over the session.
         round: Which round, counted over the session.
-        touch_s: The discarded first call, seconds; of several visited together the first one's.
+        touch_s: The first of the discarded calls, seconds; of several visited together the first one's.
         samples_s: The calls that count, seconds.
     """
 

@@ -13,7 +13,16 @@ from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.programs import Need, base_bytes, cache_bytes, copies_bytes, is_cold, name_of, own_bytes
+from adaptare.profiler.programs import (
+    Need,
+    base_bytes,
+    cache_bytes,
+    copies_bytes,
+    is_cold,
+    name_of,
+    others_bytes,
+    own_bytes,
+)
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import FED, Mode, Workload
 
@@ -83,7 +92,7 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, cold=is_cold(workload))
+        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, others_bytes(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""

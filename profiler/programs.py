@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, copies_beyond_caches
+from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, copies_in_turn
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
@@ -118,7 +118,7 @@ class TorchPrograms:
             self._arguments(workload),
             (_feed(workload),),
             own_bytes(workload),
-            cold=is_cold(workload),
+            others_bytes(workload),
         )
 
     def twin(self, workload: Workload) -> Program:
@@ -159,7 +159,7 @@ class SimulatedPrograms:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, cold=is_cold(workload))
+        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, others_bytes(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
@@ -181,11 +181,17 @@ def is_cold(workload: Workload) -> bool:
     return workload.scope != "model" and workload.caches == "cold"
 
 
-def copies_bytes(workload: Workload) -> int:
-    """What the copies take that push a cold program out of the caches."""
+def others_bytes(workload: Workload) -> int:
+    """What the rest of the model moves between two calls of a cold part of it."""
     if not is_cold(workload):
         return 0
-    return (copies_beyond_caches(workload.work().moved_bytes) - 1) * base_bytes(workload)
+    whole = replace(workload, scope="model", site="")
+    return whole.base.work().moved_bytes - workload.base.work().moved_bytes
+
+
+def copies_bytes(workload: Workload) -> int:
+    """What the copies take that are called in turn with a cold program."""
+    return (copies_in_turn(workload.work().moved_bytes, others_bytes(workload)) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

@@ -44,8 +44,8 @@ class Workload:
         batch: Sequences at once.
         tokens: Tokens per sequence in prefill; ignored in decode, also by comparisons.
         past: Cached positions in decode; ignored in prefill, also by comparisons.
-        caches: Whether a block, layer or head finds its weights out of the caches of the processor, as inside a whole
-            model, or `hot`, as the call before left them. A whole model has the caches to itself.
+        caches: Whether a block, layer or head finds the caches of the processor `cold`, as the rest of its model leaves
+            them, or `hot`, as the call before did. A whole model has the caches to itself.
         dtype: Of base and adapter.
         quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters beside them stay in `dtype`.
     """

@@ -264,10 +264,10 @@ def test_the_first_call_is_made_after_the_state_was_restored() -> None:
         bind=lambda arguments: (lambda: calls.append("call") or [0.0], lambda: calls.append("restore"))
     )
     runtime = SimpleNamespace(load=lambda source, arguments, copy: model, providers=lambda model: {})
-    load = {"seq": 1, "op": "load", "program_id": "p", "source": "", "arguments": {}}
+    load = {"seq": 1, "op": "load", "program_id": "p", "source": "", "arguments": {}, "moved_bytes": 80}
     answers(
         [
-            {**load, "feeds": [{"name": "f", "arguments": {}}]},
+            {**load, "others_bytes": 0, "feeds": [{"name": "f", "arguments": {}}]},
             {"seq": 2, "op": "run", "program_id": "p", "feed_id": "f", "calls": 2},
         ],
         runtime,
@@ -284,18 +284,36 @@ def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyP
 
     runtime = SimpleNamespace(load=load, providers=lambda model: {})
     feeds = [{"name": "f", "arguments": {}}]
-    load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "cold": True, "moved_bytes": 80}
+    sizes = {"moved_bytes": 80, "others_bytes": 900}
+    load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, **sizes}
     run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
     answers([{"seq": 1, **load_cold, "feeds": feeds}, {"seq": 2, **run}], runtime)
     assert calls == [1, 2, 3, 4] * 2 + [1]
 
 
-@pytest.mark.parametrize(("moved_bytes", "copies"), [(1, agent.MOST_COPIES), (100, 3), (150, 3), (1000, 2), (0, 256)])
-def test_copies_are_so_many_that_the_others_fill_the_cache_twice(
-    monkeypatch: pytest.MonkeyPatch, moved_bytes: int, copies: int
+@pytest.mark.parametrize(
+    ("moved_bytes", "others_bytes", "copies"),
+    [
+        (1, 2**40, 201),
+        (100, 2**40, 3),
+        (150, 2**40, 3),
+        (1000, 2**40, 2),
+        (0, 2**40, 201),
+        (10, 90, 10),  # the rest of a small model leaves some of it in the caches
+        (40, 90, 4),
+        (10, 0, 1),
+    ],
+)
+def test_the_others_move_as_much_as_the_rest_of_the_model_or_fill_the_cache_twice(
+    monkeypatch: pytest.MonkeyPatch, moved_bytes: int, others_bytes: int, copies: int
 ) -> None:
-    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 2**62 if moved_bytes < 2 else 100)
-    assert agent.copies_beyond_caches(moved_bytes) == copies
+    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 100)
+    assert agent.copies_in_turn(moved_bytes, others_bytes) == copies
+
+
+def test_copies_have_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 2**62)
+    assert agent.copies_in_turn(1, 2**62) == agent.MOST_COPIES
 
 
 def test_restoring_is_outside_the_timed_region(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,22 @@ def test_the_first_call_of_a_visit_is_kept_apart(llama: ModelShape) -> None:
         assert each.latency_s == pytest.approx(true_s, rel=1e-12)
         assert {round(visit.touch_s / true_s) for visit in each.visits} <= {1, 2}
         assert 2 in {round(visit.touch_s / true_s) for visit in each.visits}
+
+
+def test_a_call_of_every_copy_is_kept_apart(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, run, copies = SimulatedWorker.load, SimulatedWorker.run, 3
+
+    def loaded(worker: SimulatedWorker, program: Program) -> Loaded:
+        return replace(load(worker, program), copies=copies)
+
+    def slow_at_first(worker: SimulatedWorker, program_id: str, feed_id: str, calls: int) -> list[float]:
+        return [9.0] * copies + list(run(worker, program_id, feed_id, calls - copies))
+
+    monkeypatch.setattr(SimulatedWorker, "load", loaded)
+    monkeypatch.setattr(SimulatedWorker, "run", slow_at_first)
+    for each in measured(llama, device := SimulatedDevice()):
+        assert each.latency_s == pytest.approx(truth(device, each.workload), rel=1e-12)
+        assert {visit.touch_s for visit in each.visits} == {9.0}
 
 
 def test_every_sample_of_every_round_is_kept(llama: ModelShape) -> None:

@@ -52,8 +52,9 @@ def test_copies_of_a_cold_part_count_as_memory() -> None:
     assert cold.program != hot.program
 
 
-def test_only_cold_parts_are_loaded_in_copies() -> None:
-    programs = programs_for(TorchCpu(threads=1).info())
-    assert programs.program(PARTS[0]).cold
-    assert not programs.program(replace(PARTS[0], caches="hot")).cold
-    assert not programs.program(BASE).cold
+def test_between_two_calls_of_a_cold_part_the_rest_of_the_model_runs() -> None:
+    programs, whole = programs_for(TorchCpu(threads=1).info()), BASE.work().moved_bytes
+    for part in PARTS:
+        assert programs.program(part).others_bytes == whole - part.base.work().moved_bytes > 0
+        assert programs.program(replace(part, caches="hot")).others_bytes == 0
+    assert programs.program(BASE).others_bytes == 0
