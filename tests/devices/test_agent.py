@@ -201,6 +201,9 @@ def test_free_memory_is_told_at_the_opening(open_worker: OpenWorker) -> None:
     assert open_worker().info.free_bytes == pytest.approx(agent.free_bytes(), rel=0.5)
 
 
+LOAD = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "moved_bytes": 80, "others_bytes": 0}
+
+
 def answers(requests: list[dict[str, Any]], runtime: Any = None) -> list[dict[str, Any]]:
     replies = io.StringIO()
     agent.serve(agent.Agent(runtime), [json.dumps(request) for request in requests], replies)
@@ -264,10 +267,9 @@ def test_the_first_call_is_made_after_the_state_was_restored() -> None:
         bind=lambda arguments: (lambda: calls.append("call") or [0.0], lambda: calls.append("restore"))
     )
     runtime = SimpleNamespace(load=lambda source, arguments, copy: model, providers=lambda model: {})
-    load = {"seq": 1, "op": "load", "program_id": "p", "source": "", "arguments": {}, "moved_bytes": 80}
     answers(
         [
-            {**load, "others_bytes": 0, "feeds": [{"name": "f", "arguments": {}}]},
+            {**LOAD, "seq": 1, "feeds": [{"name": "f", "arguments": {}}]},
             {"seq": 2, "op": "run", "program_id": "p", "feed_id": "f", "calls": 2},
         ],
         runtime,
@@ -284,10 +286,8 @@ def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyP
 
     runtime = SimpleNamespace(load=load, providers=lambda model: {})
     feeds = [{"name": "f", "arguments": {}}]
-    sizes = {"moved_bytes": 80, "others_bytes": 900}
-    load_cold = {"op": "load", "program_id": "p", "source": "", "arguments": {}, **sizes}
     run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
-    answers([{"seq": 1, **load_cold, "feeds": feeds}, {"seq": 2, **run}], runtime)
+    answers([{**LOAD, "seq": 1, "others_bytes": 900, "feeds": feeds}, {"seq": 2, **run}], runtime)
     assert calls == [1, 2, 3, 4] * 2 + [1]
 
 
@@ -340,7 +340,7 @@ def test_what_a_runtime_imports_is_not_counted(monkeypatch: pytest.MonkeyPatch) 
     runtime = SimpleNamespace(prepare=prepare, load=lambda source, arguments, copy: model, providers=lambda model: {})
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
-    reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": []})
+    reply = agent.Agent(runtime).load({**LOAD, "feeds": []})
     assert (reply["load_s"], reply["resident_bytes"]) == (0.0, 0)
 
 
@@ -359,7 +359,7 @@ def test_loading_binding_and_the_first_call_have_their_own_seconds(monkeypatch: 
     runtime = SimpleNamespace(load=lambda source, arguments, copy: takes(4.0, model), providers=lambda model: {})
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
     feeds = [{"name": "f", "arguments": {"bind": 0.5, "call": 2.0}}, {"name": "g", "arguments": {"bind": 1, "call": 3}}]
-    reply = agent.Agent(runtime).load({"program_id": "p", "source": "", "arguments": {}, "feeds": feeds})
+    reply = agent.Agent(runtime).load({**LOAD, "feeds": feeds})
     assert reply["bind_s"] == {"f": 0.5, "g": 1.0}
     assert reply["first_call_s"] == {"f": 2.0, "g": 3.0}
     assert reply["load_s"] == 4.0 + 0.5 + 2.0 + 1.0 + 3.0 + 2 * 8.0
