@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx_overhead_cells import QWEN_05B
+from onnx_overhead_cells import QWEN_05B, TRIMMED
 from scipy.stats import trim_mean
 
 from adaptare.devices import connect
@@ -50,7 +50,6 @@ COMPOSITION_PACE = {
     (ORT, "prefill"): (6, 3),
 }
 HOT_PACE = (1, 3)
-TRIMMED = 0.2
 # The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.
 STUBS_PACE = {
