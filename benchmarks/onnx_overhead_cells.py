@@ -152,26 +152,29 @@ class Cell:
     def narrowed(self, device: Device, store: Store, minutes: float) -> list[dict[str, Any]]:
         """Measures more sessions until every interval is narrow enough, for so many minutes at most; its rows."""
         end = time.monotonic() + 60 * minutes
-        info, found = self._whose(device.info(), store), []
+        measured = store.measurements()
+        info, found = self.whose(device.info(), measured), []
         for part in self.parts:
-            rows = list(self.rows(part, info, store))
-            while not _narrow(rows) and (not rows or time.monotonic() < end):
-                seed = len(_sessions(_kept(part, self.base, info, store)))
-                store.append(self.measure(part, device, seed))
-                rows = list(self.rows(part, info, store))
+            rows = list(self.rows(part, info, measured))
+            while not _failed(rows) and not _narrow(rows) and (not rows or time.monotonic() < end):
+                seed = len(_sessions(_kept(part, self.base, info, measured)))
+                new = self.measure(part, device, seed)
+                store.append(new)
+                measured = [*measured, *new]
+                rows = list(self.rows(part, info, measured))
             found += rows
         return found
 
-    def _whose(self, here: DeviceInfo, store: Store) -> DeviceInfo:
+    def whose(self, here: DeviceInfo, measured: Sequence[Measurement]) -> DeviceInfo:
         """The machine at hand, or another whose sessions are narrow already: those of two are never put together."""
-        kept = dict.fromkeys([here, *(each.device for each in store.measurements())])
-        alike = [each for each in kept if replace(each, hardware=here.hardware) == here]
-        narrow = (each for each in alike if all(_narrow(list(self.rows(part, each, store))) for part in self.parts))
+        machines = dict.fromkeys([here, *(each.device for each in measured)])
+        alike = [each for each in machines if replace(each, hardware=here.hardware) == here]
+        narrow = (each for each in alike if all(_narrow(list(self.rows(part, each, measured))) for part in self.parts))
         return next(narrow, here)
 
-    def rows(self, part: Part, info: DeviceInfo, store: Store) -> Iterator[dict[str, Any]]:
+    def rows(self, part: Part, info: DeviceInfo, measured: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
         """What each case costs over the base, and over the first rank of its placement and mode, in all sessions."""
-        kept = _kept(part, self.base, info, store)
+        kept = _kept(part, self.base, info, measured)
         number = {session: index for index, session in enumerate(_sessions(kept))}
         firsts: dict[tuple[str, str], Measurement] = {}
         for case in part.cases:
@@ -182,7 +185,7 @@ class Cell:
                 found = _pooled(own, number)
                 first = firsts.setdefault((case.placement, case.mode), found)
                 step = overhead(found, first) if first is not found else None
-                over_base = _over_openings(found) if part.openings >= MANY_OPENINGS else found.overhead
+                over_base = _mean_of_openings(found) if part.openings >= MANY_OPENINGS else found.overhead
                 yield {
                     "cell": self.name,
                     "hardware": info.hardware,
@@ -215,13 +218,9 @@ def cells() -> list[Cell]:
     return found
 
 
-def _kept(part: Part, base: Workload, info: DeviceInfo, store: Store) -> list[Measurement]:
+def _kept(part: Part, base: Workload, info: DeviceInfo, measured: Sequence[Measurement]) -> list[Measurement]:
     wanted = {case.workload for case in part.cases}
-    return [
-        each
-        for each in store.measurements()
-        if each.workload in wanted and each.reference == base and each.device == info
-    ]
+    return [each for each in measured if each.workload in wanted and each.reference == base and each.device == info]
 
 
 def _sessions(measured: Sequence[Measurement]) -> list[str]:
@@ -247,7 +246,7 @@ def _pooled(measured: Sequence[Measurement], number: Mapping[str, int]) -> Measu
     return replace(first, session="all", visits=visits["visits"], reference_visits=visits["reference_visits"])
 
 
-def _over_openings(measured: Measurement) -> Interval:
+def _mean_of_openings(measured: Measurement) -> Interval:
     """Overhead as the mean of the openings' medians, without the fifth at either end, with a 95 % bootstrap interval.
 
     What openings are off is spread evenly rather than heaped in the middle, of which a median of all rounds knows less.
@@ -260,12 +259,16 @@ def _over_openings(measured: Measurement) -> Interval:
 
 
 def _narrow(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether nothing is to be gained from one more session; ranks of static adapters are programs of their own."""
-    if any("failure" in row for row in rows):
-        return True
+    """Whether every interval is narrow enough; ranks of static adapters are programs of their own."""
+    if not rows or _failed(rows):
+        return False
     steps = [row["rank_half_width"] for row in rows if row["rank_half_width"] and row["mode"] == "swappable"]
     widths = [row["half_width"] for row in rows]
-    return bool(rows) and max(steps, default=0.0) <= RANK_HALF_WIDTH and max(widths) <= HALF_WIDTH
+    return max(steps, default=0.0) <= RANK_HALF_WIDTH and max(widths) <= HALF_WIDTH
+
+
+def _failed(rows: Sequence[dict[str, Any]]) -> bool:
+    return any("failure" in row for row in rows)
 
 
 def _named(case: Case) -> dict[str, Any]:

@@ -39,7 +39,7 @@ PLACEMENTS = (
 )
 RANKS = (1, 8, 16, 64)
 # Openings at most and rounds in each, and the relative half-width of all intervals over the base that is enough; steps
-# between ranks, which share an opening, are known better.
+# between ranks, which share an opening, should be known better then, and are checked at the end.
 CAMPAIGN_PACE = (12, 13)
 CAMPAIGN_HALF_WIDTH = 0.0125
 # Openings and rounds in each. What a block is off while it is open counts as often as there are layers.

@@ -110,11 +110,11 @@ def _line(file: str) -> str:
 
 
 def copies_in_turn(moved_bytes: int, others_bytes: int) -> int:
-    """How many copies, called in turn, each find the caches as the others of one model leave them.
+    """How many copies, called in turn, each find the caches as the rest of their model leaves them; 256 at most.
 
     Args:
         moved_bytes: By one call.
-        others_bytes: By the others between two calls; what fills the caches twice leaves nothing in them.
+        others_bytes: By the rest between two calls; what fills the caches twice leaves nothing in them.
     """
     return min(MOST_COPIES, 1 + -(-min(2 * last_level_cache_bytes(), others_bytes) // max(1, moved_bytes)))
 

@@ -94,8 +94,8 @@ class AgentWorker:
             program_id=program_id,
             source=program.source,
             arguments=json.loads(program.arguments),
+            moved_bytes=program.moved_bytes,
             others_bytes=program.others_bytes,
-            moved_bytes=min((feed.work.moved_bytes for feed in program.feeds), default=0),
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
         return Loaded(

@@ -60,9 +60,10 @@ class Program:
         arguments: Canonical JSON, given to the factory.
         feeds: The sets of inputs it can be timed with.
         weight_bytes: What loading it is expected to add to the worker's resident memory.
-        others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn
-            that the others of them move as much, or fill the processor's caches twice. 0 = one copy, which finds its
-            weights in the caches.
+        moved_bytes: What one call of it moves without an adapter, where there are copies.
+        others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn,
+            up to a bound, that the others of them move as much, or fill the processor's caches twice. 0 = one copy,
+            which finds its weights in the caches.
     """
 
     name: str = field(compare=False)
@@ -70,6 +71,7 @@ class Program:
     arguments: str
     feeds: tuple[Feed, ...]
     weight_bytes: int = field(default=0, compare=False)
+    moved_bytes: int = 0
     others_bytes: int = 0
 
     @property

@@ -243,12 +243,14 @@ class GroupRun:
         """Who is visited right after whom, in random order: a few who are fed to one program, if it takes long.
 
         What a program lost to the caches while others ran is back after one call, whoever is fed. What a feed has lost
-        as well matters in short calls, so those are visited one by one.
+        as well matters in short calls, so those are visited one by one; and so are those of a cold part, of which a
+        call is to find nothing that the one before brought back.
         """
         together: dict[str, list[Candidate]] = {}
         for index in self._rng.permutation(len(candidates)):
             candidate = candidates[index]
-            shared = candidate.loaded.program_id if candidate.loaded and candidate.calls == 1 else candidate.feed
+            loaded = candidate.loaded
+            shared = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
             together.setdefault(shared, []).append(candidate)
         size = MOST_TOGETHER
         return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
@@ -286,9 +288,9 @@ def reference_visits(candidates: int) -> int:
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
     """Programs that are the same but for what they are fed with, as one with all the feeds."""
-    sharing: dict[tuple[str, str, int, str], list[tuple[Program, Candidate]]] = {}
+    sharing: dict[tuple[Program, str], list[tuple[Program, Candidate]]] = {}
     for program, candidate in asked:
-        key = (program.source, program.arguments, program.others_bytes, candidate.feed if candidate.alone else "")
+        key = replace(program, feeds=()), candidate.feed if candidate.alone else ""
         sharing.setdefault(key, []).append((program, candidate))
     return [
         (

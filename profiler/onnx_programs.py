@@ -18,10 +18,11 @@ from adaptare.profiler.programs import (
     base_bytes,
     cache_bytes,
     copies_bytes,
+    copies_name,
     is_cold,
     name_of,
-    others_bytes,
     own_bytes,
+    turn_of,
 )
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import FED, Mode, Workload
@@ -79,7 +80,7 @@ class OnnxPrograms:
         fed = workload.mode in FED
         shared = self._kernels_of(workload) and _ranks(workload) and not (workload.in_weights or is_cold(workload))
         weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
-        name = f"{self._file(workload)}{' cold' * is_cold(workload)}"
+        name = f"{self._file(workload)}{copies_name(workload)}"
         # The cache is an input, and with what the call adds an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
@@ -92,7 +93,7 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, others_bytes(workload))
+        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""

@@ -58,8 +58,8 @@ def measure_parts(
 ) -> dict[Caches, Parts]:
     """Times the blocks and the head of a model alone, beside the whole.
 
-    Inside a whole model a block finds its weights out of the caches of the processor, because the other layers ran
-    since. Alone and `hot` it finds them there, which no model of several blocks does.
+    Inside a whole model the other layers ran since a block did, and what they moved is in the caches of the processor
+    instead of its weights, where those are smaller than the model. Alone and `hot` it finds its weights there.
 
     Args:
         whole: Of scope `model`, with any adapter. Blocks with the same ranks are timed once.

@@ -101,7 +101,7 @@ class TorchPrograms:
             )
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
-        name = f"{self._arguments(workload)}{' cold' * is_cold(workload)}"
+        name = f"{self._arguments(workload)}{copies_name(workload)}"
         held = own_bytes(workload) + (0 if len(workload.adapter) else embedding_bytes(workload))
         return Need(name, held + copies_bytes(workload), cache_bytes(workload))
 
@@ -118,7 +118,7 @@ class TorchPrograms:
             self._arguments(workload),
             (_feed(workload),),
             own_bytes(workload),
-            others_bytes(workload),
+            *turn_of(workload),
         )
 
     def twin(self, workload: Workload) -> Program:
@@ -159,7 +159,7 @@ class SimulatedPrograms:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, others_bytes(workload))
+        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
@@ -177,21 +177,29 @@ def _feed(workload: Workload) -> Feed:
 
 
 def is_cold(workload: Workload) -> bool:
-    """Whether its program is to find the caches without its weights."""
+    """Whether its program is to find the caches as the rest of the model leaves them."""
     return workload.scope != "model" and workload.caches == "cold"
 
 
-def others_bytes(workload: Workload) -> int:
-    """What the rest of the model moves between two calls of a cold part of it."""
+def turn_of(workload: Workload) -> tuple[int, int]:
+    """Bytes that a call of a cold part moves, and the rest of the model until the next one; (0, 0) for all others.
+
+    Without adapter, so that a part is called in turn with as many copies whatever it carries.
+    """
     if not is_cold(workload):
-        return 0
-    whole = replace(workload, scope="model", site="")
-    return whole.base.work().moved_bytes - workload.base.work().moved_bytes
+        return 0, 0
+    own, whole = (each.base.work().moved_bytes for each in (workload, replace(workload, scope="model", site="")))
+    return own, whole - own
+
+
+def copies_name(workload: Workload) -> str:
+    """What tells a cold program from a hot one, and from one that is called in turn with other copies."""
+    return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
 
 
 def copies_bytes(workload: Workload) -> int:
     """What the copies take that are called in turn with a cold program."""
-    return (copies_in_turn(workload.work().moved_bytes, others_bytes(workload)) - 1) * base_bytes(workload)
+    return (copies_in_turn(*turn_of(workload)) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

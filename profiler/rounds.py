@@ -68,11 +68,11 @@ def profile_groups(
 
     Each round visits every candidate of the group in a new random order, and the reference several times among many
     (`reference_visits`), of which the middle visit counts. The first call of a visit brings its weights back into the
-    caches and is kept apart; so are those of all copies of a cold part. Workloads that share a program (several ranks
-    of one placement, where the runtime is fed with them) are timed in the same loading of it, and visited one right
-    after the other where calls are long.
-    Candidates whose outputs differ from their merged twin's are not timed. A candidate that fails, crashes or hangs
-    becomes a measurement with its failure, and the others go on with a new worker.
+    caches and does not count, nor do those of the other copies of a cold part. Workloads that share a program (several
+    ranks of one placement, where the runtime is fed with them) are timed in the same loading of it, and visited one
+    right after the other where calls are long. Candidates whose outputs differ from their merged twin's are not timed.
+    A candidate that fails, crashes or hangs becomes a measurement with its failure, and the others go on with a new
+    worker.
 
     Args:
         workloads: What to time; no workload twice.

@@ -122,7 +122,7 @@ def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorke
 
 def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -> None:
     empty = {name: {} for name in ("providers", "outputs", "bind_s", "first_call_s")}
-    reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "load_s": 0, **empty}
+    reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "copies": 1, "load_s": 0, **empty}
     worker = answering(f"""print(json.dumps({{"seq": request["seq"], **{reply}}}))""")
     program = Program("p", "m:f", "{}", ())
     ids = [worker.load(program).program_id for _ in range(2)]

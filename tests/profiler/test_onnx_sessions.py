@@ -144,6 +144,22 @@ def test_ranks_whose_calls_are_long_are_visited_together_after_one_that_does_not
     assert sorted(visits.count(each) for each in set(visits)) == [2] * 8 + [4] * 8
 
 
+def test_ranks_of_a_cold_part_are_visited_one_by_one_after_a_call_of_every_copy(
+    programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_run, "VISIT_S", 0.0)
+    monkeypatch.setattr(group_run, "VISIT_STEPS", 0)
+    lowest = replace(mixed.with_adapter(AdapterConfig.of(dict.fromkeys(MIXED, 1))), scope="block", caches="cold")
+    device, wanted = Watched(), [ranked(lowest, factor) for factor in (1, 2, 3)]
+    found = measured(wanted, programs, device)
+    source = programs.program(lowest).source
+    (timed,) = (loaded for program, loaded in device.loads if program.source == source)
+    own = [calls for program_id, _, calls in device.runs[len(wanted) + 1 :] if program_id == timed.program_id]
+    assert timed.copies > 1
+    assert own == [timed.copies + 1] * 8 * len(wanted)
+    assert {len(visit.samples_s) for each in found for visit in each.visits} == {1}
+
+
 def test_the_others_go_on_if_one_of_those_visited_together_fails(
     programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_first_call_of_a_visit_is_kept_apart(llama: ModelShape) -> None:
 
 def test_a_call_of_every_copy_is_kept_apart(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
     load, run, copies = SimulatedWorker.load, SimulatedWorker.run, 3
+    usual = measured(llama, SimulatedDevice())
 
     def loaded(worker: SimulatedWorker, program: Program) -> Loaded:
         return replace(load(worker, program), copies=copies)
@@ -92,9 +93,10 @@ def test_a_call_of_every_copy_is_kept_apart(llama: ModelShape, monkeypatch: pyte
 
     monkeypatch.setattr(SimulatedWorker, "load", loaded)
     monkeypatch.setattr(SimulatedWorker, "run", slow_at_first)
-    for each in measured(llama, device := SimulatedDevice()):
-        assert each.latency_s == pytest.approx(truth(device, each.workload), rel=1e-12)
+    for each, whole in zip(measured(llama, SimulatedDevice()), usual, strict=True):
+        assert each.latency_s == pytest.approx(whole.latency_s, rel=1e-12)
         assert {visit.touch_s for visit in each.visits} == {9.0}
+        assert len(each.visits[0].samples_s) == len(whole.visits[0].samples_s)
 
 
 def test_every_sample_of_every_round_is_kept(llama: ModelShape) -> None:
