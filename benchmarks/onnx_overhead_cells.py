@@ -32,7 +32,8 @@ MIDDLE = 16
 # What intervals are to be: of one rank over another of the same program, and of a placement over the base.
 RANK_HALF_WIDTH, HALF_WIDTH = 0.01, 0.02
 # Openings and rounds of a session, by base and phase. A program on 4-bit weights is off by some percent for as long as
-# it is open, which the line through two stubs multiplies; prefill takes long and is steady.
+# it is open, which the line through two stubs multiplies; rounds of one such opening are alike, so two of them do.
+# Prefill takes long and is steady.
 PACE = {
     ("fp32", "decode"): (7, 20),
     ("int4", "decode"): (20, 14),

@@ -44,22 +44,22 @@ CAMPAIGN_PACE = (12, 13)
 CAMPAIGN_HALF_WIDTH = 0.0125
 # Openings and rounds in each. What a block is off while it is open counts as often as there are layers.
 COMPOSITION_PACE = {
-    (TORCH, "decode"): (3, 4),
+    (TORCH, "decode"): (3, 5),
     (TORCH, "prefill"): (3, 3),
-    (ORT, "decode"): (8, 4),
+    (ORT, "decode"): (8, 5),
     (ORT, "prefill"): (6, 3),
 }
 HOT_PACE = (1, 3)
 # The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.
 STUBS_PACE = {
-    ("smollm2-135m", "none", "decode"): (7, 4),
+    ("smollm2-135m", "none", "decode"): (7, 6),
     ("smollm2-135m", "none", "prefill"): (5, 4),
-    ("smollm2-135m", "int4", "decode"): (16, 2),
+    ("smollm2-135m", "int4", "decode"): (16, 3),
     ("smollm2-135m", "int4", "prefill"): (6, 5),
-    ("qwen2.5-0.5b", "none", "decode"): (4, 4),
+    ("qwen2.5-0.5b", "none", "decode"): (4, 5),
     ("qwen2.5-0.5b", "none", "prefill"): (3, 4),
-    ("qwen2.5-0.5b", "int4", "decode"): (15, 2),
+    ("qwen2.5-0.5b", "int4", "decode"): (15, 3),
     ("qwen2.5-0.5b", "int4", "prefill"): (4, 4),
 }
 

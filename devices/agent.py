@@ -110,7 +110,7 @@ def _line(file: str) -> str:
 
 
 def copies_in_turn(moved_bytes: int, others_bytes: int) -> int:
-    """How many copies, called in turn, each find the caches as the rest of their model leaves them; 256 at most.
+    """How many copies, called in turn, each find the caches as the rest of their model leaves them.
 
     Args:
         moved_bytes: By one call.

@@ -256,7 +256,7 @@ class GroupRun:
         return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
 
     def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
-        """One of each, after calls of the first that do not count: one of each copy, as in a model the rest has run."""
+        """One of each, after a call of the first, or of each of its copies, that does not count."""
         touch_s, found = None, []
         for candidate in stop:
             program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
