@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx_overhead_cells import QWEN_05B, TRIMMED
+from profiling_memory import equal_files
 from scipy.stats import trim_mean
 
 from adaptare.devices import connect
@@ -83,6 +84,7 @@ def composition() -> dict[str, Any]:
         "composition_error": max(abs(cell["cold"]) for cell in cells),
         "composition_error_hot": max(abs(cell["hot"]) for cell in cells),
         "compositions": cells,
+        **equal_files(Workload(shape).base.work().moved_bytes),
     }
 
 
