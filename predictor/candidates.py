@@ -1,4 +1,4 @@
-"""The fits that compete for a device: the shrunken one and those that ship instead where they are clearly better."""
+"""The fits that compete for a device: the shrunken one, simpler ones that are as good, and those clearly better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +24,11 @@ FOLDS = 10
 SHRUNKEN = "shrunken"
 TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
-# Standard errors of the difference by which another fit must be better than the shrunken one to ship.
+SIMPLER = ("sites-affine", "FLOPs-affine")
+# Standard errors of the difference by which another fit must be better than the shrunken one to ship, and by which
+# that must be better than a simpler one.
 CLEARLY_BETTER = 2.0
+WORTH_ITS_COLUMNS = 0.5
 # A transferred fit is not simpler, but has seen more.
 TRANSFER_BETTER = 1.0
 Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
@@ -118,23 +121,30 @@ def baseline_errors(
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
-    """The shrunken fit, unless one that knew another device, a simpler or a more flexible one is clearly better."""
+    """The shrunken fit, unless a simpler one is as good or any other is clearly better.
+
+    A transferred fit, where it is better than the shrunken one, stands in for it.
+    """
     errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
     better = [name for name in errors if _clearly(errors[usual] - errors[name], CLEARLY_BETTER)]
-    return min(better or [usual], key=lambda name: float(errors[name].mean()))
+    simple = [name for name in SIMPLER if name in errors and usual == SHRUNKEN]
+    as_good = [name for name in simple if not _clearly(errors[name] - errors[SHRUNKEN], WORTH_ITS_COLUMNS)]
+    return min(better or as_good or [usual], key=lambda name: float(errors[name].mean()))
 
 
 def reason_for(chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
     """Why a candidate ships, for people."""
     if chosen == SHRUNKEN:
-        return "no other fit is better by two standard errors on adapters left out"
+        return "no simpler fit is as good, and no other better by two standard errors, on adapters left out"
     errors = {name: np.abs(left_out[name].ratios - ratios) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))
-    return f"off by {100 * gains.mean():.2f} ± {100 * error:.2f} points less than the shrunken fit on adapters left out"
+    points = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points {'less' if gains.mean() >= 0 else 'more'}"
+    as_good = "simpler, and as good: " if chosen in SIMPLER and not _clearly(gains, CLEARLY_BETTER) else ""
+    return f"{as_good}off by {points} than the shrunken fit on adapters left out"
 
 
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:

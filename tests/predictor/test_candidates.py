@@ -6,7 +6,14 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from adaptare.predictor import conformal_half_width
-from adaptare.predictor.candidates import CANDIDATES, LeftOut, choose_candidate, cross_validate, fit_candidate
+from adaptare.predictor.candidates import (
+    CANDIDATES,
+    LeftOut,
+    choose_candidate,
+    cross_validate,
+    fit_candidate,
+    reason_for,
+)
 from adaptare.predictor.features import ADAPTER_BYTES, FeatureSet
 from adaptare.profiler import Workload
 
@@ -52,15 +59,29 @@ def test_a_simpler_fit_ships_if_it_is_clearly_better(name: str) -> None:
     assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), ratios) == name
 
 
-def test_the_shrunken_fit_ships_if_a_simpler_one_is_as_good() -> None:
+@pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine"])
+def test_a_simpler_fit_ships_if_it_is_as_good(name: str) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.01}), ratios) == "shrunken"
+    found = left_out(ratios, {"shrunken": 0.01, name: 0.01})
+    assert choose_candidate(found, ratios) == name
+    assert reason_for(name, found, ratios).startswith("simpler, and as good: off by 0.00 ± 0.00 points less")
 
 
-def test_a_lucky_simpler_fit_does_not_ship() -> None:
+def test_the_shrunken_fit_ships_if_it_is_worth_its_columns() -> None:
     ratios = np.linspace(1, 2, 20)
-    found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.01})
-    found["sites-affine"].ratios[0] = ratios[0]
+    found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.011, "FLOPs-affine": 0.02})
+    assert choose_candidate(found, ratios) == "shrunken"
+
+
+def test_a_constant_that_is_as_good_does_not_ship() -> None:
+    ratios = np.linspace(1, 2, 20)
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, "constant": 0.01}), ratios) == "shrunken"
+
+
+def test_a_lucky_flexible_fit_does_not_ship() -> None:
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.01, "curved": 0.01})
+    found["curved"].ratios[0] = ratios[0]
     assert choose_candidate(found, ratios) == "shrunken"
 
 

@@ -87,7 +87,7 @@ def test_the_card_shows_what_simpler_fits_are_off(predictor: LatencyPredictor) -
     card = predictor.error_card
     assert (card.rows, card.sessions, card.openings) == (32, 1, 1)
     assert predictor.chosen == "shrunken"
-    assert predictor.reason.startswith("no other fit is better")
+    assert predictor.reason.startswith("no simpler fit is as good")
     others = {"non-negative", "curved", "constant", "sites-affine", "FLOPs-affine"}
     assert set(card.baselines) == others | {"nearest neighbour", "random forest"}
     assert card.mae_overhead_points < min(card.baselines.values())
@@ -100,7 +100,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
     monkeypatch.setattr(latency_predictor, "choose_candidate", lambda left_out, ratios: "sites-affine")
     predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
     assert predictor.chosen == "sites-affine"
-    assert "points less than the shrunken fit on adapters left out" in predictor.reason
+    assert "points more than the shrunken fit on adapters left out" in predictor.reason
     assert np.flatnonzero(predictor.model.coefficients).tolist() == [0]
     card = predictor.error_card
     assert "shrunken" in card.baselines
