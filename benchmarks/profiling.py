@@ -4,8 +4,8 @@ python benchmarks/profiling.py [--json] [--only KEY ...]
 
 Simulated keys know the truth. Measured ones run small ONNX programs on this machine: those that are about noise beside
 a background load that is started and stopped here, the others on the machine as it is. Keys that the goals do not name
-show a design that fails, for comparison. A key that cannot be found here is null, misses its goal, and another one says
-why.
+show a design that fails, or what the machine does by itself. A key that cannot be found here is null, misses its goal,
+and another one says why.
 """
 
 import argparse

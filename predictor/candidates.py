@@ -25,9 +25,10 @@ SHRUNKEN = "shrunken"
 TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
 SIMPLER = ("sites-affine", "FLOPs-affine")
-# Standard errors of the difference by which another fit must be better than the shrunken one to ship, and by which
-# that must be better than a simpler one.
+# Standard errors of the difference by which another fit must be better than the shrunken one to ship.
 CLEARLY_BETTER = 2.0
+# The same by which the shrunken one must be better than a line, and a line than a constant; a larger number of errors
+# would keep few noisy rows from ever showing that there is more than a line. A strength is chosen by the same.
 WORTH_ITS_COLUMNS = 0.5
 # A transferred fit is not simpler, but has seen more.
 TRANSFER_BETTER = 1.0
@@ -121,24 +122,32 @@ def baseline_errors(
 
 
 def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
-    """The shrunken fit, unless a simpler one is as good or any other is clearly better.
+    """The shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
-    A transferred fit, where it is better than the shrunken one, stands in for it.
+    A constant ranks nothing, so it never ships for being as good. A transferred fit, where it is better than the
+    shrunken one, stands in for it, and then a line must be clearly better too.
     """
     errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
     better = [name for name in errors if _clearly(errors[usual] - errors[name], CLEARLY_BETTER)]
-    simple = [name for name in SIMPLER if name in errors and usual == SHRUNKEN]
-    as_good = [name for name in simple if not _clearly(errors[name] - errors[SHRUNKEN], WORTH_ITS_COLUMNS)]
-    return min(better or as_good or [usual], key=lambda name: float(errors[name].mean()))
+    as_good = [
+        name
+        for name in SIMPLER
+        if usual == SHRUNKEN
+        and _clearly(errors["constant"] - errors[name], WORTH_ITS_COLUMNS)
+        and not _clearly(errors[name] - errors[SHRUNKEN], WORTH_ITS_COLUMNS)
+    ]
+    return min([*better, *as_good] or [usual], key=lambda name: float(errors[name].mean()))
 
 
 def reason_for(chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
     """Why a candidate ships, for people."""
     if chosen == SHRUNKEN:
-        return "no simpler fit is as good, and no other better by two standard errors, on adapters left out"
+        return (
+            "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"
+        )
     errors = {name: np.abs(left_out[name].ratios - ratios) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))

@@ -33,7 +33,7 @@ class FittedModel:
         residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
-        chosen: Which candidate it is: `shrunken`, `transferred`, or another one that was clearly better; or
+        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler or better one by its name; or
             `interpolated` from the models of two lengths.
         reference: What the ratio is over.
         reference_s: What the reference takes, seconds.

@@ -182,7 +182,7 @@ class LatencyPredictor:
 
     @property
     def chosen(self) -> str:
-        """Which fit ships: `shrunken`, `transferred`, another that was clearly better, or `interpolated`."""
+        """Which fit ships: `shrunken`, `transferred`, a simpler or better one by its name, or `interpolated`."""
         return self.model.chosen
 
     @property

@@ -73,9 +73,17 @@ def test_the_shrunken_fit_ships_if_it_is_worth_its_columns() -> None:
     assert choose_candidate(found, ratios) == "shrunken"
 
 
-def test_a_constant_that_is_as_good_does_not_ship() -> None:
+@pytest.mark.parametrize("errors", [{"constant": 0.01}, {"constant": 0.01, "sites-affine": 0.01}])
+def test_what_is_as_good_and_ranks_nothing_does_not_ship(errors: dict[str, float]) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, "constant": 0.01}), ratios) == "shrunken"
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, **errors}), ratios) == "shrunken"
+
+
+def test_a_line_that_is_as_good_ships_before_a_better_fit_that_is_worse_than_it() -> None:
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.02, "curved": 0.019, "FLOPs-affine": 0.01})
+    found["FLOPs-affine"].ratios[0] = ratios[0] + 0.15
+    assert choose_candidate(found, ratios) == "FLOPs-affine"
 
 
 def test_a_lucky_flexible_fit_does_not_ship() -> None:

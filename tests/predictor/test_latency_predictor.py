@@ -87,7 +87,7 @@ def test_the_card_shows_what_simpler_fits_are_off(predictor: LatencyPredictor) -
     card = predictor.error_card
     assert (card.rows, card.sessions, card.openings) == (32, 1, 1)
     assert predictor.chosen == "shrunken"
-    assert predictor.reason.startswith("no simpler fit is as good")
+    assert predictor.reason.startswith("no line in sites or FLOPs is as good")
     others = {"non-negative", "curved", "constant", "sites-affine", "FLOPs-affine"}
     assert set(card.baselines) == others | {"nearest neighbour", "random forest"}
     assert card.mae_overhead_points < min(card.baselines.values())
