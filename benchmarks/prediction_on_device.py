@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -148,15 +149,27 @@ def store_of(name: str, which: str, folder: Path) -> Path:
     return folder / f"{name.replace('/', '-')}-{which}.sqlite"
 
 
-def measured(name: str, which: str, folder: Path) -> Mapping[Workload, Measurement]:
-    """A session that was measured, or is now, in a process of its own. Ends the program if it broke off."""
+def measured(
+    name: str, which: str, folder: Path, *, after: Mapping[Workload, Measurement] = MappingProxyType({})
+) -> Mapping[Workload, Measurement]:
+    """A session that was measured, or is now, in a process of its own. Ends the program if it broke off.
+
+    Args:
+        name: Of the cell.
+        which: Of its sessions.
+        folder: Where it is kept.
+        after: Measured before it; a session that is older is measured anew.
+    """
     file, wanted = store_of(name, which, folder), plan(CELLS[name]).session(which)
+    begun = max((each.taken_at for each in after.values()), default="")
     for attempt in range(2):
         found = {each.workload: each for each in Store(file).measurements()} if file.exists() else {}
-        if set(found) >= set(wanted) and not _older(file, store_of(name, "first", folder)):
+        if set(found) >= set(wanted) and min(each.taken_at for each in found.values()) > begun:
             return found
         if attempt == 0:
             file.unlink(missing_ok=True)
+            if after:
+                wait_until_apart(name, folder)
             print(f"{name}: the {which} session", file=sys.stderr, flush=True)
             subprocess.run(
                 [sys.executable, __file__, "--session", name, which, "--kept", str(folder)],
@@ -164,10 +177,6 @@ def measured(name: str, which: str, folder: Path) -> Mapping[Workload, Measureme
                 stdout=sys.stderr,
             )
     raise SystemExit(f"{file} does not hold the whole session; delete it and start again")
-
-
-def _older(file: Path, other: Path) -> bool:
-    return file.stat().st_mtime < other.stat().st_mtime
 
 
 def wait_until_apart(name: str, folder: Path) -> None:
@@ -368,8 +377,7 @@ def main() -> None:
         first = {name: measured(name, "first", folder) for name in names}
         cells = []
         for name in names:
-            wait_until_apart(name, folder)
-            cells.append(judge(name, first[name], measured(name, "second", folder)))
+            cells.append(judge(name, first[name], measured(name, "second", folder, after=first[name])))
     result = result_of(cells)
     if options.json:
         print(json.dumps(result))
