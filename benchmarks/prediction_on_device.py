@@ -10,8 +10,8 @@ adapters that were learned from, evenly spread over the session, which re-level 
 a line is judged after moving both by what they are off from those on average. Overheads are in points: hundredths of
 the latency of the base.
 
-With `--kept` sessions are kept, and those that are there are not measured again. Two sessions of every cell on one
-machine are in `measured/prediction`, to be unpacked with `xz -dk benchmarks/measured/prediction/*.xz`.
+With `--kept` sessions are kept, and those that are there are not measured again. Those of the cells
+of ONNX Runtime on one machine are in `measured/prediction`, to be unpacked with `xz -dk`.
 """
 
 import argparse
