@@ -6,12 +6,12 @@ A cell is a device, a base, a phase and an application mode of SmolLM2-135M. Its
 that the predictor learns from, spread over what they cost, and others, drawn by chance, that it never sees. The
 second, in another process and at least ten minutes later, measures those others again, and that is what counts: a
 prediction is off from it, and so is the first measurement of the same adapter (`retest`). Among them stand some of the
-adapters that were learned from, evenly spread over the session, which re-level the predictor. Whether it is better than
-a line is judged after moving both by what they are off from those on average. Overheads are in points: hundredths of
-the latency of the base.
+adapters that were learned from, evenly spread over the session, which re-level the predictor; beside the comparison
+with simpler fits stands one after moving all by what they are off from those on average (`moved`). Overheads are in
+points: hundredths of the latency of the base.
 
-With `--kept` sessions are kept, and those that are there are not measured again. Those of the cells
-of ONNX Runtime on one machine are in `measured/prediction`, to be unpacked with `xz -dk`.
+With `--kept` sessions are kept, and those that are there are not measured again. Those of the cells of ONNX Runtime on
+one machine are in `measured/prediction`, to be unpacked with `xz -dk`.
 """
 
 import argparse
@@ -335,7 +335,7 @@ def meets(row: Mapping[str, Any]) -> dict[str, bool]:
     """The goals of a cell."""
     return {
         "mae": row["mae_points"] <= 1.3 * row["retest_points"],
-        "better_or_ships": row["chosen"] in SIMPLE or all(p <= 0.05 for p in row["p_not_better_moved"].values()),
+        "better_or_ships": row["chosen"] in SIMPLE or all(p <= 0.05 for p in row["p_not_better"].values()),
         "tau": row["tau"] >= 0.95 * row["retest_tau"],
     }
 

@@ -282,7 +282,7 @@ def harness(calls: int = 20000) -> dict[str, Any]:
 def other_timers(rounds: int = 200, calls: int = 4) -> dict[str, Any]:
     """The same call of some 5 ms timed by the agent's loop, by timeit and by torch.utils.benchmark, in turns.
 
-    What torch's does between two calls makes each some 20 us slower on some machines: 2 % of a call of 1 ms.
+    Torch's does more between two calls, which a call of 1 ms still shows on some machines.
     """
     from torch.utils.benchmark import Timer
 
