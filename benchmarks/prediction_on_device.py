@@ -83,7 +83,7 @@ class Cell:
 
 CELLS = {
     "ort/int4/decode": Cell("ort-cpu:threads=1", "int4", "decode", "static", 8, 4),
-    "ort/fp32/decode": Cell("ort-cpu:threads=1", "none", "decode", "static", 3, 4),
+    "ort/fp32/decode": Cell("ort-cpu:threads=1", "none", "decode", "static", 7, 4),
     "ort/fp32/prefill": Cell("ort-cpu:threads=1", "none", "prefill", "swappable", 3, 3),
     "torch/fp32/decode": Cell("torch-cpu:threads=1", "none", "decode", "swappable", 4, 4),
 }
