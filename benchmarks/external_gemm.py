@@ -19,6 +19,8 @@ from sklearn.ensemble import (
 from adaptare.predictor import Corrected, NonNegativeLinear, Roofline, Smooth
 
 TESTED = 4000
+# So many rows of the left side are padded alike: tensor cores take 8 or 16 at a time.
+PADDED_ALIKE = (9, 16)
 # Twice as many rows, and four times; the Gaussian process takes minutes from there on.
 MORE_ROWS, MORE_DRAWS = (2, 4), 2
 
@@ -51,8 +53,8 @@ class DataSheet(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 def gemms_few(folder: Path, train: int) -> Iterator[dict[str, Any]]:
     """Per device, from so many of its rows; and the same with more, to see what the goal would take.
 
-    Bounds are what regressors are off that know every other row of the device, and what ours is off when it knows, as
-    well as its rows, all those of the other devices.
+    Bounds are what regressors are off that know every other row of the device, what ours is off when it knows, as
+    well as its rows, all those of the other devices, and what measuring is off from itself.
     """
     ways = {
         "ours": learned(),
@@ -87,6 +89,8 @@ def gemms_few(folder: Path, train: int) -> Iterator[dict[str, Any]]:
         other_devices_known=float(np.mean(beside)),
         from_more_rows={rows: float(np.mean(found)) for rows, found in more.items()},
         every_row_known_each=bounds,
+        noise=float(np.mean(list(noise(folder).values()))),
+        noise_each=noise(folder),
     )
 
 
@@ -150,6 +154,26 @@ def every_row_known(folder: Path) -> Mapping[str, float]:
         many = HistGradientBoostingRegressor(max_iter=600, learning_rate=0.05, random_state=0)
         fits = [Corrected(Roofline(), each, (0, 1)).fit(table.X[seen], latency[seen]) for each in (trees, many)]
         found[name] = min(mape(each.predict(table.X[unseen]), latency[unseen]) for each in fits)
+    return found
+
+
+@cache
+def noise(folder: Path) -> Mapping[str, float]:
+    """What a row of each device is off from the median of others that the hardware takes as the same work.
+
+    The tables have no repetitions; but rows of the left side are padded, and those that are padded to the same size
+    differ in what they read by a part of the smaller operands only.
+    """
+    found = {}
+    for name, table in _tables(folder).items():
+        latency, sizes = _latency(table), np.rint(np.exp(table.X[:, 2:5]))
+        alike = (sizes[:, 0] >= PADDED_ALIKE[0]) & (sizes[:, 0] <= PADDED_ALIKE[1])
+        off = []
+        for shape in np.unique(sizes[alike, 1:], axis=0):
+            own = latency[alike & (sizes[:, 1:] == shape).all(axis=1)]
+            others = np.array([np.median(np.delete(own, each)) for each in range(len(own))])
+            off.append(mape(others, own))
+        found[name] = float(np.mean(off))
     return found
 
 
