@@ -32,7 +32,7 @@ from scipy import stats
 from sklearn.base import clone
 
 from adaptare.devices import connect
-from adaptare.predictor import BASELINES, CANDIDATES, LEVEL, FeatureSet, LatencyPredictor, codes_of, next_rows
+from adaptare.predictor import BASELINES, CANDIDATES, LEVEL, SIMPLER, FeatureSet, LatencyPredictor, codes_of, next_rows
 from adaptare.profiler import (
     FixedRounds,
     Measurement,
@@ -52,7 +52,6 @@ MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)
 TRAINING, TESTED, REFERENCES = 48, 60, 19
 SESSIONS = ("first", "second")
 APART_S = 600
-SIMPLE = ("sites-affine", "FLOPs-affine")
 FEWER, DRAWS = (10, 15, 20, 30, 40), 24
 # As many as `adaptare profile --until-error` measures at once.
 BATCH = 8
@@ -312,7 +311,7 @@ def _others(
 
 def _not_better(errors: Mapping[str, Array], chosen: str) -> dict[str, float]:
     """One-sided paired t-test: how likely so large a lead over a simpler fit is by chance."""
-    off, others = np.abs(errors[chosen]), [name for name in SIMPLE if name != chosen]
+    off, others = np.abs(errors[chosen]), [name for name in SIMPLER if name != chosen]
     return {name: float(stats.ttest_rel(off, np.abs(errors[name]), alternative="less").pvalue) for name in others}
 
 
@@ -335,7 +334,7 @@ def meets(row: Mapping[str, Any]) -> dict[str, bool]:
     """The goals of a cell."""
     return {
         "mae": row["mae_points"] <= 1.3 * row["retest_points"],
-        "better_or_ships": row["chosen"] in SIMPLE or all(p <= 0.05 for p in row["p_not_better"].values()),
+        "better_or_ships": row["chosen"] in SIMPLER or all(p <= 0.05 for p in row["p_not_better"].values()),
         "tau": row["tau"] >= 0.95 * row["retest_tau"],
     }
 

@@ -2,7 +2,7 @@
 
 from adaptare.predictor.averaged import Averaged
 from adaptare.predictor.block_linear import BlockLinear, BlockVariances, block_variances, stacked_blocks
-from adaptare.predictor.candidates import BASELINES, CANDIDATES
+from adaptare.predictor.candidates import BASELINES, CANDIDATES, SIMPLER
 from adaptare.predictor.conformal import Level, conformal_half_width, relevel, rows_needed
 from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.curved import Curved
@@ -27,6 +27,7 @@ __all__ = [
     "FEWEST_ROWS",
     "INTERPOLATED",
     "LEVEL",
+    "SIMPLER",
     "Averaged",
     "BlockLinear",
     "BlockVariances",
