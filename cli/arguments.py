@@ -25,7 +25,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.", min=0, max=2**32 - 1)]
 SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), or a YAML file."
 SpaceOption = Annotated[str, typer.Option("--space", help=SPACE_HELP)]
-RanksOption = Annotated[str, typer.Option("--ranks", help="Ranks a site may have, 0 for none; not with a YAML file.")]
+RanksOption = Annotated[
+    str | None,
+    typer.Option("--ranks", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="0,2,4,8,16"),
+]
 HalfWidthOption = Annotated[
     float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
 ]
@@ -58,5 +61,5 @@ StubsOption = Annotated[
 
 DEFAULT_DEVICE = "torch-cpu:threads=1"
 DEFAULT_SPACE = "blocks"
-DEFAULT_RANKS = "0,2,4,8,16"
 DEFAULT_BAND = 0.01
+DEFAULT_STORE = "adaptare.db"

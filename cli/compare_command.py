@@ -46,9 +46,9 @@ def compare(
         raise InputError("--other-adapter is compared with --adapter; name that too")
     if not (other or other_device or other_adapter):
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
-    one = of_device(Store(store, create=False).measurements(), device, store)
-    there = other or store
-    second = of_device(Store(there, create=False).measurements(), other_device or device, there)
+    here, there = Store(store, create=False), Store(other or store, create=False)
+    one = of_device(here.measurements(), device, here.location)
+    second = of_device(there.measurements(), other_device or device, there.location)
     unlike = differing(one[0].device, second[0].device)
     if unlike and other_device is None:
         raise InputError(
@@ -56,15 +56,16 @@ def compare(
             f"--other-device {second[0].device.device}"
         )
     if adapter:
-        one, second = of_adapter(one, adapter, store), of_adapter(second, other_adapter or adapter, there)
+        one = of_adapter(one, adapter, here.location)
+        second = of_adapter(second, other_adapter or adapter, there.location)
     rows = compared(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)
     if not rows:
         raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
-    what = f"{there}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
+    what = f"{there.location}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
     show_compared(
         rows,
         console,
-        title=f"{what} compared with {store}, {one[0].device.device}{f', {adapter}' if adapter else ''}: "
+        title=f"{what} compared with {here.location}, {one[0].device.device}{f', {adapter}' if adapter else ''}: "
         f"{'latencies' if unlike else 'overheads over the base'}",
     )
     counts = counts_of(rows)

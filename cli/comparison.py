@@ -77,11 +77,14 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     spellings = (spelling, _in_full(spelling)) if spelling else ()
     chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
     if not chosen:
-        raise InputError(f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}")
+        raise InputError(
+            f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
+            "measure some with: adaptare profile"
+        )
     if len(chosen) > 1:
         raise InputError(
-            f"{place} has measurements of several devices: {known}; name one with --device or --other-device, by its "
-            "spelling, or by its hash where two are spelled alike"
+            f"{place} has measurements of several devices: {known}; name one by its spelling, or by its "
+            "hash where two are spelled alike"
         )
     return [each for each in measurements if each.device == chosen[0]]
 

@@ -7,10 +7,14 @@ from adaptare.devices import InputError
 from adaptare.profiler import RECIPES, ModelShape, RankSpace, named_space, read_space
 
 
-def space_of(spelling: str, ranks: str, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
+def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
     """A space by recipe and ranks, whose layers may have to be alike, or from a YAML file, which says so itself."""
     if spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml"):
+        if ranks is not None:
+            raise InputError(f"{spelling} says which ranks there are; leave out --ranks, or write them there")
         return read_space(spelling, shape)
+    if ranks is None:
+        return named_space(spelling, shape, layers_alike=layers_alike)
     try:
         chosen = [int(rank) for rank in ranks.split(",")]
     except ValueError as error:

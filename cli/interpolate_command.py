@@ -16,7 +16,8 @@ def interpolate(
     ],
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE-LENGTH")
+        Path | None,
+        typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE-LENGTH[-BASE][-open]"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -24,11 +25,12 @@ def interpolate(
     from adaptare.devices import InputError
     from adaptare.predictor import bends, load_predictor, save_predictor
     from adaptare.predictor import interpolate as between
+    from adaptare.predictor_name import default_name
 
     console = Console(as_json=as_json)
     known = [load_predictor(path) for path in predictors]
     found = between(known, length)
-    base = output or Path(f"predictor-{found.template.phase}-{length}")
+    base = output or default_name(found, length=length, every_site=found.template.open)
     if {_stem(base)} & {_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
     files = save_predictor(found, base)

@@ -9,6 +9,7 @@ import typer
 from adaptare.arguments import (
     DEFAULT_BAND,
     DEFAULT_DEVICE,
+    DEFAULT_STORE,
     BandOption,
     CacheOption,
     DeviceOption,
@@ -79,7 +80,7 @@ def overhead(
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
     ] = None,
-    store: StoreOption = "adaptare.db",
+    store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -1,5 +1,6 @@
 """`adaptare profile`."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,8 +9,8 @@ import typer
 
 from adaptare.arguments import (
     DEFAULT_DEVICE,
-    DEFAULT_RANKS,
     DEFAULT_SPACE,
+    DEFAULT_STORE,
     SPACE_HELP,
     CacheOption,
     DeviceOption,
@@ -25,7 +26,9 @@ from adaptare.arguments import (
 from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, between, command, milliseconds, percent
 
 if TYPE_CHECKING:
-    from adaptare.profiler import Measurement, Origin
+    from adaptare.profiler import Measurement, Origin, Workload
+
+USUAL_LENGTH = 64
 
 
 @command
@@ -35,10 +38,12 @@ def profile(
     space: Annotated[
         str | None, typer.Option("--space", help=SPACE_HELP, show_default="blocks; with --stubs sites, in all layers")
     ] = None,
-    ranks: RanksOption = DEFAULT_RANKS,
+    ranks: RanksOption = None,
     count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
-    length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
+    length: Annotated[
+        int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")
+    ] = USUAL_LENGTH,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
     mode: ModeOption = "swappable",
     every_site: Annotated[
@@ -71,7 +76,7 @@ def profile(
         ),
     ] = None,
     stubs: StubsOption = False,
-    store: StoreOption = "adaptare.db",
+    store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -116,8 +121,10 @@ def profile(
     origin: Origin = "composed" if stubs else "measured"
     finished = with_store.finished(info, template.base, origin=origin)
     missing = [workload for workload in workloads if workload.hash not in finished]
+    stored = with_store.measurements(info, template.base)
+    known = [each for each in stored if each.workload in set(workloads) and each.origin == origin]
     if len(missing) < len(workloads):
-        console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {store} already")
+        console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {with_store.location} already")
     started = time.monotonic()
 
     def measured_now(wanted: Sequence[Workload]) -> "list[Measurement]":
@@ -145,13 +152,13 @@ def profile(
     else:
         from adaptare.adaptive import measure_until
 
-        stored = with_store.measurements(info, template.base)
-        known = [each for each in stored if each.workload in set(workloads) and each.origin == origin]
         measured, error = measure_until(missing, known, measured_now, error=target_error, console=console)
     if len(measured) < len(missing) and target_error is None:
         left = len(missing) - len(measured)
         console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]
+    there = {each.workload: each for each in known if each.complete}
+    shown = [*there.values(), *rows]
     console.table(
         f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}{COMPOSED * stubs}",
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
@@ -163,10 +170,10 @@ def profile(
                 between(milliseconds(each.lower_s), milliseconds(each.upper_s)),
                 percent(each.overhead.middle),
             ]
-            for each in rows
+            for each in shown
         ],
     )
-    console.say(f"next: adaptare fit --device {device} --store {store}")
+    console.say(f"next: {shlex.join(['adaptare', 'fit', *_chosen(template, device, with_store.location)])}")
     console.result(
         {
             "model": model,
@@ -176,11 +183,11 @@ def profile(
             "length": length,
             "mode": mode,
             "open": every_site,
-            "store": store,
+            "store": with_store.location,
             "wanted": len(workloads),
             "already_there": len(workloads) - len(missing),
             "measured": len(rows),
-            "rows": [_row(each) for each in rows],
+            "rows": [_row(each) for each in shown],
             "failed": len(measured) - len(rows),
             "left": len(missing) - len(measured),
             "seconds": time.monotonic() - started,
@@ -193,6 +200,20 @@ def profile(
         raise typer.Exit(WORLD_FAILED)
     if target_error is not None and (error is None or error > target_error):
         raise typer.Exit(ANSWER_IS_NO)
+
+
+def _chosen(template: "Workload", device: str, store: str) -> list[str]:
+    """Options by which `adaptare fit` finds the rows again, without those that go without saying."""
+    said = (
+        ("--device", device, DEFAULT_DEVICE),
+        ("--store", store, DEFAULT_STORE),
+        ("--phase", template.phase, "decode"),
+        ("--length", template.length, USUAL_LENGTH),
+        ("--batch", template.batch, 1),
+        ("--mode", template.mode, "swappable"),
+    )
+    words = [str(word) for option, value, usual in said if value != usual for word in (option, value)]
+    return [*words, *["--open"] * template.open]
 
 
 def _row(measurement: "Measurement") -> dict[str, object]:

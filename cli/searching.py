@@ -73,7 +73,7 @@ def select(
         InputError: The budget is not one of this predictor.
     """
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
-    _check_same_base(adaptation, predictor)
+    _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         console.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
     base_s = predictor.model.reference_s
@@ -122,7 +122,13 @@ def select(
     )
 
 
-def _check_same_base(adaptation: Adaptation, predictor: LatencyPredictor) -> None:
+def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: LatencyPredictor) -> None:
+    trained, profiled = super_adapter.shape, predictor.template.shape
+    if trained.sizes != profiled.sizes:
+        raise InputError(
+            f"the super-adapter is of a {trained.describe()}, the predictor of a {profiled.describe()}; "
+            "profile and fit the model that was trained"
+        )
     trained_on, timed = adaptation.task.quantisation, predictor.template.quantisation
     if trained_on != timed:
         raise InputError(

@@ -69,24 +69,47 @@ class Target:
         return openings or times * usual[0], usual[1] / times if seconds is None else seconds
 
 
-def target_of(spelling: str) -> Target:
-    """From a spelling such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
-    runtime, _, options = spelling.partition(":")
+@dataclass(frozen=True)
+class Spelling:
+    """What `--device` says, before anything is reached.
+
+    Args:
+        device: Without the weights of the base.
+        quantisation: Of the base.
+        dtype: Of what is not quantised.
+        named: Whether it says what the weights are.
+    """
+
+    device: str
+    quantisation: Quantisation
+    dtype: str
+    named: bool
+
+
+def read_spelling(text: str) -> Spelling:
+    """The parts of `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
+    runtime, _, options = text.partition(":")
     quantisations: dict[str, Quantisation] = {name: name for name in get_args(Quantisation) if name != "none"}
     words, rest = list[str](), []
     for option in filter(None, options.split(",")):
         if option in (*quantisations, *BYTES):
             words.append(option)
-        elif "=" in option or "/" in spelling:
+        elif "=" in option or "/" in text:
             rest.append(option)
         else:
             known = ", ".join((*quantisations, *BYTES))
-            raise InputError(f"--device {spelling!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
+            raise InputError(f"--device {text!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
     if len(set(words)) > 1:
-        raise InputError(f"--device {spelling!r} names two bases, {words[0]} and {words[1]}; choose one")
+        raise InputError(f"--device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
-    device = connect(":".join(filter(None, (runtime, ",".join(rest)))))
-    return Target(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
+    device = ":".join(filter(None, (runtime, ",".join(rest))))
+    return Spelling(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
+
+
+def target_of(spelling: str) -> Target:
+    """The device, connected, and the weights. Raises `InputError`."""
+    said = read_spelling(spelling)
+    return Target(connect(said.device), said.quantisation, said.dtype, named=said.named)
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from adaptare.arguments import (
-    DEFAULT_RANKS,
     DEFAULT_SPACE,
     CacheOption,
     DataOption,
@@ -24,7 +23,7 @@ def train(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
     space: SpaceOption = DEFAULT_SPACE,
-    ranks: RanksOption = DEFAULT_RANKS,
+    ranks: RanksOption = None,
     data: DataOption = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps in all.", min=1)] = 150,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Examples per step.", min=1)] = 8,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, HalfWidthOption, JsonOption, SeedOption, StoreOption
+from adaptare.arguments import DEFAULT_STORE, CacheOption, HalfWidthOption, JsonOption, SeedOption, StoreOption
 from adaptare.console import ANSWER_IS_NO, WORLD_FAILED, Console, command, milliseconds
 
 
@@ -29,7 +29,7 @@ def verify(
             show_default="4; ONNX Runtime 12",
         ),
     ] = None,
-    store: StoreOption = "adaptare.db",
+    store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -43,7 +43,7 @@ from adaptare.profiler.stopping import (
     TimeBudget,
     precise_within,
 )
-from adaptare.profiler.store import DEFAULT_STORE, Store
+from adaptare.profiler.store import Store
 from adaptare.profiler.stubs import fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
@@ -75,7 +75,6 @@ _LATER = {
 
 __all__ = [
     "BYTES",
-    "DEFAULT_STORE",
     "EQUIVALENCE_BAND",
     "FAMILIES",
     "INTERRUPTED",

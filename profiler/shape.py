@@ -125,6 +125,16 @@ class ModelShape:
         """Identifies the shape: 16 hex digits of SHA-256 over its config."""
         return hashlib.sha256(self.config.encode()).hexdigest()[:16]
 
+    def describe(self) -> str:
+        """For people: what tells one model from another."""
+        return f"{self.family} of {self.layers} layers, width {self.hidden}, vocabulary {self.vocabulary:,}"
+
+    @property
+    def sizes(self) -> tuple[str | int, ...]:
+        """Family and numbers; unlike the hash they say the same in all versions of transformers."""
+        numbers = (self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim, self.intermediate)
+        return (self.family, *numbers, self.vocabulary)
+
     @cached_property
     def tied(self) -> bool:
         """Whether the head has the weights of the embedding."""

@@ -21,7 +21,6 @@ from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.workload import Workload
 
 SCHEMA_VERSION = 1
-DEFAULT_STORE = "adaptare.db"
 
 _tables = sql.MetaData()
 _meta = sql.Table(
@@ -78,12 +77,17 @@ class Store:
     """
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
-        self.location = str(location)
-        self._is_file = "://" not in self.location
-        if self._is_file and not create and not Path(self.location).exists():
-            raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
+        place = str(location)
+        is_file = "://" not in place
+        if not place:
+            raise InputError("the store has no name; give a file or a database URL with --store")
+        self.location = place if is_file else "the database"
+        if is_file and not create and not Path(place).exists():
+            raise InputError(f"there is no store {place!r}; measure something first with: adaptare profile")
         try:
-            self._engine = sql.create_engine(f"sqlite:///{self.location}" if self._is_file else self.location)
+            url = sql.URL.create("sqlite", database=place) if is_file else sql.make_url(place)
+            self.location = place if is_file else url.render_as_string(hide_password=True)
+            self._engine = sql.create_engine(url)
             self._check_or_create()
         except InputError:
             raise

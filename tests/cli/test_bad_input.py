@@ -148,6 +148,22 @@ def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
     refused(run("fit", "--device", "simulated:launch_s=1"), "measure some with: adaptare profile")
 
 
+def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
+    refused(run(*PROFILE, "--cache", model_cache, "--store", ""), "the store has no name; give a file or a database URL")
+    assert not list(Path().iterdir())
+
+
+def test_a_password_is_not_repeated(run: Run, model_cache: Path) -> None:
+    answer = run(*PROFILE, "--cache", model_cache, "--store", "nothing://me:secret@host/name")
+    refused(answer, "'nothing://me:***@host/name' is no adaptare store")
+    assert "secret" not in answer.err
+
+
+def test_a_file_of_a_space_says_its_ranks_itself(run: Run, model_cache: Path) -> None:
+    answer = run(*PROFILE, "--cache", model_cache, "--space", "space.yaml", "--ranks", "0,4")
+    refused(answer, "space.yaml says which ranks there are; leave out --ranks")
+
+
 def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Path) -> None:
     for phase in ("prefill", "decode"):
         run(*PROFILE, "--cache", model_cache, "--phase", phase)
@@ -158,7 +174,7 @@ def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Pa
 def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) -> None:
     for words in ((), ("--open",)):
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0
-    refused(run("fit", "--device", "simulated"), "choose with --phase, --mode, --length, --open or --cut")
+    refused(run("fit", "--device", "simulated"), "choose with --phase, --mode, --length, --batch, --model, --open or --cut")
     found = {words: run("fit", "--device", "simulated", words, "--json").json for words in ("--open", "--cut")}
     assert found["--open"]["rows"] == found["--cut"]["rows"]
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from adaptare.profiler import open_model
+
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
 TRAIN = ("train", MODEL, "--steps", 6, "--space", "sites")
@@ -108,10 +110,23 @@ def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search
     trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
     other = ("--device", "simulated:launch_s=1e-5", "--store", "other.db")
     assert trained("profile", MODEL, *other, "--space", "sites", "--count", 10).code == 0
-    assert trained("fit", *other).code == 0
+    assert trained("fit", *other, "-o", "predictor-decode").code == 0
     answer = trained("verify", "run/front.json")
     assert answer.code == 2
     assert "predictor-decode is not the predictor of this search any more" in answer.err
+
+
+def test_a_predictor_of_another_model_with_the_same_linears_is_refused(
+    trained: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
+    config = json.loads(open_model(MODEL, cache=model_cache).shape.config)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 2 * config["vocab_size"]}))
+    other = (*DEVICE, "--store", "other.db")
+    assert trained("profile", tmp_path / "config.json", *other, "--space", "sites", "--count", 10).code == 0
+    assert trained("fit", *other, "-o", "other").code == 0
+    answer = trained("search", "run", "--predictor", "other", "--budget", "overhead=40%", "--evaluations", 6)
+    assert answer.code == 2
+    assert "profile and fit the model that was trained" in answer.err
 
 
 def test_winners_that_cannot_be_measured_are_no_answer(

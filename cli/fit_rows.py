@@ -1,0 +1,117 @@
+"""Which measurements of a store a predictor is fitted to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from adaptare.comparison import of_device
+from adaptare.devices import AdaptareError, DeviceInfo, InputError, connect
+from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Workload
+from adaptare.target import read_spelling
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the workloads; None = whatever the store has, if that is of one kind.
+
+    Args:
+        phase: Prefill or decode.
+        mode: How adapters are applied.
+        length: Tokens or cached positions.
+        open: Whether graphs had every site open.
+        batch: Sequences at once.
+        model: The base.
+    """
+
+    phase: str | None = None
+    mode: str | None = None
+    length: int | None = None
+    open: bool | None = None
+    batch: int | None = None
+    model: ModelShape | None = None
+
+    def matches(self, workload: Workload) -> bool:
+        """Whether the workload is of what was asked for."""
+        said = {"phase": self.phase, "mode": self.mode, "length": self.length, "open": self.open, "batch": self.batch}
+        same = all(value in (None, getattr(workload, name)) for name, value in said.items())
+        return same and (self.model is None or self.model.sizes == workload.shape.sizes)
+
+    def describe(self) -> str:
+        """For people: after `measurements`."""
+        said = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
+        said += [f" of length {self.length}"] * (self.length is not None)
+        said += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
+        said += [f" of batch {self.batch}"] * (self.batch is not None)
+        return "".join([*said, *([f" of a {self.model.describe()}"] if self.model else [])])
+
+
+def rows_to_fit(place: str, device: str, asked: Asked) -> list[Measurement]:
+    """Complete measurements of LoRA on one device, of one base, phase, mode and length.
+
+    Args:
+        place: The store.
+        device: As on the command line. Of a device as it is now, if it can be reached and was measured; else of the one
+            that was spelled so, or that has this hash.
+        asked: By what they are chosen.
+
+    Raises:
+        InputError: There are none, or they are of several kinds.
+    """
+    said = read_spelling(device)
+    held = Store(place, create=False)
+    stored, place = held.measurements(), held.location
+    info = _at_hand(said.device)
+    measured = [each for each in stored if each.device == info] or of_device(stored, said.device, place)
+    kinds = {
+        (bare, reference): rows
+        for (bare, reference), rows in _kinds(measured).items()
+        if asked.matches(bare) and (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype)
+    }
+    # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
+    kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
+    if not kinds:
+        has = "; ".join(each[0].workload.describe() for each in _kinds(measured).values()) or "none that is complete"
+        raise InputError(
+            f"{place} has no measurements{asked.describe()} on {device}; of this device it has {has}; measure others "
+            "with: adaptare profile"
+        )
+    campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
+    kinds = campaigns if len(campaigns) == 1 else kinds
+    if len(kinds) > 1:
+        names = "; ".join(
+            f"{rows[0].workload.describe()}, {bare.shape.describe()} ({len(rows)} rows)"
+            for (bare, _), rows in kinds.items()
+        )
+        raise InputError(
+            f"{place} has several kinds of measurements: {names}; choose with --phase, --mode, --length, --batch, "
+            "--model, --open or --cut"
+        )
+    return next(iter(kinds.values()))
+
+
+def _at_hand(device: str) -> DeviceInfo | None:
+    try:
+        return connect(device).info()
+    except AdaptareError:
+        return None
+
+
+def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:
+    """By what is the same about them: the workload without its adapter, and the hash of the reference."""
+    kinds: dict[tuple[Workload, str], list[Measurement]] = {}
+    for each in measured:
+        # A grid of `overhead` may have rank 0 on some sites, of which predictors know nothing.
+        fed = 0 not in each.workload.adapter.by_path.values() or each.workload.open
+        if each.complete and each.workload.adapter.kind == "lora" and fed:
+            kinds.setdefault((each.workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
+    for (bare, reference), rows in kinds.items():
+        if bare.open:  # where an adapter is on every site, all are open anyway
+            cut = kinds.get((replace(bare, adapter=AdapterConfig()), reference), [])
+            rows.extend(each for each in cut if len(each.workload.adapter) == len(bare.adapter))
+    return kinds
+
+
+def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
+    """A few rows of another kind, left by `adaptare overhead`, are none."""
+    enough = len({each.workload.hash for each in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
+    return enough and 2 * sum(each.workload.open == bare.open for each in rows) > len(rows)

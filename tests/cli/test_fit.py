@@ -1,0 +1,102 @@
+"""Which rows of a store `adaptare fit` takes, and where it writes what it learned."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.profiler import Store, device_hash
+
+Run = Callable[..., Any]
+OTHER_MODEL = '{"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4, '
+OTHER_MODEL += '"intermediate_size": 96, "vocab_size": 128}'
+
+
+def profile(run: Run, cache: Path, *words: object, model: object = "tiny-random") -> Any:
+    device = () if "--device" in words else ("--device", "simulated")
+    usual = ("--space", "sites", "--count", 10, "--seconds", 0.1, "--cache", cache, *device)
+    answer = run("profile", model, *usual, *words)
+    assert answer.code == 0, answer.err
+    return answer
+
+
+@pytest.fixture
+def elsewhere(run: Run, model_cache: Path) -> Callable[..., str]:
+    """Moves what was measured to a device of the same spelling that is not at hand; returns its hash."""
+    profile(run, model_cache, "--store", "here.db")
+
+    def move(store: str, hardware: str) -> str:
+        found = Store("here.db").measurements()
+        info = replace(found[0].device, hardware=hardware)
+        Store(store).append([replace(each, device=info) for each in found])
+        return device_hash(info)
+
+    return move
+
+
+def test_rows_of_a_device_that_is_not_at_hand_are_fitted(run: Run, elsewhere: Callable[..., str]) -> None:
+    elsewhere("away.db", "a board")
+    answer = run("fit", "--device", "simulated", "--store", "away.db", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["device"]["hardware"] == "a board"
+
+
+def test_two_devices_of_one_spelling_are_told_apart_by_their_hash(run: Run, elsewhere: Callable[..., str]) -> None:
+    first, second = (elsewhere("away.db", name) for name in ("a board", "a phone"))
+    answer = run("fit", "--device", "simulated", "--store", "away.db")
+    assert answer.code == 2
+    assert first[:8] in answer.err
+    assert second[:8] in answer.err
+    found = run("fit", "--device", second[:8], "--store", "away.db", "--json")
+    assert found.code == 0, found.err
+    assert found.json["device"]["hardware"] == "a phone"
+
+
+def test_rows_of_the_device_at_hand_come_first(run: Run, elsewhere: Callable[..., str]) -> None:
+    elsewhere("here.db", "a board")
+    assert run("fit", "--device", "simulated", "--store", "here.db", "--json").json["device"]["hardware"] != "a board"
+
+
+def test_models_and_batches_in_one_store_are_told_apart(run: Run, model_cache: Path, tmp_path: Path) -> None:
+    other = tmp_path / "config.json"
+    other.write_text(OTHER_MODEL)
+    profile(run, model_cache)
+    profile(run, model_cache, model=other)
+    answer = run("fit", "--device", "simulated")
+    assert answer.code == 2
+    assert "llama of 3 layers, width 64, vocabulary 128" in answer.err
+    assert "--model" in answer.err
+    found = run("fit", "--device", "simulated", "--model", other, "--cache", model_cache, "-o", "other", "--json")
+    assert found.code == 0, found.err
+    profile(run, model_cache, "--batch", 2)
+    tiny = ("fit", "--device", "simulated", "--model", "tiny-random", "--cache", model_cache)
+    assert "--batch" in run(*tiny).err
+    assert run(*tiny, "--batch", 2).code == 0
+    assert "no measurements of batch 3" in run(*tiny, "--batch", 3).err
+
+
+def test_the_next_command_names_what_does_not_go_without_saying(run: Run, model_cache: Path) -> None:
+    said = profile(run, model_cache, "--phase", "prefill", "--length", 16, "--store", "my store.db").out
+    assert said.endswith("next: adaptare fit --device simulated --store 'my store.db' --phase prefill --length 16\n")
+
+
+def test_a_campaign_that_goes_on_shows_what_was_there(run: Run, model_cache: Path) -> None:
+    first, again = (profile(run, model_cache, "--json").json for _ in range(2))
+    assert (first["measured"], again["measured"]) == (10, 0)
+    assert {row["workload"] for row in again["rows"]} == {row["workload"] for row in first["rows"]}
+
+
+def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    slow = ("--device", "simulated:launch_s=1e-5")
+    profile(run, model_cache, *slow)
+    assert run("fit", "--device", "simulated").code == 0
+    before = Path("predictor-decode.json").read_bytes()
+    answer = run("fit", *slow)
+    assert answer.code == 2
+    assert "predictor-decode is a predictor of" in answer.err
+    assert Path("predictor-decode.json").read_bytes() == before
+    assert run("fit", "--device", "simulated").code == 0
+    assert run("fit", *slow, "-o", "predictor-decode").code == 0
