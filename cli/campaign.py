@@ -22,6 +22,7 @@ from adaptare.profiler import (
     profile_by_stubs,
     profile_groups,
     programs_for,
+    split_into_groups,
     stubs_of,
 )
 from adaptare.search import interrupts_noted
@@ -115,6 +116,14 @@ def measure(
         update(1.0, f"{len(measured)} measured")
     _note_oddities(measured, console)
     return measured
+
+
+def check_memory(campaigns: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
+    """Raises `InputError` if one of them does not fit into memory, before the first is measured."""
+    with device.open() as worker:
+        free_bytes = worker.info.free_bytes
+    for workloads in campaigns:
+        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=free_bytes)
 
 
 def _prepare(workloads: Sequence[Workload], programs: Programs, console: Console) -> None:

@@ -86,7 +86,7 @@ def overhead(
     as_json: JsonOption = False,
 ) -> None:
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
-    from adaptare.campaign import measure
+    from adaptare.campaign import check_memory, measure
     from adaptare.comparison import show_compared
     from adaptare.devices import InputError, StorageError
     from adaptare.energy_rows import count_energy, not_available, show_energy
@@ -122,6 +122,8 @@ def overhead(
     swapped = largest_case(cases, base) if tasks else None
     wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=prompts, pasts=pasts)]
     counted = energy and counts_energy(target.device)
+    if not stubs and len(wanted) > 1:
+        check_memory([list(case_of) for case_of in wanted], device=target.device, programs=programs)
     kept = Store(store)
     measured = [
         (case_of[each.workload], each)

@@ -13,6 +13,7 @@ from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
 from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
 from adaptare.profiler.environment import environment
+from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
     INTERRUPTED,
@@ -142,6 +143,7 @@ __all__ = [
     "read_peft",
     "read_space",
     "rounded_weights",
+    "split_into_groups",
     "stable_rounds",
     "steadiness",
     "stub_layers",

@@ -149,7 +149,9 @@ def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
 
 
 def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
-    refused(run(*PROFILE, "--cache", model_cache, "--store", ""), "the store has no name; give a file or a database URL")
+    refused(
+        run(*PROFILE, "--cache", model_cache, "--store", ""), "the store has no name; give a file or a database URL"
+    )
     assert not list(Path().iterdir())
 
 
@@ -174,7 +176,9 @@ def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Pa
 def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) -> None:
     for words in ((), ("--open",)):
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0
-    refused(run("fit", "--device", "simulated"), "choose with --phase, --mode, --length, --batch, --model, --open or --cut")
+    refused(
+        run("fit", "--device", "simulated"), "choose with --phase, --mode, --length, --batch, --model, --open or --cut"
+    )
     found = {words: run("fit", "--device", "simulated", words, "--json").json for words in ("--open", "--cut")}
     assert found["--open"]["rows"] == found["--cut"]["rows"]
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")

@@ -167,3 +167,11 @@ def test_bad_grids_are_refused(overhead: Callable[..., Any], options: tuple[str,
     assert answer.code == 2
     assert message in answer.err
     assert not Path("adaptare.db").exists()
+
+
+def test_what_does_not_fit_is_refused_before_any_phase_is_measured(overhead: Callable[..., Any]) -> None:
+    answer = overhead("--device", "simulated", "-p", "64,10000000", "-d", -1)
+    assert answer.code == 2
+    assert "half of the free memory" in answer.err
+    assert "measuring" not in answer.err
+    assert not Path("adaptare.db").exists()
