@@ -64,11 +64,12 @@ class LeftOut:
 def fit_candidate(
     candidate: Candidate, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> tuple[Candidate, NDArray[np.float64]]:
-    """The fitted estimator and what each row is off when it was left out, relative to its prediction. Shape (n,).
+    """The fitted estimator and what each workload is off when it was left out, relative to its prediction.
 
-    Rows of one workload are left out together, so that measuring twice makes no interval narrower. So are rows of one
-    session, and of the same rounds, which share the luck of an opening and of its reference: a new row has its own.
-    A session or rounds with more than half of the rows are not left out, because the rest would be too few to tell.
+    Rows of one workload are left out together, and the last of them counts, so that measuring often makes no interval
+    narrower. So are rows of one session, and of the same rounds, which share the luck of an opening and of its
+    reference: a new row has its own. A session or rounds are not left out where the rest would know fewer than half of
+    the workloads, which would be too few to tell. Shape of what they are off: (n_workloads,).
 
     Args:
         candidate: Not fitted.
@@ -78,10 +79,10 @@ def fit_candidate(
     """
     estimator: Candidate = clone(candidate).fit(X, ratios)
     shared = groups[:, None, :] == groups
-    small = 2 * shared.sum(axis=1) <= len(groups)
-    small[:, WORKLOAD] = True
-    residuals = estimator.left_out_residuals((shared & small[:, None, :]).any(axis=2))
-    return estimator, residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
+    shared &= _spared(groups)[:, None, :]
+    residuals = estimator.left_out_residuals(shared.any(axis=2))
+    relative = residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
+    return estimator, relative[_last_of_each(groups)]
 
 
 def cross_validate(
@@ -94,13 +95,14 @@ def cross_validate(
 ) -> Mapping[str, LeftOut]:
     """Every candidate on rows that neither its fit nor its interval has seen; the folds keep workloads whole.
 
-    Where the rows outside a fold are too few for the level, the interval is that of their largest residual.
+    Where the workloads outside a fold are too few for the level, the interval is that of their largest residual.
     """
     folds = _folds(groups)
     found = {name: LeftOut(np.empty(len(ratios)), np.empty(len(ratios))) for name in candidates}
     for fold in np.unique(folds):
         seen, unseen = folds != fold, folds == fold
-        reached = min(level, seen.sum() / (seen.sum() + 1))
+        workloads = len(np.unique(groups[seen, WORKLOAD]))
+        reached = min(level, workloads / (workloads + 1))
         for name, left_out in found.items():
             estimator, residuals = fit_candidate(candidates[name], X[seen], ratios[seen], groups[seen])
             left_out.ratios[unseen] = estimator.predict(X[unseen])
@@ -121,13 +123,13 @@ def baseline_errors(
     return errors
 
 
-def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
+def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64], groups: NDArray[np.str_]) -> str:
     """The shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
     A constant ranks nothing, so it never ships for being as good. A transferred fit, where it is better than the
-    shrunken one, stands in for it, and then a line must be clearly better too.
+    shrunken one, stands in for it, and then a line must be clearly better too. Each workload counts once.
     """
-    errors = {name: np.abs(found.ratios - ratios) for name, found in left_out.items()}
+    errors = {name: _of_workloads(np.abs(found.ratios - ratios), groups) for name, found in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
@@ -142,18 +144,45 @@ def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64
     return min([*better, *as_good] or [usual], key=lambda name: float(errors[name].mean()))
 
 
-def reason_for(chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64]) -> str:
+def reason_for(
+    chosen: str, left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> str:
     """Why a candidate ships, for people."""
     if chosen == SHRUNKEN:
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"
         )
-    errors = {name: np.abs(left_out[name].ratios - ratios) for name in (SHRUNKEN, chosen)}
+    errors = {name: _of_workloads(np.abs(left_out[name].ratios - ratios), groups) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))
     points = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points {'less' if gains.mean() >= 0 else 'more'}"
     as_good = "simpler, and as good: " if chosen in SIMPLER and not _clearly(gains, CLEARLY_BETTER) else ""
     return f"{as_good}off by {points} than the shrunken fit on adapters left out"
+
+
+def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Whether the rest knows enough without what each row shares, by column of the groups. Shape (n, 3)."""
+    found = np.ones(groups.shape, dtype=np.bool_)
+    workloads = groups[:, WORKLOAD]
+    enough = len(np.unique(workloads)) / 2
+    for column in range(1, groups.shape[1]):
+        for label in np.unique(groups[:, column]):
+            own = groups[:, column] == label
+            found[own, column] = len(np.unique(workloads[~own])) >= enough
+    return found
+
+
+def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Index of the last row of each workload, ascending."""
+    _, from_end = np.unique(groups[::-1, WORKLOAD], return_index=True)
+    return np.sort(len(groups) - 1 - from_end)
+
+
+def _of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Mean of the rows of each. Shape (n,) -> (n_workloads,)."""
+    _, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
+    found: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)
+    return found
 
 
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:

@@ -86,10 +86,10 @@ class LatencyPredictor:
         if source is not None:
             candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
         left_out = cross_validate(candidates, X, rows.ratios, rows.groups, level=self._level)
-        chosen = choose_candidate(left_out, rows.ratios)
+        chosen = choose_candidate(left_out, rows.ratios, rows.groups)
         own = left_out[chosen]
         self._left_out = rows.ratios, own.ratios, own.half_widths
-        self._reason = reason_for(chosen, left_out, rows.ratios)
+        self._reason = reason_for(chosen, left_out, rows.ratios, rows.groups)
         estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.groups)
         self._model = FittedModel(
             features=features,

@@ -22,7 +22,8 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     """Ridge regression that shrinks towards least squares in the prior columns instead of towards zero.
 
     Minimises |y - b - P g - Z d|^2 + n strength |d|^2, where P are the prior columns and Z the others, standardised.
-    The strength is the strongest whose leave-one-out error, which has a closed form, is not clearly above the least.
+    The strength is the strongest whose leave-one-out error, which has a closed form, is not clearly above the least;
+    equal rows of X are left out together, because a row would be known by its twin.
 
     Args:
         prior_columns: Indices of the columns whose coefficients are not shrunk; none: shrinks towards the mean.
@@ -87,7 +88,7 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         unexplained = self._deviation - fixed @ (fixed.T @ self._deviation)
         left, singular, right = _reduced_svd(Z[:, others] - fixed @ (fixed.T @ Z[:, others]))
         self._basis: NDArray[np.float64] = np.hstack([fixed, left])
-        self._choose_strength(unexplained, left, singular)
+        self._choose_strength(unexplained, left, singular, np.unique(X, axis=0, return_inverse=True)[1].ravel())
 
         kept = self._gains[fixed.shape[1] :] / singular
         slopes = np.zeros(X.shape[1])
@@ -98,22 +99,44 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.intercept_ = float(y.mean() - centre @ self.coef_)
 
     def _choose_strength(
-        self, unexplained: NDArray[np.float64], left: NDArray[np.float64], singular: NDArray[np.float64]
+        self,
+        unexplained: NDArray[np.float64],
+        left: NDArray[np.float64],
+        singular: NDArray[np.float64],
+        same: NDArray[np.int64],
     ) -> None:
-        """Compares leave-one-out errors; the hat matrix is basis x gains x basis'."""
+        """Compares errors of rows that are left out with their twins; the hat matrix is basis x gains x basis'.
+
+        Of m twins with leverage h, the block of the hat matrix is h everywhere, and its freedom has the inverse
+        I + h / (1 - m h).
+
+        Args:
+            unexplained: What the prior columns leave. Shape (n,).
+            left: Directions of the other columns. Shape (n, n_directions).
+            singular: How far rows are spread in each. Shape (n_directions,).
+            same: Equal numbers for equal rows, from 0 on. Shape (n,).
+        """
         n, n_fixed = len(unexplained), self._basis.shape[1] - left.shape[1]
+        twins = np.bincount(same)[same]
         strengths = np.array(self.strengths, dtype=np.float64)
         gains = singular**2 / (singular**2 + n * strengths[:, None])
         residuals = unexplained - (gains * (left.T @ unexplained)) @ left.T
-        freedom = 1 - (self._basis[:, :n_fixed] ** 2).sum(axis=1) - gains @ (left**2).T
+        leverage = (self._basis[:, :n_fixed] ** 2).sum(axis=1) + gains @ (left**2).T
+        freedom = 1 - twins * leverage
         determined = freedom > SMALLEST_FREEDOM
-        alone = self._deviation * n / (n - 1)
-        errors = np.where(determined, residuals / np.where(determined, freedom, 1), alone) ** 2
+        left_out = residuals + leverage / np.where(determined, freedom, 1) * _sums(residuals, same)[:, same]
+        alone = self._deviation + _sums(self._deviation[None], same)[0, same] / np.maximum(n - twins, 1)
+        errors = _sums(np.where(determined, left_out, alone) ** 2 / twins, same)
         worse = errors - errors[np.argmin(errors.mean(axis=1))]
-        chosen = int(np.argmax(worse.mean(axis=1) <= CLEARLY_BETTER * worse.std(axis=1) / np.sqrt(n)))
+        chosen = int(np.argmax(worse.mean(axis=1) <= CLEARLY_BETTER * worse.std(axis=1) / np.sqrt(errors.shape[1])))
         self.strength_ = float(strengths[chosen])
         self._residuals: NDArray[np.float64] = residuals[chosen]
         self._gains: NDArray[np.float64] = np.concatenate([np.ones(n_fixed), gains[chosen]])
+
+
+def _sums(values: NDArray[np.float64], same: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Over equal rows. Shape (m, n) -> (m, n_different)."""
+    return np.stack([np.bincount(same, weights=row) for row in values])
 
 
 def judged_together(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

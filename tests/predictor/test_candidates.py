@@ -48,6 +48,9 @@ def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.
     return np.array([[str(each), str(round_), "0"] for each, round_ in zip(workloads, when, strict=True)])
 
 
+EACH = groups_of(range(20))
+
+
 def random_rows(n: int, template: Workload) -> np.ndarray:
     features = FeatureSet(template, template.scope_sites)
     return features.matrix(np.random.default_rng(0).integers(0, 17, size=(n, len(features.sites))))
@@ -56,41 +59,41 @@ def random_rows(n: int, template: Workload) -> np.ndarray:
 @pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine", "constant"])
 def test_a_simpler_fit_ships_if_it_is_clearly_better(name: str) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), ratios) == name
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), ratios, EACH) == name
 
 
 @pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine"])
 def test_a_simpler_fit_ships_if_it_is_as_good(name: str) -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, name: 0.01})
-    assert choose_candidate(found, ratios) == name
-    assert reason_for(name, found, ratios).startswith("simpler, and as good: off by 0.00 ± 0.00 points less")
+    assert choose_candidate(found, ratios, EACH) == name
+    assert reason_for(name, found, ratios, EACH).startswith("simpler, and as good: off by 0.00 ± 0.00 points less")
 
 
 def test_the_shrunken_fit_ships_if_it_is_worth_its_columns() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.011, "FLOPs-affine": 0.02})
-    assert choose_candidate(found, ratios) == "shrunken"
+    assert choose_candidate(found, ratios, EACH) == "shrunken"
 
 
 @pytest.mark.parametrize("errors", [{"constant": 0.01}, {"constant": 0.01, "sites-affine": 0.01}])
 def test_what_is_as_good_and_ranks_nothing_does_not_ship(errors: dict[str, float]) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, **errors}), ratios) == "shrunken"
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, **errors}), ratios, EACH) == "shrunken"
 
 
 def test_a_line_that_is_as_good_ships_before_a_better_fit_that_is_worse_than_it() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.02, "curved": 0.019, "FLOPs-affine": 0.01})
     found["FLOPs-affine"].ratios[0] = ratios[0] + 0.15
-    assert choose_candidate(found, ratios) == "FLOPs-affine"
+    assert choose_candidate(found, ratios, EACH) == "FLOPs-affine"
 
 
 def test_a_lucky_flexible_fit_does_not_ship() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, "curved": 0.01})
     found["curved"].ratios[0] = ratios[0]
-    assert choose_candidate(found, ratios) == "shrunken"
+    assert choose_candidate(found, ratios, EACH) == "shrunken"
 
 
 @pytest.mark.parametrize(("error", "chosen"), [(0.008, "transferred"), (0.01, "shrunken"), (0.02, "shrunken")])
@@ -98,7 +101,7 @@ def test_a_transferred_fit_ships_only_if_it_helps(error: float, chosen: str) -> 
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01})
     found["transferred"] = left_out(ratios, {"constant": error})["constant"]
-    assert choose_candidate(found, ratios) == chosen
+    assert choose_candidate(found, ratios, EACH) == chosen
 
 
 def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: Workload) -> None:
@@ -117,6 +120,42 @@ def test_measuring_twice_makes_no_interval_narrower(template: Workload) -> None:
     _, once = fit_candidate(CANDIDATES["shrunken"], X, ratios, groups)
     _, twice = fit_candidate(CANDIDATES["shrunken"], np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1)))
     assert conformal_half_width(twice, level=0.9) > 0.8 * conformal_half_width(once, level=0.9)
+
+
+def test_measuring_one_adapter_often_makes_no_interval_narrower(template: Workload) -> None:
+    """Its rows agree with one another, and are off from what is learned of the others all alike."""
+    X, rng = random_rows(21, template), np.random.default_rng(1)
+    ratios = 1 + 0.03 * rng.standard_normal(21)
+    ratios[0] = 1.0
+    often = [*range(21), *[0] * 60]
+    groups = groups_of(range(21))
+    widths = [
+        conformal_half_width(fit_candidate(CANDIDATES["constant"], X[rows], ratios[rows], groups[rows])[1], level=0.9)
+        for rows in (list(range(21)), often)
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.2)
+
+
+def test_repeats_in_sessions_of_their_own_leave_the_session_with_most_adapters_in(template: Workload) -> None:
+    X, ratios = random_rows(20, template), 1 + np.random.default_rng(1).random(20)
+    ratios[0] = 3.0
+    rows = [*range(20), *[0] * 30]
+    groups = groups_of(rows, [0] * 20 + list(range(1, 31)))
+    groups[20:, 2] = [f"own {row}" for row in range(30)]
+    _, off = fit_candidate(CANDIDATES["constant"], X[rows], ratios[rows], groups)
+    assert len(off) == 20
+    predicted = ratios / (1 + off)
+    assert predicted[1:].max() < 2.9, "of all others but the repeated adapter nothing was left"
+
+
+def test_repeats_do_not_decide_what_ships() -> None:
+    """Better on one adapter of ten that was measured often is not better."""
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.012, "FLOPs-affine": 0.5})
+    groups = groups_of([*range(10), *[0] * 10])
+    found["sites-affine"].ratios[10:] = ratios[10:]
+    assert choose_candidate(found, ratios, EACH) == "sites-affine"
+    assert choose_candidate(found, ratios, groups) == "shrunken"
 
 
 def test_what_is_judged_was_neither_fitted_nor_chosen_by(template: Workload) -> None:

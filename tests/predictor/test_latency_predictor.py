@@ -97,7 +97,7 @@ def test_the_card_shows_what_simpler_fits_are_off(predictor: LatencyPredictor) -
 def test_the_fit_that_was_chosen_is_what_predicts(
     campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency_predictor, "choose_candidate", lambda left_out, ratios: "sites-affine")
+    monkeypatch.setattr(latency_predictor, "choose_candidate", lambda *_: "sites-affine")
     predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
     assert predictor.chosen == "sites-affine"
     assert "points more than the shrunken fit on adapters left out" in predictor.reason

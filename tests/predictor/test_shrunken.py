@@ -123,6 +123,17 @@ def test_shrinkage_beats_free_least_squares_on_few_rows(n: int) -> None:
     assert shrunken < 0.8 * free
 
 
+@pytest.mark.parametrize("times", [2, 4])
+def test_measuring_the_same_rows_again_makes_the_fit_no_freer(times: int) -> None:
+    """What is left of the truth is noise to every linear fit, and a row's twin would tell it."""
+    X, _ = rows(20, 6)
+    y = 1 + 0.1 * X[:, 0] + 0.1 * np.random.default_rng(3).standard_normal(20)
+    once = ShrunkenLinear(prior_columns=(0,)).fit(X, y)
+    again = ShrunkenLinear(prior_columns=(0,)).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
+    assert once.strength_ == again.strength_ > 0.1
+    np.testing.assert_allclose(again.coef_, once.coef_, rtol=1e-6, atol=1e-12)
+
+
 def test_leaves_the_prior_where_the_rows_say_so() -> None:
     X, y = rows(240, 8)
     y += 0.4 * (X[:, 1] - X[:, 1].mean()) / X[:, 1].std()
