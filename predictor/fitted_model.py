@@ -19,6 +19,8 @@ from adaptare.profiler import Workload
 # How far beyond the profiled range of a feature, in shares of the range, still counts as inside: new configs, drawn
 # like 24 profiled ones, lie outside the bare range of one of 17 features in 24 % of cases, with this slack in 3 %.
 RANGE_SLACK = 0.25
+# Of a bound that was computed in two ways.
+ROUNDING = 1e-9
 INTERPOLATED = "interpolated"
 
 
@@ -116,7 +118,7 @@ class FittedModel:
         if self.curves:
             mean_s *= bounded(np.sum([curve(X) for curve in self.curves], axis=0))
         lowest, highest = self.feature_range
-        slack = RANGE_SLACK * (highest - lowest)
+        slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
         return Prediction(
             mean_s=mean_s,

@@ -107,16 +107,30 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
     """
     probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
     there, here = model.features.matrix(probes), features.matrix(probes)
-    scale, before = (np.where((largest := each.max(axis=0)) > 0, largest, 1.0) for each in (here, there))
+    scale = np.where((largest := here.max(axis=0)) > 0, largest, 1.0)
     # Features there are so many times those here.
     basis: NDArray[np.float64] = np.linalg.lstsq(here / scale, there, rcond=1e-10)[0] / scale[:, None]
-    back: NDArray[np.float64] = np.linalg.lstsq(there / before, here, rcond=1e-10)[0] / before[:, None]
     return replace(
         model,
         coefficients=basis @ model.coefficients,
-        feature_range=model.feature_range @ back,
+        feature_range=model.feature_range * _growth(model.features, features),
         curves=tuple(curve.seen_through(basis) for curve in model.curves),
     )
+
+
+def _growth(there: FeatureSet, here: FeatureSet) -> NDArray[np.float64]:
+    """How many times a feature is at least, and at most, what it is at another length. Shape (2, n_features).
+
+    Features are sums over sites of what is never below 0, so what they grow by lies between the least and the most that
+    one site does, at its smallest or its largest rank.
+    """
+    largest = np.array([site.largest_rank for site in here.sites], dtype=np.int64)
+    probes = np.vstack([np.eye(len(largest), dtype=np.int64), np.diag(largest)])
+    before, now = there.matrix(probes), here.matrix(probes)
+    ratios = np.divide(now, before, out=np.full(now.shape, np.nan), where=before > 0)
+    unknown = np.isnan(ratios).all(axis=0)
+    ratios[:, unknown] = 1.0
+    return np.stack([np.nanmin(ratios, axis=0), np.nanmax(ratios, axis=0)])
 
 
 def _at(workload: Workload, length: int) -> Workload:

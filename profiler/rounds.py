@@ -36,7 +36,10 @@ def profile(
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> list[Measurement]:
-    """Times workloads in one session; see `profile_groups`. One measurement per workload, in their order."""
+    """Times workloads in one session; see `profile_groups`.
+
+    One measurement per workload, in their order; those of groups that an interruption kept from beginning have none.
+    """
     groups = profile_groups(
         workloads,
         reference=reference,
@@ -49,7 +52,7 @@ def profile(
         programs=programs,
     )
     by_workload = {measurement.workload: measurement for group in groups for measurement in group}
-    return [by_workload[workload] for workload in workloads]
+    return [by_workload[workload] for workload in workloads if workload in by_workload]
 
 
 def profile_groups(
@@ -83,12 +86,12 @@ def profile_groups(
         openings: How often every program is loaded anew; the outer level of the intervals.
         half_width: Relative half-width of every interval over the openings from which on no more of them are needed,
             after eight at the earliest; default: as many as `openings` says.
-        reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first
-            group.
+        reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first group
+            in which not everything failed.
         programs: Of the device's runtime; default: what `programs_for` gives.
 
     Yields:
-        The measurements of one group, in the order of its workloads.
+        The measurements of one group, in the order of its workloads; after an interruption no further group.
 
     Raises:
         InputError: A workload stands there twice, there is none, or the device cannot run one.
@@ -123,18 +126,21 @@ def profile_groups(
         before = environment()
         stopped_by = _run_openings(run, stop, openings, half_width, group=number, groups=len(groups))
         next_opening, next_round = run.next_opening, run.next_round
-        if reference_s is None and run.reference.visits:
-            reference_s = float(np.median([visit.median_s for visit in run.reference.visits]))
+        own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
+        if reference_s is None and stopped_by != INTERRUPTED and run.running():
+            reference_s = own_s  # a group in which nothing came to its end does not say how fast the device is
         common: dict[str, Any] = {
             "device": info,
             "reference": reference,
-            "reference_s": reference_s or 0.0,
+            "reference_s": own_s if reference_s is None else reference_s,
             "session": session,
             "taken_at": taken_at,
         }
         of_worker = {**asdict(run.worker), "processors": list(run.worker.processors)} if run.worker else {}
         environments = {"before": before, "after": environment(), "worker": of_worker}
         yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
+        if stopped_by == INTERRUPTED:
+            return
 
 
 def _run_openings(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Phase, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[AdapterConfig]]
@@ -128,6 +128,24 @@ def test_what_was_profiled_at_both_lengths_of_a_prompt_is_known_between_them(
     both = [LatencyPredictor().fit(campaign(configs, template=replace(prefill, tokens=n))) for n in (8, 512)]
     found = interpolate(both, 96)
     assert not found.predict_configs(configs).extrapolates.any()
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_what_was_profiled_on_every_site_is_known_between_two_lengths(
+    campaign: Campaign, shape: ModelShape, template: Workload, phase: Phase
+) -> None:
+    """Columns that never change, as the number of sites here, are no range that rounding may reverse."""
+    space = named_space("sites", shape, ranks=(1, 4, 8, 16))
+    configs = [space.decode(row) for row in space.expand(space.spread(30, np.random.default_rng(0)))]
+    ends = [replace(template, phase=phase, past=length, tokens=length) for length in (64, 128)]
+    found = interpolate([LatencyPredictor().fit(campaign(configs, template=each)) for each in ends], 96)
+    assert not found.predict_configs(configs).extrapolates.any()
+
+
+def test_features_of_decode_know_no_length_so_their_range_stays(fitted: Fitted) -> None:
+    both = [fitted(past=length) for length in (64, 128)]
+    found = interpolate(both, 96).model.feature_range
+    np.testing.assert_allclose(found, both[0].model.feature_range, rtol=1e-12)
 
 
 def test_open_graphs_are_interpolated_and_cost_something_without_adapter(

@@ -346,6 +346,47 @@ def test_an_interruption_is_heard_in_any_opening(llama: ModelShape) -> None:
     assert each.openings.tolist() == [0] * 8 + [1] * 3
 
 
+def ranks_of_groups(shape: ModelShape, ranks: Sequence[Sequence[int]]) -> tuple[list[Workload], int]:
+    """Workloads, and the free memory that makes groups of as many as there are in each part."""
+    every = workloads(shape, tuple(rank for part in ranks for rank in part))
+    programs = SimulatedPrograms()
+    largest = max(programs.need(each).total_bytes for each in every)
+    return every, 2 * (programs.need(Workload(shape).base).total_bytes + len(ranks[0]) * largest)
+
+
+def test_after_an_interruption_no_group_is_begun(llama: ModelShape) -> None:
+    class Interrupted:
+        def reason(self, progress: Progress) -> str:
+            return "interrupted" if progress.rounds == 3 else ""
+
+    every, free_bytes = ranks_of_groups(llama, [(1, 2), (3, 4)])
+    device = SimulatedDevice(free_bytes=free_bytes)
+    found = profile(every, reference=Workload(llama).base, device=device, stop=Interrupted(), seed=0)
+    assert [each.workload for each in found] == every[:2]
+    assert {each.stopped_by for each in found} == {"interrupted"}
+
+
+def test_a_group_in_which_everything_failed_calibrates_nothing(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is three times as slow until it is warm, which is all that the first group sees of it."""
+    every, free_bytes = ranks_of_groups(llama, [(1, 2), (3, 4)])
+    device = SimulatedDevice(free_bytes=free_bytes, noise=[WarmUp(50, 3.0)])
+    programs = {SimulatedPrograms().program(each).hash for each in every[:2]}
+    run, called = SimulatedWorker.run, list[str]()
+
+    def fail_in_the_first_visit(worker: SimulatedWorker, program_id: str, feed: str, calls: int) -> Sequence[float]:
+        called.append(program_id.partition("-")[0])
+        if called[-1] in programs and called.count(called[-1]) > 1:
+            raise ProgramError("fails in its first visit")
+        return run(worker, program_id, feed, calls)
+
+    monkeypatch.setattr(SimulatedWorker, "run", fail_in_the_first_visit)
+    found = profile(every, reference=Workload(llama).base, device=device, stop=FixedRounds(20), seed=0)
+    assert [bool(each.failure) for each in found] == [True, True, False, False]
+    assert found[-1].reference_s == pytest.approx(truth(device, Workload(llama).base), rel=0.05)
+
+
 @pytest.mark.parametrize(("count", "openings", "message"), [(0, 1, "at least one workload"), (1, 0, "openings")])
 def test_refuses_nonsense(llama: ModelShape, count: int, openings: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
