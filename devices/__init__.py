@@ -28,7 +28,7 @@ from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_cpu import TorchCpu
-from adaptare.devices.whole_file import write_whole
+from adaptare.devices.whole_file import write_together, write_whole
 
 __all__ = [
     "AdaptareError",
@@ -66,5 +66,6 @@ __all__ = [
     "onnxruntime_version",
     "ort_cpu",
     "reachable",
+    "write_together",
     "write_whole",
 ]

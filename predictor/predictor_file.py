@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, InputError, StorageError, write_whole
+from adaptare.devices import DeviceInfo, InputError, StorageError, write_together
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.predictor.model_json import model_arrays, model_from_json, model_to_json
@@ -24,8 +24,8 @@ DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zi
 def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path, Path]:
     """Writes `path`.json and `path`.npz, or both as `predictor` into the folder `path` if there is one.
 
-    Each file is replaced in one step, and the JSON file names the content of the NPZ file, so that two files that
-    do not belong together are noticed.
+    Both are written before the first is replaced, each in one step, and the JSON file names the content of the NPZ
+    file, so that two files that do not belong together are noticed.
 
     Returns:
         Where the two are.
@@ -41,8 +41,7 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path,
     arrays = buffer.getvalue()
     content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
     try:
-        write_whole(binary, arrays)
-        write_whole(text, json.dumps(content, indent=1, allow_nan=False))
+        write_together({binary: arrays, text: json.dumps(content, indent=1, allow_nan=False)})
     except OSError as error:
         raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
     return text, binary

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import write_whole
+from adaptare.devices import write_together, write_whole
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -38,3 +38,12 @@ def test_others_may_read_it_as_any_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "none" / "file", "content")
+
+
+def test_of_files_that_belong_together_none_is_replaced_if_one_cannot_be_written(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    write_whole(first, "old")
+    with pytest.raises(OSError, match="No such file or directory"):
+        write_together({first: "new", tmp_path / "none" / "second": "new"})
+    assert first.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [first]
