@@ -32,6 +32,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 OUTPUT_VALUES = 512
+GROUP = "/sys/fs/cgroup"
+FILES = ("inactive_file ", "active_file ")
+# Below it a worker could not even answer.
+LEAST_BYTES = 64 * 2**20
 USUAL_CACHE_BYTES = 32 * 2**20
 MOST_COPIES = 256
 # A profiler's first events cost most.
@@ -66,21 +70,33 @@ def private_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """Memory that could be given to a new program now, where the system tells; else 0."""
+    """Memory that could be given to a new program now; all there is where the system tells only that."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     except OSError:
-        return 0
-    return min(found[0] * 1024, _left_in_group()) if found else 0
+        found = []
+    return min(found[0] * 1024, _left_in_group()) if found else _all_bytes()
 
 
 def _left_in_group() -> int:
-    """What the control group of this process, as that of a container, leaves of its memory."""
-    folder = "/sys/fs/cgroup"
+    """What the control group of this process, as that of a container, leaves of its memory.
+
+    Files that were read are kept in memory as long as nobody wants it for something else.
+    """
     try:
-        return max(0, int(_line(f"{folder}/memory.max")) - int(_line(f"{folder}/memory.current")))
+        limit, used = (int(_line(f"{GROUP}/memory.{name}")) for name in ("max", "current"))
+        kept = [int(line.split()[1]) for line in _line(f"{GROUP}/memory.stat").splitlines() if line.startswith(FILES)]
+        return min(limit, max(0, limit - used + sum(kept)))
     except (OSError, ValueError):  # none, or no limit
+        return sys.maxsize
+
+
+def _all_bytes() -> int:
+    """Of the machine; as many as can be counted where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
         return sys.maxsize
 
 
@@ -136,7 +152,8 @@ def limit_memory(limit_bytes: int) -> None:
     except ImportError:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, sys.maxsize), hard))
+    allowed = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, allowed), hard))
 
 
 def mapped_file_bytes() -> int:
@@ -212,7 +229,7 @@ class Agent:
         pin(request["processors"])
         self.runtime.setup(request["options"])
         free = free_bytes()
-        self.memory_bytes = request["memory_bytes"] or free or sys.maxsize
+        self.memory_bytes = request["memory_bytes"] or max(free, LEAST_BYTES)
         limit_memory(self.memory_bytes)
         return {
             "free_bytes": min(free, self.memory_bytes),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, Wor
 from adaptare.devices.errors import DeviceError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program
 
+# A longer request may wait for the agent to read it.
+HELD_BY_A_PIPE = 4096
+DRAINED_S = 1.0
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
 
@@ -161,17 +165,13 @@ class AgentWorker:
     def _request(self, operation: str, *, times: int = 1, **content: Any) -> dict[str, Any]:
         self._sequence += 1
         timeout_s = times * self._timeout_s
-        line = json.dumps({"seq": self._sequence, "op": operation, **content})
-        stdin = self._process.stdin
+        late = threading.Event()
         try:
-            if stdin is None:
-                raise BrokenPipeError("the pipe is closed")
-            stdin.write(line + "\n")
-            stdin.flush()
-            text = self._replies.get(timeout=timeout_s)
-        except (BrokenPipeError, ValueError) as error:
-            raise self._death(operation) from error
-        except queue.Empty as error:
+            self._send(json.dumps({"seq": self._sequence, "op": operation, **content}) + "\n", timeout_s, late)
+            text = self._replies.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+        except (OSError, ValueError, queue.Empty) as error:
+            if not (late.is_set() or isinstance(error, queue.Empty)):
+                raise self._death(operation) from error
             self._kill()
             message = (
                 f"no answer to {operation!r} within {timeout_s:g} s; the worker was stopped "
@@ -189,6 +189,25 @@ class AgentWorker:
             raise ProgramError(reply["error"])
         return reply
 
+    def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
+        """Writes a request; to an agent that does not read, one that a pipe does not hold would be written for ever."""
+        stdin = self._process.stdin
+        if stdin is None:
+            raise BrokenPipeError("the pipe is closed")
+
+        def give_up() -> None:
+            late.set()
+            self._end()
+
+        timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), give_up)
+        if len(line) > HELD_BY_A_PIPE:
+            timer.start()
+        try:
+            stdin.write(line)
+            stdin.flush()
+        finally:
+            timer.cancel()
+
     def _death(self, operation: str) -> WorkerDiedError:
         self._kill()
         code = self._process.returncode
@@ -204,14 +223,30 @@ class AgentWorker:
         try:
             self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._end()
             self._process.wait()
-        for drain in self._drains:
-            drain.join(timeout=5)
+        if self._held():  # by a process that a program has started
+            self._end()
+        held = self._held()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
-                if stream is not None:
+                if stream is not None and stream not in held:
                     stream.close()
+
+    def _end(self) -> None:
+        """Ends the agent and what it has started, which is a session of its own where the system has such."""
+        with contextlib.suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def _held(self) -> list[IO[str] | None]:
+        """Streams that somebody has open for writing, and that cannot be closed while they are read."""
+        for drain in self._drains:
+            drain.join(timeout=DRAINED_S)
+        streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
+        return [stream for drain, stream in streams if drain.is_alive()]
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class LocalWorkers:
             raise InputError(f"threads must be 1 to {available} here, not {threads}")
         if timeout_s <= 0:
             raise InputError(f"timeout_s must be above 0, not {timeout_s}")
+        if memory_bytes is not None and memory_bytes < 1:
+            raise InputError(f"memory_bytes must be at least 1, not {memory_bytes}")
         self.threads = threads or physical_cores()
         self.pin = pin
         self._timeout_s = timeout_s

@@ -43,7 +43,7 @@ def connect(spelling: str) -> Device:
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
     build: Callable[..., Device] = entry.load()
-    return build(**_parse(spelling, options, inspect.signature(build)))
+    return build(**_parse(spelling, options, inspect.signature(build, eval_str=True)))
 
 
 def reachable() -> list[Reach]:

@@ -1,9 +1,12 @@
 """The near side of the link, against agents that do not keep to the protocol."""
 
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +113,39 @@ def test_an_agent_that_ignores_the_end_is_ended_by_force(answering: MakeWorker) 
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker.process_id, 0)
+
+
+def test_what_an_agent_has_started_ends_with_it(answering: MakeWorker) -> None:
+    """It holds the pipes of the agent, so that without its end nobody would see that of the agent."""
+    start = "import subprocess; child = subprocess.Popen(['sleep', '600'])"
+    reply = """print(json.dumps({"seq": request["seq"], "ok": True, "energy_j": child.pid}))"""
+    worker = answering(f"{start}; {reply}; sys.stdout.flush(); sys.exit(0)")
+    child = worker.energy_j()
+    worker.close()
+    assert child is not None
+    with pytest.raises(ProcessLookupError):
+        _until_gone(int(child))
+
+
+def _until_gone(process: int) -> None:
+    """An ended process is there until somebody asks for its end."""
+    for _ in range(600):
+        os.kill(process, 0)
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            raise ProcessLookupError
+        time.sleep(0.1)
+
+
+def test_an_agent_that_reads_no_more_is_given_up() -> None:
+    """A request that is longer than what a pipe holds, to an agent that has answered once."""
+    hello = """print(json.dumps({"seq": 1, "ok": True, "free_bytes": 1, "processors": [], "timer_step_s": 1e-9}))"""
+    once = f"import json, sys, time\nsys.stdin.readline()\n{hello}\nsys.stdout.flush()\ntime.sleep(600)"
+    long = Feed("long", json.dumps({"values": "1" * 300_000}), Work(1, 1, 1))
+    with opened(AgentWorker([sys.executable, "-c", once], environment=os.environ, timeout_s=60)) as worker:
+        worker.hello(processors=[], options={}, memory_bytes=0)
+        worker._timeout_s = 0.2
+        with pytest.raises(WorkerDiedError, match=r"no answer to 'load' within 0\.2 s; the worker was stopped"):
+            worker.load(Program("any", "source", "{}", (long,)))
 
 
 def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorker) -> None:

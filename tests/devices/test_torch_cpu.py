@@ -71,6 +71,11 @@ def test_refuses_a_timeout_that_is_none(timeout_s: float) -> None:
         TorchCpu(timeout_s=timeout_s)
 
 
+def test_memory_is_at_least_a_byte() -> None:
+    with pytest.raises(InputError, match="memory_bytes must be at least 1, not -1"):
+        TorchCpu(memory_bytes=-1)
+
+
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_cpu.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'adaptare\[torch\]'"):
