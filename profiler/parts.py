@@ -36,11 +36,18 @@ class Parts:
         own = [({visit.round: visit for visit in part.visits}, count) for part, count in measured]
         common = sorted(set.intersection(*(set(visits) for visits, _ in own)))
         theirs = {visit.round: visit for visit in self.head.reference_visits}
+
+        def total(name: str) -> float:
+            return sum(count * float(getattr(part, name)) for part, count in measured)
+
         return replace(
             self.head,
             workload=self.head.reference,
             visits=tuple(_sum([(visits[each], count) for visits, count in own]) for each in common),
             reference_visits=tuple(theirs[each] for each in common),
+            resident_bytes=round(total("resident_bytes")),
+            load_s=total("load_s"),
+            first_call_s=total("first_call_s"),
             failure=next(iter(failures), ""),
             origin="composed",
         )
@@ -71,11 +78,16 @@ def measure_parts(
         programs: See `profile_groups`.
 
     Raises:
-        InputError: It is no whole model, or it and its parts are not held in memory at once.
+        InputError: It is no whole model, its layers do unlike work, or it and its parts are not held in memory at once.
         DeviceError: No worker can be had, or the whole does not run.
     """
     if whole.scope != "model":
         raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
+    if whole.shape.period > 1 and whole.shape.window and whole.length > whole.shape.window:
+        raise InputError(
+            f"blocks are timed as the first layer is, and beyond {whole.shape.window} positions not all layers of this "
+            f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
+        )
     programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
     blocks, head = blocks_of(whole), replace(whole, adapter=AdapterConfig(), mode="merged", scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}

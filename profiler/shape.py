@@ -141,6 +141,18 @@ class ModelShape:
         return bool(json.loads(self.config).get("tie_word_embeddings"))
 
     @cached_property
+    def period(self) -> int:
+        """Layers after which their kinds of attention repeat, such as five with a sliding window and one without."""
+        kinds = json.loads(self.config).get("layer_types") or [""]
+        return next(each for each in range(1, len(kinds) + 1) if kinds[each:] == kinds[:-each])
+
+    @cached_property
+    def window(self) -> int | None:
+        """Positions that layers with a sliding window attend to."""
+        window: int | None = json.loads(self.config).get("sliding_window")
+        return window
+
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
         kinds = FAMILIES[self.family](self)

@@ -32,7 +32,7 @@ def profile_by_stubs(
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:
-    """Latency of whole models by the straight line through stubs: every layer does the same work.
+    """Latency of whole models by the straight line through stubs: layers do the same work, or the same in turns.
 
     Both stubs of every workload and of the reference run in the same rounds, and the line is drawn in each round, so
     that the interval carries what two points leave open.
@@ -77,31 +77,39 @@ def profile_by_stubs(
 def stub_layers(workload: Workload) -> tuple[int, int]:
     """Layers of both stubs: 2 and 6; more, up to a quarter and three quarters of all, where layers are small.
 
+    Where some layers attend to a sliding window, both have as many of either kind as the model does.
+
     Raises:
         InputError: It is no whole model, or has fewer layers.
     """
     shape = workload.shape
-    fewest, many = FEWEST_LAYERS
-    if workload.scope != "model" or shape.layers < many:
-        said = f"stubs stand for whole models of {many} or more layers, not for a {workload.describe()}"
+    fewest, least = _whole_periods(*FEWEST_LAYERS, shape.period)
+    if workload.scope != "model" or shape.layers < least:
+        said = f"stubs stand for whole models of {least} or more layers, not for a {workload.describe()}"
         raise InputError(f"{said}; measure it without stubs")
     weights = sum(site.in_features * site.out_features for site in shape.sites) / shape.layers
     fitting = int(DEEP_BYTES / (workload.base_weight_bytes * weights))
-    many = max(many, min(fitting, int(DEEPEST * shape.layers)))
-    return max(fewest, many // 3), many
+    many = max(least, min(fitting, int(DEEPEST * shape.layers)))
+    return _whole_periods(max(fewest, many // 3), many, shape.period)
+
+
+def _whole_periods(few: int, many: int, period: int) -> tuple[int, int]:
+    few = period * -(-few // period)
+    return few, max(period * (many // period), few + period)
 
 
 def fitting_layers(
     workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
 ) -> tuple[int, int]:
-    """Layers of both stubs: `stub_layers`, or 2 and 6 where half of the free memory does not hold them.
+    """Layers of both stubs: `stub_layers`, or the fewest where half of the free memory does not hold them.
 
     Raises:
         InputError: The reference is no whole model, has too few layers, or ranks differ between layers.
     """
     depths = stub_layers(reference)
-    alone = ([each] for each in workloads)
-    return depths if all(_fits(each, reference, depths, programs, free_bytes) for each in alone) else FEWEST_LAYERS
+    if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
+        return depths
+    return _whole_periods(*FEWEST_LAYERS, reference.shape.period)
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
@@ -202,6 +210,7 @@ class _Line:
             reference_visits=tuple(self._base[each] for each in rounds),
             resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
             load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
+            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, self._share)),
             failure=shallow.failure or deep.failure or self._failure or lost,
             origin="composed",
         )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from transformers import Gemma3TextConfig
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter
@@ -31,6 +32,17 @@ def test_what_only_moves_bytes_is_the_sum_of_its_parts(llama: ModelShape, phase:
     ((block, layers),) = found.blocks
     assert (layers, block.workload.scope) == (llama.layers, "block")
     assert layers * block.latency_s + found.head.latency_s == pytest.approx(found.together.latency_s)
+    for name in ("first_call_s", "load_s", "resident_bytes"):
+        parts = layers * getattr(block, name) + getattr(found.head, name)
+        assert getattr(found.together, name) == pytest.approx(parts)
+
+
+def test_blocks_of_which_some_attend_to_a_window_are_not_the_first_one() -> None:
+    config = Gemma3TextConfig(num_hidden_layers=6, hidden_size=64, intermediate_size=96, sliding_window=32)
+    whole = Workload(ModelShape.from_config(config), past=33).base
+    with pytest.raises(InputError, match="beyond 32 positions not all layers of this model attend alike"):
+        measured(whole, SimulatedDevice())
+    assert measured(replace(whole, past=32), SimulatedDevice()).blocks
 
 
 def test_every_kind_of_block_is_timed_once_and_counted(llama: ModelShape) -> None:

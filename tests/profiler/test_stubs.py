@@ -1,7 +1,8 @@
+import json
 from dataclasses import replace
 
 import pytest
-from transformers import LlamaConfig
+from transformers import Gemma3TextConfig, LlamaConfig
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset
@@ -50,6 +51,25 @@ def test_the_line_through_stubs_meets_the_whole_model_where_layers_are_alike() -
         assert found.workload == expected.workload
         assert found.latency_s == pytest.approx(expected.latency_s)
         assert found.overhead.middle == pytest.approx(expected.overhead.middle)
+        assert found.first_call_s == pytest.approx(expected.first_call_s)
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(62, (6, 12)), (12, (6, 12)), (26, (6, 12)), (48, (6, 12))], ids=str)
+def test_stubs_have_layers_with_and_without_a_window_as_often_as_the_model(
+    layers: int, expected: tuple[int, int]
+) -> None:
+    """Five of six attend to a window; in 2 and 6 layers there would be none and one that do not."""
+    config = Gemma3TextConfig(num_hidden_layers=layers, hidden_size=2560, intermediate_size=10240)
+    base = Workload(ModelShape.from_config(config)).base
+    assert stub_layers(base) == expected
+    kinds = [json.loads(stub_of(base, each).shape.config)["layer_types"] for each in expected]
+    assert [each.count("full_attention") for each in kinds] == [each // 6 for each in expected]
+
+
+def test_too_few_layers_for_two_periods_have_no_stubs() -> None:
+    config = Gemma3TextConfig(num_hidden_layers=11, hidden_size=256, intermediate_size=512)
+    with pytest.raises(InputError, match="12 or more layers"):
+        stub_layers(Workload(ModelShape.from_config(config)).base)
 
 
 def test_what_is_composed_says_so_and_still_does_when_it_comes_out_of_a_store() -> None:
