@@ -18,7 +18,7 @@ from adaptare.search import (
     round_base,
     train_super_adapter,
 )
-from adaptare.task import Task, check_unclaimed, examples_of, load_task, save_task
+from adaptare.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def train_adaptation(
 
 
 def _load(task: Task) -> Adaptation:
+    texts = texts_of(task)
     model, tokenizer = load_base(task.model)
     round_base(model, task.quantisation)
-    return Adaptation(task, model, tokenizer, examples_of(task, tokenizer))
+    return Adaptation(task, model, tokenizer, examples_of(task, texts, tokenizer))

@@ -26,6 +26,8 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
     Raises:
         InputError: The path is none of these, or names a site or rank that the base model does not have.
     """
+    if not path.exists():
+        raise InputError(f"there is no {str(path)!r}; an adapter is a PEFT folder, or a JSON or CSV file")
     folder = path.parent if path.name == CONFIG else path
     if folder.is_dir():
         return {str(folder): read_peft(folder, shape)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptare.arguments import DEFAULT_DEVICE, CacheOption, DataOption, DeviceOption, JsonOption, SeedOption
-from adaptare.console import ANSWER_IS_NO, Console, command, refuse
+from adaptare.console import ANSWER_IS_NO, WORLD_FAILED, Console, command, refuse
 
 if TYPE_CHECKING:
     from adaptare.demonstration import Effort, Outcome
@@ -65,6 +65,8 @@ def demo(
         console.say(line)
     place = {"device": target.device.info().device, **target.weights}
     console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
+    if not within and any(each.failure for each in outcome.winners):
+        raise typer.Exit(WORLD_FAILED)
     if not within:
         console.note("no winner was measured within the budget; run it again without --quick, on a quieter machine")
         raise typer.Exit(ANSWER_IS_NO)

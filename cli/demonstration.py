@@ -271,7 +271,7 @@ class Demonstration:
         configs = [each.config for each in selection.winners]
         folders = tuple(self._output / each.name.replace(" ", "-") for each in selection.winners)
         for config, folder in zip(configs, folders, strict=True):
-            export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.model)
+            export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.base_name)
         with tempfile.TemporaryDirectory() as place:
             base = Path(adaptation.task.model)
             if adaptation.task.quantisation != "none":

@@ -38,6 +38,7 @@ class Exported:
         super_adapter: Has the weights.
         config: Sites and ranks.
         base: Folder of the base model.
+        base_name: What others load it by.
         tokenizer: Written beside models.
         quantisation: Of the base that the adapter was trained on.
         every_site: Whether latency was predicted where every site is open.
@@ -46,6 +47,7 @@ class Exported:
     super_adapter: "SuperAdapter"
     config: "AdapterConfig"
     base: str
+    base_name: str
     tokenizer: "PreTrainedTokenizerBase"
     quantisation: "Quantisation"
     every_site: bool
@@ -139,17 +141,19 @@ def _of_search(config: "AdapterConfig", folder: Path, predictor: Path) -> Export
     adaptation, super_adapter = reload_adaptation(folder)
     task = adaptation.task
     opened = _of_open_graphs(predictor)
-    return Exported(super_adapter, config, task.model, adaptation.tokenizer, task.quantisation, opened)
+    place = (task.model, task.base_name)
+    return Exported(super_adapter, config, *place, adaptation.tokenizer, task.quantisation, opened)
 
 
 def _of_peft(folder: Path, base: str, cache: Path | None) -> Exported:
-    from adaptare.profiler import open_model
+    from adaptare.profiler import open_model, published_name
     from adaptare.search import import_peft, load_base
 
     weights = open_model(base, cache=cache).weights_folder().resolve()
     model, tokenizer = load_base(weights)
     super_adapter, config = import_peft(folder, model)
-    return Exported(super_adapter, config, str(weights), tokenizer, "none", every_site=False)
+    place = (str(weights), published_name(base, str(weights)))
+    return Exported(super_adapter, config, *place, tokenizer, "none", every_site=False)
 
 
 def _of_open_graphs(predictor: Path) -> bool:
@@ -186,16 +190,16 @@ def _write(
     """Largest difference of the logits that was found, where the export was run."""
     from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft, on_base
 
-    super_adapter, config, base = chosen.super_adapter, chosen.config, chosen.base
+    super_adapter, config, base, base_name = chosen.super_adapter, chosen.config, chosen.base, chosen.base_name
     if to == "peft":
-        export_peft(super_adapter, config, output, base_name=base)
+        export_peft(super_adapter, config, output, base_name=base_name)
     elif to == "merged":
         # Weights that were rounded for training are not what a model in floating point should have.
         rounded = chosen.quantisation != "none"
         original = on_base(super_adapter, base, "none") if rounded else super_adapter
-        export_merged(original, config, output, base_name=base, tokenizer=chosen.tokenizer)
+        export_merged(original, config, output, base_name=base_name, tokenizer=chosen.tokenizer)
     elif to == "onnx_adapter":
-        export_onnx_adapter(super_adapter, config, output, base_name=base)
+        export_onnx_adapter(super_adapter, config, output, base_name=base_name)
     else:
         return export_onnx(
             super_adapter,

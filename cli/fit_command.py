@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adaptare.arguments import DEFAULT_DEVICE, DEFAULT_STORE, CacheOption, DeviceOption, JsonOption, StoreOption
-from adaptare.console import Console, command
+from adaptare.console import BAD_INPUT, Console, command
 
 if TYPE_CHECKING:
     from adaptare.predictor import LatencyPredictor
@@ -57,6 +57,7 @@ def fit(
     The device need not be at hand: rows that were measured elsewhere are chosen by how it was spelled there, or by the
     hash that `adaptare compare` and error messages show.
     """
+    from adaptare.devices import StorageError
     from adaptare.figure_file import check_figure
     from adaptare.fit_rows import Asked, rows_to_fit
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
@@ -75,11 +76,16 @@ def fit(
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
     files = save_predictor(predictor, base)
     show_error_card(predictor, console)
+    undrawn = False
     if figure:
         from adaptare.parity_figure import draw_parity
 
-        draw_parity(predictor, figure, title=f"{template.describe()} on {info.device}")
-        console.say(f"drawn: {figure}")
+        try:
+            draw_parity(predictor, figure, title=f"{template.describe()} on {info.device}")
+            console.say(f"drawn: {figure}")
+        except StorageError as error:  # what was learned is told all the same
+            undrawn = True
+            console.note(str(error))
     if predictor.error_card.sessions == 1:
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     if other and predictor.chosen != "transferred":
@@ -101,6 +107,8 @@ def fit(
             **asdict(predictor.error_card),
         }
     )
+    if undrawn:
+        raise typer.Exit(BAD_INPUT)
 
 
 def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:

@@ -20,7 +20,7 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import COMPOSED, WORLD_FAILED, Console, command
+from adaptare.console import BAD_INPUT, COMPOSED, WORLD_FAILED, Console, command
 
 DEFAULT_RANK = "16"
 
@@ -161,13 +161,14 @@ def overhead(
     if swapped and rows:
         ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
         show_merge_or_swap(ways, console)
-    undrawn = ""
+    undrawn = False
     if figure and rows:
         try:
             draw(rows, figure, title=f"{model} on {target.name}")
             console.say(f"drawn: {figure}")
         except StorageError as error:  # what was measured is told all the same
-            console.note(undrawn := str(error))
+            undrawn = True
+            console.note(str(error))
     console.result(
         {
             "model": model,
@@ -193,5 +194,7 @@ def overhead(
             ],
         }
     )
-    if undrawn or len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
+    if len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
         raise typer.Exit(WORLD_FAILED)
+    if undrawn:
+        raise typer.Exit(BAD_INPUT)

@@ -29,11 +29,13 @@ def search(
     from adaptare.search import CompletionLoss, InfeasibleBudgetError, read_budget
     from adaptare.searching import limit_of, select
     from adaptare.selection import save_selection, selection_to_json
+    from adaptare.task import load_task
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget)
     fitted = load_predictor(predictor)
     limit_of(wanted, fitted)
+    load_task(folder)  # says what is wrong with it before its weights are loaded
     file = output or folder / "front.json"
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")

@@ -1,14 +1,15 @@
 """What a super-adapter is trained for; kept beside it so that a search judges with the same held-out examples."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError, StorageError, write_whole
-from adaptare.profiler import Quantisation
-from adaptare.search import TokenSplit, chatterbot_examples, read_examples, tokenize_split
+from adaptare.profiler import Quantisation, published_name
+from adaptare.search import Example, TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
 _FILE = "task.json"
 SCHEMA = 1
@@ -36,10 +37,19 @@ class Task:
     held_out: int
     quantisation: Quantisation = "none"
 
+    @property
+    def base_name(self) -> str:
+        """What others load the base by."""
+        return published_name(self.model_name, self.model)
 
-def examples_of(task: Task, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
-    """Reads, splits and tokenises; the same task gives the same examples."""
-    found = read_examples(task.data) if task.data else chatterbot_examples()
+
+def texts_of(task: Task) -> Sequence[Example]:
+    """Prompts and completions. Raises `InputError` if they cannot be read."""
+    return read_examples(task.data) if task.data else chatterbot_examples()
+
+
+def examples_of(task: Task, found: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
+    """Splits and tokenises; the same task gives the same examples."""
     split = tokenize_split(found, tokenizer, seed=task.seed, max_tokens=task.max_tokens)
     held_out = {part: getattr(split, part)[: task.held_out] for part in ("validation", "test")}
     return replace(split, **held_out)

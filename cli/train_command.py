@@ -49,6 +49,12 @@ def train(
     loaded = load_adaptation(
         source, data=data, seed=seed, max_tokens=max_tokens, held_out=held_out, quantisation=quantise
     )
+    examples = loaded.examples
+    if examples.dropped or examples.cut:
+        console.note(
+            f"{examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens, and of "
+            f"{examples.cut} the completion is cut; --max-tokens takes longer ones"
+        )
     outcome = train_adaptation(
         loaded,
         chosen,
@@ -70,6 +76,8 @@ def train(
             "seconds": outcome.seconds,
             "base_loss": outcome.base_loss,
             "full_loss": outcome.full_loss,
-            "examples": len(loaded.examples.train),
+            "examples": len(examples.train),
+            "dropped": examples.dropped,
+            "cut": examples.cut,
         }
     )

@@ -27,7 +27,7 @@ from adaptare.profiler.measurement import (
     measurement_to_json,
     overhead,
 )
-from adaptare.profiler.model_source import ModelSource, open_model
+from adaptare.profiler.model_source import ModelSource, open_model, published_name
 from adaptare.profiler.parts import Parts, measure_parts
 from adaptare.profiler.peft_folder import read_peft
 from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
@@ -139,6 +139,7 @@ __all__ = [
     "profile_by_stubs",
     "profile_groups",
     "programs_for",
+    "published_name",
     "ratio_interval",
     "read_peft",
     "read_space",

@@ -12,6 +12,9 @@ from adaptare.profiler.shape import ModelShape
 
 SMOLLM2 = "smollm2-135m"
 TINY = "tiny-random"
+KNOWN = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
+CONFIG = "config.json"
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,31 @@ class ModelSource:
         shape: Its sizes.
         folder: A folder with safetensors, config and tokenizer; `None` if only the config is known, which is enough
             for measuring latency.
+        on_hub: Whether the hub has the weights, if no folder has.
     """
 
     name: str
     shape: ModelShape
     folder: Path | None = None
+    on_hub: bool = False
 
     def weights_folder(self) -> Path:
-        """The folder. Raises `InputError` if there are no weights."""
-        if self.folder is None:
+        """The folder, fetched from the hub if need be. Raises `InputError` if there are no weights."""
+        folder = _local(self.name, _fetched(self.name)).folder if self.on_hub else self.folder
+        if folder is None:
             raise InputError(f"{self.name!r} is only a config, and this needs weights: give a model folder or a hub id")
-        return self.folder
+        return folder
+
+
+def published_name(name: str, folder: str) -> str:
+    """What others load a base by: its hub id if it came from the hub, else the folder.
+
+    Args:
+        name: As the user called it.
+        folder: Of its weights.
+    """
+    from_hub = f"models--{name.replace('/', '--')}" in Path(folder).parts
+    return name if from_hub else folder
 
 
 def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
@@ -66,7 +83,7 @@ def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
 
 
 def _local(name: str, folder: Path) -> ModelSource:
-    config = folder / "config.json"
+    config = folder / CONFIG
     if not config.is_file():
         raise InputError(f"{name!r} is no model: the folder has no config.json")
     weights = any(folder.glob("*.safetensors"))
@@ -80,6 +97,12 @@ def _shape_in(file: Path) -> ModelShape:
         raise InputError(f"{str(file)!r} is no model: it is not a JSON config ({error})") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{str(file)!r} is no model: a config is a JSON object")
+    if quantised := content.get("quantization_config"):
+        method = quantised.get("quant_method", "quantised") if isinstance(quantised, Mapping) else "quantised"
+        raise InputError(
+            f"{str(file)!r} is of {method} weights, which are not measured as they are; name the model that was "
+            "quantised, and measure 4-bit or 8-bit weights with --device ort-cpu:int4 or ort-cpu:int8"
+        )
     try:
         return ModelShape.from_mapping(content)
     except InputError as error:
@@ -87,15 +110,19 @@ def _shape_in(file: Path) -> ModelShape:
 
 
 def _from_hub(name: str) -> ModelSource:
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
+        raise InputError(f"{name!r} is no model: there is no such file or folder; a model is {KNOWN}")
+    return ModelSource(name, _shape_in(_fetched(name, CONFIG) / CONFIG), on_hub=True)
+
+
+def _fetched(name: str, *only: str) -> Path:
+    """Folder of a hub id, with all that a model is made of, or with some files."""
     from huggingface_hub import snapshot_download
 
-    known = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
-    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
-        raise InputError(f"{name!r} is no model: there is no such file or folder; a model is {known}")
     try:
-        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"])
+        return Path(snapshot_download(name, allow_patterns=[*only] or MODEL_FILES))
     except Exception as error:  # the hub library raises many kinds, from requests to its own
+        said = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
-            f"{name!r} is no model that can be reached; a model is {known} ({type(error).__name__})"
+            f"{name!r} is no model that can be reached; a model is {KNOWN} ({type(error).__name__}: {said})"
         ) from error
-    return _local(name, Path(folder))

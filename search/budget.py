@@ -10,7 +10,7 @@ from adaptare.devices import InputError
 
 Quantity = Literal["prefill", "decode", "overhead", "memory"]
 MEDIAN = 50.0
-EXAMPLES = "decode=20ms, overhead=5%, p90(prefill@128)=80ms, memory=200MB"
+EXAMPLES = "decode=20ms, prefill@128=80ms, overhead=5%"
 # Decimal, so that 20 ms is the double nearest to 0.02.
 _SECONDS = {"s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")}
 _BYTES = {unit: Decimal(1000**power) for power, unit in enumerate(("B", "kB", "MB", "GB"))}
@@ -84,7 +84,7 @@ def latency_limit_s(budget: Budget, *, base_s: float) -> float:
     if budget.quantity == "memory":
         raise InputError(
             f"budget {budget}: memory is not supported for search yet; search under a latency budget "
-            f"such as decode=20ms, and choose from its front by size"
+            f"such as decode=20ms; adaptare predict tells the memory of every adapter"
         )
     if budget.quantity == "overhead":
         return base_s * (1 + budget.limit)

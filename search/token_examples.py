@@ -34,10 +34,17 @@ class TokenExample:
 
 @dataclass(frozen=True)
 class TokenExamples:
-    """Tokenised examples, and how many were left out because nothing of their completion fitted."""
+    """Tokenised examples.
+
+    Args:
+        examples: Those of which some of the completion is left.
+        dropped: How many were left out because nothing of their completion fitted.
+        cut: How many of the rest have lost the end of their completion.
+    """
 
     examples: tuple[TokenExample, ...]
     dropped: int
+    cut: int
 
 
 def tokenize_examples(
@@ -70,16 +77,19 @@ def tokenize_examples(
             f"none of {len(tokens)} examples has a completion within {max_tokens} tokens; the shortest prompt has "
             f"{shortest}: pass a larger max_tokens"
         )
-    return TokenExamples(kept, len(tokens) - len(kept))
+    long = sum(len(prompt) < max_tokens < len(prompt) + len(completion) for prompt, completion in tokens)
+    return TokenExamples(kept, dropped=len(tokens) - len(kept), cut=long)
 
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Tokenised examples by use; see `Split`."""
+    """Tokenised examples by use; see `Split`, and `TokenExamples` for what is left out or cut, here in all parts."""
 
     train: tuple[TokenExample, ...]
     validation: tuple[TokenExample, ...]
     test: tuple[TokenExample, ...]
+    dropped: int = 0
+    cut: int = 0
 
 
 def tokenize_split(
@@ -91,11 +101,13 @@ def tokenize_split(
         InputError: Too few examples for three parts, or nothing of a part fits into `max_tokens`.
     """
     split = split_examples(examples, seed=seed)
-    train, validation, test = (
-        tokenize_examples(part, tokenizer, max_tokens=max_tokens).examples
+    parts = [
+        tokenize_examples(part, tokenizer, max_tokens=max_tokens)
         for part in (split.train, split.validation, split.test)
-    )
-    return TokenSplit(train, validation, test)
+    ]
+    train, validation, test = (part.examples for part in parts)
+    dropped, cut = sum(part.dropped for part in parts), sum(part.cut for part in parts)
+    return TokenSplit(train, validation, test, dropped, cut)
 
 
 def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:

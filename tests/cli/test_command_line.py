@@ -26,6 +26,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["overhead", "model", "--openings", "0"], "Invalid value for '--openings'"),
+        (["profile"], "Missing argument 'MODEL'"),
+        (["nothing"], "No such command 'nothing'"),
+    ],
+)
+def test_what_is_not_understood_is_told_in_json_too(words: list[str], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "adaptare", *words, "--json"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert message in json.loads(done.stdout)["error"]
+
+
 def test_the_version_is_told(run: Callable[..., Any]) -> None:
     assert run("--version").out.strip() == VERSION
 

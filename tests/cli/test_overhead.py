@@ -60,6 +60,15 @@ def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -
     assert "one more rank on every site adds" in answer.out
 
 
+def test_a_figure_that_cannot_be_written_costs_no_result(overhead: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "curve.png").mkdir()
+    answer = overhead("--device", "simulated", "--figure", tmp_path / "curve.png", "-p", 0, "--json")
+    assert answer.code == 2
+    assert "cannot be written" in answer.err
+    assert answer.json["rows"]
+
+
 @pytest.mark.usefixtures("swappable_fails")
 def test_without_a_row_there_is_no_figure(
     overhead: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -88,6 +88,12 @@ def test_tables_that_say_something_else_are_refused(fitted: Callable[..., Any], 
     assert message in answer.err
 
 
+def test_an_adapter_that_is_not_there_is_told(fitted: Callable[..., Any]) -> None:
+    answer = fitted("predict", "predictor", "missing.json")
+    assert answer.code == 2
+    assert "there is no 'missing.json'" in answer.err
+
+
 def test_a_budget_of_another_phase_is_refused(fitted: Callable[..., Any]) -> None:
     Path("many.csv").write_text("*\n4\n")
     answer = fitted("predict", "predictor", "many.csv", "--within", "prefill=1ms")
@@ -115,10 +121,14 @@ def test_a_predictor_of_another_device_is_where_a_fit_begins(fitted: Callable[..
 
 def test_a_fit_draws_predicted_over_measured(fitted: Callable[..., Any]) -> None:
     pytest.importorskip("matplotlib")
-    answer = fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.png")
+    answer = fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.png", "--json")
     assert answer.code == 0, answer.err
     assert Path("parity.png").read_bytes().startswith(b"\x89PNG")
     assert fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "parity.xyz").code == 2
+    Path("folder.png").mkdir()
+    undrawn = fitted("fit", "--device", "simulated", "-o", "predictor", "--figure", "folder.png", "--json")
+    assert undrawn.code == 2
+    assert undrawn.json["mape"] == answer.json["mape"]
 
 
 def test_a_length_between_those_that_were_profiled_needs_no_measuring(

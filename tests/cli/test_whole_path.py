@@ -106,6 +106,20 @@ def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget:
     assert message in answer.err
 
 
+def test_a_folder_that_is_not_there_is_no_super_adapter(trained: Callable[..., Any]) -> None:
+    answer = trained("search", "typo", "--predictor", "predictor-decode", "--budget", "overhead=40%")
+    assert answer.code == 2
+    assert "'typo' holds no trained super-adapter; make one with: adaptare train" in answer.err
+
+
+def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    options = ("--data", data, "--held-out", 8, "--cache", model_cache, "--max-tokens", 8, "--json")
+    answer = trained(*TRAIN, "-o", "short", *options)
+    assert answer.code == 0, answer.err
+    assert answer.json["dropped"] + answer.json["cut"] > 0
+    assert "--max-tokens takes longer ones" in answer.err
+
+
 def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search(trained: Callable[..., Any]) -> None:
     trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
     other = ("--device", "simulated:launch_s=1e-5", "--store", "other.db")

@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from adaptare.devices import InputError, MissingPackageError, StorageError
-from adaptare.profiler import ModelShape, open_model
+from adaptare.profiler import ModelShape, open_model, published_name
 
 
 def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -> None:
@@ -63,8 +63,44 @@ def test_what_is_neither_file_nor_hub_id_is_refused_without_network(name: str) -
 
 def test_a_hub_id_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="is no model that can be reached; a model is a folder"):
+    with pytest.raises(InputError, match=r"can be reached; a model is a folder.*\(LocalEntryNotFoundError: .+\)"):
         open_model("nobody/has-this-model")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the hub library keeps of `someone/model` once its config was fetched, without a network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--someone--model"
+    snapshot = kept / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text(json.dumps(LlamaConfig(hidden_size=64, num_hidden_layers=3).to_dict()))
+    return snapshot
+
+
+def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) -> None:
+    source = open_model("someone/model")
+    assert source.shape.layers == 3
+    with pytest.raises(InputError, match="is only a config, and this needs weights"):
+        source.weights_folder()
+    (hub / "model.safetensors").write_bytes(b"")
+    assert source.weights_folder() == hub
+
+
+def test_others_load_what_came_from_the_hub_by_its_id(hub: Path, tmp_path: Path) -> None:
+    assert published_name("someone/model", str(hub)) == "someone/model"
+    assert published_name("someone/other", str(hub)) == str(hub)
+    assert published_name("someone/model", str(tmp_path / "model")) == str(tmp_path / "model")
+
+
+def test_a_checkpoint_of_quantised_weights_is_not_measured_as_if_it_were_none(tmp_path: Path) -> None:
+    config = {**LlamaConfig().to_dict(), "quantization_config": {"quant_method": "awq", "bits": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"is of awq weights, .* --device ort-cpu:int4"):
+        open_model(str(tmp_path))
 
 
 def test_a_broken_gguf_file_is_refused_and_nothing_is_cached(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_long_examples_are_cut_and_those_without_completion_dropped(tokenizer: P
     examples = [Example("abc", "defghij"), Example("abcdefg", "h"), Example("abcdefgh", "i")]
     tokens = tokenize_examples(examples, tokenizer, max_tokens=8)
     assert [spelled(tokenizer, example) for example in tokens.examples] == [("abc\n", "defg")]
-    assert tokens.dropped == 2
+    assert (tokens.dropped, tokens.cut) == (2, 1)
     assert tokens.examples[0].completion_tokens == 4
 
 
