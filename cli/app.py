@@ -15,6 +15,7 @@ from adaptare.parts_command import parts
 from adaptare.predict_command import predict
 from adaptare.profile_command import profile
 from adaptare.search_command import search
+from adaptare.store_command import store
 from adaptare.train_command import train
 from adaptare.verify_command import verify
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (devices, overhead, operators, parts, profile, compare)
+MEASURING = (devices, overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, interpolate, predict)
 SEARCHING = (train, search, verify, export, demo)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):

@@ -73,7 +73,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
         InputError: There is none, or there are several and none was named.
     """
     infos = list(dict.fromkeys(each.device for each in measurements))
-    known = "; ".join(dict.fromkeys(_named(info) for info in infos)) or "nothing"
+    known = "; ".join(dict.fromkeys(named(info) for info in infos)) or "nothing"
     spellings = (spelling, _in_full(spelling)) if spelling else ()
     chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
     if not chosen:
@@ -242,5 +242,6 @@ def _is_hash(spelling: str, info: DeviceInfo) -> bool:
     return len(spelling) >= SHORT_HASH and device_hash(info).startswith(spelling)
 
 
-def _named(info: DeviceInfo) -> str:
+def named(info: DeviceInfo) -> str:
+    """For people: the spelling, and what tells apart what is spelled alike."""
     return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"

@@ -100,3 +100,16 @@ def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_ca
     assert Path("predictor-decode.json").read_bytes() == before
     assert run("fit", "--device", "simulated").code == 0
     assert run("fit", *slow, "-o", "predictor-decode").code == 0
+
+
+def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    profile(run, model_cache, "--phase", "prefill", "--length", 16)
+    answer = run("store", "--json")
+    assert answer.code == 0, answer.err
+    first, second = answer.json["contents"]
+    assert (first["device"], first["adapters"], first["rows"], first["incomplete"]) == ("simulated", 10, 10, 0)
+    assert first["workload"].startswith("model decode 64 swappable float32")
+    assert second["workload"].startswith("model prefill 16 swappable float32")
+    assert "20 measurements in adaptare.db" in run("store").out
+    assert run("store", "nothing.db").code == 2

@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_there_is_no_super_adapter(trained: Callable[..., A
 
 
 def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:
-    options = ("--data", data, "--held-out", 8, "--cache", model_cache, "--max-tokens", 8, "--json")
+    options = ("--data", data, "--held-out", 8, "--cache", model_cache, "--max-tokens", 7, "--json")
     answer = trained(*TRAIN, "-o", "short", *options)
     assert answer.code == 0, answer.err
     assert answer.json["dropped"] + answer.json["cut"] > 0

@@ -1,4 +1,3 @@
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +30,6 @@ from adaptare.profiler import (
 )
 from adaptare.profiler.group_run import reference_visits
 from adaptare.profiler.programs import SimulatedPrograms
-from adaptare.profiler.rounds import profile_groups
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:
@@ -263,23 +261,6 @@ def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
         assert len(each.visits) == rounds - 1
 
 
-def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
-    candidates = [workload.merged for workload in workloads(llama, (1, 2, 3, 4, 5))]
-    programs, reference = SimulatedPrograms(), Workload(llama).base
-    two = programs.need(reference).total_bytes + 2 * programs.need(candidates[0]).total_bytes
-    device = SimulatedDevice(free_bytes=2 * two)
-    groups = list(profile_groups(candidates, reference=reference, device=device, stop=FixedRounds(8), seed=0))
-    assert [len(group) for group in groups] == [2, 2, 1]
-    assert len({each.session for group in groups for each in group}) == 1
-    rounds = [each.visits[0].round for each in itertools.chain(*groups)]
-    assert rounds == [rounds[0], rounds[0], rounds[2], rounds[2], rounds[4]]
-
-
-def test_a_candidate_that_cannot_fit_is_refused_before_anything_runs(llama: ModelShape) -> None:
-    with pytest.raises(InputError, match="half of the free memory"):
-        measured(llama, SimulatedDevice(free_bytes=1000))
-
-
 def test_a_known_calibration_sets_the_scale(llama: ModelShape) -> None:
     device = SimulatedDevice()
     base = Workload(llama).base
@@ -344,47 +325,6 @@ def test_an_interruption_is_heard_in_any_opening(llama: ModelShape) -> None:
     assert each.stopped_by == "interrupted"
     assert not each.complete
     assert each.openings.tolist() == [0] * 8 + [1] * 3
-
-
-def ranks_of_groups(shape: ModelShape, ranks: Sequence[Sequence[int]]) -> tuple[list[Workload], int]:
-    """Workloads, and the free memory that makes groups of as many as there are in each part."""
-    every = workloads(shape, tuple(rank for part in ranks for rank in part))
-    programs = SimulatedPrograms()
-    largest = max(programs.need(each).total_bytes for each in every)
-    return every, 2 * (programs.need(Workload(shape).base).total_bytes + len(ranks[0]) * largest)
-
-
-def test_after_an_interruption_no_group_is_begun(llama: ModelShape) -> None:
-    class Interrupted:
-        def reason(self, progress: Progress) -> str:
-            return "interrupted" if progress.rounds == 3 else ""
-
-    every, free_bytes = ranks_of_groups(llama, [(1, 2), (3, 4)])
-    device = SimulatedDevice(free_bytes=free_bytes)
-    found = profile(every, reference=Workload(llama).base, device=device, stop=Interrupted(), seed=0)
-    assert [each.workload for each in found] == every[:2]
-    assert {each.stopped_by for each in found} == {"interrupted"}
-
-
-def test_a_group_in_which_everything_failed_calibrates_nothing(
-    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The device is three times as slow until it is warm, which is all that the first group sees of it."""
-    every, free_bytes = ranks_of_groups(llama, [(1, 2), (3, 4)])
-    device = SimulatedDevice(free_bytes=free_bytes, noise=[WarmUp(50, 3.0)])
-    programs = {SimulatedPrograms().program(each).hash for each in every[:2]}
-    run, called = SimulatedWorker.run, list[str]()
-
-    def fail_in_the_first_visit(worker: SimulatedWorker, program_id: str, feed: str, calls: int) -> Sequence[float]:
-        called.append(program_id.partition("-")[0])
-        if called[-1] in programs and called.count(called[-1]) > 1:
-            raise ProgramError("fails in its first visit")
-        return run(worker, program_id, feed, calls)
-
-    monkeypatch.setattr(SimulatedWorker, "run", fail_in_the_first_visit)
-    found = profile(every, reference=Workload(llama).base, device=device, stop=FixedRounds(20), seed=0)
-    assert [bool(each.failure) for each in found] == [True, True, False, False]
-    assert found[-1].reference_s == pytest.approx(truth(device, Workload(llama).base), rel=0.05)
 
 
 @pytest.mark.parametrize(("count", "openings", "message"), [(0, 1, "at least one workload"), (1, 0, "openings")])
