@@ -9,6 +9,11 @@ row of the result for each scale. `hwgpt-session`: coverage of intervals of nomi
 fit has not seen, re-levelled with 20 of its rows. `hat`: MAPE on translating transformers from 100 rows, against a
 Gaussian process with 200. With `--extra`, `help-nb201` and `help-fbnet`: Spearman's rank correlation, the higher the
 better, on HELP's new devices, from 20 and 10 rows that are chosen out of 300 drawn ones, without their latencies.
+
+The data is other people's and comes with none of this: `latency/` in the folder of `--data` has `lora_gemm.csv.gz` of
+github.com/ai-dynamo/aiconfigurator, `hwgptbench_s.npz` and `_m.npz` of github.com/automl/HW-GPT-Bench, `hat/*.csv` of
+github.com/mit-han-lab/hardware-aware-transformers, and `help_nasbench201.npz` and `help_fbnet.npz` of
+github.com/HayeonLee/HELP, with the columns that `external_data.py` and `external_help.py` read.
 """
 
 import argparse

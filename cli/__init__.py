@@ -6,7 +6,7 @@ The library lives in four packages, each importing only those before it: `adapta
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0.dev0"
 
 __version__ = VERSION
 

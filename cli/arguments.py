@@ -52,6 +52,8 @@ ModeOption = Annotated[
     typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),
 ]
 
+BatchOption = Annotated[int, typer.Option("--batch", help="Sequences at once.", min=1)]
+
 StubsOption = Annotated[
     bool,
     typer.Option(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from adaptare.arguments import DEFAULT_DEVICE, CacheOption, DeviceOption, JsonOption, ModelArgument, ModeOption
+from adaptare.arguments import (
+    DEFAULT_DEVICE,
+    BatchOption,
+    CacheOption,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    ModeOption,
+)
 from adaptare.console import Console, command, milliseconds
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ def operators(
     ] = None,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to call.")] = "decode",
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
+    batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     device: DeviceOption = DEFAULT_DEVICE,
     calls: Annotated[int, typer.Option("--calls", help="Profiled calls in each of three rounds.", min=1)] = 20,
@@ -70,7 +79,7 @@ def operators(
     shape = open_model(model, cache=cache).shape
     given = DEFAULT_RANK if rank is None else rank
     (case,) = cases_of(shape, [adapter]) if adapter else grid(shape, [given], [sites or ALL])
-    at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
+    at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     workload = at.with_adapter(case.config)
     for each in (workload.base, workload):
         programs.need(each)

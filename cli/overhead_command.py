@@ -11,6 +11,7 @@ from adaptare.arguments import (
     DEFAULT_DEVICE,
     DEFAULT_STORE,
     BandOption,
+    BatchOption,
     CacheOption,
     DeviceOption,
     HalfWidthOption,
@@ -59,7 +60,7 @@ def overhead(
         int, typer.Option("--tasks", help="Merge or swap: disk, memory and time for so many adapters; 0: no.", min=0)
     ] = 0,
     energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
-    batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
+    batch: BatchOption = 1,
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.003,
     band: BandOption = DEFAULT_BAND,

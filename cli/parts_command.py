@@ -7,6 +7,7 @@ import typer
 
 from adaptare.arguments import (
     DEFAULT_DEVICE,
+    BatchOption,
     CacheOption,
     DeviceOption,
     HalfWidthOption,
@@ -33,6 +34,7 @@ def parts(
     ] = None,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to call.")] = "decode",
     length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
+    batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     device: DeviceOption = DEFAULT_DEVICE,
     half_width: HalfWidthOption = 0.01,
@@ -76,7 +78,7 @@ def parts(
         config = read_peft(adapter, shape)
     else:
         config = grid(shape, [rank], [sites or ALL])[0].config if rank else AdapterConfig()
-    adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, **target.weights)
+    adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     whole = adapted if len(config) else adapted.base
     console.note("timing the whole, and its parts with cold caches and hot ones, by turns")
     found = measure_parts(

@@ -13,12 +13,21 @@ from adaptare.console import Console, between, command, megabytes, milliseconds,
 def predict(
     predictor: Annotated[Path, typer.Argument(metavar="PREDICTOR", help="What adaptare fit wrote.")],
     adapters: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="ADAPTER...",
-            help="PEFT folders, JSON files of module path or glob to rank, or CSV files of many adapters.",
+            metavar="[ADAPTER...]",
+            help="PEFT folders, JSON files of module path or glob to rank, or CSV files of many adapters; else --rank.",
         ),
-    ],
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option("--rank", help="On every chosen site; several with commas make a grid.")
+    ] = None,
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sites", help="Kinds of linears, for example q_proj,v_proj; may be repeated.", show_default="all"
+        ),
+    ] = None,
     within: Annotated[
         str | None, typer.Option("--within", help="With what probability each meets a budget, such as decode=20ms.")
     ] = None,
@@ -27,16 +36,24 @@ def predict(
 ) -> None:
     """What adapters would take, without running them: time, and memory for weights, adapter and cache."""
     from adaptare.adapter_files import read_adapters
+    from adaptare.devices import InputError
+    from adaptare.overhead_grid import check_alone, grid, read_ranks
     from adaptare.predictor import load_predictor
-    from adaptare.profiler import BYTES, memory_bytes
+    from adaptare.profiler import BYTES, AdapterConfig, memory_bytes
     from adaptare.target import named_target
 
     console = Console(as_json=as_json)
+    check_alone(adapters, rank=rank is not None, sites=sites)
+    if not adapters and rank is None:
+        raise InputError("there is nothing to predict; name adapters, or ranks with --rank")
     fitted = load_predictor(predictor)
     template = fitted.template
     if device:
         load_predictor(predictor, device=named_target(device, fitted.model.device, template).device.info())
-    named = [each for path in adapters for each in read_adapters(path, template.shape).items()]
+    named = [each for path in adapters or [] for each in read_adapters(path, template.shape).items()]
+    if rank is not None:
+        cases = grid(template.shape, read_ranks(rank), sites or [])
+        named = [(f"{case.placement} r{case.rank}", AdapterConfig.of(case.config.by_path)) for case in cases]
     configs = [config for _, config in named]
     predicted = fitted.predict_configs(configs)
     probabilities = None

@@ -12,6 +12,7 @@ from adaptare.arguments import (
     DEFAULT_SPACE,
     DEFAULT_STORE,
     SPACE_HELP,
+    BatchOption,
     CacheOption,
     DeviceOption,
     HalfWidthOption,
@@ -44,7 +45,7 @@ def profile(
     length: Annotated[
         int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")
     ] = USUAL_LENGTH,
-    batch: Annotated[int, typer.Option("--batch", help="Sequences at once.")] = 1,
+    batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     every_site: Annotated[
         bool,

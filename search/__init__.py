@@ -6,6 +6,7 @@ What needs torch or pymoo is imported when it is first used.
 import importlib
 from typing import TYPE_CHECKING
 
+from adaptare.devices import MissingPackageError
 from adaptare.search.algorithm import Algorithm
 from adaptare.search.baselines import Baseline, baselines, midpoint
 from adaptare.search.budget import MEDIAN, Budget, latency_limit_s, read_budget
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     )
     from adaptare.search.training import TrainingOutcome, check_examples, train_super_adapter
 
+# What the extra `torch` brings.
+OF_TORCH = ("torch", "peft", "accelerate")
 _LATER = {
     "load_base": "base_model",
     "Nsga2": "nsga2",
@@ -138,4 +141,12 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in OF_TORCH:
+            raise
+        raise MissingPackageError(
+            f"{error.name} is not installed; install it with: pip install 'adaptare[torch]'"
+        ) from error
+    return getattr(module, name)

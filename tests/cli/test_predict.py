@@ -158,3 +158,16 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     outside = run("interpolate", "32", "64", "--length", 256)
     assert outside.code == 2
     assert "length 256 is not between those that were profiled, 32 and 64; profile it" in outside.err
+
+
+def test_a_grid_of_ranks_needs_no_file(fitted: Callable[..., Any]) -> None:
+    Path("same.json").write_text('{"*.q_proj": 4, "*.v_proj": 4}')
+    of_file = fitted("predict", "predictor", "same.json", "--json").json["rows"][0]
+    words = ("--rank", "8,4", "--sites", "q_proj,v_proj", "--sites", "all")
+    rows = fitted("predict", "predictor", *words, "--json").json["rows"]
+    assert [row["adapter"] for row in rows] == ["q_proj,v_proj r4", "q_proj,v_proj r8", "all r4", "all r8"]
+    assert rows[0] == {**of_file, "adapter": "q_proj,v_proj r4"}
+    for words, message in (((), "name adapters, or ranks with --rank"), (("same.json", "--rank", 4), "not both")):
+        answer = fitted("predict", "predictor", *words)
+        assert answer.code == 2
+        assert message in answer.err
