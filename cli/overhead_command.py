@@ -54,7 +54,8 @@ def overhead(
         str, typer.Option("-d", "--decode", help="Cached positions in decode, such as 64 or 0,512; -1: no decode.")
     ] = "64",
     generate: Annotated[
-        int, typer.Option("-n", "--generate", help="Tokens after a prompt of -p: a whole request; 0: none.", min=0)
+        int,
+        typer.Option("-n", "--generate", help="Tokens after the first, which a prompt of -p gives; 0: none.", min=0),
     ] = 0,
     tasks: Annotated[
         int, typer.Option("--tasks", help="Merge or swap: disk, memory and time for so many adapters; 0: no.", min=0)

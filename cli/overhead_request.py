@@ -24,7 +24,7 @@ class Request:
         mode: As in a row.
         batch: Requests at once.
         prompt: Tokens of the prompt.
-        generated: Tokens decoded after it, each against all before.
+        generated: Tokens decoded after the first one, which the prefill gives; each against all before.
         first_token_s: Prefill of the prompt, seconds.
         token_s: Each decoded token, on average.
         total_s: Of all that.
@@ -132,7 +132,7 @@ def show_requests(requests: Sequence[Request], console: Console) -> None:
         return
     prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
     console.table(
-        f"Requests of {prompts} tokens that generate {requests[0].generated}, composed of the rows above",
+        f"Requests of {prompts} tokens: the first token and {requests[0].generated} after it, composed of the rows above",
         [
             "adapter",
             "prompt",
