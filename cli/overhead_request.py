@@ -132,7 +132,7 @@ def show_requests(requests: Sequence[Request], console: Console) -> None:
         return
     prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
     console.table(
-        f"Requests of {prompts} tokens: the first token and {requests[0].generated} after it, composed of the rows above",
+        f"Requests of {prompts} tokens: the first token and {requests[0].generated} more, composed of the rows above",
         [
             "adapter",
             "prompt",

@@ -90,7 +90,7 @@ def test_without_n_there_is_no_request(overhead: Callable[..., Any]) -> None:
 
 def test_the_table_says_that_a_request_is_composed(overhead: Callable[..., Any]) -> None:
     shown = overhead("-p", 4, "-d", 4, "-n", 2).out
-    assert "Requests of 4 tokens that generate 2, composed of the rows above" in shown
+    assert "Requests of 4 tokens: the first token and 2 more, composed of the rows above" in shown
     assert "tokens/s" in shown
 
 
