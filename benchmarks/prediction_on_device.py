@@ -10,8 +10,8 @@ adapters that were learned from, evenly spread over the session, which re-level 
 with simpler fits stands one after moving all by what they are off from those on average (`moved`). Overheads are in
 points: hundredths of the latency of the base.
 
-With `--kept` sessions are kept, and those that are there are not measured again. Those of the cells of ONNX Runtime on
-one machine are in `measured/prediction`, to be unpacked with `xz -dk`.
+With `--kept` sessions are kept, and those that are there are not measured again. Those of one machine are in
+`measured/prediction`, to be unpacked with `xz -dk`.
 """
 
 import argparse

@@ -79,7 +79,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     if not chosen:
         raise InputError(
             f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
-            "measure some with: adaptare profile"
+            "name one of these with --device, or measure with: adaptare profile"
         )
     if len(chosen) > 1:
         raise InputError(

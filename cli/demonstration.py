@@ -124,7 +124,7 @@ class Demonstration:
         """All steps. Raises `InfeasibleBudgetError` if no adapter is predicted to meet the budget."""
         effort = self._effort
         self._begin(1, f"opening {model}")
-        source = open_model(model, cache=cache)
+        source = open_model(model, cache=cache).with_weights()
         space = named_space("blocks", source.shape, ranks=RANKS)
         programs = programs_for(self._device.info(), cache=cache, weights=source)
         template = Workload(source.shape, **self._target.weights)

@@ -68,7 +68,7 @@ def fit(
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
     asked = Asked(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
-    rows = rows_to_fit(store, device, asked)
+    rows = rows_to_fit(store, device, asked, console)
     info = rows[0].device
     other = load_predictor(source) if source else None
     predictor = LatencyPredictor().fit(rows, source=other)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adaptare.comparison import of_device
+from adaptare.comparison import named, of_device
+from adaptare.console import Console
 from adaptare.devices import AdaptareError, DeviceInfo, InputError, connect
 from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
 from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Workload
@@ -45,7 +46,7 @@ class Asked:
         return "".join([*said, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
-def rows_to_fit(place: str, device: str, asked: Asked) -> list[Measurement]:
+def rows_to_fit(place: str, device: str, asked: Asked, console: Console) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase, mode and length.
 
     Args:
@@ -53,6 +54,7 @@ def rows_to_fit(place: str, device: str, asked: Asked) -> list[Measurement]:
         device: As on the command line. Of a device as it is now, if it can be reached and was measured; else of the one
             that was spelled so, or that has this hash.
         asked: By what they are chosen.
+        console: Is told if they are not of the device as it is now.
 
     Raises:
         InputError: There are none, or they are of several kinds.
@@ -60,20 +62,29 @@ def rows_to_fit(place: str, device: str, asked: Asked) -> list[Measurement]:
     said = read_spelling(device)
     held = Store(place, create=False)
     stored, place = held.measurements(), held.location
-    info = _at_hand(said.device)
-    measured = [each for each in stored if each.device == info] or of_device(stored, said.device, place)
+    info, why = _at_hand(said.device)
+    measured = [each for each in stored if each.device == info]
+    if not measured:
+        try:
+            measured = of_device(stored, said.device, place)
+        except InputError as error:
+            raise InputError(f"{error}{why}") from error
+    if measured[0].device != info:
+        console.note(f"these rows are of {named(measured[0].device)}, which is not at hand as it was")
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured).items()
         if asked.matches(bare) and (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype)
     }
+    if asked.model:  # of two that differ in nothing but what shapes no latency, the one that was named
+        kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == asked.model.hash} or kinds
     # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
     kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
     if not kinds:
         has = "; ".join(each[0].workload.describe() for each in _kinds(measured).values()) or "none that is complete"
         raise InputError(
-            f"{place} has no measurements{asked.describe()} on {device}; of this device it has {has}; measure others "
-            "with: adaptare profile"
+            f"{place} has no measurements{asked.describe()} on {device}; of this device it has {has}; name weights "
+            "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
     kinds = campaigns if len(campaigns) == 1 else kinds
@@ -84,16 +95,17 @@ def rows_to_fit(place: str, device: str, asked: Asked) -> list[Measurement]:
         )
         raise InputError(
             f"{place} has several kinds of measurements: {names}; choose with --phase, --mode, --length, --batch, "
-            "--model, --open or --cut"
+            "--model, --open or --cut, or another --store"
         )
     return next(iter(kinds.values()))
 
 
-def _at_hand(device: str) -> DeviceInfo | None:
+def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:
+    """What the device says of itself now, or why it says nothing."""
     try:
-        return connect(device).info()
-    except AdaptareError:
-        return None
+        return connect(device).info(), ""
+    except AdaptareError as error:
+        return None, f" ({error})"
 
 
 def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:

@@ -6,6 +6,8 @@ from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor, load_predictor
 
 USUAL = ("none", "float32")
+# Origins that a fit has; that it began with another predictor makes it no other one.
+SAID_OF_IT = ("predicted", "transferred")
 
 
 def default_name(predictor: LatencyPredictor, *, length: int | None, every_site: bool) -> Path:
@@ -22,13 +24,15 @@ def default_name(predictor: LatencyPredictor, *, length: int | None, every_site:
     template = predictor.template
     weights = [word for word in (template.quantisation, template.dtype) if word not in USUAL]
     base = Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
+    if not any(base.with_suffix(suffix).exists() for suffix in (".json", ".npz")):
+        return base
     try:
         there = load_predictor(base)
-    except InputError:  # there is none, or nothing that could be used
-        return base
+    except InputError as error:
+        raise InputError(f"{error}; or name another file with --output") from error
     if _told_apart(there) != _told_apart(predictor):
         raise InputError(
-            f"{base} is a predictor of {there.template.describe()} on {there.model.device.device}; "
+            f"{base} is of {there.template.describe()} on {there.model.device.device}, {there.model.origin}; "
             "name another file with --output, or this one to replace it"
         )
     return base
@@ -39,7 +43,8 @@ def _word(length: int | None) -> list[str]:
 
 
 def _told_apart(predictor: LatencyPredictor) -> tuple[object, ...]:
-    """What makes it another predictor; another version of the runtime makes it a newer one."""
+    """What makes it another predictor; another version of the runtime, or more rows, make it a newer one."""
     template, device = predictor.template, predictor.model.device
     kind = (template.shape.sizes, template.phase, template.length, template.mode, template.open, template.batch)
-    return (*kind, template.quantisation, template.dtype, device.device, device.hardware)
+    weights = (template.quantisation, template.dtype)
+    return (*kind, *weights, device.device, device.hardware, predictor.model.origin in SAID_OF_IT)

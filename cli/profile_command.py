@@ -29,8 +29,6 @@ from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, betw
 if TYPE_CHECKING:
     from adaptare.profiler import Measurement, Origin, Workload
 
-USUAL_LENGTH = 64
-
 
 @command
 def profile(
@@ -42,9 +40,7 @@ def profile(
     ranks: RanksOption = None,
     count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
     phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
-    length: Annotated[
-        int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")
-    ] = USUAL_LENGTH,
+    length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     every_site: Annotated[
@@ -122,8 +118,9 @@ def profile(
     origin: Origin = "composed" if stubs else "measured"
     finished = with_store.finished(info, template.base, origin=origin)
     missing = [workload for workload in workloads if workload.hash not in finished]
-    stored = with_store.measurements(info, template.base)
-    known = [each for each in stored if each.workload in set(workloads) and each.origin == origin]
+    stored = with_store.measurements(info)
+    wanted_ones = set(workloads)
+    known = [each for each in stored if each.workload in wanted_ones and each.origin == origin]
     if len(missing) < len(workloads):
         console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {with_store.location} already")
     started = time.monotonic()
@@ -174,7 +171,9 @@ def profile(
             for each in shown
         ],
     )
-    console.say(f"next: {shlex.join(['adaptare', 'fit', *_chosen(template, device, with_store.location)])}")
+    only = all(template == each.workload.with_adapter(template.adapter) for each in stored)
+    chosen_by = _chosen(template, model, device, with_store.location, only=only)
+    console.say(f"next: {shlex.join(['adaptare', 'fit', *chosen_by])}")
     console.result(
         {
             "model": model,
@@ -203,18 +202,15 @@ def profile(
         raise typer.Exit(ANSWER_IS_NO)
 
 
-def _chosen(template: "Workload", device: str, store: str) -> list[str]:
-    """Options by which `adaptare fit` finds the rows again, without those that go without saying."""
-    said = (
-        ("--device", device, DEFAULT_DEVICE),
-        ("--store", store, DEFAULT_STORE),
-        ("--phase", template.phase, "decode"),
-        ("--length", template.length, USUAL_LENGTH),
-        ("--batch", template.batch, 1),
-        ("--mode", template.mode, "swappable"),
-    )
-    words = [str(word) for option, value, usual in said if value != usual for word in (option, value)]
-    return [*words, *["--open"] * template.open]
+def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
+    """Options by which `adaptare fit` finds the rows again; less if there are `only` these rows of the device."""
+    said: list[tuple[str, object]] = [("--device", device)] * (device != DEFAULT_DEVICE)
+    said += [("--store", store)] * (store != DEFAULT_STORE)
+    if not only:
+        said += [("--phase", template.phase), ("--length", template.length), ("--batch", template.batch)]
+        said += [("--mode", template.mode), ("--model", model)]
+    cut = [] if only else ["--open" if template.open else "--cut"]
+    return [*(str(word) for pair in said for word in pair), *cut]
 
 
 def _row(measurement: "Measurement") -> dict[str, object]:

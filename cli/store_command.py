@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptare.arguments import DEFAULT_STORE, JsonOption
-from adaptare.console import Console, command
+from adaptare.console import COMPOSED, Console, command
 
 if TYPE_CHECKING:
     from adaptare.profiler import Measurement
@@ -30,8 +30,8 @@ def store(
             ["workloads", "model", "adapters", "rows", "incomplete", "sessions", "last"],
             [
                 [
-                    f"{each['workload']}{', composed' * (each['origin'] == 'composed')}",
-                    each["model"].partition(",")[0],
+                    each["workload"] + ", dora" * (each["kind"] == "dora") + COMPOSED * (each["origin"] == "composed"),
+                    ", ".join(each["model"].split(", ")[:2]),
                     *(str(each[name]) for name in ("adapters", "rows", "incomplete", "sessions")),
                     each["last"][:10],
                 ]
@@ -50,13 +50,14 @@ def contents(measurements: "Sequence[Measurement]") -> list[dict[str, Any]]:
 
     kinds: dict[Any, list[Measurement]] = {}
     for each in measurements:
-        bare = each.workload.with_adapter(AdapterConfig())
+        bare = each.workload.with_adapter(AdapterConfig(kind=each.workload.adapter.kind))
         kinds.setdefault((each.device, bare, each.workload.open, each.origin), []).append(each)
     return [
         {
             "device": device,
             "device_hash": device_hash(device),
             "workload": some[0].workload.describe(),
+            "kind": bare.adapter.kind,
             "model": bare.shape.describe(),
             "origin": origin,
             "adapters": len({each.workload.hash for each in some}),

@@ -52,8 +52,8 @@ def train(
     examples = loaded.examples
     if examples.dropped or examples.cut:
         console.note(
-            f"{examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens, and of "
-            f"{examples.cut} the completion is cut; --max-tokens takes longer ones"
+            f"{examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens or more, and "
+            f"of {examples.cut} the completion is cut; --max-tokens takes longer ones"
         )
     outcome = train_adaptation(
         loaded,

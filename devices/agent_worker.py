@@ -28,7 +28,8 @@ class AgentWorker:
     Args:
         command: Starts the agent; `ssh host python …` serves as well as a local interpreter.
         environment: The agent's environment variables.
-        timeout_s: How long one request may take before the agent counts as hung and is killed.
+        timeout_s: How long the agent may take to read one request, and then to answer it, before it counts as hung and
+            is killed.
     """
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], timeout_s: float) -> None:
@@ -169,6 +170,8 @@ class AgentWorker:
         try:
             self._send(json.dumps({"seq": self._sequence, "op": operation, **content}) + "\n", timeout_s, late)
             text = self._replies.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+            if late.is_set():
+                raise queue.Empty
         except (OSError, ValueError, queue.Empty) as error:
             if not (late.is_set() or isinstance(error, queue.Empty)):
                 raise self._death(operation) from error
@@ -199,9 +202,12 @@ class AgentWorker:
             late.set()
             self._end()
 
+        if len(line) <= HELD_BY_A_PIPE:
+            stdin.write(line)
+            stdin.flush()
+            return
         timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), give_up)
-        if len(line) > HELD_BY_A_PIPE:
-            timer.start()
+        timer.start()
         try:
             stdin.write(line)
             stdin.flush()

@@ -1,11 +1,10 @@
 """What the agent uses to load programs that are ONNX files, and to run them with everything bound beforehand.
 
-This file needs nothing but the standard library, numpy and onnxruntime.
+This file and its neighbour need nothing but the standard library, numpy and onnxruntime.
 """
 
 import functools
 import json
-import mmap
 import os
 import shutil
 import tempfile
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adaptare.devices.even_memory import read_evenly
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
@@ -296,15 +297,8 @@ def _read_anew(source: Path) -> None:
     """
     for file in set(_weights(source)) - _read:
         _read.add(file)
-        with suppress(OSError, ValueError), file.open("rb") as data:  # an empty file cannot be mapped
-            os.fsync(data.fileno())  # what is not on the disk yet stays where it was written
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # spares what somebody has mapped
-            with mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                if hasattr(mmap, "MADV_HUGEPAGE"):
-                    with suppress(OSError):
-                        mapped.madvise(mmap.MADV_HUGEPAGE)
-                mapped[:: mmap.PAGESIZE]  # touches every page
+        with suppress(OSError, ValueError):  # an empty file cannot be mapped
+            read_evenly(file)
 
 
 def _flag(name: str) -> str:

@@ -43,7 +43,15 @@ def connect(spelling: str) -> Device:
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
     build: Callable[..., Device] = entry.load()
-    return build(**_parse(spelling, options, inspect.signature(build, eval_str=True)))
+    return build(**_parse(spelling, options, _signature(build)))
+
+
+def _signature(build: Callable[..., Device]) -> inspect.Signature:
+    """With annotations as types, also where a module keeps them as text, unless that names what is not imported."""
+    try:
+        return inspect.signature(build, eval_str=True)
+    except NameError:
+        return inspect.signature(build)
 
 
 def reachable() -> list[Reach]:

@@ -19,7 +19,7 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     """The same for files that belong together: none is moved before all are written.
 
     Raises:
-        OSError: One cannot be written; the old ones stay then.
+        OSError: One cannot be written beside its place; the old ones stay then.
     """
     beside = {file: file.with_name(f".{file.name}.{os.getpid()}.part") for file in contents}
     try:

@@ -129,7 +129,7 @@ def choose_candidate(left_out: Mapping[str, LeftOut], ratios: NDArray[np.float64
     A constant ranks nothing, so it never ships for being as good. A transferred fit, where it is better than the
     shrunken one, stands in for it, and then a line must be clearly better too. Each workload counts once.
     """
-    errors = {name: _of_workloads(np.abs(found.ratios - ratios), groups) for name, found in left_out.items()}
+    errors = {name: of_workloads(np.abs(found.ratios - ratios), groups) for name, found in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
@@ -152,7 +152,7 @@ def reason_for(
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"
         )
-    errors = {name: _of_workloads(np.abs(left_out[name].ratios - ratios), groups) for name in (SHRUNKEN, chosen)}
+    errors = {name: of_workloads(np.abs(left_out[name].ratios - ratios), groups) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))
     points = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points {'less' if gains.mean() >= 0 else 'more'}"
@@ -178,7 +178,7 @@ def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.sort(len(groups) - 1 - from_end)
 
 
-def _of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
+def of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
     """Mean of the rows of each. Shape (n,) -> (n_workloads,)."""
     _, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
     found: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from adaptare.predictor.candidates import LeftOut
+from adaptare.predictor.candidates import LeftOut, of_workloads
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class ErrorCard:
 def make_error_card(
     left_out: Mapping[str, LeftOut],
     ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
     *,
     others: Mapping[str, NDArray[np.float64]],
     chosen: str,
@@ -54,25 +55,28 @@ def make_error_card(
     openings: int,
     composed: int,
 ) -> ErrorCard:
-    """The card of the chosen candidate, from the predictions of all of them and the errors of others."""
+    """The card of the chosen candidate, from the predictions of all of them and the errors of others.
+
+    An adapter that was measured several times counts once.
+    """
     own = left_out[chosen]
     errors = np.abs(own.ratios - ratios)
+
+    def points(errors: NDArray[np.float64]) -> float:
+        return float(100 * of_workloads(errors, groups).mean())
+
     return ErrorCard(
         rows=len(ratios),
         sessions=sessions,
         openings=openings,
-        mae_overhead_points=_points(errors),
-        mape=float(100 * (errors / ratios).mean()),
+        mae_overhead_points=points(errors),
+        mape=points(errors / ratios),
         kendall_tau=float(kendalltau(own.ratios, ratios).statistic),
-        coverage=float((errors <= own.half_widths).mean()),
+        coverage=points((errors <= own.half_widths).astype(np.float64)) / 100,
         half_width_points=float(100 * np.median(own.half_widths)),
         baselines={
-            **{name: _points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != chosen},
-            **{name: _points(errors) for name, errors in others.items()},
+            **{name: points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != chosen},
+            **{name: points(errors) for name, errors in others.items()},
         },
         composed=composed,
     )
-
-
-def _points(errors: NDArray[np.float64]) -> float:
-    return float(100 * errors.mean())

@@ -108,6 +108,7 @@ class LatencyPredictor:
             error_card=make_error_card(
                 left_out,
                 rows.ratios,
+                rows.groups,
                 others=baseline_errors(X, rows.ratios, rows.groups),
                 chosen=chosen,
                 sessions=rows.sessions,

@@ -34,7 +34,9 @@ class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if len(self.prices) not in (0, n_features):
             raise InputError(f"{n_features} columns need as many prices, or none; {len(self.prices)} came")
         prices = np.asarray(self.prices if len(self.prices) else np.zeros(n_features), dtype=np.float64)
-        known = checked[0] @ prices
+        # Equal rows have equal prices to the last bit, by which they are known as equal.
+        different, same = np.unique(checked[0], axis=0, return_inverse=True)
+        known = (different @ prices)[same.ravel()]
         self.shrunken_ = ShrunkenLinear(prior_columns=(0,)).fit(np.column_stack([known, checked[0]]), checked[1])
         self.coef_: NDArray[np.float64] = self.shrunken_.coef_[0] * prices + self.shrunken_.coef_[1:]
         self.intercept_ = self.shrunken_.intercept_

@@ -58,8 +58,8 @@ class Measurement:
         warmup_s: Calls before the first round of each opening, seconds.
         stopped_by: What ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`; `openings` where so many as
             were allowed did not make every interval as narrow as was asked for.
-        resident_bytes: What loading the program added to the worker.
-        load_s: Seconds to load it.
+        resident_bytes: What loading the program added to the worker, for each copy of it.
+        load_s: Seconds to load it, for each copy.
         first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
         environment: What the machine said of itself `before` and `after`, and the `worker` when it was opened; how many
             nodes of the graph each of the `providers` runs.

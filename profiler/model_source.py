@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.devices import InputError
@@ -36,10 +36,18 @@ class ModelSource:
 
     def weights_folder(self) -> Path:
         """The folder, fetched from the hub if need be. Raises `InputError` if there are no weights."""
-        folder = _local(self.name, _fetched(self.name)).folder if self.on_hub else self.folder
-        if folder is None:
+        if self.folder is not None:
+            return self.folder
+        if not self.on_hub:
             raise InputError(f"{self.name!r} is only a config, and this needs weights: give a model folder or a hub id")
-        return folder
+        fetched = _local(self.name, _fetched(self.name)).folder
+        if fetched is None:
+            raise InputError(f"{self.name!r} has no *.safetensors on the hub, or they cannot be fetched from here")
+        return fetched
+
+    def with_weights(self) -> "ModelSource":
+        """The same with its folder at hand. Raises `InputError` if there are no weights."""
+        return replace(self, folder=self.weights_folder(), on_hub=False)
 
 
 def published_name(name: str, folder: str) -> str:
@@ -112,7 +120,7 @@ def _shape_in(file: Path) -> ModelShape:
 def _from_hub(name: str) -> ModelSource:
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
         raise InputError(f"{name!r} is no model: there is no such file or folder; a model is {KNOWN}")
-    return ModelSource(name, _shape_in(_fetched(name, CONFIG) / CONFIG), on_hub=True)
+    return replace(_local(name, _fetched(name, CONFIG)), folder=None, on_hub=True)
 
 
 def _fetched(name: str, *only: str) -> Path:

@@ -116,8 +116,8 @@ def measure_parts(
             reference_s=reference_s,
             programs=programs,
         )
-        reference_s = measured[0].reference_s or None
-        found |= dict(zip(parts, measured, strict=True))
+        reference_s = next((each.reference_s for each in measured if each.complete), reference_s)
+        found |= {each.workload: each for each in measured}
     return {
         state: Parts(tuple(zip((found[part] for part in own), blocks.values(), strict=True)), found[last])
         for state, (*own, last) in wanted.items()

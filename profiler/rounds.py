@@ -199,16 +199,18 @@ def _measurement(
     common: Mapping[str, Any],
 ) -> Measurement:
     rounds = {visit.round for visit in candidate.visits}
+    loaded = candidate.loaded
+    copies = loaded.copies if loaded else 1
     return Measurement(
         workload=candidate.workload,
         visits=tuple(candidate.visits),
         reference_visits=tuple(visit for visit in reference.visits if visit.round in rounds),
         warmup_s=tuple(candidate.warmup_s),
         stopped_by=stopped_by,
-        resident_bytes=candidate.loaded.resident_bytes if candidate.loaded else 0,
-        load_s=candidate.loaded.load_s if candidate.loaded else 0.0,
+        resident_bytes=loaded.resident_bytes // copies if loaded else 0,
+        load_s=loaded.load_s / copies if loaded else 0.0,
         first_call_s=candidate.first_call_s,
         failure=candidate.failure,
-        environment={**environments, "providers": dict(candidate.loaded.providers) if candidate.loaded else {}},
+        environment={**environments, "providers": dict(loaded.providers) if loaded else {}},
         **common,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from adaptare.devices import Device, InputError
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.groups import split_into_groups
-from adaptare.profiler.measurement import Measurement, Visit
+from adaptare.profiler.measurement import INTERRUPTED, Measurement, Visit
 from adaptare.profiler.programs import Programs, programs_for
 from adaptare.profiler.rounds import profile
 from adaptare.profiler.stopping import StoppingRule
@@ -68,10 +68,15 @@ def profile_by_stubs(
         found = profile(
             stubs, reference=deep, device=device, stop=stop, seed=seed, openings=openings, programs=programs
         )
-        by_stub = dict(zip(stubs, found, strict=True))
+        by_stub = {each.workload: each for each in found}
+        if len(by_stub) < len(stubs):  # interrupted before all of them had begun
+            return
         line = _Line(reference, depths, by_stub[shallow], reference_s)
-        reference_s = line.reference_s
+        if by_stub[shallow].complete:
+            reference_s = line.reference_s
         yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
+        if any(each.stopped_by == INTERRUPTED for each in found):
+            return
 
 
 def stub_layers(workload: Workload) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Which rows of a store `adaptare fit` takes, and where it writes what it learned."""
 
+import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adaptare.profiler import Store, device_hash
+from adaptare.profiler import Store, device_hash, open_model
 
 Run = Callable[..., Any]
 OTHER_MODEL = '{"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4, '
@@ -52,11 +54,32 @@ def test_two_devices_of_one_spelling_are_told_apart_by_their_hash(run: Run, else
     found = run("fit", "--device", second[:8], "--store", "away.db", "--json")
     assert found.code == 0, found.err
     assert found.json["device"]["hardware"] == "a phone"
+    assert "which is not at hand as it was" in found.err
 
 
 def test_rows_of_the_device_at_hand_come_first(run: Run, elsewhere: Callable[..., str]) -> None:
     elsewhere("here.db", "a board")
     assert run("fit", "--device", "simulated", "--store", "here.db", "--json").json["device"]["hardware"] != "a board"
+
+
+def test_a_device_that_is_spelled_wrong_says_why(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    answer = run("fit", "--device", "simulated:speed=3")
+    assert answer.code == 2
+    assert "option 'speed=3' is unknown" in answer.err
+    assert "name one of these with --device" in answer.err
+
+
+def test_of_two_models_of_the_same_sizes_the_one_that_was_named_is_fitted(
+    run: Run, model_cache: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "config.json"
+    config = json.loads(open_model("tiny-random", cache=model_cache).shape.config)
+    other.write_text(json.dumps({**config, "max_position_embeddings": 2 * config["max_position_embeddings"]}))
+    profile(run, model_cache)
+    profile(run, model_cache, model=other)
+    assert run("fit", "--device", "simulated").code == 2
+    assert run("fit", "--device", "simulated", "--model", other, "--cache", model_cache).code == 0
 
 
 def test_models_and_batches_in_one_store_are_told_apart(run: Run, model_cache: Path, tmp_path: Path) -> None:
@@ -77,9 +100,14 @@ def test_models_and_batches_in_one_store_are_told_apart(run: Run, model_cache: P
     assert "no measurements of batch 3" in run(*tiny, "--batch", 3).err
 
 
-def test_the_next_command_names_what_does_not_go_without_saying(run: Run, model_cache: Path) -> None:
-    said = profile(run, model_cache, "--phase", "prefill", "--length", 16, "--store", "my store.db").out
-    assert said.endswith("next: adaptare fit --device simulated --store 'my store.db' --phase prefill --length 16\n")
+def test_the_next_command_finds_the_rows(run: Run, model_cache: Path) -> None:
+    assert profile(run, model_cache).out.endswith("next: adaptare fit --device simulated\n")
+    said = profile(run, model_cache, "--phase", "prefill", "--length", 16, "--cache", model_cache).out
+    words = shlex.split(said.splitlines()[-1].removeprefix("next: adaptare "))
+    assert {"--phase", "--length", "--mode", "--model", "--cut"} < set(words)
+    found = run(*words, "--cache", model_cache, "--json")
+    assert found.code == 0, found.err
+    assert (found.json["phase"], found.json["length"]) == ("prefill", 16)
 
 
 def test_a_campaign_that_goes_on_shows_what_was_there(run: Run, model_cache: Path) -> None:
@@ -96,10 +124,28 @@ def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_ca
     before = Path("predictor-decode.json").read_bytes()
     answer = run("fit", *slow)
     assert answer.code == 2
-    assert "predictor-decode is a predictor of" in answer.err
+    assert "predictor-decode is of model decode 64" in answer.err
     assert Path("predictor-decode.json").read_bytes() == before
     assert run("fit", "--device", "simulated").code == 0
     assert run("fit", *slow, "-o", "predictor-decode").code == 0
+
+
+def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    Path("predictor-decode.json").write_text('{"schema": 99}')
+    answer = run("fit", "--device", "simulated")
+    assert answer.code == 2
+    assert "name another file with --output" in answer.err
+    assert Path("predictor-decode.json").read_text() == '{"schema": 99}'
+
+
+def test_what_was_interpolated_replaces_nothing_that_was_measured(run: Run, model_cache: Path) -> None:
+    for length in (32, 64, 128):
+        profile(run, model_cache, "--length", length)
+        assert run("fit", "--device", "simulated", "--length", length).code == 0
+    answer = run("interpolate", "predictor-decode-32", "predictor-decode-128", "--length", 64)
+    assert answer.code == 2
+    assert "predictor-decode-64 is of model decode 64" in answer.err
 
 
 def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:

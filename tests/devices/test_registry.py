@@ -85,3 +85,14 @@ def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_hardware_is_named_with_its_architecture() -> None:
     assert hardware_name().endswith(")")
     assert " (" in hardware_name()
+
+
+def test_a_module_may_keep_its_annotations_as_text() -> None:
+    def build(threads: "int", other: "NotImported" = None) -> None:  # type: ignore[name-defined]  # noqa: F821
+        """Of a module that imports the type of one for type checkers only."""
+
+    def known(threads: "int") -> None:
+        """All of its types can be had."""
+
+    assert registry._signature(known).parameters["threads"].annotation is int
+    assert list(registry._signature(build).parameters) == ["threads", "other"]

@@ -303,3 +303,16 @@ def test_a_source_that_has_seen_some_of_the_rows_cannot_be_judged_by_them(
     source = LatencyPredictor().fit(rows[:12])
     with pytest.raises(InputError, match="fitted to some of these adapters on this device"):
         LatencyPredictor().fit(rows, source=source)
+
+
+def test_an_adapter_that_was_measured_often_counts_once_on_the_card(
+    campaign: Campaign, draw_configs: DrawConfigs
+) -> None:
+    rows = campaign(draw_configs(20, 0), sigma=0.01)
+    predictor = LatencyPredictor().fit([*rows, *[rows[7]] * 40])
+    measured, said, _ = predictor.left_out
+    off = np.abs(said - measured)
+    of_each = [*np.delete(off[:20], 7), off[20:].mean()]
+    assert predictor.error_card.rows == 60
+    assert predictor.error_card.mae_overhead_points == pytest.approx(100 * np.mean(of_each), rel=1e-9)
+    assert predictor.error_card.mae_overhead_points != pytest.approx(100 * off.mean(), rel=0.05)

@@ -84,7 +84,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) -> None:
     source = open_model("someone/model")
     assert source.shape.layers == 3
-    with pytest.raises(InputError, match="is only a config, and this needs weights"):
+    with pytest.raises(InputError, match=r"has no \*\.safetensors on the hub"):
         source.weights_folder()
     (hub / "model.safetensors").write_bytes(b"")
     assert source.weights_folder() == hub
@@ -144,3 +144,15 @@ def test_the_packaged_model_converts_to_plain_safetensors(tmp_path: Path) -> Non
     )
     answer = model.generate(**asked, max_new_tokens=16, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0])
+
+
+def test_the_weights_of_a_hub_id_are_those_that_are_exported(hub: Path) -> None:
+    (hub / "model.safetensors").write_bytes(b"")
+    assert open_model("someone/model").folder is None
+    assert open_model("someone/model").with_weights().folder == hub
+
+
+def test_a_hub_id_without_config_is_told_as_a_folder_without_one_is(hub: Path) -> None:
+    (hub / "config.json").rename(hub / "other.json")
+    with pytest.raises(InputError, match=r"'someone/model' is no model: the folder has no config\.json"):
+        open_model("someone/model")

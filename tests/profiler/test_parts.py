@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from transformers import Gemma3TextConfig
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.devices import InputError, Loaded, Program, SimulatedDevice
+from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
 from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Parts, Workload, measure_parts
 from adaptare.profiler.parts import blocks_of
@@ -113,3 +114,20 @@ def test_rounds_that_a_part_has_not_seen_do_not_count(llama: ModelShape) -> None
     shorter = replace(found, head=replace(found.head, visits=found.head.visits[:-2]))
     assert len(shorter.together.visits) == len(found.together.visits) - 2
     assert np.isfinite(shorter.together.ratio.middle)
+
+
+def test_copies_of_a_cold_part_count_once_in_the_whole(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = SimulatedWorker.load
+
+    def in_copies(worker: SimulatedWorker, program: Program) -> Loaded:
+        loaded = load(worker, program)
+        copies = 4 if program.others_bytes else 1
+        return replace(
+            loaded, copies=copies, resident_bytes=copies * loaded.resident_bytes, load_s=copies * loaded.load_s
+        )
+
+    whole = Workload(llama).base
+    alone = measured(whole, SimulatedDevice()).together
+    monkeypatch.setattr(SimulatedWorker, "load", in_copies)
+    found = measured(whole, SimulatedDevice()).together
+    assert (found.resident_bytes, found.load_s) == (alone.resident_bytes, pytest.approx(alone.load_s))

@@ -1,16 +1,20 @@
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig
 
-from adaptare.devices import InputError, SimulatedDevice
-from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset
+from adaptare.devices import InputError, ProgramError, SimulatedDevice
+from adaptare.devices.simulated import SimulatedWorker
+from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, WarmUp
 from adaptare.profiler import (
     AdapterConfig,
     FixedRounds,
     Measurement,
     ModelShape,
+    Progress,
     Quantisation,
     Workload,
     fitting_layers,
@@ -182,3 +186,32 @@ def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None
     assert stub_of(dora, 2).adapter.kind == "dora"
     opened = Workload(SHAPE).opened.with_adapter(AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj",)))
     assert stub_of(opened, 2).open
+
+
+def test_after_an_interruption_no_other_stubs_are_begun() -> None:
+    class Interrupted:
+        def reason(self, progress: Progress) -> str:
+            return "interrupted" if progress.rounds == 3 else ""
+
+    device = SimulatedDevice(free_bytes=5_100_000)
+    (part,) = profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=Interrupted(), seed=0)
+    assert [each.stopped_by for each in part] == ["interrupted"]
+
+
+def test_a_base_whose_stub_failed_sets_no_scale_for_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is three times as slow until it is warm, and then the shallow stub of the first part fails."""
+    device = SimulatedDevice(free_bytes=5_100_000, noise=[WarmUp(50, 3.0)])
+    shallow, run, called = program_hash(stub_of(BASE, 2)), SimulatedWorker.run, list[str]()
+
+    def fail_once(worker: SimulatedWorker, program_id: str, feed: str, calls: int) -> Sequence[float]:
+        called.append(program_id.partition("-")[0])
+        if called[-1] == shallow and called.count(shallow) == 3:
+            raise ProgramError("once")
+        return run(worker, program_id, feed, calls)
+
+    monkeypatch.setattr(SimulatedWorker, "run", fail_once)
+    groups = list(profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=FixedRounds(20), seed=0))
+    assert [bool(each.failure) for group in groups for each in group] == [True, False]
+    later = groups[-1][0]
+    assert later.reference_s == pytest.approx(np.median([visit.median_s for visit in later.reference_visits]))
+    assert groups[0][0].reference_s > 1.2 * later.reference_s

@@ -1,0 +1,90 @@
+"""Files read into memory that is as fast in all places.
+
+Under a hypervisor the host decides how memory is backed, and some of it is read at half the speed of the rest, for as
+long as it lies where it is. Programs whose weights came to lie there would be slower than others by no fault of theirs.
+"""
+
+import mmap
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices.agent import free_bytes
+
+STRETCH = 8 * 2**20
+# Of the fastest stretches seen, below which one is slow, and how often slow ones are read into other memory.
+SLOW = 0.8
+TRIES = 6
+# What is kept from being used again meanwhile takes at most this share of what is free.
+HELD = 0.25
+HUGE = 2 * 2**20
+_fastest = [0.0]
+
+
+def read_evenly(file: Path) -> None:
+    """Reads a file anew into large pages, and what was slow into other memory, as often as that helps.
+
+    What somebody else has mapped stays where it is.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is empty, which cannot be mapped.
+    """
+    with file.open("rb") as data:
+        descriptor = data.fileno()
+        os.fsync(descriptor)  # what is not on the disk yet stays where it was written
+        size, held = os.fstat(descriptor).st_size, []
+        _drop(descriptor, 0, size)
+        bound = HELD * free_bytes()
+        for _ in range(TRIES):
+            speeds = _speeds(descriptor, size)
+            if not len(speeds):
+                break
+            _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
+            slow = np.flatnonzero(speeds < SLOW * _fastest[0])
+            bound -= len(slow) * STRETCH
+            if not len(slow) or bound < 0 or not hasattr(os, "posix_fadvise"):
+                break
+            for stretch in slow:
+                _drop(descriptor, int(stretch) * STRETCH, STRETCH)
+            with suppress(OSError):
+                held.append(_taken(len(slow) * STRETCH))  # so that the same is not given again
+
+
+def _drop(descriptor: int, start: int, length: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+
+
+def _speeds(descriptor: int, size: int) -> NDArray[np.float64]:
+    """Bytes per second of each stretch. Shape (n_stretches,)."""
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        _in_large_pages(mapped)
+        mapped[:: mmap.PAGESIZE]  # touches every page
+        found = []
+        for start in range(0, size - 7, STRETCH):
+            words = np.frombuffer(mapped, np.int64, min(STRETCH, size - start) // 8, start)
+            begun = time.perf_counter()
+            words.sum()
+            found.append(words.nbytes / (time.perf_counter() - begun))
+            del words  # what has a view cannot be unmapped
+    return np.array(found)
+
+
+def _taken(size: int) -> mmap.mmap:
+    """So much memory, each page of it in use."""
+    anonymous = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    taken = mmap.mmap(-1, size + HUGE, **anonymous)
+    _in_large_pages(taken)
+    taken[:: mmap.PAGESIZE] = bytes(-(-len(taken) // mmap.PAGESIZE))
+    return taken
+
+
+def _in_large_pages(mapped: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            mapped.madvise(mmap.MADV_HUGEPAGE)
