@@ -18,7 +18,9 @@ from adaptare.devices.agent import free_bytes
 STRETCH = 8 * 2**20
 # Of the fastest stretches seen, below which one is slow, and how often slow ones are read into other memory.
 SLOW = 0.8
-TRIES = 6
+TRIES = 4
+# The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
+PASSES = 2
 # What is kept from being used again meanwhile takes at most this share of what is free.
 HELD = 0.25
 HUGE = 2 * 2**20
@@ -65,14 +67,19 @@ def _speeds(descriptor: int, size: int) -> NDArray[np.float64]:
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
         _in_large_pages(mapped)
         mapped[:: mmap.PAGESIZE]  # touches every page
-        found = []
-        for start in range(0, size - 7, STRETCH):
-            words = np.frombuffer(mapped, np.int64, min(STRETCH, size - start) // 8, start)
-            begun = time.perf_counter()
-            words.sum()
-            found.append(words.nbytes / (time.perf_counter() - begun))
-            del words  # what has a view cannot be unmapped
-    return np.array(found)
+        words = np.frombuffer(mapped, np.int64, size // 8)
+        stretches = [words[start : start + STRETCH // 8] for start in range(0, len(words), STRETCH // 8)]
+        seconds = np.array([[_seconds(each) for each in stretches] for _ in range(PASSES)])
+        sizes = np.array([each.nbytes for each in stretches])
+        del words, stretches  # what has a view cannot be unmapped
+    speeds: NDArray[np.float64] = sizes / seconds.min(axis=0)
+    return speeds
+
+
+def _seconds(words: NDArray[np.int64]) -> float:
+    begun = time.perf_counter()
+    words.sum()
+    return time.perf_counter() - begun
 
 
 def _taken(size: int) -> mmap.mmap:
