@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from adaptare.devices.agent import free_bytes
 
 STRETCH = 8 * 2**20
-# Of the fastest stretches seen, below which one is slow, and how often slow ones are read into other memory.
+# Of the fastest stretches seen, below which one is slow, and how often a file is read.
 SLOW = 0.8
 TRIES = 4
 # The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
@@ -25,12 +25,14 @@ PASSES = 2
 HELD = 0.25
 HUGE = 2 * 2**20
 _fastest = [0.0]
+_held: list[mmap.mmap] = []
 
 
 def read_evenly(file: Path) -> None:
     """Reads a file anew into large pages, and what was slow into other memory, as often as that helps.
 
-    What somebody else has mapped stays where it is.
+    What somebody else has mapped stays where it is. The slow memory is held until `release`, so that neither this file
+    nor the next one gets it.
 
     Raises:
         OSError: It cannot be read.
@@ -39,22 +41,26 @@ def read_evenly(file: Path) -> None:
     with file.open("rb") as data:
         descriptor = data.fileno()
         os.fsync(descriptor)  # what is not on the disk yet stays where it was written
-        size, held = os.fstat(descriptor).st_size, []
+        size = os.fstat(descriptor).st_size
         _drop(descriptor, 0, size)
-        bound = HELD * free_bytes()
-        for _ in range(TRIES):
+        for tries_left in reversed(range(TRIES)):
             speeds = _speeds(descriptor, size)
-            if not len(speeds):
+            if not len(speeds) or not tries_left:
                 break
             _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
             slow = np.flatnonzero(speeds < SLOW * _fastest[0])
-            bound -= len(slow) * STRETCH
-            if not len(slow) or bound < 0 or not hasattr(os, "posix_fadvise"):
+            held = sum(map(len, _held)) + len(slow) * STRETCH
+            if not len(slow) or held > HELD * free_bytes() or not hasattr(os, "posix_fadvise"):
                 break
             for stretch in slow:
                 _drop(descriptor, int(stretch) * STRETCH, STRETCH)
             with suppress(OSError):
-                held.append(_taken(len(slow) * STRETCH))  # so that the same is not given again
+                _held.append(_taken(len(slow) * STRETCH))
+
+
+def release() -> None:
+    """Gives back what was held, once all is read."""
+    _held.clear()
 
 
 def _drop(descriptor: int, start: int, length: int) -> None:

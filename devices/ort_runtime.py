@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices.even_memory import read_evenly
+from adaptare.devices.even_memory import read_evenly, release
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
@@ -197,6 +197,7 @@ class _Model:
         """See the agent. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
         import onnxruntime
 
+        release()
         _refuse_active_adapters(arguments)
         specs = arguments.get("inputs", {})
         names = [argument.name for argument in self._session.get_inputs()]

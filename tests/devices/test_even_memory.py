@@ -31,6 +31,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(even_memory, "_drop", noted)
     monkeypatch.setattr(even_memory, "_fastest", [0.0])
+    monkeypatch.setattr(even_memory, "_held", [])
     return found
 
 
@@ -46,6 +47,9 @@ def test_slow_stretches_are_read_into_other_memory_until_none_is(
     told(monkeypatch, [10, 5, 10, 10], [10, 10, 10, 7], [10, 10, 9, 10])
     even_memory.read_evenly(file)
     assert dropped == [(0, 3 * STRETCH + 4), (STRETCH, STRETCH), (3 * STRETCH, STRETCH)]
+    assert [len(each) // STRETCH for each in even_memory._held] == [1, 1], "that nobody may have"
+    even_memory.release()
+    assert not even_memory._held
 
 
 def test_a_file_that_is_slow_throughout_is_known_by_others(
@@ -62,11 +66,11 @@ def test_it_is_tried_a_few_times_and_with_a_share_of_what_is_free(
 ) -> None:
     told(monkeypatch, *[[10.0, 5.0]] * even_memory.TRIES)
     even_memory.read_evenly(file)
-    assert len(dropped) == 1 + even_memory.TRIES
+    assert len(dropped) == even_memory.TRIES, "once whole, and a stretch after each reading but the last"
     told(monkeypatch, [10.0, 5.0])
     monkeypatch.setattr(even_memory, "free_bytes", lambda: STRETCH)
     even_memory.read_evenly(file)
-    assert len(dropped) == 2 + even_memory.TRIES
+    assert len(dropped) == 1 + even_memory.TRIES
 
 
 def test_every_stretch_is_measured_and_the_file_is_as_it_was(file: Path) -> None:
