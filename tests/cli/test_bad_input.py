@@ -145,7 +145,7 @@ def test_a_store_of_a_newer_schema(run: Run, model_cache: Path) -> None:
 def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
     refused(run("fit", "--device", "simulated"), "there is no store 'adaptare.db'; measure something first")
     run(*PROFILE, "--cache", model_cache)
-    refused(run("fit", "--device", "simulated:launch_s=1"), "measure some with: adaptare profile")
+    refused(run("fit", "--device", "simulated:launch_s=1"), "or measure with: adaptare profile")
 
 
 def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
