@@ -44,7 +44,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *speeds: list[float]) -> None:
 def test_slow_stretches_are_read_into_other_memory_until_none_is(
     file: Path, dropped: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(monkeypatch, [10, 5, 10, 10], [10, 10, 10, 7], [10, 10, 9, 10])
+    told(monkeypatch, [10, 5, 10, 10], [10, 10, 10, 6], [10, 10, 8, 10])
     even_memory.read_evenly(file)
     assert dropped == [(0, 3 * STRETCH + 4), (STRETCH, STRETCH), (3 * STRETCH, STRETCH)]
     assert [len(each) // STRETCH for each in even_memory._held] == [1, 1], "that nobody may have"
