@@ -1,11 +1,12 @@
 """Pictures as files."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adaptare.console import Console
 from adaptare.devices import InputError, MissingPackageError, StorageError
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -21,6 +22,17 @@ def check_figure(file: Path | None) -> None:
         raise InputError(f"--figure: there is no folder {str(file.parent)!r}")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
+
+
+def drawn(draw: Callable[[], None], file: Path, console: Console) -> bool:
+    """Draws a figure of a result, which is told all the same where that fails. Whether it did not."""
+    try:
+        draw()
+    except StorageError as error:
+        console.note(str(error))
+        return False
+    console.say(f"drawn: {file}")
+    return True
 
 
 @contextmanager

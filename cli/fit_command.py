@@ -1,6 +1,7 @@
 """`adaptare fit`."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,8 +58,7 @@ def fit(
     The device need not be at hand: rows that were measured elsewhere are chosen by how it was spelled there, or by the
     hash that `adaptare compare` and error messages show.
     """
-    from adaptare.devices import StorageError
-    from adaptare.figure_file import check_figure
+    from adaptare.figure_file import check_figure, drawn
     from adaptare.fit_rows import Asked, rows_to_fit
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.predictor_name import default_name
@@ -76,16 +76,12 @@ def fit(
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
     files = save_predictor(predictor, base)
     show_error_card(predictor, console)
-    undrawn = False
+    all_drawn = True
     if figure:
         from adaptare.parity_figure import draw_parity
 
-        try:
-            draw_parity(predictor, figure, title=f"{template.describe()} on {info.device}")
-            console.say(f"drawn: {figure}")
-        except StorageError as error:  # what was learned is told all the same
-            undrawn = True
-            console.note(str(error))
+        title = f"{template.describe()} on {info.device}"
+        all_drawn = drawn(partial(draw_parity, predictor, figure, title=title), figure, console)
     if predictor.error_card.sessions == 1:
         console.note("all of it was measured in one session, so the intervals do not know what another one changes")
     if other and predictor.chosen != "transferred":
@@ -107,7 +103,7 @@ def fit(
             **asdict(predictor.error_card),
         }
     )
-    if undrawn:
+    if not all_drawn:
         raise typer.Exit(BAD_INPUT)
 
 

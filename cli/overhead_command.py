@@ -1,6 +1,7 @@
 """`adaptare overhead`."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -90,9 +91,9 @@ def overhead(
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.campaign import check_memory, measure
     from adaptare.comparison import show_compared
-    from adaptare.devices import InputError, StorageError
+    from adaptare.devices import InputError
     from adaptare.energy_rows import count_energy, not_available, show_energy
-    from adaptare.figure_file import check_figure
+    from adaptare.figure_file import check_figure, drawn
     from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
     from adaptare.overhead_figure import draw
     from adaptare.overhead_grid import cases_of, check_alone, grid, phases_of, read_lengths, read_ranks, workloads_of
@@ -163,14 +164,9 @@ def overhead(
     if swapped and rows:
         ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
         show_merge_or_swap(ways, console)
-    undrawn = False
+    all_drawn = True
     if figure and rows:
-        try:
-            draw(rows, figure, title=f"{model} on {target.name}")
-            console.say(f"drawn: {figure}")
-        except StorageError as error:  # what was measured is told all the same
-            undrawn = True
-            console.note(str(error))
+        all_drawn = drawn(partial(draw, rows, figure, title=f"{model} on {target.name}"), figure, console)
     console.result(
         {
             "model": model,
@@ -198,5 +194,5 @@ def overhead(
     )
     if len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
         raise typer.Exit(WORLD_FAILED)
-    if undrawn:
+    if not all_drawn:
         raise typer.Exit(BAD_INPUT)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor, load_predictor
+from adaptare.target import weight_words
 
-USUAL = ("none", "float32")
 # Origins that a fit has; that it began with another predictor makes it no other one.
 SAID_OF_IT = ("predicted", "transferred")
 
@@ -22,7 +22,7 @@ def default_name(predictor: LatencyPredictor, *, length: int | None, every_site:
         InputError: A predictor of something else has this name.
     """
     template = predictor.template
-    weights = [word for word in (template.quantisation, template.dtype) if word not in USUAL]
+    weights = weight_words(template.quantisation, template.dtype)
     base = Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
     if not any(base.with_suffix(suffix).exists() for suffix in (".json", ".npz")):
         return base

@@ -42,7 +42,7 @@ class Target:
     @property
     def words(self) -> list[str]:
         """What the weights are, unless that goes without saying."""
-        return [word for word in (self.quantisation, self.dtype) if word not in ("none", USUAL)]
+        return weight_words(self.quantisation, self.dtype)
 
     @property
     def name(self) -> str:
@@ -67,6 +67,11 @@ class Target:
         """
         times = RELOADS if self.reloading_matters else 1
         return openings or times * usual[0], usual[1] / times if seconds is None else seconds
+
+
+def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
+    """What weights are, unless that goes without saying."""
+    return [word for word in (quantisation, dtype) if word not in ("none", USUAL)]
 
 
 @dataclass(frozen=True)

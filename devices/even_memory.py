@@ -1,7 +1,7 @@
 """Files read into memory that is as fast in all places.
 
-Under a hypervisor the host decides how memory is backed, and some of it is read at half the speed of the rest, for as
-long as it lies where it is. Programs whose weights came to lie there would be slower than others by no fault of theirs.
+Under a hypervisor the host decides how memory is backed, and some of it is slower than the rest, for as long as it
+lies where it is. Programs whose weights came to lie there would be slower than others by no fault of theirs.
 """
 
 import mmap

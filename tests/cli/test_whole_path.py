@@ -116,7 +116,8 @@ def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache
     options = ("--data", data, "--held-out", 8, "--cache", model_cache, "--max-tokens", 7, "--json")
     answer = trained(*TRAIN, "-o", "short", *options)
     assert answer.code == 0, answer.err
-    assert answer.json["dropped"] + answer.json["cut"] > 0
+    # "10+7" and "11+7" are of four characters; with a line break, two digits and the end there are eight tokens.
+    assert (answer.json["dropped"], answer.json["cut"]) == (0, 16)
     assert "--max-tokens takes longer ones" in answer.err
 
 
