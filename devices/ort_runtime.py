@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptare.devices.empty_call import empty_call
 from adaptare.devices.even_memory import read_evenly, release
 
 CPU = "CPUExecutionProvider"
@@ -93,16 +94,10 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_othe
 
     _refuse_active_adapters(arguments)
     _read_anew(Path(source))
-    provider = _chosen["provider"]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _chosen["threads"]
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-    for key, value in config_entries().items():
-        options.add_session_config_entry(key, value)
     if among_others:
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
@@ -115,6 +110,24 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_othe
         nodes = sum(model.nodes.values())
         raise RuntimeError(f"provider {provider!r} was requested but runs none of the {nodes} nodes of {source!r}")
     return model
+
+
+def _options() -> Any:
+    """Of every session."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _chosen["threads"]
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in config_entries().items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+@functools.cache
+def _empty_call() -> Callable[[], None]:
+    return empty_call(_options())
 
 
 @functools.cache
@@ -235,6 +248,7 @@ class _Output:
     def __init__(self, binding: Any, names: list[str], inputs: list[Any]) -> None:
         self._binding, self._names, self._inputs = binding, names, inputs
         self._calls_begun = 0
+        self._empty_call = _empty_call()
 
     def keep(self) -> None:
         """To be called before every call."""
@@ -242,6 +256,7 @@ class _Output:
             for name, value in zip(self._names, self._binding.get_outputs(), strict=True):
                 self._binding.bind_ortvalue_output(name, value)
         self._calls_begun += 1
+        self._empty_call()
 
     def tolist(self) -> list[float]:
         values: list[float] = self._binding.get_outputs()[0].numpy().ravel().tolist()
