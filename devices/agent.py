@@ -130,9 +130,12 @@ def copies_in_turn(moved_bytes: int, others_bytes: int) -> int:
 
     Args:
         moved_bytes: By one call.
-        others_bytes: By the rest between two calls; what fills the caches twice leaves nothing in them.
+        others_bytes: By the rest between two calls; 0 if there is none.
+
+    All copies together move as much as the model, or so much that it fills the caches twice and leaves nothing in them.
     """
-    return min(MOST_COPIES, 1 + -(-min(2 * last_level_cache_bytes(), others_bytes) // max(1, moved_bytes)))
+    together = min(2 * last_level_cache_bytes(), moved_bytes + others_bytes) if others_bytes else 0
+    return min(MOST_COPIES, max(1, -(-together // max(1, moved_bytes))))
 
 
 def peak_bytes() -> int:

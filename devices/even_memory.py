@@ -20,6 +20,8 @@ STRETCH = 8 * 2**20
 # What a processor still has in its largest caches is somewhat faster than memory can be.
 SLOW = 0.65
 TRIES = 4
+# Of what was slow before; where more stays slow, there is hardly any other memory to be had.
+BETTER = 0.8
 # The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
 PASSES = 2
 # What is kept from being used again meanwhile takes at most this share of what is free.
@@ -44,6 +46,7 @@ def read_evenly(file: Path) -> None:
         os.fsync(descriptor)  # what is not on the disk yet stays where it was written
         size = os.fstat(descriptor).st_size
         _drop(descriptor, 0, size)
+        before = np.inf
         for tries_left in reversed(range(TRIES)):
             speeds = _speeds(descriptor, size)
             if not len(speeds) or not tries_left:
@@ -51,8 +54,10 @@ def read_evenly(file: Path) -> None:
             _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
             slow = np.flatnonzero(speeds < SLOW * _fastest[0])
             held = sum(map(len, _held)) + len(slow) * STRETCH
-            if not len(slow) or held > HELD * free_bytes() or not hasattr(os, "posix_fadvise"):
+            helps = 0 < len(slow) <= BETTER * before and hasattr(os, "posix_fadvise")
+            if not helps or held > HELD * free_bytes():
                 break
+            before = len(slow)
             for stretch in slow:
                 _drop(descriptor, int(stretch) * STRETCH, STRETCH)
             with suppress(OSError):

@@ -56,7 +56,8 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     Args:
         source: Path of the file.
         arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are run
-            once and not timed.
+            once and not timed. `mapped: false` says that sessions copy the weights, so it does not matter where these
+            lie in memory.
         copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them. What
             it computes on the way lies where other copies have theirs, as layers of one model do.
 
@@ -93,7 +94,8 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_othe
     import onnxruntime
 
     _refuse_active_adapters(arguments)
-    _read_anew(Path(source))
+    if arguments.get("prepared", True) and arguments.get("mapped", True):
+        _read_anew(Path(source))
     provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

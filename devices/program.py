@@ -62,8 +62,8 @@ class Program:
         weight_bytes: What loading it is expected to add to the worker's resident memory.
         moved_bytes: What one call of it moves without an adapter, where there are copies.
         others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn,
-            up to a bound, that the others of them move as much, or fill the processor's caches twice. 0 = one copy,
-            which finds its weights in the caches.
+            up to a bound, that all of them move as much as the model, or fill the processor's caches twice. 0 = one
+            copy, which finds its weights in the caches.
     """
 
     name: str = field(compare=False)

@@ -19,7 +19,7 @@ from adaptare.profiler.programs import (
     cache_bytes,
     copies_bytes,
     copies_name,
-    is_cold,
+    copies_of,
     name_of,
     own_bytes,
     turn_of,
@@ -31,6 +31,8 @@ from adaptare.profiler.workload import FED, Mode, Workload
 CPU_ONLY = "provider=CPUExecutionProvider"
 # What the worker is told about twins: they are run once, so nothing is worth preparing.
 ONCE = canonical_json({"prepared": False})
+# And about weights that its session packs anew: where they lie in their file does not matter.
+COPIED = canonical_json({"mapped": False})
 
 
 class OnnxPrograms:
@@ -78,7 +80,8 @@ class OnnxPrograms:
             raise InputError("requantised needs a quantised base; merge the adapter instead")
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in FED
-        shared = self._kernels_of(workload) and _ranks(workload) and not (workload.in_weights or is_cold(workload))
+        alone = workload.in_weights or copies_of(workload) > 1
+        shared = self._kernels_of(workload) and _ranks(workload) and not alone
         weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
         name = f"{self._file(workload)}{copies_name(workload)}"
         # The cache is an input, and with what the call adds an output.
@@ -93,7 +96,8 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        return Program(name_of(workload), str(file), "{}", (feed,), need.program_bytes, *turn_of(workload))
+        arguments = "{}" if self._kernels_of(workload) else COPIED
+        return Program(name_of(workload), str(file), arguments, (feed,), need.program_bytes, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
