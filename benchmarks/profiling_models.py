@@ -19,6 +19,8 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     ModelShape,
+    Programs,
+    StubPrograms,
     Workload,
     measure_parts,
     open_model,
@@ -100,7 +102,8 @@ def stub_line() -> dict[str, Any]:
                 stubs = [stub_of(base, layers) for layers in depths]
                 openings, rounds = STUBS_PACE[name, quantisation, phase]
                 started = time.monotonic()
-                few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds)
+                among_others = StubPrograms(programs_for(connect(ORT).info()), shape)
+                few, many = _beside(base, stubs, ORT, openings=openings, rounds=rounds, programs=among_others)
                 line = few.ratios + (many.ratios - few.ratios) * (shape.layers - depths[0]) / (depths[1] - depths[0])
                 error, lower, upper = _over_openings((line - 1).reshape(openings, rounds))
                 ends = {"error": error, "lower": lower, "upper": upper}
@@ -165,6 +168,7 @@ def _beside(
     openings: int,
     rounds: int,
     half_width: float | None = None,
+    programs: Programs | None = None,
 ) -> list[Measurement]:
     found = profile(
         workloads,
@@ -174,6 +178,7 @@ def _beside(
         seed=0,
         openings=openings,
         half_width=half_width,
+        programs=programs,
     )
     if failures := [each.failure for each in found if each.failure]:
         raise SystemExit(f"not measured on {device}: {failures[0]}")

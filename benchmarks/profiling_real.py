@@ -293,7 +293,7 @@ def other_timers(rounds: int = 120, calls: int = 4) -> dict[str, Any]:
         (only,) = files.files
         feed = {"name": "x", "arguments": {"inputs": INPUTS}}
         program = {"program_id": "p", "source": str(files.files[only]), "arguments": {}, "feeds": [feed]}
-        agent.load({**program, "moved_bytes": 0, "others_bytes": 0})
+        agent.load({**program, "moved_bytes": 0, "others_bytes": 0, "between_bytes": 0})
     call, _ = agent.feeds["p"]["x"]
     torch_timer, standard = Timer("call()", globals={"call": call}), timeit.Timer("call()", globals={"call": call})
     ways: dict[str, Callable[[], float]] = {

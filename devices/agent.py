@@ -130,12 +130,9 @@ def copies_in_turn(moved_bytes: int, others_bytes: int) -> int:
 
     Args:
         moved_bytes: By one call.
-        others_bytes: By the rest between two calls; 0 if there is none.
-
-    All copies together move as much as the model, or so much that it fills the caches twice and leaves nothing in them.
+        others_bytes: By the rest between two calls; what fills the caches twice leaves nothing in them.
     """
-    together = min(2 * last_level_cache_bytes(), moved_bytes + others_bytes) if others_bytes else 0
-    return min(MOST_COPIES, max(1, -(-together // max(1, moved_bytes))))
+    return min(MOST_COPIES, 1 + -(-min(2 * last_level_cache_bytes(), others_bytes) // max(1, moved_bytes)))
 
 
 def peak_bytes() -> int:
@@ -203,6 +200,24 @@ def in_turn(bound: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     return lambda: next(calls)(), lambda: next(restores)()
 
 
+class OtherMemory:
+    """What is read in place of the rest of a model."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def before(self, restore: Callable[[], None], size: int) -> Callable[[], None]:
+        """Reads so many bytes and restores."""
+        if size > len(self._bytes):
+            self._bytes = bytearray(b"1") * size
+
+        def read_and_restore() -> None:
+            self._bytes.find(b"0", 0, size)
+            restore()
+
+        return read_and_restore if size else restore
+
+
 def timed_calls(call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
     """Seconds of each call; restoring and collecting garbage are left out of them."""
     clock = time.perf_counter
@@ -225,6 +240,7 @@ class Agent:
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         self.feeds: dict[str, dict[str, Any]] = {}
+        self.others = OtherMemory()
         self.memory_bytes = sys.maxsize
 
     def hello(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -253,6 +269,8 @@ class Agent:
         before, clock = private_bytes(), time.perf_counter
         start = clock()
         numbers = range(1, copies + 1) if copies > 1 else range(1)
+        unfilled = max(0, 2 * last_level_cache_bytes() - request["moved_bytes"])
+        between = min(request["between_bytes"], unfilled)
         models = [self.runtime.load(request["source"], request["arguments"], number) for number in numbers]
         model = models[0]
         bound, outputs, bind_s, first_call_s = {}, {}, {}, {}
@@ -268,7 +286,7 @@ class Agent:
             for _ in models[1:]:
                 restore()
                 call()
-            bound[name] = (call, restore)
+            bound[name] = (call, self.others.before(restore, between))
         load_s = clock() - start
         self.feeds[request["program_id"]] = bound
         gc.collect()

@@ -101,6 +101,7 @@ class AgentWorker:
             arguments=json.loads(program.arguments),
             moved_bytes=program.moved_bytes,
             others_bytes=program.others_bytes,
+            between_bytes=program.between_bytes,
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
         return Loaded(

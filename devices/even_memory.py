@@ -20,8 +20,8 @@ STRETCH = 8 * 2**20
 # What a processor still has in its largest caches is somewhat faster than memory can be.
 SLOW = 0.65
 TRIES = 4
-# Of what was slow before; where more stays slow, there is hardly any other memory to be had.
-BETTER = 0.8
+# Where more than this share of a file is slow, and still of what was slow before, hardly any other memory is left.
+MUCH, STILL = 0.1, 0.8
 # The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
 PASSES = 2
 # What is kept from being used again meanwhile takes at most this share of what is free.
@@ -54,8 +54,8 @@ def read_evenly(file: Path) -> None:
             _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
             slow = np.flatnonzero(speeds < SLOW * _fastest[0])
             held = sum(map(len, _held)) + len(slow) * STRETCH
-            helps = 0 < len(slow) <= BETTER * before and hasattr(os, "posix_fadvise")
-            if not helps or held > HELD * free_bytes():
+            useless = len(slow) > max(MUCH * len(speeds), STILL * before) or not hasattr(os, "posix_fadvise")
+            if not len(slow) or useless or held > HELD * free_bytes():
                 break
             before = len(slow)
             for stretch in slow:

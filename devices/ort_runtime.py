@@ -41,6 +41,11 @@ def setup(options: dict[str, Any]) -> None:
     _chosen.update(options)
 
 
+def prepare(source: str) -> None:
+    """Makes what all programs have in common, before any of them is loaded and timed."""
+    _empty_call()
+
+
 def available_providers() -> list[str]:
     """Execution providers of the installed build; `get_all_providers` lists what any build could have."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -60,10 +60,12 @@ class Program:
         arguments: Canonical JSON, given to the factory.
         feeds: The sets of inputs it can be timed with.
         weight_bytes: What loading it is expected to add to the worker's resident memory.
-        moved_bytes: What one call of it moves without an adapter, where there are copies.
+        moved_bytes: What one call of it moves without an adapter, where one of the next two is given.
         others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn,
-            up to a bound, that all of them move as much as the model, or fill the processor's caches twice. 0 = one
-            copy, which finds its weights in the caches.
+            up to a bound, that the others of them move as much, or fill the processor's caches twice. 0 = one copy,
+            which finds its weights in the caches.
+        between_bytes: What the rest of the model whose stub this is moves between two calls. So much other memory is
+            read before each call, as long as that and the stub do not fill the processor's caches twice.
     """
 
     name: str = field(compare=False)
@@ -73,6 +75,7 @@ class Program:
     weight_bytes: int = field(default=0, compare=False)
     moved_bytes: int = 0
     others_bytes: int = 0
+    between_bytes: int = 0
 
     @property
     def hash(self) -> str:

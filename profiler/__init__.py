@@ -45,7 +45,7 @@ from adaptare.profiler.stopping import (
     precise_within,
 )
 from adaptare.profiler.store import Store
-from adaptare.profiler.stubs import fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
+from adaptare.profiler.stubs import StubPrograms, fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
 from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
@@ -110,6 +110,7 @@ __all__ = [
     "Steadiness",
     "StoppingRule",
     "Store",
+    "StubPrograms",
     "TimeBudget",
     "Trend",
     "Verdict",

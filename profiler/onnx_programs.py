@@ -19,7 +19,7 @@ from adaptare.profiler.programs import (
     cache_bytes,
     copies_bytes,
     copies_name,
-    copies_of,
+    is_cold,
     name_of,
     own_bytes,
     turn_of,
@@ -31,7 +31,7 @@ from adaptare.profiler.workload import FED, Mode, Workload
 CPU_ONLY = "provider=CPUExecutionProvider"
 # What the worker is told about twins: they are run once, so nothing is worth preparing.
 ONCE = canonical_json({"prepared": False})
-# And about weights that its session packs anew: where they lie in their file does not matter.
+# And about weights of few bits, which a session packs anew: where their file lies in memory does not matter.
 COPIED = canonical_json({"mapped": False})
 
 
@@ -80,8 +80,7 @@ class OnnxPrograms:
             raise InputError("requantised needs a quantised base; merge the adapter instead")
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in FED
-        alone = workload.in_weights or copies_of(workload) > 1
-        shared = self._kernels_of(workload) and _ranks(workload) and not alone
+        shared = self._kernels_of(workload) and _ranks(workload) and not (workload.in_weights or is_cold(workload))
         weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
         name = f"{self._file(workload)}{copies_name(workload)}"
         # The cache is an input, and with what the call adds an output.
@@ -96,7 +95,7 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        arguments = "{}" if self._kernels_of(workload) else COPIED
+        arguments = "{}" if workload.quantisation == "none" else COPIED
         return Program(name_of(workload), str(file), arguments, (feed,), need.program_bytes, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:

@@ -176,35 +176,30 @@ def _feed(workload: Workload) -> Feed:
     return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 
+def is_cold(workload: Workload) -> bool:
+    """Whether its program is to find the caches as the rest of the model leaves them."""
+    return workload.scope != "model" and workload.caches == "cold"
+
+
 def turn_of(workload: Workload) -> tuple[int, int]:
-    """Bytes that a call of a cold part or a stub moves, and the rest of its model until the next one; else (0, 0).
+    """Bytes that a call of a cold part moves, and the rest of the model until the next one; (0, 0) for all others.
 
-    Without adapter, so that it is called in turn with as many copies whatever it carries.
+    Without adapter, so that a part is called in turn with as many copies whatever it carries.
     """
-    base = workload.base
-    if base.scope == "model" and base.shape.whole:
-        whole = replace(base, shape=base.shape.whole)
-    elif base.scope != "model" and base.caches == "cold":
-        whole = replace(base, scope="model", site="")
-    else:
+    if not is_cold(workload):
         return 0, 0
-    own = base.work().moved_bytes
-    return own, whole.work().moved_bytes - own
-
-
-def copies_of(workload: Workload) -> int:
-    """How many are called in turn, so that each finds the caches as the rest of its model leaves them."""
-    return copies_in_turn(*turn_of(workload))
+    own, whole = (each.base.work().moved_bytes for each in (workload, replace(workload, scope="model", site="")))
+    return own, whole - own
 
 
 def copies_name(workload: Workload) -> str:
     """What tells a cold program from a hot one, and from one that is called in turn with other copies."""
-    return " {}+{}".format(*turn_of(workload)) if copies_of(workload) > 1 else ""
+    return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
 
 
 def copies_bytes(workload: Workload) -> int:
     """What the copies take that are called in turn with a cold program."""
-    return (copies_of(workload) - 1) * base_bytes(workload)
+    return (copies_in_turn(*turn_of(workload)) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

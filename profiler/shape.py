@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -59,7 +59,6 @@ class ModelShape:
         intermediate: Width of the MLP.
         vocabulary: Rows of the embedding.
         config: Canonical JSON of the transformers config, reduced to what shapes the model.
-        whole: Of a stub, the model whose first layers it has; it takes no part in what identifies a shape.
     """
 
     family: str
@@ -71,7 +70,6 @@ class ModelShape:
     intermediate: int
     vocabulary: int
     config: str = field(repr=False)
-    whole: "ModelShape | None" = field(default=None, repr=False)
 
     @classmethod
     def from_config(cls, config: Any) -> "ModelShape":
@@ -177,9 +175,7 @@ class ModelShape:
         """
         if not 1 <= layers <= self.layers:
             raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
-        if layers == self.layers:
-            return self
-        return replace(ModelShape.from_mapping(_with_layers(json.loads(self.config), layers)), whole=self)
+        return ModelShape.from_mapping(_with_layers(json.loads(self.config), layers))
 
     @property
     def parameters(self) -> int:

@@ -1,18 +1,19 @@
 """Models too large to load, composed from two that are not: true widths and head, and fewer layers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adaptare.devices import Device, InputError
+from adaptare.devices import Device, InputError, Program
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement, Visit
-from adaptare.profiler.programs import Programs, programs_for
+from adaptare.profiler.programs import Need, Programs, programs_for
 from adaptare.profiler.rounds import profile
+from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.stopping import StoppingRule
-from adaptare.profiler.workload import Workload
+from adaptare.profiler.workload import Mode, Workload
 
 FEWEST_LAYERS = (2, 6)
 # Deeper stubs multiply less what is off in single programs (`stub_error` of benchmarks/profiling.py). Where layers are
@@ -66,7 +67,13 @@ def profile_by_stubs(
     for part in _fitting(workloads, reference, depths, programs, free_bytes):
         stubs = [stub for stub in stubs_of(part, reference, depths) if stub != deep]
         found = profile(
-            stubs, reference=deep, device=device, stop=stop, seed=seed, openings=openings, programs=programs
+            stubs,
+            reference=deep,
+            device=device,
+            stop=stop,
+            seed=seed,
+            openings=openings,
+            programs=StubPrograms(programs, reference.shape),
         )
         by_stub = {each.workload: each for each in found}
         if len(by_stub) < len(stubs):  # interrupted before all of them had begun
@@ -77,6 +84,47 @@ def profile_by_stubs(
         yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
         if any(each.stopped_by == INTERRUPTED for each in found):
             return
+
+
+@dataclass(frozen=True)
+class StubPrograms:
+    """Stubs that find the caches of the processor as their model leaves them.
+
+    A whole that fills the caches finds little of its weights there when it is called again, and a stub that does not
+    would find all of its own. Other memory is read between its calls instead of the layers that it lacks.
+
+    Args:
+        programs: Of the device's runtime.
+        whole: The model; it may be timed beside its stubs, and lacks nothing.
+    """
+
+    programs: Programs
+    whole: ModelShape
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        """See `Programs.modes`."""
+        return self.programs.modes(workload)
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        return self.programs.need(workload)
+
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`."""
+        return self.programs.disk_bytes(base)
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        return self._among_others(self.programs.program(workload), workload)
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`."""
+        return self._among_others(self.programs.twin(workload), workload)
+
+    def _among_others(self, program: Program, workload: Workload) -> Program:
+        base = workload.base
+        own, whole = (replace(base, shape=shape).work().moved_bytes for shape in (base.shape, self.whole))
+        return replace(program, moved_bytes=own, between_bytes=whole - own)
 
 
 def stub_layers(workload: Workload) -> tuple[int, int]:

@@ -14,8 +14,10 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     ModelShape,
+    Phase,
     Progress,
     Quantisation,
+    StubPrograms,
     Workload,
     fitting_layers,
     measurement_from_json,
@@ -27,7 +29,7 @@ from adaptare.profiler import (
     stub_of,
     stubs_of,
 )
-from adaptare.profiler.programs import SimulatedPrograms, copies_of, turn_of
+from adaptare.profiler.programs import SimulatedPrograms
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)
@@ -76,15 +78,17 @@ def test_too_few_layers_for_two_periods_have_no_stubs() -> None:
         stub_layers(Workload(ModelShape.from_config(config)).base)
 
 
-@pytest.mark.parametrize("base", [BASE, replace(BASE, phase="prefill")])
-def test_a_stub_is_called_in_turn_with_copies_that_move_as_much_as_the_whole(base: Workload) -> None:
-    stub, moved_bytes = stub_of(base, 2), base.work().moved_bytes
-    own = stub.work().moved_bytes
-    assert turn_of(stub) == (own, moved_bytes - own)
-    assert moved_bytes <= copies_of(stub) * own < moved_bytes + own
-    adapted = Workload(stub.shape, AdapterConfig.uniform(stub.shape, 4), phase=base.phase)
-    assert turn_of(adapted) == turn_of(stub), "whatever it carries"
-    assert turn_of(base) == turn_of(stub_of(base, SHAPE.layers)) == (0, 0)
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_between_calls_of_a_stub_as_much_is_read_as_it_lacks(phase: Phase) -> None:
+    programs, base = StubPrograms(SimulatedPrograms(), SHAPE), replace(BASE, phase=phase)
+    whole, adapted = base.work().moved_bytes, replace(ADAPTED[1], phase=phase)
+    for workload in (base, adapted):
+        stub = stub_of(workload, 2)
+        for program in (programs.program(stub), programs.twin(stub)):
+            assert program.moved_bytes == stub.base.work().moved_bytes, "whatever it carries"
+            assert program.moved_bytes + program.between_bytes == whole
+        assert programs.program(workload).between_bytes == 0
+        assert programs.need(stub) == SimulatedPrograms().need(stub)
 
 
 def test_what_is_composed_says_so_and_still_does_when_it_comes_out_of_a_store() -> None:
