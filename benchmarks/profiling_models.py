@@ -58,7 +58,7 @@ HOT_PACE = (1, 3)
 STUBS_PACE = {
     ("smollm2-135m", "none", "decode"): (7, 6),
     ("smollm2-135m", "none", "prefill"): (5, 4),
-    ("smollm2-135m", "int4", "decode"): (16, 3),
+    ("smollm2-135m", "int4", "decode"): (24, 3),
     ("smollm2-135m", "int4", "prefill"): (6, 5),
     ("qwen2.5-0.5b", "none", "decode"): (4, 5),
     ("qwen2.5-0.5b", "none", "prefill"): (3, 4),

@@ -78,6 +78,11 @@ class Program:
     between_bytes: int = 0
 
     @property
+    def stands_for(self) -> float:
+        """How many times as much the whole model moves as this stub of it; 1 for all that is none."""
+        return (self.moved_bytes + self.between_bytes) / self.moved_bytes if self.between_bytes else 1.0
+
+    @property
     def hash(self) -> str:
         """Identifies the program on the device: 16 hex digits of SHA-256 over source, arguments and feeds."""
         feeds = [[feed.name, feed.arguments] for feed in self.feeds]

@@ -170,7 +170,8 @@ class GroupRun:
                 self._blame([candidate], error)
                 continue
             candidate.warmup_s.extend(first)
-            candidate.calls = int(np.clip(np.ceil(least_s / first[-1]), 1, MOST_CALLS))
+            # Caches settle by what has been moved, so a stub is called as often as its whole would be.
+            candidate.calls = int(np.clip(np.ceil(least_s / (first[-1] * program.stands_for)), 1, MOST_CALLS))
 
     def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
         """Notes who failed.

@@ -91,6 +91,23 @@ def test_between_calls_of_a_stub_as_much_is_read_as_it_lacks(phase: Phase) -> No
         assert programs.need(stub) == SimulatedPrograms().need(stub)
 
 
+def test_a_stub_is_called_as_often_in_a_visit_as_its_whole() -> None:
+    calls = {}
+    for programs in (SimulatedPrograms(), StubPrograms(SimulatedPrograms(), SHAPE)):
+        (few,) = profile(
+            [stub_of(BASE, 2)],
+            reference=BASE,
+            device=SimulatedDevice(),
+            stop=FixedRounds(1),
+            seed=0,
+            programs=programs,
+        )
+        calls[type(programs)] = [len(visit.samples_s) for visit in (*few.visits, *few.reference_visits)]
+    stub, whole = calls[StubPrograms]
+    assert stub == pytest.approx(whole, rel=0.3), "as bytes are, which is about as time is"
+    assert calls[SimulatedPrograms][0] > 1.5 * whole
+
+
 def test_what_is_composed_says_so_and_still_does_when_it_comes_out_of_a_store() -> None:
     found = composed(SimulatedDevice())[0]
     shapes = {SHAPE.hash: SHAPE}
