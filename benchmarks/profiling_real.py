@@ -41,6 +41,8 @@ INPUTS = {"x": {"dtype": "float32", "shape": [ROWS, WIDTH], "normal": 1.0, "seed
 # So many products are a unit of work; one more is five percent.
 UNIT = 20
 GAP_S = 0.03
+# Openings at first, and where intervals are wide; with fewer than four, knowing their spread takes too much of it.
+FEW, MANY = 4, 6
 DEVICE = "ort-cpu:threads=1"
 # What that device tells its worker.
 SETUP = {"provider": CPU, "threads": 1, "spinning": True, "flush_denormals": False}
@@ -146,14 +148,14 @@ def detect(trials: int = 40, within: float = 0.015) -> dict[str, Any]:
     with chains(UNIT, UNIT, UNIT + 1) as files:
         for trial in range(trials):
             started, seen_s = time.monotonic(), float("inf")
-            for openings, each_s in ((3, 0.4), (6, 1.0)):
+            for openings, each_s in ((FEW, 0.4), (MANY, 1.0)):
                 plain, more = measured(files, each_s, openings, trial)
                 difference = overhead(more, plain)
                 if difference.lower > 0:
                     seen_s = min(seen_s, time.monotonic() - started)
                     if difference.upper - difference.lower <= 2 * within:
                         break
-            again += openings > 3
+            again += openings == MANY
             seconds.append(seen_s)
             middles.append(1 + difference.middle)
     return {
@@ -279,7 +281,7 @@ def harness(calls: int = 20000) -> dict[str, Any]:
     return {"harness_overhead_us": 1e6 * (elapsed_s - inside_s) / calls}
 
 
-def other_timers(rounds: int = 120, calls: int = 4) -> dict[str, Any]:
+def other_timers(rounds: int = 60, calls: int = 4) -> dict[str, Any]:
     """The same call of some 10 ms timed by the agent's loop, by timeit and by torch.utils.benchmark, in turns.
 
     The agent brings the way into the runtime back into the caches before it looks at the clock, and the others do not;
