@@ -29,25 +29,27 @@ class Interval:
 
 
 def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> Interval:
-    """Median of the ratios with a bootstrap interval over openings or, within a single one, blocks of rounds.
+    """Median of the ratios with an interval by its bootstrap error over openings or, within one, blocks of rounds.
 
     The same program opened anew differs for as long as it is open, so with several openings whole openings are
     drawn; their rounds differ too, which carries the spread of the rounds along. Within one opening, rounds that
     follow each other share the state of the machine, so blocks of them are drawn. Drawing from k parts shows
-    only (k - 1) / k of their variance and knows it from k values, so the spread is scaled up for both.
+    only (k - 1) / k of their variance and knows it from k values, so the error is scaled up for both. Percentiles of
+    the drawn medians would be few and far between, and too close for few openings whose offsets have long tails.
 
     Args:
         ratios: Candidate over reference in each round. Shape (n_rounds,).
         openings: Which opening each round belongs to. Shape (n_rounds,).
 
     Returns:
-        The median and a 95 % percentile interval of log ratios; the same input gives the same interval. One opening of
+        The median and a 95 % interval, symmetric in logarithms; the same input gives the same interval. One opening of
         so few rounds that they say nothing of their spread has an interval without ends.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
         Künsch 1989, "The jackknife and the bootstrap for general stationary observations" (blocks).
-        Hesterberg 2015, "What teachers should know about the bootstrap", section 4.2 (few parts).
+        Hesterberg 2015, "What teachers should know about the bootstrap", sections 4.2 and 5 (few parts; t with
+        bootstrap standard error).
     """
     logs = np.log(ratios)
     middle = float(np.median(logs))
@@ -63,17 +65,14 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         drawn, parts = _draw_openings(rows, rng), float(len(rows))
     else:
         drawn, parts = rows[0][_draw_blocks(longest, length, rng)], longest / length
-    spread = middle + _small_sample_scale(parts) * (np.median(logs[drawn], axis=1) - middle)
-    tail = 100 * (1 - LEVEL) / 2
-    lower, upper = np.percentile(spread, [tail, 100 - tail])
-    return Interval(float(np.exp(min(lower, middle))), float(np.exp(middle)), float(np.exp(max(upper, middle))))
+    half = _errors_wide(parts) * np.std(np.median(logs[drawn], axis=1))
+    return Interval(float(np.exp(middle - half)), float(np.exp(middle)), float(np.exp(middle + half)))
 
 
-def _small_sample_scale(parts: float) -> float:
-    """By how much a bootstrap over so many independent parts is too narrow; 1 for very many."""
+def _errors_wide(parts: float) -> float:
+    """Half an interval in errors that a bootstrap over so many independent parts shows; 1.96 for very many."""
     parts = max(parts, 2.0)
-    quantile = (1 + LEVEL) / 2
-    return float(np.sqrt(parts / (parts - 1)) * special.stdtrit(parts - 1, quantile) / special.ndtri(quantile))
+    return float(np.sqrt(parts / (parts - 1)) * special.stdtrit(parts - 1, (1 + LEVEL) / 2))
 
 
 def _draw_openings(rows: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,15 @@ def test_a_worker_reads_all_weights_of_a_graph_and_no_others(tmp_path: Path) -> 
         # By page faults only what was touched, and what the system reads ahead, would be there.
         assert pages_in_memory(table).all()
         assert not pages_in_memory(other).any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are in memory")
+def test_weights_that_a_session_copies_are_not_read_beforehand(tmp_path: Path) -> None:
+    program = rows_of_a_table(tmp_path, 2**14)
+    table = tmp_path / "table.data"
+    forget(table)
+    if pages_in_memory(table).any():
+        pytest.skip("the file system of the temporary folder keeps every page in memory")
+    with ort_cpu(threads=1, timeout_s=60).open() as worker:
+        worker.load(replace(program, arguments=canonical_json({"mapped": False})))
+        assert not pages_in_memory(table).all()

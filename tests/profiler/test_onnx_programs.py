@@ -183,6 +183,13 @@ def test_a_base_that_is_not_packed_counts_for_every_program(programs: OnnxProgra
     assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
 
 
+@pytest.mark.parametrize(("quantisation", "arguments"), [("none", {}), ("int4", {"mapped": False})])
+def test_a_worker_is_told_whether_sessions_copy_the_weights(
+    programs: OnnxPrograms, mixed: Workload, quantisation: Any, arguments: dict[str, bool]
+) -> None:
+    assert json.loads(programs.program(replace(mixed, quantisation=quantisation)).arguments) == arguments
+
+
 def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: OnnxPrograms, mixed: Workload) -> None:
     base, quantised = mixed.base, replace(mixed, quantisation="int4").base
     embedding = 4 * base.shape.vocabulary * base.shape.hidden
