@@ -95,8 +95,8 @@ def native() -> dict[str, Any]:
         with built() as loop:
             with real.chains(real.UNIT) as files:
                 (only,) = files.files
-                small = compared(loop, files.program(only), openings=16, rounds=10, calls=10)
-            whole = compared(loop, whole_model(), openings=10, rounds=6, calls=5)
+                small = compared(loop, files.program(only), openings=12, rounds=10, calls=10)
+            whole = compared(loop, whole_model(), openings=8, rounds=6, calls=5)
     except NativeLoopError as error:
         return {**dict.fromkeys(KEYS), "native_reason": str(error)}
     return {

@@ -198,7 +198,7 @@ class PausingWorker:
         return self._worker.run(program_id, feed_id, calls)
 
 
-def order_bias(openings: int = 15) -> dict[str, Any]:
+def order_bias(openings: int = 12) -> dict[str, Any]:
     """The same difference with and without a pause before every visit; the usual fixed order beside it.
 
     Each of the two programs has a feed that is paused for and one that is not, so that both differences come from the

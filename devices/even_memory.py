@@ -19,9 +19,9 @@ STRETCH = 8 * 2**20
 # Of the fastest stretches seen, below which one is slow, and how often a file is read.
 # What a processor still has in its largest caches is somewhat faster than memory can be.
 SLOW = 0.65
-TRIES = 4
+TRIES = 3
 # Where more than this share of a file is slow, and still of what was slow before, hardly any other memory is left.
-MUCH, STILL = 0.1, 0.8
+MUCH, STILL = 0.1, 0.6
 # The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
 PASSES = 2
 # What is kept from being used again meanwhile takes at most this share of what is free.
