@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import os
 import shutil
 import statistics
 import tempfile
@@ -97,7 +98,7 @@ def write_chain(file: Path, products: int, width: int = WIDTH) -> Path:
 def background_load() -> Iterator[None]:
     """One process that is always busy, and one that is busy half of the time."""
     context = multiprocessing.get_context("spawn")
-    loads = [context.Process(target=_busy, args=(share,), daemon=True) for share in (1.0, 0.5)]
+    loads = [context.Process(target=_busy, args=(share, os.getpid()), daemon=True) for share in (1.0, 0.5)]
     for load in loads:
         load.start()
     time.sleep(1)
@@ -109,8 +110,9 @@ def background_load() -> Iterator[None]:
             load.join()
 
 
-def _busy(share: float) -> None:
-    while True:
+def _busy(share: float, parent: int) -> None:
+    """Until it is killed, or who started it is gone."""
+    while os.getppid() == parent:
         until = time.perf_counter() + 0.02 * share
         while time.perf_counter() < until:
             pass
