@@ -1,6 +1,6 @@
 """What the agent uses to load programs that are ONNX files, and to run them with everything bound beforehand.
 
-This file and its neighbour need nothing but the standard library, numpy and onnxruntime.
+This file and its neighbours need nothing but the standard library, numpy and onnxruntime.
 """
 
 import functools

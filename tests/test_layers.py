@@ -13,7 +13,7 @@ FILES = [file for package in ORDER for file in sorted((ROOT / package).glob("*.p
 HEAVY = {
     "devices": {
         "torch": {"torch_runtime.py"},
-        "onnxruntime": {"ort_runtime.py"},
+        "onnxruntime": {"ort_runtime.py", "empty_call.py"},
         "transformers": set(),
         "peft": set(),
     },
