@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from adaptare.devices.agent import free_bytes
 
 STRETCH = 8 * 2**20
-# Of the fastest stretches seen, below which one is slow, and how often a file is read.
-# What a processor still has in its largest caches is somewhat faster than memory can be.
+# Below this share of the speed of the fastest stretches seen, one is slow: what a processor still has in its largest
+# caches is somewhat faster than memory can be.
 SLOW = 0.65
+# How often a file is read at most; no more where these shares of it, and of what was slow before, stay slow: then there
+# is hardly any other memory.
 TRIES = 3
-# Where more than this share of a file is slow, and still of what was slow before, hardly any other memory is left.
 MUCH, STILL = 0.1, 0.6
 # The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
 PASSES = 2
@@ -54,8 +55,8 @@ def read_evenly(file: Path) -> None:
             _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
             slow = np.flatnonzero(speeds < SLOW * _fastest[0])
             held = sum(map(len, _held)) + len(slow) * STRETCH
-            useless = len(slow) > max(MUCH * len(speeds), STILL * before) or not hasattr(os, "posix_fadvise")
-            if not len(slow) or useless or held > HELD * free_bytes():
+            stays = len(slow) > max(MUCH * len(speeds), STILL * before)
+            if not len(slow) or stays or held > HELD * free_bytes() or not hasattr(os, "posix_fadvise"):
                 break
             before = len(slow)
             for stretch in slow:

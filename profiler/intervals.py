@@ -35,7 +35,7 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
     drawn; their rounds differ too, which carries the spread of the rounds along. Within one opening, rounds that
     follow each other share the state of the machine, so blocks of them are drawn. Drawing from k parts shows
     only (k - 1) / k of their variance and knows it from k values, so the error is scaled up for both. Percentiles of
-    the drawn medians would be few and far between, and too close for few openings whose offsets have long tails.
+    the drawn medians would lie too close together where rounds scatter more than few openings do.
 
     Args:
         ratios: Candidate over reference in each round. Shape (n_rounds,).
