@@ -1,7 +1,9 @@
 """Files read into memory that is as fast in all places.
 
-Under a hypervisor the host decides how memory is backed, and some of it is slower than the rest, for as long as it
-lies where it is. Programs whose weights came to lie there would be slower than others by no fault of theirs.
+A hypervisor backs the memory of a guest when it is touched first. Where a processor of the guest does that, it gets
+large pages; where a virtual disk does, as when a file is read, it may get small ones, which are read at half the speed
+for as long as the guest keeps them. So memory is touched before a file is read into it, and what is slow nevertheless
+is kept from being used.
 """
 
 import mmap
@@ -15,59 +17,52 @@ from numpy.typing import NDArray
 
 from adaptare.devices.agent import free_bytes
 
-STRETCH = 8 * 2**20
-# Below this share of the speed of the fastest stretches seen, one is slow: what a processor still has in its largest
-# caches is somewhat faster than memory can be.
-SLOW = 0.65
-# How often a file is read at most; no more where these shares of it, and of what was slow before, stay slow: then there
-# is hardly any other memory.
+# A large page.
+STRETCH = 2 * 2**20
+# A stretch below this share of the speed of memory that a processor touched first is slow.
+SLOW = 0.7
+# How often a file is read at most.
 TRIES = 3
-MUCH, STILL = 0.1, 0.6
-# The better counts, because whoever else uses the machine makes a stretch slow for a moment only.
-PASSES = 2
-# What is kept from being used again meanwhile takes at most this share of what is free.
+# The best counts: whoever else uses the machine makes a stretch slow for a moment only, and what fits into the caches
+# takes some passes to get there.
+PASSES = 4
+# What is touched beforehand, and what is kept from being used, take at most this share of what is free.
 HELD = 0.25
-HUGE = 2 * 2**20
-_fastest = [0.0]
 _held: list[mmap.mmap] = []
 
 
-def read_evenly(file: Path) -> None:
+def read_evenly(file: Path, size: int) -> None:
     """Reads a file anew into large pages, and what was slow into other memory, as often as that helps.
 
-    What somebody else has mapped stays where it is. The slow memory is held until `release`, so that neither this file
-    nor the next one gets it.
+    What somebody else has mapped stays where it is. The slow memory is held until the next call, so that nobody gets
+    it meanwhile.
+
+    Args:
+        file: Some file.
+        size: Bytes to be read, from its start on.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is empty, which cannot be mapped.
+        ValueError: It has fewer bytes.
     """
+    _held.clear()
     with file.open("rb") as data:
         descriptor = data.fileno()
         os.fsync(descriptor)  # what is not on the disk yet stays where it was written
-        size = os.fstat(descriptor).st_size
         _drop(descriptor, 0, size)
-        before = np.inf
+        fast = _touched(size)
+        starts = _stretches(size)
         for tries_left in reversed(range(TRIES)):
-            speeds = _speeds(descriptor, size)
-            if not len(speeds) or not tries_left:
+            starts = starts[_file_speeds(descriptor, size, starts) < SLOW * fast]
+            slow = len(starts) * STRETCH
+            held = sum(map(len, _held)) + slow
+            if not slow or not tries_left or held > HELD * free_bytes() or not hasattr(os, "posix_fadvise"):
                 break
-            _fastest[0] = max(_fastest[0], float(np.quantile(speeds, 0.95)))
-            slow = np.flatnonzero(speeds < SLOW * _fastest[0])
-            held = sum(map(len, _held)) + len(slow) * STRETCH
-            stays = len(slow) > max(MUCH * len(speeds), STILL * before)
-            if not len(slow) or stays or held > HELD * free_bytes() or not hasattr(os, "posix_fadvise"):
-                break
-            before = len(slow)
-            for stretch in slow:
-                _drop(descriptor, int(stretch) * STRETCH, STRETCH)
+            for start in starts:
+                _drop(descriptor, int(start), STRETCH)
             with suppress(OSError):
-                _held.append(_taken(len(slow) * STRETCH))
-
-
-def release() -> None:
-    """Gives back what was held, once all is read."""
-    _held.clear()
+                _held.append(_taken(slow))
+            _touched(slow)
 
 
 def _drop(descriptor: int, start: int, length: int) -> None:
@@ -75,17 +70,39 @@ def _drop(descriptor: int, start: int, length: int) -> None:
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
-def _speeds(descriptor: int, size: int) -> NDArray[np.float64]:
-    """Bytes per second of each stretch. Shape (n_stretches,)."""
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+def _touched(size: int) -> float:
+    """Touches so much free memory, as far as there is any, and leaves it to whoever wants it next.
+
+    Returns:
+        Bytes per second at which it is read; 0 if there is none.
+    """
+    try:
+        taken = _taken(min(size, int(HELD * free_bytes())))
+    except OSError:
+        return 0.0
+    with taken:
+        return float(np.quantile(_speeds(taken, _stretches(len(taken))), 0.9))
+
+
+def _stretches(size: int) -> NDArray[np.int64]:
+    """Where they begin; a shorter rest is not timed."""
+    return np.arange(0, size - STRETCH + 1, STRETCH)
+
+
+def _file_speeds(descriptor: int, size: int, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Those of a file, which is read from the disk where it is not in memory; see `_speeds`."""
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as mapped:
         _in_large_pages(mapped)
         mapped[:: mmap.PAGESIZE]  # touches every page
-        words = np.frombuffer(mapped, np.int64, size // 8)
-        stretches = [words[start : start + STRETCH // 8] for start in range(0, len(words), STRETCH // 8)]
-        seconds = np.array([[_seconds(each) for each in stretches] for _ in range(PASSES)])
-        sizes = np.array([each.nbytes for each in stretches])
-        del words, stretches  # what has a view cannot be unmapped
-    speeds: NDArray[np.float64] = sizes / seconds.min(axis=0)
+        return _speeds(mapped, starts)
+
+
+def _speeds(mapped: mmap.mmap, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Bytes per second of the stretches that begin there. Shape (n_starts,)."""
+    words = np.frombuffer(mapped, np.int64, len(mapped) // 8)
+    stretches = [words[start // 8 : (start + STRETCH) // 8] for start in starts]
+    seconds = np.array([[_seconds(each) for each in stretches] for _ in range(PASSES)])
+    speeds: NDArray[np.float64] = STRETCH / seconds.min(axis=0)
     return speeds
 
 
@@ -98,7 +115,7 @@ def _seconds(words: NDArray[np.int64]) -> float:
 def _taken(size: int) -> mmap.mmap:
     """So much memory, each page of it in use."""
     anonymous = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
-    taken = mmap.mmap(-1, size + HUGE, **anonymous)
+    taken = mmap.mmap(-1, size + STRETCH, **anonymous)
     _in_large_pages(taken)
     taken[:: mmap.PAGESIZE] = bytes(-(-len(taken) // mmap.PAGESIZE))
     return taken

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices.empty_call import empty_call
-from adaptare.devices.even_memory import read_evenly, release
+from adaptare.devices.even_memory import read_evenly
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
@@ -61,8 +61,8 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
     Args:
         source: Path of the file.
         arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are run
-            once and not timed. `mapped: false` says that sessions copy the weights, so it does not matter where these
-            lie in memory.
+            once and not timed. `mapped: {file: bytes}` says how much of each file of weights calls read where it is
+            mapped, from its start on; in default of it, all of all.
         copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them. What
             it computes on the way lies where other copies have theirs, as layers of one model do.
 
@@ -99,8 +99,8 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_othe
     import onnxruntime
 
     _refuse_active_adapters(arguments)
-    if arguments.get("prepared", True) and arguments.get("mapped", True):
-        _read_anew(Path(source))
+    if arguments.get("prepared", True):
+        _read_anew(Path(source), arguments.get("mapped"))
     provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -217,7 +217,6 @@ class _Model:
         """See the agent. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
         import onnxruntime
 
-        release()
         _refuse_active_adapters(arguments)
         specs = arguments.get("inputs", {})
         names = [argument.name for argument in self._session.get_inputs()]
@@ -311,17 +310,19 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
         raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
 
 
-def _read_anew(source: Path) -> None:
-    """Reads the weights of a graph into other memory and large pages, unless this worker has done so.
+def _read_anew(source: Path, mapped: dict[str, int] | None) -> None:
+    """Reads the weights of a graph into other memory and large pages, unless this worker has done so; see `load`.
 
     Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
     loads a program anew is to draw its luck anew. Left to page faults, a part of each file comes to lie in large pages,
     which part differs between files but not between readings, and by that programs differ for good.
     """
     for file in set(_weights(source)) - _read:
-        _read.add(file)
-        with suppress(OSError, ValueError):  # an empty file cannot be mapped
-            read_evenly(file)
+        size = file.stat().st_size if mapped is None else mapped.get(file.name, 0)
+        if size:
+            _read.add(file)
+            with suppress(OSError, ValueError):  # some file systems map nothing
+                read_evenly(file, size)
 
 
 def _flag(name: str) -> str:

@@ -27,12 +27,12 @@ from adaptare.profiler.programs import (
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import FED, Mode, Workload
 
+# Weights packed in an older layout are packed anew.
+PACKED_LAYOUT = 2
 # How a device says that no kernels but the library's own run.
 CPU_ONLY = "provider=CPUExecutionProvider"
 # What the worker is told about twins: they are run once, so nothing is worth preparing.
 ONCE = canonical_json({"prepared": False})
-# And about weights of few bits, which a session packs anew: where their file lies in memory does not matter.
-COPIED = canonical_json({"mapped": False})
 
 
 class OnnxPrograms:
@@ -51,7 +51,7 @@ class OnnxPrograms:
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
         self._bases = OnnxBases(cache, weights=weights)
-        packed_by = [device.runtime, device.hardware, instruction_sets()]
+        packed_by: list[Json] = [PACKED_LAYOUT, device.runtime, device.hardware, instruction_sets()]
         self._kernels = content_hash(packed_by) if CPU_ONLY in device.options else ""
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
@@ -95,7 +95,7 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        arguments = "{}" if workload.quantisation == "none" else COPIED
+        arguments = canonical_json({"mapped": self._mapped(workload, file)})
         return Program(name_of(workload), str(file), arguments, (feed,), need.program_bytes, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:
@@ -109,6 +109,12 @@ class OnnxPrograms:
         for path, site in _scope(workload).items():
             inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
         return Program(name_of(workload), str(file), ONCE, (_feed(workload, base, inputs),), base_bytes(workload))
+
+    def _mapped(self, workload: Workload, file: Path) -> dict[str, Json]:
+        """What of its files of weights calls read where they are; sessions copy weights of few bits."""
+        from adaptare.profiler.onnx_layout import read_bytes
+
+        return {} if workload.quantisation != "none" else dict(read_bytes(file))
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
         """A and B of every site that is fed, padded to the largest rank if the workload is."""

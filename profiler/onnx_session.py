@@ -24,14 +24,17 @@ def pack(source: Path, target: Path) -> None:
 
     Args:
         source: The graph.
-        target: The new one; its data lie beside it under the same name with `.data` behind it.
+        target: The new one; its data lie beside it under the same name with `.data` behind it, first what calls read.
     """
+    from adaptare.profiler.onnx_layout import read_first
+
     entries = {
         "session.save_external_prepacked_constant_initializers": "1",
         "session.optimized_model_external_initializers_file_name": f"{target.name}.data",
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     }
     _session(source, entries, written_to=target)
+    read_first(target)
 
 
 def _session(file: Path, entries: Mapping[str, str], *, written_to: Path | None = None) -> Any:

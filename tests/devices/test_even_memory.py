@@ -1,6 +1,6 @@
 """Files whose stretches are not equally fast; how fast they are is told by a stand-in, because a test cannot choose."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ STRETCH = even_memory.STRETCH
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     written = tmp_path / "weights"
-    written.write_bytes(np.arange(3 * STRETCH // 8, dtype=np.int64).tobytes() + b"tail")
+    written.write_bytes(np.arange(4 * STRETCH // 8, dtype=np.int64).tobytes() + b"tail")
     return written
 
 
@@ -30,76 +30,120 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         drop(descriptor, start, length)
 
     monkeypatch.setattr(even_memory, "_drop", noted)
-    monkeypatch.setattr(even_memory, "_fastest", [0.0])
     monkeypatch.setattr(even_memory, "_held", [])
     return found
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *speeds: list[float]) -> None:
-    """What measuring says, time after time."""
-    left = [np.array(each) for each in speeds]
-    monkeypatch.setattr(even_memory, "_speeds", lambda descriptor, size: left.pop(0))
+@pytest.fixture
+def touched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much memory was touched before each reading; it is read at a speed of 10."""
+    found: list[int] = []
+
+    def noted(size: int) -> float:
+        found.append(size)
+        return 10.0
+
+    monkeypatch.setattr(even_memory, "_touched", noted)
+    return found
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *slow: Mapping[int, float]) -> None:
+    """Speeds that measuring finds time after time, by number of the stretch; all others are as fast as they can be."""
+    left = list(slow)
+
+    def speeds(descriptor: int, size: int, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        found = left.pop(0)
+        return np.array([found.get(start // STRETCH, 10.0) for start in starts.tolist()])
+
+    monkeypatch.setattr(even_memory, "_file_speeds", speeds)
 
 
 def test_slow_stretches_are_read_into_other_memory_until_none_is(
-    file: Path, dropped: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(monkeypatch, [5, 5, 10, 10], [10, 10, 10, 6], [10, 10, 8, 10])
-    even_memory.read_evenly(file)
-    assert dropped == [(0, 3 * STRETCH + 4), (0, STRETCH), (STRETCH, STRETCH), (3 * STRETCH, STRETCH)]
-    assert [len(each) // STRETCH for each in even_memory._held] == [2, 1], "that nobody may have"
-    even_memory.release()
+    whole = file.stat().st_size
+    told(monkeypatch, {0: 5, 3: 6}, {3: 5}, {})
+    even_memory.read_evenly(file, whole)
+    assert dropped == [(0, whole), (0, STRETCH), (3 * STRETCH, STRETCH), (3 * STRETCH, STRETCH)]
+    assert touched == [whole, 2 * STRETCH, STRETCH], "before each reading"
+    assert [len(each) // STRETCH for each in even_memory._held] == [3, 2], "that nobody may have"
+
+
+def test_what_was_held_is_given_back_at_the_next_reading(
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, {0: 5}, {}, {})
+    even_memory.read_evenly(file, STRETCH)
+    assert len(even_memory._held) == 1
+    even_memory.read_evenly(file, STRETCH)
     assert not even_memory._held
 
 
-def test_a_file_that_is_slow_throughout_is_known_by_others(
-    file: Path, dropped: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told(monkeypatch, [10, 10], [5, 5], [10, 10])
-    for _ in range(2):
-        even_memory.read_evenly(file)
-    assert dropped[2:] == [(0, STRETCH), (STRETCH, STRETCH)]
-
-
 def test_it_is_tried_a_few_times_and_with_a_share_of_what_is_free(
-    file: Path, dropped: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = [2 ** (even_memory.TRIES - number) for number in range(even_memory.TRIES)]
-    told(monkeypatch, *[[10.0] * 20 + [5.0] * each for each in slow])
-    even_memory.read_evenly(file)
-    assert len(dropped) == 1 + sum(slow[:-1]), "once whole, and what is slow after each reading but the last"
-    told(monkeypatch, [10.0, 5.0])
+    told(monkeypatch, *[{1: 5.0}] * even_memory.TRIES)
+    even_memory.read_evenly(file, 2 * STRETCH)
+    assert len(dropped) == even_memory.TRIES
+    told(monkeypatch, {1: 5.0})
     monkeypatch.setattr(even_memory, "free_bytes", lambda: STRETCH)
     dropped.clear()
-    even_memory.read_evenly(file)
+    even_memory.read_evenly(file, 2 * STRETCH)
     assert len(dropped) == 1
 
 
-def test_where_most_of_it_stays_slow_it_is_left(
+def test_where_no_memory_can_be_touched_nothing_counts_as_slow(
     file: Path, dropped: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(monkeypatch, [10.0, 5.0, 5.0], [10.0, 5.0, 5.0])
-    even_memory.read_evenly(file)
-    assert len(dropped) == 3
+    def refused(size: int) -> None:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(even_memory, "_taken", refused)
+    even_memory.read_evenly(file, 2 * STRETCH)
+    assert len(dropped) == 1
 
 
-def test_every_stretch_is_measured_and_the_file_is_as_it_was(file: Path) -> None:
-    before = file.read_bytes()
+def test_memory_that_cannot_be_held_is_done_without(
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(size: int) -> None:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(even_memory, "_taken", refused)
+    told(monkeypatch, {1: 5}, {})
+    even_memory.read_evenly(file, 2 * STRETCH)
+    assert dropped[1:] == [(STRETCH, STRETCH)]
+
+
+def test_every_stretch_is_timed_and_the_file_is_as_it_was(file: Path) -> None:
+    before, sizes = file.read_bytes(), file.stat().st_size
     with file.open("rb") as data:
-        speeds: NDArray[np.float64] = even_memory._speeds(data.fileno(), os.fstat(data.fileno()).st_size)
-    assert len(speeds) == 3
+        speeds = even_memory._file_speeds(data.fileno(), sizes, even_memory._stretches(sizes))
+    assert len(speeds) == 4
     assert (speeds > 0).all()
-    even_memory.read_evenly(file)
+    even_memory.read_evenly(file, sizes)
     assert file.read_bytes() == before
+
+
+def test_touched_memory_says_how_fast_memory_is() -> None:
+    assert even_memory._touched(3 * STRETCH) > 0
 
 
 @pytest.mark.parametrize("content", [b"1", b"1234567"])
 def test_what_is_too_short_to_be_timed_is_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    even_memory.read_evenly(tmp_path / "file")
+    even_memory.read_evenly(tmp_path / "file", len(content))
+    assert (tmp_path / "file").read_bytes() == content
 
 
-def test_an_empty_file_cannot_be_mapped(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ValueError, match="empty"):
-        even_memory.read_evenly(tmp_path / "file")
+def test_what_lies_behind_is_not_read(
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, {})
+    even_memory.read_evenly(file, STRETCH)
+    assert dropped == [(0, STRETCH)]
+
+
+def test_a_file_has_to_be_as_large_as_what_is_read(file: Path) -> None:
+    with pytest.raises(ValueError, match="greater than file size"):
+        even_memory.read_evenly(file, file.stat().st_size + 1)

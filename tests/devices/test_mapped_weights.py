@@ -77,12 +77,15 @@ def test_a_worker_reads_all_weights_of_a_graph_and_no_others(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are in memory")
-def test_weights_that_a_session_copies_are_not_read_beforehand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [{}, {"table.data": 2**22}], ids=["copied", "a part"])
+def test_only_what_calls_read_where_it_is_mapped_is_read_beforehand(tmp_path: Path, mapped: dict[str, int]) -> None:
     program = rows_of_a_table(tmp_path, 2**14)
     table = tmp_path / "table.data"
     forget(table)
     if pages_in_memory(table).any():
         pytest.skip("the file system of the temporary folder keeps every page in memory")
     with ort_cpu(threads=1, timeout_s=60).open() as worker:
-        worker.load(replace(program, arguments=canonical_json({"mapped": False})))
-        assert not pages_in_memory(table).all()
+        worker.load(replace(program, arguments=canonical_json({"mapped": mapped})))
+        there = pages_in_memory(table)
+        assert not there.all()
+        assert there[: sum(mapped.values()) // mmap.PAGESIZE].all()

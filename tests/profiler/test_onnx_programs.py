@@ -183,11 +183,18 @@ def test_a_base_that_is_not_packed_counts_for_every_program(programs: OnnxProgra
     assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
 
 
-@pytest.mark.parametrize(("quantisation", "arguments"), [("none", {}), ("int4", {"mapped": False})])
-def test_a_worker_is_told_whether_sessions_copy_the_weights(
-    programs: OnnxPrograms, mixed: Workload, quantisation: Any, arguments: dict[str, bool]
-) -> None:
-    assert json.loads(programs.program(replace(mixed, quantisation=quantisation)).arguments) == arguments
+def test_a_worker_is_told_what_calls_read_of_the_weights(programs: OnnxPrograms, mixed: Workload) -> None:
+    program = programs.program(mixed)
+    told = json.loads(program.arguments)["mapped"]
+    size = Path(program.source).with_name("model.onnx.data").stat().st_size
+    linears = 4 * sum(site.in_features * site.out_features for site in mixed.shape.sites)
+    assert linears <= told.pop("model.onnx.data") <= size - linears
+    assert told == {}
+
+
+def test_sessions_copy_weights_of_few_bits(programs: OnnxPrograms, mixed: Workload) -> None:
+    quantised = programs.program(replace(mixed, quantisation="int4"))
+    assert json.loads(quantised.arguments) == {"mapped": {}}
 
 
 def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: OnnxPrograms, mixed: Workload) -> None:
