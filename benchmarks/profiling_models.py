@@ -49,8 +49,8 @@ CAMPAIGN_HALF_WIDTH = 0.0125
 COMPOSITION_PACE = {
     (TORCH, "decode"): (2, 7),
     (TORCH, "prefill"): (2, 4),
-    (ORT, "decode"): (6, 5),
-    (ORT, "prefill"): (5, 3),
+    (ORT, "decode"): (4, 6),
+    (ORT, "prefill"): (4, 4),
 }
 # The same for stubs. The line through two stubs multiplies what is off in decode while they are open, most on
 # 4 bits.

@@ -31,7 +31,7 @@ HELD = 0.25
 _held: list[mmap.mmap] = []
 
 
-def read_evenly(file: Path, size: int) -> None:
+def read_evenly(file: Path, size: int, *, written: bool = False) -> None:
     """Reads a file anew into large pages, and what was slow into other memory, as often as that helps.
 
     What somebody else has mapped stays where it is. The slow memory is held until the next call, so that nobody gets
@@ -40,6 +40,7 @@ def read_evenly(file: Path, size: int) -> None:
     Args:
         file: Some file.
         size: Bytes to be read, from its start on.
+        written: Whether it has just been written, in large pieces, so that it is in memory which a processor touched.
 
     Raises:
         OSError: It cannot be read.
@@ -48,8 +49,8 @@ def read_evenly(file: Path, size: int) -> None:
     _held.clear()
     with file.open("rb") as data:
         descriptor = data.fileno()
-        os.fsync(descriptor)  # what is not on the disk yet stays where it was written
-        _drop(descriptor, 0, size)
+        if not written:
+            _drop(descriptor, 0, size)
         fast = _touched(size)
         starts = _stretches(size)
         for tries_left in reversed(range(TRIES)):
@@ -67,6 +68,7 @@ def read_evenly(file: Path, size: int) -> None:
 
 def _drop(descriptor: int, start: int, length: int) -> None:
     if hasattr(os, "posix_fadvise"):
+        os.fsync(descriptor)  # what is not on the disk yet stays where it was written
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 

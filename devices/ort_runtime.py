@@ -22,6 +22,8 @@ from adaptare.devices.even_memory import read_evenly
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
+# Pages in memory get as large as what is written at once.
+COPIED_AT_ONCE = 8 * 2**20
 
 _chosen: dict[str, Any] = {}
 _read: set[Path] = set()
@@ -73,8 +75,9 @@ def load(source: str, arguments: dict[str, Any], copy: int = 0) -> Any:
         return _load(source, arguments)
     with tempfile.TemporaryDirectory() as folder:  # what is mapped stays until it is no longer mapped
         for file in (Path(source), *_weights(Path(source))):
-            shutil.copy(file, folder)
-        return _load(str(Path(folder) / Path(source).name), arguments, among_others=True)
+            with file.open("rb") as whole, (Path(folder) / file.name).open("wb") as written:
+                shutil.copyfileobj(whole, written, COPIED_AT_ONCE)
+        return _load(str(Path(folder) / Path(source).name), arguments, copied=True)
 
 
 def mapped_bytes(source: str) -> int:
@@ -87,25 +90,26 @@ def _weights(source: Path) -> list[Path]:
     return [file for file in source.parent.glob("*.data") if file.name.encode() in graph]
 
 
-def _load(source: str, arguments: dict[str, Any], *, trace: str = "", among_others: bool = False) -> "_Model":
+def _load(source: str, arguments: dict[str, Any], *, trace: str = "", copied: bool = False) -> "_Model":
     """See `load`.
 
     Args:
         source: As there.
         arguments: As there.
         trace: If given, the session's profiler writes a file whose name begins so.
-        among_others: Whether intermediate results lie in memory that all such sessions of the worker share.
+        copied: Whether the file has just been written, as one of several copies. What they compute on the way lies in
+            memory that all of them share.
     """
     import onnxruntime
 
     _refuse_active_adapters(arguments)
     if arguments.get("prepared", True):
-        _read_anew(Path(source), arguments.get("mapped"))
+        _read_anew(Path(source), arguments.get("mapped"), written=copied)
     provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-    if among_others:
+    if copied:
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
     if trace:
@@ -310,7 +314,7 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
         raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
 
 
-def _read_anew(source: Path, mapped: dict[str, int] | None) -> None:
+def _read_anew(source: Path, mapped: dict[str, int] | None, *, written: bool) -> None:
     """Reads the weights of a graph into other memory and large pages, unless this worker has done so; see `load`.
 
     Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
@@ -322,7 +326,7 @@ def _read_anew(source: Path, mapped: dict[str, int] | None) -> None:
         if size:
             _read.add(file)
             with suppress(OSError, ValueError):  # some file systems map nothing
-                read_evenly(file, size)
+                read_evenly(file, size, written=written)
 
 
 def _flag(name: str) -> str:

@@ -1,7 +1,7 @@
 """The file of weights beside a graph, laid out by who reads it.
 
-A session that packs weights writes each of them beside its plain self, which is read once when somebody loads it, to see
-that both are the same, and by no call. A worker that brings into memory what calls read should find it in one piece.
+A session that packs weights writes each of them beside its plain self, which is read once by whoever loads both, to see
+that they are the same, and by no call. A worker that brings into memory what calls read should find it in one piece.
 """
 
 import math

@@ -147,3 +147,11 @@ def test_what_lies_behind_is_not_read(
 def test_a_file_has_to_be_as_large_as_what_is_read(file: Path) -> None:
     with pytest.raises(ValueError, match="greater than file size"):
         even_memory.read_evenly(file, file.stat().st_size + 1)
+
+
+def test_what_has_just_been_written_stays_where_it_is_unless_it_is_slow(
+    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, {2: 5}, {})
+    even_memory.read_evenly(file, file.stat().st_size, written=True)
+    assert dropped == [(2 * STRETCH, STRETCH)]
