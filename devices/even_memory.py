@@ -1,9 +1,8 @@
 """Files read into memory that is as fast in all places.
 
-A hypervisor backs the memory of a guest when it is touched first. Where a processor of the guest does that, it gets
-large pages; where a virtual disk does, as when a file is read, it may get small ones, which are read at half the speed
-for as long as the guest keeps them. So memory is touched before a file is read into it, and what is slow nevertheless
-is kept from being used.
+A hypervisor gives memory to a guest when it is touched first. What a processor of the guest touches first is fast; what
+a virtual disk does, as when a file is read, may be read at half the speed for as long as the guest keeps it. So memory
+is touched before a file is read into it, and what is slow nevertheless is kept from being used.
 """
 
 import mmap
@@ -20,7 +19,7 @@ from adaptare.devices.agent import free_bytes
 # A large page.
 STRETCH = 2 * 2**20
 # A stretch below this share of the speed of memory that a processor touched first is slow.
-SLOW = 0.7
+SLOW = 0.75
 # How often a file is read at most.
 TRIES = 3
 # The best counts: whoever else uses the machine makes a stretch slow for a moment only, and what fits into the caches
@@ -28,11 +27,15 @@ TRIES = 3
 PASSES = 4
 # What is touched beforehand, and what is kept from being used, take at most this share of what is free.
 HELD = 0.25
+# So much tells how fast memory is, if its caches hold less.
+SAMPLE = 128 * 2**20
+# A file lies in large pages if this share of it does: its last page is smaller.
+MOST = 0.9
 _held: list[mmap.mmap] = []
 
 
-def read_evenly(file: Path, size: int, *, written: bool = False) -> None:
-    """Reads a file anew into large pages, and what was slow into other memory, as often as that helps.
+def read_evenly(file: Path, size: int) -> None:
+    """Reads a file into large pages, unless it lies there, and what is slow into other memory, as often as that helps.
 
     What somebody else has mapped stays where it is. The slow memory is held until the next call, so that nobody gets
     it meanwhile.
@@ -40,7 +43,6 @@ def read_evenly(file: Path, size: int, *, written: bool = False) -> None:
     Args:
         file: Some file.
         size: Bytes to be read, from its start on.
-        written: Whether it has just been written, in large pieces, so that it is in memory which a processor touched.
 
     Raises:
         OSError: It cannot be read.
@@ -49,9 +51,10 @@ def read_evenly(file: Path, size: int, *, written: bool = False) -> None:
     _held.clear()
     with file.open("rb") as data:
         descriptor = data.fileno()
-        if not written:
+        anew = not (_is_in_memory(descriptor, size) and _lies_in_large_pages(descriptor, size))
+        if anew:
             _drop(descriptor, 0, size)
-        fast = _touched(size)
+        fast = _touched(size if anew else min(size, SAMPLE))
         starts = _stretches(size)
         for tries_left in reversed(range(TRIES)):
             starts = starts[_file_speeds(descriptor, size, starts) < SLOW * fast]
@@ -64,6 +67,29 @@ def read_evenly(file: Path, size: int, *, written: bool = False) -> None:
             with suppress(OSError):
                 _held.append(_taken(slow))
             _touched(slow)
+
+
+def _is_in_memory(descriptor: int, size: int) -> bool:
+    """Whether no part of a file has to be read from the disk, where the system tells."""
+    try:
+        return all(os.preadv(descriptor, [bytearray(1)], start, os.RWF_NOWAIT) for start in range(0, size, STRETCH))
+    except (AttributeError, OSError):
+        return False
+
+
+def _lies_in_large_pages(descriptor: int, size: int) -> bool:
+    """Whether the system maps a file page by large page, where it tells."""
+    with _mapped(descriptor, size) as mapped:
+        address, found, large = np.frombuffer(mapped, np.uint8).ctypes.data, False, 0
+        with suppress(OSError), open("/proc/self/smaps", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                first, *others = line.split()
+                if not first.endswith(":"):
+                    start, end = (int(each, 16) for each in first.split("-"))
+                    found = start <= address < end
+                elif found and first == "FilePmdMapped:":
+                    large = 1024 * int(others[0])
+    return large >= MOST * size
 
 
 def _drop(descriptor: int, start: int, length: int) -> None:
@@ -93,10 +119,16 @@ def _stretches(size: int) -> NDArray[np.int64]:
 
 def _file_speeds(descriptor: int, size: int, starts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Those of a file, which is read from the disk where it is not in memory; see `_speeds`."""
-    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as mapped:
-        _in_large_pages(mapped)
-        mapped[:: mmap.PAGESIZE]  # touches every page
+    with _mapped(descriptor, size) as mapped:
         return _speeds(mapped, starts)
+
+
+def _mapped(descriptor: int, size: int) -> mmap.mmap:
+    """A file, each page of it in memory."""
+    mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    _in_large_pages(mapped)
+    mapped[:: mmap.PAGESIZE]
+    return mapped
 
 
 def _speeds(mapped: mmap.mmap, starts: NDArray[np.int64]) -> NDArray[np.float64]:

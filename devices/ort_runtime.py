@@ -97,14 +97,14 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", copied: bo
         source: As there.
         arguments: As there.
         trace: If given, the session's profiler writes a file whose name begins so.
-        copied: Whether the file has just been written, as one of several copies. What they compute on the way lies in
-            memory that all of them share.
+        copied: Whether the file is one of several copies. What they compute on the way lies in memory that all of them
+            share.
     """
     import onnxruntime
 
     _refuse_active_adapters(arguments)
     if arguments.get("prepared", True):
-        _read_anew(Path(source), arguments.get("mapped"), written=copied)
+        _read_anew(Path(source), arguments.get("mapped"))
     provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -314,7 +314,7 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
         raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
 
 
-def _read_anew(source: Path, mapped: dict[str, int] | None, *, written: bool) -> None:
+def _read_anew(source: Path, mapped: dict[str, int] | None) -> None:
     """Reads the weights of a graph into other memory and large pages, unless this worker has done so; see `load`.
 
     Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
@@ -326,7 +326,7 @@ def _read_anew(source: Path, mapped: dict[str, int] | None, *, written: bool) ->
         if size:
             _read.add(file)
             with suppress(OSError, ValueError):  # some file systems map nothing
-                read_evenly(file, size, written=written)
+                read_evenly(file, size)
 
 
 def _flag(name: str) -> str:

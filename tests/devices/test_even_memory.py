@@ -1,5 +1,6 @@
 """Files whose stretches are not equally fast; how fast they are is told by a stand-in, because a test cannot choose."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(even_memory, "_drop", noted)
     monkeypatch.setattr(even_memory, "_held", [])
+    monkeypatch.setattr(even_memory, "_lies_in_large_pages", lambda descriptor, size: False)
     return found
 
 
@@ -149,9 +151,35 @@ def test_a_file_has_to_be_as_large_as_what_is_read(file: Path) -> None:
         even_memory.read_evenly(file, file.stat().st_size + 1)
 
 
-def test_what_has_just_been_written_stays_where_it_is_unless_it_is_slow(
+def test_a_file_that_lies_in_large_pages_stays_there_but_for_what_is_slow(
     file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(even_memory, "_lies_in_large_pages", lambda descriptor, size: True)
+    monkeypatch.setattr(even_memory, "SAMPLE", STRETCH)
     told(monkeypatch, {2: 5}, {})
-    even_memory.read_evenly(file, file.stat().st_size, written=True)
+    even_memory.read_evenly(file, file.stat().st_size)
     assert dropped == [(2 * STRETCH, STRETCH)]
+    assert touched == [STRETCH, STRETCH], "a sample, and before it is read"
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system does not tell what is in memory")
+def test_the_system_tells_what_has_to_be_read_from_the_disk(file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        assert even_memory._is_in_memory(data.fileno(), size)
+        even_memory._drop(data.fileno(), 0, 0)
+        if even_memory._is_in_memory(data.fileno(), size):
+            pytest.skip("the file system of the temporary folder keeps every page in memory")
+        data.read(size)
+        assert even_memory._is_in_memory(data.fileno(), size)
+
+
+def test_memory_is_in_large_pages_where_the_system_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        even_memory._drop(data.fileno(), 0, 0)
+        before = even_memory._lies_in_large_pages(data.fileno(), size)
+        monkeypatch.setattr(even_memory, "MOST", 0)
+        assert even_memory._lies_in_large_pages(data.fileno(), size) >= before
+        monkeypatch.setattr(even_memory, "MOST", 2)
+        assert not even_memory._lies_in_large_pages(data.fileno(), size)
