@@ -29,6 +29,8 @@ PASSES = 4
 HELD = 0.25
 # So much tells how fast memory is, if its caches hold less.
 SAMPLE = 128 * 2**20
+# Where Linux says how this process has mapped its memory.
+MAPPINGS = "/proc/self/smaps"
 # A file lies in large pages if this share of it does: its last page is smaller.
 MOST = 0.9
 _held: list[mmap.mmap] = []
@@ -81,7 +83,7 @@ def _lies_in_large_pages(descriptor: int, size: int) -> bool:
     """Whether the system maps a file page by large page, where it tells."""
     with _mapped(descriptor, size) as mapped:
         address, found, large = np.frombuffer(mapped, np.uint8).ctypes.data, False, 0
-        with suppress(OSError), open("/proc/self/smaps", encoding="utf-8", errors="replace") as lines:
+        with suppress(OSError), open(MAPPINGS, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 first, *others = line.split()
                 if not first.endswith(":"):

@@ -174,12 +174,15 @@ def test_the_system_tells_what_has_to_be_read_from_the_disk(file: Path) -> None:
         assert even_memory._is_in_memory(data.fileno(), size)
 
 
-def test_memory_is_in_large_pages_where_the_system_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = file.stat().st_size
+@pytest.mark.parametrize(("kib", "large"), [(8192, True), (7168, False), (0, False)])
+def test_memory_is_in_large_pages_where_the_system_says_so(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kib: int, large: bool
+) -> None:
+    mappings = [("0-1000", 8192), ("1000-ffffffffffffffff", kib), ("ffffffffffffffff-ffffffffffffffff", 8192)]
+    lines = [f"{ends} r--s 00000000 fe:00 7 /a file\nRss: 8192 kB\nFilePmdMapped: {size} kB" for ends, size in mappings]
+    (tmp_path / "smaps").write_text("\n".join(lines))
+    monkeypatch.setattr(even_memory, "MAPPINGS", str(tmp_path / "smaps"))
     with file.open("rb") as data:
-        even_memory._drop(data.fileno(), 0, 0)
-        before = even_memory._lies_in_large_pages(data.fileno(), size)
-        monkeypatch.setattr(even_memory, "MOST", 0)
-        assert even_memory._lies_in_large_pages(data.fileno(), size) >= before
-        monkeypatch.setattr(even_memory, "MOST", 2)
-        assert not even_memory._lies_in_large_pages(data.fileno(), size)
+        assert even_memory._lies_in_large_pages(data.fileno(), file.stat().st_size) == large
+        monkeypatch.setattr(even_memory, "MAPPINGS", str(tmp_path / "none"))
+        assert not even_memory._lies_in_large_pages(data.fileno(), file.stat().st_size)
