@@ -1,12 +1,14 @@
-"""What the reference says about the machine: when it changed, and in which rounds it was at its best."""
+"""What the reference says about the machine: when it changed, and in which rounds it ran at its usual speed."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A change of the machine that is worth a word, and how far off its best it may be and still count as stable.
+# A change of the machine that is worth a word.
 CHANGE = 0.05
+# Rounds no further apart than that ran at one speed. The steps of a processor's clock are as wide, or wider.
+SAME_SPEED = 0.03
 # Rounds that have to agree, before which nothing is said, and how far beyond the usual noise they have to lie.
 AGREEING = 3
 LEAST_BEFORE = 8
@@ -39,14 +41,18 @@ def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
 
 
 def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Rounds in which the reference was within 5 % of its best: those that absolute times are taken from.
+    """Rounds at the speed that the machine ran at most often: those that absolute times are taken from.
 
-    The best is its tenth percentile, so that one lucky round sets no standard; a tenth of the rounds is always stable.
+    A processor runs at one of several speeds for a while, some faster than usual, some slower. As many rounds as lie
+    within 3 % of each other are those of the usual one; of two as usual, the faster.
 
     Args:
-        seconds: Of the reference in each round. Shape (n_rounds,).
+        seconds: Of one program in each round. Shape (n_rounds,).
     """
-    return np.asarray(seconds <= (1 + CHANGE) * np.quantile(seconds, 0.1))
+    ordered = np.sort(seconds)
+    together = np.searchsorted(ordered, (1 + SAME_SPEED) * ordered, side="right") - np.arange(len(ordered))
+    fastest = ordered[np.argmax(together)]
+    return np.asarray((seconds >= fastest) & (seconds <= (1 + SAME_SPEED) * fastest))
 
 
 def _noise(logs: NDArray[np.float64]) -> float:

@@ -17,7 +17,7 @@ from adaptare.profiler.warmup import Trend, steadiness
 from adaptare.profiler.workload import Workload
 
 INTERRUPTED = "interrupted"
-LOW = 0.02
+LOW = 0.1
 Origin = Literal["measured", "composed"]
 
 
@@ -128,14 +128,24 @@ class Measurement:
 
     @property
     def low_s(self) -> float:
-        """Second percentile of the candidate's own seconds in stable rounds: repeats better than a median.
+        """Tenth percentile of the candidate's own seconds in stable rounds: repeats better than a median.
 
-        What comes between makes calls slower and never faster, so the lower the quantile, the better it repeats; the
-        second percentile of some hundred calls is still no single lucky one.
+        What comes between makes calls slower and never faster, so a low quantile repeats; the very lowest would be
+        those for which the processor changed its speed in the middle of a round.
         """
         stable = stable_rounds(_medians(self.reference_visits))
         rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
-        return float(np.quantile([sample for own in rounds for sample in own.samples_s], LOW))
+        usual = stable_rounds(_medians(rounds))
+        return float(
+            np.quantile([s for own, counts in zip(rounds, usual, strict=True) if counts for s in own.samples_s], LOW)
+        )
+
+    @property
+    def reference_stable_s(self) -> float:
+        """Median of the reference's seconds in stable rounds: at another speed of the machine it is another."""
+        self._check_measured()
+        seconds = _medians(self.reference_visits)
+        return float(np.median(seconds[stable_rounds(seconds)]))
 
     @property
     def tokens_per_s(self) -> float:
