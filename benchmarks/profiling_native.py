@@ -22,6 +22,7 @@ from onnx import helper
 
 from adaptare.devices import Program, connect, ort_runtime
 from adaptare.devices.host import allowed_processors
+from adaptare.devices.local_worker import worker_environment
 from adaptare.profiler import AdapterConfig, Interval, Workload, open_model, programs_for, ratio_interval
 
 KEYS = ("native_ratio_small", "native_ratio_whole", "native_ratio_whole_lower", "native_ratio_whole_upper")
@@ -67,7 +68,8 @@ class Loop:
         where = [str(allowed_processors()[-1]), str(real.SETUP["threads"])]
         command = [str(self.binary), str(self.library), program.source, str(inputs), *where, *entries]
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        environment = worker_environment(real.SETUP["threads"])
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
             ready, *values = _answer(process)
             if ready != "ready":
                 raise NativeLoopError(f"the native loop said {ready!r} instead of being ready")

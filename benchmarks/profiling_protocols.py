@@ -14,8 +14,8 @@ Everything that is not known is left out in favour of the fixed protocols: their
 placement in memory never changes, while each run of adaptare starts its own; and the seconds of adaptare hold that
 start and the loading, those of the protocols only their calls.
 
-Seconds of their own are compared among runs at one speed of the machine, the one it was calibrated at; a run whose
-reference was usually faster or slower is counted, and made up for by one more. Latencies are of all runs.
+Seconds of their own are compared among runs at one speed of the machine, the one that most of them had; those whose
+reference was faster or slower are counted, and made up for by further ones. Latencies are of all runs.
 """
 
 import itertools
@@ -29,13 +29,10 @@ import profiling_real as real
 from numpy.typing import NDArray
 
 from adaptare.devices import connect
-from adaptare.profiler import Measurement
+from adaptare.profiler import Measurement, stable_rounds
 
-# Runs at the calibrated speed, and at most in all.
+# Runs at one speed, and at most in all.
 RUNS, MOST_RUNS = 12, 20
-# Openings that calibrate, and how far off that the reference may usually be in a run.
-CALIBRATING = 4
-SAME_SPEED = 0.02
 EVERY_S = 11.0
 RUN_S = 1.3
 LIMIT_S = 600.0
@@ -75,9 +72,10 @@ PROTOCOLS = (
 
 def short_runs() -> dict[str, Any]:
     """How much short runs differ, and what each fixed protocol needs to repeat as well: in seconds, and over ours."""
-    found, steady, elapsed_s, series = recorded()
+    found, elapsed_s, series = recorded()
+    steady = at_one_speed(found)
     low, latency = apart([each.low_s for each in steady]), apart([each.latency_s for each in found])
-    enough = len(steady) == RUNS
+    enough = len(steady) >= RUNS
     retest: dict[str, Any] = {
         "retest_abs_median": float(np.median(low)) if enough else None,
         "retest_abs_p90": float(np.quantile(low, 0.9)) if enough else None,
@@ -105,26 +103,29 @@ def short_runs() -> dict[str, Any]:
     }
 
 
-def recorded() -> tuple[list[Measurement], list[Measurement], list[float], NDArray[np.float64]]:
-    """Short runs, those of them at the calibrated speed, the seconds each took, and the series of calls between."""
-    runs, steady, elapsed_s, calls_s = [], [], [], list[float]()
+def at_one_speed(runs: Sequence[Measurement]) -> list[Measurement]:
+    """Runs at the speed of the machine that most of them had."""
+    seconds = np.array([each.reference_stable_s for each in runs])
+    return list(itertools.compress(runs, stable_rounds(seconds) if runs else []))
+
+
+def recorded() -> tuple[list[Measurement], list[float], NDArray[np.float64]]:
+    """Short runs, until enough had one speed, the seconds each took, and the series of calls taken between them."""
+    runs, elapsed_s, calls_s = list[Measurement](), list[float](), list[float]()
     with real.chains(real.UNIT, real.UNIT) as files, connect(real.DEVICE).open() as worker:
         program = files.program(real.workload(1))
         loaded = worker.load(program)
         (feed,) = program.feeds
-        (calibration,) = real.measured(files, RUN_S, CALIBRATING, MOST_RUNS)
         begun = time.monotonic()
-        while len(steady) < RUNS and len(runs) < MOST_RUNS:
+        while len(at_one_speed(runs)) < RUNS and len(runs) < MOST_RUNS:
             number, started = len(runs), time.monotonic()
             (found,) = real.measured(files, RUN_S, 1, number)
             elapsed_s.append(time.monotonic() - started)
             runs.append(found)
-            if abs(found.reference_stable_s / calibration.reference_stable_s - 1) <= SAME_SPEED:
-                steady.append(found)
             worker.run(loaded.program_id, feed.name, DROPPED)
             while time.monotonic() < begun + (number + 1) * EVERY_S:
                 calls_s += worker.run(loaded.program_id, feed.name, CHUNK)
-    return runs, steady, elapsed_s, np.array(calls_s)
+    return runs, elapsed_s, np.array(calls_s)
 
 
 def apart(values: Sequence[float]) -> list[float]:

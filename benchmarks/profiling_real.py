@@ -25,6 +25,7 @@ from adaptare.devices import agent as agent_module
 from adaptare.devices.ort_runtime import CPU
 from adaptare.profiler import (
     FixedRounds,
+    Interval,
     Measurement,
     ModelShape,
     Need,
@@ -67,6 +68,10 @@ class Files:
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
         return Need(str(self.files[workload]), 2**20, 0)
+
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`."""
+        return self.files[base].stat().st_size
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -245,30 +250,50 @@ def visit_bias(openings: int = 8) -> dict[str, Any]:
 
 
 def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> dict[str, Any]:
-    """Comparisons of one file with its copy: there is nothing to be found."""
-    different = 0
+    """Comparisons of one file with its copy: there is nothing to be found. A few are made in small pages, too."""
     with tempfile.TemporaryDirectory() as place:
         first = write_chain(Path(place) / "0.onnx", UNIT)
         copies = [Path(shutil.copy(first, Path(place) / f"{number}.onnx")) for number in range(1, 2 * pairs + 1)]
         files = Files({workload(number): file for number, file in enumerate([first, *copies])})
-        for session in range(sessions):
-            found = profile(
-                [workload(number) for number in range(1, 2 * pairs + 1)],
-                reference=workload(0),
-                device=connect(DEVICE),
-                stop=FixedRounds(4),
-                seed=session,
-                openings=openings,
-                programs=files,
-            )
-            for one, other in zip(found[::2], found[1::2], strict=True):
-                different += not overhead(one, other).contains(0.0)
-    trials = sessions * pairs
+        found = [each for session in range(sessions) for each in _compared(files, session, openings)]
+        with small_pages():
+            small = [each for session in range(sessions // 4) for each in _compared(files, session, openings)]
+    trials, different = len(found), sum(not each.contains(0.0) for each in found)
     return {
         "aa_real_trials": trials,
         "aa_false_positive_real": different / trials,
         "aa_false_positive_real_p": float(stats.binomtest(different, trials, 0.05).pvalue),
+        "aa_real_spread": statistics.stdev(each.middle for each in found),
+        "aa_real_spread_small_pages": statistics.stdev(each.middle for each in small),
     }
+
+
+def _compared(files: Files, seed: int, openings: int) -> list[Interval]:
+    """All but the first, two by two, in one session."""
+    reference, *others = files.files
+    found = profile(
+        others,
+        reference=reference,
+        device=connect(DEVICE),
+        stop=FixedRounds(4),
+        seed=seed,
+        openings=openings,
+        programs=files,
+    )
+    return [overhead(one, other) for one, other in zip(found[::2], found[1::2], strict=True)]
+
+
+@contextmanager
+def small_pages() -> Iterator[None]:
+    """Workers that are opened meanwhile get memory as the system gives it by default."""
+    before = os.environ.get("GLIBC_TUNABLES")
+    os.environ["GLIBC_TUNABLES"] = ""
+    try:
+        yield
+    finally:
+        del os.environ["GLIBC_TUNABLES"]
+        if before is not None:
+            os.environ["GLIBC_TUNABLES"] = before
 
 
 def harness(calls: int = 20000) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from adaptare.devices.agent_worker import AgentWorker, opened
 from adaptare.devices.errors import InputError, MissingPackageError
 from adaptare.devices.host import allowed_processors, physical_cores, worker_processors
 
+# How the C library of Linux is told so; others do not read it.
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
+
 
 def require_package(name: str, *, extra: str) -> None:
     """Raises `MissingPackageError` unless the package can be imported."""
@@ -61,8 +64,13 @@ class LocalWorkers:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """This process's environment, with so many threads for every library, and without network or telemetry."""
+    """This process's environment, with so many threads for every library, and without network or telemetry.
+
+    What programs allocate lies in large pages, where the system has them and nobody said otherwise: small ones come
+    from all over the memory, so that equal programs are not equally fast (`aa_real_spread` of benchmarks/profiling.py).
+    """
     return {
+        "GLIBC_TUNABLES": LARGE_PAGES,
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

@@ -136,9 +136,8 @@ class Measurement:
         stable = stable_rounds(_medians(self.reference_visits))
         rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
         usual = stable_rounds(_medians(rounds))
-        return float(
-            np.quantile([s for own, counts in zip(rounds, usual, strict=True) if counts for s in own.samples_s], LOW)
-        )
+        kept = [own.samples_s for own, counts in zip(rounds, usual, strict=True) if counts]
+        return float(np.quantile(np.concatenate(kept), LOW))
 
     @property
     def reference_stable_s(self) -> float:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,33 @@ def test_telemetry_is_off_in_the_worker(monkeypatch: pytest.MonkeyPatch) -> None
     with ort_cpu(threads=1, timeout_s=60).open() as worker:
         environment = Path(f"/proc/{worker.process_id}/environ").read_bytes().split(b"\0")
     assert b"ORT_DISABLE_TELEMETRY=1" in environment
+
+
+def on_request(policy: Path = Path("/sys/kernel/mm/transparent_hugepage/enabled")) -> bool:
+    """Whether the system gives large pages to those who ask, and the C library can ask."""
+    library, version = platform.libc_ver()
+    can_ask = library == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    return can_ask and policy.exists() and "[madvise]" in policy.read_text()
+
+
+@pytest.mark.skipif(not on_request(), reason="this system gives large pages to all or to none, or cannot be asked")
+def test_what_programs_allocate_lies_in_large_pages_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled = program(
+        saved(tmp_path, "g (float[n] x) => (float[n] y) { y = Add(x, x) }"), only={"x": constant(1, 2**23)}
+    )
+
+    def large_kib() -> int:
+        with ort_cpu(threads=1, timeout_s=60).open() as worker:
+            worker.load(doubled)
+            lines = Path(f"/proc/{worker.process_id}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    ours = large_kib()
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    assert ours >= large_kib() + 2**14, "the output of 32 MiB; numpy asks for itself"
 
 
 @pytest.mark.parametrize("threads", sorted({1, AVAILABLE}))
