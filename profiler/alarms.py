@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 # A change of the machine that is worth a word.
 CHANGE = 0.05
 # Rounds no further apart than that ran at one speed. The steps of a processor's clock are as wide, or wider.
-SAME_SPEED = 0.03
+SAME_SPEED = 0.025
 # Rounds that have to agree, before which nothing is said, and how far beyond the usual noise they have to lie.
 AGREEING = 3
 LEAST_BEFORE = 8
@@ -44,7 +44,7 @@ def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Rounds at the speed that the machine ran at most often: those that absolute times are taken from.
 
     A processor runs at one of several speeds for a while, some faster than usual, some slower. As many rounds as lie
-    within 3 % of each other are those of the usual one; of two as usual, the faster.
+    within 2.5 % of each other are those of the usual one; of two as usual, the faster.
 
     Args:
         seconds: Of one program in each round. Shape (n_rounds,).

@@ -1,6 +1,7 @@
 """What was measured: every sample of a candidate and of the reference beside it, and what follows from them."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -133,18 +134,15 @@ class Measurement:
         What comes between makes calls slower and never faster, so a low quantile repeats; the very lowest would be
         those for which the processor changed its speed in the middle of a round.
         """
-        stable = stable_rounds(_medians(self.reference_visits))
+        stable = stable_rounds(_lows(self.reference_visits))
         rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
-        usual = stable_rounds(_medians(rounds))
-        kept = [own.samples_s for own, counts in zip(rounds, usual, strict=True) if counts]
-        return float(np.quantile(np.concatenate(kept), LOW))
+        return _low_of_usual(rounds)
 
     @property
-    def reference_stable_s(self) -> float:
-        """Median of the reference's seconds in stable rounds: at another speed of the machine it is another."""
+    def reference_low_s(self) -> float:
+        """The same of the reference: at another speed of the machine it is another."""
         self._check_measured()
-        seconds = _medians(self.reference_visits)
-        return float(np.median(seconds[stable_rounds(seconds)]))
+        return _low_of_usual(self.reference_visits)
 
     @property
     def tokens_per_s(self) -> float:
@@ -223,6 +221,17 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
         start = max(each.start if each.trend == "warm-up" else 0 for each in found)
         counts[rows[:start]] = False
     return counts
+
+
+def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:
+    """How fast the calls of each visit were that nothing came between."""
+    return np.array([np.quantile(visit.samples_s, LOW) for visit in visits])
+
+
+def _low_of_usual(visits: Sequence[Visit]) -> float:
+    """Low quantile of all calls at the speed that most visits had."""
+    usual = stable_rounds(_lows(visits))
+    return float(np.quantile(np.concatenate([each.samples_s for each in itertools.compress(visits, usual)]), LOW))
 
 
 def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:
