@@ -9,6 +9,7 @@ This file needs nothing but the standard library; what loads a program comes fro
         loads for this alone, calls `timed(call, restore)` once with the runtime's profiler on, and says of each call
         {kind of operator: [calls, seconds]}
     prepare(source) -> None                      may be absent; imports what loading needs, before anything is counted
+    settle() -> None                             may be absent; gives back what loading held, once a program was called
     mapped_bytes(source) -> int                  may be absent; most bytes of files that loading maps and does not copy
 
 Copies of a program, numbered from 0, share no weights; those of one number may.
@@ -287,6 +288,8 @@ class Agent:
                 restore()
                 call()
             bound[name] = (call, self.others.before(restore, between))
+        if hasattr(self.runtime, "settle"):
+            self.runtime.settle()
         load_s = clock() - start
         self.feeds[request["program_id"]] = bound
         gc.collect()

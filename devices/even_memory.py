@@ -39,8 +39,8 @@ _held: list[mmap.mmap] = []
 def read_evenly(file: Path, size: int) -> None:
     """Reads a file into large pages, unless it lies there, and what is slow into other memory, as often as that helps.
 
-    What somebody else has mapped stays where it is. The slow memory is held until the next call, so that nobody gets
-    it meanwhile.
+    What somebody else has mapped stays where it is. The slow memory is held until `release`, so that nobody gets it
+    meanwhile.
 
     Args:
         file: Some file.
@@ -50,7 +50,6 @@ def read_evenly(file: Path, size: int) -> None:
         OSError: It cannot be read.
         ValueError: It has fewer bytes.
     """
-    _held.clear()
     with file.open("rb") as data:
         descriptor = data.fileno()
         anew = not (_is_in_memory(descriptor, size) and _lies_in_large_pages(descriptor, size))
@@ -69,6 +68,11 @@ def read_evenly(file: Path, size: int) -> None:
             with suppress(OSError):
                 _held.append(_taken(slow))
             _touched(slow)
+
+
+def release() -> None:
+    """Gives back what was held, once all that is to be fast is in use."""
+    _held.clear()
 
 
 def _is_in_memory(descriptor: int, size: int) -> bool:

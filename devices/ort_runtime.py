@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices.empty_call import empty_call
-from adaptare.devices.even_memory import read_evenly
+from adaptare.devices.even_memory import read_evenly, release
 
 CPU = "CPUExecutionProvider"
 FILLS = ("constant", "integers", "normal")
@@ -46,6 +46,11 @@ def setup(options: dict[str, Any]) -> None:
 def prepare(source: str) -> None:
     """Makes what all programs have in common, before any of them is loaded and timed."""
     _empty_call()
+
+
+def settle() -> None:
+    """Gives back the slow memory that was held, once a program has what it needs."""
+    release()
 
 
 def available_providers() -> list[str]:

@@ -300,6 +300,24 @@ def test_what_a_runtime_imports_is_not_counted(monkeypatch: pytest.MonkeyPatch) 
     assert (reply["load_s"], reply["resident_bytes"]) == (0.0, 0)
 
 
+def test_what_loading_held_is_given_back_after_the_first_call_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, order = [1000], []
+
+    def load(source: str, arguments: dict[str, Any], copy: int) -> Any:
+        memory[0] += 700
+        return SimpleNamespace(bind=lambda arguments: (lambda: order.append("call") or [1.0], lambda: None))
+
+    def settle() -> None:
+        order.append("settle")
+        memory[0] -= 200
+
+    runtime = SimpleNamespace(load=load, settle=settle, providers=lambda model: {})
+    monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
+    reply = agent.Agent(runtime).load({**LOAD, "feeds": [{"name": "f", "arguments": {}}]})
+    assert order == ["call", "settle"]
+    assert reply["resident_bytes"] == 500
+
+
 def test_loading_binding_and_the_first_call_have_their_own_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 

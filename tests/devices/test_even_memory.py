@@ -69,15 +69,7 @@ def test_slow_stretches_are_read_into_other_memory_until_none_is(
     assert dropped == [(0, whole), (0, STRETCH), (3 * STRETCH, STRETCH), (3 * STRETCH, STRETCH)]
     assert touched == [whole, 2 * STRETCH, STRETCH], "before each reading"
     assert [len(each) // STRETCH for each in even_memory._held] == [3, 2], "that nobody may have"
-
-
-def test_what_was_held_is_given_back_at_the_next_reading(
-    file: Path, dropped: list[tuple[int, int]], touched: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told(monkeypatch, {0: 5}, {}, {})
-    even_memory.read_evenly(file, STRETCH)
-    assert len(even_memory._held) == 1
-    even_memory.read_evenly(file, STRETCH)
+    even_memory.release()
     assert not even_memory._held
 
 
