@@ -257,14 +257,14 @@ def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> di
         files = Files({workload(number): file for number, file in enumerate([first, *copies])})
         found = [each for session in range(sessions) for each in _compared(files, session, openings)]
         with small_pages():
-            small = [each for session in range(sessions // 4) for each in _compared(files, session, openings)]
+            small = [each for session in range(-(-sessions // 4)) for each in _compared(files, session, openings)]
     trials, different = len(found), sum(not each.contains(0.0) for each in found)
     return {
         "aa_real_trials": trials,
         "aa_false_positive_real": different / trials,
         "aa_false_positive_real_p": float(stats.binomtest(different, trials, 0.05).pvalue),
-        "aa_real_spread": statistics.stdev(each.middle for each in found),
-        "aa_real_spread_small_pages": statistics.stdev(each.middle for each in small),
+        "aa_real_spread": float(np.std([each.middle for each in found])),
+        "aa_real_spread_small_pages": float(np.std([each.middle for each in small])),
     }
 
 

@@ -109,7 +109,7 @@ def _load(source: str, arguments: dict[str, Any], *, trace: str = "", copied: bo
 
     _refuse_active_adapters(arguments)
     if arguments.get("prepared", True):
-        _read_anew(Path(source), arguments.get("mapped"))
+        _read_weights(Path(source), arguments.get("mapped"))
     provider, options = _chosen["provider"], _options()
     if not arguments.get("prepared", True):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -182,6 +182,7 @@ def attribute(
     with tempfile.TemporaryDirectory() as folder:
         model = _load(source, arguments, trace=str(Path(folder) / "trace"))
         seconds = timed(*model.bind(feed))
+        settle()
         events = json.loads(Path(model.end_profiling()).read_text(encoding="utf-8"))
     runs = _operators(events)
     if len(runs) != len(seconds):
@@ -319,12 +320,12 @@ def _refuse_active_adapters(arguments: dict[str, Any]) -> None:
         raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
 
 
-def _read_anew(source: Path, mapped: dict[str, int] | None) -> None:
-    """Reads the weights of a graph into other memory and large pages, unless this worker has done so; see `load`.
+def _read_weights(source: Path, mapped: dict[str, int] | None) -> None:
+    """Brings the weights of a graph into fast memory and large pages, unless this worker has done so; see `load`.
 
-    Pages of a file stay where they are from one process to the next, and some places are faster than others; whoever
-    loads a program anew is to draw its luck anew. Left to page faults, a part of each file comes to lie in large pages,
-    which part differs between files but not between readings, and by that programs differ for good.
+    Pages of a file stay where they are from one process to the next, and some places are faster than others. Left to
+    page faults, a part of each file comes to lie in large pages, which part differs between files but not between
+    readings, and by that programs differ for good.
     """
     for file in set(_weights(source)) - _read:
         size = file.stat().st_size if mapped is None else mapped.get(file.name, 0)

@@ -36,6 +36,8 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "governor": _first_line(cpu / "scaling_governor"),
         "frequency_hz": _frequency_hz(),
         "clock_source": _first_line(root / "sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "large_pages": _first_line(root / "sys/kernel/mm/transparent_hugepage/enabled"),
+        "malloc_tunables": os.environ.get("GLIBC_TUNABLES"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "pressure": {name: _first_line(root / "proc/pressure" / name) for name in ("cpu", "memory")},
         "steal_s": getattr(psutil.cpu_times(), "steal", None),

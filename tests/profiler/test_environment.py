@@ -45,6 +45,7 @@ FILES = {
     "governor": "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     "clock": "sys/devices/system/clocksource/clocksource0/current_clocksource",
     "memory": "proc/pressure/memory",
+    "pages": "sys/kernel/mm/transparent_hugepage/enabled",
     "package": "sys/class/powercap/intel-rapl:0/energy_uj",
     "cores": "sys/class/powercap/intel-rapl:0:0/energy_uj",
     "other": "sys/class/powercap/intel-rapl:1/energy_uj",
@@ -78,16 +79,18 @@ def test_virtualisation_is_told_in_the_words_of_the_system(machine: Any, files: 
 
 def test_a_machine_that_says_nothing_is_recorded_as_such(machine: Any) -> None:
     said = machine()
-    names = ("virtualisation", "governor", "clock_source", "energy_j")
-    assert [said[name] for name in names] == [None] * 4
+    names = ("virtualisation", "governor", "clock_source", "large_pages", "energy_j")
+    assert [said[name] for name in names] == [None] * 5
     assert said["pressure"] == {"cpu": None, "memory": None}
     assert json.loads(json.dumps(said)) == said
 
 
 def test_what_stands_in_files_is_told_as_it_stands_there(machine: Any) -> None:
     line = "some avg10=1.50 avg60=0.20 avg300=0.00 total=17"
-    said = machine(governor="powersave\n", clock="tsc\n", memory=f"{line}\nfull avg10=0.00\n")
+    pressure, pages = f"{line}\nfull avg10=0.00\n", "always [madvise] never\n"
+    said = machine(governor="powersave\n", clock="tsc\n", memory=pressure, pages=pages)
     assert (said["governor"], said["clock_source"]) == ("powersave", "tsc")
+    assert said["large_pages"] == "always [madvise] never"
     assert said["pressure"] == {"cpu": None, "memory": line}
 
 
@@ -132,6 +135,14 @@ def test_the_hottest_reading_of_each_sensor_is_told(monkeypatch: pytest.MonkeyPa
 def test_without_a_sensor_there_is_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(psutil, "sensors_temperatures", raising=False)
     assert environment()["temperature_c"] is None
+
+
+@pytest.mark.parametrize("tunables", [None, "glibc.malloc.hugetlb=0"])
+def test_what_the_user_tells_the_c_library_is_kept(monkeypatch: pytest.MonkeyPatch, tunables: str | None) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if tunables:
+        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
+    assert environment()["malloc_tunables"] == tunables
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell affinities")
