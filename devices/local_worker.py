@@ -67,7 +67,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     """This process's environment, with so many threads for every library, and without network or telemetry.
 
     What programs allocate lies in large pages, where the system has them and nobody said otherwise: small ones come
-    from all over the memory, so that equal programs are not equally fast (`aa_real_spread` of benchmarks/profiling.py).
+    from all over the memory, by which equal programs mostly differ more (`aa_real_spread` of benchmarks/profiling.py).
     """
     return {
         "GLIBC_TUNABLES": LARGE_PAGES,
