@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -256,7 +257,7 @@ def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> di
         copies = [Path(shutil.copy(first, Path(place) / f"{number}.onnx")) for number in range(1, 2 * pairs + 1)]
         files = Files({workload(number): file for number, file in enumerate([first, *copies])})
         found = [each for session in range(sessions) for each in _compared(files, session, openings)]
-        with small_pages():
+        with patch.dict(os.environ, GLIBC_TUNABLES=""):  # memory as the system gives it by default
             small = [each for session in range(-(-sessions // 4)) for each in _compared(files, session, openings)]
     trials, different = len(found), sum(not each.contains(0.0) for each in found)
     return {
@@ -281,19 +282,6 @@ def _compared(files: Files, seed: int, openings: int) -> list[Interval]:
         programs=files,
     )
     return [overhead(one, other) for one, other in zip(found[::2], found[1::2], strict=True)]
-
-
-@contextmanager
-def small_pages() -> Iterator[None]:
-    """Workers that are opened meanwhile get memory as the system gives it by default."""
-    before = os.environ.get("GLIBC_TUNABLES")
-    os.environ["GLIBC_TUNABLES"] = ""
-    try:
-        yield
-    finally:
-        del os.environ["GLIBC_TUNABLES"]
-        if before is not None:
-            os.environ["GLIBC_TUNABLES"] = before
 
 
 def harness(calls: int = 20000) -> dict[str, Any]:

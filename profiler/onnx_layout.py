@@ -13,9 +13,10 @@ from typing import Any
 
 import onnx
 
+from adaptare.profiler.onnx_surgery import ALIGNMENT
+
 # How ONNX Runtime names a packed weight among the external data of a plain one: `kernel+hash|offset;length;checksum`.
 PACKED = "prepacked_"
-ALIGNMENT = 4096
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Files whose stretches are not equally fast; how fast they are is told by a stand-in, because a test cannot choose."""
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,8 +120,14 @@ def test_every_stretch_is_timed_and_the_file_is_as_it_was(file: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_touched_memory_says_how_fast_memory_is() -> None:
-    assert even_memory._touched(3 * STRETCH) > 0
+def test_touched_memory_says_how_fast_memory_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each stretch is disturbed in one pass at most.
+    calls = itertools.count()
+    monkeypatch.setattr(even_memory, "_seconds", lambda words: 0.004 if next(calls) % 10 == 0 else 0.001)
+    monkeypatch.setattr(even_memory, "free_bytes", lambda: 2**40)
+    assert even_memory._touched(3 * STRETCH) == pytest.approx(STRETCH / 0.001)
+    monkeypatch.setattr(even_memory, "_seconds", lambda words: words.nbytes / 8e9)
+    assert even_memory._touched(3 * STRETCH) == pytest.approx(8e9)
 
 
 @pytest.mark.parametrize("content", [b"1", b"1234567"])

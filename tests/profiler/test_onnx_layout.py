@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from adaptare.profiler.onnx_layout import ALIGNMENT, PACKED, read_bytes, read_first
+from adaptare.profiler.onnx_layout import PACKED, read_bytes, read_first
 from adaptare.profiler.onnx_session import pack
-from adaptare.profiler.onnx_surgery import change_weights
+from adaptare.profiler.onnx_surgery import ALIGNMENT, change_weights
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
 g (int64[3] ids) => (float[3, 96] y) {
