@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY ?= .venv/bin/python
 STAMP := .venv/installed
-SOURCES := $(wildcard cli/*.py devices/*.py profiler/*.py predictor/*.py search/*.py)
+SOURCES := $(wildcard cli/*.py devices/*.py devices/*/*.py profiler/*.py predictor/*.py search/*.py)
 
 .PHONY: help demo test lint run-tests run-lint clean
 

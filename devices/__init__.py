@@ -1,15 +1,21 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
-from adaptare.devices.agent import copies_in_turn, energy_j
+from adaptare.devices.agent.feeds import uniform
+from adaptare.devices.agent.runtime import Runtime
+from adaptare.devices.agent.server import copies_in_turn
+from adaptare.devices.agent_device import AgentDevice, counts_first_call
+from adaptare.devices.agent_file import write_agent
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import (
     AttributedCall,
     AttributingWorker,
     Device,
     DeviceInfo,
+    ForgettingWorker,
     Loaded,
     MeteredWorker,
     OperatorTime,
+    WatchedWorker,
     Worker,
     WorkerInfo,
 )
@@ -22,16 +28,18 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
-from adaptare.devices.host import allowed_processors, hardware_name, instruction_sets
-from adaptare.devices.onnx_runtime import OnnxRuntime, onnxruntime_version, ort_cpu
-from adaptare.devices.program import Feed, Json, Program, Work, canonical_json
+from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
+from adaptare.devices.program import Feed, Json, Program, ProgramFile, Work, canonical_json
+from adaptare.devices.program_files import program_file
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_cpu import TorchCpu
+from adaptare.devices.transport import Link, LocalTransport, Transport
 from adaptare.devices.whole_file import write_together, write_whole
 
 __all__ = [
     "AdaptareError",
+    "AgentDevice",
     "AgentWorker",
     "AttributedCall",
     "AttributingWorker",
@@ -39,33 +47,39 @@ __all__ = [
     "DeviceError",
     "DeviceInfo",
     "Feed",
+    "ForgettingWorker",
     "InputError",
     "Json",
+    "Link",
     "Loaded",
+    "LocalTransport",
     "MeteredWorker",
     "MissingPackageError",
     "OnnxRuntime",
     "OperatorTime",
     "Program",
     "ProgramError",
+    "ProgramFile",
     "Reach",
+    "Runtime",
     "SimulatedDevice",
     "StorageError",
     "TorchCpu",
+    "Transport",
+    "WatchedWorker",
     "Work",
     "Worker",
     "WorkerDiedError",
     "WorkerInfo",
-    "allowed_processors",
     "canonical_json",
     "connect",
     "copies_in_turn",
-    "energy_j",
-    "hardware_name",
-    "instruction_sets",
-    "onnxruntime_version",
+    "counts_first_call",
     "ort_cpu",
+    "program_file",
     "reachable",
+    "uniform",
+    "write_agent",
     "write_together",
     "write_whole",
 ]

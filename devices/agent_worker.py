@@ -12,35 +12,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
-from adaptare.devices.errors import DeviceError, ProgramError, WorkerDiedError
+from adaptare.devices.errors import DeviceError, InputError, MissingPackageError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program
+from adaptare.devices.transport import Link
 
 # A longer request may wait for the agent to read it.
 HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
+# Packages of runtimes, with the extra that brings them.
+EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
 
 
 class AgentWorker:
     """One agent process behind a pipe.
 
     Args:
-        command: Starts the agent; `ssh host python …` serves as well as a local interpreter.
-        environment: The agent's environment variables.
+        link: Starts the agent and brings files to it.
         timeout_s: How long the agent may take to read one request, and then to answer it, before it counts as hung and
             is killed.
     """
 
-    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(self, link: Link, *, timeout_s: float) -> None:
+        self._link = link
         self._timeout_s = timeout_s
         self._sequence = 0
         self._loaded = 0
         self._info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
-                list(command),
-                env=dict(environment),
+                list(link.command),
+                env=dict(link.environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -50,7 +53,7 @@ class AgentWorker:
                 start_new_session=True,  # Ctrl-C is the caller's to handle; the agent finishes its call
             )
         except OSError as error:
-            raise DeviceError(f"the worker could not be started with {command[0]!r}: {error}") from error
+            raise DeviceError(f"the worker could not be started with {link.command[0]!r}: {error}") from error
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
         self._drains = [
@@ -78,20 +81,40 @@ class AgentWorker:
         """Of the near end of the pipe: the agent itself when local."""
         return self._process.pid
 
-    def hello(self, *, processors: Sequence[int], options: Mapping[str, object], memory_bytes: int) -> None:
-        """Sets the agent up."""
+    def hello(
+        self, *, threads: int, pin: bool, gap_s: float | None, options: Mapping[str, object], memory_bytes: int
+    ) -> None:
+        """Sets the agent up and learns about its device; 0 threads or bytes: the device decides.
+
+        Raises:
+            InputError: The device cannot have these options, or lacks a package.
+            DeviceError: It does not answer.
+        """
         try:
-            reply = self._request(
-                "hello", processors=list(processors), options=dict(options), memory_bytes=memory_bytes
+            told = self._request(
+                "hello", threads=threads, pin=pin, gap_s=gap_s, options=dict(options), memory_bytes=memory_bytes
             )
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
-        self._info = WorkerInfo(int(reply["free_bytes"]), tuple(reply["processors"]), float(reply["timer_step_s"]))
+        self._info = WorkerInfo(
+            free_bytes=int(told["free_bytes"]),
+            processors=tuple(told["processors"]),
+            timer_step_s=float(told["timer_step_s"]),
+            hardware=told["hardware"],
+            runtime=told["runtime"],
+            threads=int(told["threads"]),
+            cache_bytes=int(told["cache_bytes"]),
+            providers=tuple(told["providers"]),
+            capabilities=tuple(told["capabilities"]),
+            environment=told["environment"],
+            gap_s=float(told["gap_s"]),
+        )
 
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`."""
         self._loaded += 1
         program_id = f"{program.hash}-{self._loaded}"
+        self._bring(program)
         reply = self._request(
             "load",
             # Each feed is called once in it.
@@ -99,6 +122,7 @@ class AgentWorker:
             program_id=program_id,
             source=program.source,
             arguments=json.loads(program.arguments),
+            files={file.name: file.digest for file in program.files},
             moved_bytes=program.moved_bytes,
             others_bytes=program.others_bytes,
             between_bytes=program.between_bytes,
@@ -129,6 +153,16 @@ class AgentWorker:
         """See `Worker.unload`."""
         self._request("unload", program_id=program_id)
 
+    def environment(self) -> Mapping[str, Any]:
+        """See `WatchedWorker.environment`."""
+        told: Mapping[str, Any] = self._request("environment")["environment"]
+        return told
+
+    def forget(self, program: Program) -> bool:
+        """See `ForgettingWorker.forget`."""
+        self._bring(program)
+        return bool(self._request("forget", digests=[file.digest for file in program.files])["forgotten"])
+
     def energy_j(self) -> float | None:
         """See `MeteredWorker.energy_j`."""
         joules: float | None = self._request("energy")["energy_j"]
@@ -139,10 +173,12 @@ class AgentWorker:
         feeds = {feed.name: feed.arguments for feed in program.feeds}
         if feed_id not in feeds:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(feeds)}")
+        self._bring(program)
         reply = self._request(
             "attribute",
             source=program.source,
             arguments=json.loads(program.arguments),
+            files={file.name: file.digest for file in program.files},
             feed=json.loads(feeds[feed_id]),
             calls=calls,
         )
@@ -156,6 +192,17 @@ class AgentWorker:
             AttributedCall(whole, tuple(OperatorTime(name, *each) for name, each in sorted(parts.items())))
             for whole, parts in zip(seconds, operators, strict=True)
         ]
+
+    def _bring(self, program: Program) -> None:
+        """Brings files that the device does not have. Raises `ProgramError` if one cannot be read."""
+        files = {file.digest: file for file in program.files}
+        if not files:
+            return
+        for digest in self._request("missing", digests=list(files))["missing"]:
+            try:
+                self._link.bring(files[digest])
+            except OSError as error:
+                raise ProgramError(f"{files[digest].name} could not be brought to the device: {error}") from error
 
     def close(self) -> None:
         """Ends the agent by the explicit message, or by force if it does not answer."""
@@ -190,7 +237,7 @@ class AgentWorker:
             came = text.strip()[:KEPT_LINE_CHARACTERS]
             raise WorkerDiedError(f"reply {came!r} came for request {self._sequence}; the link is broken")
         if not reply["ok"]:
-            raise ProgramError(reply["error"])
+            raise _refusal(reply)
         return reply
 
     def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
@@ -254,6 +301,16 @@ class AgentWorker:
             drain.join(timeout=DRAINED_S)
         streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
         return [stream for drain, stream in streams if drain.is_alive()]
+
+
+def _refusal(reply: Mapping[str, Any]) -> Exception:
+    """The error that a reply stands for."""
+    if reply.get("cause") == "option":
+        return InputError(reply["error"])
+    if reply.get("cause") == "package" and (extra := EXTRAS.get(reply["package"])):
+        name = reply["package"]
+        return MissingPackageError(f"{name} is not installed; install it with: pip install 'adaptare[{extra}]'")
+    return ProgramError(reply["error"])
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -3,21 +3,24 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
 from adaptare.devices.program import Program
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """Who took the time. Measurements are comparable if and only if these are equal.
+    """Identity of the measuring device. Measurements are comparable if and only if these are equal.
 
     Args:
         device: The spelling that opens it, for example `torch-cpu:threads=1`.
-        hardware: Processor model as the system names it, with the architecture.
-        runtime: Library and version, for example `torch 2.13.0`.
+        hardware: Processor model as the device names it, with the architecture.
+        runtime: Name and version of the library, for example `torch 2.13.0`; the name selects who builds its programs.
         threads: Threads inside one operator.
-        options: Everything else that changes latency (pinning, flags), as sorted `name=value` pairs.
+        options: Everything else that changes latency, as sorted `name=value` pairs; what differs from a plain process
+            that uses the runtime as documented is among them.
+        cache_bytes: Size of its last-level caches; decides how many copies a cold part needs. No part of the identity.
     """
 
     device: str
@@ -25,31 +28,55 @@ class DeviceInfo:
     runtime: str
     threads: int
     options: tuple[str, ...] = ()
+    cache_bytes: int = field(default=USUAL_CACHE_BYTES, compare=False)
+
+    @property
+    def runtime_name(self) -> str:
+        """Name of the runtime without its version."""
+        return self.runtime.split()[0]
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker says of itself when it was opened.
+    """Facts about a device as its worker tells them when it is opened.
 
     Args:
         free_bytes: Memory free on the device.
-        processors: Those it runs on, by number; none where it does not know.
+        processors: Processors it runs on, by number; none where it does not know.
         timer_step_s: Smallest step of its clock, seconds.
+        hardware: See `DeviceInfo`.
+        runtime: See `DeviceInfo`.
+        threads: See `DeviceInfo`.
+        cache_bytes: See `DeviceInfo`.
+        providers: Execution providers of the runtime.
+        capabilities: What it can do beside loading and running: `energy`, `attribution`, `environment`, `forget`.
+        environment: Snapshot of all that may change latency and is no part of the identity: frequencies, temperature,
+            load, variables, page policy, battery, as far as the device tells.
+        gap_s: Pause before a program runs after another one, seconds.
     """
 
     free_bytes: int
     processors: tuple[int, ...] = ()
     timer_step_s: float = 1e-9
+    hardware: str = ""
+    runtime: str = ""
+    threads: int = 1
+    cache_bytes: int = USUAL_CACHE_BYTES
+    providers: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    gap_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a worker says of a program it has just loaded.
+    """Facts about a program that a worker has just loaded.
 
     Args:
         program_id: Names the program in `run` and `unload`.
         resident_bytes: Growth of the worker's private memory while loading.
-        load_s: Seconds until it is ready, without imports: every feed has been bound and called once.
+        load_s: Seconds until it is ready, without imports: every feed has been bound and called once. Files that were
+            read before come from the page cache.
         providers: How many nodes each execution provider really runs; torch names itself.
         outputs: Feed name -> the first values of the first output, evenly spaced, at most 512; the same feed
             of programs that mean the same function must agree here before either is timed.
@@ -79,7 +106,7 @@ class Worker(Protocol):
 
     @property
     def info(self) -> WorkerInfo:
-        """What it says of itself."""
+        """Facts about the device, as the worker told them when it was opened."""
         ...
 
     def load(self, program: Program) -> Loaded:
@@ -97,16 +124,34 @@ class Worker(Protocol):
 
 @runtime_checkable
 class MeteredWorker(Worker, Protocol):
-    """A worker that can also say what its device has used."""
+    """A worker of a device that counts energy, where `energy` is among its capabilities."""
 
     def energy_j(self) -> float | None:
         """Joules since some start, of everything that the counter counts; `None` where nothing does."""
         ...
 
 
+@runtime_checkable
+class WatchedWorker(Worker, Protocol):
+    """A worker that can also describe its environment again, while it is open."""
+
+    def environment(self) -> Mapping[str, Any]:
+        """See `WorkerInfo.environment`."""
+        ...
+
+
+@runtime_checkable
+class ForgettingWorker(Worker, Protocol):
+    """A worker that can also drop files from the page cache."""
+
+    def forget(self, program: Program) -> bool:
+        """Lets the next loading read the program's files from storage. Returns success."""
+        ...
+
+
 @dataclass(frozen=True)
 class OperatorTime:
-    """What the operators of one kind took in one call.
+    """Time of the operators of one kind in one call.
 
     Args:
         name: As the runtime calls the kind: `MatMul` in ONNX Runtime, `aten::mm` in torch.
@@ -145,7 +190,7 @@ class Device(Protocol):
     """Something that can time programs."""
 
     def info(self) -> DeviceInfo:
-        """Who takes the time; equal on every call while nothing changed."""
+        """Identity of the device, from its worker's answers; equal on every call while nothing changed."""
         ...
 
     def open(self) -> AbstractContextManager[Worker]:

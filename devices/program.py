@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias, Union
 
 Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 (strings)
@@ -51,14 +52,30 @@ class Feed:
 
 
 @dataclass(frozen=True)
+class ProgramFile:
+    """A file that a program needs on the device.
+
+    Args:
+        name: There, beside the program's other files.
+        digest: SHA-256 of the content, 64 hex digits.
+        path: Here; the transport brings it from there.
+    """
+
+    name: str
+    digest: str
+    path: Path = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Program:
     """Something a worker can load.
 
     Args:
         name: For people; it takes no part in the hash.
-        source: `module:factory` for torch, or the path of an ONNX file.
+        source: `module:factory`, or the name of the main file.
         arguments: Canonical JSON, given to the factory.
         feeds: The sets of inputs it can be timed with.
+        files: All that loading reads.
         weight_bytes: What loading it is expected to add to the worker's resident memory.
         moved_bytes: What one call of it moves without an adapter, where one of the next two is given.
         others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn,
@@ -72,6 +89,7 @@ class Program:
     source: str
     arguments: str
     feeds: tuple[Feed, ...]
+    files: tuple[ProgramFile, ...] = ()
     weight_bytes: int = field(default=0, compare=False)
     moved_bytes: int = 0
     others_bytes: int = 0
@@ -84,7 +102,9 @@ class Program:
 
     @property
     def hash(self) -> str:
-        """Identifies the program on the device: 16 hex digits of SHA-256 over source, arguments and feeds."""
+        """Identifies the program on the device: 16 hex digits of SHA-256 over source, arguments, feeds and files."""
         feeds = [[feed.name, feed.arguments] for feed in self.feeds]
-        text = canonical_json([self.source, self.arguments, feeds, *(["cold"] if self.others_bytes else [])])
+        files = [[file.name, file.digest] for file in self.files]
+        cold = ["cold"] if self.others_bytes else []
+        text = canonical_json([self.source, self.arguments, feeds, *([files] if files else []), *cold])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

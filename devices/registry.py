@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from adaptare.devices.contracts import Device, DeviceInfo
+from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
 
 ENTRY_POINTS = "adaptare.devices"
@@ -16,16 +17,18 @@ ENTRY_POINTS = "adaptare.devices"
 
 @dataclass(frozen=True)
 class Reach:
-    """Whether a device can be used from here, and if not, why.
+    """Reachability of a device.
 
     Args:
         name: Its spelling without options.
-        info: What it says of itself, if it can be reached.
+        info: Its identity, if it can be reached.
+        told: Facts that its worker told.
         problem: Why it cannot, and what to do.
     """
 
     name: str
     info: DeviceInfo | None
+    told: WorkerInfo | None = None
     problem: str = ""
 
 
@@ -47,23 +50,27 @@ def connect(spelling: str) -> Device:
 
 
 def _signature(build: Callable[..., Device]) -> inspect.Signature:
-    """With annotations as types, also where a module keeps them as text, unless that names what is not imported."""
+    """Parameters that are not fixed yet, with annotations as types, unless those name what is not imported."""
     try:
-        return inspect.signature(build, eval_str=True)
+        signature = inspect.signature(build, eval_str=True)
     except NameError:
-        return inspect.signature(build)
+        signature = inspect.signature(build)
+    fixed = build.keywords if isinstance(build, partial) else {}
+    return signature.replace(parameters=[each for name, each in signature.parameters.items() if name not in fixed])
 
 
 def reachable() -> list[Reach]:
-    """Every known device, with what it says of itself or why it cannot be used."""
+    """Every known device, with facts from a worker that is opened for them, or why it cannot be used."""
     return [_reach(name) for name in sorted(_entries())]
 
 
 def _reach(name: str) -> Reach:
     try:
-        return Reach(name, connect(name).info())
+        device = connect(name)
+        with device.open() as worker:
+            return Reach(name, device.info(), worker.info)
     except (AdaptareError, ImportError) as error:
-        return Reach(name, None, str(error))
+        return Reach(name, None, problem=str(error))
 
 
 def _entries() -> dict[str, importlib.metadata.EntryPoint]:

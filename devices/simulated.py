@@ -102,7 +102,12 @@ class SimulatedWorker:
     @property
     def info(self) -> WorkerInfo:
         """See `Worker.info`."""
-        return WorkerInfo(self._device.free_bytes)
+        device = self._device
+        known = device.info()
+        energy = ("energy",) if device.power_w is not None else ()
+        return WorkerInfo(
+            device.free_bytes, hardware=known.hardware, runtime=known.runtime, capabilities=energy, environment={}
+        )
 
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`."""

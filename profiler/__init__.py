@@ -12,7 +12,6 @@ from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.design import design
 from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
-from adaptare.profiler.environment import environment
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.intervals import Interval, ratio_interval
 from adaptare.profiler.measurement import (
@@ -124,7 +123,6 @@ __all__ = [
     "device_from_json",
     "device_hash",
     "device_to_json",
-    "environment",
     "fitting_layers",
     "measure_energy",
     "measure_parts",

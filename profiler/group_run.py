@@ -2,12 +2,24 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError, WorkerInfo
+from adaptare.devices import (
+    Device,
+    DeviceError,
+    Loaded,
+    Program,
+    ProgramError,
+    WatchedWorker,
+    Worker,
+    WorkerDiedError,
+    WorkerInfo,
+    counts_first_call,
+)
 from adaptare.profiler.equality import changes_outputs, check_applied, check_twin, largest_difference, needs_twin
 from adaptare.profiler.measurement import Visit, paired_ratio
 from adaptare.profiler.programs import Programs
@@ -93,9 +105,11 @@ class GroupRun:
         self.reference = reference
         self.next_opening = opening
         self.next_round = round_
-        self.worker: WorkerInfo | None = None
+        self._told: list[WorkerInfo] = []
+        self._after: Mapping[str, Any] = {}
         self._device = device
         self._info = device.info()
+        self._counts_first_call = counts_first_call(self._info)
         self._programs = programs
         self._rng = rng
         self._deaths = 0
@@ -114,8 +128,7 @@ class GroupRun:
         """
         rounds = 0
         while self.running():
-            with self._device.open() as worker, contextlib.suppress(_NewWorkerNeededError):
-                self.worker = worker.info
+            with self._opened() as worker, contextlib.suppress(_NewWorkerNeededError):
                 self._load(worker)
                 while self.running():
                     self._round(worker)
@@ -123,6 +136,22 @@ class GroupRun:
                     if not self.running() or enough(rounds):
                         return rounds
         return rounds
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Worker]:
+        """A worker whose environment is noted at its start and at its end."""
+        with self._device.open() as worker:
+            self._told.append(worker.info)
+            yield worker
+            with contextlib.suppress(ProgramError):  # a dead worker tells nothing
+                self._after = worker.environment() if isinstance(worker, WatchedWorker) else {}
+
+    def environments(self) -> dict[str, Any]:
+        """Facts that the workers told: the environment of the first `before`, of the last `after`, and the `worker`."""
+        if not self._told:
+            return {}
+        first = asdict(self._told[0])
+        return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
 
     def widest(self) -> float:
         """The largest relative half-width of any running candidate's interval."""
@@ -261,7 +290,7 @@ class GroupRun:
         touch_s, found = None, []
         for candidate in stop:
             program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
-            touches = copies if touch_s is None else 0
+            touches = copies if touch_s is None and not self._counts_first_call else 0
             try:
                 seconds = worker.run(program_id, candidate.feed, touches + candidate.calls)
             except ProgramError as error:

@@ -1,4 +1,4 @@
-"""Bases as ONNX files in the cache: exported once for each shape, then quantised or packed."""
+"""Bases as ONNX files in the cache: exported once for each shape, then quantised."""
 
 import hashlib
 import importlib.metadata
@@ -11,11 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from adaptare.devices import InputError, Json, MissingPackageError, canonical_json, onnxruntime_version
+from adaptare.devices import InputError, Json, MissingPackageError, canonical_json
 from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
-from adaptare.profiler.onnx_session import pack
 from adaptare.profiler.programs import base_bytes, embedding_bytes
 from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
@@ -23,7 +22,7 @@ from adaptare.profiler.workload import Workload
 
 CACHE_BYTES = 30 * 2**30
 # Graphs of an older layout are made anew.
-LAYOUT = 2
+LAYOUT = 3
 # Torch holds the weights once, and their graph once more while it is written.
 EXPORT_TIMES = 3
 NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
@@ -49,7 +48,7 @@ class OnnxBases:
         self._root = cache_folder(cache) / "onnx"
         self._weights = weights
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
-        self._made_by = [*versions, onnxruntime_version()]
+        self._made_by = [*versions, _onnxruntime_version()]
         # What was handed out may be loaded any time, so it makes no room.
         self._in_use: set[Path] = set()
 
@@ -72,23 +71,12 @@ class OnnxBases:
 
         return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
 
-    def packed(self, workload: Workload, kernels: str) -> OnnxBase:
-        """The base with its weights as kernels want them; see `pack`. It is for the machine that packs."""
-        base = self.base(workload)
-
-        def write(folder: Path) -> None:
-            pack(base.model, folder / MODEL)
-            replace(base, folder=folder).save()
-
-        return self._kept(self.folder(workload, kernels), write)
-
-    def folder(self, workload: Workload, kernels: str = "") -> Path:
+    def folder(self, workload: Workload) -> Path:
         """Where the base of a workload is kept, or will be."""
         stored = self._stored(workload)
         identity = weights_identity(stored) if stored else None
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
-        suffixes = ([workload.quantisation] if workload.quantisation != "none" else []) + ([kernels] if kernels else [])
-        return self._root / "-".join([key, *suffixes])
+        return self._root / (key if workload.quantisation == "none" else f"{key}-{workload.quantisation}")
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
         """Makes a file in the folder of a base if need be, and notes that it was used."""
@@ -117,6 +105,14 @@ class OnnxBases:
         """The folder with the weights of this very shape, if there is one."""
         known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
         return self._weights.folder if self._weights is not None and known else None
+
+
+def _onnxruntime_version() -> str:
+    """Version of whichever distribution brings the package here: builds for other hardware have other names."""
+    try:
+        return importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(importlib.metadata.packages_distributions()["onnxruntime"][0])
 
 
 def _check_memory(workload: Workload) -> None:

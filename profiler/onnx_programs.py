@@ -7,19 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, canonical_json, instruction_sets
+from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, ProgramFile, canonical_json, program_file
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
-from adaptare.profiler.onnx_session import pack
 from adaptare.profiler.programs import (
     Need,
     base_bytes,
     cache_bytes,
     copies_bytes,
     copies_name,
-    is_cold,
     name_of,
     own_bytes,
     turn_of,
@@ -27,10 +25,6 @@ from adaptare.profiler.programs import (
 from adaptare.profiler.shape import Site, first_layer
 from adaptare.profiler.workload import FED, Mode, Workload
 
-# Weights packed in an older layout are packed anew.
-PACKED_LAYOUT = 2
-# How a device says that no kernels but the library's own run.
-CPU_ONLY = "provider=CPUExecutionProvider"
 # What the worker is told about twins: they are run once, so nothing is worth preparing.
 ONCE = canonical_json({"prepared": False})
 
@@ -38,8 +32,8 @@ ONCE = canonical_json({"prepared": False})
 class OnnxPrograms:
     """ONNX files in the cache, beside the base that they put adapters into.
 
-    Programs of one base share its file of weights, in floating point as the kernels of the device want them. One
-    swappable program serves every rank of its placement, because A and B are fed to it.
+    Programs of one base share its file of weights, the same that `export` writes, and each session has what it makes of
+    them in memory of its own. One swappable program serves every rank of its placement, because A and B are fed to it.
 
     Args:
         device: Who runs them.
@@ -51,8 +45,7 @@ class OnnxPrograms:
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
         self._bases = OnnxBases(cache, weights=weights)
-        packed_by: list[Json] = [PACKED_LAYOUT, device.runtime, device.hardware, instruction_sets()]
-        self._kernels = content_hash(packed_by) if CPU_ONLY in device.options else ""
+        self._cache_bytes = device.cache_bytes
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
@@ -60,10 +53,7 @@ class OnnxPrograms:
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`.
-
-        Programs share the weights of a base that is packed; loading others packs the weights for each anew.
-        """
+        """See `Programs.need`; a session packs the weights of its base for itself."""
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
         if workload.adapter.kind != "lora":
@@ -80,8 +70,7 @@ class OnnxPrograms:
             raise InputError("requantised needs a quantised base; merge the adapter instead")
         adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
         fed = workload.mode in FED
-        shared = self._kernels_of(workload) and _ranks(workload) and not (workload.in_weights or is_cold(workload))
-        weights = (0 if shared else base_bytes(workload)) + (0 if fed else adapter) + copies_bytes(workload)
+        weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
         name = f"{self._file(workload)}{copies_name(workload)}"
         # The cache is an input, and with what the call adds an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
@@ -92,11 +81,12 @@ class OnnxPrograms:
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
-        need, base, file = self.need(workload), self._base(workload), self._file(workload)
+        need, base, file = self.need(workload), self._bases.base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
-        arguments = canonical_json({"mapped": self._mapped(workload, file)})
-        return Program(name_of(workload), str(file), arguments, (feed,), need.program_bytes, *turn_of(workload))
+        return Program(
+            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *turn_of(workload)
+        )
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
@@ -108,13 +98,8 @@ class OnnxPrograms:
         inputs = {}
         for path, site in _scope(workload).items():
             inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
-        return Program(name_of(workload), str(file), ONCE, (_feed(workload, base, inputs),), base_bytes(workload))
-
-    def _mapped(self, workload: Workload, file: Path) -> dict[str, Json]:
-        """What of its files of weights calls read where they are; sessions copy weights of few bits."""
-        from adaptare.profiler.onnx_layout import read_bytes
-
-        return {} if workload.quantisation != "none" else dict(read_bytes(file))
+        feed = _feed(workload, base, inputs)
+        return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
         """A and B of every site that is fed, padded to the largest rank if the workload is."""
@@ -128,21 +113,12 @@ class OnnxPrograms:
 
     def _file(self, workload: Workload) -> Path:
         """The graph of a workload; equal for workloads that share it."""
-        ranks, folder = _ranks(workload), self._bases.folder(workload, self._kernels_of(workload))
+        ranks, folder = _ranks(workload), self._bases.folder(workload)
         if not ranks:
             return folder / MODEL
         if workload.mode in FED:
             return folder / f"swappable-{content_hash(sorted(ranks))}.onnx"
         return folder / f"{workload.mode}-{content_hash(ranks)}.onnx"
-
-    def _kernels_of(self, workload: Workload) -> str:
-        """For whom the base is packed; quantised bases are not, as that would not let them share anything."""
-        return self._kernels if workload.quantisation == "none" else ""
-
-    def _base(self, workload: Workload) -> OnnxBase:
-        """What adapters are put into."""
-        kernels = self._kernels_of(workload)
-        return self._bases.packed(workload, kernels) if kernels else self._bases.base(workload)
 
     def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
         """The graph of a base with an adapter."""
@@ -160,9 +136,10 @@ class OnnxPrograms:
         surgery.save_graph(model, file)
 
     def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
-        """Merges in floating point, and then quantises or packs as the base is."""
+        """Merges in floating point, and then quantises as the base is."""
         from adaptare.profiler.onnx_adapted import write_onnx_merged
         from adaptare.profiler.onnx_quantise import quantise
+        from adaptare.profiler.onnx_surgery import rename_data
 
         base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
@@ -173,7 +150,7 @@ class OnnxPrograms:
             if workload.quantisation != "none":
                 quantise(Path(place) / MODEL, target, workload.quantisation)
             else:
-                pack(Path(place) / MODEL, target)
+                rename_data(Path(place) / MODEL, target)
             if _data_of(target).exists():
                 _data_of(target).replace(data)
             target.replace(file)
@@ -194,6 +171,13 @@ class OnnxPrograms:
 
 def _data_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.data")
+
+
+def _files(graph: Path) -> tuple[ProgramFile, ...]:
+    """A graph, and the files of weights beside it that it names."""
+    content = graph.read_bytes()
+    data = [file for file in sorted(graph.parent.glob("*.data")) if file.name.encode() in content]
+    return tuple(program_file(file) for file in (graph, *data))
 
 
 def _scope(workload: Workload) -> dict[str, Site]:
@@ -224,7 +208,7 @@ def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | N
     padded = ((A.shape[0], width), (width, B.shape[1])) if width else (None, None)
     for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
         made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
-        made |= {"normal": half.scale, "seed": half.seed} if min(half.shape) else {"constant": 0}
+        made |= {"uniform": half.limit, "seed": half.seed} if min(half.shape) else {"constant": 0}
         inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
     return inputs
 
@@ -249,4 +233,4 @@ def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
         return {**made, "constant": True}
     if port.dtype.startswith("int"):
         return {**made, "integers": vocabulary, "seed": seed}
-    return {**made, "normal": 1.0, "seed": seed}
+    return {**made, "uniform": 3**0.5, "seed": seed}  # of standard deviation 1

@@ -42,6 +42,18 @@ def save_graph(model: onnx.ModelProto, file: Path) -> None:
     onnx.save(model, file)
 
 
+def rename_data(graph: Path, target: Path) -> None:
+    """Moves a graph whose data lie beside it as `GRAPH.data`, and them to `TARGET.data`."""
+    model = onnx.load(graph, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = f"{target.name}.data"
+    graph.with_name(f"{graph.name}.data").replace(target.with_name(f"{target.name}.data"))
+    save_graph(model, target)
+    graph.unlink()
+
+
 def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
     """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; every rank has a name of its own.
 

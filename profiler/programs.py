@@ -1,6 +1,8 @@
 """From workloads to the programs that a device loads."""
 
+import importlib.metadata
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +12,8 @@ from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
 
+# Entry points named like a runtime; each is called as `builder(device, cache=…, weights=…)`.
+BUILDERS = "adaptare.programs"
 TORCH_FACTORY = "adaptare.profiler.torch_programs:build"
 
 
@@ -34,7 +38,7 @@ class Need:
 
 
 class Programs(Protocol):
-    """What one runtime runs for workloads."""
+    """Builds what one runtime runs for workloads; joined by an entry point in the group `adaptare.programs`."""
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """The ways to apply an adapter that make sense on this base: those that can be swapped first."""
@@ -60,7 +64,7 @@ class Programs(Protocol):
 def programs_for(
     device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
 ) -> Programs:
-    """What the runtime of a device runs.
+    """The builder of programs that is registered for the runtime of a device.
 
     Args:
         device: Whose runtime it is.
@@ -69,23 +73,30 @@ def programs_for(
             them, but one export is then enough for measuring and for what users take away.
 
     Raises:
-        InputError: The runtime is unknown.
+        InputError: No builder is registered for the runtime.
         MissingPackageError: Making its programs needs a package that is not installed.
     """
-    runtime = device.runtime.split()[0]
-    if runtime == "torch":
-        return TorchPrograms()
-    if runtime == "simulated":
-        return SimulatedPrograms()
-    if runtime == "onnxruntime":
-        from adaptare.profiler.onnx_programs import OnnxPrograms
-
-        return OnnxPrograms(device, cache=cache, weights=weights)
-    raise InputError(f"no programs are known for runtime {device.runtime!r}; known are onnxruntime, torch, simulated")
+    found = {entry.name: entry for entry in importlib.metadata.entry_points(group=BUILDERS)}
+    if device.runtime_name not in found:
+        known = ", ".join(sorted(found))
+        raise InputError(f"no programs are known for runtime {device.runtime!r}; known are {known}")
+    build: Callable[..., Programs] = found[device.runtime_name].load()
+    return build(device, cache=cache, weights=weights)
 
 
 class TorchPrograms:
-    """Modules that a factory builds in the worker; those of one base share its weights."""
+    """Modules that a factory builds in the worker; those of one base share its weights.
+
+    Args:
+        device: Runs them.
+        cache: Not used; no file is made.
+        weights: Not used; they are random.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        self._cache_bytes = device.cache_bytes
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
@@ -103,7 +114,7 @@ class TorchPrograms:
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
         name = f"{self._arguments(workload)}{copies_name(workload)}"
         held = own_bytes(workload) + (0 if len(workload.adapter) else embedding_bytes(workload))
-        return Need(name, held + copies_bytes(workload), cache_bytes(workload))
+        return Need(name, held + copies_bytes(workload, self._cache_bytes), cache_bytes(workload))
 
     def disk_bytes(self, base: Workload) -> int:
         """See `Programs.disk_bytes`."""
@@ -117,6 +128,7 @@ class TorchPrograms:
             TORCH_FACTORY,
             self._arguments(workload),
             (_feed(workload),),
+            (),
             own_bytes(workload),
             *turn_of(workload),
         )
@@ -141,7 +153,18 @@ class TorchPrograms:
 
 
 class SimulatedPrograms:
-    """Programs that are their workload in words; every mode and base goes."""
+    """Programs that are their workload in words; every mode and base goes.
+
+    Args:
+        device: Runs them.
+        cache: Not used; no file is made.
+        weights: Not used; they are random.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        self._cache_bytes = device.cache_bytes
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
@@ -159,7 +182,7 @@ class SimulatedPrograms:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), size, *turn_of(workload))
+        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *turn_of(workload))
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
@@ -197,9 +220,9 @@ def copies_name(workload: Workload) -> str:
     return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
 
 
-def copies_bytes(workload: Workload) -> int:
-    """What the copies take that are called in turn with a cold program."""
-    return (copies_in_turn(*turn_of(workload)) - 1) * base_bytes(workload)
+def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
+    """Bytes of the copies that are called in turn with a cold program, on a device with caches of this size."""
+    return (copies_in_turn(*turn_of(workload), last_level_bytes) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

@@ -4,13 +4,11 @@ import datetime
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from adaptare.devices import Device, InputError
-from adaptare.profiler.environment import environment
 from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
@@ -123,7 +121,6 @@ def profile_groups(
             opening=next_opening,
             round_=next_round,
         )
-        before = environment()
         stopped_by = _run_openings(run, stop, openings, half_width, group=number, groups=len(groups))
         next_opening, next_round = run.next_opening, run.next_round
         own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
@@ -136,8 +133,7 @@ def profile_groups(
             "session": session,
             "taken_at": taken_at,
         }
-        of_worker = {**asdict(run.worker), "processors": list(run.worker.processors)} if run.worker else {}
-        environments = {"before": before, "after": environment(), "worker": of_worker}
+        environments = run.environments()
         yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
         if stopped_by == INTERRUPTED:
             return

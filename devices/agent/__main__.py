@@ -1,0 +1,24 @@
+"""Starts the agent: `MODULE:RUNTIME FOLDER [ROOT]`, where ROOT holds the system's `proc` and `sys`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.server import Agent, serve
+
+
+def main(runtime: str, folder: str, root: str = "/") -> None:
+    """Serves on the standard streams; what libraries print goes to stderr and cannot break the protocol."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    module, _, name = runtime.partition(":")
+    chosen = getattr(importlib.import_module(module), name)()
+    serve(Agent(chosen, Machine(root), Files(folder)), sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

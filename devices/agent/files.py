@@ -1,0 +1,68 @@
+"""Files of programs on the device, kept by content hash and linked under their names for each program."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+
+
+class Files:
+    """A folder with `files/HASH` for every content and `programs/HASH/NAME` for every program.
+
+    Args:
+        folder: On the device.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._contents = os.path.join(folder, "files")
+        self._programs = os.path.join(folder, "programs")
+        os.makedirs(self._contents, exist_ok=True)
+
+    def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those that are not here yet."""
+        return [digest for digest in digests if not os.path.exists(self.content(digest))]
+
+    def content(self, digest: str) -> str:
+        """Path of a content."""
+        if not digest.isalnum():
+            raise ValueError(f"{digest!r} is no content hash")
+        return os.path.join(self._contents, digest)
+
+    def placed(self, digests: Mapping[str, str]) -> str:
+        """A folder that holds the contents under these names, so that files find each other by name.
+
+        Args:
+            digests: File name -> content hash.
+
+        Raises:
+            FileNotFoundError: A content is not here.
+            ValueError: A name is no plain file name.
+        """
+        absent = self.missing(list(digests.values()))
+        if absent:
+            raise FileNotFoundError(f"{len(absent)} of {len(digests)} files were not brought: {', '.join(absent)}")
+        key = hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16]
+        folder = os.path.join(self._programs, key)
+        os.makedirs(folder, exist_ok=True)
+        for name, digest in digests.items():
+            if os.path.basename(name) != name:
+                raise ValueError(f"{name!r} is no plain file name")
+            with contextlib.suppress(FileExistsError):
+                _link(self.content(digest), os.path.join(folder, name))
+        return folder
+
+
+def _link(source: str, target: str) -> None:
+    """A symbolic link, or where the system grants none a hard link, or a copy."""
+    for way in (os.symlink, os.link, shutil.copyfile):
+        try:
+            way(source, target)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            if way is shutil.copyfile:
+                raise

@@ -1,0 +1,262 @@
+"""Facts about the machine that the agent runs on, from the system's own files; what it does not tell is `None`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import glob
+import itertools
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+USUAL_CACHE_BYTES = 32 * 2**20
+FILES = ("inactive_file ", "active_file ")
+# Variables that allocators, thread pools and runtimes read.
+VARIABLES = ("CUDA_", "GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "ORT_", "TORCH_")
+PACKAGES = ("numpy", "onnxruntime", "peft", "torch", "transformers")
+
+
+class Machine:
+    """The machine as its system files under `root` describe it.
+
+    Args:
+        root: Folder that holds `proc` and `sys`.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self._root = root
+
+    def hardware(self) -> str:
+        """Processor model, or that of the board, and architecture."""
+        name = self._processor_field("model name") or self._board() or platform.processor() or "unknown processor"
+        return f"{name} ({platform.machine()})"
+
+    def physical_cores(self) -> int:
+        """Cores that this process may use, each counted once whatever number of threads it runs."""
+        return len(set(self._cores().values()))
+
+    def processors_for(self, threads: int) -> list[int]:
+        """Processors for so many pinned threads: the last ones, as the first tends to serve interrupts, one per core.
+
+        More threads than cores take the others too.
+        """
+        cores = self._cores()
+        alone = {core: processor for processor, core in cores.items()}.values()
+        return [*(processor for processor in cores if processor not in alone), *sorted(alone)][-threads:]
+
+    def _cores(self) -> dict[int, str]:
+        """Processor -> core it belongs to, ascending; a core of its own where the system does not tell."""
+        topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        return {processor: self._line(topology.format(processor)) or str(processor) for processor in processors()}
+
+    def cache_bytes(self) -> int:
+        """Size of the last-level caches of this process's processors; that of a usual one where the system is silent.
+
+        Each group of processors that has one of its own keeps what it uses, so they count together.
+        """
+        largest: dict[str, int] = {}
+        for processor in processors():
+            caches = {}
+            for folder in glob.glob(self._path(f"sys/devices/system/cpu/cpu{processor}/cache/index*")):
+                size, shared = (_line(os.path.join(folder, name)) for name in ("size", "shared_cpu_list"))
+                if size and shared and size.endswith("K"):
+                    caches[1024 * int(size[:-1])] = shared
+            if caches:
+                largest[caches[max(caches)]] = max(caches)
+        return sum(largest.values()) or USUAL_CACHE_BYTES
+
+    def free_bytes(self) -> int:
+        """Memory that could be given to a new program now; all there is where the system tells only that."""
+        found = self._fields("proc/meminfo").get("MemAvailable")
+        return min(1024 * int(found.split()[0]), self._left_in_group()) if found else _all_bytes()
+
+    def _left_in_group(self) -> int:
+        """Memory that the control group of this process, as that of a container, leaves.
+
+        Files that were read are kept in memory as long as nobody wants it for something else.
+        """
+        limit, used = (self._line(f"sys/fs/cgroup/memory.{name}") or "" for name in ("max", "current"))
+        if not (limit.isdigit() and used.isdigit()):  # none, or no limit
+            return sys.maxsize
+        lines = _lines(self._path("sys/fs/cgroup/memory.stat"))
+        kept = [int(line.split()[1]) for line in lines if line.startswith(FILES)]
+        return min(int(limit), max(0, int(limit) - int(used) + sum(kept)))
+
+    def energy_j(self) -> float | None:
+        """Joules counted by all processor packages; each counter starts again from 0 after some hours.
+
+        Other zones are parts of a package, or the whole machine with its packages in it.
+        """
+        found = []
+        for zone in glob.glob(self._path("sys/class/powercap/intel-rapl:*")):
+            name, counter = _line(os.path.join(zone, "name")), _line(os.path.join(zone, "energy_uj"))
+            if name and name.startswith("package") and counter and counter.isdigit():
+                found.append(int(counter))
+        return sum(found) / 1e6 if found else None
+
+    def environment(self) -> dict[str, Any]:
+        """A snapshot of all that may change latency and is not part of the device's identity.
+
+        Counters (`steal_s`, `energy_j`, `switches`) go on from some start, so that the difference of two snapshots
+        counts.
+        """
+        return {
+            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
+            "python": platform.python_version(),
+            "packages": _versions(),
+            "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
+            "physical_cores": self.physical_cores(),
+            "logical_processors": os.cpu_count(),
+            "allowed_processors": processors(),
+            "virtualisation": self._virtualisation(),
+            "governor": self._line("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "frequency_hz": self._frequency_hz(),
+            "clock_source": self._line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            "large_pages": self._line("sys/kernel/mm/transparent_hugepage/enabled"),
+            "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+            "pressure": {name: self._line(f"proc/pressure/{name}") for name in ("cpu", "memory")},
+            "steal_s": self._steal_s(),
+            "switches": _switches(),
+            "free_bytes": self.free_bytes(),
+            "temperature_c": self._temperature_c(),
+            "battery": self._battery(),
+            "energy_j": self.energy_j(),
+        }
+
+    def _virtualisation(self) -> str | None:
+        """The hypervisor in the system's words; only x86 processors say that there is none."""
+        named, flags = self._line("sys/hypervisor/type"), self._processor_field("flags")
+        if named or not flags:
+            return named
+        if "hypervisor" not in flags.split():
+            return "none"
+        product = [self._line(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")]
+        return " ".join(filter(None, product)) or "unnamed hypervisor"
+
+    def _frequency_hz(self) -> dict[str, float | None] | None:
+        """Mean of the processors now, and the limits of the first."""
+        now = [float(line.split(":")[1]) for line in _lines(self._path("proc/cpuinfo")) if line.startswith("cpu MHz")]
+        folder = "sys/devices/system/cpu/cpu0/cpufreq"
+        files = {"current": "scaling_cur_freq", "min": "cpuinfo_min_freq", "max": "cpuinfo_max_freq"}
+        read = {name: self._line(f"{folder}/{file}") for name, file in files.items()}
+        found = {name: 1e3 * float(khz) if khz and khz.isdigit() else None for name, khz in read.items()}
+        if now:
+            found["current"] = 1e6 * sum(now) / len(now)
+        return found if any(found.values()) else None
+
+    def _temperature_c(self) -> dict[str, float] | None:
+        """Hottest reading of each kind of sensor."""
+        found: dict[str, float] = {}
+        for pattern, naming, reading in (
+            ("sys/class/thermal/thermal_zone*", "type", "temp"),
+            ("sys/class/hwmon/hwmon*", "name", "temp*_input"),
+        ):
+            for folder in glob.glob(self._path(pattern)):
+                name = _line(os.path.join(folder, naming))
+                for file in glob.glob(os.path.join(folder, reading)) if name else []:
+                    with contextlib.suppress(ValueError):
+                        degrees = float(_line(file) or "") / 1e3
+                        found[str(name)] = max(degrees, found.get(str(name), degrees))
+        return found or None
+
+    def _battery(self) -> dict[str, str | None] | None:
+        """Charge in per cent and state of the first battery."""
+        for folder in sorted(glob.glob(self._path("sys/class/power_supply/*"))):
+            if _line(os.path.join(folder, "type")) == "Battery":
+                return {name: _line(os.path.join(folder, name)) for name in ("capacity", "status")}
+        return None
+
+    def _steal_s(self) -> float | None:
+        """Seconds that the hypervisor gave to others, of all processors together."""
+        total = next((line.split() for line in _lines(self._path("proc/stat")) if line.startswith("cpu ")), [])
+        return int(total[8]) / os.sysconf("SC_CLK_TCK") if len(total) > 8 else None
+
+    def _board(self) -> str:
+        """Model of a board whose processor has no name, or maker and part number of the processor."""
+        model = self._line("proc/device-tree/model")
+        parts = [self._processor_field(name) for name in ("CPU implementer", "CPU part")]
+        return model.strip("\0 ") if model else " ".join(filter(None, parts))
+
+    def _processor_field(self, name: str) -> str:
+        return self._fields("proc/cpuinfo").get(name, "")
+
+    def _fields(self, file: str) -> dict[str, str]:
+        """First value of each `name: value` line."""
+        found: dict[str, str] = {}
+        for line in _lines(self._path(file)):
+            name, colon, value = line.partition(":")
+            if colon:
+                found.setdefault(name.strip(), value.strip())
+        return found
+
+    def _line(self, file: str) -> str | None:
+        return _line(self._path(file))
+
+    def _path(self, file: str) -> str:
+        return os.path.join(self._root, file)
+
+
+def processors() -> list[int]:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def pin(chosen: Sequence[int]) -> None:
+    """Keeps this process on the given processors, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, chosen)
+
+
+def timer_step_s() -> float:
+    """Smallest difference the clock showed in 1,000 readings, seconds."""
+    readings = [time.perf_counter() for _ in range(1000)]
+    following = itertools.islice(readings, 1, None)
+    steps = [later - earlier for earlier, later in zip(readings, following) if later > earlier]
+    return min(steps, default=time.get_clock_info("perf_counter").resolution)
+
+
+def _switches() -> dict[str, int] | None:
+    """Number of times this process gave a processor up or lost it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"voluntary": used.ru_nvcsw, "involuntary": used.ru_nivcsw}
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _all_bytes() -> int:
+    """Memory of the machine; as many bytes as can be counted where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
+def _line(file: str) -> str | None:
+    return next(iter(_lines(file)), None)
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            return opened.read().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,62 @@
+"""Memory of the agent's own process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def private_bytes() -> int:
+    """Resident memory that only this process holds, where the system tells; else 0."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as lines:
+            sizes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    except OSError:
+        return 0
+    return sum(sizes) * 1024
+
+
+def peak_bytes() -> int:
+    """Highest resident memory of this process until now, where the system tells; else 0."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    except OSError:
+        return 0
+    return found[0] * 1024 if found else 0
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Lets allocations beyond the limit fail inside this process instead of taking the machine down."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, allowed), hard))
+
+
+def mapped_file_bytes() -> int:
+    """Bytes of files mapped privately and writable, which the limit counts; what is only read takes no memory."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
+            fields = [line.split(maxsplit=5) for line in lines]
+    except OSError:
+        return 0
+    ends = [each[0].split("-") for each in fields if each[1].startswith("rw-p") and each[4] != "0"]
+    return sum(int(end, 16) - int(start, 16) for start, end in ends)
+
+
+def forget(file: str) -> bool:
+    """Drops a file from the page cache, as if it had not been read since the system started.
+
+    Returns:
+        Success; a file that some process has mapped stays, and other systems have no such request.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True

@@ -1,0 +1,228 @@
+"""Programs that are ONNX files, in ONNX Runtime as its documentation has it: a session with its inputs bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.runtime import Bound, Operators, Timed
+
+CPU = "CPUExecutionProvider"
+
+
+class OrtRuntime:
+    """See `Runtime`. Options: `provider`, `spinning` and `flush_denormals`."""
+
+    def __init__(self) -> None:
+        self._provider = CPU
+        self._threads = 1
+        self._entries: dict[str, str] = {}
+        self._shares_memory = False
+
+    def setup(self, threads: int, options: Mapping[str, Any]) -> None:
+        """See `Runtime.setup`."""
+        ort = _onnxruntime()
+        if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
+            raise ValueError(
+                f"onnxruntime {ort.__version__} cannot say which provider runs a node; install 1.24 or later"
+            )
+        if options["provider"] not in ort.get_available_providers():
+            known = ", ".join(ort.get_available_providers())
+            raise ValueError(f"provider {options['provider']!r} is not in this build of onnxruntime; it has {known}")
+        self._provider, self._threads = options["provider"], threads
+        self._entries = {"session.record_ep_graph_assignment_info": "1"}
+        if not options["spinning"]:
+            self._entries["session.intra_op.allow_spinning"] = "0"
+        if options["flush_denormals"]:
+            self._entries["session.set_denormal_as_zero"] = "1"
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return f"onnxruntime {_onnxruntime().__version__}"
+
+    def providers(self) -> Sequence[str]:
+        """See `Runtime.providers`; `get_all_providers` would list those that any build could have."""
+        names: list[str] = _onnxruntime().get_available_providers()
+        return names
+
+    def prepare(self, source: str) -> None:
+        """See `Runtime.prepare`; the library was imported for its version."""
+
+    def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> OrtModel:
+        """A session of the file.
+
+        Args:
+            folder: See `Runtime.load`.
+            source: Name of the graph.
+            arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are
+                run once and not timed.
+            copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them.
+                Its intermediate results lie where those of other copies do, as layers of one model have theirs.
+
+        Raises:
+            RuntimeError: The provider that was asked for runs none of the nodes.
+        """
+        if not copy:
+            return self._session(os.path.join(folder, source), arguments)
+        with tempfile.TemporaryDirectory() as place:  # what is mapped stays until it is no longer mapped
+            for name in os.listdir(folder):
+                shutil.copyfile(os.path.join(folder, name), os.path.join(place, name))
+            self._share_memory()
+            return self._session(os.path.join(place, source), arguments, {"session.use_env_allocators": "1"})
+
+    def mapped_bytes(self, folder: str, source: str) -> int:
+        """See `Runtime.mapped_bytes`: the files of weights beside a graph, of which a session maps what it can."""
+        names = [name for name in os.listdir(folder) if name != source]
+        return sum(os.stat(os.path.join(folder, name)).st_size for name in names)
+
+    def attribute(
+        self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
+    ) -> tuple[Sequence[float], Sequence[Operators]]:
+        """See `Runtime.attribute`. Kinds are those of the graph as it runs, after fusions, in whole microseconds.
+
+        Raises:
+            RuntimeError: The profiler did not record every call; it keeps a million events.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            model = self._session(os.path.join(folder, source), arguments, trace=os.path.join(place, "trace"))
+            seconds = timed(*model.bind(feed))
+            with open(model.session.end_profiling(), encoding="utf-8") as trace:
+                runs = _operators(json.load(trace))
+        if len(runs) != len(seconds):
+            raise RuntimeError(f"the profiler recorded {len(runs)} of {len(seconds)} calls; ask for fewer calls")
+        return seconds, runs
+
+    def _session(
+        self, file: str, arguments: Mapping[str, Any], entries: Mapping[str, str] | None = None, trace: str = ""
+    ) -> OrtModel:
+        import onnxruntime as ort
+
+        _refuse_active_adapters(arguments)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        unprepared = not arguments.get("prepared", True)
+        if unprepared:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if trace:
+            options.enable_profiling = True
+            options.profile_file_prefix = trace
+        chosen = {**self._entries, **(entries or {}), **({"session.disable_prepacking": "1"} if unprepared else {})}
+        for name, value in chosen.items():
+            options.add_session_config_entry(name, value)
+        session = ort.InferenceSession(file, options, providers=list(dict.fromkeys([self._provider, CPU])))
+        model = OrtModel(session)
+        if self._provider != CPU and not model.nodes().get(self._provider):
+            nodes, name = sum(model.nodes().values()), os.path.basename(file)
+            raise RuntimeError(
+                f"provider {self._provider!r} was requested but runs none of the {nodes} nodes of {name!r}"
+            )
+        return model
+
+    def _share_memory(self) -> None:
+        """Makes the memory that sessions may share, once for a worker."""
+        import onnxruntime as ort
+
+        if not self._shares_memory:
+            place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+            ort.create_and_register_allocator(place, None)
+            self._shares_memory = True
+
+
+class OrtModel:
+    """A session, its inputs and outputs bound anew for each feed."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self._nodes: Counter[str] = Counter()
+        for part in session.get_provider_graph_assignment_info():
+            self._nodes[part.ep_name] += len(part.get_nodes())
+
+    def nodes(self) -> Mapping[str, int]:
+        """See `Model.nodes`; as the graph was divided, later fusions may leave fewer."""
+        return dict(self._nodes)
+
+    def bind(self, arguments: Mapping[str, Any]) -> Bound:
+        """See `Model.bind`. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
+        import onnxruntime as ort
+
+        _refuse_active_adapters(arguments)
+        specs = arguments.get("inputs", {})
+        names = [argument.name for argument in self.session.get_inputs()]
+        absent = [name for name in names if name not in specs]
+        if absent:
+            raise ValueError(f"the feed has no spec for inputs {absent}; it has {sorted(specs)}")
+        unknown = sorted(set(specs) - set(names))
+        if unknown:
+            raise ValueError(f"the graph has no inputs {unknown}; it has {names}")
+        values = [ort.OrtValue.ortvalue_from_numpy(filled(name, specs[name])) for name in names]
+        binding = self.session.io_binding()
+        for name, value in zip(names, values):
+            binding.bind_ortvalue_input(name, value)
+        for argument in self.session.get_outputs():
+            binding.bind_output(argument.name, "cpu")
+        run, output = self.session.run_with_iobinding, _Output(binding, values)
+
+        def call() -> _Output:
+            run(binding)
+            return output
+
+        return call, _nothing
+
+
+class _Output:
+    """First output of a binding, read only when asked for; keeps the inputs alive, whose memory no binding owns."""
+
+    def __init__(self, binding: Any, inputs: Sequence[Any]) -> None:
+        self._binding, self._inputs = binding, inputs
+
+    def tolist(self) -> list[float]:
+        values: list[float] = self._binding.get_outputs()[0].numpy().ravel().tolist()
+        return values
+
+
+def _nothing() -> None:
+    """An ONNX graph keeps no state."""
+
+
+def _onnxruntime() -> Any:
+    """The library, imported without the uploader of its Linux wheels."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
+def _refuse_active_adapters(arguments: Mapping[str, Any]) -> None:
+    if "active_adapters" in arguments:
+        raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
+
+
+def _operators(events: Sequence[Mapping[str, Any]]) -> list[dict[str, list[float]]]:
+    """Calls and seconds by kind of operator, for each run in a trace.
+
+    An event is written when it ends: those inside a node that has a graph of its own stand before it.
+    """
+    runs: list[dict[str, list[float]]] = []
+    run: dict[str, list[float]] = {}
+    ended: list[tuple[int, int]] = []
+    for event in events:
+        if event["name"] == "model_run":
+            runs.append(run)
+            run, ended = {}, []
+        if event["cat"] != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        start, own = event["ts"], event["dur"]
+        while ended and ended[-1][0] >= start:
+            own -= ended.pop()[1]
+        ended.append((start, event["dur"]))
+        operator = run.setdefault(event["args"]["op_name"], [0, 0.0])
+        operator[0] += 1
+        operator[1] += 1e-6 * own
+    return runs

@@ -1,0 +1,278 @@
+"""The agent: loads programs and times calls, spoken to in JSON lines over stdin and stdout.
+
+Each request carries a sequence number that its reply repeats; every list comes with its length; the end is an explicit
+message. A link that breaks can therefore never look like success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import itertools
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from adaptare.devices.agent import memory
+from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.machine import Machine, pin, processors, timer_step_s
+from adaptare.devices.agent.runtime import Bound, Runtime
+
+OUTPUT_VALUES = 512
+# Below it a worker could not even answer.
+LEAST_BYTES = 64 * 2**20
+MOST_COPIES = 256
+# A profiler's first events cost most.
+WARM_CALLS = 3
+# Threads wait busily for some 40 ms after a call, and would take the processors from the next program meanwhile.
+GAP_S = 0.05
+NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
+CAPABILITIES = ("attribution", "environment", "forget")
+
+
+class OptionError(ValueError):
+    """The device was asked for with options that it cannot have."""
+
+
+def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
+    """Number of copies that, called in turn, each find the caches as the rest of their model leaves them.
+
+    Args:
+        moved_bytes: By one call.
+        others_bytes: By the rest of the model between two calls; what fills the caches twice leaves nothing in them.
+        cache_bytes: Of the last level.
+    """
+    return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
+
+
+def sample_output(output: Any) -> list[float]:
+    """At most 512 values of an output, evenly spaced over all of it."""
+    flat = output.tolist() if hasattr(output, "tolist") else list(output)
+    step = max(1, -(-len(flat) // OUTPUT_VALUES))
+    return [float(value) for value in flat[::step]]
+
+
+def in_turn(bound: Sequence[Bound]) -> Bound:
+    """One call and one restoring, each time those of the next copy."""
+    if len(bound) == 1:
+        return bound[0]
+    calls, restores = (itertools.cycle(each) for each in zip(*bound))
+    return lambda: next(calls)(), lambda: next(restores)()
+
+
+class OtherMemory:
+    """Memory that is read in place of the rest of a model."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def before(self, restore: Callable[[], None], size: int) -> Callable[[], None]:
+        """Reads so many bytes and restores."""
+        if size > len(self._bytes):
+            self._bytes = bytearray(b"1") * size
+
+        def read_and_restore() -> None:
+            self._bytes.find(b"0", 0, size)
+            restore()
+
+        return read_and_restore if size else restore
+
+
+def timed_calls(call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
+    """Seconds of each call; restoring is left out of them."""
+    clock = time.perf_counter
+    seconds = []
+    for _ in range(calls):
+        restore()
+        start = clock()
+        call()
+        seconds.append(clock() - start)
+    return seconds
+
+
+class Agent:
+    """Answers one request at a time.
+
+    Args:
+        runtime: Loads and runs programs.
+        machine: Tells where this is.
+        files: Contents that were brought here.
+    """
+
+    def __init__(self, runtime: Runtime, machine: Machine, files: Files) -> None:
+        self.runtime = runtime
+        self.machine = machine
+        self.files = files
+        self.feeds: dict[str, dict[str, Bound]] = {}
+        self.others = OtherMemory()
+        self.memory_bytes = sys.maxsize
+        self.gap_s = 0.0
+        self.last_program = ""
+
+    def hello(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Settles threads, processors and memory before anything is loaded, and tells all about the device."""
+        threads, available = request["threads"] or self.machine.physical_cores(), len(processors())
+        if not 1 <= threads <= available:
+            raise OptionError(f"threads must be 1 to {available} here, not {threads}")
+        if request["pin"]:
+            pin(self.machine.processors_for(threads))
+        try:
+            self.runtime.setup(threads, request["options"])
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+        gap_s = request["gap_s"]
+        self.gap_s = gap_s if gap_s is not None else GAP_S * (threads > 1)
+        free = self.machine.free_bytes()
+        self.memory_bytes = request["memory_bytes"] or max(free, LEAST_BYTES)
+        memory.limit_memory(self.memory_bytes)
+        energy = ["energy"] * (self.machine.energy_j() is not None)
+        return {
+            "hardware": self.machine.hardware(),
+            "runtime": self.runtime.version(),
+            "threads": threads,
+            "gap_s": self.gap_s,
+            "free_bytes": min(free, self.memory_bytes),
+            "processors": processors(),
+            "cache_bytes": self.machine.cache_bytes(),
+            "timer_step_s": timer_step_s(),
+            "providers": list(self.runtime.providers()),
+            "capabilities": sorted([*CAPABILITIES, *energy]),
+            "environment": self.machine.environment(),
+        }
+
+    def environment(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Tells what the machine is like now."""
+        return {"environment": self.machine.environment()}
+
+    def missing(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Names contents that have to be brought before a program can be loaded."""
+        return {"missing": self.files.missing(request["digests"])}
+
+    def forget(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Drops contents from the page cache, so that the next loading reads them from storage."""
+        forgotten = [memory.forget(self.files.content(digest)) for digest in request["digests"]]
+        return {"forgotten": bool(forgotten) and all(forgotten)}
+
+    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Builds a program, in as many copies as are called in turn, binds its feeds and calls each copy once."""
+        self.runtime.prepare(request["source"])
+        folder = self.files.placed(request["files"])
+        copies = copies_in_turn(request["moved_bytes"], request["others_bytes"], self.machine.cache_bytes())
+        with self._mapping(folder, request["source"], copies):
+            return self._load(request, folder, copies)
+
+    def _load(self, request: dict[str, Any], folder: str, copies: int) -> dict[str, Any]:
+        before, clock = memory.private_bytes(), time.perf_counter
+        start = clock()
+        numbers = range(1, copies + 1) if copies > 1 else range(1)
+        models = [self.runtime.load(folder, request["source"], request["arguments"], number) for number in numbers]
+        unfilled = max(0, 2 * self.machine.cache_bytes() - request["moved_bytes"])
+        between = min(request["between_bytes"], unfilled)
+        bound: dict[str, Bound] = {}
+        outputs, bind_s, first_call_s = {}, {}, {}
+        for feed in request["feeds"]:
+            name, unbound = feed["name"], clock()
+            call, restore = in_turn([copy.bind(feed["arguments"]) for copy in models])
+            bind_s[name] = clock() - unbound
+            restore()
+            uncalled = clock()
+            output = call()
+            first_call_s[name] = clock() - uncalled
+            outputs[name] = sample_output(output)
+            for _ in models[1:]:
+                restore()
+                call()
+            bound[name] = (call, self.others.before(restore, between))
+        load_s = clock() - start
+        self.feeds[request["program_id"]] = bound
+        gc.collect()
+        return {
+            "resident_bytes": max(0, memory.private_bytes() - before),
+            "peak_bytes": memory.peak_bytes(),
+            "copies": copies,
+            "load_s": load_s,
+            "bind_s": bind_s,
+            "first_call_s": first_call_s,
+            "providers": models[0].nodes(),
+            "outputs": outputs,
+        }
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Times the calls, one by one, once threads of the program before have gone to sleep."""
+        program, feeds = request["program_id"], self._loaded(request["program_id"])
+        if request["feed_id"] not in feeds:
+            raise LookupError(f"the program has no feed {request['feed_id']!r}; it has {sorted(feeds)}")
+        if self.gap_s and program != self.last_program:
+            time.sleep(self.gap_s)
+        self.last_program = program
+        seconds = timed_calls(*feeds[request["feed_id"]], calls=request["calls"])
+        return {"count": len(seconds), "seconds": seconds}
+
+    def energy(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Reads the energy counters."""
+        return {"energy_j": self.machine.energy_j()}
+
+    def attribute(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Tells which operators take the time of each call, in a loading of its own; profiling slows the calls down."""
+        calls, source = request["calls"], request["source"]
+        folder = self.files.placed(request["files"])
+        timed = functools.partial(timed_calls, calls=WARM_CALLS + calls)
+        with self._mapping(folder, source, 1):
+            seconds, operators = self.runtime.attribute(folder, source, request["arguments"], request["feed"], timed)
+        gc.collect()
+        return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
+
+    def unload(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Forgets a program."""
+        self._loaded(request["program_id"])
+        del self.feeds[request["program_id"]]
+        gc.collect()
+        return {}
+
+    @contextlib.contextmanager
+    def _mapping(self, folder: str, source: str, copies: int) -> Iterator[None]:
+        """Lets loading map files beyond the memory limit, and what stays mapped lie beyond it from then on."""
+        most = self.runtime.mapped_bytes(folder, source)
+        memory.limit_memory(self.memory_bytes + memory.mapped_file_bytes() + copies * most)
+        try:
+            yield
+        finally:
+            memory.limit_memory(self.memory_bytes + memory.mapped_file_bytes())
+
+    def _loaded(self, program_id: str) -> dict[str, Bound]:
+        if program_id not in self.feeds:
+            raise LookupError(f"no program {program_id!r} is loaded")
+        return self.feeds[program_id]
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """The reply to a request that raised. Torch and ONNX Runtime tell only in words that an allocation failed."""
+    no_memory = isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+    kind = "out of memory" if no_memory else type(error).__name__
+    reply = {"ok": False, "error": f"{kind}: {error}"}
+    if isinstance(error, OptionError):
+        return {**reply, "error": str(error), "cause": "option"}
+    if isinstance(error, ModuleNotFoundError):
+        return {**reply, "cause": "package", "package": error.name}
+    return reply
+
+
+def serve(agent: Agent, requests: Any, replies: Any) -> None:
+    """Answers until the explicit end or until the other side is gone."""
+    for line in requests:
+        request = json.loads(line)
+        if request["op"] == "close":
+            replies.write(json.dumps({"seq": request["seq"], "ok": True, "end": True}) + "\n")
+            replies.flush()
+            return
+        try:
+            reply = {"ok": True, **getattr(agent, request["op"])(request)}
+        except Exception as error:  # whatever a program raises is an answer, not the end
+            traceback.print_exc()
+            reply = failure(error)
+        replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")
+        replies.flush()

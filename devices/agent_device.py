@@ -1,0 +1,126 @@
+"""A device behind an agent, whatever its runtime and wherever it is."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from adaptare.devices.agent_worker import AgentWorker, opened
+from adaptare.devices.contracts import DeviceInfo, Worker, WorkerInfo
+from adaptare.devices.errors import InputError
+from adaptare.devices.transport import LocalTransport, Transport
+
+FIRST_CALL = "first_call"
+FIRST_CALLS = ("left-out", "counted")
+
+
+class AgentDevice:
+    """Opens workers that are agents; every fact about the device is the agent's own.
+
+    Args:
+        name: The spelling without options, for example `ort-cpu`.
+        runtime: Class with which the agent loads programs, as `module:class`.
+        options: Given to its `setup`.
+        spelled: Options that are not at their defaults, as `name=value`, beside those below.
+        described: Options that go into `DeviceInfo.options` whatever their values, beside those below.
+        threads: Threads inside one operator; default: the physical cores of the device.
+        pin: Restricts the worker to as many processors as it has threads, as some applications do; the operating
+            system's scheduler then moves no thread in the middle of a call.
+        gap_s: Pause before a program runs after another one, seconds; default: 0.05 with several threads, because
+            those of the program before wait busily for as long, and else none.
+        first_call: `left-out`: the first call of a visit, which brings the weights back into the caches that other
+            candidates used meanwhile, does not count; a process that serves one model never makes it. Or `counted`.
+        timeout_s: How long one load or run may take before it counts as hung.
+        memory_bytes: Limit of the worker's memory; default: what is free when it opens.
+        transport: The way to the device; default: this machine.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        runtime: str,
+        options: Mapping[str, object],
+        spelled: Mapping[str, str],
+        described: Mapping[str, str],
+        threads: int | None,
+        pin: bool,
+        gap_s: float | None,
+        first_call: str,
+        timeout_s: float,
+        memory_bytes: int | None,
+        transport: Transport | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        if timeout_s <= 0:
+            raise InputError(f"timeout_s must be above 0, not {timeout_s}")
+        if memory_bytes is not None and memory_bytes < 1:
+            raise InputError(f"memory_bytes must be at least 1, not {memory_bytes}")
+        if gap_s is not None and gap_s < 0:
+            raise InputError(f"gap_s must be at least 0, not {gap_s}")
+        if first_call not in FIRST_CALLS:
+            raise InputError(f"first_call must be one of {', '.join(FIRST_CALLS)}, not {first_call!r}")
+        self._name = name
+        self._runtime = runtime
+        self._options = dict(options)
+        self._spelled = dict(spelled)
+        self._described = dict(described)
+        self._threads = threads
+        self._pin = pin
+        self._gap_s = gap_s
+        self._first_call = first_call
+        self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
+        self._transport = transport or LocalTransport()
+        self._info: DeviceInfo | None = None
+
+    def info(self) -> DeviceInfo:
+        """See `Device.info`."""
+        if self._info is None:
+            with self._opened() as worker:
+                return self._identity(worker.info)
+        return self._info
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        """See `Device.open`. Raises `InputError` where the device cannot have the options."""
+        with self._opened() as worker:
+            yield worker
+
+    @contextmanager
+    def _opened(self) -> Iterator[AgentWorker]:
+        with self._transport.linked(self._runtime) as link:
+            worker = AgentWorker(link, timeout_s=self._timeout_s)
+            with opened(worker):
+                worker.hello(
+                    threads=self._threads or 0,
+                    pin=self._pin,
+                    gap_s=self._gap_s,
+                    options=self._options,
+                    memory_bytes=self._memory_bytes or 0,
+                )
+                self._info = self._identity(worker.info)
+                yield worker
+
+    def _identity(self, told: WorkerInfo) -> DeviceInfo:
+        own = {"pin": yes_or_no(self._pin), "gap_s": f"{told.gap_s:g}", FIRST_CALL: self._first_call}
+        usual = {"pin": "no", FIRST_CALL: FIRST_CALLS[0]} | ({"gap_s": own["gap_s"]} if self._gap_s is None else {})
+        spelled = {**self._spelled, **{name: value for name, value in own.items() if usual.get(name) != value}}
+        options = ",".join(f"{option}={value}" for option, value in {"threads": told.threads, **spelled}.items())
+        return DeviceInfo(
+            device=f"{self._name}:{options}",
+            hardware=told.hardware,
+            runtime=told.runtime,
+            threads=told.threads,
+            options=tuple(sorted(f"{option}={value}" for option, value in {**self._described, **own}.items())),
+            cache_bytes=told.cache_bytes,
+        )
+
+
+def counts_first_call(info: DeviceInfo) -> bool:
+    """Tells if the first call of a visit is a sample like the others on this device."""
+    return f"{FIRST_CALL}=counted" in info.options
+
+
+def yes_or_no(value: bool) -> str:
+    """Spelling of a flag among the options of a device."""
+    return "yes" if value else "no"

@@ -1,0 +1,60 @@
+"""The way to a device: how its agent is started, and how files get there."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adaptare.devices.program import ProgramFile
+
+
+@dataclass(frozen=True)
+class Link:
+    """An agent that can be started.
+
+    Args:
+        command: Starts it, with its replies on standard output.
+        bring: Brings the content of a file into the agent's folder, as `files/DIGEST`.
+        environment: Of the command.
+    """
+
+    command: Sequence[str]
+    bring: Callable[[ProgramFile], None]
+    environment: Mapping[str, str]
+
+
+class Transport(Protocol):
+    """A way to a device."""
+
+    def linked(self, runtime: str) -> AbstractContextManager[Link]:
+        """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is out of reach."""
+        ...
+
+
+class LocalTransport:
+    """Starts agents as processes on this machine and links files instead of copying them."""
+
+    @contextlib.contextmanager
+    def linked(self, runtime: str) -> Iterator[Link]:
+        """See `Transport.linked`."""
+        with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:
+
+            def bring(file: ProgramFile) -> None:
+                target = Path(folder) / "files" / file.digest
+                try:
+                    target.symlink_to(file.path.resolve())
+                except OSError:  # the system grants no symbolic links
+                    shutil.copyfile(file.path, target)
+
+            yield Link([sys.executable, "-m", "adaptare.devices.agent", runtime, folder], bring, local_environment())
+
+
+def local_environment() -> dict[str, str]:
+    """This process's environment, without network or telemetry."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
