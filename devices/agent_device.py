@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from adaptare.devices.agent_worker import AgentWorker, opened
 from adaptare.devices.contracts import DeviceInfo, Worker, WorkerInfo
@@ -10,6 +11,7 @@ from adaptare.devices.transport import LocalTransport, Transport
 
 FIRST_CALL = "first_call"
 FIRST_CALLS = ("left-out", "counted")
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class AgentDevice:
@@ -38,15 +40,15 @@ class AgentDevice:
         *,
         name: str,
         runtime: str,
-        options: Mapping[str, object],
-        spelled: Mapping[str, str],
-        described: Mapping[str, str],
-        threads: int | None,
-        pin: bool,
-        gap_s: float | None,
-        first_call: str,
-        timeout_s: float,
-        memory_bytes: int | None,
+        options: Mapping[str, object] = NONE,
+        spelled: Mapping[str, str] = NONE,
+        described: Mapping[str, str] = NONE,
+        threads: int | None = None,
+        pin: bool = False,
+        gap_s: float | None = None,
+        first_call: str = FIRST_CALLS[0],
+        timeout_s: float = 120.0,
+        memory_bytes: int | None = None,
         transport: Transport | None = None,
     ) -> None:
         if threads is not None and threads < 1:

@@ -1,5 +1,10 @@
 """What every device keeps to. A new device joins by one line in `DEVICES`."""
 
+import json
+import os
+import runpy
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,26 +13,33 @@ import onnx
 import pytest
 
 from adaptare.devices import (
+    AttributingWorker,
     Device,
     Feed,
+    ForgettingWorker,
+    MeteredWorker,
     Program,
     ProgramError,
     SimulatedDevice,
     TorchCpu,
+    WatchedWorker,
     Work,
     Worker,
     WorkerDiedError,
-    allowed_processors,
     canonical_json,
     ort_cpu,
+    program_file,
 )
+from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
+HERE = Path(__file__).parent
+JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 
 
 def program(factory: str, **arguments: int | str) -> Program:
-    return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), FEEDS, 1000)
+    return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), FEEDS)
 
 
 GOOD = program("torch_linear", width=8)
@@ -57,27 +69,61 @@ def onnx_programs(folder: Path) -> Programs:
     def made(name: str, nodes: str, width: int) -> Program:
         graph = f"g (float[n,n] x) => (float[a,b] y) <int64[2] seven = {{7, 7}}> {{ {nodes} }}"
         model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
-        onnx.save(model, folder / f"{name}.onnx")
-        matrix = {"dtype": "float32", "shape": [width, width], "normal": 1.0, "seed": 3}
+        file = folder / f"{name}.onnx"
+        onnx.save(model, file)
+        matrix = {"dtype": "float32", "shape": [width, width], "uniform": 1.0, "seed": 3}
         feeds = tuple(replace(feed, arguments=canonical_json({"inputs": {"x": matrix}})) for feed in FEEDS)
-        return Program(name, str(folder / f"{name}.onnx"), "{}", feeds)
+        return Program(name, file.name, "{}", feeds, (program_file(file),))
 
     good = made("good", "y = MatMul(x, x)", 8)
     return Programs(good, made("other", "y = Add(x, x)", 4), good, made("failing", "y = Reshape(x, seven)", 8))
 
 
+def javascript_programs(folder: Path) -> Programs:
+    """Functions of their arguments that give an object with `bind`."""
+
+    def made(name: str, call: str, restore: str = "() => {}") -> Program:
+        file = folder / f"{name}.js"
+        bound = f"bind: () => [() => {{ {call} }}, {restore}]"
+        file.write_text(f"let used = 0;\nmodule.exports = () => ({{ {bound} }});\n", encoding="utf-8")
+        return Program(name, file.name, "{}", FEEDS, (program_file(file),))
+
+    return Programs(
+        made("good", "let sum = 0; for (let i = 0; i < 1e5; i++) sum += i; return [sum];"),
+        made("other", "return [1];"),
+        made("stateful", "if (used++) throw Error('called again'); return [2];", "() => { used = 0; }"),
+        made("failing", "throw Error('a matter of principle');"),
+    )
+
+
 @dataclass(frozen=True)
 class Case:
+    """Programs may be files in the folder that they are given; a device may keep its own in another."""
+
     name: str
-    make: Callable[[], Device]
+    make: Callable[[Path], Device]
     programs: Callable[[Path], Programs] = lambda folder: PYTHON
 
 
+def stand_in(folder: Path) -> Device:
+    """ONNX Runtime on another machine."""
+    transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](folder, processors())
+    return ort_cpu(timeout_s=60, transport=transport)
+
+
+STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
+JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
+NODE = [
+    pytest.mark.other_languages,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+]
 DEVICES = [
-    Case("simulated", lambda: SimulatedDevice(failures=FAILURES)),
-    Case("simulated with noise", lambda: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
-    Case("torch-cpu", lambda: TorchCpu(threads=1, timeout_s=60)),
-    Case("ort-cpu", lambda: ort_cpu(threads=1, timeout_s=60), onnx_programs),
+    Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
+    Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
+    Case("torch-cpu", lambda folder: TorchCpu(threads=1, timeout_s=60)),
+    Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
+    STAND_IN,
+    pytest.param(JAVASCRIPT, marks=NODE),
 ]
 
 
@@ -92,10 +138,11 @@ def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 @pytest.fixture(scope="module")
-def device(case: Case) -> Iterator[Device]:
+def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    paths = [str(HERE.parent / "worker_modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "worker_modules"))
-        yield case.make()
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        yield case.make(tmp_path_factory.mktemp("device"))
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +222,34 @@ def test_says_how_much_memory_is_free(worker: Worker) -> None:
 
 
 def test_says_where_it_runs_and_how_fine_its_clock_is(device: Device, worker: Worker) -> None:
-    threads = device.info().threads
-    assert worker.info.processors in ((), tuple(allowed_processors()[-threads:]))
+    assert worker.info.processors == () or len(worker.info.processors) >= device.info().threads
     assert 0 < worker.info.timer_step_s < 1e-3
+
+
+def test_device_and_worker_tell_the_same(device: Device, worker: Worker) -> None:
+    of_device, of_worker = device.info(), worker.info
+    for name in ("hardware", "runtime", "threads", "cache_bytes"):
+        assert getattr(of_device, name) == getattr(of_worker, name)
+
+
+def test_its_environment_can_be_stored(worker: Worker) -> None:
+    environment = dict(worker.info.environment)
+    assert json.loads(json.dumps(environment)) == environment
+
+
+@pytest.mark.parametrize(
+    ("capability", "ask"),
+    [
+        ("attribution", lambda worker, program: isinstance(worker, AttributingWorker)),
+        ("energy", lambda worker, program: isinstance(worker, MeteredWorker) and worker.energy_j() >= 0),
+        ("environment", lambda worker, program: isinstance(worker, WatchedWorker) and bool(worker.environment())),
+        ("forget", lambda worker, program: isinstance(worker, ForgettingWorker) and worker.forget(program) in (0, 1)),
+    ],
+)
+def test_it_can_do_what_it_says_it_can(
+    worker: Worker, programs: Programs, capability: str, ask: Callable[[Worker, Program], bool]
+) -> None:
+    assert capability not in worker.info.capabilities or ask(worker, programs.good)
 
 
 def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Programs) -> None:
@@ -226,38 +298,42 @@ def test_a_worker_serves_no_longer_than_its_context(device: Device, programs: Pr
         brief.run(loaded.program_id, "short", 1)
 
 
-def test_the_hash_of_a_program_ignores_its_name_and_expected_size() -> None:
-    assert replace(GOOD, name="another name", weight_bytes=5).hash == GOOD.hash
+def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> None:
+    facts = runpy.run_path(str(HERE / "stand_in.py"))
+    host = Machine()
+    device = stand_in(tmp_path)
+    with device.open() as worker:
+        info, told = device.info(), worker.info
+    assert (info.hardware.partition(" (")[0], info.cache_bytes) == (facts["HARDWARE"], facts["CACHE_BYTES"])
+    assert (told.free_bytes, info.threads) == (facts["FREE_BYTES"], 1)
+    assert told.environment["large_pages"] == "never"
+    assert told.environment["battery"] == {"capacity": "61", "status": None}
+    assert {info.hardware, info.cache_bytes, told.free_bytes}.isdisjoint(
+        {host.hardware(), host.cache_bytes(), host.free_bytes()}
+    )
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"source": "worker_programs:echo"},
-        {"arguments": '{"width":9}'},
-        {"feeds": FEEDS[:1]},
-        {"feeds": FEEDS[::-1]},
-        {"feeds": (replace(FEEDS[0], arguments='{"tokens":2}'), FEEDS[1])},
-    ],
-    ids=["source", "arguments", "fewer feeds", "order of feeds", "content of a feed"],
-)
-def test_the_hash_of_a_program_changes_with_what_runs(change: dict[str, str]) -> None:
-    assert replace(GOOD, **change).hash != GOOD.hash
+def test_a_stand_in_shares_no_file_with_its_host_and_is_brought_each_once(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](tmp_path / "remote", processors())
+    device, good = ort_cpu(timeout_s=60, transport=transport), onnx_programs(tmp_path / "host").good
+    with device.open() as worker:
+        outputs = worker.load(good).outputs
+    shutil.rmtree(tmp_path / "host")
+    with device.open() as worker:
+        assert worker.load(good).outputs == outputs
+    assert transport.brought == ["good.onnx"]
+    assert [file.is_symlink() for file in (transport.storage / "files").iterdir()] == [False]
 
 
-def test_the_hash_of_a_program_is_16_hex_digits() -> None:
-    assert len(GOOD.hash) == 16
-    assert int(GOOD.hash, 16) >= 0
+def test_a_stand_in_has_no_adaptare_but_in_its_one_file(tmp_path: Path) -> None:
+    transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](tmp_path, processors())
+    code = "import numpy, onnxruntime\nimport adaptare"
+    done = subprocess.run(
+        [*transport.python, "-c", code], env=transport.environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'adaptare'"
 
 
-def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert canonical_json({"b": [1, 2.5], "a": None}) == canonical_json({"a": None, "b": [1, 2.5]})
-
-
-def test_canonical_json_is_compact() -> None:
-    assert canonical_json({"b": [1, 2.5], "a": None}) == '{"a":null,"b":[1,2.5]}'
-
-
-def test_canonical_json_refuses_what_json_cannot_hold() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        canonical_json(float("nan"))
+def test_a_device_in_another_language_takes_less_than_60_lines() -> None:
+    assert len(JAVASCRIPT_DEVICE.read_text(encoding="utf-8").splitlines()) < 60
