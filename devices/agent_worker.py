@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
-from adaptare.devices.errors import DeviceError, InputError, MissingPackageError, ProgramError, WorkerDiedError
+from adaptare.devices.errors import (
+    AdaptareError,
+    DeviceError,
+    InputError,
+    MissingPackageError,
+    ProgramError,
+    WorkerDiedError,
+)
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Link
 
@@ -207,7 +214,7 @@ class AgentWorker:
     def close(self) -> None:
         """Ends the agent by the explicit message, or by force if it does not answer."""
         if self._process.poll() is None:
-            with contextlib.suppress(WorkerDiedError):
+            with contextlib.suppress(AdaptareError):
                 self._request("close")
         self._kill()
 

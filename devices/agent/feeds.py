@@ -57,7 +57,7 @@ def _values(kind: str, spec: Mapping[str, Any]) -> np.ndarray:
     if kind == "constant":
         return np.full(shape, spec["constant"], dtype=dtype)
     if kind == "integers":
-        return (words(spec["seed"], shape) % np.uint32(spec["integers"])).astype(dtype)
+        return (words(spec["seed"], shape) % np.uint32(spec["integers"])).astype(dtype).reshape(shape)
     return uniform(spec["seed"], shape, spec["uniform"]).astype(dtype, copy=False)
 
 
@@ -65,13 +65,13 @@ def uniform(seed: int, shape: Sequence[int], limit: float) -> np.ndarray:
     """Values from -limit to below limit, float32, in the order of rows."""
     values = (words(seed, shape) >> np.uint32(8)).astype(np.float32) - np.float32(HALF)
     values *= np.float32(limit / HALF)
-    return values
+    return values.reshape(shape)
 
 
 def words(seed: int, shape: Sequence[int]) -> np.ndarray:
-    """Uniformly distributed 32-bit words."""
+    """Uniformly distributed 32-bit words, one after another: numpy takes a single value for no array."""
     count = int(np.prod(shape, dtype=np.int64))
     x = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed % 2**32)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
-    return (x ^ (x >> np.uint32(16))).reshape(shape)
+    return x ^ (x >> np.uint32(16))

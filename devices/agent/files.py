@@ -48,7 +48,7 @@ class Files:
         folder = os.path.join(self._programs, key)
         os.makedirs(folder, exist_ok=True)
         for name, digest in digests.items():
-            if os.path.basename(name) != name:
+            if name in ("", ".", "..") or os.path.basename(name) != name:
                 raise ValueError(f"{name!r} is no plain file name")
             with contextlib.suppress(FileExistsError):
                 _link(self.content(digest), os.path.join(folder, name))

@@ -1,16 +1,20 @@
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from adaptare.devices import AgentWorker, Feed, Link, Program, ProgramFile, Work, canonical_json
-from adaptare.devices.agent_worker import opened
+from adaptare.devices import AgentDevice, AgentWorker, Feed, Program, Work, canonical_json
+from adaptare.devices.agent import memory
+from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.server import Agent
 
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]
+MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture
@@ -25,29 +29,38 @@ def make_program() -> MakeProgram:
 
 
 @pytest.fixture
-def open_worker(worker_modules: Path, tmp_path: Path) -> Iterator[OpenWorker]:
-    """Agents in processes of their own, without torch; all are closed after the test."""
+def plain_device(worker_modules: Path) -> Callable[..., AgentDevice]:
+    """A device without any library, on one thread unless told otherwise."""
+
+    def make(**options: Any) -> AgentDevice:
+        usual = {"name": "plain", "runtime": "plain_runtime:PlainRuntime", "threads": 1, "timeout_s": 60.0}
+        return AgentDevice(**{**usual, **options})
+
+    return make
+
+
+@pytest.fixture
+def open_worker(plain_device: Callable[..., AgentDevice]) -> Iterator[OpenWorker]:
+    """Workers of a plain device; all are closed after the test."""
     with ExitStack() as stack:
-
-        def open_one(
-            *, timeout_s: float = 60, memory_bytes: int = 0, root: str = "/", pin: bool = False, **options: bool
-        ) -> AgentWorker:
-            command = [
-                sys.executable,
-                "-m",
-                "adaptare.devices.agent",
-                "plain_runtime:PlainRuntime",
-                str(tmp_path),
-                root,
-            ]
-            link = Link(command, bring_nothing, os.environ)
-            worker = stack.enter_context(opened(AgentWorker(link, timeout_s=timeout_s)))
-            worker.hello(threads=1, pin=pin, gap_s=None, options=options, memory_bytes=memory_bytes)
-            return worker
-
-        yield open_one
+        yield lambda **options: stack.enter_context(plain_device(**options).open())
 
 
-def bring_nothing(file: ProgramFile) -> None:
-    """Programs out of `worker_programs` have no files."""
-    raise AssertionError(f"{file} was asked for")
+@pytest.fixture
+def memory_limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Limits that were set, each instead of limiting this process."""
+    limits: list[int] = []
+    monkeypatch.setattr(memory, "limit_memory", limits.append)
+    return limits
+
+
+@pytest.fixture
+def make_agent(tmp_path: Path, memory_limits: list[int]) -> MakeAgent:
+    """An agent in this process, with a runtime of functions and a machine that has caches of 100 bytes."""
+
+    def make(cache_bytes: int = 100, **functions: Any) -> Agent:
+        usual = {"prepare": lambda source: None, "mapped_bytes": lambda folder, source: 0}
+        machine: Any = SimpleNamespace(cache_bytes=lambda: cache_bytes)
+        return Agent(SimpleNamespace(**{**usual, **functions}), machine, Files(os.fspath(tmp_path / "agent")))
+
+    return make

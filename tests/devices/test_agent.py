@@ -1,17 +1,13 @@
 """The agent in a process of its own, with programs in every kind of trouble."""
 
-import io
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from adaptare.devices import AgentWorker, DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError, agent
+from adaptare.devices import AgentWorker, DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError
 
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]
@@ -154,14 +150,6 @@ def test_the_peak_of_memory_stays_when_a_program_is_unloaded(
     assert worker.load(small).peak_bytes >= 0.99 * held.peak_bytes
 
 
-def test_where_the_system_tells_no_peak_it_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> Any:
-        raise FileNotFoundError
-
-    monkeypatch.setattr("builtins.open", refuse)
-    assert agent.peak_bytes() == 0
-
-
 def test_memory_of_a_program_is_given_back_when_it_is_unloaded(
     open_worker: OpenWorker, make_program: MakeProgram
 ) -> None:
@@ -194,39 +182,7 @@ def test_a_closed_worker_says_that_it_ended(open_worker: OpenWorker, make_progra
 
 def test_a_runtime_that_cannot_be_set_up_is_the_fault_of_the_device(open_worker: OpenWorker) -> None:
     with pytest.raises(DeviceError, match="could not be set up: RuntimeError: this runtime is out of order"):
-        open_worker(broken=True)
-
-
-def test_free_memory_is_told_at_the_opening(open_worker: OpenWorker) -> None:
-    assert open_worker().info.free_bytes == pytest.approx(agent.free_bytes(), rel=0.5)
-
-
-LOAD = {"op": "load", "program_id": "p", "source": "", "arguments": {}}
-LOAD |= {"moved_bytes": 80, "others_bytes": 0, "between_bytes": 0}
-
-
-def answers(requests: list[dict[str, Any]], runtime: Any = None) -> list[dict[str, Any]]:
-    replies = io.StringIO()
-    agent.serve(agent.Agent(runtime), [json.dumps(request) for request in requests], replies)
-    return [json.loads(line) for line in replies.getvalue().splitlines()]
-
-
-def test_the_end_is_an_explicit_message() -> None:
-    assert answers([{"seq": 9, "op": "close"}, {"seq": 10, "op": "close"}]) == [{"seq": 9, "ok": True, "end": True}]
-
-
-def test_the_end_of_requests_ends_the_agent_without_a_message() -> None:
-    assert answers([]) == []
-
-
-@pytest.mark.filterwarnings("default")
-def test_every_reply_repeats_the_number_of_its_request() -> None:
-    replies = answers([{"seq": number, "op": "unload", "program_id": "x"} for number in (4, 8, 2)])
-    assert [reply["seq"] for reply in replies] == [4, 8, 2]
-
-
-def test_an_unknown_operation_is_answered() -> None:
-    assert answers([{"seq": 1, "op": "dance"}])[0]["ok"] is False
+        open_worker(options={"broken": True})
 
 
 def test_loading_may_take_as_long_as_all_the_first_calls_in_it(
@@ -240,113 +196,3 @@ def test_loading_may_take_as_long_as_all_the_first_calls_in_it(
     worker.load(replace(program, feeds=tuple(replace(program.feeds[0], name=name) for name in "abc")))
     worker.load(program)
     assert waited == [60, 20]
-
-
-def test_caches_of_several_groups_of_processors_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processors share one cache of 32 MiB, a third has one of its own."""
-    files = {"size": "32768K"}
-    monkeypatch.setattr(agent, "processors", lambda: [0, 1, 8])
-    monkeypatch.setattr(agent.os.path, "isdir", lambda folder: True)
-    monkeypatch.setattr(agent.os, "listdir", lambda folder: ["index3"])
-
-    def line(file: str) -> str:
-        return files.get(Path(file).name, "8-15" if "cpu8/" in file else "0-7")
-
-    monkeypatch.setattr(agent, "_line", line)
-    assert agent.last_level_cache_bytes() == 2 * 32 * 2**20
-
-
-def test_the_first_call_is_made_after_the_state_was_restored() -> None:
-    calls: list[str] = []
-    model = SimpleNamespace(
-        bind=lambda arguments: (lambda: calls.append("call") or [0.0], lambda: calls.append("restore"))
-    )
-    runtime = SimpleNamespace(load=lambda source, arguments, copy: model, providers=lambda model: {})
-    answers(
-        [
-            {**LOAD, "seq": 1, "feeds": [{"name": "f", "arguments": {}}]},
-            {"seq": 2, "op": "run", "program_id": "p", "feed_id": "f", "calls": 2},
-        ],
-        runtime,
-    )
-    assert calls == ["restore", "call"] * 3
-
-
-def test_restoring_is_outside_the_timed_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-
-    def takes(seconds: float) -> None:
-        clock[0] += seconds
-
-    server = agent.Agent(None)
-    server.feeds["p"] = {"f": (lambda: takes(0.25), lambda: takes(8.0))}
-    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
-    reply = server.run({"program_id": "p", "feed_id": "f", "calls": 3})
-    assert reply == {"count": 3, "seconds": [0.25, 0.25, 0.25]}
-
-
-def test_what_a_runtime_imports_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, memory = [0.0], [1000]
-
-    def prepare(source: str) -> None:
-        clock[0] += 9.0
-        memory[0] += 500
-
-    model = SimpleNamespace(bind=None)
-    runtime = SimpleNamespace(prepare=prepare, load=lambda source, arguments, copy: model, providers=lambda model: {})
-    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
-    reply = agent.Agent(runtime).load({**LOAD, "feeds": []})
-    assert (reply["load_s"], reply["resident_bytes"]) == (0.0, 0)
-
-
-def test_what_loading_held_is_given_back_after_the_first_call_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory, order = [1000], []
-
-    def load(source: str, arguments: dict[str, Any], copy: int) -> Any:
-        memory[0] += 700
-        return SimpleNamespace(bind=lambda arguments: (lambda: order.append("call") or [1.0], lambda: None))
-
-    def settle() -> None:
-        order.append("settle")
-        memory[0] -= 200
-
-    runtime = SimpleNamespace(load=load, settle=settle, providers=lambda model: {})
-    monkeypatch.setattr(agent, "private_bytes", lambda: memory[0])
-    reply = agent.Agent(runtime).load({**LOAD, "feeds": [{"name": "f", "arguments": {}}]})
-    assert order == ["call", "settle"]
-    assert reply["resident_bytes"] == 500
-
-
-def test_loading_binding_and_the_first_call_have_their_own_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-
-    def takes(seconds: float, answer: Any = None) -> Any:
-        clock[0] += seconds
-        return answer
-
-    def bind(arguments: dict[str, float]) -> Any:
-        bound = (lambda: takes(arguments["call"], [1.0]), lambda: takes(8.0))
-        return takes(arguments["bind"], bound)
-
-    model = SimpleNamespace(bind=bind)
-    runtime = SimpleNamespace(load=lambda source, arguments, copy: takes(4.0, model), providers=lambda model: {})
-    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock[0])
-    feeds = [{"name": "f", "arguments": {"bind": 0.5, "call": 2.0}}, {"name": "g", "arguments": {"bind": 1, "call": 3}}]
-    reply = agent.Agent(runtime).load({**LOAD, "feeds": feeds})
-    assert reply["bind_s"] == {"f": 0.5, "g": 1.0}
-    assert reply["first_call_s"] == {"f": 2.0, "g": 3.0}
-    assert reply["load_s"] == 4.0 + 0.5 + 2.0 + 1.0 + 3.0 + 2 * 8.0
-
-
-@pytest.mark.parametrize(("length", "kept"), [(1, 1), (512, 512), (513, 257), (1024, 512), (49152, 512)])
-def test_samples_an_output_evenly_up_to_512_values(length: int, kept: int) -> None:
-    sample = agent.sample_output(range(length))
-    assert len(sample) == kept
-    assert sample == list(range(0, length, -(-length // 512)))
-
-
-def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([0.0, 0.0, 0.5, 0.75] + [0.75] * 996)
-    monkeypatch.setattr(agent.time, "perf_counter", lambda: next(readings))
-    assert agent.timer_step_s() == 0.25

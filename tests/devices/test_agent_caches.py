@@ -1,28 +1,46 @@
 """What a program finds in the caches of the processor when it is called."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from adaptare.devices import agent
+from adaptare.devices import copies_in_turn
+from adaptare.devices.agent.server import MOST_COPIES, Agent
 
-LOAD = {"program_id": "p", "source": "", "arguments": {}, "feeds": [{"name": "f", "arguments": {}}]}
+MakeAgent = Callable[..., Agent]
+
+LOAD = {"program_id": "p", "source": "", "arguments": {}, "files": {}, "feeds": [{"name": "f", "arguments": {}}]}
 LOAD |= {"moved_bytes": 80, "others_bytes": 0, "between_bytes": 0}
 RUN = {"program_id": "p", "feed_id": "f"}
 
 
-def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 100)
+def test_copies_of_a_cold_program_are_called_in_turn(make_agent: MakeAgent) -> None:
     calls: list[int] = []
 
-    def load(source: str, arguments: dict[str, Any], copy: int) -> Any:
-        return SimpleNamespace(bind=lambda feed: (lambda: calls.append(copy) or [0.0], lambda: None))
+    def load(folder: str, source: str, arguments: dict[str, Any], copy: int) -> Any:
+        return model((lambda: calls.append(copy) or [0.0], lambda: None))
 
-    served = agent.Agent(SimpleNamespace(load=load, providers=lambda model: {}))
-    served.load({**LOAD, "others_bytes": 900})
+    served = make_agent(load=load)
+    assert served.load({**LOAD, "others_bytes": 900})["copies"] == 4
     served.run({**RUN, "calls": 5})
     assert calls == [1, 2, 3, 4] * 2 + [1]
+
+
+def test_one_copy_is_the_program_itself(make_agent: MakeAgent) -> None:
+    loaded: list[int] = []
+
+    def load(folder: str, source: str, arguments: dict[str, Any], copy: int) -> Any:
+        loaded.append(copy)
+        return model((lambda: [0.0], lambda: None))
+
+    assert make_agent(load=load).load(LOAD)["copies"] == 1
+    assert loaded == [0]
+
+
+def model(bound: Any) -> Any:
+    return SimpleNamespace(bind=lambda feed: bound, nodes=dict)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +48,8 @@ def test_copies_of_a_cold_program_are_called_in_turn(monkeypatch: pytest.MonkeyP
     [(80, 70, 70), (80, 500, 120), (200, 500, 0), (80, 0, 0)],  # until the caches are filled twice
 )
 def test_other_memory_is_read_before_every_call_that_is_timed(
-    monkeypatch: pytest.MonkeyPatch, moved_bytes: int, between_bytes: int, read: int
+    make_agent: MakeAgent, moved_bytes: int, between_bytes: int, read: int
 ) -> None:
-    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 100)
     events: list[str] = []
 
     class Read(bytearray):
@@ -41,12 +58,8 @@ def test_other_memory_is_read_before_every_call_that_is_timed(
             events.append(f"read {end - start} of {len(self)}")
             return -1
 
-    def load(source: str, arguments: dict[str, Any], copy: int) -> Any:
-        return SimpleNamespace(
-            bind=lambda feed: (lambda: events.append("call") or [0.0], lambda: events.append("restore"))
-        )
-
-    served = agent.Agent(SimpleNamespace(load=load, providers=lambda model: {}))
+    bound = (lambda: events.append("call") or [0.0], lambda: events.append("restore"))
+    served = make_agent(load=lambda *program: model(bound))
     served.load({**LOAD, "moved_bytes": moved_bytes, "between_bytes": between_bytes})
     served.others._bytes = Read(served.others._bytes)
     events.clear()
@@ -68,12 +81,10 @@ def test_other_memory_is_read_before_every_call_that_is_timed(
     ],
 )
 def test_the_others_move_as_much_as_the_rest_of_the_model_or_fill_the_cache_twice(
-    monkeypatch: pytest.MonkeyPatch, moved_bytes: int, others_bytes: int, copies: int
+    moved_bytes: int, others_bytes: int, copies: int
 ) -> None:
-    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 100)
-    assert agent.copies_in_turn(moved_bytes, others_bytes) == copies
+    assert copies_in_turn(moved_bytes, others_bytes, 100) == copies
 
 
-def test_copies_have_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "last_level_cache_bytes", lambda: 2**62)
-    assert agent.copies_in_turn(1, 2**62) == agent.MOST_COPIES
+def test_copies_have_an_upper_bound() -> None:
+    assert copies_in_turn(1, 2**62, 2**62) == MOST_COPIES

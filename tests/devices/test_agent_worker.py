@@ -10,10 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import AgentWorker, DeviceError, Feed, Program, Work, WorkerDiedError
+from adaptare.devices import (
+    AgentWorker,
+    DeviceError,
+    Feed,
+    InputError,
+    Link,
+    MissingPackageError,
+    Program,
+    ProgramError,
+    ProgramFile,
+    Work,
+    WorkerDiedError,
+)
 from adaptare.devices.agent_worker import opened
 
-MakeWorker = Callable[[str], AgentWorker]
+MakeWorker = Callable[..., AgentWorker]
 
 ANSWER = """
 import json, sys
@@ -24,14 +36,23 @@ for line in sys.stdin:
 """
 
 
+PLAIN = {"threads": 0, "pin": False, "gap_s": None, "options": {}, "memory_bytes": 0}
+TOLD = {"free_bytes": 1, "processors": [], "timer_step_s": 1e-9, "hardware": "h", "runtime": "r 1", "threads": 3}
+TOLD |= {"cache_bytes": 5, "providers": [], "capabilities": [], "environment": {}, "gap_s": 0.05}
+
+
+def started(*command: str, bring: Callable[[ProgramFile], None] = print, timeout_s: float = 30) -> AgentWorker:
+    return AgentWorker(Link(command, bring, os.environ), timeout_s=timeout_s)
+
+
 @pytest.fixture
 def answering() -> Iterator[MakeWorker]:
     """A worker whose agent runs one line of Python for each request."""
     with ExitStack() as stack:
 
-        def make(body: str) -> AgentWorker:
+        def make(body: str, bring: Callable[[ProgramFile], None] = print) -> AgentWorker:
             command = [sys.executable, "-c", ANSWER.format(body=body)]
-            return stack.enter_context(opened(AgentWorker(command, environment=os.environ, timeout_s=30)))
+            return stack.enter_context(opened(started(*command, bring=bring)))
 
         yield make
 
@@ -86,15 +107,14 @@ def test_a_killed_agent_is_told_with_advice(answering: MakeWorker) -> None:
 
 
 def test_an_agent_that_ends_at_once_is_told_with_its_words() -> None:
-    command = [sys.executable, "-c", "raise SystemExit('no such runtime')"]
-    worker = AgentWorker(command, environment=os.environ, timeout_s=30)
+    worker = started(sys.executable, "-c", "raise SystemExit('no such runtime')")
     with opened(worker), pytest.raises(DeviceError, match=r"could not be set up: .* it last said: no such runtime"):
-        worker.hello(processors=[], options={}, memory_bytes=0)
+        worker.hello(**PLAIN)
 
 
 def test_a_command_that_does_not_exist_is_the_fault_of_the_device() -> None:
     with pytest.raises(DeviceError, match="could not be started with 'no-such-interpreter'"):
-        AgentWorker(["no-such-interpreter"], environment=os.environ, timeout_s=1)
+        started("no-such-interpreter")
 
 
 @pytest.mark.parametrize(("seconds", "operators"), [([0.1, 0.2], [{}, {}, {}]), ([0.1, 0.2, 0.3], [{}])])
@@ -121,6 +141,7 @@ def test_what_an_agent_has_started_ends_with_it(answering: MakeWorker) -> None:
     reply = """print(json.dumps({"seq": request["seq"], "ok": True, "energy_j": child.pid}))"""
     worker = answering(f"{start}; {reply}; sys.stdout.flush(); sys.exit(0)")
     child = worker.energy_j()
+    worker._process.wait()
     worker.close()
     assert child is not None
     with pytest.raises(ProcessLookupError):
@@ -138,11 +159,11 @@ def _until_gone(process: int) -> None:
 
 def test_an_agent_that_reads_no_more_is_given_up() -> None:
     """A request that is longer than what a pipe holds, to an agent that has answered once."""
-    hello = """print(json.dumps({"seq": 1, "ok": True, "free_bytes": 1, "processors": [], "timer_step_s": 1e-9}))"""
-    once = f"import json, sys, time\nsys.stdin.readline()\n{hello}\nsys.stdout.flush()\ntime.sleep(600)"
+    hello = json.dumps({"seq": 1, "ok": True, **TOLD})
+    once = f"import sys, time\nsys.stdin.readline()\nprint({hello!r})\nsys.stdout.flush()\ntime.sleep(600)"
     long = Feed("long", json.dumps({"values": "1" * 300_000}), Work(1, 1, 1))
-    with opened(AgentWorker([sys.executable, "-c", once], environment=os.environ, timeout_s=60)) as worker:
-        worker.hello(processors=[], options={}, memory_bytes=0)
+    with opened(started(sys.executable, "-c", once)) as worker:
+        worker.hello(**PLAIN)
         worker._timeout_s = 0.2
         with pytest.raises(WorkerDiedError, match=r"no answer to 'load' within 0\.2 s; the worker was stopped"):
             worker.load(Program("any", "source", "{}", (long,)))
@@ -163,3 +184,54 @@ def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -
     program = Program("p", "m:f", "{}", ())
     ids = [worker.load(program).program_id for _ in range(2)]
     assert ids == [f"{program.hash}-1", f"{program.hash}-2"]
+
+
+def test_what_the_agent_says_of_its_device_is_what_the_worker_knows(answering: MakeWorker) -> None:
+    worker = answering(f"""print(json.dumps({{"seq": request["seq"], "ok": True, **{TOLD}}}))""")
+    worker.hello(**PLAIN)
+    info = worker.info
+    assert (info.hardware, info.runtime, info.threads, info.cache_bytes, info.gap_s) == ("h", "r 1", 3, 5, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        ({"cause": "option"}, InputError, "^too many$"),
+        (
+            {"cause": "package", "package": "onnxruntime"},
+            MissingPackageError,
+            r"^onnxruntime is not installed; install it with: pip install 'adaptare\[onnx\]'$",
+        ),
+        ({"cause": "package", "package": "torch"}, MissingPackageError, r"pip install 'adaptare\[torch\]'$"),
+        ({"cause": "package", "package": "of_mine"}, DeviceError, "could not be set up: too many$"),
+        ({}, DeviceError, "could not be set up: too many$"),
+    ],
+)
+def test_a_refused_opening_says_who_has_to_act(
+    answering: MakeWorker, reply: dict[str, str], error: type[Exception], words: str
+) -> None:
+    refused = {"ok": False, "error": "too many", **reply}
+    worker = answering(f"""print(json.dumps({{"seq": request["seq"], **{refused}}}))""")
+    with pytest.raises(error, match=words):
+        worker.hello(**PLAIN)
+
+
+def files(*names: str) -> tuple[ProgramFile, ...]:
+    return tuple(ProgramFile(name, f"digest{name}", Path(name)) for name in names)
+
+
+def test_only_files_that_the_device_lacks_are_brought(answering: MakeWorker) -> None:
+    brought: list[str] = []
+    answer = """print(json.dumps({"seq": request["seq"], "ok": True, "missing": ["digestb"], "forgotten": True}))"""
+    worker = answering(answer, lambda file: brought.append(file.name))
+    assert worker.forget(Program("p", "a", "{}", (), files("a", "b"))) is True
+    assert brought == ["b"]
+
+
+def test_a_file_that_cannot_be_brought_is_the_fault_of_the_program(answering: MakeWorker) -> None:
+    def refuse(file: ProgramFile) -> None:
+        raise FileNotFoundError(2, "No such file", file.name)
+
+    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "missing": ["digesta"]}))""", refuse)
+    with pytest.raises(ProgramError, match=r"a could not be brought to the device: .*No such file"):
+        worker.load(Program("p", "a", "{}", (), files("a")))
