@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -18,13 +17,16 @@ from adaptare.devices import (
     TorchCpu,
     Work,
     Worker,
-    agent,
     canonical_json,
     ort_cpu,
-    ort_runtime,
+    program_file,
 )
+from adaptare.devices.agent import ort_runtime
+from adaptare.devices.agent.ort_runtime import OrtRuntime
+from adaptare.devices.agent.server import WARM_CALLS, Agent, timed_calls
 
 MakeProgram = Callable[..., Program]
+MakeAgent = Callable[..., Agent]
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 CHAIN = "g (float[8,8] x) => (float[8,8] y) { s = Add(x, x) t = MatMul(s, x) u = MatMul(t, x) y = MatMul(u, x) }"
@@ -34,15 +36,17 @@ BRANCH = (
     "else_branch = b () => (float[8,8] r) { r = Add(x, x) }> }"
 )
 INPUTS = {
-    "x": {"dtype": "float32", "shape": [8, 8], "normal": 1.0, "seed": 1},
+    "x": {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 1},
     "c": {"dtype": "bool", "shape": [], "constant": True},
 }
+FEED = {"inputs": {"x": INPUTS["x"]}}
 
 
 def onnx_program(folder: Path, graph: str, *inputs: str) -> Program:
-    onnx.save(onnx.parser.parse_model(f"{HEADER} {graph}"), folder / "model.onnx")
+    file = folder / "model.onnx"
+    onnx.save(onnx.parser.parse_model(f"{HEADER} {graph}"), file)
     arguments = canonical_json({"inputs": {name: INPUTS[name] for name in inputs}})
-    return Program("p", str(folder / "model.onnx"), "{}", (Feed("only", arguments, Work(1, 1, 1)),))
+    return Program("p", file.name, "{}", (Feed("only", arguments, Work(1, 1, 1)),), (program_file(file),))
 
 
 @pytest.fixture
@@ -58,11 +62,12 @@ def ort_worker() -> Iterator[Worker]:
 
 
 @pytest.fixture
-def ort_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets ONNX Runtime up in this process."""
-    monkeypatch.setattr(ort_runtime, "_chosen", {})
+def ort_here(monkeypatch: pytest.MonkeyPatch) -> OrtRuntime:
+    """ONNX Runtime in this process."""
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
-    ort_runtime.setup({"provider": ort_runtime.CPU, "threads": 1, "spinning": True, "flush_denormals": False})
+    runtime = OrtRuntime()
+    runtime.setup(1, {"provider": ort_runtime.CPU, "spinning": True, "flush_denormals": False})
+    return runtime
 
 
 def attributed(worker: Worker, program: Program, *, calls: int = 4) -> list[dict[str, int]]:
@@ -121,18 +126,18 @@ def test_a_simulated_worker_has_no_operators() -> None:
         assert not isinstance(worker, AttributingWorker)
 
 
-def test_warm_up_calls_are_left_out() -> None:
+def test_warm_up_calls_are_left_out(make_agent: MakeAgent) -> None:
     called: list[int] = []
 
-    def attribute(source: str, arguments: dict[str, Any], feed: dict[str, Any], timed: Callable[..., Any]) -> Any:
+    def attribute(folder: str, source: str, arguments: Any, feed: Any, timed: Callable[..., Any]) -> Any:
         seconds = timed(lambda: called.append(len(called)), lambda: None)
         return seconds, [{"Add": [number, 0.0]} for number in called]
 
-    server = agent.Agent(SimpleNamespace(attribute=attribute))
-    reply = server.attribute({"source": "", "arguments": {}, "feed": {}, "calls": 2})
-    first = agent.WARM_CALLS
+    reply = make_agent(attribute=attribute).attribute(
+        {"source": "", "files": {}, "arguments": {}, "feed": {}, "calls": 2}
+    )
     assert reply["count"] == len(reply["seconds"]) == 2
-    assert reply["operators"] == [{"Add": [first, 0.0]}, {"Add": [first + 1, 0.0]}]
+    assert reply["operators"] == [{"Add": [WARM_CALLS, 0.0]}, {"Add": [WARM_CALLS + 1, 0.0]}]
 
 
 def test_a_node_has_only_the_time_that_nodes_inside_it_leave() -> None:
@@ -150,22 +155,17 @@ def test_runs_are_told_apart() -> None:
     assert (list(first), second["MatMul"]) == (["Add"], [2, pytest.approx(4e-6)])
 
 
-@pytest.mark.usefixtures("ort_here")
-def test_a_call_that_the_profiler_did_not_record_is_noticed(tmp_path: Path) -> None:
+def test_a_call_that_the_profiler_did_not_record_is_noticed(ort_here: OrtRuntime, tmp_path: Path) -> None:
     program = onnx_program(tmp_path, CHAIN, "x")
-    feed = {"inputs": {"x": INPUTS["x"]}}
     with pytest.raises(RuntimeError, match="recorded 2 of 3 calls; ask for fewer calls"):
-        ort_runtime.attribute(
-            program.source, {}, feed, lambda call, restore: [0.0, *agent.timed_calls(call, restore, 2)]
+        ort_here.attribute(
+            str(tmp_path), program.source, {}, FEED, lambda call, restore: [0.0, *timed_calls(call, restore, 2)]
         )
 
 
-@pytest.mark.usefixtures("ort_here")
-def test_the_trace_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trace_is_not_left_behind(ort_here: OrtRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = onnx_program(tmp_path, CHAIN, "x")
     (tmp_path / "traces").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "traces"))
-    ort_runtime.attribute(
-        program.source, {}, {"inputs": {"x": INPUTS["x"]}}, lambda *bound: agent.timed_calls(*bound, 2)
-    )
+    ort_here.attribute(str(tmp_path), program.source, {}, FEED, lambda *bound: timed_calls(*bound, 2))
     assert list((tmp_path / "traces").iterdir()) == []

@@ -3,7 +3,6 @@
 import pytest
 
 from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, reachable, registry
-from adaptare.devices.host import hardware_name
 
 
 def test_a_name_alone_opens_the_device_with_its_defaults() -> None:
@@ -16,13 +15,21 @@ def test_options_reach_the_device() -> None:
     assert (device.launch_s, device.dies_after_calls) == (0.001, 7)
 
 
-def test_yes_and_no_reach_the_device() -> None:
-    assert connect("torch-cpu:threads=1,pin=no").info().options == ("pin=no",)
-
-
-def test_a_device_is_opened_again_by_what_it_says_of_itself() -> None:
-    info = connect("torch-cpu:pin=no,threads=1").info()
+@pytest.mark.parametrize(
+    ("spelling", "same"),
+    [
+        ("torch-cpu:pin=no,threads=1", "torch-cpu:threads=1"),
+        ("torch-cpu:first_call=counted,gap_s=0.5,pin=yes,threads=1", None),
+    ],
+)
+def test_a_device_is_opened_again_by_what_it_says_of_itself(spelling: str, same: str | None) -> None:
+    info = connect(spelling).info()
     assert connect(info.device).info() == info
+    assert same in (info.device, None)
+
+
+def test_yes_and_no_reach_the_device() -> None:
+    assert "pin=yes" in connect("torch-cpu:threads=1,pin=yes").info().options
 
 
 def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
@@ -69,9 +76,11 @@ def test_lists_what_can_be_reached_in_order() -> None:
     assert {"simulated", "torch-cpu"} <= set(names)
 
 
-def test_says_of_a_reachable_device_who_it_is() -> None:
+def test_says_of_a_reachable_device_who_it_is_and_what_its_worker_told() -> None:
     found = {reach.name: reach for reach in reachable()}["simulated"]
     assert (found.info, found.problem) == (SimulatedDevice().info(), "")
+    assert found.told is not None
+    assert found.told.hardware == SimulatedDevice().info().hardware
 
 
 def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +89,6 @@ def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(registry, "connect", refuse)
     assert {(reach.info, reach.problem) for reach in reachable()} >= {(None, "simulated needs more")}
-
-
-def test_the_hardware_is_named_with_its_architecture() -> None:
-    assert hardware_name().endswith(")")
-    assert " (" in hardware_name()
 
 
 def test_a_module_may_keep_its_annotations_as_text() -> None:

@@ -1,12 +1,12 @@
-"""The torch device: settings that must be applied inside the worker, and arguments that cannot be."""
+"""The torch device: settings that must be applied inside the worker."""
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, MissingPackageError, Program, ProgramError, TorchCpu, torch_cpu
+from adaptare.devices import Program, ProgramError, TorchCpu
+from adaptare.devices.agent.torch_runtime import TorchRuntime
 
 MakeProgram = Callable[..., Program]
 
@@ -15,17 +15,11 @@ AVAILABLE = len(os.sched_getaffinity(0))
 
 @pytest.mark.usefixtures("worker_modules")
 @pytest.mark.parametrize("threads", sorted({1, AVAILABLE}))
-def test_threads_and_pinning_are_applied_in_the_worker(make_program: MakeProgram, threads: int) -> None:
-    with TorchCpu(threads=threads).open() as worker:
-        outputs = worker.load(make_program("torch_settings")).outputs
-    assert outputs == {"only": (threads, 1, threads)}
-
-
-@pytest.mark.usefixtures("worker_modules")
-def test_without_pinning_the_worker_may_use_every_processor(make_program: MakeProgram) -> None:
-    with TorchCpu(threads=1, pin=False).open() as worker:
-        outputs = worker.load(make_program("torch_settings")).outputs
-    assert outputs == {"only": (1, 1, AVAILABLE)}
+@pytest.mark.parametrize("pin", [True, False])
+def test_threads_and_pinning_are_applied_in_the_worker(make_program: MakeProgram, threads: int, pin: bool) -> None:
+    with TorchCpu(threads=threads, pin=pin).open() as worker:
+        ((operator_threads, _, processors),) = worker.load(make_program("torch_settings")).outputs.values()
+    assert (operator_threads, processors) == (threads, threads if pin else AVAILABLE)
 
 
 @pytest.mark.usefixtures("worker_modules")
@@ -40,43 +34,28 @@ def test_tensors_beyond_the_memory_fail_and_the_worker_lives(make_program: MakeP
 @pytest.mark.usefixtures("worker_modules")
 def test_outputs_are_those_of_the_tensors(make_program: MakeProgram) -> None:
     with TorchCpu(threads=1).open() as worker:
-        outputs = worker.load(make_program("torch_linear", width=2)).outputs
-    assert outputs == {"only": (0.25, 0.75)}
+        loaded = worker.load(make_program("torch_linear", width=2))
+    assert loaded.outputs == {"only": (0.25, 0.75)}
+    assert loaded.providers == {"torch": 1}
 
 
-def test_the_caller_keeps_its_processors(worker_modules: Path) -> None:
-    before = os.sched_getaffinity(0)
-    with TorchCpu(threads=1).open():
-        pass
-    assert os.sched_getaffinity(0) == before
+def test_the_version_is_that_of_the_installed_torch() -> None:
+    import torch
+
+    name, version = TorchRuntime().version().split()
+    assert (name, version.partition("+")[0]) == ("torch", torch.__version__.partition("+")[0])
 
 
-def test_pinning_takes_part_in_equality() -> None:
-    assert TorchCpu(threads=1).info() != TorchCpu(threads=1, pin=False).info()
+@pytest.mark.usefixtures("worker_modules")
+def test_copies_are_numbered_from_1_and_one_alone_is_not_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
 
+    class Factories:
+        @staticmethod
+        def factory(**arguments: object) -> None:
+            made.append(arguments)
 
-def test_threads_take_part_in_the_spelling() -> None:
-    assert TorchCpu(threads=1, pin=False).info().device == "torch-cpu:threads=1,pin=no"
-
-
-@pytest.mark.parametrize("threads", [0, -1, AVAILABLE + 1])
-def test_refuses_threads_that_cannot_be_had(threads: int) -> None:
-    with pytest.raises(InputError, match=f"threads must be 1 to {AVAILABLE} here, not {threads}"):
-        TorchCpu(threads=threads)
-
-
-@pytest.mark.parametrize("timeout_s", [0, -1.5])
-def test_refuses_a_timeout_that_is_none(timeout_s: float) -> None:
-    with pytest.raises(InputError, match=f"timeout_s must be above 0, not {timeout_s}"):
-        TorchCpu(timeout_s=timeout_s)
-
-
-def test_memory_is_at_least_a_byte() -> None:
-    with pytest.raises(InputError, match="memory_bytes must be at least 1, not -1"):
-        TorchCpu(memory_bytes=-1)
-
-
-def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_cpu.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'adaptare\[torch\]'"):
-        TorchCpu()
+    monkeypatch.setattr("importlib.import_module", lambda name: Factories)
+    for copy in (0, 1, 2):
+        TorchRuntime().load("", "module:factory", {"width": 5}, copy)
+    assert made == [{"width": 5}, {"width": 5, "copy": 1}, {"width": 5, "copy": 2}]
