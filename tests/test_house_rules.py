@@ -22,6 +22,11 @@ LINES_PER_FILE = 400
 TESTS_PER_SOURCE = 0.6
 # Put together so that this file does not hold what it looks for.
 ABSOLUTE = re.compile(r"(?<![\w.~$}/])/" + "(?:tmp|home|root|Users)/")
+SYSTEM_FILES = re.compile(r"/(?:proc|sys)\b|\b(?:proc|sys)/")
+SYSTEM_MODULES = {"platform", "psutil", "resource"}
+# Runtimes are told apart by who is registered for them, and memory is what a plain process gets.
+SWITCHES = ['startswith("' + "onnx", 'startswith("' + "torch", "GLIBC_" + "TUNABLES"]
+ASKING = [file for file in SOURCES if file.parent == ROOT / "devices"]
 
 
 def short(file: Path) -> str:
@@ -45,6 +50,15 @@ def called_names(tree: ast.AST) -> set[str]:
     return {node.func.id for node in calls if isinstance(node.func, ast.Name)}
 
 
+def imported_names(tree: ast.AST) -> set[str]:
+    """Top-level modules that are imported anywhere."""
+    plain = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    return {
+        name.split(".")[0]
+        for name in plain | {f"{node.module}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    }
+
+
 def public_objects() -> list[tuple[str, str]]:
     return [(name, public) for name in NAMES for public in importlib.import_module(name).__all__]
 
@@ -63,6 +77,24 @@ def test_the_library_raises_and_does_not_assert(file: Path) -> None:
 @pytest.mark.parametrize("file", [file for file in SOURCES if file.parent.name != "cli"], ids=short)
 def test_the_library_neither_prints_nor_exits(file: Path) -> None:
     assert called_names(ast.parse(file.read_text(encoding="utf-8"))) & {"print", "exit", "quit", "input"} == set()
+
+
+@pytest.mark.parametrize("file", ASKING, ids=short)
+def test_nobody_but_the_agent_reads_facts_of_the_system_for_a_device(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert SYSTEM_FILES.findall(source) == []
+    assert imported_names(ast.parse(source)) & SYSTEM_MODULES == set()
+
+
+@pytest.mark.parametrize("line", ['open("/proc/cpuinfo")', 'Path("/sys")', 'root / "sys/devices"'])
+def test_the_guard_knows_files_of_the_system(line: str) -> None:
+    assert SYSTEM_FILES.search(line)
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file.parent.name != "cli"], ids=short)
+def test_no_text_switches_by_the_name_of_a_runtime_or_tunes_its_memory(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert [switch for switch in SWITCHES if switch in source] == []
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=short)

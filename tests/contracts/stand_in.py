@@ -1,10 +1,11 @@
 """A remote stand-in: the one-file agent with another root, on copies of files, in a Python that has no adaptare."""
 
-import site
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from adaptare.devices import Link, ProgramFile, write_agent
 
@@ -48,7 +49,7 @@ class StandIn:
             for processor in processors:
                 _write(self._root / f"sys/devices/system/cpu/cpu{processor}" / name, content)
         self._packages.mkdir()
-        for package in Path(next(filter(_has_numpy, site.getsitepackages()))).iterdir():
+        for package in Path(np.__file__).parents[1].iterdir():
             if "adaptare" not in package.name and package.suffix != ".pth":
                 (self._packages / package.name).symlink_to(package)
 
@@ -72,10 +73,6 @@ class StandIn:
     def environment(self) -> dict[str, str]:
         """Lets that interpreter import what is installed here, except for adaptare."""
         return {"PYTHONPATH": str(self._packages)}
-
-
-def _has_numpy(folder: str) -> bool:
-    return (Path(folder) / "numpy").exists()
 
 
 def _write(file: Path, content: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -188,7 +189,7 @@ def test_threads_that_cannot_be_had_are_refused(
 def test_memory_is_what_is_free_unless_told_otherwise(
     make_agent: MakeAgent,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    tmp_path: Path,
     memory_limits: list[int],
     free_kib: int,
     asked: int,
@@ -204,7 +205,7 @@ def test_memory_is_what_is_free_unless_told_otherwise(
 
 @pytest.mark.parametrize("energy", [True, False])
 def test_energy_is_a_capability_where_it_is_counted(
-    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, energy: bool
+    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool
 ) -> None:
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)

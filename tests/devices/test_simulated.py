@@ -7,7 +7,9 @@ import pytest
 from adaptare.devices import Feed, InputError, Program, ProgramError, SimulatedDevice, Work, WorkerDiedError
 from adaptare.devices.simulated_noise import Jitter
 
-PROGRAM = Program("p", "m:f", "{}", (Feed("a", "{}", Work(5, 1000, 4000)), Feed("b", "{}", Work(7, 10, 4000))), 77)
+PROGRAM = Program(
+    "p", "m:f", "{}", (Feed("a", "{}", Work(5, 1000, 4000)), Feed("b", "{}", Work(7, 10, 4000))), weight_bytes=77
+)
 OTHER = replace(PROGRAM, source="m:g")
 
 
