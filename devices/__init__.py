@@ -1,6 +1,7 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
 from adaptare.devices.agent.feeds import uniform
+from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
 from adaptare.devices.agent.runtime import Runtime
 from adaptare.devices.agent.server import copies_in_turn
 from adaptare.devices.agent_device import AgentDevice, counts_first_call
@@ -38,6 +39,7 @@ from adaptare.devices.transport import Link, LocalTransport, Transport
 from adaptare.devices.whole_file import write_together, write_whole
 
 __all__ = [
+    "USUAL_CACHE_BYTES",
     "AdaptareError",
     "AgentDevice",
     "AgentWorker",

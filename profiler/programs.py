@@ -1,5 +1,6 @@
 """From workloads to the programs that a device loads."""
 
+import functools
 import importlib.metadata
 import json
 from collections.abc import Callable
@@ -7,7 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, canonical_json, copies_in_turn
+from adaptare.devices import (
+    USUAL_CACHE_BYTES,
+    DeviceInfo,
+    Feed,
+    InputError,
+    Program,
+    canonical_json,
+    copies_in_turn,
+)
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.workload import BYTES, Mode, Workload
@@ -76,27 +85,33 @@ def programs_for(
         InputError: No builder is registered for the runtime.
         MissingPackageError: Making its programs needs a package that is not installed.
     """
-    found = {entry.name: entry for entry in importlib.metadata.entry_points(group=BUILDERS)}
-    if device.runtime_name not in found:
-        known = ", ".join(sorted(found))
+    builders = _builders()
+    if device.runtime_name not in builders:
+        known = ", ".join(sorted(builders))
         raise InputError(f"no programs are known for runtime {device.runtime!r}; known are {known}")
-    build: Callable[..., Programs] = found[device.runtime_name].load()
+    build: Callable[..., Programs] = builders[device.runtime_name].load()
     return build(device, cache=cache, weights=weights)
+
+
+@functools.cache
+def _builders() -> dict[str, importlib.metadata.EntryPoint]:
+    """Entry points by the name of their runtime; looking through all installed packages takes a while."""
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=BUILDERS)}
 
 
 class TorchPrograms:
     """Modules that a factory builds in the worker; those of one base share its weights.
 
     Args:
-        device: Runs them.
+        device: Runs them; default: one with caches of the usual size.
         cache: Not used; no file is made.
         weights: Not used; they are random.
     """
 
     def __init__(
-        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+        self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._cache_bytes = device.cache_bytes
+        self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
@@ -156,15 +171,15 @@ class SimulatedPrograms:
     """Programs that are their workload in words; every mode and base goes.
 
     Args:
-        device: Runs them.
+        device: Runs them; default: one with caches of the usual size.
         cache: Not used; no file is made.
         weights: Not used; they are random.
     """
 
     def __init__(
-        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+        self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._cache_bytes = device.cache_bytes
+        self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""

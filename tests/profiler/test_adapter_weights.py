@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices.ort_runtime import filled
+from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import AdapterConfig, ModelShape, Workload
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
 from adaptare.profiler.onnx_base import adapter_inputs
@@ -22,11 +22,11 @@ def arrays(path: str = PATH, rank: int = 4) -> tuple[NDArray[np.float32], NDArra
     return A.array(), B.array()
 
 
-def test_a_matrix_is_drawn_by_numpy_from_its_seed() -> None:
-    expected = np.random.default_rng(7).standard_normal((3, 2), dtype=np.float32) * np.float32(0.5)
+def test_a_matrix_is_what_the_feed_of_its_seed_is() -> None:
     made = RandomMatrix((3, 2), 0.5, 7).array()
+    spec = {"dtype": "float32", "shape": [3, 2], "uniform": 0.5, "seed": 7}
     assert made.dtype == np.float32
-    assert np.array_equal(made, expected)
+    assert np.array_equal(made, filled("x", spec))
 
 
 def test_an_adapter_has_the_shapes_of_row_vectors() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect, energy_j
+from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect
+from adaptare.devices.agent.machine import Machine
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
 from adaptare.profiler import AdapterConfig, ModelShape, Workload, counts_energy, measure_energy
@@ -89,7 +90,7 @@ def test_a_real_worker_reads_the_counters_of_its_machine() -> None:
     opened: AbstractContextManager[object] = connect("torch-cpu:threads=1").open()
     with opened as worker:
         said = worker.energy_j()  # type: ignore[attr-defined]
-    here = energy_j()
+    here = Machine().energy_j()
     assert (said is None) == (here is None)
     assert here is None or said <= here
 
@@ -106,4 +107,4 @@ def test_only_whole_packages_are_counted(tmp_path: Path) -> None:
         zone.mkdir(parents=True)
         (zone / "name").write_text(f"{name}\n")
         (zone / "energy_uj").write_text(value)
-    assert energy_j(str(tmp_path)) == 2.0
+    assert Machine(str(tmp_path)).energy_j() == 2.0

@@ -1,5 +1,6 @@
 """What ONNX Runtime is given for workloads, and that it can be timed."""
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
-from adaptare.devices.ort_runtime import filled
+from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import AdapterConfig, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
 from adaptare.profiler.adapter_weights import random_adapter
 from adaptare.profiler.equality import largest_difference
@@ -130,7 +131,7 @@ def test_ranks_outside_of_the_scope_make_nothing_to_pad(programs: OnnxPrograms, 
 
 
 def sources(programs: OnnxPrograms, *workloads: Workload) -> set[str]:
-    return {programs.program(workload).source for workload in workloads}
+    return {str(programs.program(workload).files[0].path) for workload in workloads}
 
 
 def ranked(workload: Workload, factor: int) -> Workload:
@@ -165,36 +166,36 @@ def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Work
     swappable, larger, static = (
         programs.need(each) for each in (mixed, ranked(mixed, 2), replace(mixed, mode="static"))
     )
-    assert swappable.program == larger.program == programs.program(mixed).source
+    assert swappable.program == larger.program
     assert static.program != swappable.program
+    assert Path(swappable.program) == programs.program(mixed).files[0].path
     grown = 4 * (2 * 64 + 6 * 80 + 4 * 80)
-    assert larger.program_bytes == swappable.program_bytes == 0
+    assert larger.program_bytes == swappable.program_bytes == programs.need(mixed.base).program_bytes
     assert larger.feed_bytes - swappable.feed_bytes == grown
     # Keys and values of two layers, two heads of 8 each, for five positions and one more; read and written.
     cache = 2 * 4 * 2 * 2 * 6 * 2 * 8
     assert static.feed_bytes == cache
-    assert static.program_bytes == swappable.feed_bytes - cache == grown
+    assert static.program_bytes - swappable.program_bytes == swappable.feed_bytes - cache == grown
 
 
-def test_a_base_that_is_not_packed_counts_for_every_program(programs: OnnxPrograms, mixed: Workload) -> None:
+def test_a_session_packs_the_weights_of_its_base_for_itself(programs: OnnxPrograms, mixed: Workload) -> None:
     base = programs.need(mixed.base)
     assert programs.need(mixed.merged).program_bytes == base.program_bytes > 0
     quantised = replace(mixed, quantisation="int4")
     assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
 
 
-def test_a_worker_is_told_what_calls_read_of_the_weights(programs: OnnxPrograms, mixed: Workload) -> None:
-    program = programs.program(mixed)
-    told = json.loads(program.arguments)["mapped"]
-    size = Path(program.source).with_name("model.onnx.data").stat().st_size
-    linears = 4 * sum(site.in_features * site.out_features for site in mixed.shape.sites)
-    assert linears <= told.pop("model.onnx.data") <= size - linears
-    assert told == {}
+def test_a_program_lists_its_graph_and_the_weights_it_names(programs: OnnxPrograms, mixed: Workload) -> None:
+    swappable, merged = (programs.program(replace(mixed, mode=mode)) for mode in ("swappable", "merged"))
+    assert [file.name for file in swappable.files] == [swappable.source, "model.onnx.data"]
+    assert [file.name for file in merged.files] == [merged.source, f"{merged.source}.data"]
+    for file in (*swappable.files, *merged.files):
+        assert file.digest == hashlib.sha256(file.path.read_bytes()).hexdigest()
 
 
-def test_sessions_copy_weights_of_few_bits(programs: OnnxPrograms, mixed: Workload) -> None:
-    quantised = programs.program(replace(mixed, quantisation="int4"))
-    assert json.loads(quantised.arguments) == {"mapped": {}}
+def test_programs_of_one_base_name_the_same_weights(programs: OnnxPrograms, mixed: Workload) -> None:
+    weights = {programs.program(each).files[1].digest for each in (mixed, mixed.base, replace(mixed, mode="static"))}
+    assert len(weights) == 1
 
 
 def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -248,7 +249,7 @@ def test_every_mode_computes_what_torch_does(
 @pytest.mark.parametrize("quantisation", ["int4", "int8"])
 def test_requantised_weights_are_the_rounded_sums(programs: OnnxPrograms, mixed: Workload, quantisation: Any) -> None:
     workload = replace(mixed, mode="requantised", quantisation=quantisation)
-    found = dequantised_weights(Path(programs.program(workload).source))
+    found = dequantised_weights(programs.program(workload).files[0].path)
     model = random_model(json.loads(mixed.shape.config))
     sums = {f"{path}.weight": model.get_submodule(path).weight.numpy().T for path in mixed.shape.site_by_path}
     for path, rank in MIXED.items():
@@ -267,12 +268,12 @@ def test_what_is_in_the_cache_is_not_made_again(
     programs: OnnxPrograms, mixed: Workload, onnx_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [replace(mixed, mode=mode) for mode in programs.modes(mixed)]
-    before = [programs.program(workload).source for workload in wanted]
+    before = [programs.program(workload).files for workload in wanted]
     written = {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()}
     monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
     monkeypatch.setattr(onnx_bases, "cached_file", refuse)
     later = OnnxPrograms(CPU.info(), cache=onnx_cache)
-    assert [later.program(workload).source for workload in wanted] == before
+    assert [later.program(workload).files for workload in wanted] == before
     assert {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()} == written
 
 
@@ -290,7 +291,7 @@ def test_a_program_that_is_not_whole_is_made_again(
 ) -> None:
     workload = replace(mixed, mode=mode)
     before = outputs(programs.program(workload))
-    DAMAGE[damage](Path(programs.program(workload).source))
+    DAMAGE[damage](programs.program(workload).files[0].path)
     monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
     assert outputs(programs.program(workload)) == before
 
@@ -318,16 +319,6 @@ def test_a_base_that_had_to_make_room_in_part_is_made_again(
 def copied(exported: Path, folder: Path) -> None:
     for name in ("model.onnx", "model.onnx.data", "base.json"):
         shutil.copy(exported / name, folder)
-
-
-def test_packed_weights_are_for_the_kernels_of_the_library_alone(
-    programs: OnnxPrograms, mixed: Workload, onnx_cache: Path
-) -> None:
-    elsewhere = replace(CPU.info(), options=("provider=OtherExecutionProvider",))
-    plain, packed = OnnxPrograms(elsewhere, cache=onnx_cache).program(mixed), programs.program(mixed)
-    assert Path(plain.source).parent == programs._bases.folder(mixed)
-    assert Path(packed.source).parent != Path(plain.source).parent
-    assert Path(packed.source).name == Path(plain.source).name
 
 
 def test_a_model_of_the_same_shape_lends_its_weights(

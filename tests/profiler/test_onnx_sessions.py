@@ -188,7 +188,7 @@ def test_an_adapter_that_is_applied_wrongly_is_not_timed(
 
     def wrong(self: OnnxPrograms, workload: Workload) -> Any:
         return {
-            name: {**spec, "normal": 2 * spec["normal"]} if name.endswith("lora_A") else spec
+            name: {**spec, "uniform": 2 * spec["uniform"]} if name.endswith("lora_A") else spec
             for name, spec in right(self, workload).items()
         }
 

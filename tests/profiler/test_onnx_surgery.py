@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import Feed, Program, Work, canonical_json, ort_cpu
-from adaptare.devices.ort_runtime import filled
+from adaptare.devices import Feed, Program, ProgramFile, Work, canonical_json, ort_cpu, program_file
+from adaptare.devices.agent.feeds import filled
 from adaptare.profiler.onnx_adapted import write_onnx_merged
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, adapter_inputs
 from adaptare.profiler.onnx_export import export_decoder
@@ -163,7 +163,7 @@ def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
     specs = {rank: specs_of(base, rank, width_in, width_out) for rank in ranks}
     feeds = [Feed(f"rank {rank}", canonical_json({"inputs": specs[rank]}), Work(1, 1, 1)) for rank in ranks]
     with ort_cpu(threads=1, timeout_s=60).open() as worker:
-        loaded = worker.load(Program("adapter", str(file), "{}", tuple(feeds)))
+        loaded = worker.load(Program("adapter", file.name, "{}", tuple(feeds), beside_it(file)))
     assert len(set(loaded.outputs.values())) == len(ranks)
     for rank in ranks:
         arrays = {name: filled(name, spec) for name, spec in specs[rank].items()}
@@ -172,13 +172,18 @@ def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
         assert loaded.outputs[f"rank {rank}"] == pytest.approx(expected.ravel().tolist(), abs=TOLERANCE)
 
 
+def beside_it(file: Path) -> tuple[ProgramFile, ...]:
+    """A graph and the weights of its base."""
+    return tuple(program_file(each) for each in (file, *file.parent.glob("*.data")))
+
+
 def specs_of(base: OnnxBase, rank: int, width_in: int, width_out: int) -> dict[str, dict[str, Any]]:
     """How a worker makes the inputs of a base and of an adapter on the last linear."""
     shapes = {port.name: port.sizes(batch=1, tokens=4, past=3) for port in base.inputs}
-    specs = {name: {"dtype": "float32", "shape": shape, "normal": 1.0, "seed": 5} for name, shape in shapes.items()}
+    specs = {name: {"dtype": "float32", "shape": shape, "uniform": 1.7, "seed": 5} for name, shape in shapes.items()}
     specs["input_ids"] = {"dtype": "int64", "shape": shapes["input_ids"], "integers": 64, "seed": 5}
     for name, shape in zip(adapter_inputs(DOWN_PROJ), ([width_in, rank], [rank, width_out]), strict=True):
-        specs[name] = {"dtype": "float32", "shape": shape, "normal": 0.3, "seed": 6}
+        specs[name] = {"dtype": "float32", "shape": shape, "uniform": 0.5, "seed": 6}
     return specs
 
 
