@@ -1,7 +1,7 @@
 """Things that can time a program: contracts, the worker process, and the devices themselves."""
 
 from adaptare.devices.agent.feeds import uniform
-from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
+from adaptare.devices.agent.machine import USUAL_CACHE_BYTES, Machine
 from adaptare.devices.agent.runtime import Runtime
 from adaptare.devices.agent.server import copies_in_turn
 from adaptare.devices.agent_device import AgentDevice, counts_first_call
@@ -55,6 +55,7 @@ __all__ = [
     "Link",
     "Loaded",
     "LocalTransport",
+    "Machine",
     "MeteredWorker",
     "MissingPackageError",
     "OnnxRuntime",

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
-from adaptare.devices import InputError, Json, MissingPackageError, canonical_json
+from adaptare.devices import InputError, Json, Machine, MissingPackageError, canonical_json
 from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
@@ -118,7 +116,7 @@ def _onnxruntime_version() -> str:
 def _check_memory(workload: Workload) -> None:
     """Raises `InputError` where exporting would take more than there is."""
     needed = EXPORT_TIMES * (base_bytes(workload) + embedding_bytes(workload))
-    free = psutil.virtual_memory().available
+    free = Machine().free_bytes()
     if needed > free:
         raise InputError(
             f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "

@@ -8,7 +8,7 @@ import sys
 
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.machine import Machine
-from adaptare.devices.agent.server import Agent, serve
+from adaptare.devices.agent.server import Agent, refuse, serve
 
 
 def main(runtime: str, folder: str, root: str = "/") -> None:
@@ -16,7 +16,11 @@ def main(runtime: str, folder: str, root: str = "/") -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     module, _, name = runtime.partition(":")
-    chosen = getattr(importlib.import_module(module), name)()
+    try:
+        chosen = getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError as error:  # numpy, without which a runtime's own file cannot be imported
+        refuse(error, sys.stdin, replies)
+        return
     serve(Agent(chosen, Machine(root), Files(folder)), sys.stdin, replies)
 
 

@@ -261,6 +261,13 @@ def failure(error: BaseException) -> dict[str, Any]:
     return reply
 
 
+def refuse(error: BaseException, requests: Any, replies: Any) -> None:
+    """Answers the first request with an error that leaves nothing to serve with."""
+    request = json.loads(next(iter(requests)))
+    replies.write(json.dumps({"seq": request["seq"], **failure(error)}) + "\n")
+    replies.flush()
+
+
 def serve(agent: Agent, requests: Any, replies: Any) -> None:
     """Answers until the explicit end or until the other side is gone."""
     for line in requests:

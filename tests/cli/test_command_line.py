@@ -52,14 +52,20 @@ def test_devices_are_listed_with_what_they_say(run: Callable[..., Any]) -> None:
     assert "simulated" in run("devices").out
 
 
-def test_what_this_machine_does_not_say_is_null_and_not_available(
-    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("psutil.cpu_freq", lambda: None)
-    answer = run("devices", "--json").json["environment"]
-    assert answer["frequency_hz"] is None
-    assert answer["processor"] in (out := run("devices").out)
-    assert any("frequency, Hz" in line and "not available" in line for line in out.splitlines())
+def test_what_a_device_does_not_tell_is_null_and_not_available(run: Callable[..., Any]) -> None:
+    told = {each["name"]: each["worker"] for each in run("devices", "--json").json["devices"]}["torch-cpu"]
+    assert told["hardware"] in (out := run("devices").out)
+    absent = [name for name in ("battery", "temperature_c", "governor") if told["environment"][name] is None]
+    lines = {name: line for name in absent for line in out.splitlines() if name.split("_")[0] in line}
+    assert all("not available" in line for line in lines.values())
+    assert set(lines) == set(absent)
+
+
+def test_options_of_devices_that_differ_from_a_plain_process_are_listed(run: Callable[..., Any]) -> None:
+    out = run("devices", "--json").json["devices"]
+    options = {each["name"]: each["info"]["options"] for each in out if each["name"] in ("torch-cpu", "ort-cpu")}
+    assert all("first_call=left-out" in each and "pin=no" in each for each in options.values())
+    assert len(options) == 2
 
 
 def test_stdout_is_one_json_object_and_notes_go_to_stderr(run: Callable[..., Any], model_cache: Path) -> None:

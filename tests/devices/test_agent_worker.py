@@ -235,3 +235,24 @@ def test_a_file_that_cannot_be_brought_is_the_fault_of_the_program(answering: Ma
     worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "missing": ["digesta"]}))""", refuse)
     with pytest.raises(ProgramError, match=r"a could not be brought to the device: .*No such file"):
         worker.load(Program("p", "a", "{}", (), files("a")))
+
+
+def test_a_package_that_the_runtime_itself_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lacking.py").write_text("import numpy.no_such_part\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
+    worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
+    with (
+        opened(worker),
+        pytest.raises(DeviceError, match="could not be set up: .*No module named 'numpy.no_such_part'"),
+    ):
+        worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
+
+
+def test_without_numpy_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lacking.py").write_text("raise ModuleNotFoundError('No module named numpy', name='numpy')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
+    worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
+    with opened(worker), pytest.raises(MissingPackageError, match=r"numpy is not installed; .*'adaptare\[onnx\]'"):
+        worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
