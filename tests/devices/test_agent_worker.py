@@ -244,7 +244,7 @@ def test_a_package_that_the_runtime_itself_needs_is_named(tmp_path: Path, monkey
     worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
     with (
         opened(worker),
-        pytest.raises(DeviceError, match="could not be set up: .*no_such_part"),
+        pytest.raises(DeviceError, match="no_such_part"),
     ):
         worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
 
