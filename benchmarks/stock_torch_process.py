@@ -6,6 +6,7 @@ The cache loses the token of each call after it, outside of what is timed; a pre
 """
 
 import argparse
+import inspect
 import json
 import statistics
 import time
@@ -26,6 +27,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32).eval()
+    # Releases before 5 of transformers call it otherwise.
+    cached = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     if given.adapter:
         model = PeftModel.from_pretrained(model, given.adapter).eval()
     tokens, prompt = (torch.randint(0, 1000, (1, length)) for length in (given.tokens, given.past))
@@ -35,8 +38,8 @@ def main() -> None:
     with torch.inference_mode():
         if given.past:
             cache = DynamicCache(config=model.config)
-            model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            inputs["past_key_values"] = cache
+            inputs[cached] = cache
+            model(**{**inputs, "input_ids": prompt})
         for _ in range(given.warm_up + given.calls):
             started = time.perf_counter()
             model(**inputs)
