@@ -96,19 +96,17 @@ class Files:
 
     def arguments(self, runtime: str, mode: str) -> list[str]:
         """Script of a plain process and the files that it loads; `base` is a mode too."""
-        adapter = ["--adapter"] if mode == "swappable" else []
         if runtime == "torch":
             model = self._exported("adapter", "merged") if mode == "merged" else _weights()
-            return ["stock_torch_process.py", str(model), *adapter, *[str(self.peft("adapter")) for _ in adapter]]
-        kind = "onnx" if mode in ("base", "merged") else f"onnx-{mode}"
-        quantise = ["--quantise", "int4"] if runtime == "ort-int4" else []
-        folder = self._exported("nothing" if mode == "base" else "adapter", kind, *quantise)
-        return [
-            "stock_onnx_process.py",
-            str(folder / "model.onnx"),
-            *adapter,
-            *[str(folder / "adapter.onnx_adapter") for _ in adapter],
-        ]
+            script, adapter = "stock_torch_process.py", self.peft("adapter")
+        else:
+            kind = "onnx" if mode in ("base", "merged") else f"onnx-{mode}"
+            quantise = ["--quantise", "int4"] if runtime == "ort-int4" else []
+            folder = self._exported("nothing" if mode == "base" else "adapter", kind, *quantise)
+            model = folder / "model.onnx"
+            script, adapter = "stock_onnx_process.py", folder / "adapter.onnx_adapter"
+        words = [script, str(model)]
+        return [*words, "--adapter", str(adapter)] if mode == "swappable" else words
 
     def peft(self, name: str) -> Path:
         """Folder that PEFT saves: `adapter` has random weights on every linear, `nothing` adds zero to one of them."""

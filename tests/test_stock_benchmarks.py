@@ -246,3 +246,24 @@ def test_a_plain_process_of_onnx_runtime_is_fed_an_adapter(
     words = [str(tmp_path / "m.onnx"), "--adapter", str(tmp_path / "a.onnx_adapter"), "--past", "3", "--calls", "3"]
     found = run("stock_onnx_process", words, monkeypatch, capsys)
     assert len(found["seconds"]) == 3
+
+
+def test_a_plain_process_loads_what_was_exported(stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[tuple[str, ...]] = []
+    monkeypatch.setattr(stock, "adaptare", lambda *words: exported.append(words))
+    monkeypatch.setattr(stock.Files, "peft", lambda self, name: self.folder / name)
+    monkeypatch.setattr(stock, "_weights", lambda: tmp_path / "weights")
+    files = stock.Files(tmp_path)
+    folder = tmp_path / "adapter-onnx-swappable-int4"
+    assert files.arguments("ort-int4", "swappable") == [
+        "stock_onnx_process.py",
+        str(folder / "model.onnx"),
+        "--adapter",
+        str(folder / "adapter.onnx_adapter"),
+    ]
+    assert files.arguments("ort-fp32", "base")[1] == str(tmp_path / "nothing-onnx" / "model.onnx")
+    assert files.arguments("torch", "base") == ["stock_torch_process.py", str(tmp_path / "weights")]
+    assert files.arguments("torch", "merged")[1] == str(tmp_path / "adapter-merged")
+    assert files.arguments("torch", "swappable")[2:] == ["--adapter", str(tmp_path / "adapter")]
+    assert [words[words.index("--to") + 1] for words in exported] == ["onnx-swappable", "onnx", "merged"]
+    assert [words[1] for words in exported] == [str(tmp_path / name) for name in ("adapter", "nothing", "adapter")]
