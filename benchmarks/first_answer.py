@@ -8,7 +8,7 @@ store and another seed in each run. Limits are `--seconds`; how long the command
 spread of its answers over the runs, their half-widths, and how many of their intervals hold the mean of all answers of
 all limits. Limits take turns in random order, so that a drift of the machine falls on all of them.
 
-`--first-intervals` runs the command in a terminal as well, until an interval is on the screen.
+`--first-intervals` runs the command in a terminal as well, until an interval is on the screen, five minutes at most.
 
 `--optimum-python` is the interpreter of an environment with optimum-benchmark 0.6, which needs transformers 4:
 
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--limits", type=float, nargs="+", default=list(LIMITS_S), help="what --seconds is given")
     found.add_argument("--runs", type=int, default=8)
     found.add_argument("--device", default="torch-cpu:threads=1")
-    found.add_argument("--first-intervals", type=int, default=0, help="runs that end at the first interval")
+    found.add_argument("--first-intervals", type=int, default=0, metavar="N", help="runs that end there")
     found.add_argument("--optimum-python", type=Path)
     return found
 
@@ -109,7 +109,7 @@ def answer(device: str, limit_s: float, seed: int) -> dict[str, Any]:
 
 
 def first_interval_s(device: str, seed: int) -> float | None:
-    """Seconds until the command shows an interval in a terminal; it is interrupted then. None if it ends without."""
+    """Seconds until the command shows an interval in a terminal; it is interrupted then. None if it shows none."""
     own, its = pty.openpty()
     found_s, seen, started = None, b"", time.monotonic()
     with tempfile.TemporaryDirectory() as place:
@@ -135,7 +135,9 @@ def written(terminal: int, end: float) -> Iterator[bytes]:
     with contextlib.suppress(OSError):  # nobody writes to it any more
         while time.monotonic() < end:
             if select.select([terminal], [], [], 1.0)[0]:
-                yield os.read(terminal, 65536)
+                if not (part := os.read(terminal, 65536)):
+                    return
+                yield part
 
 
 class Optimum:

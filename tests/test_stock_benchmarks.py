@@ -267,3 +267,11 @@ def test_a_plain_process_loads_what_was_exported(stock: Any, tmp_path: Path, mon
     assert files.arguments("torch", "swappable")[2:] == ["--adapter", str(tmp_path / "adapter")]
     assert [words[words.index("--to") + 1] for words in exported] == ["onnx-swappable", "onnx", "merged"]
     assert [words[1] for words in exported] == [str(tmp_path / name) for name in ("adapter", "nothing", "adapter")]
+
+
+@pytest.mark.parametrize(("shows", "seen"), [("[+21.8%, +26.9%]", True), ("+24.3%", False)])
+def test_the_first_interval_is_seen_in_a_terminal(
+    first: Any, monkeypatch: pytest.MonkeyPatch, shows: str, seen: bool
+) -> None:
+    monkeypatch.setattr(first, "command", lambda *_: [sys.executable, "-c", f"print({shows!r})"])
+    assert (first.first_interval_s("torch-cpu", 0) is not None) == seen
