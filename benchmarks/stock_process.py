@@ -46,7 +46,7 @@ DEVICES = {"torch": "torch-cpu:", "ort-fp32": "ort-cpu:", "ort-int4": "ort-cpu:i
 ONLY_PHASE = {"decode": ("-p", "0", "-d", str(LENGTH)), "prefill": ("-p", str(LENGTH), "-d", "-1")}
 # Of the plain processes.
 SHAPES = {"decode": ("--tokens", "1", "--past", str(LENGTH)), "prefill": ("--tokens", str(LENGTH), "--past", "0")}
-CALLS = {"decode": 60, "prefill": 12}
+CALLS = {"decode": 60, "prefill": 8}
 QUICK_CALLS, QUICK_PROCESSES, QUICK_SECONDS = 4, 2, 3
 AGREES = {True: "agrees", False: "DIFFERS"}
 PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "numpy")
