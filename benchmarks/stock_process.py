@@ -48,7 +48,6 @@ ONLY_PHASE = {"decode": ("-p", "0", "-d", str(LENGTH)), "prefill": ("-p", str(LE
 SHAPES = {"decode": ("--tokens", "1", "--past", str(LENGTH)), "prefill": ("--tokens", str(LENGTH), "--past", "0")}
 CALLS = {"decode": 60, "prefill": 8}
 QUICK_CALLS, QUICK_PROCESSES, QUICK_SECONDS = 4, 2, 3
-AGREES = {True: "agrees", False: "DIFFERS"}
 PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "numpy")
 
 
@@ -317,9 +316,16 @@ def shown(row: dict[str, Any]) -> str:
     base_ms, stock_ms = 1e3 * row["base_s"], 1e3 * row["stock_base_s"]
     return (
         f"{row['cell']:26} overhead {row['overhead']:+.1%}, stock {row['stock_overhead']:+.1%}: difference "
-        f"{difference:+.2f} points [{lower:+.2f}, {upper:+.2f}] {AGREES[row['zero_inside']]}; "
-        f"base {base_ms:.2f} ms, stock {stock_ms:.2f}: ratio {ratio} {AGREES[row['one_inside']]}"
+        f"{difference:+.2f} points [{lower:+.2f}, {upper:+.2f}] {_word(row, 'zero_inside', 'lower', 'upper')}; "
+        f"base {base_ms:.2f} ms, stock {stock_ms:.2f}: ratio {ratio} "
+        f"{_word(row, 'one_inside', 'seconds_lower', 'seconds_upper')}"
     )
+
+
+def _word(row: dict[str, Any], inside: str, lower: str, upper: str) -> str:
+    if not row[inside]:
+        return "DIFFERS"
+    return "too wide to say" if (row[upper] - row[lower]) / 2 > WIDEST else "agrees"
 
 
 def verdicts(result: dict[str, Any]) -> list[str]:

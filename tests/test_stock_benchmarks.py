@@ -110,7 +110,9 @@ def test_seconds_that_nobody_gets_are_seen_where_overheads_agree(stock: Any, agr
     assert (row["zero_inside"], row["one_inside"]) == (True, False)
     assert row["seconds_ratio"] == pytest.approx(0.0101 / 0.01244)
     assert row["stock_overhead"] == pytest.approx(0.25)
-    assert "DIFFERS" in stock.shown(row)
+    assert stock.shown(row).endswith("DIFFERS")
+    assert "] agrees;" in stock.shown(row)
+    assert "] too wide to say;" in stock.shown({**row, "upper": 0.5})
 
 
 def test_a_cell_of_one_opening_does_not_agree(stock: Any) -> None:
