@@ -1,0 +1,54 @@
+"""Seconds of calls of an exported ONNX model in a plain process of ONNX Runtime; for stock_process.py.
+
+python benchmarks/stock_onnx_process.py MODEL.onnx [--adapter FILE] --tokens N --past N [--threads 1] [--calls 40]
+
+Inputs and outputs are bound once with `io_binding`. `run_with_iobinding` ignores adapters that run options activate, so
+the tensors of an adapter file are read with ONNX Runtime's own `AdapterFormat` and bound like any other input. Fed
+through `session.run`, they would be compared with a base that is called in another way.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import onnxruntime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--adapter")
+    for option, value in {"--tokens": 1, "--past": 0, "--threads": 1, "--calls": 40, "--warm-up": 5}.items():
+        parser.add_argument(option, type=int, default=value)
+    given = parser.parse_args()
+
+    options, random = onnxruntime.SessionOptions(), np.random.default_rng(0)
+    options.intra_op_num_threads = given.threads
+    session = onnxruntime.InferenceSession(given.model, options, providers=["CPUExecutionProvider"])
+    adapter = onnxruntime.AdapterFormat.read_adapter(given.adapter).get_parameters() if given.adapter else {}
+    binding = session.io_binding()
+    for port in session.get_inputs():
+        if port.name == "input_ids":
+            binding.bind_cpu_input(port.name, random.integers(0, 1000, (1, given.tokens)))
+        else:
+            _, heads, _, width = port.shape
+            cache = random.standard_normal((1, heads, given.past, width), dtype=np.float32)
+            binding.bind_cpu_input(port.name, cache)
+    for name, value in adapter.items():
+        binding.bind_ortvalue_input(name, value)
+    for port in session.get_outputs():
+        binding.bind_output(port.name)
+
+    seconds = []
+    for _ in range(given.warm_up + given.calls):
+        started = time.perf_counter()
+        session.run_with_iobinding(binding)
+        seconds.append(time.perf_counter() - started)
+    seconds = seconds[given.warm_up :]
+    print(json.dumps({"median_s": statistics.median(seconds), "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Benchmarks that judge `adaptare overhead` from outside: options, arithmetic, and the plain processes."""
+
+import ast
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
+
+from adaptare.profiler import write_onnx_adapter
+from adaptare.profiler.model_cache import tiny_model
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+PLAIN = ("stock_onnx_process", "stock_torch_process", "optimum_process")
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+@pytest.fixture
+def agreement() -> Any:
+    return importlib.import_module("agreement")
+
+
+@pytest.fixture
+def stock() -> Any:
+    return importlib.import_module("stock_process")
+
+
+@pytest.fixture
+def first() -> Any:
+    return importlib.import_module("first_answer")
+
+
+def inside(stock: Any, **changed: Any) -> dict[str, Any]:
+    """A cell that agrees."""
+    ends = {"lower": -0.01, "upper": 0.01, "seconds_lower": 0.98, "seconds_upper": 1.02}
+    return {"zero_inside": True, "one_inside": True, **ends, **changed}
+
+
+def run(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What a plain process prints, without a process of its own."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    importlib.import_module(name).main()
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_welchs_interval_is_that_of_scipy(agreement: Any) -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0.2, 0.05, 8), rng.normal(0.1, 0.01, 5)
+    ours, theirs = (agreement.Estimate(x.mean(), stats.sem(x), len(x) - 1) for x in (one, other))
+    expected = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    lower, middle, upper = ours.over(theirs).interval
+    assert (math.log(lower), math.log(upper)) == pytest.approx((expected.low, expected.high))
+    assert middle == pytest.approx(math.exp(one.mean() - other.mean()))
+
+
+def test_the_error_of_a_median_is_wider_than_that_of_a_mean(agreement: Any) -> None:
+    samples = [1.0, 2.0, 4.0]
+    found = agreement.Estimate.of_samples(samples)
+    assert (found.log, found.freedom) == (math.log(2), 2)
+    assert found.error == pytest.approx(math.sqrt(math.pi / 2) * math.log(2) / math.sqrt(3))
+    assert agreement.Estimate.of_samples(samples, middle=3.0).log == math.log(3)
+
+
+def test_one_process_says_nothing_of_another(agreement: Any) -> None:
+    with pytest.raises(ValueError, match="at least 2 of them, not 1"):
+        agreement.Estimate.of_samples([1.0])
+
+
+def test_equal_samples_have_an_interval_of_no_width(agreement: Any) -> None:
+    one, other = (agreement.Estimate.of_samples([value] * 4) for value in (1.25, 1.2))
+    assert agreement.overhead_difference(one, other) == pytest.approx((0.05, 0.05, 0.05))
+
+
+def test_the_difference_of_overheads_is_in_shares_of_the_base(agreement: Any) -> None:
+    ours, theirs = agreement.Estimate(math.log(1.5), 0.03, 7), agreement.Estimate(math.log(2.0), 0.04, 7)
+    freedom = 0.05**4 / ((0.03**4 + 0.04**4) / 7)
+    half = 0.05 * stats.t.ppf(0.975, freedom)
+    expected = [2 * (0.75 * math.exp(end) - 1) for end in (-half, 0, half)]
+    assert agreement.overhead_difference(ours, theirs) == pytest.approx(expected)
+
+
+def test_intervals_of_equal_quantities_contain_none_in_one_of_twenty(agreement: Any) -> None:
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(1000):
+        ours, theirs = (agreement.Estimate.of_samples(np.exp(rng.normal(0, *how))) for how in ((0.02, 6), (0.05, 8)))
+        lower, _, upper = ours.over(theirs).interval
+        inside += lower <= 1 <= upper
+    assert 930 <= inside <= 985
+
+
+def test_seconds_that_nobody_gets_are_seen_where_overheads_agree(stock: Any, agreement: Any) -> None:
+    base_s = [0.01244 * step for step in (0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0, 1.01)]
+    adapter_s = [1.25 * seconds * step for seconds, step in zip(base_s, (1.0, 1.01, 0.99, 1.0) * 2, strict=True)]
+    ours = agreement.Estimate.of_samples([1.24, 1.25, 1.26])
+    ours_s = agreement.Estimate.of_samples([0.01, 0.0101, 0.0102])
+    row = stock.compared(stock.CELLS[0], ours, ours_s, base_s, adapter_s)
+    assert (row["zero_inside"], row["one_inside"]) == (True, False)
+    assert row["seconds_ratio"] == pytest.approx(0.0101 / 0.01244)
+    assert row["stock_overhead"] == pytest.approx(0.25)
+    assert stock.shown(row).endswith("DIFFERS")
+    assert "] agrees;" in stock.shown(row)
+    assert "] too wide to say;" in stock.shown({**row, "upper": 0.5})
+
+
+def test_a_cell_of_one_opening_does_not_agree(stock: Any) -> None:
+    cell, visits = stock.CELLS[0], [SimpleNamespace(median_s=0.01)] * 3
+    rows = [{"mode": cell.mode, "overhead": 0.2, "overhead_lower": 0.1, "overhead_upper": 0.3, "base_s": 0.01}]
+    measured = SimpleNamespace(
+        workload=SimpleNamespace(mode=cell.mode),
+        failure="",
+        ratios=np.array([1.1, 1.2, 1.3]),
+        openings=np.array([0, 0, 0]),
+        reference_visits=visits,
+    )
+    row = stock.row_of(cell, {"rows": rows, "failures": []}, [measured], [0.01, 0.02], [0.01, 0.02])
+    assert "once" in row["failure"]
+    assert not row["zero_inside"]
+    assert not row["one_inside"]
+    measured.openings = np.array([0, 0, 1])
+    row = stock.row_of(cell, {"rows": rows, "failures": []}, [measured], [0.01, 0.02], [0.01, 0.02])
+    assert (row["openings"], row["overhead"]) == (2, pytest.approx(0.2))
+
+
+@pytest.mark.parametrize(("missed", "met"), [(0, True), (1, True), (2, False)])
+def test_one_of_eight_cells_may_differ(stock: Any, missed: int, met: bool) -> None:
+    rows = [inside(stock)] * (8 - missed)
+    rows += [stock.failed(cell, "no memory") for cell in stock.CELLS[:missed]]
+    found = stock.summary(rows)
+    assert (found["overhead_met"], found["seconds_met"]) == (met, met)
+    assert found["overhead_zero_inside"] == 8 - missed
+    assert found["overhead_half_width_median"] == pytest.approx(0.01)
+
+
+def test_an_interval_that_contains_anything_is_no_agreement(stock: Any) -> None:
+    found = stock.summary([*[inside(stock)] * 6, *[inside(stock, lower=-0.3, upper=0.4)] * 2])
+    assert (found["overhead_zero_inside"], found["overhead_too_wide"], found["overhead_met"]) == (8, 2, False)
+    assert (found["seconds_one_inside"], found["seconds_too_wide"], found["seconds_met"]) == (8, 0, True)
+
+
+def test_fewer_cells_than_eight_are_not_judged(stock: Any) -> None:
+    assert stock.summary([stock.failed(stock.CELLS[0], "no memory")])["overhead_met"] is None
+
+
+def test_eight_cells_cover_runtimes_phases_and_merging(stock: Any) -> None:
+    cells = stock.CELLS
+    assert len({cell.name for cell in cells}) == stock.OF
+    assert {(cell.runtime, cell.phase) for cell in cells} == {
+        (runtime, phase) for runtime in stock.DEVICES for phase in ("decode", "prefill")
+    }
+    assert sum(cell.mode == "merged" for cell in cells) == 2
+
+
+def test_options_of_the_comparison_are_parsed(stock: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = stock.parser().parse_args(["--json", "--only", "torch/merged/decode", "--processes", "9", "--quick"])
+    assert (found.only, found.processes, found.quick, found.json) == (["torch/merged/decode"], 9, True, True)
+    for words in (["--processes", "1"], ["--only", "torch/merged/encode"]):
+        with pytest.raises(SystemExit):
+            stock.parser().parse_args(words)
+    assert "must be at least 2" in capsys.readouterr().err
+
+
+def test_options_of_the_first_answer_are_parsed(first: Any) -> None:
+    found = first.parser().parse_args(["--limits", "5", "7.5", "--runs", "2", "--optimum-python", "bin/python"])
+    assert (found.limits, found.runs, found.optimum_python) == ([5, 7.5], 2, Path("bin/python"))
+    assert first.parser().parse_args([]).limits == [15, 30, 60, 120]
+
+
+def test_answers_are_held_against_the_mean_of_all_limits(first: Any) -> None:
+    def answer(overhead: float, half: float) -> dict[str, float]:
+        ends = {"overhead_lower": overhead - half, "overhead_upper": overhead + half}
+        return {"wall_s": 10.0, "overhead": overhead, **ends}
+
+    short, long = first.summaries({5.0: [answer(0.1, 0.02), answer(0.3, 0.2)], 9.0: [answer(0.2, 0.02)] * 2})
+    assert (short["holding_mean_of_all"], long["holding_mean_of_all"]) == (1, 2)
+    assert (short["overhead_sd"], short["overhead_range"]) == pytest.approx((0.2 / math.sqrt(2), 0.2))
+    assert (short["half_width_mean"], short["overhead_mean"]) == pytest.approx((0.11, 0.2))
+
+
+def test_answers_without_intervals_have_a_spread(first: Any) -> None:
+    (row,) = first.summaries({5.0: [{"wall_s": 10.0, "overhead": 0.1}]})
+    assert row["overhead_sd"] is None
+    assert "half_width_mean" not in row
+
+
+def test_an_interval_is_recognised_in_a_table(first: Any) -> None:
+    assert first.INTERVAL.search("│ +24.3% │ [+21.8%, +26.9%] │".encode())
+    assert not first.INTERVAL.search(b"widest interval 2.0%")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_plain_process_imports_nothing_of_ours(name: str) -> None:
+    tree = ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    ours = {"adaptare", *(file.stem for file in BENCHMARKS.glob("*.py"))}
+    assert not {module.partition(".")[0] for module in imported} & ours
+
+
+@pytest.mark.parametrize("past", [0, 3])
+def test_a_plain_process_of_torch_calls_a_model(
+    past: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "randint", lambda high, low, size: torch.ones(size, dtype=torch.int64))
+    threads = str(torch.get_num_threads())
+    words = [str(tiny_model(tmp_path / "model")), "--past", str(past), "--tokens", "2", "--calls", "3"]
+    found = run("stock_torch_process", [*words, "--threads", threads], monkeypatch, capsys)
+    assert len(found["seconds"]) == 3
+    assert found["median_s"] == sorted(found["seconds"])[1] > 0
+
+
+def test_a_plain_process_of_onnx_runtime_is_fed_an_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its default has no rank, which the graph would refuse to reshape."""
+    ports = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "tokens"]),
+        helper.make_tensor_value_info("past.0.key", TensorProto.FLOAT, [1, 2, "past", 4]),
+        helper.make_tensor_value_info("q.lora_A", TensorProto.FLOAT, [4, "rank"]),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["input_ids"], ["ids"]),
+        helper.make_node("Identity", ["past.0.key"], ["present"]),
+        helper.make_node("Reshape", ["q.lora_A", "eight"], ["flat"]),
+    ]
+    shapes = {"ids": (TensorProto.INT64, [1, "tokens"]), "present": (TensorProto.FLOAT, [1, 2, "past", 4])}
+    outputs = [helper.make_tensor_value_info(name, *kind) for name, kind in shapes.items()]
+    outputs.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, [8]))
+    constants = [
+        numpy_helper.from_array(np.zeros((4, 0), np.float32), "q.lora_A"),
+        numpy_helper.from_array(np.array([8]), "eight"),
+    ]
+    graph = helper.make_graph(nodes, "fed", ports, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    write_onnx_adapter({"q.lora_A": np.ones((4, 2), np.float32)}, tmp_path / "a.onnx_adapter")
+    words = [str(tmp_path / "m.onnx"), "--adapter", str(tmp_path / "a.onnx_adapter"), "--past", "3", "--calls", "3"]
+    found = run("stock_onnx_process", words, monkeypatch, capsys)
+    assert len(found["seconds"]) == 3
+
+
+def test_a_plain_process_loads_what_was_exported(stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[tuple[str, ...]] = []
+    monkeypatch.setattr(stock, "adaptare", lambda *words: exported.append(words))
+    monkeypatch.setattr(stock.Files, "peft", lambda self, name: self.folder / name)
+    monkeypatch.setattr(stock, "_weights", lambda: tmp_path / "weights")
+    files = stock.Files(tmp_path)
+    folder = tmp_path / "adapter-onnx-swappable-int4"
+    assert files.arguments("ort-int4", "swappable") == [
+        "stock_onnx_process.py",
+        str(folder / "model.onnx"),
+        "--adapter",
+        str(folder / "adapter.onnx_adapter"),
+    ]
+    assert files.arguments("ort-fp32", "base")[1] == str(tmp_path / "nothing-onnx" / "model.onnx")
+    assert files.arguments("torch", "base") == ["stock_torch_process.py", str(tmp_path / "weights")]
+    assert files.arguments("torch", "merged")[1] == str(tmp_path / "adapter-merged")
+    assert files.arguments("torch", "swappable")[2:] == ["--adapter", str(tmp_path / "adapter")]
+    assert [words[words.index("--to") + 1] for words in exported] == ["onnx-swappable", "onnx", "merged"]
+    assert [words[1] for words in exported] == [str(tmp_path / name) for name in ("adapter", "nothing", "adapter")]
+
+
+@pytest.mark.parametrize(("shows", "seen"), [("[+21.8%, +26.9%]", True), ("+24.3%", False)])
+def test_the_first_interval_is_seen_in_a_terminal(
+    first: Any, monkeypatch: pytest.MonkeyPatch, shows: str, seen: bool
+) -> None:
+    monkeypatch.setattr(first, "command", lambda *_: [sys.executable, "-c", f"print({shows!r})"])
+    assert (first.first_interval_s("torch-cpu", 0) is not None) == seen
