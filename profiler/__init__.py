@@ -10,6 +10,7 @@ from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
+from adaptare.profiler.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.design import design
 from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
 from adaptare.profiler.environment import environment
@@ -76,6 +77,7 @@ _LATER = {
 
 __all__ = [
     "BYTES",
+    "CALIBRATION_HOLDS",
     "EQUIVALENCE_BAND",
     "FAMILIES",
     "INTERRUPTED",
@@ -118,6 +120,7 @@ __all__ = [
     "Workload",
     "adapter_inputs",
     "attribute",
+    "calibrated",
     "changes",
     "counts_energy",
     "design",
