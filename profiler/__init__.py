@@ -31,6 +31,7 @@ from adaptare.profiler.measurement import (
 from adaptare.profiler.model_source import ModelSource, open_model, published_name
 from adaptare.profiler.parts import Parts, measure_parts
 from adaptare.profiler.peft_folder import read_peft
+from adaptare.profiler.pooling import pooled
 from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
@@ -138,6 +139,7 @@ __all__ = [
     "open_model",
     "overhead",
     "peft_arguments",
+    "pooled",
     "precise_within",
     "profile",
     "profile_by_stubs",
