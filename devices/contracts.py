@@ -104,6 +104,15 @@ class MeteredWorker(Worker, Protocol):
         ...
 
 
+@runtime_checkable
+class ForgettingWorker(Worker, Protocol):
+    """A worker that can also drop files from the page cache."""
+
+    def forget(self, program: Program) -> bool:
+        """Lets the next loading read the program's files from storage. Returns success."""
+        ...
+
+
 @dataclass(frozen=True)
 class OperatorTime:
     """What the operators of one kind took in one call.
