@@ -163,8 +163,8 @@ def _note_calibration(measured: Sequence[Measurement], before_s: float | None, c
         console.note(f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms")
     elif abs(last.slowdown) > CALIBRATION_HOLDS:
         console.note(
-            f"{changed}, and it changed while measuring, so its calibration stays; close other programs and repeat, or "
-            "take its present speed for the usual one with --recalibrate"
+            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or take the "
+            "present speed for the usual one with --recalibrate"
         )
 
 

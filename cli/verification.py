@@ -26,8 +26,8 @@ class Verified:
         """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
 
         An overhead is one over the base that was measured beside it. A latency is judged by seconds of its own session,
-        and is ambiguous where the device is off its calibration and changed its speed meanwhile. An interval within one
-        opening meets no budget.
+        and is ambiguous where the device is off its calibration and yet was not calibrated anew, because it changed its
+        speed meanwhile. An interval within one opening meets no budget.
         """
         found = self.measurement
         if found is None:

@@ -79,32 +79,38 @@ def test_beyond_that_the_session_calibrates_the_device_anew(llama: ModelShape, s
     assert store.calibration(first.device, first.reference) == later.reference_s
 
 
-def half_slow(group: Sequence[Measurement]) -> list[Measurement]:
-    """The same, but twice as slow from the middle on."""
+def changed(group: Sequence[Measurement], *, early: float, late: float) -> list[Measurement]:
+    """The same, with all times of the first and of the second half of the rounds multiplied."""
 
-    def doubled(visit: Visit) -> Visit:
-        late = visit.round >= ROUNDS / 2
-        return replace(visit, samples_s=tuple(2 * sample for sample in visit.samples_s)) if late else visit
+    def scaled(visit: Visit) -> Visit:
+        times = late if visit.round >= ROUNDS / 2 else early
+        return replace(visit, samples_s=tuple(times * sample for sample in visit.samples_s))
 
     return [
         replace(
             each,
-            visits=tuple(map(doubled, each.visits)),
-            reference_visits=tuple(map(doubled, each.reference_visits)),
+            visits=tuple(map(scaled, each.visits)),
+            reference_visits=tuple(map(scaled, each.reference_visits)),
         )
         for each in group
     ]
 
 
-def test_a_session_whose_speed_changed_calibrates_nothing_anew(llama: ModelShape, store: Store) -> None:
+def test_a_session_that_ran_at_the_old_speed_too_calibrates_nothing_anew(llama: ModelShape, store: Store) -> None:
     (first,) = appended(store, session(llama, 4))
-    (later,) = appended(store, half_slow(session(llama, 8)))
+    (later,) = appended(store, changed(session(llama, 8), early=0.98, late=2.02))
     assert later.reference_s == first.reference_s
     assert later.slowdown == pytest.approx(0.5)
 
 
+def test_a_session_of_several_speeds_calibrates_anew_if_none_is_the_old(llama: ModelShape, store: Store) -> None:
+    appended(store, session(llama, 4, slowed(1.5)))
+    (later,) = appended(store, changed(session(llama, 8), early=0.98, late=1.06))
+    assert later.latency_s == pytest.approx(1.02 * truth(later))
+
+
 def test_without_a_known_calibration_every_session_calibrates(llama: ModelShape) -> None:
-    (found,) = calibrated(half_slow(session(llama, 8)), None)
+    (found,) = calibrated(changed(session(llama, 8), early=1.0, late=2.0), None)
     assert found.reference_s == found.reference_raw_s
 
 
