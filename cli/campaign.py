@@ -75,7 +75,7 @@ def measure(
         seconds: How long the rounds of one opening of a group may take.
         openings: In how many openings each group is measured at most.
         programs: Of the device's runtime; default: what `programs_for` gives.
-        recalibrate: Whether the base's seconds of now are its calibration, even if those that the store has hold.
+        recalibrate: Takes the base's present seconds for its calibration, even where those in the store hold.
         stubs: Whether whole models are composed from stubs instead of loaded.
         limit_s: No group is begun after so many seconds; what is left is not in the result.
 

@@ -63,7 +63,7 @@ def load_and_change_task(workload: Workload, *, programs: Programs, device: Devi
 
 
 def _seconds_to_load(worker: Worker, program: Program) -> float:
-    """Of the program with its adapter, without what a call is fed with otherwise."""
+    """Seconds until a program answers, without making what a call is fed with."""
     loaded = worker.load(program)
     worker.unload(loaded.program_id)
     return loaded.load_s - sum(loaded.bind_s.values())
