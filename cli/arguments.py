@@ -61,6 +61,14 @@ StubsOption = Annotated[
     ),
 ]
 
+RecalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Scale latencies by what the base takes now, even if it is within 5 % of what it took before.",
+    ),
+]
+
 DEFAULT_DEVICE = "torch-cpu:threads=1"
 DEFAULT_SPACE = "blocks"
 DEFAULT_BAND = 0.01

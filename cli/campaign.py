@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from adaptare.console import Console
+from adaptare.console import Console, milliseconds
 from adaptare.devices import Device
 from adaptare.profiler import (
+    CALIBRATION_HOLDS,
     INTERRUPTED,
     Measurement,
     Origin,
@@ -16,6 +17,7 @@ from adaptare.profiler import (
     StoppingRule,
     Store,
     Workload,
+    calibrated,
     changes,
     fitting_layers,
     precise_within,
@@ -26,8 +28,6 @@ from adaptare.profiler import (
     stubs_of,
 )
 from adaptare.search import interrupts_noted
-
-SLOWDOWN_WORTH_A_NOTE = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def measure(
     console: Console,
     title: str,
     programs: Programs | None = None,
-    reference_s: float | None = None,
+    recalibrate: bool = False,
     stubs: bool = False,
     limit_s: float | None = None,
 ) -> list[Measurement]:
@@ -75,7 +75,7 @@ def measure(
         seconds: How long the rounds of one opening of a group may take.
         openings: In how many openings each group is measured at most.
         programs: Of the device's runtime; default: what `programs_for` gives.
-        reference_s: Seconds of the base when the device was calibrated, if not as the store has it.
+        recalibrate: Takes the base's present seconds for its calibration, even where those in the store hold.
         stubs: Whether whole models are composed from stubs instead of loaded.
         limit_s: No group is begun after so many seconds; what is left is not in the result.
 
@@ -94,6 +94,8 @@ def measure(
     profiled = profile_by_stubs if stubs else partial(profile_groups, half_width=half_width)
     rule = precise_within(half_width, seconds)
     origin: Origin = "composed" if stubs else "measured"
+    before_s = store.calibration(device.info(), reference, origin=origin)
+    known_s = None if recalibrate else before_s
     started = time.monotonic()
     with interrupts_noted() as interrupted, console.progress(title) as update:
         groups = profiled(
@@ -103,18 +105,20 @@ def measure(
             stop=Watched(rule, interrupted, update, seconds, openings),
             seed=seed,
             openings=openings,
-            reference_s=reference_s or store.calibration(device.info(), reference, origin=origin),
             programs=programs,
         )
         for group in groups:
-            store.append(group)
-            measured.extend(group)
+            scaled = calibrated(group, known_s)
+            known_s = next((each.reference_s for each in scaled if each.complete), known_s)
+            store.append(scaled)
+            measured.extend(scaled)
             if interrupted():
                 raise KeyboardInterrupt
             if limit_s is not None and time.monotonic() - started >= limit_s:
                 break
         update(1.0, f"{len(measured)} measured")
     _note_oddities(measured, console)
+    _note_calibration(measured, before_s, console)
     return measured
 
 
@@ -147,10 +151,25 @@ def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
         console.note(
             f"{unsteady} of {len(measured)} never ran steadily in some opening; close other programs and repeat"
         )
-    slowdowns = [each.slowdown for each in measured if each.visits]
-    if slowdowns and abs(slowdowns[-1]) > SLOWDOWN_WORTH_A_NOTE:
-        changed = f"{abs(slowdowns[-1]):.0%} {'slower' if slowdowns[-1] > 0 else 'faster'}"
-        console.note(f"this device is now {changed} than when it was calibrated; latencies are corrected for it")
+
+
+def _note_calibration(measured: Sequence[Measurement], before_s: float | None, console: Console) -> None:
+    """Says how far off its calibration the device was, and what came of it."""
+    last = next((each for each in reversed(measured) if each.complete), None)
+    if last is None or before_s is None:
+        return
+    changed = f"this device is now {_slower(last.reference_raw_s / before_s - 1)} than when it was calibrated"
+    if last.reference_s != before_s:
+        console.note(f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms")
+    elif abs(last.slowdown) > CALIBRATION_HOLDS:
+        console.note(
+            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or take the "
+            "present speed for the usual one with --recalibrate"
+        )
+
+
+def _slower(share: float) -> str:
+    return f"{abs(share):.0%} {'slower' if share > 0 else 'faster'}"
 
 
 def _note_changes(measured: Sequence[Measurement], console: Console) -> None:

@@ -18,6 +18,7 @@ from adaptare.devices import AdaptareError, InputError
 ANSWER_IS_NO: Final = 1
 BAD_INPUT: Final = 2
 WORLD_FAILED: Final = 3
+AMBIGUOUS: Final = 4
 INTERRUPTED: Final = 130
 # What a plain installation does without, and the extra that brings it.
 OPTIONAL: Final = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptare.arguments import DEFAULT_DEVICE, CacheOption, DataOption, DeviceOption, JsonOption, SeedOption
-from adaptare.console import ANSWER_IS_NO, WORLD_FAILED, Console, command, refuse
+from adaptare.console import ANSWER_IS_NO, Console, command, refuse
 
 if TYPE_CHECKING:
     from adaptare.demonstration import Effort, Outcome
@@ -39,7 +39,7 @@ def demo(
     from adaptare.profiler import Workload
     from adaptare.search import MEDIAN, InfeasibleBudgetError, read_budget
     from adaptare.target import target_of
-    from adaptare.verification import show_verified
+    from adaptare.verification import conclude, show_verified
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
@@ -65,11 +65,8 @@ def demo(
         console.say(line)
     place = {"device": target.device.info().device, **target.weights}
     console.result({"model": model, **place, "phase": "decode", **_to_json(outcome)})
-    if not within and any(each.failure for each in outcome.winners):
-        raise typer.Exit(WORLD_FAILED)
-    if not within:
-        console.note("no winner was measured within the budget; run it again without --quick, on a quieter machine")
-        raise typer.Exit(ANSWER_IS_NO)
+    if code := conclude(outcome.winners, outcome.selection, console):
+        raise typer.Exit(code)
 
 
 def _effort(target: "Target", *, quick: bool) -> "Effort":
@@ -78,7 +75,7 @@ def _effort(target: "Target", *, quick: bool) -> "Effort":
 
     if not target.reloading_matters:
         return (
-            Effort(20, 30.0, 1, 30, 75.0, 24, 24, 30.0, 1) if quick else Effort(32, 80.0, 1, 90, 240.0, 40, 40, 35.0, 3)
+            Effort(20, 30.0, 1, 30, 75.0, 24, 24, 15.0, 2) if quick else Effort(32, 80.0, 1, 90, 240.0, 40, 40, 35.0, 3)
         )
     openings = 4 if target.quantisation != "none" else 2
     return (

@@ -148,7 +148,7 @@ class Demonstration:
         predictor = LatencyPredictor().fit(rows)
         save_predictor(predictor, self._output / "predictor")
         show_error_card(predictor, self._console)
-        wanted = budget or read_budget(f"decode={1e3 * (full.reference_s + full.latency_s) / 2:.7g}ms")
+        wanted = budget or read_budget(f"overhead={max(0.0, 50 * full.overhead.middle):.4f}%")
         check_feasible(wanted, predictor, space)
 
         self._begin(4, f"training one super-adapter on {space.n_sites} linears, at most {effort.train_s:.0f} s")
@@ -249,21 +249,19 @@ class Demonstration:
     def _verify(
         self, selection: Selection, template: Workload, store: Store, programs: Programs
     ) -> tuple[tuple[Verified, ...], tuple[Verified, ...]]:
-        verified = verify_choices(
-            [*selection.winners, *selection.baselines],
+        return verify_choices(
+            selection,
             template,
             device=self._device,
             half_width=HALF_WIDTH,
             seconds=self._effort.verify_s,
             openings=self._effort.openings,
+            repeats=1,
             seed=self._seed + 1,
             store=store,
             console=self._console,
-            reference_s=selection.measured_base_s,
             programs=programs,
         )
-        n = len(selection.winners)
-        return tuple(verified[:n]), tuple(verified[n:])
 
     def _export(
         self, adaptation: Adaptation, trained: Trained, selection: Selection

@@ -28,6 +28,7 @@ class Way:
         base_s: Without adapter.
         overhead: As measured.
         verdict: As measured.
+        cold_swap_s: See `Loading`.
     """
 
     mode: str
@@ -42,6 +43,7 @@ class Way:
     base_s: float
     overhead: float
     verdict: str
+    cold_swap_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_
         base_s=row.base_s,
         overhead=row.overhead,
         verdict=row.verdict,
+        cold_swap_s=loading.cold_swap_s,
     )
 
 
@@ -177,7 +180,8 @@ def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
         return ""
     speed = {"same": "is as fast as the base", "ambiguous": f"may be as fast as the base ({percent(folded.overhead)})"}
     merged = f"{folded.mode} {speed.get(folded.verdict, f'costs {percent(folded.overhead)}')}, needs {tasks} times "
-    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s)} ms per change of task"
+    cold = "" if folded.cold_swap_s is None else f", {milliseconds(folded.cold_swap_s)} ms from storage"
+    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s)} ms per change of task{cold}"
     lossy = ", where quantising again may cost quality" if folded.mode == "requantised" else ""
     swapped = f"{beside.mode} costs {percent(beside.overhead)} in {beside.phase}, needs "
     swapped += f"{megabytes(beside.disk_bytes)} MB on disk in all and {milliseconds(beside.swap_s)} ms per change"
@@ -201,7 +205,7 @@ def show_merge_or_swap(found: MergeOrSwap, console: Console) -> None:
     console.table(
         f"Merge or swap for {found.tasks} tasks, {found.placement} r{found.rank}: adapters of "
         f"{megabytes(found.adapter_bytes)} MB, a base of {megabytes(found.base_bytes)} MB",
-        ["mode", "disk MB", "memory MB, one task", "memory MB, all", "peak MB", "change of task ms", "ms", "overhead"],
+        ["mode", "disk MB", "memory MB, one task", "all", "peak MB", "change of task ms", "cold", "ms", "overhead"],
         [
             [
                 way.mode,
@@ -210,6 +214,7 @@ def show_merge_or_swap(found: MergeOrSwap, console: Console) -> None:
                 megabytes(way.memory_of_all_bytes),
                 megabytes(way.peak_bytes),
                 milliseconds(way.swap_s),
+                "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s),
                 f"{way.phase} {milliseconds(way.latency_s)}",
                 percent(way.overhead),
             ]

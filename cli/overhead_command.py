@@ -18,6 +18,7 @@ from adaptare.arguments import (
     HalfWidthOption,
     JsonOption,
     ModelArgument,
+    RecalibrateOption,
     SeedOption,
     StoreOption,
     StubsOption,
@@ -79,6 +80,7 @@ def overhead(
             show_default="5; ONNX Runtime 15",
         ),
     ] = None,
+    recalibrate: RecalibrateOption = False,
     stubs: StubsOption = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
@@ -142,6 +144,7 @@ def overhead(
             console=console,
             title=f"measuring {next(iter(case_of)).phase}",
             programs=programs,
+            recalibrate=recalibrate,
             stubs=stubs,
         )
     ]

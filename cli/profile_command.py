@@ -20,6 +20,7 @@ from adaptare.arguments import (
     ModelArgument,
     ModeOption,
     RanksOption,
+    RecalibrateOption,
     SeedOption,
     StoreOption,
     StubsOption,
@@ -72,6 +73,7 @@ def profile(
             "--until-error", help="Stop once a predictor is off by so little on others, as 2%; else exit code 1."
         ),
     ] = None,
+    recalibrate: RecalibrateOption = False,
     stubs: StubsOption = False,
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = None,
@@ -140,6 +142,7 @@ def profile(
             console=console,
             title=f"measuring {phase}",
             programs=programs,
+            recalibrate=recalibrate,
             stubs=stubs,
             limit_s=left_s,
         )
@@ -155,8 +158,9 @@ def profile(
         left = len(missing) - len(measured)
         console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     rows = [each for each in measured if not each.failure]
-    there = {each.workload: each for each in known if each.complete}
-    shown = [*there.values(), *rows]
+    # Read again, because this session may have calibrated the device anew.
+    there = [each for each in with_store.measurements(info) if each.workload in wanted_ones and each.origin == origin]
+    shown = list({each.workload: each for each in there if each.complete}.values())
     console.table(
         f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}{COMPOSED * stubs}",
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],

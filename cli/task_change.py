@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass, replace
 
-from adaptare.devices import Device
+from adaptare.devices import Device, ForgettingWorker, Program, Worker
 from adaptare.profiler import Programs, Workload
 
 # How often a task is changed; what counts is the median.
@@ -12,18 +12,22 @@ SWAPS = 3
 
 @dataclass(frozen=True)
 class Loading:
-    """What it takes to have one way of applying an adapter ready.
+    """Memory and time to have one way of applying an adapter ready.
 
     Args:
         resident_bytes: Memory of the program with one adapter, in a worker of its own.
         peak_bytes: The most that this worker had resident until then, its libraries included; 0 where unknown.
-        swap_s: Seconds until the adapter of another task answers: its inputs are made and bound, or its program is
-            loaded, and called for the first time.
+        swap_s: Seconds until the adapter of another task answers, in a process that has imported all it needs: its
+            inputs are made and bound, or its program is loaded from files in the page cache, and called for the first
+            time.
+        cold_swap_s: The same, with the files read from storage; `None` where nothing is loaded, or the device cannot
+            drop files from its page cache.
     """
 
     resident_bytes: int
     peak_bytes: int
     swap_s: float
+    cold_swap_s: float | None = None
 
 
 def load_and_change_task(workload: Workload, *, programs: Programs, device: Device) -> Loading:
@@ -42,19 +46,27 @@ def load_and_change_task(workload: Workload, *, programs: Programs, device: Devi
     whole = programs.program(workload.base) if workload.in_weights else program
     with device.open() as worker:
         alone = worker.load(whole)
+    warm, cold = list[float](), list[float]()
     with device.open() as worker:
         if fed_bytes(workload, programs):
             feeds = [replace(feed, name=f"{feed.name}-{task}") for task in range(1 + SWAPS) for feed in program.feeds]
             loaded = worker.load(replace(program, feeds=tuple(feeds)))
-            seconds = [loaded.bind_s[feed.name] + loaded.first_call_s[feed.name] for feed in feeds[1:]]
+            warm = [loaded.bind_s[feed.name] + loaded.first_call_s[feed.name] for feed in feeds[1:]]
         else:
             worker.load(programs.program(workload.base))
-            seconds = []
             for _ in range(SWAPS):
-                loaded = worker.load(program)
-                seconds.append(loaded.load_s - sum(loaded.bind_s.values()))
-                worker.unload(loaded.program_id)
-    return Loading(alone.resident_bytes, alone.peak_bytes, statistics.median(seconds))
+                if isinstance(worker, ForgettingWorker) and worker.forget(program):
+                    cold.append(_seconds_to_load(worker, program))
+                warm.append(_seconds_to_load(worker, program))
+    cold_s = statistics.median(cold) if cold else None
+    return Loading(alone.resident_bytes, alone.peak_bytes, statistics.median(warm), cold_s)
+
+
+def _seconds_to_load(worker: Worker, program: Program) -> float:
+    """Seconds until a program answers, without making what a call is fed with."""
+    loaded = worker.load(program)
+    worker.unload(loaded.program_id)
+    return loaded.load_s - sum(loaded.bind_s.values())
 
 
 def fed_bytes(workload: Workload, programs: Programs) -> int:

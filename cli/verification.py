@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from adaptare.campaign import measure
-from adaptare.console import Console, between, milliseconds, percent
+from adaptare.console import AMBIGUOUS, ANSWER_IS_NO, WORLD_FAILED, Console, between, milliseconds, percent
 from adaptare.devices import Device
-from adaptare.profiler import Measurement, Programs, Store, Workload
+from adaptare.profiler import CALIBRATION_HOLDS, Interval, Measurement, Programs, Store, Workload, pooled
 from adaptare.search import read_budget
 from adaptare.selection import Choice, Selection, selection_to_json
+
+BudgetVerdict = Literal["met", "missed", "ambiguous"]
 
 
 @dataclass(frozen=True)
@@ -20,66 +22,141 @@ class Verified:
     measurement: Measurement | None
     failure: str = ""
 
-    def meets(self, selection: Selection) -> bool:
-        """Whether the whole measured interval lies within the budget.
+    def verdict(self, selection: Selection) -> BudgetVerdict | None:
+        """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
 
-        An overhead is one over the base that was measured beside it, which a predicted or composed base is not.
+        An overhead is one over the base that was measured beside it. A latency is judged by seconds of its own session,
+        and is ambiguous where the device is off its calibration and yet was not calibrated anew, because it changed its
+        speed meanwhile. An interval within one opening meets no budget.
         """
-        if self.measurement is None:
-            return False
+        found = self.measurement
+        if found is None:
+            return None
         budget = read_budget(selection.budget)
+        interval, limit = found.raw_interval, selection.budget_s
         if budget.quantity == "overhead":
-            return self.measurement.overhead.upper <= budget.limit
-        return self.measurement.upper_s <= selection.budget_s
+            interval, limit = found.overhead, budget.limit
+        elif abs(found.slowdown) > CALIBRATION_HOLDS:
+            return "ambiguous"
+        if interval.lower > limit:
+            return "missed"
+        return "met" if interval.upper <= limit and not found.within_one_opening else "ambiguous"
+
+    def meets(self, selection: Selection) -> bool:
+        """True if the budget is met for certain."""
+        return self.verdict(selection) == "met"
+
+    def slowdown(self, selection: Selection) -> float | None:
+        """Share by which the base was slower than when the search's predictor was calibrated; `None` if unknown."""
+        if self.measurement is None or selection.measured_base_s is None:
+            return None
+        return self.measurement.reference_raw_s / selection.measured_base_s - 1
 
 
 def verify_choices(
-    choices: Sequence[Choice],
+    selection: Selection,
     template: Workload,
     *,
     device: Device,
     half_width: float,
     seconds: float,
     openings: int,
+    repeats: int,
     seed: int,
     store: Store,
     console: Console,
-    reference_s: float | None,
+    recalibrate: bool = False,
     programs: Programs | None = None,
-) -> list[Verified]:
-    """Measures choices in one session; two that are the same workload are measured once.
+) -> tuple[tuple[Verified, ...], tuple[Verified, ...]]:
+    """Measures winners and baselines in one session, then the ambiguous winners longer.
 
-    `reference_s` is the base's latency that the budget was made from, so that both are on one scale; `None` where that
-    was not measured.
+    Two choices that are the same workload are measured once.
+
+    Args:
+        repeats: How often ambiguous winners are measured again, each time as long as before; all of it counts.
+
+    Returns:
+        Winners and baselines, as the selection has them.
     """
-    workloads = [replace(template, mode=each.mode).with_adapter(each.config) for each in choices]  # type: ignore[arg-type]
-    measured = measure(
-        list(dict.fromkeys(workloads)),
-        device=device,
-        half_width=half_width,
-        seconds=seconds,
-        seed=seed,
-        openings=openings,
-        store=store,
-        console=console,
-        title="measuring the winners",
-        reference_s=reference_s,
-        programs=programs,
-    )
-    by_workload = {each.workload: each for each in measured}
-    return [
-        Verified(choice, None if found.failure else found, found.failure)
-        for choice, found in zip(choices, (by_workload[workload] for workload in workloads), strict=True)
-    ]
+    known: dict[Workload, Measurement] = {}
+
+    def measure_all(wanted: Sequence[Workload], title: str, *, repeat: int) -> None:
+        for each in measure(
+            wanted,
+            device=device,
+            half_width=half_width / 2**repeat,
+            seconds=seconds,
+            seed=seed + repeat,
+            openings=openings,
+            store=store,
+            console=console,
+            title=title,
+            recalibrate=recalibrate and not repeat,
+            programs=programs,
+        ):
+            before = known.get(each.workload)
+            if before is None:
+                known[each.workload] = each
+            elif not each.failure:
+                known[each.workload] = pooled(before, each)
+
+    def verified(choices: Sequence[Choice]) -> tuple[Verified, ...]:
+        found = [known[_workload(each, template)] for each in choices]
+        return tuple(
+            Verified(choice, None if each.failure else each, each.failure)
+            for choice, each in zip(choices, found, strict=True)
+        )
+
+    every = [*selection.winners, *selection.baselines]
+    measure_all(list(dict.fromkeys(_workload(each, template) for each in every)), "measuring the winners", repeat=0)
+    for repeat in range(1, repeats + 1):
+        winners = verified(selection.winners)
+        unclear = [each.choice for each in winners if each.verdict(selection) == "ambiguous"]
+        if not unclear:
+            break
+        console.note(f"{len(unclear)} of {len(winners)} winners are ambiguous and measured again, time {repeat}")
+        measure_all(list(dict.fromkeys(_workload(each, template) for each in unclear)), "measuring on", repeat=repeat)
+    return verified(selection.winners), verified(selection.baselines)
+
+
+def _workload(choice: Choice, template: Workload) -> Workload:
+    return replace(template, mode=choice.mode).with_adapter(choice.config)  # type: ignore[arg-type]
+
+
+def conclude(winners: Sequence[Verified], selection: Selection, console: Console) -> int:
+    """Says what follows where no winner meets the budget. Returns the exit code."""
+    verdicts = [each.verdict(selection) for each in winners]
+    if "met" in verdicts:
+        return 0
+    if None in verdicts:
+        return WORLD_FAILED
+    if "ambiguous" in verdicts:
+        console.note(
+            f"whether a winner is within {selection.budget} is not certain yet; measure longer with --repeats or "
+            "--seconds, on a quieter machine, or search with a lower budget"
+        )
+        return AMBIGUOUS
+    slowdown = winners[0].slowdown(selection) or 0.0
+    advice = "profile more, or search with a lower budget"
+    if abs(slowdown) > CALIBRATION_HOLDS:
+        advice = f"the base is {percent(slowdown)} off what it took when profiled: profile, fit and search again"
+    console.note(f"no winner is within {selection.budget}; {advice}")
+    return ANSWER_IS_NO
 
 
 def show_verified(
     winners: Sequence[Verified], others: Sequence[Verified], selection: Selection, console: Console
 ) -> None:
-    """One table, best loss first among the winners."""
+    """One table, best loss first among the winners; measured times are seconds of this session."""
+    found = next((each for each in (*winners, *others) if each.measurement), None)
+    base = f"base {milliseconds(selection.base_s)} ms"
+    if found and found.measurement:
+        slowdown = found.slowdown(selection)
+        base += f", in this session {milliseconds(found.measurement.reference_raw_s)} ms"
+        base += "" if slowdown is None else f" ({percent(slowdown)})"
     console.table(
-        f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms",
-        ["", "sites", "predicted ms", "measured ms", "95 % interval", "overhead", "within budget", "loss", "test loss"],
+        f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; {base}",
+        ["", "sites", "predicted ms", "measured ms", "95 %", "overhead", "95 %", "budget", "loss", "test loss"],
         [_row(each, selection) for each in (*winners, *others)],
     )
 
@@ -90,23 +167,36 @@ def verified_to_json(winners: Sequence[Verified], others: Sequence[Verified], se
     for rows, verified in ((content["winners"], winners), (content["baselines"], others)):
         for row, each in zip(rows, verified, strict=True):
             found = each.measurement
-            row["measured_s"] = found.latency_s if found else None
-            row["measured_lower_s"] = found.lower_s if found else None
-            row["measured_upper_s"] = found.upper_s if found else None
-            row["meets_budget"] = each.meets(selection)
-            row["failure"] = each.failure
+            row.update(
+                {
+                    **_ends("measured", "_s", found.raw_interval if found else None),
+                    **_ends("overhead", "", found.overhead if found else None),
+                    "slowdown": each.slowdown(selection),
+                    "within_one_opening": found.within_one_opening if found else None,
+                    "verdict": each.verdict(selection),
+                    "meets_budget": each.meets(selection),
+                    "failure": each.failure,
+                }
+            )
     return content
+
+
+def _ends(name: str, unit: str, interval: Interval | None) -> dict[str, float | None]:
+    lower, middle, upper = (interval.lower, interval.middle, interval.upper) if interval else (None, None, None)
+    return {f"{name}{unit}": middle, f"{name}_lower{unit}": lower, f"{name}_upper{unit}": upper}
 
 
 def _row(each: Verified, selection: Selection) -> list[str]:
     choice, found = each.choice, each.measurement
-    measured = ["failed", "", "", "no"]
+    measured = ["failed", "", "", "", "no"]
     if found:
+        raw, over = found.raw_interval, found.overhead
         measured = [
-            milliseconds(found.latency_s),
-            between(milliseconds(found.lower_s), milliseconds(found.upper_s)),
-            percent(found.overhead.middle),
-            "yes" if each.meets(selection) else "no",
+            milliseconds(raw.middle),
+            between(milliseconds(raw.lower), milliseconds(raw.upper)),
+            percent(over.middle),
+            between(percent(over.lower), percent(over.upper)),
+            each.verdict(selection) or "",
         ]
     losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]
     return [choice.name, str(len(choice.config)), milliseconds(choice.predicted_s[0]), *measured, *losses]

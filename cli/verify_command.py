@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import DEFAULT_STORE, CacheOption, HalfWidthOption, JsonOption, SeedOption, StoreOption
-from adaptare.console import ANSWER_IS_NO, WORLD_FAILED, Console, command, milliseconds
+from adaptare.arguments import (
+    DEFAULT_STORE,
+    CacheOption,
+    HalfWidthOption,
+    JsonOption,
+    RecalibrateOption,
+    SeedOption,
+    StoreOption,
+)
+from adaptare.console import Console, command, milliseconds
 
 
 @command
@@ -29,18 +37,28 @@ def verify(
             show_default="4; ONNX Runtime 12",
         ),
     ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", help="How often ambiguous winners are measured again, each time as long.", min=0),
+    ] = 3,
+    recalibrate: RecalibrateOption = False,
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measures the winners of a search and its baselines; exit code 1 if no winner is within the budget."""
+    """Measures the winners of a search and its baselines, and judges them by seconds of this very session.
+
+    A winner has met the budget if its whole interval lies within, missed it if all of it lies above; else it is
+    ambiguous, and measured longer. Exit code 0: a winner met the budget; 1: all missed it; 4: none met it, and some are
+    still ambiguous.
+    """
     from adaptare.devices import InputError
     from adaptare.predictor import load_predictor
     from adaptare.profiler import Store, precise_within, programs_for
     from adaptare.selection import load_selection
     from adaptare.target import named_target
-    from adaptare.verification import show_verified, verified_to_json, verify_choices
+    from adaptare.verification import conclude, show_verified, verified_to_json, verify_choices
 
     console = Console(as_json=as_json)
     selection, _, predictor = load_selection(front)
@@ -58,28 +76,25 @@ def verify(
     precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
     programs.need(fitted.template)
-    verified = verify_choices(
-        [*selection.winners, *selection.baselines],
+    winners, others = verify_choices(
+        selection,
         fitted.template,
         device=target.device,
         half_width=half_width,
         seconds=seconds,
         openings=openings,
+        repeats=repeats,
         seed=seed,
         store=Store(store),
         console=console,
-        reference_s=selection.measured_base_s,
+        recalibrate=recalibrate,
         programs=programs,
     )
-    winners, others = verified[: len(selection.winners)], verified[len(selection.winners) :]
     show_verified(winners, others, selection, console)
     within = [number for number, each in enumerate(winners, start=1) if each.meets(selection)]
     if within:
         console.say(f"next: adaptare export {front} --winner {within[0]} --output FOLDER")
     measured_on = {"device": info.device, "phase": fitted.template.phase, "length": fitted.template.length}
     console.result({**measured_on, **target.weights, **verified_to_json(winners, others, selection)})
-    if not within and any(each.failure for each in winners):
-        raise typer.Exit(WORLD_FAILED)
-    if not within:
-        console.note(f"no winner was measured within {selection.budget}; profile more, or search with a lower budget")
-        raise typer.Exit(ANSWER_IS_NO)
+    if code := conclude(winners, selection, console):
+        raise typer.Exit(code)

@@ -10,6 +10,7 @@ from adaptare.devices import MissingPackageError
 from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
+from adaptare.profiler.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.design import design
 from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
 from adaptare.profiler.groups import split_into_groups
@@ -29,6 +30,7 @@ from adaptare.profiler.measurement import (
 from adaptare.profiler.model_source import ModelSource, open_model, published_name
 from adaptare.profiler.parts import Parts, measure_parts
 from adaptare.profiler.peft_folder import read_peft
+from adaptare.profiler.pooling import pooled
 from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
@@ -75,6 +77,7 @@ _LATER = {
 
 __all__ = [
     "BYTES",
+    "CALIBRATION_HOLDS",
     "EQUIVALENCE_BAND",
     "FAMILIES",
     "INTERRUPTED",
@@ -117,6 +120,7 @@ __all__ = [
     "Workload",
     "adapter_inputs",
     "attribute",
+    "calibrated",
     "changes",
     "counts_energy",
     "design",
@@ -133,6 +137,7 @@ __all__ = [
     "open_model",
     "overhead",
     "peft_arguments",
+    "pooled",
     "precise_within",
     "profile",
     "profile_by_stubs",

@@ -13,7 +13,9 @@ import platformdirs
 
 from adaptare.devices import StorageError
 
-UNFINISHED = ".new-"
+# Nothing without one of these names is ever removed: the user may have chosen a folder with files of their own.
+MARK = ".adaptare-cache"
+UNFINISHED = ".adaptare-new-"
 UNFINISHED_S = 24 * 3600
 
 
@@ -23,7 +25,7 @@ def cache_folder(chosen: str | Path | None = None) -> Path:
 
 
 def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, made by `write` in a place of its own if it is not there yet; never half-written.
+    """The folder, made by `write` in a place of its own if it is not there yet; never half-written, and marked as ours.
 
     Args:
         folder: Where it is kept.
@@ -40,6 +42,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             fresh = Path(new) / "new"
             fresh.mkdir()
             write(fresh)
+            (fresh / MARK).touch()
             _take_place(fresh, folder)
     except OSError as error:
         raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose one with --cache") from error
@@ -75,20 +78,21 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
 
 
 def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
-    """Removes files in the folders of `root`, those first that were used longest ago, until the rest is small enough.
+    """Removes files in the marked folders of `root`, least recently used first, until the rest is small enough.
 
     Files of one folder that are called alike up to the first dot go together. What somebody began to make a day ago
-    and never finished goes in any case.
+    and never finished goes in any case. Folders that `cached_folder` did not make are neither counted nor touched.
 
     Args:
         root: Holds folders of files, each of which can be made again.
         limit_bytes: Of all of them together.
         keep: Files in use, which are left alone.
     """
-    _remove_unfinished([*root.glob(f"{UNFINISHED}*"), *root.glob(f"*/{UNFINISHED}*")])
+    folders = {mark.parent for mark in root.glob(f"*/{MARK}")}
+    _remove_unfinished(place for folder in (root, *folders) for place in folder.glob(f"{UNFINISHED}*"))
     together: dict[tuple[Path, str], list[Path]] = {}
     states: dict[Path, os.stat_result] = {}
-    for file in root.glob("*/*"):
+    for file in (file for file in root.glob("*/*") if file.parent in folders and file.name != MARK):
         with contextlib.suppress(OSError):  # somebody else may remove it too
             state = file.stat()
             # Folders, and what is named so, are what somebody is making just now.
@@ -104,8 +108,13 @@ def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
             total -= sum(states[file].st_size for file in together[key])
             for file in together[key]:
                 file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # others are still in it
-                key[0].rmdir()
+            _remove_if_empty(key[0])
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody else may remove it too
+        if [file.name for file in folder.iterdir()] == [MARK]:
+            shutil.rmtree(folder)
 
 
 def _remove_unfinished(places: Iterable[Path]) -> None:

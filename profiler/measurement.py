@@ -103,6 +103,11 @@ class Measurement:
         return np.array([visit.opening for visit in self.visits], dtype=np.int64)
 
     @cached_property
+    def within_one_opening(self) -> bool:
+        """True if fewer than two openings contribute rounds: the interval then says nothing about the next loading."""
+        return len(np.unique(self.openings)) < 2
+
+    @cached_property
     def trends(self) -> tuple[Trend, ...]:
         """How the candidate's own seconds went, in each opening."""
         self._check_measured()
@@ -176,6 +181,16 @@ class Measurement:
         """Median over rounds of the candidate's own seconds, whatever state the device was in."""
         self._check_measured()
         return float(np.median([visit.median_s for visit in self.visits]))
+
+    @cached_property
+    def raw_interval(self) -> Interval:
+        """Own seconds at the usual speed of each opening, behind the warm-up, with a 95 % interval over openings."""
+        self._check_measured()
+        counts, seconds = settled(self.visits, self.reference_visits), _medians(self.reference_visits)
+        for opening in np.unique(self.openings):
+            rows = np.flatnonzero(counts & (self.openings == opening))
+            counts[rows] = stable_rounds(seconds[rows])
+        return ratio_interval(_medians(self.visits)[counts], self.openings[counts])
 
     @property
     def reference_raw_s(self) -> float:

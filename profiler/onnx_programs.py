@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, ProgramFile, canonical_json, program_file
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.disk_cache import UNFINISHED
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
@@ -143,7 +144,7 @@ class OnnxPrograms:
 
         base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
             write_onnx_merged(base, adapter, Path(place))
             # A graph names its data, so both have their own names before they take their places.
             target = Path(place) / data.name.removesuffix(".data")
@@ -161,7 +162,7 @@ class OnnxPrograms:
 
         model = surgery.load_graph(base)
         if workload.quantisation != "none":
-            with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as place:
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
                 fresh = Path(place) / data.name
                 surgery.change_weights(model, dequantised_weights(self._bases.base(workload).model), fresh)
                 fresh.replace(data)

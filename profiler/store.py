@@ -20,7 +20,8 @@ from adaptare.profiler.measurement import (
 from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.workload import Workload
 
-SCHEMA_VERSION = 1
+# Stores of schema 1 have one calibration for ever in a table of its own, which nothing reads any more.
+SCHEMA_VERSION = 2
 
 _tables = sql.MetaData()
 _meta = sql.Table(
@@ -46,16 +47,7 @@ _measurements = sql.Table(
     sql.Column("complete", sql.Boolean, nullable=False),
     sql.Column("content", sql.Text, nullable=False),
 )
-_calibrations = sql.Table(
-    "calibrations",
-    _tables,
-    sql.Column("id", sql.Integer, primary_key=True),
-    sql.Column("device", sql.String(16), nullable=False),
-    sql.Column("reference", sql.String(16), nullable=False),
-    sql.Column("seconds", sql.Float, nullable=False),
-    sql.UniqueConstraint("device", "reference"),
-)
-for _table in (_shapes, _measurements, _calibrations):
+for _table in (_shapes, _measurements):
     for _change in ("UPDATE", "DELETE"):
         _rule = sql.DDL(  # type: ignore[no-untyped-call]
             f"CREATE TRIGGER {_table.name}_no_{_change.lower()} BEFORE {_change} ON {_table.name} "
@@ -65,7 +57,7 @@ for _table in (_shapes, _measurements, _calibrations):
 
 
 class Store:
-    """Measurements, the shapes they belong to, and the calibrated seconds of every device's references.
+    """Measurements and the shapes they belong to; each carries the calibration of its own session.
 
     Args:
         location: A file name, or a database URL such as `postgresql+psycopg://user@host/name`.
@@ -118,9 +110,7 @@ class Store:
                 connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
 
     def append(self, measurements: Sequence[Measurement]) -> None:
-        """Adds all of them or none; a reference that was not calibrated yet on its device is from now on.
-
-        An interrupted or failed measurement calibrates nothing, because that is kept for ever.
+        """Adds all of them or none.
 
         Raises:
             StorageError: The disk is full, or the store cannot be written; what it held before is intact.
@@ -130,9 +120,6 @@ class Store:
                 info, reference = device_hash(measurement.device), measurement.reference
                 for shape in {measurement.workload.shape, reference.shape}:
                     self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
-                if measurement.complete:
-                    key = {"device": info, "reference": _calibrated(reference, measurement.origin)}
-                    self._add_once(connection, _calibrations, key, seconds=measurement.reference_s)
                 connection.execute(
                     _measurements.insert().values(
                         session=measurement.session,
@@ -145,32 +132,34 @@ class Store:
                 )
 
     def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
-        """Seconds of the reference when the device was calibrated; `None` if it was not.
+        """Seconds of the reference by the newest complete measurement; `None` if there is none.
 
         One that was composed from parts has a calibration of its own.
         """
-        query = sql.select(_calibrations.c.seconds).where(
-            _calibrations.c.device == device_hash(device), _calibrations.c.reference == _calibrated(reference, origin)
+        query = (
+            sql.select(_measurements.c.content)
+            .where(*_complete(device, reference, origin))
+            .order_by(_measurements.c.id.desc())
+            .limit(1)
         )
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            newest = connection.execute(query).scalar_one_or_none()
+        return None if newest is None else float(json.loads(newest)["reference_s"])
 
     def finished(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> set[str]:
         """Hashes of the workloads that need not be measured again on this device beside this reference.
 
         What was composed from parts does for what is to be composed, not for what is to be measured.
         """
-        query = sql.select(_measurements.c.workload).where(
-            _measurements.c.device == device_hash(device),
-            _measurements.c.reference == reference.hash,
-            _measurements.c.complete,
-            _measurements.c.content.contains(json.dumps({"origin": origin})[1:-1]),
-        )
+        query = sql.select(_measurements.c.workload).where(*_complete(device, reference, origin))
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
     def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
-        """In the order in which they were added; of one device and one reference if given."""
+        """In the order in which they were added; of one device and one reference if given.
+
+        All of one device and reference are on the scale of its newest calibration, whichever their own session had.
+        """
         query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
         if device is not None:
             query = query.where(_measurements.c.device == device_hash(device))
@@ -186,7 +175,7 @@ class Store:
             for name, config in rows
             if name in used
         }
-        return [measurement_from_json(content, shapes) for content in contents]
+        return _on_newest_scale([measurement_from_json(content, shapes) for content in contents])
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -218,6 +207,20 @@ class Store:
             ) from error
 
 
-def _calibrated(reference: Workload, origin: Origin) -> str:
-    """Under which name the seconds of a reference are kept."""
-    return reference.hash if origin == "measured" else f"{origin[:4]}{reference.hash[4:]}"
+def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[sql.ColumnElement[bool], ...]:
+    """Conditions of the complete measurements of a device beside a reference."""
+    return (
+        _measurements.c.device == device_hash(device),
+        _measurements.c.reference == reference.hash,
+        _measurements.c.complete,
+        _measurements.c.content.contains(json.dumps({"origin": origin})[1:-1]),
+    )
+
+
+def _on_newest_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
+    keys = [(each.device, each.reference, each.origin) for each in measurements]
+    newest = {key: each.reference_s for key, each in zip(keys, measurements, strict=True) if each.complete}
+    return [
+        replace(each, reference_s=newest.get(key, each.reference_s))
+        for key, each in zip(keys, measurements, strict=True)
+    ]

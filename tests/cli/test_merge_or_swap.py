@@ -155,6 +155,48 @@ def test_changing_the_task_is_feeding_another_adapter_where_that_is_an_input(wor
     assert found.swap_s == 3.0 + SimulatedDevice().latency_s(workload.work())
 
 
+class Forgetful(Recording):
+    """A worker whose programs load a second slower from storage."""
+
+    def __init__(self, worker: Worker, loads: list[Program]) -> None:
+        super().__init__(worker, loads)
+        self._forgotten = False
+
+    def forget(self, program: Program) -> bool:
+        """See `ForgettingWorker`."""
+        self._forgotten = True
+        return True
+
+    def load(self, program: Program) -> Loaded:
+        """See `Worker`."""
+        loaded = self._worker.load(program)
+        late_s, self._forgotten = float(self._forgotten), False
+        return replace(loaded, load_s=loaded.load_s + late_s)
+
+
+class ForgetfulDevice(SlowlyBinding):
+    """A simulated device that can drop files from its page cache."""
+
+    @contextmanager
+    def open(self) -> Iterator[Worker]:
+        """See `Device.open`."""
+        with self._device.open() as worker:
+            yield Forgetful(worker, self.loads)
+
+
+def test_a_program_from_storage_and_one_from_the_page_cache_are_told_apart(workload: Workload) -> None:
+    device = ForgetfulDevice()
+    found = load_and_change_task(workload, programs=programs_for(device.info()), device=device)
+    call_s = SimulatedDevice().latency_s(workload.work())
+    assert found.swap_s == call_s
+    assert found.cold_swap_s == pytest.approx(1.0 + call_s, rel=1e-12)
+
+
+def test_nothing_is_said_of_storage_where_the_page_cache_cannot_be_dropped(workload: Workload) -> None:
+    device = SimulatedDevice()
+    assert load_and_change_task(workload, programs=programs_for(device.info()), device=device).cold_swap_s is None
+
+
 def test_merging_pays_once_the_tokens_it_saves_make_up_for_loading() -> None:
     assert tokens_to_pay([way("swappable"), MERGED]) == pytest.approx(1.0 / 0.002)
 
@@ -181,6 +223,11 @@ def test_the_conclusion_weighs_both() -> None:
         "+10.0% in decode, needs 600 MB on disk in all and 20 ms per change; merging pays from 500 tokens per change "
         "of task on"
     )
+
+
+def test_the_conclusion_tells_what_loading_from_storage_takes() -> None:
+    said = conclude([way("swappable"), replace(MERGED, cold_swap_s=2.5)], tasks=8, base_bytes=538 * MEGABYTE)
+    assert "1,020 ms per change of task, 2,500 ms from storage; swappable" in said
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,14 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in selection["winners"])
     assert selection["evaluations"] == {"nsga2": 12, "random": 12}
 
+    # Within one opening no budget is met; measured again, there are two.
+    unsure = trained("verify", "run/front.json", "--openings", 1, "--repeats", 0, "--json")
+    assert unsure.code == 4
+    assert {winner["verdict"] for winner in unsure.json["winners"]} == {"ambiguous"}
+    assert "not certain yet; measure longer" in unsure.err
     verified = trained("verify", "run/front.json", "--openings", 1, "--json")
     assert verified.code == 0
+    assert {winner["verdict"] for winner in verified.json["winners"]} == {"met"}
     for winner in verified.json["winners"]:
         assert winner["meets_budget"]
         assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import StorageError
-from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
+from adaptare.profiler.disk_cache import (
+    MARK,
+    UNFINISHED,
+    cache_folder,
+    cached_file,
+    cached_folder,
+    make_room,
+    mark_used,
+)
 
 Write = Callable[[Path], None]
 KINDS = {"folder": cached_folder, "file": cached_file}
@@ -53,7 +61,7 @@ def test_what_is_there_is_not_made_again(kind: str, tmp_path: Path) -> None:
 
 def test_folders_above_it_are_made(tmp_path: Path) -> None:
     cached_folder(tmp_path / "a" / "b" / "thing", write_of("folder"))
-    assert names(tmp_path) == ["a", "a/b", "a/b/thing", "a/b/thing/content"]
+    assert names(tmp_path) == ["a", "a/b", "a/b/thing", f"a/b/thing/{MARK}", "a/b/thing/content"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,6 +122,7 @@ def root(tmp_path: Path) -> Path:
     """Two bases, of 300 and 200 bytes, used in the order a/model, b/model, a/static, a/base."""
     for age, file in enumerate(("a/model.onnx", "a/model.onnx.data", "b/model.onnx", "a/static.onnx", "a/base.json")):
         (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).parent.joinpath(MARK).touch()
         (tmp_path / file).write_bytes(bytes(200 if file.startswith("b") else 75))
         os.utime(tmp_path / file, (age, age))
     return tmp_path
@@ -121,7 +130,7 @@ def root(tmp_path: Path) -> Path:
 
 def left(root: Path, limit_bytes: int, keep: str) -> list[str]:
     make_room(root, limit_bytes=limit_bytes, keep=[root / keep])
-    return names(root)
+    return [name for name in names(root) if not name.endswith(MARK)]
 
 
 ALL = ["a", "a/base.json", "a/model.onnx", "a/model.onnx.data", "a/static.onnx", "b", "b/model.onnx"]
@@ -148,18 +157,33 @@ def test_files_in_use_stay_whatever_the_limit(root: Path) -> None:
 
 
 def test_what_was_never_finished_goes_a_day_later(root: Path) -> None:
-    for place in (root / ".new-1", root / "a" / ".new-2"):
+    young, *old = (root / f"{UNFINISHED}1", root / "a" / f"{UNFINISHED}2", root / "a" / f"{UNFINISHED}3-static.onnx")
+    for place in (young, old[0]):
         place.mkdir()
         (place / "model.onnx").touch()
-    (root / "a" / ".new-3-static.onnx").touch()
-    for place in (root / "a" / ".new-2", root / "a" / ".new-3-static.onnx"):
+    old[1].touch()
+    for place in old:
         os.utime(place, (time.time() - 25 * 3600,) * 2)
-    assert left(root, 500, "c") == [".new-1", ".new-1/model.onnx", *ALL]
+    assert left(root, 500, "c") == [young.name, f"{young.name}/model.onnx", *ALL]
 
 
 def test_what_is_being_written_beside_others_is_left_alone(root: Path) -> None:
-    (root / "a" / ".new-3-static.onnx").write_bytes(b"x" * 900)
-    assert left(root, 500, "c") == sorted([*ALL, "a/.new-3-static.onnx"])
+    (root / "a" / f"{UNFINISHED}3-static.onnx").write_bytes(b"x" * 900)
+    assert left(root, 500, "c") == sorted([*ALL, f"a/{UNFINISHED}3-static.onnx"])
+
+
+def test_files_of_the_user_in_the_chosen_folder_stay_and_do_not_count(root: Path) -> None:
+    theirs = [root / "x" / "model.onnx", root / "x" / ".new-1" / "notes", root / ".new-2", root / "base.json"]
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(1000))
+    for place in (*theirs, root / "x" / ".new-1"):
+        os.utime(place, (1, 1))
+    make_room(root, limit_bytes=500, keep=[])
+    assert set(ALL) <= set(names(root))
+    make_room(root, limit_bytes=0, keep=[])
+    assert [file for file in theirs if file.is_file()] == theirs
+    assert names(root) == [".new-2", "base.json", "x", "x/.new-1", "x/.new-1/notes", "x/model.onnx"]
 
 
 def test_a_file_that_cannot_be_marked_is_used_all_the_same(tmp_path: Path) -> None:
@@ -173,9 +197,10 @@ def test_a_pair_is_as_young_as_the_younger(root: Path) -> None:
 
 def test_what_others_are_making_is_left_to_them(root: Path) -> None:
     """They make folders beside the others, and inside of them, until these are whole."""
-    for place in (root / ".new-1" / "new", root / "b" / ".new-2"):
+    outside, inside = f"{UNFINISHED}1", f"b/{UNFINISHED}2"
+    for place in (root / outside / "new", root / inside):
         place.mkdir(parents=True)
         (place / "model.onnx").touch()
     assert left(root, 0, "c") == [
-        ".new-1", ".new-1/new", ".new-1/new/model.onnx", "b", "b/.new-2", "b/.new-2/model.onnx",
+        outside, f"{outside}/new", f"{outside}/new/model.onnx", "b", inside, f"{inside}/model.onnx",
     ]  # fmt: skip

@@ -1,0 +1,213 @@
+"""Verdicts on a budget: met, missed, or ambiguous and measured longer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptare.console import AMBIGUOUS, ANSWER_IS_NO, WORLD_FAILED, Console
+from adaptare.devices import DeviceInfo, SimulatedDevice
+from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Visit, Workload
+from adaptare.selection import Choice, Selection
+from adaptare.verification import Verified, conclude, show_verified, verified_to_json, verify_choices
+
+SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
+CONFIG = AdapterConfig.uniform(SHAPE, 4)
+TEMPLATE = Workload(SHAPE)
+ADAPTED = Workload(SHAPE, CONFIG)
+CHOICE = Choice("winner 1", CONFIG, "swappable", (1.1e-3, 1.0e-3, 1.2e-3), 1.0, 1.0)
+BASE_S = 1e-3
+ROUNDS = 12
+
+
+def selection(
+    budget: str = "decode=1.2ms", budget_s: float = 1.2e-3, winners: Sequence[Choice] = (CHOICE,)
+) -> Selection:
+    return Selection(budget, budget_s, BASE_S, tuple(winners), (), (), {})
+
+
+def measured(by_opening: Sequence[float], *, slow: float = 1.0, **fields: Any) -> Measurement:
+    """Milliseconds of the adapter in each opening, beside a base that takes one, times `slow`."""
+
+    def visits(milliseconds: Sequence[float]) -> tuple[Visit, ...]:
+        return tuple(
+            Visit(opening, opening * ROUNDS + number, 1.0, (1e-3 * slow * each,))
+            for opening, each in enumerate(milliseconds)
+            for number in range(ROUNDS)
+        )
+
+    found = Measurement(
+        workload=ADAPTED,
+        device=DeviceInfo("simulated", "closed form", "simulated", 1),
+        reference=ADAPTED.base,
+        reference_s=slow * BASE_S,
+        session="one",
+        visits=visits(by_opening),
+        reference_visits=visits([1.0] * len(by_opening)),
+        stopped_by="rounds",
+    )
+    return replace(found, **fields)
+
+
+def verdict(measurement: Measurement, chosen: Selection | None = None) -> str | None:
+    return Verified(CHOICE, measurement).verdict(chosen or selection())
+
+
+def test_an_interval_within_the_budget_meets_it() -> None:
+    assert verdict(measured([1.08, 1.10, 1.09, 1.11])) == "met"
+
+
+def test_an_interval_above_the_budget_misses_it() -> None:
+    assert verdict(measured([1.38, 1.40, 1.39, 1.41])) == "missed"
+
+
+def test_an_interval_around_the_budget_is_no_answer() -> None:
+    """As 1.09 ms [0.68, 1.74] was against 1.2 ms, which was said to be a no."""
+    unsure = measured([0.8, 1.3, 1.05, 1.15])
+    assert unsure.raw_interval.lower < unsure.raw_interval.middle < 1.2e-3 < unsure.raw_interval.upper
+    assert verdict(unsure) == "ambiguous"
+
+
+def test_one_opening_meets_no_budget() -> None:
+    assert verdict(measured([1.0])) == "ambiguous"
+
+
+def test_a_latency_is_judged_by_the_seconds_of_its_own_session() -> None:
+    """A device 1.2 times as slow as when the search was made misses a budget that the ratio alone would meet."""
+    slow = measured([1.08, 1.10, 1.09, 1.11], slow=1.2)
+    assert verdict(slow) == "missed"
+    assert verdict(replace(slow, reference_s=1.17 * BASE_S)) == "missed"
+
+
+def test_an_overhead_is_judged_by_the_ratio_whatever_the_seconds() -> None:
+    slow = measured([1.08, 1.10, 1.09, 1.11], slow=1.2)
+    assert verdict(slow, selection("overhead=15%", 1.15e-3)) == "met"
+    assert verdict(slow, selection("overhead=5%", 1.05e-3)) == "missed"
+
+
+def test_no_latency_is_judged_where_the_device_is_off_and_was_not_calibrated_anew() -> None:
+    off = measured([0.98, 1.00, 0.99, 1.01], slow=1.06, reference_s=BASE_S)
+    assert verdict(off) == "ambiguous"
+    assert verdict(off, selection("overhead=15%", 1.15e-3)) == "met"
+
+
+def test_what_could_not_be_measured_has_no_verdict() -> None:
+    assert Verified(CHOICE, None, "out of memory").verdict(selection()) is None
+
+
+MET, MISSED, UNSURE = measured([1.0, 1.01]), measured([1.38, 1.40, 1.39, 1.41]), measured([0.8, 1.3, 1.05, 1.15])
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ([MISSED, MET], 0, ""),
+        ([UNSURE, MISSED], AMBIGUOUS, "not certain yet; measure longer with --repeats"),
+        ([MISSED, MISSED], ANSWER_IS_NO, "no winner is within decode=1.2ms; profile more, or search with a lower"),
+        ([MISSED, None], WORLD_FAILED, ""),
+        ([MET, None], 0, ""),
+    ],
+)
+def test_the_exit_code_is_that_of_the_surest_winner(
+    found: Sequence[Measurement | None], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    winners = [Verified(CHOICE, each) for each in found]
+    assert conclude(winners, selection(), Console(as_json=True)) == code
+    said = capsys.readouterr().err
+    assert words in said if words else not said
+
+
+def test_a_device_that_became_slower_is_given_as_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = measured([1.08, 1.10, 1.09, 1.11], slow=1.2)
+    assert conclude([Verified(CHOICE, slow)], selection(), Console(as_json=True)) == ANSWER_IS_NO
+    assert "the base is +20.0% off what it took when profiled" in capsys.readouterr().err
+
+
+class Sessions:
+    """Stands for `measure`: every call gives the next measurement of the one winner."""
+
+    def __init__(self, *found: Measurement) -> None:
+        self._found = list(found)
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, workloads: Sequence[Workload], **options: Any) -> list[Measurement]:
+        self.calls.append({"workloads": list(workloads), **options})
+        return [replace(self._found.pop(0), workload=each) for each in workloads]
+
+
+def verify(
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    *,
+    chosen: Selection | None = None,
+    repeats: int = 3,
+) -> list[Verified]:
+    monkeypatch.setattr("adaptare.verification.measure", sessions)
+    winners, _ = verify_choices(
+        chosen or selection(),
+        TEMPLATE,
+        device=SimulatedDevice(),
+        half_width=0.004,
+        seconds=1.0,
+        openings=4,
+        repeats=repeats,
+        seed=5,
+        store=store,
+        console=Console(as_json=True),
+    )
+    return list(winners)
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Store:
+    return Store(tmp_path / "adaptare.db")
+
+
+def test_an_ambiguous_winner_is_measured_again_and_all_of_it_counts(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    sessions = Sessions(UNSURE, measured([1.09, 1.1] * 8), MISSED)
+    (winner,) = verify(sessions, monkeypatch, store)
+    assert winner.verdict(selection()) == "met"
+    assert winner.measurement is not None
+    assert len(np.unique(winner.measurement.openings)) == 4 + 16
+    assert [(each["seed"], each["half_width"]) for each in sessions.calls] == [(5, 0.004), (6, 0.002)]
+
+
+def test_it_ends_after_so_many_repeats(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    sessions = Sessions(*[UNSURE] * 9)
+    (winner,) = verify(sessions, monkeypatch, store, repeats=2)
+    assert winner.verdict(selection()) == "ambiguous"
+    assert len(sessions.calls) == 3
+
+
+def test_only_ambiguous_winners_are_measured_again(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    other = replace(CHOICE, name="winner 2", config=AdapterConfig.uniform(SHAPE, 2))
+    sessions = Sessions(MET, UNSURE, measured([1.1] * 16))
+    winners = verify(sessions, monkeypatch, store, chosen=selection(winners=[CHOICE, other]))
+    assert [len(each["workloads"]) for each in sessions.calls] == [2, 1]
+    assert [each.verdict(selection()) for each in winners] == ["met", "met"]
+
+
+def test_a_repeat_that_fails_takes_nothing_away(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    failed = replace(UNSURE, visits=(), reference_visits=(), failure="out of memory")
+    (winner,) = verify(Sessions(UNSURE, failed), monkeypatch, store, repeats=1)
+    assert winner.verdict(selection()) == "ambiguous"
+    assert winner.measurement is not None
+
+
+def test_seconds_slowdown_and_ratio_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = Verified(CHOICE, measured([1.1, 1.1, 1.1], slow=1.5))
+    (row,) = verified_to_json([slow], [], selection())["winners"]
+    assert row["measured_s"] == pytest.approx(1.5 * 1.1e-3)
+    assert row["overhead"] == pytest.approx(0.1)
+    assert row["slowdown"] == pytest.approx(0.5)
+    assert (row["verdict"], row["meets_budget"], row["within_one_opening"]) == ("missed", False, False)
+    show_verified([slow], [], selection(), Console(as_json=False))
+    shown = capsys.readouterr().out
+    assert "base 1 ms, in this session 1.5 ms (+50.0%)" in shown
+    for words in ("1.65", "+10.0%", "missed"):
+        assert words in shown

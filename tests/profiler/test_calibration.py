@@ -1,0 +1,119 @@
+"""Calibrations by session: one slow session does not make every later latency too long."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import SimulatedDevice
+from adaptare.devices.simulated_noise import Noise, RegimeStep
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    ModelShape,
+    Store,
+    Visit,
+    Workload,
+    calibrated,
+    profile,
+)
+
+ROUNDS = 40
+
+
+def session(shape: ModelShape, rank: int, noise: Sequence[Noise] = ()) -> list[Measurement]:
+    workloads = [Workload(shape, AdapterConfig.uniform(shape, rank))]
+    device = SimulatedDevice(noise=noise)
+    return profile(workloads, reference=workloads[0].base, device=device, stop=FixedRounds(ROUNDS), seed=0)
+
+
+def slowed(times: float) -> list[Noise]:
+    return [RegimeStep(0.0, times)]
+
+
+def truth(measurement: Measurement) -> float:
+    return SimulatedDevice().latency_s(measurement.workload.work())
+
+
+def appended(store: Store, group: list[Measurement]) -> list[Measurement]:
+    scaled = calibrated(group, store.calibration(group[0].device, group[0].reference))
+    store.append(scaled)
+    return scaled
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "adaptare.db")
+
+
+def test_a_session_after_a_slow_one_has_the_true_latency(llama: ModelShape, store: Store) -> None:
+    appended(store, session(llama, 4, slowed(1.5)))
+    (later,) = appended(store, session(llama, 8))
+    assert later.latency_s == pytest.approx(truth(later))
+    assert later.slowdown == pytest.approx(0.0)
+
+
+def test_rows_of_the_slow_session_are_read_on_the_scale_of_the_newest(llama: ModelShape, store: Store) -> None:
+    appended(store, session(llama, 4, slowed(1.5)))
+    appended(store, session(llama, 8))
+    for read in store.measurements():
+        assert read.latency_s == pytest.approx(truth(read))
+    assert store.measurements()[0].slowdown == pytest.approx(0.5)
+
+
+def test_a_calibration_holds_within_five_percent(llama: ModelShape, store: Store) -> None:
+    (first,) = appended(store, session(llama, 4))
+    (later,) = appended(store, session(llama, 8, slowed(1.049)))
+    assert later.reference_s == first.reference_s
+    assert later.slowdown == pytest.approx(0.049)
+    assert store.calibration(first.device, first.reference) == first.reference_s
+
+
+@pytest.mark.parametrize("times", [1.051, 0.949, 1.5])
+def test_beyond_that_the_session_calibrates_the_device_anew(llama: ModelShape, store: Store, times: float) -> None:
+    (first,) = appended(store, session(llama, 4))
+    (later,) = appended(store, session(llama, 8, slowed(times)))
+    assert later.reference_s == pytest.approx(times * first.reference_s)
+    assert store.calibration(first.device, first.reference) == later.reference_s
+
+
+def changed(group: Sequence[Measurement], *, early: float, late: float) -> list[Measurement]:
+    """The same, with all times of the first and of the second half of the rounds multiplied."""
+
+    def scaled(visit: Visit) -> Visit:
+        times = late if visit.round >= ROUNDS / 2 else early
+        return replace(visit, samples_s=tuple(times * sample for sample in visit.samples_s))
+
+    return [
+        replace(
+            each,
+            visits=tuple(map(scaled, each.visits)),
+            reference_visits=tuple(map(scaled, each.reference_visits)),
+        )
+        for each in group
+    ]
+
+
+def test_a_session_that_ran_at_the_old_speed_too_calibrates_nothing_anew(llama: ModelShape, store: Store) -> None:
+    (first,) = appended(store, session(llama, 4))
+    (later,) = appended(store, changed(session(llama, 8), early=0.98, late=2.02))
+    assert later.reference_s == first.reference_s
+    assert later.slowdown == pytest.approx(0.5)
+
+
+def test_a_session_of_several_speeds_calibrates_anew_if_none_is_the_old(llama: ModelShape, store: Store) -> None:
+    appended(store, session(llama, 4, slowed(1.5)))
+    (later,) = appended(store, changed(session(llama, 8), early=0.98, late=1.06))
+    assert later.latency_s == pytest.approx(1.02 * truth(later))
+
+
+def test_without_a_known_calibration_every_session_calibrates(llama: ModelShape) -> None:
+    (found,) = calibrated(changed(session(llama, 8), early=1.0, late=2.0), None)
+    assert found.reference_s == found.reference_raw_s
+
+
+def test_a_group_that_failed_is_left_as_it_is(llama: ModelShape) -> None:
+    failed = [replace(each, failure="out of memory") for each in session(llama, 4)]
+    assert calibrated(failed, 1.0) == failed
