@@ -144,6 +144,7 @@ def verify(
     *,
     chosen: Selection | None = None,
     repeats: int = 3,
+    recalibrate: bool = False,
 ) -> list[Verified]:
     monkeypatch.setattr("adaptare.verification.measure", sessions)
     winners, _ = verify_choices(
@@ -157,6 +158,7 @@ def verify(
         seed=5,
         store=store,
         console=Console(as_json=True),
+        recalibrate=recalibrate,
     )
     return list(winners)
 
@@ -182,6 +184,14 @@ def test_it_ends_after_so_many_repeats(monkeypatch: pytest.MonkeyPatch, store: S
     (winner,) = verify(sessions, monkeypatch, store, repeats=2)
     assert winner.verdict(selection()) == "ambiguous"
     assert len(sessions.calls) == 3
+
+
+def test_the_device_is_calibrated_anew_once_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    sessions = Sessions(UNSURE, UNSURE)
+    verify(sessions, monkeypatch, store, repeats=1, recalibrate=True)
+    assert [each["recalibrate"] for each in sessions.calls] == [True, False]
 
 
 def test_only_ambiguous_winners_are_measured_again(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
