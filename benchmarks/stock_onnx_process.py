@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
 
     options, random = onnxruntime.SessionOptions(), np.random.default_rng(0)
-    options.intra_op_num_threads = given.threads
+    options.intra_op_num_threads, options.log_severity_level = given.threads, 3
     session = onnxruntime.InferenceSession(given.model, options, providers=["CPUExecutionProvider"])
     adapter = onnxruntime.AdapterFormat.read_adapter(given.adapter).get_parameters() if given.adapter else {}
     binding = session.io_binding()

@@ -277,3 +277,24 @@ def test_the_first_interval_is_seen_in_a_terminal(
 ) -> None:
     monkeypatch.setattr(first, "command", lambda *_: [sys.executable, "-c", f"print({shows!r})"])
     assert (first.first_interval_s("torch-cpu", 0) is not None) == seen
+
+
+def test_optimum_benchmark_gets_the_time_that_the_command_took(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which starting takes 10 s for each process."""
+    clock, durations = [0.0], []
+
+    def its_run(self: Any, rank: int, duration: int) -> dict[str, Any]:
+        clock[0] += 10 + duration
+        durations.append(duration)
+        return {"decode_s": 1.2 if rank else 1.0, "versions": {}}
+
+    monkeypatch.setattr(first.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(first, "open_model", lambda _: SimpleNamespace(weights_folder=lambda: tmp_path))
+    monkeypatch.setattr(first.Optimum, "_run", its_run)
+    optimum = first.Optimum(Path("python"))
+    found = [optimum.answer(wall_s) for wall_s in (60.0, 15.0)]
+    assert durations == [1, 1, 20, 20, 1, 1]
+    assert [each["wall_s"] for each in found] == [60, 22]
+    assert found[0]["overhead"] == pytest.approx(0.2)
