@@ -13,8 +13,8 @@ from adaptare.predictor.conformal import conformal_half_width
 from adaptare.predictor.training_rows import WORKLOAD
 
 FOLDS = 10
-# Of the rows outside one fold, for the choice that is judged there: fewer cost less, and a fit with them
-# takes twice as long as without.
+# Of the rows outside one fold, for the choice that is judged there; with as many as FOLDS a fit would take four times
+# as long as without, with these twice as long.
 INNER_FOLDS = 4
 
 
