@@ -21,7 +21,10 @@ def measure_until(
 ) -> tuple[list[Measurement], float | None]:
     """Measures some of the workloads, until the cross-validated error of a predictor is small enough.
 
-    Returns what was measured, and the error; `None` where the rows are too few for a predictor.
+    That is when the upper confidence end of the error is: the error itself dips below the wanted one by luck sooner or
+    later if it is looked at after every batch.
+
+    Returns what was measured, and that upper end; `None` where the rows are too few for a predictor.
 
     Args:
         workloads: To choose from, not measured yet; the first ones are taken first.
@@ -36,8 +39,12 @@ def measure_until(
     while True:
         usable = [each for each in rows if each.complete and each.visits]
         if len({each.workload for each in usable}) >= least:
-            off = LatencyPredictor().fit(usable).error_card.mape
-            console.note(f"{len(usable)} rows: off by {off:.2f} % on adapters left out, {error:g} % is wanted")
+            card = LatencyPredictor().fit(usable).error_card
+            off = card.mape_upper
+            console.note(
+                f"{len(usable)} rows: error {card.mape:.2f} %, at most {off:.2f} %, on adapters left out; {error:g} % "
+                "is wanted"
+            )
             if off <= error:
                 return found, off
         if time_is_up:

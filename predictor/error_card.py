@@ -1,22 +1,28 @@
-"""What a predictor is off on rows it has not seen, beside what others are off."""
+"""Errors of a predictor on rows it has not seen, beside those of other regressors."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from scipy.stats import kendalltau
 
-from adaptare.predictor.candidates import LeftOut, of_workloads
+from adaptare.predictor.candidates import of_workloads
+from adaptare.predictor.cross_validation import LeftOut
+
+# Of the upper confidence end of the error, which stays above the error that few adapters show by luck.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class ErrorCard:
-    """Errors by cross-validation; all rows of one workload are left out together.
+    """Errors of the whole procedure by nested cross-validation; all rows of one workload are left out together.
 
-    One overhead point is a hundredth of the reference's latency. Rows of one session do not show what a new session
-    changes, rows of one opening not what another opening does: read the errors beside both counts. With several, the
-    interval allows for what differs between them, which the errors of rows among others of theirs do not show.
+    One overhead point is a hundredth of the reference's latency. The choice between fits is made anew without each
+    fold. Rows of one session do not show the shift of a new session, rows of one opening not the luck of another: read
+    the errors beside both counts. The interval allows for a new session, so it holds rows of known ones more often.
 
     Args:
         rows: Measurements learned from.
@@ -30,6 +36,7 @@ class ErrorCard:
         baselines: Mean absolute error of what was not chosen, and of a nearest neighbour and a random forest, overhead
             points.
         composed: How many of the rows were composed from stubs, not measured whole.
+        mape_upper: Upper confidence end of `mape`, one-sided with probability 0.95; nan in files written before.
     """
 
     rows: int
@@ -42,25 +49,26 @@ class ErrorCard:
     half_width_points: float
     baselines: Mapping[str, float]
     composed: int = 0
+    mape_upper: float = math.nan
 
 
 def make_error_card(
-    left_out: Mapping[str, LeftOut],
+    left_out: LeftOut,
     ratios: NDArray[np.float64],
     groups: NDArray[np.str_],
     *,
     others: Mapping[str, NDArray[np.float64]],
-    chosen: str,
     sessions: int,
     openings: int,
     composed: int,
 ) -> ErrorCard:
-    """The card of the chosen candidate, from the predictions of all of them and the errors of others.
+    """The card of predictions of rows left out, beside the errors of other regressors on the same rows.
 
     An adapter that was measured several times counts once.
     """
-    own = left_out[chosen]
-    errors = np.abs(own.ratios - ratios)
+    errors = np.abs(left_out.ratios - ratios)
+    relative = 100 * of_workloads(errors / ratios, groups)
+    allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))
 
     def points(errors: NDArray[np.float64]) -> float:
         return float(100 * of_workloads(errors, groups).mean())
@@ -70,13 +78,11 @@ def make_error_card(
         sessions=sessions,
         openings=openings,
         mae_overhead_points=points(errors),
-        mape=points(errors / ratios),
-        kendall_tau=float(kendalltau(own.ratios, ratios).statistic),
-        coverage=points((errors <= own.half_widths).astype(np.float64)) / 100,
-        half_width_points=float(100 * np.median(own.half_widths)),
-        baselines={
-            **{name: points(np.abs(found.ratios - ratios)) for name, found in left_out.items() if name != chosen},
-            **{name: points(errors) for name, errors in others.items()},
-        },
+        mape=float(relative.mean()),
+        kendall_tau=float(kendalltau(left_out.ratios, ratios).statistic),
+        coverage=points((errors <= left_out.half_widths).astype(np.float64)) / 100,
+        half_width_points=float(100 * np.median(left_out.half_widths)),
+        baselines={name: points(errors) for name, errors in others.items()},
         composed=composed,
+        mape_upper=float(relative.mean() + allowed),
     )

@@ -14,6 +14,7 @@ from adaptare.predictor.curve import Curve
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.prediction import Prediction
+from adaptare.predictor.session_spread import SessionSpread
 from adaptare.profiler import Workload
 
 # How far beyond the profiled range of a feature, in shares of the range, still counts as inside: new configs, drawn
@@ -32,7 +33,7 @@ class FittedModel:
         features: What it is linear in, with the workload template.
         coefficients: Ratio per unit of each feature. Shape (n_features,).
         intercept: Ratio without adapter.
-        residuals: What rows were off that the fit had not seen, relative to their prediction. Shape (n_residuals,).
+        residuals: Errors of rows that the fit had not seen, relative to their prediction. Shape (n_residuals,).
         level: Probability the interval is for.
         feature_range: Smallest and largest profiled. Shape (2, n_features).
         chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler or better one by its name; or
@@ -42,6 +43,7 @@ class FittedModel:
         device: Who took the time.
         workloads: Hash of each training row's workload.
         error_card: What it is off.
+        spread: Shift of a new session, which the residuals do not contain.
         source: The other device whose prices the fit began with, if it was transferred.
         curves: Of the features; the exponential of their sum is what the linear ratio is multiplied with.
     """
@@ -58,6 +60,7 @@ class FittedModel:
     device: DeviceInfo
     workloads: tuple[str, ...] = field(repr=False)
     error_card: ErrorCard
+    spread: SessionSpread
     source: DeviceInfo | None = None
     curves: tuple[Curve, ...] = field(default=(), repr=False)
 
@@ -83,22 +86,22 @@ class FittedModel:
 
     @cached_property
     def half_width(self) -> float:
-        """Of the interval, relative to the predicted ratio."""
-        return conformal_half_width(self.residuals, level=self.level)
+        """Of the interval for a row of a new session, relative to the predicted ratio."""
+        return self.spread.widened(conformal_half_width(self.residuals, level=self.level), self.level)
 
     def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
         """Probability with which a config takes at most so many seconds; shape (n, n_sites) -> (n,).
 
-        That of a residual which is exchangeable with those of the rows left out: k of n of them would be within the
-        budget, so at least k / (n + 1).
+        That of a residual which is exchangeable with those of the rows left out, and of the shift of a new session:
+        without a shift k of n residuals would be within the budget, so at least k / (n + 1).
         """
         slack = budget_s / self.predict(codes).mean_s - 1
-        below = np.searchsorted(np.sort(self.residuals), slack, side="right")
+        below = self.spread.probability_below(slack[:, None] - self.residuals).sum(axis=1)
         probability: NDArray[np.float64] = below / (len(self.residuals) + 1)
         return probability
 
     def relevelled(self, codes: NDArray[np.int64], ratios: NDArray[np.float64]) -> "FittedModel":
-        """The same for a session in which references were measured; see `relevel`.
+        """The same for a session in which references were measured, whose shift is known by them; see `relevel`.
 
         Args:
             codes: Of the references. Shape (n, n_sites).
@@ -108,7 +111,11 @@ class FittedModel:
         scale = relevel(ratios, predicted, level=self.level).scale
         residuals = ratios / (scale * predicted) - 1
         return replace(
-            self, coefficients=scale * self.coefficients, intercept=scale * self.intercept, residuals=residuals
+            self,
+            coefficients=scale * self.coefficients,
+            intercept=scale * self.intercept,
+            residuals=residuals,
+            spread=SessionSpread(0.0),
         )
 
     def predict(self, codes: NDArray[np.int64]) -> Prediction:

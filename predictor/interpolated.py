@@ -85,6 +85,7 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
         coefficients=prices / seconds,
         intercept=intercept_s / seconds,
         residuals=wider.residuals,
+        spread=wider.spread,
         level=min(short.level, long.level),
         # Both ends have to know an adapter.
         feature_range=np.stack([lowest.max(axis=0), highest.min(axis=0)]),

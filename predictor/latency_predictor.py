@@ -4,18 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from adaptare.devices import InputError
-from adaptare.predictor.candidates import (
-    CANDIDATES,
-    TRANSFERRED,
-    baseline_errors,
-    choose_candidate,
-    cross_validate,
-    fit_candidate,
-    reason_for,
-)
+from adaptare.predictor.candidates import CANDIDATES, TRANSFERRED, candidate_interval
+from adaptare.predictor.choice import choose_candidate, reason_for
 from adaptare.predictor.conformal import rows_needed
+from adaptare.predictor.cross_validation import baseline_errors, cross_validate
 from adaptare.predictor.curved import Curved
 from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.features import FeatureSet
@@ -85,12 +80,13 @@ class LatencyPredictor:
         candidates = dict(CANDIDATES)
         if source is not None:
             candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
-        left_out = cross_validate(candidates, X, rows.ratios, rows.groups, level=self._level)
-        chosen = choose_candidate(left_out, rows.ratios, rows.groups)
-        own = left_out[chosen]
-        self._left_out = rows.ratios, own.ratios, own.half_widths
-        self._reason = reason_for(chosen, left_out, rows.ratios, rows.groups)
-        estimator, residuals = fit_candidate(candidates[chosen], X, rows.ratios, rows.groups)
+        predicted, procedure = cross_validate(candidates, X, rows.ratios, rows.groups, level=self._level)
+        chosen = choose_candidate(predicted, rows.ratios, rows.groups)
+        self._left_out = rows.ratios, procedure.ratios, procedure.half_widths
+        self._reason = reason_for(chosen, predicted, rows.ratios, rows.groups)
+        estimator = clone(candidates[chosen]).fit(X, rows.ratios)
+        residuals, spread = candidate_interval(estimator, rows.ratios, rows.groups)
+        others = {name: np.abs(each - rows.ratios) for name, each in predicted.items() if name != chosen}
         self._model = FittedModel(
             features=features,
             coefficients=estimator.coef_,
@@ -101,16 +97,16 @@ class LatencyPredictor:
             chosen=chosen,
             source=source.model.device if source and chosen == TRANSFERRED else None,
             curves=(estimator.curve_,) if isinstance(estimator, Curved) else (),
+            spread=spread,
             reference=rows.reference,
             reference_s=rows.reference_s,
             device=rows.device,
             workloads=tuple(rows.workloads.tolist()),
             error_card=make_error_card(
-                left_out,
+                procedure,
                 rows.ratios,
                 rows.groups,
-                others=baseline_errors(X, rows.ratios, rows.groups),
-                chosen=chosen,
+                others={**others, **baseline_errors(X, rows.ratios, rows.groups)},
                 sessions=rows.sessions,
                 openings=rows.openings,
                 composed=rows.composed,
@@ -193,7 +189,7 @@ class LatencyPredictor:
 
     @property
     def left_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Ratio to the reference of every row: measured, predicted without it, half width. Shape (n,) each.
+        """Ratio to the reference of every row: measured, predicted and chosen without it, half width. Shape (n,) each.
 
         Raises:
             InputError: The predictor was loaded, and files do not keep rows.

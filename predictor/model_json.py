@@ -14,9 +14,11 @@ from adaptare.predictor.curve import Curve
 from adaptare.predictor.error_card import ErrorCard
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
+from adaptare.predictor.session_spread import PRIOR, SessionSpread
 from adaptare.profiler import ModelShape, Workload, device_from_json, device_to_json
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
+MAY_BE_NAN = ("kendall_tau", "mape_upper")
 # So many residuals stand for a half width.
 STANDING_FOR = 99
 
@@ -36,8 +38,9 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
         "source": device_to_json(model.source) if model.source else None,
         "level": model.level,
         "features": _feature_list(model.features),
+        "session_spread": asdict(model.spread),
         # A rank correlation of equal values is nan, which JSON cannot say.
-        "error_card": {**card, "kendall_tau": None if math.isnan(card["kendall_tau"]) else card["kendall_tau"]},
+        "error_card": {**card, **{name: None if math.isnan(card[name]) else card[name] for name in MAY_BE_NAN}},
         "workloads": list(model.workloads),
     }
 
@@ -58,7 +61,7 @@ def model_arrays(model: FittedModel) -> dict[str, NDArray[np.float64]]:
 def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> FittedModel:
     """Inverse of `model_to_json` and `model_arrays`.
 
-    Release 0.1.0 wrote `half_width` in place of `residuals`; its interval stays what it was.
+    Release 0.1.0 wrote `half_width` in place of `residuals`. Files without a session spread take the prior.
 
     Raises:
         InputError: The model was fitted on features that this version does not have.
@@ -96,8 +99,11 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
         reference_s=float(content["reference_s"]),
         device=device_from_json(content["device"]),
         workloads=tuple(content["workloads"]),
-        error_card=ErrorCard(
-            **{**card, "kendall_tau": math.nan if card["kendall_tau"] is None else card["kendall_tau"]}
+        error_card=ErrorCard(**{**card, **{name: math.nan for name in MAY_BE_NAN if card.get(name) is None}}),
+        spread=(
+            SessionSpread(**content["session_spread"])
+            if "session_spread" in content
+            else PRIOR.spread(np.full(card["sessions"], 1 / card["sessions"]))
         ),
     )
 

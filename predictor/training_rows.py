@@ -10,7 +10,7 @@ from adaptare.devices import DeviceInfo, InputError
 from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
 
 # Columns of `TrainingRows.groups`.
-WORKLOAD, SESSION = 0, 2
+WORKLOAD, ROUNDS, SESSION = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)

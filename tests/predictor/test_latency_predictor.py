@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor import LatencyPredictor, candidates, latency_predictor
+from adaptare.predictor import LatencyPredictor, cross_validation, latency_predictor
 from adaptare.predictor.training_rows import codes_of
 from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload, named_space
 
@@ -50,7 +50,7 @@ def test_intervals_hold_new_measurements_as_often_as_they_say(
     level: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(candidates, "BASELINES", {})  # they only take time
+    monkeypatch.setattr(cross_validation, "BASELINES", {})  # they only take time
     unseen = draw_configs(200, 1000)
     truth = true_seconds(template, unseen)
     held = []
@@ -235,7 +235,7 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
     ]
     assert np.mean(said) == pytest.approx(np.mean(met), abs=0.12)
     assert (predictor.probability_within(unseen, 2 * predicted.mean_s.max()) > 0.9).all()
-    assert (predictor.probability_within(unseen, 0.5 * predicted.mean_s.min()) == 0).all()
+    assert (predictor.probability_within(unseen, 0.5 * predicted.mean_s.min()) < 1e-6).all()
 
 
 def test_a_session_that_shifted_is_relevelled_by_its_references(

@@ -12,8 +12,10 @@ import pytest
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+from adaptare.predictor.session_spread import PRIOR
 from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
 
+ONE_SESSION = PRIOR.spread(np.ones(1))
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[AdapterConfig]]
 
@@ -45,9 +47,36 @@ def test_a_loaded_predictor_predicts_to_the_last_bit(
 
 def test_a_loaded_predictor_knows_where_it_comes_from(predictor: LatencyPredictor, saved: Path) -> None:
     loaded = load_predictor(saved)
-    for name in ("features", "intercept", "level", "chosen", "reference", "reference_s", "device", "workloads"):
+    for name in (
+        "features",
+        "intercept",
+        "level",
+        "spread",
+        "chosen",
+        "reference",
+        "reference_s",
+        "device",
+        "workloads",
+    ):
         assert getattr(loaded.model, name) == getattr(predictor.model, name)
     assert loaded.error_card == predictor.error_card
+
+
+def test_a_file_that_knows_no_spread_of_sessions_takes_the_prior(
+    predictor: LatencyPredictor, saved: Path, draw_configs: DrawConfigs
+) -> None:
+    file = saved.with_suffix(".json")
+    content = json.loads(file.read_text())
+    card = {name: value for name, value in content["error_card"].items() if name != "mape_upper"}
+    older = {name: value for name, value in content.items() if name != "session_spread"} | {"error_card": card}
+    file.write_text(json.dumps(older))
+    loaded = load_predictor(saved)
+    assert loaded.model.spread == ONE_SESSION
+    assert np.isnan(loaded.error_card.mape_upper)
+    file.write_text(json.dumps({**older, "error_card": {**card, "sessions": 4}}))
+    assert load_predictor(saved).model.spread.scale == pytest.approx(ONE_SESSION.scale / 2)
+    save_predictor(loaded, saved)
+    assert load_predictor(saved).model.spread == ONE_SESSION
 
 
 def test_a_transferred_predictor_says_so_after_loading(predictor: LatencyPredictor, tmp_path: Path) -> None:
@@ -227,7 +256,9 @@ def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     loaded = load_predictor(Path(__file__).parent / "kept" / "release-0-1-0")
     said = loaded.predict_configs([AdapterConfig.uniform(shape, rank) for rank in (1, 8, 32)])
     np.testing.assert_allclose(said.mean_s, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
-    np.testing.assert_allclose(said.upper_s, [6.36077972e-4, 6.70536254e-4, 7.88678933e-4], rtol=1e-8)
+    # Its own interval, and that of the shift of a session, of which the file says nothing.
+    wider = np.hypot([6.36077972e-4, 6.70536254e-4, 7.88678933e-4] / said.mean_s - 1, ONE_SESSION.half_width(0.9))
+    np.testing.assert_allclose(said.upper_s / said.mean_s - 1, wider, rtol=1e-5)
     # Half of what lies between both ends of the interval is slower than predicted.
     (probability,) = loaded.probability_within([AdapterConfig.uniform(shape, 8)], 6.65754753e-4)
     assert probability == pytest.approx(0.5, abs=0.02)

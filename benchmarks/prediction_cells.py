@@ -1,0 +1,179 @@
+"""Cells of `prediction_on_device.py`: their adapters, and their sessions as they are measured and kept."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from adaptare.devices import connect
+from adaptare.predictor import rows_needed
+from adaptare.profiler import (
+    AdapterConfig,
+    FixedRounds,
+    Measurement,
+    Mode,
+    Phase,
+    Quantisation,
+    Store,
+    Workload,
+    design,
+    named_space,
+    open_model,
+    profile_groups,
+)
+
+LEVEL = 0.9
+MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)
+SESSIONS = ("first", "second")
+Session = Mapping[AdapterConfig, Measurement]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that stays the same while the adapters change.
+
+    Args:
+        device: As on the command line.
+        quantisation: Of the base.
+        phase: Prefill of 64 tokens, or decode of one after 64.
+        mode: How adapters are applied.
+        openings: Of every program.
+        rounds: In each opening.
+        training: Adapters to learn from.
+        tested: Adapters to judge by.
+        references: Adapters to learn from that are measured again in the second session.
+        apart_s: Seconds from the end of the first session to the second.
+    """
+
+    device: str
+    quantisation: Quantisation
+    phase: Phase
+    mode: Mode
+    openings: int
+    rounds: int
+    training: int = 48
+    tested: int = 60
+    references: int = 19
+    apart_s: int = 600
+
+
+FULL = {
+    "ort-int4-decode": Cell("ort-cpu:threads=1", "int4", "decode", "static", 8, 4),
+    "ort-fp32-decode": Cell("ort-cpu:threads=1", "none", "decode", "static", 7, 4),
+    "ort-fp32-prefill": Cell("ort-cpu:threads=1", "none", "prefill", "swappable", 3, 3),
+    "torch-fp32-decode": Cell("torch-cpu:threads=1", "none", "decode", "swappable", 4, 4),
+}
+QUICK = {
+    f"{name}-quick": replace(
+        cell, openings=3, rounds=3, training=24, tested=30, references=rows_needed(LEVEL), apart_s=60
+    )
+    for name, cell in FULL.items()
+}
+CELLS = FULL | QUICK
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The adapters of a cell.
+
+    Args:
+        base: Without adapter.
+        training: Learned from.
+        tested: Judged by; none of them is among the others.
+        references: Some of `training`, measured again in the second session.
+    """
+
+    base: Workload
+    training: tuple[Workload, ...]
+    tested: tuple[Workload, ...]
+    references: tuple[Workload, ...]
+
+    def session(self, which: str) -> list[Workload]:
+        """Workloads in the order in which a session measures them: the references evenly among the tested ones."""
+        if which == "first":
+            every = [*self.training, *self.tested]
+            return [every[index] for index in np.random.default_rng(1).permutation(len(every))]
+        places: dict[Workload, float] = {each: index for index, each in enumerate(self.tested)}
+        between = np.linspace(-0.5, len(self.tested) - 0.5, len(self.references))
+        places |= dict(zip(self.references, between, strict=True))
+        return sorted(places, key=places.__getitem__)
+
+
+def plan(cell: Cell) -> Plan:
+    """The same for every session."""
+    shape = open_model(MODEL).shape
+    template = Workload(shape, mode=cell.mode, phase=cell.phase, quantisation=cell.quantisation)
+    space, rng = named_space(SPACE, shape, ranks=RANKS), np.random.default_rng(0)
+    training = design(space, cell.training, seed=0)
+    known = {row.tobytes() for row in (*training, np.zeros(space.n_sites, dtype=np.int64))}
+    drawn = np.unique(space.expand(space.spread(2 * cell.tested, rng)), axis=0)
+    tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][: cell.tested]
+    first, second = (tuple(template.with_adapter(space.decode(row)) for row in rows) for rows in (training, tested))
+    references = tuple(first[index] for index in rng.choice(cell.training, cell.references, replace=False))
+    return Plan(template.base, first, second, references)
+
+
+def measure(name: str, which: str, folder: Path) -> None:
+    """Measures one session of a cell into a store of its own: the only place that knows the profiling engine."""
+    cell = CELLS[name]
+    planned, store = plan(cell), Store(store_of(name, which, folder))
+    groups = profile_groups(
+        planned.session(which),
+        reference=planned.base,
+        device=connect(cell.device),
+        stop=FixedRounds(cell.rounds),
+        seed=SESSIONS.index(which),
+        openings=cell.openings,
+    )
+    for group in groups:
+        if failures := [each.failure for each in group if each.failure]:
+            raise SystemExit(f"not measured on {cell.device}: {failures[0]}")
+        store.append(group)
+
+
+def store_of(name: str, which: str, folder: Path) -> Path:
+    """File of a session."""
+    return folder / f"{name}-{which}.sqlite"
+
+
+def kept(name: str, which: str, folder: Path) -> Session | None:
+    """A session that was measured, by adapter; None if some of its adapters are missing.
+
+    Adapters are what both sessions and the plan have in common: other things that a workload records may have been
+    added since a session was kept.
+    """
+    file = store_of(name, which, folder)
+    found = {each.workload.adapter: each for each in Store(file).measurements()} if file.exists() else {}
+    wanted = {each.adapter for each in plan(CELLS[name]).session(which)}
+    return found if wanted <= set(found) else None
+
+
+def measured(name: str, folder: Path) -> tuple[Session, Session]:
+    """Both sessions of a cell, each measured now in a process of its own unless the folder has it."""
+    first = kept(name, "first", folder) or _measured_now(name, "first", folder)
+    second = kept(name, "second", folder)
+    if second is None or min(_times(second)) <= max(_times(first)):
+        ended = store_of(name, "first", folder).stat().st_mtime
+        time.sleep(max(0.0, ended + CELLS[name].apart_s - time.time()))
+        second = _measured_now(name, "second", folder)
+    return first, second
+
+
+def _measured_now(name: str, which: str, folder: Path) -> Session:
+    store_of(name, which, folder).unlink(missing_ok=True)
+    print(f"{name}: the {which} session", file=sys.stderr, flush=True)
+    script = Path(__file__).with_name("prediction_on_device.py")
+    command = [sys.executable, str(script), "--session", name, which, "--out", str(folder)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    found = kept(name, which, folder)
+    if found is None:
+        raise SystemExit(f"{store_of(name, which, folder)} does not hold the whole session; start again")
+    return found
+
+
+def _times(session: Session) -> list[str]:
+    return [each.taken_at for each in session.values()]

@@ -1,0 +1,106 @@
+"""Shift of the latency ratios of a whole session, which rows of one session cannot show."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+# Standard deviation of that shift, and its degrees of freedom, where a store has one session: two sessions each of four
+# cells (ONNX Runtime int4 decode, fp32 decode and prefill, PyTorch fp32 decode; 79 adapters measured in both) shifted
+# by -0.45, 0.27, 0.84 and -0.10 %, of which noise explains 0.40, 0.11, 0.48 and 0.07; half of what is left of the mean
+# square is the variance of one session. `benchmarks/prediction_on_device.py --kept` prints it as `session_prior`.
+PRIOR_SD, PRIOR_DEGREES = 0.0027, 4
+# A session of fewer adapters shows their own errors more than its shift.
+FEWEST_ADAPTERS = 5
+
+
+@dataclass(frozen=True)
+class SessionSpread:
+    """Student's t distribution of the shift of a new session that the residuals of a fit do not contain.
+
+    Args:
+        scale: Relative to the latency ratio.
+        degrees: Degrees of freedom.
+    """
+
+    scale: float
+    degrees: float = PRIOR_DEGREES
+
+    def half_width(self, level: float) -> float:
+        """Half-width of the interval around 0 that holds the shift with probability `level`."""
+        return self.scale * float(special.stdtrit(self.degrees, (1 + level) / 2))
+
+    def widened(self, half_width: float, level: float) -> float:
+        """Half-width for a row of a new session, from that for a row of a known one, in quadrature."""
+        return math.hypot(half_width, self.half_width(level))
+
+    def probability_below(self, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of a shift of at most each of these; a shape like theirs."""
+        if self.scale == 0:
+            return (shifts >= 0).astype(np.float64)
+        below: NDArray[np.float64] = special.stdtr(self.degrees, shifts / self.scale)
+        return below
+
+
+@dataclass(frozen=True)
+class SessionVariance:
+    """Variance of the shifts of sessions, with its weight in degrees of freedom.
+
+    Args:
+        variance: Of the relative shift of one session.
+        degrees: Degrees of freedom it is known with.
+    """
+
+    variance: float
+    degrees: float
+
+    def updated(self, variance: float, degrees: float) -> "SessionVariance":
+        """Mean of both, weighted by their degrees of freedom: the conjugate update of a scaled inverse chi-squared."""
+        total = self.degrees + degrees
+        return SessionVariance((self.degrees * self.variance + degrees * variance) / total, total)
+
+    def spread(self, shares: NDArray[np.float64]) -> SessionSpread:
+        """Part of a new session's shift that is missing from the residuals of a fit to several sessions.
+
+        With shares p of the rows, a new session differs from their mean by a variance of (1 + sum p^2) times that of
+        one session, and the residuals contain (1 - sum p^2) times it: all but a little where sessions are many, nothing
+        where there is one.
+
+        Args:
+            shares: Of the rows in each session; their sum is 1. Shape (n_sessions,).
+        """
+        return SessionSpread(math.sqrt(2 * self.variance * float(np.sum(shares**2))), self.degrees)
+
+
+PRIOR = SessionVariance(PRIOR_SD**2, PRIOR_DEGREES)
+
+
+def session_spread(
+    errors: NDArray[np.float64],
+    sessions: NDArray[np.str_],
+    adapters: NDArray[np.str_],
+    *,
+    prior: SessionVariance = PRIOR,
+) -> SessionSpread:
+    """Spread for a new session, from the prior and from the means of at least two sessions.
+
+    Args:
+        errors: Relative, of each row when its adapter, and not its session, is left out. Shape (n,).
+        sessions: Session of each row. Shape (n,).
+        adapters: Adapter of each row. Shape (n,).
+        prior: Knowledge from other devices.
+
+    References:
+        Searle, Casella, McCulloch 1992, "Variance components", section 3.6 (unweighted means).
+    """
+    labels, counts = np.unique(sessions, return_counts=True)
+    told = [
+        errors[sessions == label] for label in labels if len(np.unique(adapters[sessions == label])) >= FEWEST_ADAPTERS
+    ]
+    if len(told) > 1:
+        within = sum(((each - each.mean()) ** 2).sum() for each in told) / sum(len(each) - 1 for each in told)
+        between = np.var([each.mean() for each in told], ddof=1) - within * np.mean([1 / len(each) for each in told])
+        prior = prior.updated(max(0.0, float(between)), len(told) - 1)
+    return prior.spread(counts / counts.sum())

@@ -1,0 +1,84 @@
+"""Measuring until a predictor is good enough: when it stops."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from adaptare import adaptive
+from adaptare.console import Console
+from adaptare.devices import SimulatedDevice
+from adaptare.predictor.cross_validation import LeftOut
+from adaptare.predictor.error_card import ErrorCard, make_error_card
+from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
+
+SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
+
+
+def card_of(relative: np.ndarray) -> ErrorCard:
+    """The card of rows that are off by so much."""
+    n = len(relative)
+    groups = np.array([[str(row), "0", "0"] for row in range(n)])
+    left_out = LeftOut(1 + relative, np.ones(n))
+    return make_error_card(left_out, np.ones(n), groups, others={}, sessions=1, openings=1, composed=0)
+
+
+def measured(workloads: Sequence[Workload]) -> list[Measurement]:
+    device = SimulatedDevice()
+    visit = Visit(0, 0, 1.0, (1.0,))
+    row = Measurement(
+        workload=workloads[0],
+        device=device.info(),
+        reference=workloads[0].base,
+        reference_s=1.0,
+        session="first",
+        visits=(visit,),
+        reference_visits=(visit,),
+        stopped_by="rounds",
+        taken_at="2025-01-01T00:00:00+00:00",
+    )
+    return [replace(row, workload=workload) for workload in workloads]
+
+
+def rows_at_stop(cards: Sequence[ErrorCard], error: float, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Rows that were measured until the error is found small enough, given the card after each batch."""
+    coming = iter(cards)
+
+    class Predictor:
+        def fit(self, rows: Sequence[Measurement]) -> SimpleNamespace:
+            return SimpleNamespace(error_card=next(coming))
+
+    monkeypatch.setattr(adaptive, "LatencyPredictor", Predictor)
+    space = named_space("sites", SHAPE, ranks=(0, 1, 4, 16))
+    codes = np.unique(space.expand(space.spread(200, np.random.default_rng(0))), axis=0)
+    workloads = [Workload(SHAPE, adapter=space.decode(row)) for row in codes if row.any()]
+    found, _ = adaptive.measure_until(
+        workloads[: 10 + 8 * (len(cards) - 1)], [], measured, error=error, console=Console(as_json=True)
+    )
+    return len(found)
+
+
+def test_one_lucky_dip_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    # Mean errors in per cent after each batch; rows differ as absolute errors do.
+    means = [3.0, 0.95, 2.5, 1.4, 0.5]
+    cards = []
+    for batch, mean in enumerate(means):
+        relative = np.abs(rng.standard_normal(10 + 8 * batch))
+        cards.append(card_of(relative * mean / 100 / relative.mean()))
+    assert [card.mape for card in cards] == pytest.approx(means)
+    assert rows_at_stop(cards, 1.0, monkeypatch) == 42
+
+
+def test_an_error_above_the_wanted_one_seldom_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """True error 15 % above the wanted one, looked at after each of seven batches."""
+    by_error, by_upper_end = [], []
+    for seed in range(200):
+        relative = np.abs(np.random.default_rng(seed).standard_normal(58)) * 1.15 / 100 / np.sqrt(2 / np.pi)
+        cards = [card_of(relative[: 10 + 8 * batch]) for batch in range(7)]
+        by_error.append(any(card.mape <= 1 for card in cards))
+        by_upper_end.append(any(card.mape_upper <= 1 for card in cards))
+    assert np.mean(by_error) > 0.4
+    assert np.mean(by_upper_end) < 0.1

@@ -1,0 +1,92 @@
+"""Errors of a fit, and of the choice between fits, on rows that neither has seen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+
+from adaptare.predictor import CANDIDATES, cross_validation
+from adaptare.predictor.candidates import ONLY_PRIOR
+from adaptare.predictor.choice import choose_candidate
+from adaptare.predictor.cross_validation import cross_validate
+from adaptare.predictor.shrunken import ShrunkenLinear
+
+LINEAR = {name: CANDIDATES[name] for name in ("shrunken", "constant", "sites-affine", "FLOPs-affine")}
+
+
+class Spy(BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+    """Notes by which rows it was fitted, and of which it was asked; rows are known by their first column."""
+
+    def __init__(self, judged: list[tuple[set[float], set[float]]]) -> None:
+        self.judged = judged
+
+    def __sklearn_clone__(self) -> "Spy":
+        return Spy(self.judged)
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> "Spy":
+        self.seen_ = set(X[:, 0].tolist())
+        return self
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.judged.append((self.seen_, set(X[:, 0].tolist())))
+        return np.ones(len(X))
+
+    def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.zeros(len(apart))
+
+
+def alone(n: int) -> NDArray[np.str_]:
+    """Every row of a workload of its own, all in one session."""
+    return np.array([[str(row), "0", "0"] for row in range(n)])
+
+
+def test_rows_are_judged_by_fits_that_have_not_seen_them() -> None:
+    n, judged = 24, list[tuple[set[float], set[float]]]()
+    X, ratios = np.arange(float(n))[:, None], 1 + np.arange(n) / n
+    groups = np.array([[str(row // 2), "0", "0"] for row in range(n)])
+    predicted, procedure = cross_validate({name: Spy(judged) for name in LINEAR}, X, ratios, groups, level=0.9)
+    assert all(not seen & asked for seen, asked in judged)
+    # Neither has it seen the other row of the same workload.
+    assert all(not {row + 1 - 2 * (row % 2) for row in asked} & seen for seen, asked in judged)
+    assert predicted["shrunken"] == pytest.approx(np.ones(n))
+    assert procedure.ratios == pytest.approx(np.ones(n))
+
+
+def test_the_choice_is_made_without_the_rows_that_it_is_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen_by = []
+
+    def choose(left_out: Mapping[str, Any], ratios: NDArray[np.float64], groups: NDArray[np.str_]) -> str:
+        chosen_by.append(set(ratios.tolist()))
+        return "constant" if ratios.max() == 2 else "shrunken"
+
+    monkeypatch.setattr(cross_validation, "choose_candidate", choose)
+    rng = np.random.default_rng(0)
+    X, ratios = rng.random((20, 4)), np.linspace(1, 2, 20)
+    predicted, procedure = cross_validate(LINEAR, X, ratios, alone(20), level=0.9)
+    # Ten folds of two: every row was left out of one choice.
+    assert [len(each) for each in chosen_by] == [18] * 10
+    assert all(sum(ratio in each for each in chosen_by) == 9 for ratio in ratios)
+    assert procedure.ratios[-1] == predicted["shrunken"][-1]
+    assert (procedure.ratios == predicted["constant"]).sum() == 18
+
+
+def test_the_best_of_many_fits_to_noise_does_not_look_better_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing depends on any column, so the one that fits best does by luck."""
+    monkeypatch.setattr(cross_validation, "FOLDS", 5)
+    lines = {f"line {column}": ShrunkenLinear((column,), ONLY_PRIOR) for column in range(8)}
+    without_nesting, nested = [], []
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        X, ratios = rng.random((20, 8)), 1 + 0.1 * rng.standard_normal(20)
+        unseen, truth = rng.random((500, 8)), 1 + 0.1 * rng.standard_normal(500)
+        candidates = {**LINEAR, **lines}
+        predicted, procedure = cross_validate(candidates, X, ratios, alone(20), level=0.9)
+        chosen = choose_candidate(predicted, ratios, alone(20))
+        error = np.abs(clone(candidates[chosen]).fit(X, ratios).predict(unseen) - truth).mean()
+        without_nesting.append(np.abs(predicted[chosen] - ratios).mean() / error)
+        nested.append(np.abs(procedure.ratios - ratios).mean() / error)
+    assert np.mean(without_nesting) < 0.95
+    assert np.mean(nested) == pytest.approx(1, abs=0.05)

@@ -1,0 +1,116 @@
+"""Intervals for a session of which no row is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adaptare.predictor import LatencyPredictor, cross_validation
+from adaptare.predictor.session_spread import PRIOR, SessionSpread, SessionVariance, session_spread
+from adaptare.profiler import AdapterConfig, Measurement
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+FLAT = SessionVariance(0.0, 0.0)
+
+
+def shifted(rows: list[Measurement], shift: float) -> list[Measurement]:
+    """The same rows, all slower by a factor that their reference is not."""
+    return [
+        replace(row, visits=tuple(replace(each, samples_s=(each.samples_s[0] * shift,)) for each in row.visits))
+        for row in rows
+    ]
+
+
+def test_one_session_has_the_spread_of_the_prior() -> None:
+    found = session_spread(np.arange(9.0), np.full(9, "a"), np.arange(9).astype(str))
+    assert found == PRIOR.spread(np.ones(1))
+    # Both the session that was learned from and the new one are shifted.
+    assert found.scale == pytest.approx(math.sqrt(2) * 0.0027)
+
+
+def test_the_means_of_sessions_tell_their_variance() -> None:
+    """Four sessions of 0, 1, 2 and 3 %, whose rows differ by 0.1 % to both sides."""
+    sessions = np.repeat(["a", "b", "c", "d"], 6)
+    errors = np.repeat([0.0, 0.01, 0.02, 0.03], 6) + np.tile([-0.001, 0.001], 12)
+    within = 24 * 0.001**2 / 20
+    variance = np.var([0.0, 0.01, 0.02, 0.03], ddof=1) - within / 6
+    found = session_spread(errors, sessions, np.arange(24).astype(str), prior=FLAT)
+    assert found.degrees == 3
+    # The residuals hold (1 - 1/4) of it, a new session differs by (1 + 1/4).
+    assert found.scale == pytest.approx(math.sqrt(variance / 2))
+
+
+def test_the_prior_counts_by_its_degrees_of_freedom() -> None:
+    sessions, errors = np.repeat(["a", "b"], 5), np.repeat([-0.01, 0.01], 5)
+    found = session_spread(errors, sessions, np.arange(10).astype(str), prior=SessionVariance(0.001, 4))
+    assert found.degrees == 5
+    assert found.scale == pytest.approx(math.sqrt((4 * 0.001 + 2 * 0.01**2) / 5))
+
+
+def test_sessions_of_few_adapters_tell_nothing() -> None:
+    sessions = np.array(["a"] * 20 + [f"own {number}" for number in range(30)])
+    adapters = np.array([*map(str, range(20)), *["0"] * 30])
+    errors = np.where(adapters == "0", 1.0, 0.0)
+    assert session_spread(errors, sessions, adapters).degrees == PRIOR.degrees
+
+
+def test_sessions_that_differ_by_less_than_their_noise_add_nothing() -> None:
+    sessions, errors = np.repeat(["a", "b"], 6), np.tile([-0.01, 0.01], 6)
+    assert session_spread(errors, sessions, np.arange(12).astype(str), prior=FLAT).scale == 0
+
+
+def test_probabilities_and_half_widths_are_those_of_the_t_distribution() -> None:
+    spread, t = SessionSpread(0.02, 3), stats.t(3, scale=0.02)
+    assert spread.half_width(0.9) == pytest.approx(t.ppf(0.95))
+    shifts = np.array([-0.1, 0.0, 0.03])
+    assert spread.probability_below(shifts) == pytest.approx(t.cdf(shifts))
+    assert SessionSpread(0.0).probability_below(shifts).tolist() == [0, 1, 1]
+    assert SessionSpread(0.0).widened(0.01, 0.9) == 0.01
+    assert spread.widened(0.03, 0.9) == pytest.approx(math.hypot(0.03, t.ppf(0.95)))
+
+
+@pytest.mark.parametrize("sessions", [1, 2, 4])
+def test_a_row_of_a_new_session_is_held_as_often_as_said(sessions: int) -> None:
+    """Shifts as the prior expects, and rows that differ half as much, with which the prior alone would not do."""
+    rng, held = np.random.default_rng(sessions), []
+    for _ in range(400):
+        scale = 0.01 * math.sqrt(4 / rng.chisquare(4))
+        of_rows = np.arange(24) % sessions
+        errors = scale * rng.standard_normal(sessions)[of_rows] + 0.005 * rng.standard_normal(24)
+        errors -= errors.mean()
+        labels, adapters = of_rows.astype(str), np.arange(24).astype(str)
+        spread = session_spread(errors, labels, adapters, prior=SessionVariance(0.01**2, 4))
+        half_width = spread.widened(float(np.quantile(np.abs(errors), 0.9, method="weibull")), 0.9)
+        # The session that was learned from is shifted too, and its mean is what is predicted.
+        shift = scale * (rng.standard_normal() - rng.standard_normal() / math.sqrt(sessions))
+        held.append(np.mean(np.abs(shift + 0.005 * rng.standard_normal(50)) <= half_width))
+    assert np.mean(held) == pytest.approx(0.9, abs=0.035)
+
+
+def test_a_predictor_of_sessions_that_shift_holds_the_next_one(
+    campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_validation, "BASELINES", {})
+    early, late = draw_configs(20, 0), draw_configs(20, 2)
+    rows = [*campaign(early, session="a"), *shifted(campaign(late, session="b", seed=1), 1.04)]
+    known = LatencyPredictor().fit(rows).model
+    alone = LatencyPredictor().fit(rows[:20]).model
+    assert known.spread.degrees == alone.spread.degrees + 1
+    assert alone.half_width < 0.02
+    assert known.half_width > 0.03
+
+
+def test_the_probability_of_a_budget_knows_the_shift_of_a_session(
+    campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_validation, "BASELINES", {})
+    model = LatencyPredictor().fit(campaign(draw_configs(20, 0), sigma=0.001)).model
+    codes = np.zeros((1, len(model.features.sites)), dtype=np.int64)
+    budget_s = float(model.predict(codes).mean_s[0]) * 1.005
+    certain, wide = (replace(model, spread=SessionSpread(scale)) for scale in (0.0, 0.01))
+    assert certain.probability_within(codes, budget_s)[0] == pytest.approx(20 / 21)
+    assert wide.probability_within(codes, budget_s)[0] == pytest.approx(20 / 21 * stats.t(4).cdf(0.5), abs=0.03)
