@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from adaptare.profiler.noise import Noise
+
 Trend = Literal["flat", "warm-up", "slowdown", "no steady state"]
 
 # Levels whose medians differ by less are one: who decides about adapters does not care.
 SAME = 0.02
 # A change has to explain more than chance would: in units of the variance of a rank, times log n.
 PENALTY = 3.0
+# Rounds that follow each other share the state of the machine. So few of them never show that they do not.
+LEAST_CORRELATED = 0.7
 # What has settled has done so for at least this share of the series.
 LEAST_STEADY = 0.5
 
@@ -35,7 +39,8 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     """Finds the levels of a series and says how it goes from the first to the last.
 
     Changes are looked for in the ranks of the values, so that neither spikes nor the shape of the noise matter; levels
-    that are practically equal are one.
+    that are practically equal are one. A search for changes in independent values also finds the excursions of
+    autocorrelated noise, so two levels stay two only if such noise would hardly take them so far apart.
 
     Args:
         seconds: In the order in which they were measured. Shape (n,); no value is left out of it.
@@ -45,8 +50,10 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
         Killick, Fearnhead, Eckley 2012, "Optimal detection of changepoints with a linear computational cost", section 2
         (the partition); Haynes, Fearnhead, Eckley 2017, "A computationally efficient nonparametric approach for
         changepoint detection" (without a model of the noise).
+        Romano, Rigaill, Runge, Fearnhead 2022, "Detecting abrupt changes in the presence of local fluctuations and
+        autocorrelated noise" (what becomes of a search that takes values for independent).
     """
-    starts = _changes(seconds)
+    starts = _beyond_noise(_changes(seconds), np.log(seconds))
     ends = [*starts[1:], len(seconds)]
     levels = np.log([np.median(seconds[start:end]) for start, end in zip(starts, ends, strict=True)])
     unequal = np.flatnonzero(np.abs(levels - levels[-1]) > SAME)
@@ -58,6 +65,23 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     if abs(levels[0] - levels[-1]) <= SAME:
         return Steadiness("flat")  # disturbed for a while, and as before then
     return Steadiness("warm-up" if levels[0] > levels[-1] else "slowdown", start)
+
+
+def _beyond_noise(starts: list[int], logs: NDArray[np.float64]) -> list[int]:
+    """Joins the two neighbouring levels that differ least, until each two differ by more than noise would make them."""
+    if len(starts) == 1:
+        return starts
+    noise = Noise.of(logs, least_correlation=LEAST_CORRELATED)
+    sums, bounds = np.concatenate([[0.0], np.cumsum(logs)]), np.array([*starts, len(logs)])
+    while len(bounds) > 2:
+        lengths = np.diff(bounds)
+        variances = np.maximum(noise.variance_of_mean(lengths), np.finfo(np.float64).tiny)
+        evidence = np.diff(np.diff(sums[bounds]) / lengths) ** 2 / (variances[1:] + variances[:-1])
+        weakest = int(np.argmin(evidence))
+        if evidence[weakest] > PENALTY * np.log(len(logs)):
+            break
+        bounds = np.delete(bounds, weakest + 1)
+    return [int(start) for start in bounds[:-1]]
 
 
 def _changes(values: NDArray[np.float64]) -> list[int]:

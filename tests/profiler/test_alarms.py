@@ -12,6 +12,15 @@ def noise(seed: int, n: int = 120, sigma: float = 0.01) -> NDArray[np.float64]:
     return factors
 
 
+def remembering(seed: int, n: int, sigma: float = 0.03, rho: float = 0.7) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    states = [rng.standard_normal()]
+    for fresh in np.sqrt(1 - rho**2) * rng.standard_normal(n - 1):
+        states.append(rho * states[-1] + fresh)
+    factors: NDArray[np.float64] = np.exp(sigma * np.array(states))
+    return factors
+
+
 @pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
 def test_a_step_is_seen_in_its_third_round(factor: float) -> None:
     for seed in range(20):
@@ -28,6 +37,19 @@ def test_a_slow_change_is_seen_once_it_matters() -> None:
 
 def test_a_machine_that_stays_as_it_is_raises_no_alarm() -> None:
     assert sum(bool(changes(noise(seed, 200, sigma))) for seed in range(50) for sigma in (0.005, 0.02, 0.05)) <= 3
+
+
+def test_noise_that_remembers_raises_no_alarm() -> None:
+    assert np.mean([bool(changes(remembering(seed, n))) for seed in range(100) for n in (40, 120, 200, 400)]) <= 0.02
+
+
+@pytest.mark.parametrize("n", [120, 200, 400])
+@pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
+def test_a_step_is_seen_soon_below_noise_that_remembers(n: int, factor: float) -> None:
+    at = n // 2
+    steps = np.where(np.arange(n) < at, 1.0, factor)
+    first = [changes(remembering(seed, n) * steps)[:1] for seed in range(100)]
+    assert np.mean([bool(each) and at <= each[0] <= at + 10 for each in first]) >= 0.95
 
 
 def test_every_change_is_told_once() -> None:

@@ -16,6 +16,15 @@ def noisy(seconds: Series, seed: int, sigma: float = 0.01) -> Series:
     return noise
 
 
+def remembering(seconds: Series, seed: int, sigma: float = 0.03, rho: float = 0.7) -> Series:
+    rng = np.random.default_rng(seed)
+    states = [rng.standard_normal()]
+    for fresh in np.sqrt(1 - rho**2) * rng.standard_normal(len(seconds) - 1):
+        states.append(rho * states[-1] + fresh)
+    noise: Series = seconds * np.exp(sigma * np.array(states))
+    return noise
+
+
 def level(n: int = 200) -> Series:
     return np.ones(n)
 
@@ -36,6 +45,28 @@ def settled_everywhere(make: Callable[[int], Series], trend: str) -> float:
 def test_noise_on_one_level_is_flat_and_nothing_is_dropped() -> None:
     found = [steadiness(noisy(level(), seed, sigma)) for seed in range(40) for sigma in (0.002, 0.02, 0.1)]
     assert np.mean([each == Steadiness("flat") for each in found]) >= 0.95
+
+
+@pytest.mark.parametrize("n", [20, 60, 200, 400])
+def test_noise_that_remembers_is_flat_and_nothing_is_dropped(n: int) -> None:
+    found = [steadiness(remembering(level(n), seed)) for seed in range(100)]
+    assert np.mean([each.trend == "flat" for each in found]) >= 0.95
+    assert np.mean([each.start == 0 for each in found]) >= 0.95
+
+
+@pytest.mark.parametrize("n", [60, 200, 400])
+@pytest.mark.parametrize(
+    ("shape", "trend"),
+    [
+        (lambda n: ramp(1.0, n / 20, n), "warm-up"),
+        (lambda n: step(1 / 1.2, n // 5, n), "warm-up"),
+        (lambda n: step(1.2, n // 5, n), "slowdown"),
+    ],
+    ids=["ramp", "step down", "step up"],
+)
+def test_changes_are_found_below_noise_that_remembers(n: int, shape: Callable[[int], Series], trend: str) -> None:
+    found = [steadiness(remembering(shape(n), seed)).trend == trend for seed in range(100)]
+    assert np.mean(found) >= 0.95
 
 
 @pytest.mark.parametrize(
