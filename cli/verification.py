@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adaptare.campaign import measure
-from adaptare.console import Console, between, milliseconds, percent
+from adaptare.campaign import interval_of, measure
+from adaptare.console import Console, milliseconds, percent
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.search import read_budget
@@ -40,7 +40,7 @@ def verify_choices(
     device: Device,
     half_width: float,
     seconds: float,
-    openings: int,
+    openings: int | None,
     seed: int,
     store: Store,
     console: Console,
@@ -104,7 +104,7 @@ def _row(each: Verified, selection: Selection) -> list[str]:
     if found:
         measured = [
             milliseconds(found.latency_s),
-            between(milliseconds(found.lower_s), milliseconds(found.upper_s)),
+            interval_of(found),
             percent(found.overhead.middle),
             "yes" if each.meets(selection) else "no",
         ]

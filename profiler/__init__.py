@@ -35,13 +35,10 @@ from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
 from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
 from adaptare.profiler.stopping import (
-    FirstOf,
     FixedRounds,
-    NoGain,
-    Precise,
+    PreciseWithin,
     Progress,
     StoppingRule,
-    TimeBudget,
     precise_within,
 )
 from adaptare.profiler.store import Store
@@ -85,7 +82,6 @@ __all__ = [
     "Attribution",
     "Caches",
     "EnergyUse",
-    "FirstOf",
     "FixedRounds",
     "Interval",
     "Measurement",
@@ -93,14 +89,13 @@ __all__ = [
     "ModelShape",
     "ModelSource",
     "Need",
-    "NoGain",
     "OnnxBase",
     "OnnxBases",
     "OperatorCost",
     "Origin",
     "Parts",
     "Phase",
-    "Precise",
+    "PreciseWithin",
     "Programs",
     "Progress",
     "Quantisation",
@@ -111,7 +106,6 @@ __all__ = [
     "StoppingRule",
     "Store",
     "StubPrograms",
-    "TimeBudget",
     "Trend",
     "Verdict",
     "Visit",
