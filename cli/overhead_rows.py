@@ -230,14 +230,16 @@ def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *,
 
 
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
-    """Time that the wanted width would have taken or, where it was reached, half of it; empty if that is not known."""
+    """Time that the wanted width would take or, where it was reached, the next half of it; empty if not known."""
     took_s = {each.workload.base: float(each.environment.get("elapsed_s", 0.0)) for each in measured}
     widest = dict.fromkeys(took_s, 0.0)
     for each in measured:
         widest[each.workload.base] = max(widest[each.workload.base], each.ratio.half_width)
     if not widest or not all(0 < width < math.inf for width in widest.values()) or not min(took_s.values()):
         return ""
-    wanted = half_width if max(widest.values()) > half_width else half_width / 2
+    wanted = half_width
+    while wanted >= max(widest.values()):
+        wanted /= 2
     needed_s = max(took_s[base] * (width / wanted) ** 2 for base, width in widest.items())
     rounded_s = 10 * math.ceil(needed_s / 10)
     time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"

@@ -1,10 +1,17 @@
 """`adaptare overhead`: one adapter, or a grid of ranks and placements."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
+
+from adaptare.devices import SimulatedDevice
+from adaptare.devices.simulated_noise import Jitter
+from adaptare.overhead_rows import price_of_precision
+from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -101,10 +108,19 @@ def test_what_rests_on_one_opening_says_so(overhead: Callable[..., Any], opening
 
 def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> None:
     shape = ModelShape.from_config(LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2))
-    workload, device = Workload(shape).merged, SimulatedDevice(noise=[Jitter(0.05)])
+    workload = Workload(shape, AdapterConfig.uniform(shape, 2)).merged
+    device = SimulatedDevice(noise=[Jitter(0.05)])
     (found,) = profile([workload], reference=workload.base, device=device, stop=FixedRounds(8, openings=6), seed=0)
-    measured, width = [replace(found, environment={"elapsed_s": 30.0})], found.ratio.half_width
-    assert price_of_precision(measured, 2 * width) == ""
+    took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width
+    wider = replace(took, workload=replace(workload, past=9), environment={"elapsed_s": 16.0})
+    assert price_of_precision([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
+        f"--half-width {width / 2:g} --seconds 130"
+    )
+    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {0.6 * width:g} --seconds 90")
+    assert "90 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
+    assert price_of_precision([], 0.01) == ""
+
+
 def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., Any]) -> None:
     answer = overhead("--device", "torch-cpu:threads=1", "--sites", "q_proj", "-p", 0, "-d", 0, "--openings", 1)
     assert answer.code == 0, answer.err
