@@ -7,9 +7,9 @@ from typing import Protocol
 from adaptare.devices import InputError
 
 PRECISE = "precise"
-# Rounds of one opening. The spread between openings is what more rounds cannot reduce, so the time is better spent on
-# loading anew; eight still show a warm-up. Where rounds are slow, four of them do.
-ROUNDS, LEAST_ROUNDS = 8, 4
+# Rounds of one opening. They cannot reduce the spread between openings, but loading costs as much time as ten of them do:
+# between 8 and 16 it makes hardly a difference. Where rounds are slow, four are enough.
+ROUNDS, LEAST_ROUNDS = 12, 4
 # Rounds of one opening take at most this share of the time.
 OPENING_SHARE = 1 / 8
 # An interval that is looked at after every opening is narrow too early by luck. Looking from the sixth on, it holds the

@@ -28,9 +28,9 @@ def test_fixed_rounds_end_an_opening_at_the_number_and_never_the_group() -> None
     assert rule.reason(at(opening=99, rounds=8, half_width=0.0)) == ""
 
 
-def test_an_opening_ends_after_eight_rounds_or_after_four_slow_ones() -> None:
+def test_an_opening_ends_after_twelve_rounds_or_after_four_slow_ones() -> None:
     rule = PreciseWithin(0.01, 60)
-    assert [rule.opening_reason(at(rounds=rounds)) for rounds in (7, 8)] == ["", "rounds"]
+    assert [rule.opening_reason(at(rounds=rounds)) for rounds in (11, 12)] == ["", "rounds"]
     assert [rule.opening_reason(at(rounds=rounds, rounds_s=7.5)) for rounds in (3, 4)] == ["", "rounds"]
     assert rule.opening_reason(at(rounds=4, rounds_s=7.4)) == ""
 
@@ -74,7 +74,7 @@ def openings_of(found: Measurement) -> int:
 
 def test_no_more_openings_than_the_interval_needs(llama: ModelShape) -> None:
     found = measured(llama, Jitter(0.001), precise_within(0.01, 1000))
-    assert (found.stopped_by, openings_of(found), len(found.visits)) == ("precise", 6, 48)
+    assert (found.stopped_by, openings_of(found), len(found.visits)) == ("precise", 6, 72)
     assert found.ratio.half_width <= 0.01
 
 
