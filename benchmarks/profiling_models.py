@@ -25,6 +25,7 @@ from adaptare.profiler import (
     measure_parts,
     open_model,
     overhead,
+    precise_within,
     profile,
     programs_for,
     stub_layers,
@@ -45,6 +46,7 @@ RANKS = (1, 8, 16, 64)
 # between ranks, which share an opening, should be known better then, and are checked at the end.
 CAMPAIGN_PACE = (12, 10)
 CAMPAIGN_HALF_WIDTH = 0.0125
+CAMPAIGN_LIMIT_S = 600.0
 # Openings and rounds in each. What a block is off while it is open counts as often as there are layers.
 COMPOSITION_PACE = {
     (TORCH, "decode"): (2, 7),
@@ -166,10 +168,9 @@ def _beside(
         workloads,
         reference=base,
         device=connect(device),
-        stop=FixedRounds(rounds),
+        stop=FixedRounds(rounds) if half_width is None else precise_within(half_width, CAMPAIGN_LIMIT_S),
         seed=0,
         openings=openings,
-        half_width=half_width,
         programs=programs,
     )
     if failures := [each.failure for each in found if each.failure]:

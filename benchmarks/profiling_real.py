@@ -30,7 +30,6 @@ from adaptare.profiler import (
     Measurement,
     ModelShape,
     Need,
-    TimeBudget,
     Workload,
     overhead,
     profile,
@@ -44,6 +43,8 @@ INPUTS = {"x": {"dtype": "float32", "shape": [ROWS, WIDTH], "normal": 1.0, "seed
 # So many products are a unit of work; one more is five percent.
 UNIT = 20
 GAP_S = 0.03
+# About as long as a round of the reference and two or three others takes.
+ROUND_S = 0.08
 # Openings at first, and where intervals are wide; with fewer than four, knowing their spread takes too much of it.
 FEW, MANY = 4, 6
 DEVICE = "ort-cpu:threads=1"
@@ -137,7 +138,7 @@ def chains(*products: int) -> Iterator[Files]:
 def measured(files: Files, seconds: float, openings: int, seed: int, device: Device | None = None) -> list[Measurement]:
     """All but the first beside the first, for about so many seconds in each opening."""
     reference, *others = files.files
-    stop = TimeBudget(seconds)
+    stop = FixedRounds(max(8, round(seconds / ROUND_S)))
     return profile(
         others,
         reference=reference,

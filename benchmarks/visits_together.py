@@ -25,11 +25,17 @@ TOGETHER = group_run.MOST_TOGETHER
 class Alternating:
     """Ends an opening after so many rounds; the first round of each and every other one visit ranks together."""
 
+    openings = None
+
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`; settles how the next round goes."""
+        """See `StoppingRule.reason`."""
+        return ""
+
+    def opening_reason(self, progress: Progress) -> str:
+        """See `StoppingRule.opening_reason`; settles how the next round goes."""
         group_run.MOST_TOGETHER = 1 if progress.rounds % 2 else TOGETHER
         return "rounds" if progress.rounds >= self._rounds else ""
 

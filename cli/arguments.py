@@ -32,6 +32,15 @@ RanksOption = Annotated[
 HalfWidthOption = Annotated[
     float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
 ]
+SecondsOption = Annotated[
+    float, typer.Option("--seconds", help="Time limit of each phase and group of programs, loading included.")
+]
+OpeningsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--openings", help="Load every program anew at most so often.", min=1, show_default="as the time allows"
+    ),
+]
 BandOption = Annotated[
     float,
     typer.Option(

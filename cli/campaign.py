@@ -1,20 +1,21 @@
 """Measuring on behalf of a command: progress shown, Ctrl-C noted, results stored as soon as they are there."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from adaptare.console import Console, milliseconds
+from adaptare.console import Console, between, milliseconds
 from adaptare.devices import Device
 from adaptare.profiler import (
     CALIBRATION_HOLDS,
     INTERRUPTED,
     Measurement,
     Origin,
+    PreciseWithin,
     Programs,
     Progress,
-    StoppingRule,
     Store,
     Workload,
     calibrated,
@@ -29,25 +30,34 @@ from adaptare.profiler import (
 )
 from adaptare.search import interrupts_noted
 
+STUBS_HALF_WIDTH = 1e-6
+
 
 @dataclass(frozen=True)
 class Watched:
     """A stopping rule that also shows how far it is, and stops when it is told to."""
 
-    rule: StoppingRule
+    rule: PreciseWithin
     interrupted: Callable[[], bool]
     update: Callable[[float, str], None]
-    seconds: float
-    openings: int
+
+    @property
+    def openings(self) -> int | None:
+        """See `StoppingRule.openings`."""
+        return self.rule.openings
+
+    def opening_reason(self, progress: Progress) -> str:
+        """See `StoppingRule.opening_reason`."""
+        if self.interrupted():
+            return INTERRUPTED
+        widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
+        share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
+        where = f"opening {progress.opening + 1}, round {progress.rounds}"
+        self.update(share, f"{progress.candidates} candidates, {where}{widest}")
+        return self.rule.opening_reason(progress)
 
     def reason(self, progress: Progress) -> str:
         """See `StoppingRule.reason`."""
-        if self.interrupted():
-            return INTERRUPTED
-        widest = f", widest interval ±{progress.half_widths[-1]:.1%}" if progress.half_widths else ""
-        opening = (progress.opening + min(0.99, progress.elapsed_s / self.seconds)) / self.openings
-        share = (progress.group + opening) / progress.groups
-        self.update(share, f"{progress.candidates} candidates, round {progress.rounds}{widest}")
         return self.rule.reason(progress)
 
 
@@ -58,26 +68,28 @@ def measure(
     half_width: float,
     seconds: float,
     seed: int,
-    openings: int,
     store: Store,
     console: Console,
     title: str,
+    openings: int | None = None,
     programs: Programs | None = None,
     recalibrate: bool = False,
     stubs: bool = False,
     limit_s: float | None = None,
+    seen: Callable[[Sequence[Measurement]], None] | None = None,
 ) -> list[Measurement]:
     """Measures workloads of one base beside it, stores each group when it is done, and returns all of them.
 
     Args:
-        half_width: Relative half-width of the intervals from which on neither rounds nor openings are needed. Stubs are
-            loaded in as many openings as they may, because their intervals are not those of what they stand for.
-        seconds: How long the rounds of one opening of a group may take.
-        openings: In how many openings each group is measured at most.
+        half_width: Of the widest interval, at which a group is finished. Stubs take all of the time, because their
+            intervals are not those of the models they stand for.
+        seconds: Time of each group, loading included.
+        openings: Loads every program anew at most so often; default: as the time allows.
         programs: Of the device's runtime; default: what `programs_for` gives.
         recalibrate: Takes the base's present seconds for its calibration, even where those in the store hold.
         stubs: Whether whole models are composed from stubs instead of loaded.
         limit_s: No group is begun after so many seconds; what is left is not in the result.
+        seen: Takes the measurements of a group as they stand after each opening; not called for stubs.
 
     Raises:
         KeyboardInterrupt: After what was measured by then has been stored.
@@ -91,8 +103,8 @@ def measure(
             depths = fitting_layers(workloads, reference, programs, worker.info.free_bytes)
         timed = stubs_of(workloads, reference, depths)
     _prepare(timed, programs, console)
-    profiled = profile_by_stubs if stubs else partial(profile_groups, half_width=half_width)
-    rule = precise_within(half_width, seconds)
+    profiled = profile_by_stubs if stubs else partial(profile_groups, seen=seen)
+    rule = precise_within(STUBS_HALF_WIDTH if stubs else half_width, seconds, openings)
     origin: Origin = "composed" if stubs else "measured"
     before_s = store.calibration(device.info(), reference, origin=origin)
     known_s = None if recalibrate else before_s
@@ -102,9 +114,8 @@ def measure(
             workloads,
             reference=reference,
             device=device,
-            stop=Watched(rule, interrupted, update, seconds, openings),
+            stop=Watched(rule, interrupted, update),
             seed=seed,
-            openings=openings,
             programs=programs,
         )
         for group in groups:
@@ -120,6 +131,12 @@ def measure(
     _note_oddities(measured, console)
     _note_calibration(measured, before_s, console)
     return measured
+
+
+def interval_of(measurement: Measurement) -> str:
+    """The interval of its latency in milliseconds, for tables."""
+    ends = milliseconds(measurement.lower_s), milliseconds(measurement.upper_s)
+    return between(*ends, within_one_opening=measurement.within_one_opening)
 
 
 def check_memory(campaigns: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:

@@ -47,6 +47,7 @@ class Compared:
         difference: What was compared in the second over the first, minus one.
         verdict: Of the second.
         origin: `measured`, `composed`, or both, where one of the two was composed from stubs.
+        within_one_opening: True if one of the two was measured in a single opening.
     """
 
     workload: str
@@ -58,6 +59,7 @@ class Compared:
     difference: Interval
     verdict: Verdict
     origin: str
+    within_one_opening: bool
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
@@ -177,7 +179,11 @@ def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> 
                 milliseconds(row.one_s),
                 milliseconds(row.other_s),
                 percent(row.difference.middle),
-                between(percent(row.difference.lower), percent(row.difference.upper)),
+                between(
+                    percent(row.difference.lower),
+                    percent(row.difference.upper),
+                    within_one_opening=row.within_one_opening,
+                ),
                 row.verdict,
             ]
             for row in rows
@@ -207,6 +213,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
         difference=difference,
         verdict=verdict(difference, band=band),
         origin=" and ".join(dict.fromkeys((one.origin, other.origin))),
+        within_one_opening=one.within_one_opening or other.within_one_opening,
     )
 
 

@@ -9,11 +9,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import typer
 
 from adaptare.devices import AdaptareError, InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 ANSWER_IS_NO: Final = 1
 BAD_INPUT: Final = 2
@@ -86,6 +89,7 @@ class Console:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._above: list[Table] = []
 
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
@@ -101,15 +105,13 @@ class Console:
         if self._as_json:
             return
         from rich.console import Console as RichConsole
-        from rich.table import Table
 
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
-        for row in rows:
-            table.add_row(*row)
         width = None if sys.stdout.isatty() else 120
-        RichConsole(width=width, highlight=False, markup=False).print(table)
+        RichConsole(width=width, highlight=False, markup=False).print(_table(title, columns, rows))
+
+    def preview(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table above the bar of `progress`, until the next preview or the end of the bar; nothing without a bar."""
+        self._above = [_table(title, columns, rows)]
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The one JSON object, if that was asked for."""
@@ -126,12 +128,21 @@ class Console:
 
     def _bar(self, title: str) -> Iterator[Callable[[float, str], None]]:
         from rich.console import Console as RichConsole
+        from rich.console import Group
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (TextColumn(title), BarColumn(), TextColumn("{task.description}"))
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        with Progress(*columns, *times, console=RichConsole(stderr=True)) as bar:
-            task = bar.add_task("", total=1.0)
+        console = RichConsole(stderr=True)
+        bar = Progress(*columns, *times, console=console)
+        task = bar.add_task("", total=1.0)
+        self._above = []
+
+        def shown() -> Group:
+            return Group(*self._above, bar)
+
+        with Live(get_renderable=shown, console=console, transient=True):
 
             def update(share: float, text: str) -> None:
                 bar.update(task, completed=share, description=text)
@@ -149,6 +160,17 @@ class Console:
                 self.note(f"{title}: {share:4.0%} {text}{_left(now_s - started_s, share)}")
 
         yield update
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _left(elapsed_s: float, share: float) -> str:
@@ -197,6 +219,6 @@ def percent(share: float) -> str:
     return f"{share:+.1%}"
 
 
-def between(lower: str, upper: str) -> str:
-    """For tables: an interval."""
-    return f"[{lower}, {upper}]"
+def between(lower: str, upper: str, *, within_one_opening: bool = False) -> str:
+    """For tables: an interval, and its caveat if it says nothing about the next loading of the program."""
+    return f"[{lower}, {upper}]{' within one opening' * within_one_opening}"

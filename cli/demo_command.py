@@ -8,10 +8,10 @@ import typer
 
 from adaptare.arguments import DEFAULT_DEVICE, CacheOption, DataOption, DeviceOption, JsonOption, SeedOption
 from adaptare.console import ANSWER_IS_NO, Console, command, refuse
+from adaptare.pace import DEMO, QUICK_DEMO
 
 if TYPE_CHECKING:
     from adaptare.demonstration import Effort, Outcome
-    from adaptare.target import Target
 
 
 @command
@@ -53,7 +53,7 @@ def demo(
             "give decode=20ms or overhead=5%"
         )
     target = target_of(device)
-    demonstration = Demonstration(output, _effort(target, quick=quick), target=target, seed=seed, console=console)
+    demonstration = Demonstration(output, _effort(quick=quick), target=target, seed=seed, console=console)
     try:
         outcome = demonstration.run(model, budget=wanted, data=data, cache=cache)
     except InfeasibleBudgetError as error:
@@ -69,20 +69,11 @@ def demo(
         raise typer.Exit(code)
 
 
-def _effort(target: "Target", *, quick: bool) -> "Effort":
-    """What fits into the time: where loading anew matters, many short openings instead of few long ones."""
+def _effort(*, quick: bool) -> "Effort":
+    """The size of every step that fits into the time."""
     from adaptare.demonstration import Effort
 
-    if not target.reloading_matters:
-        return (
-            Effort(20, 30.0, 1, 30, 75.0, 24, 24, 15.0, 2) if quick else Effort(32, 80.0, 1, 90, 240.0, 40, 40, 35.0, 3)
-        )
-    openings = 4 if target.quantisation != "none" else 2
-    return (
-        Effort(16, 5.0, openings, 30, 60.0, 18, 18, 4.0, 6)
-        if quick
-        else Effort(32, 8.0, 2 * openings, 90, 240.0, 40, 40, 8.0, 12)
-    )
+    return Effort(16, QUICK_DEMO, 30, 60.0, 18, 18) if quick else Effort(32, DEMO, 90, 240.0, 40, 40)
 
 
 def _to_json(outcome: "Outcome") -> dict[str, Any]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
-from adaptare.campaign import measure
-from adaptare.console import Console, between, milliseconds, percent
+from adaptare.campaign import interval_of, measure
+from adaptare.console import Console, milliseconds, percent
 from adaptare.devices import DeviceError
 from adaptare.export_check import largest_export_difference
 from adaptare.fit_command import show_error_card
+from adaptare.pace import Pace
 from adaptare.predictor import LatencyPredictor, save_predictor
 from adaptare.profiler import (
     AdapterConfig,
@@ -33,7 +34,6 @@ from adaptare.task import check_unclaimed
 from adaptare.verification import Verified, verify_choices
 
 RANKS = (0, 2, 4, 8, 16)
-HALF_WIDTH = 0.004
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,19 @@ class Effort:
 
     Args:
         configurations: To measure for the predictor.
-        profile_s: For the rounds of each opening of those.
-        profile_openings: Of those.
+        pace: Of measuring those, and of the winners.
         steps: Of training.
         train_s: After which training stops short.
         evaluations: Of the search, and as many of the random search beside it.
         held_out: Examples that a loss is computed on.
-        verify_s: For the rounds of each opening of the winners.
-        openings: Of the winners.
     """
 
     configurations: int
-    profile_s: float
-    profile_openings: int
+    pace: Pace
     steps: int
     train_s: float
     evaluations: int
     held_out: int
-    verify_s: float
-    openings: int
 
 
 @dataclass(frozen=True)
@@ -171,7 +165,9 @@ class Demonstration:
         self._begin(6, "measuring the winners again, and writing them")
         winners, baselines = self._verify(selection, template, store, programs)
         exports, differences = self._export(adaptation, trained, selection)
-        onnx_export, onnx_difference = self._export_onnx(adaptation, trained, selection, winners, cache)
+        onnx_export, onnx_difference = None, None
+        if "static" in programs.modes(template):  # the device runs exported graphs
+            onnx_export, onnx_difference = self._export_onnx(adaptation, trained, selection, winners, cache)
         elapsed_s = time.monotonic() - self._started
         return Outcome(
             full,
@@ -205,10 +201,9 @@ class Demonstration:
             measured = measure(
                 missing,
                 device=self._device,
-                half_width=HALF_WIDTH,
-                seconds=effort.profile_s,
+                half_width=effort.pace.half_width,
+                seconds=effort.pace.seconds,
                 seed=self._seed,
-                openings=effort.profile_openings,
                 store=store,
                 console=self._console,
                 title="measuring",
@@ -253,9 +248,9 @@ class Demonstration:
             selection,
             template,
             device=self._device,
-            half_width=HALF_WIDTH,
-            seconds=self._effort.verify_s,
-            openings=self._effort.openings,
+            half_width=self._effort.pace.half_width,
+            seconds=self._effort.pace.seconds,
+            openings=None,
             repeats=1,
             seed=self._seed + 1,
             store=store,
@@ -286,9 +281,7 @@ class Demonstration:
         selection: Selection,
         winners: Sequence[Verified],
         cache: Path | None,
-    ) -> tuple[Path | None, float | None]:
-        if not self._device.info().runtime.startswith("onnxruntime"):
-            return None, None
+    ) -> tuple[Path, float]:
         chosen = next((each for each in winners if each.meets(selection)), winners[0]).choice
         folder = self._output / f"{chosen.name.replace(' ', '-')}-onnx"
         difference = export_onnx(
@@ -306,5 +299,4 @@ class Demonstration:
 
 
 def _cost(name: str, found: Measurement) -> list[str]:
-    interval = between(milliseconds(found.lower_s), milliseconds(found.upper_s))
-    return [name, milliseconds(found.latency_s), interval, percent(found.overhead.middle)]
+    return [name, milliseconds(found.latency_s), interval_of(found), percent(found.overhead.middle)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adaptare.search import SuperAdapter
 
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
+ONNX_KINDS: tuple[Kind, ...] = ("onnx", "onnx-static", "onnx-swappable", "onnx_adapter")
 ADAPTER = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
 # Kind -> the Python that loads what was written.
 LOADING: dict[Kind, str] = {
@@ -106,7 +107,7 @@ def export(
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
     won = None if of_folder else _winner_of(source, 1 if winner is None else winner)
-    if to.startswith("onnx"):
+    if to in ONNX_KINDS:
         OnnxBases(cache)  # says what is not installed, before anything is loaded
     chosen = _of_search(*won) if won else _of_peft(source, str(base), cache)
     as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"

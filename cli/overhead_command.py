@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +18,19 @@ from adaptare.arguments import (
     HalfWidthOption,
     JsonOption,
     ModelArgument,
+    OpeningsOption,
     RecalibrateOption,
+    SecondsOption,
     SeedOption,
     StoreOption,
     StubsOption,
 )
 from adaptare.console import BAD_INPUT, COMPOSED, WORLD_FAILED, Console, command
+from adaptare.pace import OVERHEAD
+
+if TYPE_CHECKING:
+    from adaptare.overhead_grid import Case
+    from adaptare.profiler import Measurement
 
 DEFAULT_RANK = "16"
 
@@ -65,21 +72,10 @@ def overhead(
     energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
     batch: BatchOption = 1,
     device: DeviceOption = DEFAULT_DEVICE,
-    half_width: HalfWidthOption = 0.003,
+    half_width: HalfWidthOption = OVERHEAD.half_width,
     band: BandOption = DEFAULT_BAND,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="At most so long per phase and opening.", show_default="20; ONNX Runtime 7"),
-    ] = None,
-    openings: Annotated[
-        int | None,
-        typer.Option(
-            "--openings",
-            help="How often every program is loaded anew, at most.",
-            min=1,
-            show_default="5; ONNX Runtime 15",
-        ),
-    ] = None,
+    seconds: SecondsOption = OVERHEAD.seconds,
+    openings: OpeningsOption = None,
     recalibrate: RecalibrateOption = False,
     stubs: StubsOption = False,
     figure: Annotated[
@@ -100,7 +96,7 @@ def overhead(
     from adaptare.overhead_figure import draw
     from adaptare.overhead_grid import cases_of, check_alone, grid, phases_of, read_lengths, read_ranks, workloads_of
     from adaptare.overhead_request import cached_positions, requests_of, show_requests
-    from adaptare.overhead_rows import differences, row_of, show_rows, slopes
+    from adaptare.overhead_rows import differences, preview, price_of_precision, row_of, show_rows, slopes
     from adaptare.profiler import Store, Workload, counts_energy, open_model, precise_within, programs_for
     from adaptare.target import target_of
 
@@ -116,11 +112,8 @@ def overhead(
     pasts = depths + cached_positions(prompts, generate)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
-    openings, seconds = target.pace((5, 20.0), openings, seconds)
     precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     ranks = read_ranks(DEFAULT_RANK if rank is None else rank)
-    if ranks[0] == 0 and not target.device.info().runtime.startswith("onnxruntime"):
-        raise InputError("--rank must be at least 1, not 0; only a graph of ONNX Runtime can be open without adapter")
     shape = open_model(model, cache=cache).shape
     cases = cases_of(shape, adapters) if adapters else grid(shape, ranks, sites or [])
     base = Workload(shape, batch=batch, **target.weights)
@@ -130,10 +123,10 @@ def overhead(
     if not stubs and len(wanted) > 1:
         check_memory([list(case_of) for case_of in wanted], device=target.device, programs=programs)
     kept = Store(store)
-    measured = [
-        (case_of[each.workload], each)
-        for case_of in wanted
-        for each in measure(
+    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them{COMPOSED * stubs}"
+    measured: list[tuple[Case, Measurement]] = []
+    for case_of in wanted:
+        of_phase = measure(
             list(case_of),
             device=target.device,
             half_width=half_width,
@@ -146,13 +139,15 @@ def overhead(
             programs=programs,
             recalibrate=recalibrate,
             stubs=stubs,
+            seen=partial(preview, tuple(measured), case_of, band=band, console=console, title=title),
         )
-    ]
+        measured += [(case_of[each.workload], each) for each in of_phase]
     found = [(case, each) for case, each in measured if not each.failure]
     rows = [row_of(case, each, band=band) for case, each in found]
     lines = slopes(found)
-    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them{COMPOSED * stubs}"
     show_rows(rows, lines, console, title=title)
+    if price := price_of_precision([each for _, each in found], half_width):
+        console.note(price)
     compared = differences(found, cases, band=band) if adapters else {}
     for name, between in compared.items():
         show_compared(between, console, title=f"{name} compared with {cases[0].placement}")

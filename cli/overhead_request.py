@@ -36,6 +36,7 @@ class Request:
         overhead_lower: Lower end of a 95 % interval of the overhead.
         overhead_upper: Upper end.
         verdict: `faster`, `slower`, `same` or `ambiguous`.
+        within_one_opening: True if an interval of a part says nothing about the next loading of its program.
     """
 
     phase: str
@@ -57,6 +58,7 @@ class Request:
     overhead_lower: float
     overhead_upper: float
     verdict: str
+    within_one_opening: bool
 
 
 def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
@@ -123,6 +125,7 @@ def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
         overhead_lower=share.lower,
         overhead_upper=share.upper,
         verdict=verdict(share, band=band),
+        within_one_opening=any(part.within_one_opening for part in parts),
     )
 
 
@@ -156,7 +159,11 @@ def show_requests(requests: Sequence[Request], console: Console) -> None:
                 milliseconds(each.base_s),
                 per_second(each.tokens_per_s),
                 percent(each.overhead),
-                between(percent(each.overhead_lower), percent(each.overhead_upper)),
+                between(
+                    percent(each.overhead_lower),
+                    percent(each.overhead_upper),
+                    within_one_opening=each.within_one_opening,
+                ),
             ]
             for each in requests
         ],

@@ -1,12 +1,26 @@
 """What `adaptare overhead` says of adapters: a row for each phase and mode, and what more ranks and sites add."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from adaptare.comparison import Compared, compare
 from adaptare.console import Console, between, milliseconds, per_second, percent
 from adaptare.overhead_grid import Case
-from adaptare.profiler import AdapterKind, Measurement, Mode, overhead, verdict
+from adaptare.profiler import AdapterKind, Measurement, Mode, Workload, overhead, verdict
+
+COLUMNS: Final = (
+    "phase",
+    "adapter",
+    "mode",
+    "base ms",
+    "with adapter ms",
+    "tokens/s",
+    "overhead",
+    "95 % interval",
+    "verdict",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Row:
     verdict: str
     rounds: int
     openings: int
+    within_one_opening: bool
     trends: tuple[str, ...]
     stopped_by: str
     load_s: float
@@ -59,6 +74,7 @@ class Slope:
         seconds: The estimate.
         lower_s: Lower end.
         upper_s: Upper end.
+        within_one_opening: True if the interval says nothing about the next loading of the programs.
     """
 
     phase: str
@@ -68,6 +84,7 @@ class Slope:
     seconds: float
     lower_s: float
     upper_s: float
+    within_one_opening: bool
 
 
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
@@ -98,6 +115,7 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         verdict=verdict(share, band=band),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
+        within_one_opening=measurement.within_one_opening,
         trends=measurement.trends,
         stopped_by=measurement.stopped_by,
         load_s=measurement.load_s,
@@ -124,12 +142,13 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
         share = first.overhead
         scale = first.reference_s / len(low.config)
         per_site = (scale * share.middle, scale * share.lower, scale * share.upper)
-        found.append(Slope(phase, length, placement, "site", *per_site))
+        found.append(Slope(phase, length, placement, "site", *per_site, first.within_one_opening))
         if high.rank > low.rank:
             step = overhead(last, first)
             scale = first.latency_s / (high.rank - low.rank)
             per_rank = (scale * step.middle, scale * step.lower, scale * step.upper)
-            found.append(Slope(phase, length, placement, "rank", *per_rank))
+            one = first.within_one_opening or last.within_one_opening
+            found.append(Slope(phase, length, placement, "rank", *per_rank, one))
     return found
 
 
@@ -151,35 +170,83 @@ def _together(one: Measurement, other: Measurement) -> bool:
     return one.session == other.session and any(visit.round in rounds for visit in one.visits)
 
 
+def cells_of(rows: Sequence[Row]) -> list[list[str]]:
+    """Rows for people, see `COLUMNS`."""
+    return [
+        [
+            f"{row.phase} {row.length}",
+            f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}",
+            row.mode,
+            milliseconds(row.base_s),
+            milliseconds(row.latency_s),
+            per_second(row.tokens_per_s),
+            percent(row.overhead),
+            _interval(row),
+            row.verdict,
+        ]
+        for row in rows
+    ]
+
+
+def preview(
+    known: Sequence[tuple[Case, Measurement]],
+    case_of: Mapping[Workload, Case],
+    partial: Sequence[Measurement],
+    *,
+    band: float,
+    console: Console,
+    title: str,
+) -> None:
+    """Shows the table as it stands.
+
+    Args:
+        known: Finished phases.
+        case_of: Cases of the phase that is being measured.
+        partial: Its measurements so far.
+        band: See `row_of`.
+        console: Has a terminal, or shows nothing.
+        title: Of the table.
+    """
+    so_far = [(case_of[each.workload], each) for each in partial]
+    rows = [row_of(case, each, band=band) for case, each in (*known, *so_far) if each.visits and not each.failure]
+    console.preview(title, COLUMNS, cells_of(rows))
+
+
 def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *, title: str) -> None:
     """A table, and a sentence for each slope."""
-    console.table(
-        title,
-        ["phase", "adapter", "mode", "base ms", "with adapter ms", "tokens/s", "overhead", "95 % interval", "verdict"],
-        [
-            [
-                f"{row.phase} {row.length}",
-                f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}",
-                row.mode,
-                milliseconds(row.base_s),
-                milliseconds(row.latency_s),
-                per_second(row.tokens_per_s),
-                percent(row.overhead),
-                between(percent(row.overhead_lower), percent(row.overhead_upper)),
-                row.verdict,
-            ]
-            for row in rows
-        ],
-    )
+    console.table(title, COLUMNS, cells_of(rows))
     for row in rows:
         if row.mode == "merged":
-            what = between(percent(row.overhead_lower), percent(row.overhead_upper))
             console.say(
-                f"{row.phase} {row.length}, {row.placement} r{row.rank}: merged runs the graph of the base, so that "
-                f"{percent(row.overhead)} {what} is what this measurement is off"
+                f"{row.phase} {row.length}, {row.placement} r{row.rank}: merged runs the graph of the base, so its "
+                f"overhead of {percent(row.overhead)} {_interval(row)} is measurement error"
             )
     for slope in slopes:
         what = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-        ends = between(f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}")
+        ends = f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}"
         where = f"{slope.phase} {slope.length}, {slope.placement}"
-        console.say(f"{where}: {what} adds {1e6 * slope.seconds:.1f} us {ends}")
+        interval = between(*ends, within_one_opening=slope.within_one_opening)
+        console.say(f"{where}: {what} adds {1e6 * slope.seconds:.1f} us {interval}")
+
+
+def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
+    """Time that the wanted width would take or, where it was reached, the next half of it; empty if not known."""
+    took_s = {each.workload.base: float(each.environment.get("elapsed_s", 0.0)) for each in measured}
+    widest = dict.fromkeys(took_s, 0.0)
+    for each in measured:
+        widest[each.workload.base] = max(widest[each.workload.base], each.ratio.half_width)
+    if not widest or not all(0 < width < math.inf for width in widest.values()) or not min(took_s.values()):
+        return ""
+    wanted = half_width
+    while wanted >= max(widest.values()):
+        wanted /= 2
+    needed_s = max(took_s[base] * (width / wanted) ** 2 for base, width in widest.items())
+    rounded_s = 10 * math.ceil(needed_s / 10)
+    time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
+    of_each = " for each phase" if len(widest) > 1 else ""
+    return f"±{100 * wanted:.2g} % would take about {time}{of_each}: --half-width {wanted:g} --seconds {rounded_s}"
+
+
+def _interval(row: Row) -> str:
+    ends = percent(row.overhead_lower), percent(row.overhead_upper)
+    return between(*ends, within_one_opening=row.within_one_opening)

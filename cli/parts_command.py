@@ -14,9 +14,12 @@ from adaptare.arguments import (
     JsonOption,
     ModelArgument,
     ModeOption,
+    OpeningsOption,
+    SecondsOption,
     SeedOption,
 )
 from adaptare.console import Console, between, command, milliseconds, percent
+from adaptare.pace import PARTS
 
 if TYPE_CHECKING:
     from adaptare.profiler import Caches, Interval, Measurement, Parts
@@ -37,16 +40,9 @@ def parts(
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     device: DeviceOption = DEFAULT_DEVICE,
-    half_width: HalfWidthOption = 0.01,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", help="At most so long per opening.", show_default="20; ONNX Runtime 7")
-    ] = None,
-    openings: Annotated[
-        int | None,
-        typer.Option(
-            "--openings", help="How often every program is loaded anew.", min=1, show_default="3; ONNX Runtime 9"
-        ),
-    ] = None,
+    half_width: HalfWidthOption = PARTS.half_width,
+    seconds: SecondsOption = PARTS.seconds,
+    openings: OpeningsOption = None,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -73,7 +69,6 @@ def parts(
         raise InputError("--sites and --mode say where and how an adapter is applied; give one, or --rank")
     target = target_of(device)
     shape = open_model(model, cache=cache).shape
-    openings, seconds = target.pace((3, 20.0), openings, seconds)
     if adapter:
         config = read_peft(adapter, shape)
     else:
@@ -84,9 +79,8 @@ def parts(
     found = measure_parts(
         whole,
         device=target.device,
-        stop=precise_within(half_width, seconds),
+        stop=precise_within(half_width, seconds, openings),
         seed=seed,
-        openings=openings,
         caches=("cold", "hot"),
         programs=programs_for(target.device.info(), cache=cache),
     )
@@ -144,7 +138,8 @@ def _kind(block: "Measurement") -> str:
 
 def _over_whole(together: "Measurement") -> str:
     ratio = together.ratio
-    ends = between(percent(ratio.lower - 1), percent(ratio.upper - 1))
+    one = together.within_one_opening
+    ends = between(percent(ratio.lower - 1), percent(ratio.upper - 1), within_one_opening=one)
     return f"{percent(ratio.middle - 1)} {ends}"
 
 
@@ -160,8 +155,13 @@ def _summary(parts: "Parts") -> dict[str, Any]:
     }
 
 
-def _seconds(measurement: "Measurement") -> dict[str, float]:
-    return {"seconds": measurement.latency_s, "lower_s": measurement.lower_s, "upper_s": measurement.upper_s}
+def _seconds(measurement: "Measurement") -> dict[str, float | bool]:
+    return {
+        "seconds": measurement.latency_s,
+        "lower_s": measurement.lower_s,
+        "upper_s": measurement.upper_s,
+        "within_one_opening": measurement.within_one_opening,
+    }
 
 
 def _ends(ratio: "Interval") -> dict[str, float]:

@@ -19,13 +19,16 @@ from adaptare.arguments import (
     JsonOption,
     ModelArgument,
     ModeOption,
+    OpeningsOption,
     RanksOption,
     RecalibrateOption,
+    SecondsOption,
     SeedOption,
     StoreOption,
     StubsOption,
 )
-from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, between, command, milliseconds, percent
+from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, command, milliseconds, percent
+from adaptare.pace import PROFILE
 
 if TYPE_CHECKING:
     from adaptare.profiler import Measurement, Origin, Workload
@@ -50,20 +53,9 @@ def profile(
             "--open", help="One graph with every site, as where adapters are swapped; unused ones get rank 0."
         ),
     ] = False,
-    half_width: HalfWidthOption = 0.01,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="At most so long per group and opening.", show_default="120; ONNX Runtime 40"),
-    ] = None,
-    openings: Annotated[
-        int | None,
-        typer.Option(
-            "--openings",
-            help="How often every program is loaded anew, at most.",
-            min=1,
-            show_default="1; ONNX Runtime 3",
-        ),
-    ] = None,
+    half_width: HalfWidthOption = PROFILE.half_width,
+    seconds: SecondsOption = PROFILE.seconds,
+    openings: OpeningsOption = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
     ] = None,
@@ -81,7 +73,7 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
-    from adaptare.campaign import measure
+    from adaptare.campaign import interval_of, measure
     from adaptare.devices import InputError
     from adaptare.inputs import read_error, space_of
     from adaptare.profiler import Store, Workload, design, open_model, precise_within, programs_for
@@ -111,7 +103,6 @@ def profile(
     workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
     if every_site and not any(each.open for each in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
-    openings, seconds = target.pace((1, 120.0), openings, seconds)
     precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
     for workload in workloads:
@@ -169,7 +160,7 @@ def profile(
                 f"{each.workload.adapter.active}",
                 f"{each.workload.adapter.adapter_parameters(shape):,}",
                 milliseconds(each.latency_s),
-                between(milliseconds(each.lower_s), milliseconds(each.upper_s)),
+                interval_of(each),
                 percent(each.overhead.middle),
             ]
             for each in shown
@@ -228,6 +219,7 @@ def _row(measurement: "Measurement") -> dict[str, object]:
         "overhead": measurement.overhead.middle,
         "rounds": len(measurement.visits),
         "openings": len(set(measurement.openings.tolist())),
+        "within_one_opening": measurement.within_one_opening,
         "trends": measurement.trends,
         "stopped_by": measurement.stopped_by,
         "origin": measurement.origin,

@@ -6,8 +6,6 @@ from typing import Final, TypedDict, get_args
 from adaptare.devices import Device, DeviceInfo, InputError, connect
 from adaptare.profiler import BYTES, Quantisation, Workload
 
-# In how many openings more the same time is spent where loading anew matters.
-RELOADS = 3
 USUAL: Final = "float32"
 
 
@@ -48,25 +46,6 @@ class Target:
     def name(self) -> str:
         """For people: the device's own spelling, with what the weights are."""
         return ",".join([self.device.info().device, *self.words])
-
-    @property
-    def reloading_matters(self) -> bool:
-        """Whether a model is a percent or more faster or slower for as long as it is loaded.
-
-        ONNX Runtime gives every program memory of its own, and some places are faster than others.
-        """
-        return self.device.info().runtime.startswith("onnxruntime")
-
-    def pace(self, usual: tuple[int, float], openings: int | None, seconds: float | None) -> tuple[int, float]:
-        """Openings, and seconds for each of them.
-
-        Args:
-            usual: Both, where loading anew does not matter and the user says nothing.
-            openings: What the user says.
-            seconds: What the user says.
-        """
-        times = RELOADS if self.reloading_matters else 1
-        return openings or times * usual[0], usual[1] / times if seconds is None else seconds
 
 
 def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:

@@ -60,7 +60,7 @@ def verify_choices(
     device: Device,
     half_width: float,
     seconds: float,
-    openings: int,
+    openings: int | None,
     repeats: int,
     seed: int,
     store: Store,
@@ -193,9 +193,9 @@ def _row(each: Verified, selection: Selection) -> list[str]:
         raw, over = found.raw_interval, found.overhead
         measured = [
             milliseconds(raw.middle),
-            between(milliseconds(raw.lower), milliseconds(raw.upper)),
+            between(milliseconds(raw.lower), milliseconds(raw.upper), within_one_opening=found.within_one_opening),
             percent(over.middle),
-            between(percent(over.lower), percent(over.upper)),
+            between(percent(over.lower), percent(over.upper), within_one_opening=found.within_one_opening),
             each.verdict(selection) or "",
         ]
     losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]

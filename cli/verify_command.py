@@ -10,11 +10,14 @@ from adaptare.arguments import (
     CacheOption,
     HalfWidthOption,
     JsonOption,
+    OpeningsOption,
     RecalibrateOption,
+    SecondsOption,
     SeedOption,
     StoreOption,
 )
 from adaptare.console import Console, command, milliseconds
+from adaptare.pace import VERIFY
 
 
 @command
@@ -23,20 +26,9 @@ def verify(
     device: Annotated[
         str | None, typer.Option("--device", help="Where to measure.", show_default="the predictor's device")
     ] = None,
-    half_width: HalfWidthOption = 0.005,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="At most so long per opening.", show_default="40; ONNX Runtime 13"),
-    ] = None,
-    openings: Annotated[
-        int | None,
-        typer.Option(
-            "--openings",
-            help="How often every program is loaded anew, at most.",
-            min=1,
-            show_default="4; ONNX Runtime 12",
-        ),
-    ] = None,
+    half_width: HalfWidthOption = VERIFY.half_width,
+    seconds: SecondsOption = VERIFY.seconds,
+    openings: OpeningsOption = None,
     repeats: Annotated[
         int,
         typer.Option("--repeats", help="How often ambiguous winners are measured again, each time as long.", min=0),
@@ -72,7 +64,6 @@ def verify(
     target = named_target(device, fitted.model.device, fitted.template)
     info = target.device.info()
     load_predictor(predictor, device=info)
-    openings, seconds = target.pace((4, 40.0), openings, seconds)
     precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
     programs.need(fitted.template)

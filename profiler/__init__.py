@@ -36,13 +36,10 @@ from adaptare.profiler.rounds import profile, profile_groups
 from adaptare.profiler.shape import FAMILIES, ModelShape, Site
 from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
 from adaptare.profiler.stopping import (
-    FirstOf,
     FixedRounds,
-    NoGain,
-    Precise,
+    PreciseWithin,
     Progress,
     StoppingRule,
-    TimeBudget,
     precise_within,
 )
 from adaptare.profiler.store import Store
@@ -87,7 +84,6 @@ __all__ = [
     "Attribution",
     "Caches",
     "EnergyUse",
-    "FirstOf",
     "FixedRounds",
     "Interval",
     "Measurement",
@@ -95,14 +91,13 @@ __all__ = [
     "ModelShape",
     "ModelSource",
     "Need",
-    "NoGain",
     "OnnxBase",
     "OnnxBases",
     "OperatorCost",
     "Origin",
     "Parts",
     "Phase",
-    "Precise",
+    "PreciseWithin",
     "Programs",
     "Progress",
     "Quantisation",
@@ -113,7 +108,6 @@ __all__ = [
     "StoppingRule",
     "Store",
     "StubPrograms",
-    "TimeBudget",
     "Trend",
     "Verdict",
     "Visit",

@@ -154,12 +154,12 @@ class GroupRun:
         return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
 
     def widest(self) -> float:
-        """The largest relative half-width of any running candidate's interval."""
+        """Half-width of the widest interval of any running candidate, see `Interval.half_width`."""
         reference = {visit.round: visit for visit in self.reference.visits}
-        ratios = []
-        for candidate in self.running():
-            ratios.append(paired_ratio(candidate.visits, [reference[visit.round] for visit in candidate.visits]))
-        return max(ratio.relative_half_width for ratio in ratios)
+        return max(
+            paired_ratio(candidate.visits, [reference[visit.round] for visit in candidate.visits]).half_width
+            for candidate in self.running()
+        )
 
     def _load(self, worker: Worker) -> None:
         """Loads, checks and sizes everybody."""

@@ -1,5 +1,6 @@
-"""Confidence intervals of a ratio from rounds that are neither independent nor from one opening."""
+"""Confidence intervals of a ratio from rounds that share openings and the state of the machine."""
 
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,27 +24,31 @@ class Interval:
         """Half the distance of the ends over the estimate."""
         return (self.upper - self.lower) / 2 / abs(self.middle) if self.middle else float("inf")
 
+    @property
+    def half_width(self) -> float:
+        """Half the distance of the ends of a ratio, over 1 or the estimate, whichever is less."""
+        return (self.upper - self.lower) / 2 / min(1.0, self.middle)
+
     def contains(self, value: float) -> bool:
         """Whether the value lies between the ends."""
         return self.lower <= value <= self.upper
 
 
 def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> Interval:
-    """Median of the ratios with an interval by its bootstrap error over openings or, within one, blocks of rounds.
+    """Typical ratio with a 95 % interval over openings or, within one, over blocks of rounds.
 
-    The same program opened anew differs for as long as it is open, so with several openings whole openings are
-    drawn; their rounds differ too, which carries the spread of the rounds along. Within one opening, rounds that
-    follow each other share the state of the machine, so blocks of them are drawn. Drawing from k parts shows
-    only (k - 1) / k of their variance and knows it from k values, so the error is scaled up for both. Percentiles of
-    the drawn medians would lie too close together where rounds scatter more than few openings do.
+    The same program loaded anew differs for as long as it stays loaded, so openings are the independent samples: each
+    gives the median of its rounds, and the interval is Student's t of their mean. A median over openings would need
+    half as many again for the same width. Within one opening, consecutive rounds share the state of the machine, so
+    blocks of them are resampled; that interval says nothing about the next opening.
 
     Args:
         ratios: Candidate over reference in each round. Shape (n_rounds,).
-        openings: Which opening each round belongs to. Shape (n_rounds,).
+        openings: Opening of each round. Shape (n_rounds,).
 
     Returns:
-        The median and a 95 % interval, symmetric in logarithms; the same input gives the same interval. One opening of
-        so few rounds that they say nothing of their spread has an interval without ends.
+        Geometric mean of the openings' medians, or the median of the only one, with a 95 % interval symmetric in
+        logarithms; the same input gives the same interval. One opening of too few rounds has an interval without ends.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
@@ -52,34 +57,37 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         bootstrap standard error).
     """
     logs = np.log(ratios)
-    middle = float(np.median(logs))
-    rng = np.random.default_rng(0)
-    rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
-    # A worker that died leaves an opening of a few rounds, which says nothing about openings.
-    longest = max(len(own) for own in rows)
-    rows = [own for own in rows if 2 * len(own) >= longest]
-    length = max(1, round(1.5 * longest ** (1 / 3)))
-    if len(rows) == 1 and longest <= length:
-        return Interval(0.0, float(np.exp(middle)), float("inf"))
+    rows = contributing(openings)
+    medians = [statistics.median(logs[own].tolist()) for own in rows]
+    middle = float(np.mean(medians))
+    n = len(rows[0])
+    length = max(1, round(1.5 * n ** (1 / 3)))
     if len(rows) > 1:
-        drawn, parts = _draw_openings(rows, rng), float(len(rows))
+        half = _quantile(len(rows)) * float(np.std(medians, ddof=1)) / np.sqrt(len(rows))
+    elif n <= length:
+        return Interval(0.0, float(np.exp(middle)), float("inf"))
     else:
-        drawn, parts = rows[0][_draw_blocks(longest, length, rng)], longest / length
-    half = _errors_wide(parts) * np.std(np.median(logs[drawn], axis=1))
+        drawn = rows[0][_draw_blocks(n, length, np.random.default_rng(0))]
+        # Resampling k blocks shows only (k - 1) / k of their variance.
+        blocks = max(n / length, 2.0)
+        half = _quantile(blocks) * np.sqrt(blocks / (blocks - 1)) * np.std(np.median(logs[drawn], axis=1))
     return Interval(float(np.exp(middle - half)), float(np.exp(middle)), float(np.exp(middle + half)))
 
 
-def _errors_wide(parts: float) -> float:
-    """Half an interval in errors that a bootstrap over so many independent parts shows; 1.96 for very many."""
-    parts = max(parts, 2.0)
-    return float(np.sqrt(parts / (parts - 1)) * special.stdtrit(parts - 1, (1 + LEVEL) / 2))
+def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Row indices of each opening that counts: a worker that died leaves a few rounds, which do not.
+
+    Args:
+        openings: Opening of each round. Shape (n_rounds,).
+    """
+    rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
+    longest = max(len(own) for own in rows)
+    return [own for own in rows if 2 * len(own) >= longest]
 
 
-def _draw_openings(rows: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Row indices of resamples: whole openings with replacement, cut to the shortest. Shape (RESAMPLES, n)."""
-    rounds = min(len(own) for own in rows)
-    chosen = rng.integers(0, len(rows), size=(RESAMPLES, len(rows)))
-    return np.stack([own[:rounds] for own in rows])[chosen].reshape(RESAMPLES, -1)
+def _quantile(parts: float) -> float:
+    """Half of an interval in standard errors, known from so many independent parts; 1.96 for very many."""
+    return float(special.stdtrit(parts - 1, (1 + LEVEL) / 2))
 
 
 def _draw_blocks(n: int, length: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -2,9 +2,10 @@
 
 import hashlib
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError, canonical_json
 from adaptare.profiler.alarms import stable_rounds
-from adaptare.profiler.intervals import Interval, ratio_interval
+from adaptare.profiler.intervals import Interval, contributing, ratio_interval
 from adaptare.profiler.shape import ModelShape
 from adaptare.profiler.warmup import Trend, steadiness
 from adaptare.profiler.workload import Workload
@@ -41,7 +42,7 @@ class Visit:
     @cached_property
     def median_s(self) -> float:
         """Of the calls that count."""
-        return float(np.median(self.samples_s))
+        return statistics.median(self.samples_s)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Measurement:
         visits: Of the candidate, in the order of the rounds.
         reference_visits: Of the reference, in the same rounds.
         warmup_s: Calls before the first round of each opening, seconds.
-        stopped_by: What ended it: `precise`, `no gain`, `budget`, `rounds`, `interrupted`; `openings` where so many as
-            were allowed did not make every interval as narrow as was asked for.
+        stopped_by: Reason of its end: `precise`: every interval over all openings was as narrow as asked; `budget`: no
+            time was left; `openings` or `rounds`: as many as were allowed; `interrupted`.
         resident_bytes: What loading the program added to the worker, for each copy of it.
         load_s: Seconds to load it, for each copy.
         first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
         environment: What the machine said of itself `before` and `after`, and the `worker` when it was opened; how many
-            nodes of the graph each of the `providers` runs.
+            nodes of the graph each of the `providers` runs; `elapsed_s` of its group, loading included.
         failure: Why it was given up; what was seen before that is kept. Empty if all went well.
         taken_at: Start of the session, ISO 8601 in UTC.
         origin: `measured`, or `composed` from parts that were.
@@ -105,7 +106,10 @@ class Measurement:
     @cached_property
     def within_one_opening(self) -> bool:
         """True if fewer than two openings contribute rounds: the interval then says nothing about the next loading."""
-        return len(np.unique(self.openings)) < 2
+        if not self.visits:
+            return True
+        counts = settled(self.visits, self.reference_visits)
+        return len(contributing(self.openings[counts])) < 2
 
     @cached_property
     def trends(self) -> tuple[Trend, ...]:
@@ -116,7 +120,7 @@ class Measurement:
 
     @cached_property
     def ratio(self) -> Interval:
-        """Candidate over reference: median over the rounds in which both have warmed up, with a 95 % interval."""
+        """Candidate over reference in the rounds in which both have warmed up, with a 95 % interval."""
         self._check_measured()
         return paired_ratio(self.visits, self.reference_visits)
 
@@ -156,7 +160,7 @@ class Measurement:
 
     @property
     def latency_s(self) -> float:
-        """Median over rounds of candidate / reference, times the reference's calibrated seconds."""
+        """Candidate / reference (see `ratio_interval`), times the reference's calibrated seconds."""
         return self.ratio.middle * self.reference_s
 
     @property
@@ -215,7 +219,7 @@ class Measurement:
 
 
 def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
-    """Median over rounds of one over the other, with a 95 % interval.
+    """One over the other in the same rounds, with a 95 % interval; see `ratio_interval`.
 
     Args:
         visits: Of one candidate.
@@ -232,10 +236,17 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
     counts = np.ones(len(openings), dtype=np.bool_)
     for opening in np.unique(openings):
         rows = np.flatnonzero(openings == opening)
-        found = [steadiness(_medians(series)[rows]) for series in (visits, others)]
-        start = max(each.start if each.trend == "warm-up" else 0 for each in found)
+        medians = (tuple(series[row].median_s for row in rows.tolist()) for series in (visits, others))
+        start = max(_warm_from(each) for each in medians)
         counts[rows[:start]] = False
     return counts
+
+
+@lru_cache(maxsize=2**12)
+def _warm_from(seconds: tuple[float, ...]) -> int:
+    """First round after the warm-up of an opening; asked again after each later opening."""
+    found = steadiness(np.array(seconds))
+    return found.start if found.trend == "warm-up" else 0
 
 
 def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:

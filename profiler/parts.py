@@ -59,7 +59,7 @@ def measure_parts(
     device: Device,
     stop: StoppingRule,
     seed: int,
-    openings: int = 1,
+    openings: int | None = None,
     caches: Sequence[Caches] = ("cold",),
     programs: Programs | None = None,
 ) -> dict[Caches, Parts]:

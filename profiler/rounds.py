@@ -1,9 +1,12 @@
 """Measuring workloads: one session, groups that fit into memory, openings, rounds."""
 
 import datetime
-import time
+import itertools
+import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,8 @@ from adaptare.profiler.group_run import Candidate, GroupRun
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement
 from adaptare.profiler.programs import Programs, programs_for
-from adaptare.profiler.stopping import LEAST_ROUNDS, PRECISE, Precise, Progress, StoppingRule
+from adaptare.profiler.stopping import Progress, StoppingRule
 from adaptare.profiler.workload import Workload
-
-CHECK_EVERY = 4
-# An interval over fewer openings is not asked whether it is narrow enough: by luck it is too often, and then it holds
-# less often than it says. From so many on that costs one or two per cent.
-ENOUGH_OPENINGS = 8
 
 
 def profile(
@@ -29,8 +27,7 @@ def profile(
     device: Device,
     stop: StoppingRule,
     seed: int,
-    openings: int = 1,
-    half_width: float | None = None,
+    openings: int | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> list[Measurement]:
@@ -45,7 +42,6 @@ def profile(
         stop=stop,
         seed=seed,
         openings=openings,
-        half_width=half_width,
         reference_s=reference_s,
         programs=programs,
     )
@@ -60,10 +56,10 @@ def profile_groups(
     device: Device,
     stop: StoppingRule,
     seed: int,
-    openings: int = 1,
-    half_width: float | None = None,
+    openings: int | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
+    seen: Callable[[Sequence[Measurement]], None] | None = None,
 ) -> Iterator[list[Measurement]]:
     """Times workloads in one session, as many at once as half the free memory holds.
 
@@ -79,14 +75,14 @@ def profile_groups(
         workloads: What to time; no workload twice.
         reference: Visited in every round; usually the base without adapter.
         device: Who takes the time.
-        stop: Asked after every round of a group's first opening; later openings repeat its number of rounds.
+        stop: Ends openings, and the group.
         seed: Of the order of visits.
-        openings: How often every program is loaded anew; the outer level of the intervals.
-        half_width: Relative half-width of every interval over the openings from which on no more of them are needed,
-            after eight at the earliest; default: as many as `openings` says.
+        openings: Loads every program anew at most so often; the outer level of the intervals. Default: as the rule has
+            it, which is once with fixed rounds, and as often as the time allows with `precise_within`.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first group
             in which not everything failed.
         programs: Of the device's runtime; default: what `programs_for` gives.
+        seen: Takes the measurements of the group as they stand after each opening.
 
     Yields:
         The measurements of one group, in the order of its workloads; after an interruption no further group.
@@ -99,9 +95,7 @@ def profile_groups(
         raise InputError("profile needs at least one workload; none came")
     if len(set(workloads)) != len(workloads):
         raise InputError("profile needs each workload once; one came twice")
-    if half_width is not None:
-        Precise(half_width)  # says what is wrong with it
-    if openings < 1:
+    if openings is not None and openings < 1:
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()
     programs = programs or programs_for(info)
@@ -121,70 +115,67 @@ def profile_groups(
             opening=next_opening,
             round_=next_round,
         )
-        stopped_by = _run_openings(run, stop, openings, half_width, group=number, groups=len(groups))
+        started, stopped_by = monotonic(), ""
+        found: list[Measurement] = []
+        for reason in _openings(run, stop, openings, group=number, groups=len(groups)):
+            stopped_by = reason or ""
+            own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
+            common: dict[str, Any] = {
+                "device": info,
+                "reference": reference,
+                "reference_s": own_s if reference_s is None else reference_s,
+                "session": session,
+                "taken_at": taken_at,
+            }
+            environments = {**run.environments(), "elapsed_s": monotonic() - started}
+            found = [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
+            if seen and run.running():
+                seen(found)
         next_opening, next_round = run.next_opening, run.next_round
-        own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
         if reference_s is None and stopped_by != INTERRUPTED and run.running():
-            reference_s = own_s  # a group in which nothing came to its end does not say how fast the device is
-        common: dict[str, Any] = {
-            "device": info,
-            "reference": reference,
-            "reference_s": own_s if reference_s is None else reference_s,
-            "session": session,
-            "taken_at": taken_at,
-        }
-        environments = run.environments()
-        yield [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
+            reference_s = found[0].reference_s  # a group in which everything failed does not calibrate the device
+        yield found
         if stopped_by == INTERRUPTED:
             return
 
 
-def _run_openings(
-    run: GroupRun, stop: StoppingRule, openings: int, half_width: float | None, *, group: int, groups: int
-) -> str:
-    """Runs a group to its end. Returns why it ended."""
-    reason, wanted = _run_opening(run, stop, 0, None, [], group=group, groups=groups)
-    for opening in range(1, openings):
-        if reason == INTERRUPTED or not run.running():
-            return reason
-        widest = run.widest()
-        if half_width and widest <= half_width and opening >= ENOUGH_OPENINGS:
-            return PRECISE
-        later, _ = _run_opening(run, stop, opening, wanted, [widest], group=group, groups=groups)
-        reason = later or reason
-    if half_width and openings >= ENOUGH_OPENINGS and reason != INTERRUPTED and run.running():
-        return PRECISE if run.widest() <= half_width else "openings"
-    return reason
+def _openings(
+    run: GroupRun, stop: StoppingRule, openings: int | None, *, group: int, groups: int
+) -> Iterator[str | None]:
+    """Runs a group to its end. Yields after each opening: `None`, or the reason if it was the last."""
+    most, started, half_width = openings or stop.openings, monotonic(), math.inf
+    for opening in itertools.count():
+        before = Progress(group, groups, len(run.running()), opening, half_width=half_width)
+        ended, after = _run_opening(run, stop, before, started)
+        if ended == INTERRUPTED or not run.running():
+            yield ended
+            return
+        half_width = run.widest()
+        reason = stop.reason(replace(after, half_width=half_width))
+        if not reason and opening + 1 == most:
+            reason = "openings" if most > 1 else ended
+        yield reason or None
+        if reason:
+            return
 
 
-def _run_opening(
-    run: GroupRun,
-    stop: StoppingRule,
-    opening: int,
-    wanted: int | None,
-    half_widths: list[float],
-    *,
-    group: int,
-    groups: int,
-) -> tuple[str, int]:
-    """Runs one opening, for `wanted` rounds if that is known. Returns why the rule ended it, and the rounds."""
-    reason = ""
-    started: float | None = None
+def _run_opening(run: GroupRun, stop: StoppingRule, before: Progress, started: float) -> tuple[str, Progress]:
+    """Runs one opening. Returns the reason of its end, and how far the group has come by then."""
+    reason, after = "", before
+    first: float | None = None
 
     def enough(rounds: int) -> bool:
-        nonlocal reason, started
-        # Loading and warming up are not rounds, so the clock starts with the first of these.
-        started = time.monotonic() if started is None else started
-        if wanted is None and rounds >= LEAST_ROUNDS and rounds % CHECK_EVERY == 0:
-            half_widths.append(run.widest())
-        elapsed_s = time.monotonic() - started
-        said = stop.reason(Progress(group, groups, len(run.running()), opening, rounds, elapsed_s, tuple(half_widths)))
-        if wanted is None or said == INTERRUPTED:
-            reason = said
-        return bool(reason) or rounds == wanted
+        nonlocal reason, after, first
+        now = monotonic()
+        # Loading and warming up are not rounds, so their clock starts with the first of these.
+        first = now if first is None else first
+        candidates = len(run.running())
+        after = replace(before, candidates=candidates, rounds=rounds, rounds_s=now - first, elapsed_s=now - started)
+        reason = stop.opening_reason(after)
+        return bool(reason)
 
-    rounds = run.run_opening(enough)
-    return reason, rounds
+    run.run_opening(enough)
+    return reason, after
 
 
 def _measurement(

@@ -29,7 +29,7 @@ def profile_by_stubs(
     device: Device,
     stop: StoppingRule,
     seed: int,
-    openings: int = 1,
+    openings: int | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:

@@ -1,10 +1,17 @@
 """`adaptare overhead`: one adapter, or a grid of ranks and placements."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
+
+from adaptare.devices import SimulatedDevice
+from adaptare.devices.simulated_noise import Jitter
+from adaptare.overhead_rows import price_of_precision
+from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -88,6 +95,32 @@ def test_simulated_bases_may_be_quantised(overhead: Callable[..., Any]) -> None:
     assert answer.json["quantisation"] == "int4"
 
 
+@pytest.mark.parametrize("openings", [1, 2])
+def test_what_rests_on_one_opening_says_so(overhead: Callable[..., Any], openings: int) -> None:
+    words = ("--device", "simulated", "--rank", "1,8", "-p", 2, "-n", 2, "--openings", openings)
+    answer = overhead(*words, "--json")
+    assert answer.code == 0, answer.err
+    parts = [*answer.json["rows"], *answer.json["slopes"], *answer.json["requests"]]
+    assert {each["within_one_opening"] for each in parts} == {openings == 1}
+    merged = sum(row["mode"] == "merged" for row in answer.json["rows"])
+    assert overhead(*words).out.count("within") == (0 if openings > 1 else len(parts) + merged)
+
+
+def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> None:
+    shape = ModelShape.from_config(LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2))
+    workload = Workload(shape, AdapterConfig.uniform(shape, 2)).merged
+    device = SimulatedDevice(noise=[Jitter(0.05)])
+    (found,) = profile([workload], reference=workload.base, device=device, stop=FixedRounds(8, openings=6), seed=0)
+    took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width
+    wider = replace(took, workload=replace(workload, past=9), environment={"elapsed_s": 16.0})
+    assert price_of_precision([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
+        f"--half-width {width / 2:g} --seconds 130"
+    )
+    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {0.6 * width:g} --seconds 90")
+    assert "90 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
+    assert price_of_precision([], 0.01) == ""
+
+
 def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., Any]) -> None:
     answer = overhead("--device", "torch-cpu:threads=1", "--sites", "q_proj", "-p", 0, "-d", 0, "--openings", 1)
     assert answer.code == 0, answer.err
@@ -165,7 +198,7 @@ def test_adapters_that_cost_the_same_by_construction_are_refused(
     [
         (("--rank", "1,x"), "--rank must be whole numbers such as 16 or 1,8,64, not '1,x'"),
         (("--rank", ""), "--rank must be at least 1"),
-        (("--rank", "0,4"), "only a graph of ONNX Runtime can be open without adapter"),
+        (("--rank", "0,4", "--device", "torch-cpu:threads=1"), "torch has no adapters of rank 0"),
         (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("--figure", "nowhere/curve.png"), "--figure: there is no folder 'nowhere'"),
         (("--figure", "curve.xyz"), "--figure must end in .png, .svg, .pdf, not 'curve.xyz'"),

@@ -32,11 +32,6 @@ def test_weights_in_floating_point_may_be_narrower() -> None:
     )
 
 
-def test_where_loading_anew_matters_is_known_by_the_runtime() -> None:
-    assert target_of("ort-cpu:threads=1").reloading_matters
-    assert not target_of("torch-cpu:threads=1").reloading_matters
-
-
 def test_other_words_are_no_quantisation() -> None:
     with pytest.raises(
         InputError, match="'q4' is none of int8, int4, float32, bfloat16, float16, nor an option NAME=VALUE"
@@ -48,13 +43,6 @@ def test_other_words_are_no_quantisation() -> None:
         target_of("ort-cpu:int4,int8")
     with pytest.raises(InputError, match="names two bases, int4 and bfloat16; choose one"):
         target_of("ort-cpu:int4,bfloat16")
-
-
-def test_where_loading_anew_matters_the_same_time_is_spent_in_more_openings() -> None:
-    torch, ort = target_of("torch-cpu:threads=1"), target_of("ort-cpu:threads=1")
-    assert torch.pace((4, 40.0), None, None) == (4, 40.0)
-    assert ort.pace((4, 39.0), None, None) == (12, 13.0)
-    assert ort.pace((4, 39.0), 2, 0.0) == torch.pace((4, 39.0), 2, 0.0) == (2, 0.0)
 
 
 def test_a_device_with_another_base_than_was_profiled_is_refused(model_cache: Path) -> None:

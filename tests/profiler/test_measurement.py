@@ -85,6 +85,16 @@ def test_the_interval_knows_the_openings() -> None:
     assert found.ratio != measured(noisy(1, center=3.0), noisy(2, center=2.0)).ratio
 
 
+@pytest.mark.parametrize(
+    ("openings", "within_one"),
+    [([0] * 8, True), ([0] * 4 + [1] * 4, False), ([0] * 6 + [1] * 2, True), ([0] * 4 + [1] * 2, False)],
+    ids=["one", "two", "one and a rest", "two, the second shorter"],
+)
+def test_an_interval_is_within_one_opening_unless_a_second_contributes(openings: list[int], within_one: bool) -> None:
+    found = measured(noisy(1, center=3.0, rounds=8)[: len(openings)], [2.0] * len(openings), openings=openings)
+    assert found.within_one_opening is within_one
+
+
 def test_raw_seconds_are_the_medians_of_the_rounds() -> None:
     found = measured([3.0, 8.0, 5.0], [2.0, 4.0, 7.0])
     assert (found.raw_s, found.reference_raw_s) == (5.0, 4.0)

@@ -168,9 +168,9 @@ def test_the_others_go_on_if_one_of_those_visited_together_fails(
     device, wanted = Watched(), [ranked(mixed, 1), ranked(mixed, 2), ranked(mixed, 3)]
 
     class Breaking(FixedRounds):
-        def reason(self, progress: Progress) -> str:
+        def opening_reason(self, progress: Progress) -> str:
             device.broken = wanted[1].hash if progress.rounds == 2 else device.broken
-            return super().reason(progress)
+            return super().opening_reason(progress)
 
     found = profile(
         wanted, reference=mixed.base, device=device, stop=Breaking(8), seed=0, openings=1, programs=programs

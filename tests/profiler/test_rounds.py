@@ -22,11 +22,11 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     ModelShape,
-    Precise,
     Progress,
     Workload,
     group_run,
     profile,
+    profile_groups,
 )
 from adaptare.profiler.group_run import reference_visits
 from adaptare.profiler.programs import SimulatedPrograms
@@ -243,20 +243,18 @@ def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelS
 
 
 def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
-    """Also in a round after which intervals are looked at."""
-
     bad = workloads(llama)[:1]
     key = SimulatedPrograms().program(bad[0]).hash
     for rounds in (8, 9, 12):
         device = SimulatedDevice()
 
-        class Fuse:
-            def reason(self, progress: Progress, *, at: int = rounds - 1, device: SimulatedDevice = device) -> str:
-                if progress.rounds == at:
+        class Fuse(FixedRounds):
+            def opening_reason(self, progress: Progress, *, device: SimulatedDevice = device) -> str:
+                if progress.rounds == self.rounds - 1:
                     device.failures[key] = "error"
                 return ""
 
-        each = profile(bad, reference=Workload(llama).base, device=device, stop=Fuse(), seed=0)[0]
+        each = profile(bad, reference=Workload(llama).base, device=device, stop=Fuse(rounds), seed=0)[0]
         assert each.failure == "the simulated program failed"
         assert len(each.visits) == rounds - 1
 
@@ -278,47 +276,50 @@ def test_a_known_calibration_sets_the_scale(llama: ModelShape) -> None:
     assert each.slowdown == pytest.approx(1 / 0.9 - 1)
 
 
-def test_later_openings_repeat_the_rounds_of_the_first(llama: ModelShape) -> None:
-    device = SimulatedDevice(noise=[Jitter(0.01)])
-    each = profile(
-        workloads(llama)[:1],
-        reference=Workload(llama).base,
-        device=device,
-        stop=Precise(0.02),
-        seed=0,
-        openings=2,
-    )[0]
-    assert each.stopped_by == "precise"
-    first, second = (int((each.openings == opening).sum()) for opening in (0, 1))
-    assert first == second
-
-
 def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
     seen: list[Progress] = []
 
-    class Spy:
-        def reason(self, progress: Progress) -> str:
+    class Spy(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
             seen.append(progress)
-            return "rounds" if progress.rounds == 12 else ""
+            return super().opening_reason(progress)
 
-    profile(workloads(llama), reference=Workload(llama).base, device=SimulatedDevice(), stop=Spy(), seed=0)
-    assert [progress.rounds for progress in seen] == list(range(1, 13))
+    base = Workload(llama).base
+    profile(workloads(llama), reference=base, device=SimulatedDevice(), stop=Spy(4), seed=0, openings=2)
+    assert [(progress.opening, progress.rounds) for progress in seen] == [(o, r) for o in (0, 1) for r in (1, 2, 3, 4)]
     assert {progress.candidates for progress in seen} == {3}
-    assert [len(progress.half_widths) for progress in seen] == [0] * 7 + [1] * 4 + [2]
+    assert [progress.half_width < 1 for progress in seen] == [False] * 4 + [True] * 4
+
+
+def test_the_measurements_are_seen_after_every_opening(llama: ModelShape) -> None:
+    seen: list[Sequence[Measurement]] = []
+    groups = profile_groups(
+        workloads(llama),
+        reference=Workload(llama).base,
+        device=SimulatedDevice(noise=[Jitter(0.01)]),
+        stop=FixedRounds(8),
+        seed=0,
+        openings=3,
+        seen=seen.append,
+    )
+    (found,) = groups
+    assert [len(partial[0].visits) for partial in seen] == [8, 16, 24]
+    assert [partial[0].stopped_by for partial in seen] == ["", "", "openings"]
+    assert [partial[0].within_one_opening for partial in seen] == [True, False, False]
+    assert seen[-1] == found
 
 
 def test_an_interruption_is_heard_in_any_opening(llama: ModelShape) -> None:
-    class Interrupted:
-        def reason(self, progress: Progress) -> str:
-            if progress.opening == 1 and progress.rounds == 3:
-                return "interrupted"
-            return "rounds" if progress.rounds == 8 else ""
+    class Interrupted(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
+            interrupted = progress.opening == 1 and progress.rounds == 3
+            return "interrupted" if interrupted else super().opening_reason(progress)
 
     each = profile(
         workloads(llama)[:1],
         reference=Workload(llama).base,
         device=SimulatedDevice(),
-        stop=Interrupted(),
+        stop=Interrupted(8),
         seed=0,
         openings=4,
     )[0]

@@ -48,13 +48,13 @@ def ranks_of_groups(shape: ModelShape, ranks: Sequence[Sequence[int]]) -> tuple[
 
 
 def test_after_an_interruption_no_group_is_begun(llama: ModelShape) -> None:
-    class Interrupted:
-        def reason(self, progress: Progress) -> str:
+    class Interrupted(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
             return "interrupted" if progress.rounds == 3 else ""
 
     every, free_bytes = ranks_of_groups(llama, [(1, 2), (3, 4)])
     device = SimulatedDevice(free_bytes=free_bytes)
-    found = profile(every, reference=Workload(llama).base, device=device, stop=Interrupted(), seed=0)
+    found = profile(every, reference=Workload(llama).base, device=device, stop=Interrupted(8), seed=0)
     assert [each.workload for each in found] == every[:2]
     assert {each.stopped_by for each in found} == {"interrupted"}
 

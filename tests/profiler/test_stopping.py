@@ -1,109 +1,127 @@
+import numpy as np
 import pytest
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter, OpeningOffset
 from adaptare.profiler import (
     AdapterConfig,
-    FirstOf,
     FixedRounds,
     Measurement,
     ModelShape,
-    NoGain,
-    Precise,
+    PreciseWithin,
     Progress,
-    TimeBudget,
+    StoppingRule,
     Workload,
+    precise_within,
     profile,
+    ratio_interval,
 )
 
 
-def at(rounds: int = 20, elapsed_s: float = 1.0, half_widths: tuple[float, ...] = ()) -> Progress:
-    return Progress(0, 1, 3, 0, rounds, elapsed_s, half_widths)
+def at(**state: float) -> Progress:
+    return Progress(0, 1, 3, **{"opening": 0, **state})  # type: ignore[arg-type]
 
 
-def test_fixed_rounds_stop_at_the_number() -> None:
-    assert [FixedRounds(8).reason(at(rounds)) for rounds in (7, 8)] == ["", "rounds"]
+def test_fixed_rounds_end_an_opening_at_the_number_and_never_the_group() -> None:
+    rule = FixedRounds(8)
+    assert [rule.opening_reason(at(rounds=rounds)) for rounds in (7, 8)] == ["", "rounds"]
+    assert rule.reason(at(opening=99, rounds=8, half_width=0.0)) == ""
 
 
-def test_precision_looks_at_the_latest_interval() -> None:
-    rule = Precise(0.01)
-    assert rule.reason(at(half_widths=())) == ""
-    assert rule.reason(at(half_widths=(0.009, 0.02))) == ""
-    assert rule.reason(at(half_widths=(0.02, 0.01))) == "precise"
+def test_an_opening_ends_after_twelve_rounds_or_after_four_slow_ones() -> None:
+    rule = PreciseWithin(0.01, 60)
+    assert [rule.opening_reason(at(rounds=rounds)) for rounds in (11, 12)] == ["", "rounds"]
+    assert [rule.opening_reason(at(rounds=rounds, rounds_s=7.5)) for rounds in (3, 4)] == ["", "rounds"]
+    assert rule.opening_reason(at(rounds=4, rounds_s=7.4)) == ""
 
 
-def test_no_gain_needs_a_tenth_within_the_last_looks() -> None:
-    rule = NoGain(checks=3)
-    assert rule.reason(at(half_widths=(0.05, 0.05, 0.05))) == ""
-    assert rule.reason(at(half_widths=(0.05, 0.05, 0.05, 0.046))) == "no gain"
-    assert rule.reason(at(half_widths=(0.05, 0.05, 0.05, 0.044))) == ""
+def test_a_narrow_interval_counts_from_the_sixth_opening_on() -> None:
+    rule = PreciseWithin(0.01, 60)
+    assert [rule.reason(at(opening=opening, half_width=0.01)) for opening in (0, 1, 4, 5)] == ["", "", "", "precise"]
+    assert rule.reason(at(opening=5, half_width=0.0101)) == ""
 
 
-def test_a_time_budget_waits_for_eight_rounds() -> None:
-    rule = TimeBudget(10)
-    assert rule.reason(at(rounds=7, elapsed_s=99)) == ""
-    assert rule.reason(at(rounds=8, elapsed_s=9.9)) == ""
-    assert rule.reason(at(rounds=8, elapsed_s=10)) == "budget"
-
-
-def test_the_first_rule_that_stops_gives_the_reason() -> None:
-    rule = FirstOf((Precise(0.01), FixedRounds(5)))
-    assert rule.reason(at(rounds=5)) == "rounds"
-    assert rule.reason(at(rounds=5, half_widths=(0.001,))) == "precise"
-    assert rule.reason(at(rounds=4)) == ""
+def test_no_opening_begins_that_would_end_too_late_but_the_second() -> None:
+    rule = PreciseWithin(0.01, 60)
+    assert rule.reason(at(opening=0, elapsed_s=999)) == ""
+    assert [rule.reason(at(opening=1, elapsed_s=elapsed_s)) for elapsed_s in (40, 40.1)] == ["", "budget"]
+    assert [rule.reason(at(opening=8, elapsed_s=elapsed_s)) for elapsed_s in (54, 54.1)] == ["", "budget"]
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: FixedRounds(0), lambda: Precise(0), lambda: Precise(1), lambda: TimeBudget(0)]
+    "build",
+    [
+        lambda: FixedRounds(0),
+        lambda: precise_within(0, 1),
+        lambda: precise_within(1, 1),
+        lambda: precise_within(0.1, 0),
+    ],
 )
 def test_refuses_values_that_mean_nothing(build: object) -> None:
     with pytest.raises(InputError, match="must"):
         build()  # type: ignore[operator]
 
 
-def measured(shape: ModelShape, noise: object, *, openings: int, half_width: float | None) -> Measurement:
-    workload, device = Workload(shape, AdapterConfig.uniform(shape, 4)), SimulatedDevice(noise=[noise], seed=1)
-    ask = {"openings": openings, "half_width": half_width}
-    return profile([workload], reference=workload.base, device=device, stop=FixedRounds(8), seed=0, **ask)[0]  # type: ignore[arg-type]
+def measured(shape: ModelShape, noise: object, stop: StoppingRule, *, seed: int = 1, **options: int) -> Measurement:
+    workload = Workload(shape, AdapterConfig.uniform(shape, 4))
+    device = SimulatedDevice(launch_s=1e-3, noise=[noise], seed=seed)
+    return profile([workload], reference=workload.base, device=device, stop=stop, seed=0, **options)[0]  # type: ignore[arg-type]
+
+
+def openings_of(found: Measurement) -> int:
+    return len(set(found.openings.tolist()))
 
 
 def test_no_more_openings_than_the_interval_needs(llama: ModelShape) -> None:
-    found = measured(llama, Jitter(0.001), openings=12, half_width=0.01)
-    assert (found.stopped_by, len(set(found.openings.tolist()))) == ("precise", 8)
-    assert found.ratio.relative_half_width <= 0.01
+    found = measured(llama, Jitter(0.001), precise_within(0.01, 1000))
+    assert (found.stopped_by, openings_of(found), len(found.visits)) == ("precise", 6, 72)
+    assert found.ratio.half_width <= 0.01
+
+
+def test_few_openings_are_judged_by_the_interval_over_all_of_them(llama: ModelShape) -> None:
+    """The interval within the first opening is narrow, and the openings differ by more."""
+    for seed in range(40):
+        found = measured(llama, OpeningOffset(0.02, seed), precise_within(0.005, 1000, 3), seed=seed)
+        assert (found.stopped_by, openings_of(found)) == ("openings", 3)
+        assert found.ratio.half_width > 0.005
 
 
 def test_an_interval_that_never_becomes_narrow_takes_all_openings_and_says_so(llama: ModelShape) -> None:
     for openings in (8, 9):
-        found = measured(llama, OpeningOffset(0.1, 0), openings=openings, half_width=0.001)
-        assert (found.stopped_by, len(set(found.openings.tolist()))) == ("openings", openings)
-    assert found.ratio.relative_half_width > 0.001
+        found = measured(llama, OpeningOffset(0.1, 0), precise_within(0.001, 1000, openings))
+        assert (found.stopped_by, openings_of(found)) == ("openings", openings)
+    assert found.ratio.half_width > 0.001
 
 
-def test_without_a_width_every_opening_is_taken(llama: ModelShape) -> None:
-    found = measured(llama, Jitter(0.001), openings=7, half_width=None)
-    assert (found.stopped_by, len(set(found.openings.tolist()))) == ("rounds", 7)
+def test_fixed_rounds_are_those_of_one_opening_unless_more_are_asked_for(llama: ModelShape) -> None:
+    once, often = (measured(llama, Jitter(0.001), FixedRounds(8), **each) for each in ({}, {"openings": 7}))
+    assert (once.stopped_by, openings_of(once)) == ("rounds", 1)
+    assert (often.stopped_by, openings_of(often)) == ("openings", 7)
 
 
-@pytest.mark.parametrize("half_width", [0.0, 1.0, -0.1])
-def test_a_width_that_means_nothing_is_refused(llama: ModelShape, half_width: float) -> None:
-    with pytest.raises(InputError, match="half_width must lie between 0 and 1"):
-        measured(llama, Jitter(0.001), openings=2, half_width=half_width)
+def test_the_interval_over_all_openings_is_told_after_each(llama: ModelShape) -> None:
+    seen: list[tuple[int, float]] = []
 
-
-def test_few_openings_keep_the_reason_of_their_rounds(llama: ModelShape) -> None:
-    assert measured(llama, Jitter(0.001), openings=3, half_width=0.01).stopped_by == "rounds"
-
-
-def test_later_openings_tell_the_interval_over_all_before(llama: ModelShape) -> None:
-    seen: dict[int, tuple[float, ...]] = {}
-
-    class Watching:
+    class Watching(FixedRounds):
         def reason(self, progress: Progress) -> str:
-            seen[progress.opening] = progress.half_widths
-            return "rounds" if progress.rounds >= 8 else ""
+            seen.append((progress.opening, progress.half_width))
+            return ""
 
-    workload, device = Workload(llama, AdapterConfig.uniform(llama, 4)), SimulatedDevice(noise=[Jitter(0.01)])
-    profile([workload], reference=workload.base, device=device, stop=Watching(), seed=0, openings=3)
-    assert [len(seen[opening]) for opening in range(3)] == [1, 1, 1]
-    assert seen[0] == seen[1] != seen[2]
+    found = measured(llama, Jitter(0.01), Watching(8), openings=3)
+    assert [opening for opening, _ in seen] == [0, 1, 2]
+    assert len({half_width for _, half_width in seen}) == 3
+    assert seen[-1][1] == found.ratio.half_width
+
+
+@pytest.mark.parametrize("spread", [0.005, 0.01, 0.02])
+def test_looking_after_every_opening_keeps_the_coverage(spread: float) -> None:
+    """An interval is narrow too early by luck, most often where openings differ by twice the width asked for."""
+    rule, rng, held, label = precise_within(0.01, 1000), np.random.default_rng(0), [], np.arange(200)
+    for _ in range(1500):
+        ratios = np.exp(spread * rng.standard_normal(200))
+        for opening in range(1, 200):
+            found = ratio_interval(ratios[: opening + 1], label[: opening + 1])
+            if rule.reason(at(opening=opening, half_width=found.half_width)):
+                break
+        held.append(found.contains(1.0))
+    assert np.mean(held) >= 0.92

@@ -221,12 +221,12 @@ def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None
 
 
 def test_after_an_interruption_no_other_stubs_are_begun() -> None:
-    class Interrupted:
-        def reason(self, progress: Progress) -> str:
+    class Interrupted(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
             return "interrupted" if progress.rounds == 3 else ""
 
     device = SimulatedDevice(free_bytes=5_100_000)
-    (part,) = profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=Interrupted(), seed=0)
+    (part,) = profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=Interrupted(8), seed=0)
     assert [each.stopped_by for each in part] == ["interrupted"]
 
 
