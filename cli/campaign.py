@@ -103,7 +103,8 @@ def measure(
             depths = fitting_layers(workloads, reference, programs, worker.info.free_bytes)
         timed = stubs_of(workloads, reference, depths)
     _prepare(timed, programs, console)
-    profiled = profile_by_stubs if stubs else partial(profile_groups, seen=seen)
+    show = seen and (lambda group: seen(calibrated(group, known_s)))
+    profiled = profile_by_stubs if stubs else partial(profile_groups, seen=show)
     rule = precise_within(STUBS_HALF_WIDTH if stubs else half_width, seconds, openings)
     origin: Origin = "composed" if stubs else "measured"
     before_s = store.calibration(device.info(), reference, origin=origin)

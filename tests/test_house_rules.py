@@ -91,7 +91,7 @@ def test_the_guard_knows_files_of_the_system(line: str) -> None:
     assert SYSTEM_FILES.search(line)
 
 
-@pytest.mark.parametrize("file", [file for file in SOURCES if file.parent.name != "cli"], ids=short)
+@pytest.mark.parametrize("file", SOURCES, ids=short)
 def test_no_text_switches_by_the_name_of_a_runtime_or_tunes_its_memory(file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     assert [switch for switch in SWITCHES if switch in source] == []
