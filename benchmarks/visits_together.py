@@ -2,7 +2,7 @@
 
 python benchmarks/visits_together.py [--json] [--openings 8] [--rounds 24]
 
-The campaign of `configs20_s` (SmolLM2-135M, decode, ONNX Runtime, five placements with four ranks each), in which every
+A campaign (SmolLM2-135M, decode, ONNX Runtime, five placements with four ranks each), in which every
 other round visits all candidates one by one. Both kinds of rounds share their openings, so their difference is fair.
 """
 
@@ -25,11 +25,17 @@ TOGETHER = group_run.MOST_TOGETHER
 class Alternating:
     """Ends an opening after so many rounds; the first round of each and every other one visit ranks together."""
 
+    openings = None
+
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`; settles how the next round goes."""
+        """See `StoppingRule.reason`."""
+        return ""
+
+    def opening_reason(self, progress: Progress) -> str:
+        """See `StoppingRule.opening_reason`; settles how the next round goes."""
         group_run.MOST_TOGETHER = 1 if progress.rounds % 2 else TOGETHER
         return "rounds" if progress.rounds >= self._rounds else ""
 
