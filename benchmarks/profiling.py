@@ -107,9 +107,7 @@ def main() -> None:
             found = part.find()
         for key, figure in found.items():
             result[key] = shown = row(figure, part.goals.get(key))
-            verdict = (
-                "" if shown["meets"] is None else f"goal {shown['goal']}: {'met' if shown['meets'] else 'NOT MET'}"
-            )
+            verdict = {None: "", True: f"met: {shown['goal']}", False: f"NOT MET: {shown['goal']}"}[shown["meets"]]
             line = f"{key:34} {_shown(figure.value)}  ({figure.cases} cases) {verdict}"
             print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
         print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr)
