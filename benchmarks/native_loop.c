@@ -1,14 +1,12 @@
 /* The timing loop of the worker on the C API of ONNX Runtime: what profiling_native.py compares the worker with.
  *
- * native_loop LIBRARY MODEL INPUTS PROCESSOR THREADS [KEY=VALUE ...]
+ * native_loop LIBRARY MODEL INPUTS THREADS
  *
  * INPUTS holds the number of inputs on a line; then for each a line "NAME TYPE BYTES RANK SIZE ..." and its bytes.
  * It says "ready" with at most 512 values of the first output. Each line "N" it then answers with the nanoseconds of
  * N calls; the end of its input ends it. */
 
-#define _GNU_SOURCE
 #include <dlfcn.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,13 +28,6 @@ static void check(OrtStatus *status, const char *what) {
     if (status != NULL) fail(what, ort->GetErrorMessage(status));
 }
 
-static void pin(int processor) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(processor, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0) fail("pin", "the processor is not allowed");
-}
-
 static const OrtApi *api_of(const char *library) {
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) fail("dlopen", dlerror());
@@ -48,18 +39,12 @@ static const OrtApi *api_of(const char *library) {
 }
 
 /* As the worker sets it; what is not set here has the same default there. */
-static OrtSessionOptions *options_of(int threads, int entries, char **entry) {
+static OrtSessionOptions *options_of(int threads) {
     OrtSessionOptions *options;
     check(ort->CreateSessionOptions(&options), "CreateSessionOptions");
     check(ort->SetIntraOpNumThreads(options, threads), "SetIntraOpNumThreads");
     check(ort->SetInterOpNumThreads(options, 1), "SetInterOpNumThreads");
     check(ort->SetSessionLogSeverityLevel(options, 3), "SetSessionLogSeverityLevel");
-    for (int i = 0; i < entries; i++) {
-        char *value = strchr(entry[i], '=');
-        if (value == NULL) fail(entry[i], "not KEY=VALUE");
-        *value = '\0';
-        check(ort->AddSessionConfigEntry(options, entry[i], value + 1), entry[i]);
-    }
     return options;
 }
 
@@ -109,8 +94,7 @@ static void print_output(OrtValue *value) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 6) fail("usage", "native_loop LIBRARY MODEL INPUTS PROCESSOR THREADS [KEY=VALUE ...]");
-    pin(atoi(argv[4]));
+    if (argc != 5) fail("usage", "native_loop LIBRARY MODEL INPUTS THREADS");
     ort = api_of(argv[1]);
 
     OrtEnv *env;
@@ -119,7 +103,7 @@ int main(int argc, char **argv) {
     OrtMemoryInfo *memory;
     OrtAllocator *allocator;
     check(ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "native_loop", &env), "CreateEnv");
-    check(ort->CreateSession(env, argv[2], options_of(atoi(argv[5]), argc - 6, argv + 6), &session), "CreateSession");
+    check(ort->CreateSession(env, argv[2], options_of(atoi(argv[4])), &session), "CreateSession");
     check(ort->CreateIoBinding(session, &binding), "CreateIoBinding");
     check(ort->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), "CreateCpuMemoryInfo");
     check(ort->GetAllocatorWithDefaultOptions(&allocator), "GetAllocatorWithDefaultOptions");

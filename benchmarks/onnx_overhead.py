@@ -27,7 +27,8 @@ import numpy as np
 from onnx_overhead_cells import cells
 
 from adaptare.devices import Device, DeviceInfo, connect
-from adaptare.devices.ort_runtime import CPU, filled, load, setup
+from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
 from adaptare.profiler import AdapterConfig, ModelShape, Store, Workload, open_model, programs_for
 
 
@@ -67,10 +68,11 @@ def _elapsed_s(do: Any) -> float:
 
 def fed_beside_bound(shape: ModelShape, info: DeviceInfo, calls: int = 60) -> dict[str, float]:
     """`run` with numpy arrays beside a bound run of the same session: the trap for whoever times the former."""
-    workload = Workload(shape, AdapterConfig.uniform(shape, 8))
-    program = programs_for(info).program(workload)
-    setup({"threads": 1, "provider": CPU, "spinning": True, "flush_denormals": False})
-    model = load(program.source, json.loads(program.arguments))
+    program = programs_for(info).program(Workload(shape, AdapterConfig.uniform(shape, 8)))
+    runtime = OrtRuntime()
+    runtime.setup(1, {"provider": CPU, "spinning": True, "flush_denormals": False})
+    main_file = next(file for file in program.files if file.name == program.source)
+    model = runtime.load(str(main_file.path.parent), program.source, json.loads(program.arguments))
     arguments = json.loads(program.feeds[0].arguments)
     bound, _ = model.bind(arguments)
     arrays = {name: filled(name, spec) for name, spec in arguments["inputs"].items()}

@@ -7,31 +7,30 @@ import shutil
 import statistics
 import tempfile
 import time
-import timeit
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from scipy import stats
+from profiling_figures import Figure, Figures
 from transformers import LlamaConfig
 
-from adaptare.devices import Device, Feed, Program, Work, Worker, canonical_json, connect, ort_runtime
-from adaptare.devices import agent as agent_module
-from adaptare.devices.ort_runtime import CPU
+from adaptare.devices import Device, Feed, Program, Work, Worker, canonical_json, connect, program_file
 from adaptare.profiler import (
     FixedRounds,
     Interval,
     Measurement,
     ModelShape,
     Need,
+    StoppingRule,
     Workload,
     overhead,
+    precise_within,
     profile,
 )
 
@@ -39,17 +38,13 @@ SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=16)
 )
 ROWS, WIDTH = 64, 256
-INPUTS = {"x": {"dtype": "float32", "shape": [ROWS, WIDTH], "normal": 1.0, "seed": 0}}
-# So many products are a unit of work; one more is five percent.
+INPUTS = {"x": {"dtype": "float32", "shape": [ROWS, WIDTH], "uniform": 1.0, "seed": 0}}
+# Products of a unit of work; one more is five percent.
 UNIT = 20
 GAP_S = 0.03
-# About as long as a round of the reference and two or three others takes.
-ROUND_S = 0.08
-# Openings at first, and where intervals are wide; with fewer than four, knowing their spread takes too much of it.
-FEW, MANY = 4, 6
 DEVICE = "ort-cpu:threads=1"
-# What that device tells its worker.
-SETUP = {"provider": CPU, "threads": 1, "spinning": True, "flush_denormals": False}
+# Half-width and seconds that are enough to see five percent.
+DETECT_HALF_WIDTH, DETECT_S = 0.01, 8.0
 
 
 def workload(number: int) -> Workload:
@@ -77,8 +72,8 @@ class Files:
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
-        feed = Feed(workload.hash, canonical_json({"inputs": INPUTS}), Work(1, 1, 1))
-        return Program(self.files[workload].name, str(self.files[workload]), "{}", (feed,), 2**20)
+        feed, file = Feed(workload.hash, canonical_json({"inputs": INPUTS}), Work(1, 1, 1)), self.files[workload]
+        return Program(file.name, file.name, "{}", (feed,), (program_file(file),), 2**20)
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`; nothing is compared with itself."""
@@ -135,10 +130,11 @@ def chains(*products: int) -> Iterator[Files]:
         yield Files({workload(n): write_chain(folder / f"{n}.onnx", count) for n, count in enumerate(products)})
 
 
-def measured(files: Files, seconds: float, openings: int, seed: int, device: Device | None = None) -> list[Measurement]:
-    """All but the first beside the first, for about so many seconds in each opening."""
+def measured(
+    files: Files, stop: StoppingRule, seed: int, *, openings: int | None = None, device: Device | None = None
+) -> list[Measurement]:
+    """All but the first beside the first."""
     reference, *others = files.files
-    stop = FixedRounds(max(8, round(seconds / ROUND_S)))
     return profile(
         others,
         reference=reference,
@@ -151,28 +147,27 @@ def measured(files: Files, seconds: float, openings: int, seed: int, device: Dev
     )
 
 
-def detect(trials: int = 40, within: float = 0.015) -> dict[str, Any]:
-    """Five percent more work: whether, when and how exactly it is seen. Wide intervals are measured once more."""
-    seconds, middles, again = [], [], 0
+def detect(trials: int = 20) -> Figures:
+    """Five percent more work, measured once with the usual rule: found or not, when, and how exactly."""
+    seconds, found = list[float](), list[Interval]()
     with chains(UNIT, UNIT, UNIT + 1) as files:
         for trial in range(trials):
-            started, seen_s = time.monotonic(), float("inf")
-            for openings, each_s in ((FEW, 0.4), (MANY, 1.0)):
-                plain, more = measured(files, each_s, openings, trial)
-                difference = overhead(more, plain)
-                if difference.lower > 0:
-                    seen_s = min(seen_s, time.monotonic() - started)
-                    if difference.upper - difference.lower <= 2 * within:
-                        break
-            again += openings == MANY
-            seconds.append(seen_s)
-            middles.append(1 + difference.middle)
+            started = time.monotonic()
+            plain, more = measured(files, precise_within(DETECT_HALF_WIDTH, DETECT_S), trial)
+            seconds.append(time.monotonic() - started)
+            found.append(overhead(more, plain))
     return {
-        "detect_5pct": float(np.mean(np.array(seconds) <= 20)),
-        "detect_5pct_median_s": statistics.median(seconds),
-        "detect_5pct_again": again / trials,
-        "accuracy_5pct": float(np.mean([1.04 <= middle <= 1.06 for middle in middles])),
+        "detect_5pct": Figure(float(np.mean([each.lower > 0 for each in found])), trials),
+        "accuracy_5pct": Figure(float(np.mean([0.04 <= each.middle <= 0.06 for each in found])), trials),
+        "detect_5pct_seconds": Figure(spread(seconds), trials),
+        "detect_5pct_overhead": Figure(spread([each.middle for each in found]), trials),
     }
+
+
+def spread(values: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    """Median and the tenth and ninetieth percentile."""
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return {"median": float(middle), "p10": float(low), "p90": float(high)}
 
 
 @dataclass(frozen=True)
@@ -207,8 +202,8 @@ class PausingWorker:
         return self._worker.run(program_id, feed_id, calls)
 
 
-def order_bias(openings: int = 12) -> dict[str, Any]:
-    """The same difference with and without a pause before every visit; the usual fixed order beside it.
+def order_bias(openings: int = 12) -> Figures:
+    """Points between the same difference with and without a pause before every visit; the usual fixed order beside it.
 
     Each of the two programs has a feed that is paused for and one that is not, so that both differences come from the
     same openings, whose luck would else be larger than the bias. What is left is the luck of the feeds' own memory,
@@ -218,12 +213,13 @@ def order_bias(openings: int = 12) -> dict[str, Any]:
         _, plain, more = files.files
         resting = {workload(3): files.files[plain], workload(4): files.files[more]}
         device = Pausing(connect(DEVICE), frozenset(each.hash for each in resting))
-        found = measured(Files({**files.files, **resting}), 1.5, openings, 0, device)
+        every = Files({**files.files, **resting})
+        found = measured(every, FixedRounds(12), 0, openings=openings, device=device)
         without, with_gaps = (overhead(found[at + 1], found[at]).middle for at in (0, 2))
         naive = statistics.median(_fixed_order(files) for _ in range(openings // 3))
     return {
-        "order_bias_points": 100 * abs(with_gaps - without),
-        "order_bias_fixed_order_points": 100 * abs(naive - 1 - without),
+        "order_bias_points": Figure(100 * abs(with_gaps - without), openings),
+        "order_bias_fixed_order_points": Figure(100 * abs(naive - 1 - without), openings // 3),
     }
 
 
@@ -240,53 +236,28 @@ def _fixed_order(files: Files, windows: int = 40) -> float:
     return statistics.median(samples[more]) / statistics.median(samples[plain])
 
 
-def visit_bias(openings: int = 8) -> dict[str, Any]:
-    """Two sessions of the same 2.4 MB of weights, of which one has two feeds and so is visited twice a round."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        first = write_chain(folder / "0.onnx", 9)
-        copies = [Path(shutil.copy(first, folder / f"{number}.onnx")) for number in (1, 2)]
-        files = Files(dict(zip(map(workload, range(4)), [first, copies[0], copies[0], copies[1]], strict=True)))
-        twice, _, once = measured(files, 2.0, openings, 0)
-    return {"visit_bias": abs(overhead(twice, once).middle)}
-
-
-def same_file_twice(sessions: int = 12, pairs: int = 5, openings: int = 6) -> dict[str, Any]:
-    """Comparisons of one file with its copy: there is nothing to be found. A few are made in small pages, too."""
+def same_file_twice(sessions: int = 6, pairs: int = 5, openings: int = 6) -> Figures:
+    """Comparisons of one file with its copy: there is nothing to be found."""
     with tempfile.TemporaryDirectory() as place:
         first = write_chain(Path(place) / "0.onnx", UNIT)
         copies = [Path(shutil.copy(first, Path(place) / f"{number}.onnx")) for number in range(1, 2 * pairs + 1)]
         files = Files({workload(number): file for number, file in enumerate([first, *copies])})
         found = [each for session in range(sessions) for each in _compared(files, session, openings)]
-        with patch.dict(os.environ, GLIBC_TUNABLES=""):  # memory as the system gives it by default
-            small = [each for session in range(-(-sessions // 4)) for each in _compared(files, session, openings)]
-    trials, different = len(found), sum(not each.contains(0.0) for each in found)
+    different = float(np.mean([not each.contains(0.0) for each in found]))
     return {
-        "aa_real_trials": trials,
-        "aa_false_positive_real": different / trials,
-        "aa_false_positive_real_p": float(stats.binomtest(different, trials, 0.05).pvalue),
-        "aa_real_spread": float(np.std([each.middle for each in found])),
-        "aa_real_spread_small_pages": float(np.std([each.middle for each in small])),
+        "aa_false_positive_real": Figure(different, len(found)),
+        "aa_real_spread": Figure(spread([each.middle for each in found]), len(found)),
     }
 
 
 def _compared(files: Files, seed: int, openings: int) -> list[Interval]:
     """All but the first, two by two, in one session."""
-    reference, *others = files.files
-    found = profile(
-        others,
-        reference=reference,
-        device=connect(DEVICE),
-        stop=FixedRounds(4),
-        seed=seed,
-        openings=openings,
-        programs=files,
-    )
+    found = measured(files, FixedRounds(4), seed, openings=openings)
     return [overhead(one, other) for one, other in zip(found[::2], found[1::2], strict=True)]
 
 
-def harness(calls: int = 20000) -> dict[str, Any]:
-    """What a sample costs beside the call itself: clock, loop, and its way back to whoever asked."""
+def harness(calls: int = 20000) -> Figures:
+    """Microseconds of a sample beside the call itself: clock, loop, and its way back to the host."""
     with chains(1) as files, connect(DEVICE).open() as worker:
         (only,) = files.files
         loaded = worker.load(files.program(only))
@@ -294,34 +265,4 @@ def harness(calls: int = 20000) -> dict[str, Any]:
         started = time.perf_counter()
         inside_s = sum(worker.run(loaded.program_id, only.hash, calls))
         elapsed_s = time.perf_counter() - started
-    return {"harness_overhead_us": 1e6 * (elapsed_s - inside_s) / calls}
-
-
-def other_timers(rounds: int = 120, calls: int = 4) -> dict[str, Any]:
-    """The same call of some 5 ms timed by the agent's loop, by timeit and by torch.utils.benchmark, in turns.
-
-    The agent brings the way into the runtime back into the caches before it looks at the clock, and the others do not;
-    torch's does more between two calls besides. A call of 1 ms still shows that on some machines.
-    """
-    from torch.utils.benchmark import Timer
-
-    ort_runtime.setup(SETUP)
-    agent = agent_module.Agent(ort_runtime)
-    with chains(5 * UNIT) as files:
-        (only,) = files.files
-        feed = {"name": "x", "arguments": {"inputs": INPUTS}}
-        program = {"program_id": "p", "source": str(files.files[only]), "arguments": {}, "feeds": [feed]}
-        agent.load({**program, "moved_bytes": 0, "others_bytes": 0, "between_bytes": 0})
-    call, _ = agent.feeds["p"]["x"]
-    torch_timer, standard = Timer("call()", globals={"call": call}), timeit.Timer("call()", globals={"call": call})
-    ways: dict[str, Callable[[], float]] = {
-        "agent": lambda: statistics.median(agent.run({"program_id": "p", "feed_id": "x", "calls": calls})["seconds"]),
-        "timeit": lambda: statistics.median(standard.repeat(calls, 1)),
-        "torch": lambda: statistics.median(torch_timer.timeit(1).median for _ in range(calls)),
-    }
-    rng, seconds = np.random.default_rng(0), {name: list[float]() for name in ways}
-    for _ in range(rounds):
-        for name in rng.permutation(list(ways)):
-            seconds[name].append(ways[name]())
-    ours = np.array(seconds["agent"])
-    return {f"timeit_ratio_{name}": float(np.median(ours / np.array(seconds[name]))) for name in ("timeit", "torch")}
+    return {"harness_overhead_us": Figure(1e6 * (elapsed_s - inside_s) / calls, calls)}

@@ -1,12 +1,11 @@
 """The keys of profiling.py whose truth is known: simulated devices and synthetic series."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy import stats
+from profiling_figures import Figure, Figures
 from transformers import LlamaConfig
 
 from adaptare.devices import SimulatedDevice
@@ -16,9 +15,12 @@ from adaptare.profiler import (
     FixedRounds,
     Interval,
     ModelShape,
+    Steadiness,
+    StoppingRule,
     Workload,
     changes,
     overhead,
+    precise_within,
     profile,
     ratio_interval,
     steadiness,
@@ -32,57 +34,54 @@ BASE = Workload(SHAPE).base
 FIRST, SECOND = (Workload(SHAPE, AdapterConfig.of({f"model.layers.{layer}.self_attn.q_proj": 8})) for layer in (0, 1))
 LARGER = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 8))
 LENGTH = 200
+AUTOCORRELATED_LENGTHS = (60, 200, 400)
 
 
-def same_program_twice(trials: int = 400) -> dict[str, Any]:
-    """Comparisons of two programs that are equally fast, but for what each opening happens to give them."""
+def same_program_twice(trials: int = 400) -> Figures:
+    """Shares of comparisons of two equally fast programs that find a difference; openings give each its own offset."""
     ours, naive = (
-        sum(not each.contains(0.0) for each in _compared(FIRST, SECOND, trials, openings=openings, rounds=rounds))
+        sum(not each.contains(0.0) for each in _compared(FIRST, SECOND, trials, FixedRounds(rounds), openings))
         for openings, rounds in ((8, 8), (1, 64))
     )
     return {
-        "aa_trials": trials,
-        "aa_false_positive": ours / trials,
-        "aa_false_positive_p": float(stats.binomtest(ours, trials, 0.05).pvalue),
-        "aa_one_opening_false_positive": naive / trials,
-        "aa_one_opening_p": float(stats.binomtest(naive, trials, 0.05).pvalue),
+        "aa_false_positive": Figure(ours / trials, trials),
+        "aa_one_opening_false_positive": Figure(naive / trials, trials),
     }
 
 
-def true_difference(trials: int = 400) -> dict[str, Any]:
-    """How often the interval holds the true overhead, on a device with every kind of noise."""
+def true_difference(trials: int = 400) -> Figures:
+    """Shares of intervals that hold the true overhead, on a device with every kind of noise."""
     device = SimulatedDevice(launch_s=2e-4)
     truth = device.latency_s(LARGER.work()) / device.latency_s(FIRST.work()) - 1
-    held = sum(each.contains(truth) for each in _compared(LARGER, FIRST, trials, openings=8, rounds=8))
-    return {"aa_coverage": held / trials}
+    rules = {"coverage_openings": (FixedRounds(8), 8), "coverage_precise": (precise_within(0.01, 600.0), 24)}
+    held = {
+        name: sum(each.contains(truth) for each in _compared(LARGER, FIRST, trials, stop, openings))
+        for name, (stop, openings) in rules.items()
+    }
+    return {name: Figure(count / trials, trials) for name, count in held.items()}
 
 
-def _compared(one: Workload, other: Workload, trials: int, *, openings: int, rounds: int) -> list[Interval]:
+def _compared(one: Workload, other: Workload, trials: int, stop: StoppingRule, openings: int) -> list[Interval]:
     """One interval for each seed; no time is taken, so they may disturb each other."""
-    return list(Parallel(n_jobs=-1)(delayed(_once)(one, other, seed, openings, rounds) for seed in range(trials)))
+    return list(Parallel(n_jobs=-1)(delayed(_once)(one, other, seed, stop, openings) for seed in range(trials)))
 
 
-def _once(one: Workload, other: Workload, seed: int, openings: int, rounds: int) -> Interval:
+def _once(one: Workload, other: Workload, seed: int, stop: StoppingRule, openings: int) -> Interval:
     noise = [OpeningOffset(0.02, seed), Autocorrelated(0.02, 0.7), Bursts(0.05, 2.0), Jitter(0.01)]
     device = SimulatedDevice(launch_s=2e-4, noise=noise, seed=seed)
-    found = profile([one, other], reference=BASE, device=device, stop=FixedRounds(rounds), seed=seed, openings=openings)
-    return overhead(*found)
+    return overhead(*profile([one, other], reference=BASE, device=device, stop=stop, seed=seed, openings=openings))
 
 
-def remembering_noise(trials: int = 400, rounds: int = 60) -> dict[str, Any]:
-    """Coverage of the interval within one opening where rounds that follow each other are alike."""
-    ours = plain = 0
-    for seed in range(trials):
-        rng = np.random.default_rng(seed)
-        logs = np.empty(rounds)
-        logs[0] = rng.standard_normal()
-        for index in range(1, rounds):
-            logs[index] = 0.5 * logs[index - 1] + np.sqrt(1 - 0.5**2) * rng.standard_normal()
-        ratios = np.exp(0.02 * logs)
-        ours += ratio_interval(ratios, np.zeros(rounds, dtype=np.int64)).contains(1.0)
-        drawn = np.median(ratios[rng.integers(0, rounds, (1000, rounds))], axis=1)
-        plain += bool(np.percentile(drawn, 2.5) <= 1.0 <= np.percentile(drawn, 97.5))
-    return {"interval_coverage_ar1": ours / trials, "interval_coverage_ar1_iid_bootstrap": plain / trials}
+def within_one_opening(trials: int = 400, rounds: int = 60) -> Figures:
+    """Coverage of the interval within one opening, of independent rounds and of such that remember."""
+    found: Figures = {}
+    for name, rho in (("coverage_iid", 0.0), ("coverage_ar1", 0.5)):
+        held = 0
+        for seed in range(trials):
+            ratios = _remembering(np.random.default_rng(seed), rounds, sigma=0.02, rho=rho)
+            held += ratio_interval(ratios, np.zeros(rounds, dtype=np.int64)).contains(1.0)
+        found[name] = Figure(held / trials, trials)
+    return found
 
 
 Series = NDArray[np.float64]
@@ -131,8 +130,8 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator], Series], str]] = {
 }
 
 
-def kinds_of_warm_up(traces: int = 100) -> dict[str, Any]:
-    """Seven kinds of series, each with noise of half a percent to two."""
+def kinds_of_warm_up(traces: int = 100) -> Figures:
+    """Seven kinds of series, each with independent noise of half a percent to two."""
     rng = np.random.default_rng(0)
     right: dict[str, float] = {}
     kept = 0.0
@@ -141,11 +140,30 @@ def kinds_of_warm_up(traces: int = 100) -> dict[str, Any]:
         right[name] = float(np.mean([each.trend == trend for each in found]))
         if name == "flat":
             kept = float(np.mean([each.start == 0 for each in found]))
-    accuracy = float(np.mean(list(right.values())))
-    return {"warmup_class_accuracy": accuracy, "warmup_by_kind": right, "flat_nothing_dropped": kept}
+    return {
+        "warmup_class_accuracy": Figure(float(np.mean(list(right.values()))), traces * len(KINDS)),
+        "warmup_by_kind": Figure(right, traces),
+        "flat_nothing_dropped": Figure(kept, traces),
+    }
 
 
-def alarms(traces: int = 200) -> dict[str, Any]:
+def warm_up_below_autocorrelated_noise(traces: int = 200) -> Figures:
+    """One level, a warm-up from twice the time, and one of 20 % that ends at once, in series of three lengths."""
+    rng, flat, found = np.random.default_rng(0), list[Steadiness](), list[bool]()
+    for n in AUTOCORRELATED_LENGTHS:
+        ramp, step = 1 + np.exp(-np.arange(n) / (n / 20)), np.where(np.arange(n) < n // 5, 1.2, 1.0)
+        flat += [steadiness(_remembering(rng, n)) for _ in range(traces)]
+        found += [
+            steadiness(shape * _remembering(rng, n)).trend == "warm-up" for shape in (ramp, step) for _ in range(traces)
+        ]
+    return {
+        "autocorrelated_flat": Figure(float(np.mean([each.trend == "flat" for each in flat])), len(flat)),
+        "autocorrelated_nothing_dropped": Figure(float(np.mean([each.start == 0 for each in flat])), len(flat)),
+        "autocorrelated_warmup_found": Figure(float(np.mean(found)), len(found)),
+    }
+
+
+def alarms(traces: int = 200) -> Figures:
     """A step of 20 % and a ramp of 10 % in the reference, and references that stay as they are."""
     rng = np.random.default_rng(0)
     seen = false = 0
@@ -154,11 +172,38 @@ def alarms(traces: int = 200) -> dict[str, Any]:
         step = np.where(np.arange(LENGTH) < at, 1.0, 1.2)
         ramp = 1 + 0.1 * np.clip((np.arange(LENGTH) - at) / 20, 0, 1)
         for series, due in ((step, at + 2), (ramp, at + 22)):
-            found = changes(series * _noise(rng, LENGTH))
-            seen += bool(found) and at <= found[0] <= due
+            seen += _seen(changes(series * _noise(rng, LENGTH)), at, due)
         false += bool(changes(_noise(rng, LENGTH)))
-    return {"drift_alarm": seen / (2 * traces), "false_alarm": false / traces}
+    return {"drift_alarm": Figure(seen / (2 * traces), 2 * traces), "false_alarm": Figure(false / traces, traces)}
+
+
+def alarms_below_autocorrelated_noise(traces: int = 200) -> Figures:
+    """A step of 20 %, seen within ten rounds, and references that stay as they are, in series of three lengths."""
+    rng = np.random.default_rng(0)
+    seen = false = 0
+    for n in AUTOCORRELATED_LENGTHS:
+        for _ in range(traces):
+            at = int(rng.integers(30, n - 12))
+            seen += _seen(changes(np.where(np.arange(n) < at, 1.0, 1.2) * _remembering(rng, n)), at, at + 10)
+            false += bool(changes(_remembering(rng, n)))
+    cases = traces * len(AUTOCORRELATED_LENGTHS)
+    return {
+        "autocorrelated_drift_alarm": Figure(seen / cases, cases),
+        "autocorrelated_false_alarm": Figure(false / cases, cases),
+    }
+
+
+def _seen(found: list[int], at: int, due: int) -> bool:
+    return bool(found) and at <= found[0] <= due
 
 
 def _noise(rng: np.random.Generator, n: int) -> Series:
     return np.exp(rng.choice([0.005, 0.01, 0.02]) * rng.standard_normal(n))
+
+
+def _remembering(rng: np.random.Generator, n: int, *, sigma: float = 0.03, rho: float = 0.7) -> Series:
+    """Autoregressive noise of median 1."""
+    logs = rng.standard_normal(n)
+    for index in range(1, n):
+        logs[index] = rho * logs[index - 1] + np.sqrt(1 - rho**2) * logs[index]
+    return np.exp(sigma * logs)

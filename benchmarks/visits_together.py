@@ -2,7 +2,7 @@
 
 python benchmarks/visits_together.py [--json] [--openings 8] [--rounds 24]
 
-The campaign of `configs20_s` (SmolLM2-135M, decode, ONNX Runtime, five placements with four ranks each), in which every
+A campaign (SmolLM2-135M, decode, ONNX Runtime, five placements with four ranks each), in which every
 other round visits all candidates one by one. Both kinds of rounds share their openings, so their difference is fair.
 """
 

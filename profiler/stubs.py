@@ -16,8 +16,8 @@ from adaptare.profiler.stopping import StoppingRule
 from adaptare.profiler.workload import Mode, Workload
 
 FEWEST_LAYERS = (2, 6)
-# Deeper stubs multiply less what is off in single programs (`stub_error` of benchmarks/profiling.py). Where layers are
-# large, that is not worth the memory.
+# Deeper stubs multiply less what is off in single programs (`stub_overhead_error` of benchmarks/profiling.py). Where
+# layers are large, that is not worth the memory.
 DEEP_BYTES = 2**30
 DEEPEST = 0.75
 

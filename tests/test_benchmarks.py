@@ -1,7 +1,7 @@
 """Every benchmark can be imported, and quick keys are found with the smallest numbers, whatever their values."""
 
 import importlib
-import math
+import json
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,32 @@ def test_a_benchmark_can_be_imported(name: str) -> None:
     ("module", "function", "numbers"),
     [
         ("profiling_real", "harness", {"calls": 20}),
-        ("profiling_real", "other_timers", {"rounds": 2, "calls": 1}),
         ("profiling_real", "same_file_twice", {"sessions": 1, "pairs": 1, "openings": 2}),
-        ("profiling_memory", "equal_files", {"key": "small", "size": 1 << 23}),
+        ("profiling_protocols", "equal_time", {"runs": 2, "run_s": 0.1}),
         ("profiling_simulated", "alarms", {"traces": 4}),
     ],
 )
 def test_a_quick_key_is_found(module: str, function: str, numbers: dict[str, int]) -> None:
     found = getattr(importlib.import_module(module), function)(**numbers)
-    values = [value for value in found.values() if isinstance(value, float)]
-    assert values
-    assert all(math.isfinite(value) for value in values)
+    assert all(figure.cases for figure in found.values())
+    json.dumps({key: figure.value for key, figure in found.items()}, allow_nan=False)
+
+
+def test_every_gate_is_found_by_its_part() -> None:
+    profiling = importlib.import_module("profiling")
+    alarms = next(part for part in profiling.PARTS if "drift_alarm" in part.goals)
+    found = alarms.find(traces=4)
+    assert set(alarms.goals) == set(found)
+    assert profiling.row(found["false_alarm"], alarms.goals["false_alarm"]) == {
+        "value": 0.0,
+        "cases": 4,
+        "goal": "<= 0.02",
+        "meets": True,
+    }
+
+
+def test_a_share_that_chance_explains_meets_its_goal() -> None:
+    figures = importlib.import_module("profiling_figures")
+    goal = figures.share_like(0.05)
+    assert goal.met(figures.Figure(3 / 40, 40))
+    assert not goal.met(figures.Figure(9 / 40, 40))
