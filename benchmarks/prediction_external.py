@@ -6,9 +6,10 @@ Every row says what ours is off, what the best of the baselines is off on the sa
 chosen is chosen inside the training rows. `lora-gemm`: MAPE on products of the shapes of LoRA, per device, from so many
 rows; `-unseen`: from the other devices and 20 rows. `hwgpt`: MAPE on GPT-2-like decoders from 10 and 100 rows, one
 row of the result for each scale. `hwgpt-session`: coverage of intervals of nominally 90 % on a measuring job that the
-fit has not seen, re-levelled with 20 of its rows. `hat`: MAPE on translating transformers from 100 rows, against a
-Gaussian process with 200. With `--extra`, `help-nb201` and `help-fbnet`: Spearman's rank correlation, the higher the
-better, on HELP's new devices, from 20 and 10 rows that are chosen out of 300 drawn ones, without their latencies.
+fit has not seen, re-levelled with 20 of its rows, and as fitted: with the spread between the three other jobs, and
+without. `hat`: MAPE on translating transformers from 100 rows, against a Gaussian process with 200. With `--extra`,
+`help-nb201` and `help-fbnet`: Spearman's rank correlation, the higher the better, on HELP's new devices, from 20 and 10
+rows that are chosen out of 300 drawn ones, without their latencies.
 
 The data is other people's and comes with none of this: `latency/` in the folder of `--data` has `lora_gemm.csv.gz` of
 github.com/ai-dynamo/aiconfigurator, `hwgptbench_s.npz` and `_m.npz` of github.com/automl/HW-GPT-Bench, `hat/*.csv` of
@@ -35,7 +36,8 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
-from adaptare.predictor import BlockLinear, Smooth, few_shot, relevel
+from adaptare.predictor import BlockLinear, Smooth, conformal_half_width, few_shot, relevel
+from adaptare.predictor.session_spread import session_spread
 
 LEVEL = 0.9
 REFERENCES = 20
@@ -89,6 +91,7 @@ def gpts_session(folder: Path) -> Iterator[dict[str, Any]]:
     """One of the four measuring jobs is left out and re-levelled by rows in the middle of 20 equal parts of it."""
     covered: dict[str, list[float]] = {}
     off: dict[str, list[float]] = {}
+    as_fitted: dict[str, list[float]] = {"with spread between jobs": [], "without": []}
     for table in data.gpts(folder):
         per_job = len(table.X) // 4
         even = (np.arange(REFERENCES) + 0.5) * per_job / REFERENCES
@@ -103,6 +106,11 @@ def gpts_session(folder: Path) -> Iterator[dict[str, Any]]:
                     table.X[others], latency[others]
                 )
                 predicted, measured = fitted.predict(table.X[own]), latency[own]
+                known = latency[others] / fitted.predict(table.X[others]) - 1
+                spread = session_spread(known, (others // per_job).astype(str), others.astype(str))
+                half_width = conformal_half_width(known, level=LEVEL)
+                for name, width in zip(as_fitted, (spread.widened(half_width, LEVEL), half_width), strict=True):
+                    as_fitted[name].append(float(np.mean(np.abs(measured / predicted - 1) <= width)))
                 for name, rows in references.items():
                     level = relevel(measured[rows], predicted[rows], level=LEVEL)
                     rest = np.setdiff1d(np.arange(per_job), rows)
@@ -121,6 +129,7 @@ def gpts_session(folder: Path) -> Iterator[dict[str, Any]]:
         "median_coverage": median,
         "at_least_0.8": at_least,
         "median_coverages": {name: float(np.median(each)) for name, each in covered.items()},
+        "mean_coverages_as_fitted": {name: float(np.mean(each)) for name, each in as_fitted.items()},
         "mape": {name: float(np.mean(each)) for name, each in off.items()},
         "meets": at_least["ours"] >= at_least["first and last included"] and 0.88 <= median <= 0.92,
     }

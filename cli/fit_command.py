@@ -83,7 +83,10 @@ def fit(
         title = f"{template.describe()} on {info.device}"
         all_drawn = drawn(partial(draw_parity, predictor, figure, title=title), figure, console)
     if predictor.error_card.sessions == 1:
-        console.note("all of it was measured in one session, so the intervals do not know what another one changes")
+        console.note(
+            "all of it was measured in one session, so the intervals allow for the shift of another as other devices "
+            "had it; profile once more in a session of its own to learn that of this device"
+        )
     if other and predictor.chosen != "transferred":
         console.note(f"{source} did not help on adapters left out, so nothing of it is in this predictor")
     console.say(f"written: {files[0]} and {files[1]}; next: adaptare predict {base} ADAPTER")
@@ -122,8 +125,8 @@ def show_error_card(predictor: "LatencyPredictor", console: Console) -> None:
     if predictor.reason:
         console.say(f"{predictor.chosen}: {predictor.reason}")
     console.say(
-        f"error {card.mape:.2f} % of latency; rank correlation {card.kendall_tau:.2f}; intervals ±"
-        f"{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
+        f"error {card.mape:.2f} % of latency, at most {card.mape_upper:.2f} %; rank correlation {card.kendall_tau:.2f}"
+        f"; intervals ±{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
     )
 
 

@@ -20,7 +20,7 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
     """What a new row is off at most, with probability `level`; infinite with fewer than `rows_needed` residuals.
 
     The residuals must be of rows that were left out of the fit. That a new row is like them is all that is
-    assumed, so a new session of a device that has changed is covered less often. Of n residuals and a new one each is
+    assumed, so the shift of a new session comes on top: `SessionSpread`. Of n residuals and a new one each is
     equally likely to have any rank, so the k-th of n is exceeded with probability 1 - k / (n + 1); where (n + 1) level
     is no whole number, the result lies between its two neighbours, and holds as often as `level` says if residuals are
     about as dense at both. Leaving out one row at a time makes this hold closely but not strictly.

@@ -56,11 +56,6 @@ class SessionVariance:
     variance: float
     degrees: float
 
-    def updated(self, variance: float, degrees: float) -> "SessionVariance":
-        """Mean of both, weighted by their degrees of freedom: the conjugate update of a scaled inverse chi-squared."""
-        total = self.degrees + degrees
-        return SessionVariance((self.degrees * self.variance + degrees * variance) / total, total)
-
     def spread(self, shares: NDArray[np.float64]) -> SessionSpread:
         """Part of a new session's shift that is missing from the residuals of a fit to several sessions.
 
@@ -84,7 +79,10 @@ def session_spread(
     *,
     prior: SessionVariance = PRIOR,
 ) -> SessionSpread:
-    """Spread for a new session, from the prior and from the means of at least two sessions.
+    """Spread for a new session, from the prior, and from the means of at least two sessions where they differ by more.
+
+    Few sessions that agree by luck do not narrow the prior: a mean of both would also take sessions of an unusual
+    device, of which the prior knows nothing, for less different than they are.
 
     Args:
         errors: Relative, of each row when its adapter, and not its session, is left out. Shape (n,).
@@ -102,5 +100,5 @@ def session_spread(
     if len(told) > 1:
         within = sum(((each - each.mean()) ** 2).sum() for each in told) / sum(len(each) - 1 for each in told)
         between = np.var([each.mean() for each in told], ddof=1) - within * np.mean([1 / len(each) for each in told])
-        prior = prior.updated(max(0.0, float(between)), len(told) - 1)
+        prior = SessionVariance(max(prior.variance, float(between)), prior.degrees + len(told) - 1)
     return prior.spread(counts / counts.sum())

@@ -44,11 +44,12 @@ def test_the_means_of_sessions_tell_their_variance() -> None:
     assert found.scale == pytest.approx(math.sqrt(variance / 2))
 
 
-def test_the_prior_counts_by_its_degrees_of_freedom() -> None:
+@pytest.mark.parametrize("prior_variance", [1e-6, 1e-3])
+def test_the_larger_of_the_prior_and_what_sessions_tell_counts(prior_variance: float) -> None:
     sessions, errors = np.repeat(["a", "b"], 5), np.repeat([-0.01, 0.01], 5)
-    found = session_spread(errors, sessions, np.arange(10).astype(str), prior=SessionVariance(0.001, 4))
+    found = session_spread(errors, sessions, np.arange(10).astype(str), prior=SessionVariance(prior_variance, 4))
     assert found.degrees == 5
-    assert found.scale == pytest.approx(math.sqrt((4 * 0.001 + 2 * 0.01**2) / 5))
+    assert found.scale == pytest.approx(math.sqrt(max(prior_variance, 2 * 0.01**2)))
 
 
 def test_sessions_of_few_adapters_tell_nothing() -> None:
