@@ -165,9 +165,11 @@ def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
             sites = each.workload.adapter.active
             console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
     _note_changes(measured, console)
-    if unsteady := sum("no steady state" in each.trends for each in measured if each.visits):
+    # Of many short openings a few always seem to change by luck.
+    unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
+    if unsteady:
         console.note(
-            f"{unsteady} of {len(measured)} never ran steadily in some opening; close other programs and repeat"
+            f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
         )
 
 

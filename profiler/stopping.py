@@ -7,8 +7,8 @@ from typing import Protocol
 from adaptare.devices import InputError
 
 PRECISE = "precise"
-# Rounds of one opening. They cannot reduce the spread between openings, but loading costs as much as ten of them do:
-# between 8 and 16 it makes hardly a difference. Where rounds are slow, four are enough.
+# Rounds of one opening. They cannot reduce the spread between openings, but loading costs as much time as about ten of
+# them, so that between 8 and 16 the number hardly matters. Where rounds are slow, four are enough.
 ROUNDS, LEAST_ROUNDS = 12, 4
 # Rounds of one opening take at most this share of the time.
 OPENING_SHARE = 1 / 8

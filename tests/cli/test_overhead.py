@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter
 from adaptare.overhead_rows import price_of_precision
@@ -104,6 +105,15 @@ def test_what_rests_on_one_opening_says_so(overhead: Callable[..., Any], opening
     assert {each["within_one_opening"] for each in parts} == {openings == 1}
     merged = sum(row["mode"] == "merged" for row in answer.json["rows"])
     assert overhead(*words).out.count("within") == (0 if openings > 1 else len(parts) + merged)
+
+
+def test_the_table_is_shown_from_the_first_opening_on(
+    overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(Console, "preview", lambda own, title, columns, rows: shown.append(len(rows)))
+    assert overhead("--device", "simulated").code == 0
+    assert shown == [2, 2, 4, 4]
 
 
 def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> None:
