@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.host import hardware_name
+from adaptare.devices import Machine
 from adaptare.predictor import LatencyPredictor
 from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
-    print(f"on {hardware_name()}", file=sys.stderr if arguments.json else sys.stdout)
+    print(f"on {Machine().hardware()}", file=sys.stderr if arguments.json else sys.stdout)
     result = measure()
     if arguments.json:
         print(json.dumps(result))
