@@ -74,7 +74,6 @@ def test_an_unsupported_family(run: Run) -> None:
     [
         (("--rank", 65), "rank 65 is larger than model.layers.0"),
         (("--rank", -1), "--rank must be at least 1, not -1"),
-        (("--rank", 0), "--rank must be at least 1, not 0"),
         (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
         (("--half-width", 0), "half_width must lie between 0 and 1"),
