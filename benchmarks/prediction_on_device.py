@@ -14,8 +14,8 @@ in points: hundredths of the latency of the base.
 comes from a prior, and each cell is judged with the prior of the *other* cells (`prior_sd`), because the prior that
 ships (`session_prior`, printed anew) comes from these very cells; beside it stand the coverage with the prior that
 ships and without any spread. A cell too noisy to tell its shift to half a per cent is judged, and tells no prior.
-`covered_relevelled` is that after 9 to 19 training adapters were measured again in the
-new session, evenly spread over it.
+`covered_relevelled` is that after 9 to 19 training adapters were measured again in the new session, evenly spread over
+it.
 
 `--kept DIR` pools sessions that were measured before, of this or an earlier version, and measures nothing unless cells
 are named; those of one machine are in `measured/prediction`, to be unpacked with `xz -dk`. `--cell` measures cells now,
