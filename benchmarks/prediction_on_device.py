@@ -13,8 +13,9 @@ in points: hundredths of the latency of the base.
 `covered_as_fitted` uses no row of the new session. A cell has one session to learn from, so the spread between sessions
 comes from a prior, and each cell is judged with the prior of the *other* cells (`prior_sd`), because the prior that
 ships (`session_prior`, printed anew) comes from these very cells; beside it stand the coverage with the prior that
-ships and without any spread. `covered_relevelled` is that after 9 to 19 training adapters were measured again in the
-new session, evenly spread over it.
+ships and without any spread. A cell too noisy to tell its shift to half a per cent is judged, and tells no prior.
+`covered_relevelled` is that after 9 to 19 training adapters were measured again in the new session, evenly spread over
+it.
 
 `--kept DIR` pools sessions that were measured before, of this or an earlier version, and measures nothing unless cells
 are named; those of one machine are in `measured/prediction`, to be unpacked with `xz -dk`. `--cell` measures cells now,
@@ -49,8 +50,9 @@ def result_of(cells: Sequence[Sessions], *, by_rows: bool) -> dict[str, Any]:
     judged = []
     for number, cell in enumerate(cells):
         others = [*cells[:number], *cells[number + 1 :]]
-        judged.append(judge(cell, prior_of(others) if others else None, by_rows=by_rows))
-    return {"cells": judged, "session_prior": prior_of(cells).variance ** 0.5, **pooled(judged)}
+        judged.append(judge(cell, prior_of(others), by_rows=by_rows))
+    prior = prior_of(cells)
+    return {"cells": judged, "session_prior": None if prior is None else prior.variance**0.5, **pooled(judged)}
 
 
 def main() -> None:

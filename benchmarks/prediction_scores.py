@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 ONE_SESSION = np.ones(1)
 # Error of a prediction over that of one repeated measurement.
 GOAL = 1.3
+# Standard error of a cell's shift above which it tells nothing of shifts of less than a per cent.
+KNOWN_WITHIN = 0.005
 COVERED = ("covered_as_fitted", "covered_with_shipped_prior", "covered_without_spread", "covered_relevelled")
 
 
@@ -43,10 +45,16 @@ class Sessions:
         return float(logs.mean()), float(logs.std(ddof=1) / np.sqrt(len(logs)))
 
 
-def prior_of(cells: Sequence[Sessions]) -> SessionVariance:
-    """Variance of the shift of one session: half the mean square of those between two, without what noise explains."""
-    shifts, errors = np.array([each.shift() for each in cells]).T
-    return SessionVariance(max(0.0, float(np.mean(shifts**2 - errors**2)) / 2), len(cells))
+def prior_of(cells: Sequence[Sessions]) -> SessionVariance | None:
+    """Variance of the shift of one session: half the mean square of those between two, without what noise explains.
+
+    None where no cell is measured closely enough to tell.
+    """
+    told = np.array([each.shift() for each in cells if each.shift()[1] <= KNOWN_WITHIN])
+    if not len(told):
+        return None
+    shifts, errors = told.T
+    return SessionVariance(max(0.0, float(np.mean(shifts**2 - errors**2)) / 2), len(told))
 
 
 def judge(cell: Sessions, prior: SessionVariance | None, *, by_rows: bool) -> dict[str, Any]:
