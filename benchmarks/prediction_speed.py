@@ -14,8 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import SimulatedDevice
-from adaptare.devices import Machine
+from adaptare.devices import Machine, SimulatedDevice
 from adaptare.predictor import LatencyPredictor
 from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
 

@@ -1,6 +1,7 @@
 """Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -150,7 +151,7 @@ class GroupRun:
         """Facts that the workers told: the environment of the first `before`, of the last `after`, and the `worker`."""
         if not self._told:
             return {}
-        first = asdict(self._told[0])
+        first = json.loads(json.dumps(asdict(self._told[0])))  # as it is read from a store
         return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
 
     def widest(self) -> float:

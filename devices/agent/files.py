@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 class Files:
@@ -47,17 +47,23 @@ class Files:
         key = hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16]
         folder = os.path.join(self._programs, key)
         os.makedirs(folder, exist_ok=True)
-        for name, digest in digests.items():
+        contents = {name: os.path.realpath(self.content(digest)) for name, digest in digests.items()}
+        # ONNX Runtime follows links, and refuses data that do not lie in the folder of their graph then.
+        alike = len(set(map(os.path.dirname, contents.values()))) == 1
+        ways: list[Callable[[str, str], object]] = [os.link, shutil.copyfile]
+        if alike:
+            ways.insert(0, os.symlink)
+        for name, content in contents.items():
             if name in ("", ".", "..") or os.path.basename(name) != name:
                 raise ValueError(f"{name!r} is no plain file name")
             with contextlib.suppress(FileExistsError):
-                _link(self.content(digest), os.path.join(folder, name))
+                _link(content, os.path.join(folder, name), ways)
         return folder
 
 
-def _link(source: str, target: str) -> None:
-    """A symbolic link, or where the system grants none a hard link, or a copy."""
-    for way in (os.symlink, os.link, shutil.copyfile):
+def _link(source: str, target: str, ways: Sequence[Callable[[str, str], object]]) -> None:
+    """The first of these ways that the system grants."""
+    for way in ways:
         try:
             way(source, target)
             return

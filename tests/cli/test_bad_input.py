@@ -26,7 +26,7 @@ def refused(answer: Any, message: str) -> None:
     ("device", "message"),
     [
         ("toaster", "unknown device 'toaster'; known are ort, ort-cpu, simulated, torch-cpu"),
-        ("torch-cpu:threads=0", "threads must be 1 to"),
+        ("torch-cpu:threads=0", "threads must be at least 1, not 0"),
         ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are threads=…"),
         ("torch-cpu:threads=many", "'many' is no value for threads"),
         ("ssh://host/torch-cpu", "transport"),
@@ -134,10 +134,10 @@ def test_data_that_cannot_be_learned(run: Run, model_cache: Path, content: str, 
 def test_a_store_of_a_newer_schema(run: Run, model_cache: Path) -> None:
     assert run(*PROFILE, "--cache", model_cache).code == 0
     with sqlite3.connect("adaptare.db") as connection:
-        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+        connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema_version'")
     before = Path("adaptare.db").read_bytes()
-    refused(run(*PROFILE, "--cache", model_cache), "has schema 2; this version of adaptare reads up to 1")
-    refused(run("fit", "--device", "simulated"), "has schema 2")
+    refused(run(*PROFILE, "--cache", model_cache), "has schema 3; this version of adaptare reads up to 2")
+    refused(run("fit", "--device", "simulated"), "has schema 3")
     assert Path("adaptare.db").read_bytes() == before
 
 

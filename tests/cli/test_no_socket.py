@@ -20,10 +20,10 @@ NO_SOCKET = "()"
 # Asks a worker without torch to run one line of Python.
 ONE_CALL = """
 import os, sys
-from adaptare.devices import AgentWorker, Feed, Program, Work, canonical_json
-command = [sys.executable, "-m", "adaptare.devices.agent", "plain_runtime"]
-worker = AgentWorker(command, environment=os.environ, timeout_s=60)
-worker.hello(processors=[], options={}, memory_bytes=0)
+from adaptare.devices import AgentWorker, Feed, Link, Program, Work, canonical_json
+command = [sys.executable, "-m", "adaptare.devices.agent", "plain_runtime:PlainRuntime", "agent"]
+worker = AgentWorker(Link(command, None, os.environ), timeout_s=60)
+worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
 arguments = canonical_json({"code": sys.argv[1]})
 program = Program("p", "worker_programs:calling", arguments, (Feed("f", "{}", Work(1, 1, 1)),))
 try:
@@ -88,7 +88,7 @@ def test_a_local_profile_opens_no_socket(watched: Watch, model_cache: Path, devi
     )
     assert seen.done.returncode == 0, seen.done.stderr
     assert json.loads(seen.done.stdout)["measured"] == 2
-    assert sum("adaptare.devices.agent" in command for command in seen.started.values()) == 2
+    assert sum("adaptare.devices.agent" in command for command in seen.started.values()) == 3
     assert seen.sockets == []
     assert seen.left_open == dict.fromkeys(seen.started, NO_SOCKET)
 

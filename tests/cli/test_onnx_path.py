@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adaptare.demonstration import Effort
+from adaptare.pace import Pace
 
 INT4 = "ort-cpu:int4,threads=1"
 QUICKLY = ("--openings", 2, "--seconds", 0.5)
@@ -88,8 +89,8 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
 def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    effort = Effort(12, 0.5, 2, 4, 20.0, 4, 8, 0.5, 2)
-    monkeypatch.setattr("adaptare.demo_command._effort", lambda target, quick: effort)
+    effort = Effort(12, Pace(0.5, 1.0), 4, 20.0, 4, 8)
+    monkeypatch.setattr("adaptare.demo_command._effort", lambda quick: effort)
     answer = run(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),
         *("--cache", model_cache, "--budget", "overhead=90%", "--json"),

@@ -180,7 +180,7 @@ def test_an_ambiguous_winner_is_measured_again_and_all_of_it_counts(
 
 
 def test_it_ends_after_so_many_repeats(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    sessions = Sessions(*[UNSURE] * 9)
+    sessions = Sessions(*[measured([0.8, 1.55, 1.05, 1.3])] * 9)
     (winner,) = verify(sessions, monkeypatch, store, repeats=2)
     assert winner.verdict(selection()) == "ambiguous"
     assert len(sessions.calls) == 3

@@ -28,6 +28,17 @@ def test_contents_stand_under_their_names_beside_each_other(files: Files) -> Non
     assert {file.name: file.read_text() for file in folder.iterdir()} == {"model.onnx": "aa", "model.data": "bb"}
 
 
+def test_files_out_of_several_folders_lie_in_one_without_links(tmp_path: Path, files: Files) -> None:
+    """ONNX Runtime follows links and refuses data outside the folder of their graph."""
+    for name in ("graph", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+        os.symlink(tmp_path / name / "content", files.content(name))
+    folder = Path(files.placed({"model.onnx": "graph", "model.data": "data"}))
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"model.onnx": "graph", "model.data": "data"}
+    assert not any(file.is_symlink() for file in folder.iterdir())
+
+
 def test_programs_may_use_one_name_for_different_contents(files: Files) -> None:
     folders = [files.placed({"model.onnx": digest}) for digest in ("aa", "bb", "aa")]
     assert [(Path(folder) / "model.onnx").read_text() for folder in folders] == ["aa", "bb", "aa"]
