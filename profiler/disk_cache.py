@@ -15,6 +15,8 @@ from adaptare.devices import StorageError
 
 # Nothing without one of these names is ever removed: the user may have chosen a folder with files of their own.
 MARK = ".adaptare-cache"
+# Of the folders of one kind together.
+CACHE_BYTES = 30 * 2**30
 UNFINISHED = ".adaptare-new-"
 UNFINISHED_S = 24 * 3600
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptare.devices import InputError, Json, Machine, MissingPackageError, canonical_json
-from adaptare.profiler.disk_cache import cache_folder, cached_file, cached_folder, make_room, mark_used
+from adaptare.profiler.disk_cache import CACHE_BYTES, cache_folder, cached_file, cached_folder, make_room, mark_used
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.programs import base_bytes, embedding_bytes
@@ -18,7 +18,6 @@ from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
 from adaptare.profiler.workload import Workload
 
-CACHE_BYTES = 30 * 2**30
 # Graphs of an older layout are made anew.
 LAYOUT = 3
 # Torch holds the weights once, and their graph once more while it is written.

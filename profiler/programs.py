@@ -14,11 +14,13 @@ from adaptare.devices import (
     Feed,
     InputError,
     Program,
+    ProgramFile,
     canonical_json,
     copies_in_turn,
 )
 from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.model_source import ModelSource
+from adaptare.profiler.torch_weights import TorchWeights, part_of
 from adaptare.profiler.workload import BYTES, Mode, Workload
 
 # Entry points named like a runtime; each is called as `builder(device, cache=…, weights=…)`.
@@ -100,11 +102,11 @@ def _builders() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 class TorchPrograms:
-    """Modules that a factory builds in the worker; those of one base share its weights.
+    """Modules that a factory builds in the worker from a file of weights, which those of one base share.
 
     Args:
         device: Runs them; default: one with caches of the usual size.
-        cache: Not used; no file is made.
+        cache: Folder for the files; default: the user's cache folder.
         weights: Not used; they are random.
     """
 
@@ -112,6 +114,7 @@ class TorchPrograms:
         self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
         self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
+        self._weights = TorchWeights(cache)
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`."""
@@ -143,7 +146,7 @@ class TorchPrograms:
             TORCH_FACTORY,
             self._arguments(workload),
             (_feed(workload),),
-            (),
+            self._files(workload),
             own_bytes(workload),
             *turn_of(workload),
         )
@@ -151,6 +154,11 @@ class TorchPrograms:
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
+
+    def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
+        ranks = workload.adapter.by_path if workload.mode == "merged" else {}
+        config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope, site=workload.site)
+        return self._weights.files(config, merged, kind=workload.adapter.kind, dtype=workload.dtype)
 
     def _arguments(self, workload: Workload) -> str:
         ranks = workload.adapter.by_path

@@ -1,4 +1,4 @@
-"""What a torch worker builds for a workload: a decoder with random weights and PEFT's own adapter modules.
+"""What a torch worker builds for a workload: a decoder, loaded from a file, and PEFT's own adapter modules.
 
 This module is loaded in the worker. All programs of one base share its weights, so that a candidate costs the
 memory of its adapter only and every candidate reads the same bytes; merged layers have their own.
@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
 from adaptare.profiler.adapter_weights import random_adapter
+from adaptare.profiler.model_cache import without_bars
 from adaptare.profiler.random_model import cache_argument, random_model
-from adaptare.profiler.shape import first_layer, no_layer, one_layer
+from adaptare.profiler.shape import first_layer
+from adaptare.profiler.torch_weights import part_of
+from adaptare.profiler.workload import Scope
 
 # The base models that loaded programs hold; a base goes when the last program that shares it goes.
 _bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.WeakValueDictionary()
@@ -30,9 +33,10 @@ def build(
     ranks: Mapping[str, int],
     kind: AdapterKind,
     mode: str,
-    scope: str,
+    scope: Scope,
     site: str,
     dtype: str,
+    folder: str | None = None,
     copy: int = 0,
 ) -> "Bindable":
     """The program of a workload; the factory that `Program.source` names.
@@ -45,31 +49,50 @@ def build(
         scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
+        folder: Holds config and weights of what the scope loads, with the adapter in the weights where it is merged;
+            without it, the weights are random.
         copy: Programs of different numbers share no weights.
     """
-    if scope == "head":
-        config, ranks = no_layer(config), {}
-    elif scope != "model":
-        config = one_layer(config)
-        site = first_layer(site)
-        ranks = {
-            first_layer(path): rank for path, rank in ranks.items() if scope == "block" or first_layer(path) == site
-        }
+    config, ranks = part_of(config, ranks, scope=scope, site=site)
     # A layer is copied alone, because what lies around it does not run.
-    base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy)
-    model = _adapted(base, AdapterConfig.of(ranks, kind=kind), mode)
+    base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy, folder)
+    in_file = folder is not None and mode == "merged"
+    model = _adapted(base, AdapterConfig.of({} if in_file else ranks, kind=kind), mode)
     if scope == "layer":
-        model = _plain(model).get_submodule(site)
+        model = _plain(model).get_submodule(first_layer(site))
         model = deepcopy(model) if copy else model
     return Bindable(base, model, scope)
 
 
-def _base(config: str, dtype: str, number: int) -> nn.Module:
-    base = _bases.get((config, dtype, number))
+def _base(config: str, dtype: str, number: int, folder: str | None) -> nn.Module:
+    key = (folder or config, dtype, number)
+    base = _bases.get(key)
     if base is None:
-        base = random_model(json.loads(config), dtype=dtype)
-        _bases[config, dtype, number] = base
+        base = _loaded(folder, dtype) if folder else random_model(json.loads(config), dtype=dtype)
+        if number and folder:  # or all copies would be mapped from the same pages
+            for parameter in base.parameters():
+                parameter.data = parameter.data.clone()
+        _bases[key] = base
     return base
+
+
+def _loaded(folder: str, dtype: str) -> nn.Module:
+    """A checkpoint, as transformers' documentation loads it."""
+    with without_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
+
+
+def merge(model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind) -> None:
+    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the lengths of their rows."""
+    for path, rank in ranks.items():
+        weight = model.get_submodule(path).get_parameter("weight").data
+        A, B = _halves(path, weight, rank)
+        lengths = weight.norm(dim=1, keepdim=True)
+        weight += B @ A
+        if kind == "dora":
+            weight *= lengths / weight.norm(dim=1, keepdim=True)
 
 
 def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
@@ -83,13 +106,7 @@ def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
     shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
     clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
     if mode == "merged":
-        for path, rank in adapter:
-            weight = clone.get_submodule(path).get_parameter("weight").data
-            A, B = _halves(path, weight, rank)
-            lengths = weight.norm(dim=1, keepdim=True)
-            weight += B @ A
-            if adapter.kind == "dora":
-                weight *= lengths / weight.norm(dim=1, keepdim=True)
+        merge(clone, adapter.by_path, adapter.kind)
         return clone
     scales = {path: 1.0 for path, _ in adapter}
     config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))

@@ -46,3 +46,11 @@ def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     paths = [str(WORKER_MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     return WORKER_MODULES
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """Files that programs make in the user's cache folder lie in one of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+        yield

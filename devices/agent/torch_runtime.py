@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -13,7 +14,10 @@ CALL = "adaptare.call"
 
 
 class TorchRuntime:
-    """See `Runtime`. Factories return an object with `bind`; those whose programs can be cold take `copy`."""
+    """See `Runtime`. Factories return an object with `bind`.
+
+    Those whose programs have files take `folder`, and those whose programs can be cold take `copy`.
+    """
 
     def __init__(self) -> None:
         self._threads = 1
@@ -44,11 +48,12 @@ class TorchRuntime:
         """See `Runtime.load`."""
         module, _, factory = source.partition(":")
         made = getattr(importlib.import_module(module), factory)
-        return TorchModel(made(**arguments, **({"copy": copy} if copy else {})))
+        given: dict[str, Any] = {"folder": folder} if os.listdir(folder) else {}
+        return TorchModel(made(**arguments, **given, **({"copy": copy} if copy else {})))
 
     def mapped_bytes(self, folder: str, source: str) -> int:
-        """See `Runtime.mapped_bytes`."""
-        return 0
+        """See `Runtime.mapped_bytes`: checkpoints are mapped."""
+        return sum(os.stat(os.path.join(folder, name)).st_size for name in os.listdir(folder))
 
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
