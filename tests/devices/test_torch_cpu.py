@@ -47,7 +47,9 @@ def test_the_version_is_that_of_the_installed_torch() -> None:
 
 
 @pytest.mark.usefixtures("worker_modules")
-def test_copies_are_numbered_from_1_and_one_alone_is_not_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_numbered_from_1_and_a_folder_is_told_where_it_has_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     made: list[dict[str, object]] = []
 
     class Factories:
@@ -56,6 +58,9 @@ def test_copies_are_numbered_from_1_and_one_alone_is_not_numbered(monkeypatch: p
             made.append(arguments)
 
     monkeypatch.setattr("importlib.import_module", lambda name: Factories)
-    for copy in (0, 1, 2):
-        TorchRuntime().load("", "module:factory", {"width": 5}, copy)
-    assert made == [{"width": 5}, {"width": 5, "copy": 1}, {"width": 5, "copy": 2}]
+    for copy in (0, 1):
+        TorchRuntime().load(str(tmp_path), "module:factory", {"width": 5}, copy)
+    (tmp_path / "weights").write_text("7")
+    TorchRuntime().load(str(tmp_path), "module:factory", {"width": 5}, 2)
+    assert made == [{"width": 5}, {"width": 5, "copy": 1}, {"width": 5, "copy": 2, "folder": str(tmp_path)}]
+    assert TorchRuntime().mapped_bytes(str(tmp_path), "module:factory") == 1
