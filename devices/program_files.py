@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from adaptare.devices.program import ProgramFile
@@ -26,6 +27,7 @@ def _digest(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(kept.read_text(encoding="utf-8"))
         if content["of"] == identity:
+            os.utime(kept)  # caches remove first what was used longest ago
             return str(content["sha256"])
     digest = _hashed(path)
     with contextlib.suppress(OSError):  # a cache that is read-only keeps nothing

@@ -7,6 +7,7 @@ Weights that lie in the pages of a file are read a few per cent slower than thos
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class TorchWeights:
         folder = self._root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         files = [folder / CONFIG, folder / WEIGHTS]
         self._in_use.update(files)
-        if not folder.is_dir():
+        if not all(file.exists() for file in files):  # some of it may have had to make room
+            shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, lambda fresh: _write(fresh, config, ranks, kind=kind, dtype=dtype))
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
         mark_used(files[0])

@@ -63,6 +63,13 @@ def test_a_file_is_made_once(llama: ModelShape, tmp_path: Path, monkeypatch: pyt
     assert TorchPrograms(cache=tmp_path).program(adapted(llama)).files == before
 
 
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
+def test_a_file_that_had_to_make_room_is_made_again(llama: ModelShape, tmp_path: Path, lost: str) -> None:
+    before = TorchPrograms(cache=tmp_path).program(adapted(llama)).files
+    (before[0].path.parent / lost).unlink()
+    assert TorchPrograms(cache=tmp_path).program(adapted(llama)).files == before
+
+
 def test_copies_share_no_weights_although_they_come_from_one_file(llama: ModelShape, tmp_path: Path) -> None:
     program = TorchPrograms(cache=tmp_path).program(adapted(llama, scope="block"))
     folder = str(program.files[0].path.parent)
