@@ -1,6 +1,7 @@
 """Agreement of `adaptare overhead` with plain processes that import nothing of adaptare: overhead and base seconds.
 
-python benchmarks/stock_process.py [--json] [--only CELL ...] [--processes 8] [--threads 1] [--files FOLDER] [--quick]
+python benchmarks/stock_process.py [--json] [--only CELL ...] [--processes 8] [--threads 1] [--files FOLDER]
+    [--processor N] [--quick]
 
 Cells are RUNTIME/MODE/PHASE on SmolLM2-135M, with an adapter of rank 16 on all 210 linears that PEFT saved: decode of
 one token with 64 cached, prefill of 64. Plain processes load files that `adaptare export` wrote; the base of ONNX
@@ -14,6 +15,9 @@ base processes and their run of the command, as the command measures all modes a
 Errors of both sides are those of openings and processes, the outer level: the command's from the store it writes.
 Differences have 95 % intervals of Welch's t on logarithms. The goal is that 7 of the 8 cells agree in each of both; a
 cell that could not be measured does not, nor does one whose interval is so wide that it would contain anything.
+
+Processors of a guest may differ by some per cent, as one of them serves the interrupts, and the system places a process
+that computes without a pause elsewhere than one that waits for requests. `--processor N` keeps both sides on one.
 """
 
 import argparse
@@ -22,6 +26,7 @@ import functools
 import importlib.metadata
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -134,6 +139,8 @@ class Files:
 def main() -> None:
     options = parser().parse_args()
     cells = [cell for cell in CELLS if not options.only or cell.name in options.only]
+    if options.processor is not None:
+        os.sched_setaffinity(0, {options.processor})  # for every process that is started from here
     processes = QUICK_PROCESSES if options.quick else options.processes
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
@@ -159,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--processes", type=at_least_2, default=8, help="of the base, and of each adapter")
     found.add_argument("--threads", type=int, default=1)
     found.add_argument("--files", type=Path, help="folder that keeps the exported files for the next run")
+    found.add_argument("--processor", type=int, help="runs both sides on this processor alone")
     found.add_argument("--quick", action="store_true", help="tries whether it works; its numbers say nothing")
     return found
 
@@ -296,6 +304,7 @@ def conditions(threads: int) -> dict[str, Any]:
     return {
         "processor": processor(),
         "threads": threads,
+        "processors": sorted(os.sched_getaffinity(0)),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
