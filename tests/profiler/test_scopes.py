@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from transformers import LlamaConfig
 
-from adaptare.devices import TorchCpu, ort_cpu
+from adaptare.devices import Device, TorchCpu, ort_cpu
 from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile, programs_for
 from adaptare.profiler.programs import TorchPrograms
 
@@ -23,7 +23,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("device", [TorchCpu(threads=1), ort_cpu(threads=1)], ids=["torch-cpu", "ort-cpu"])
-def test_every_part_runs_cold_and_hot(device: TorchCpu) -> None:
+def test_every_part_runs_cold_and_hot(device: Device) -> None:
     wanted = [replace(part, caches=caches) for part in PARTS for caches in ("cold", "hot")]
     found = profile(wanted, reference=BASE, device=device, stop=FixedRounds(2), seed=0)
     assert [each.failure for each in found] == [""] * len(wanted)
