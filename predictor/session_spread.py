@@ -9,11 +9,9 @@ from scipy import special
 
 # Standard deviation of that shift, and its degrees of freedom, where a store has one session: two sessions each of four
 # cells (ONNX Runtime int4 decode, fp32 decode and prefill, PyTorch fp32 decode; 79 adapters measured in both) shifted
-# by -0.45, 0.27, 0.84 and -0.10 %, of which noise explains 0.40, 0.11, 0.48 and 0.07; half of what is left of the mean
-# square is the variance of one session. That was with ratios that are medians over all rounds; as means over openings
-# the same sessions shift by -0.40, 1.43, -0.04 and -0.16 %, and `benchmarks/prediction_on_device.py --kept` prints a
-# `session_prior` of 0.0058.
-PRIOR_SD, PRIOR_DEGREES = 0.0027, 4
+# by -0.46, 0.80, 0.20 and -0.11 %, of which noise explains 0.34, 0.19, 0.54 and 0.08; half of what is left of the mean
+# square is the variance of one session (`session_prior` of `benchmarks/prediction_on_device.py --kept`).
+PRIOR_SD, PRIOR_DEGREES = 0.0034, 4
 # A session of fewer adapters shows their own errors more than its shift.
 FEWEST_ADAPTERS = 5
 

@@ -9,6 +9,10 @@ from scipy import special
 
 RESAMPLES = 1000
 LEVEL = 0.95
+# Share of the openings that each end of the trimmed mean leaves out: the interquartile mean. Where one of ten openings is
+# far off, the squared error of six is half that of their mean. Where none is, its standard error is up to 9 % larger.
+TRIMMED = 0.25
+STANDARD_ERROR = 1.09
 
 
 @dataclass(frozen=True)
@@ -38,32 +42,35 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
     """Typical ratio with a 95 % interval over openings or, within one, over blocks of rounds.
 
     The same program loaded anew differs for as long as it stays loaded, so openings are the independent samples: each
-    gives the median of its rounds, and the interval is Student's t of their mean. A median over openings would need
-    half as many again for the same width. Within one opening, consecutive rounds share the state of the machine, so
-    blocks of them are resampled; that interval says nothing about the next opening.
+    gives the median of its rounds. The estimate is their interquartile mean, which one odd opening among several moves
+    little, and the interval around it is as wide as Student's t of all of them, odd ones included. Within one
+    opening, consecutive rounds share the state of the machine, so blocks of them are resampled; that interval says
+    nothing about the next opening.
 
     Args:
         ratios: Candidate over reference in each round. Shape (n_rounds,).
         openings: Opening of each round. Shape (n_rounds,).
 
     Returns:
-        Geometric mean of the openings' medians, or the median of the only one, with a 95 % interval symmetric in
-        logarithms; the same input gives the same interval. One opening of too few rounds has an interval without ends.
+        Interquartile geometric mean of the openings' medians, or the median of the only one, with a 95 % interval symmetric
+        in logarithms; the same input gives the same interval. One opening of too few rounds has an interval without
+        ends.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
         Künsch 1989, "The jackknife and the bootstrap for general stationary observations" (blocks).
+        Tukey and McLaughlin 1963, "Less vulnerable confidence and significance procedures for location" (trimming).
         Hesterberg 2015, "What teachers should know about the bootstrap", sections 4.2 and 5 (few parts; t with
         bootstrap standard error).
     """
     logs = np.log(ratios)
     rows = contributing(openings)
     medians = [statistics.median(logs[own].tolist()) for own in rows]
-    middle = float(np.mean(medians))
+    middle = _trimmed_mean(np.array(medians))
     n = len(rows[0])
     length = max(1, round(1.5 * n ** (1 / 3)))
     if len(rows) > 1:
-        half = _quantile(len(rows)) * float(np.std(medians, ddof=1)) / np.sqrt(len(rows))
+        half = _quantile(len(rows)) * STANDARD_ERROR * float(np.std(medians, ddof=1)) / np.sqrt(len(rows))
     elif n <= length:
         return Interval(0.0, float(np.exp(middle)), float("inf"))
     else:
@@ -72,6 +79,13 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         blocks = max(n / length, 2.0)
         half = _quantile(blocks) * np.sqrt(blocks / (blocks - 1)) * np.std(np.median(logs[drawn], axis=1))
     return Interval(float(np.exp(middle - half)), float(np.exp(middle)), float(np.exp(middle + half)))
+
+
+def _trimmed_mean(values: NDArray[np.float64]) -> float:
+    """Mean without a share of `TRIMMED` at either end, values counted in part where that is no whole number of them."""
+    kept = np.clip(np.arange(1, len(values) + 1) - TRIMMED * len(values), 0.0, 1.0)
+    weights = np.minimum(kept, kept[::-1])
+    return float(np.sort(values) @ weights / weights.sum())
 
 
 def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
