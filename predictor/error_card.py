@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from scipy.stats import kendalltau
 
 from adaptare.predictor.candidates import of_workloads
 from adaptare.predictor.cross_validation import LeftOut
@@ -66,6 +65,8 @@ def make_error_card(
 
     An adapter that was measured several times counts once.
     """
+    from scipy.stats import kendalltau  # takes a second to import, and few commands fit anything
+
     errors = np.abs(left_out.ratios - ratios)
     relative = 100 * of_workloads(errors / ratios, groups)
     allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))

@@ -42,7 +42,6 @@ from adaptare.profiler.stopping import (
     StoppingRule,
     precise_within,
 )
-from adaptare.profiler.store import Store
 from adaptare.profiler.stubs import StubPrograms, fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
@@ -59,8 +58,10 @@ if TYPE_CHECKING:
     from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
     from adaptare.profiler.onnx_bases import OnnxBases
     from adaptare.profiler.onnx_quantise import rounded_weights
+    from adaptare.profiler.store import Store
 
 _LATER = {
+    "Store": "store",
     "write_onnx_merged": "onnx_adapted",
     "write_onnx_requantised": "onnx_adapted",
     "write_onnx_static": "onnx_adapted",

@@ -9,8 +9,8 @@ from scipy import special
 
 RESAMPLES = 1000
 LEVEL = 0.95
-# Share of the openings that each end of the trimmed mean leaves out: the interquartile mean. Where one of ten openings is
-# far off, the squared error of six is half that of their mean. Where none is, its standard error is up to 9 % larger.
+# Share of the openings that each end of the trimmed mean leaves out: the interquartile mean. Where one of ten openings
+# is far off, the squared error of six is half that of their mean. Where none is, its standard error is 9 % larger.
 TRIMMED = 0.25
 STANDARD_ERROR = 1.09
 
@@ -52,9 +52,9 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         openings: Opening of each round. Shape (n_rounds,).
 
     Returns:
-        Interquartile geometric mean of the openings' medians, or the median of the only one, with a 95 % interval symmetric
-        in logarithms; the same input gives the same interval. One opening of too few rounds has an interval without
-        ends.
+        Interquartile geometric mean of the openings' medians, or the median of the only one, with a 95 % interval
+        symmetric in logarithms; the same input gives the same interval. One opening of too few rounds has an interval
+        without ends.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).

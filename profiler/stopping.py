@@ -10,6 +10,8 @@ PRECISE = "precise"
 # Rounds of one opening. They cannot reduce the spread between openings, but loading costs as much time as about ten of
 # them, so that between 8 and 16 the number hardly matters. Where rounds are slow, four are enough.
 ROUNDS, LEAST_ROUNDS = 12, 4
+# The first opening is shorter, for the sake of an early answer. With half as many rounds it still counts.
+FIRST_ROUNDS = 6
 # Rounds of one opening take at most this share of the time.
 OPENING_SHARE = 1 / 8
 # An interval that is looked at after every opening is narrow too early by luck. Looking from the sixth on, it holds the
@@ -103,7 +105,8 @@ class PreciseWithin:
     def opening_reason(self, progress: Progress) -> str:
         """See `StoppingRule.opening_reason`."""
         slow = progress.rounds_s >= OPENING_SHARE * self.seconds and progress.rounds >= LEAST_ROUNDS
-        return "rounds" if slow or progress.rounds >= ROUNDS else ""
+        rounds = ROUNDS if progress.opening else FIRST_ROUNDS
+        return "rounds" if slow or progress.rounds >= rounds else ""
 
     def reason(self, progress: Progress) -> str:
         """See `StoppingRule.reason`."""

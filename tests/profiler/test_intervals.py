@@ -177,3 +177,16 @@ def test_rounds_that_say_nothing_of_their_spread_give_no_ends(rounds: int) -> No
     found = ratio_interval(np.array([1.2, 1.3])[:rounds], np.zeros(rounds, dtype=np.int64))
     assert (found.lower, found.upper) == (0.0, float("inf"))
     assert 1.2 <= found.middle <= 1.3
+
+
+def test_one_odd_opening_among_six_leaves_the_estimate_near_the_others_and_widens_the_interval() -> None:
+    ratios = np.repeat([1.0, 1.01, 1.0, 1.01, 1.0, 1.5], 4)
+    found = ratio_interval(ratios, np.repeat(np.arange(6), 4))
+    # One and a half of six do not count at either end: of 1, 1, 1.01 and 1.01, the first and last count by half.
+    assert found.middle == pytest.approx(1.01 ** (1.5 / 3), rel=1e-12)
+    assert found.contains(1.5**0.25)
+
+
+def test_two_openings_are_averaged() -> None:
+    found = ratio_interval(np.repeat([1.0, 1.21], 4), np.repeat([0, 1], 4))
+    assert found.middle == pytest.approx(1.1, rel=1e-12)

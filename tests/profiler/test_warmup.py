@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from adaptare.profiler.warmup import Steadiness, steadiness
+from adaptare.profiler.warmup import Steadiness, _ranks, steadiness
 
 Series = NDArray[np.float64]
 
@@ -40,6 +41,11 @@ def ramp(by: float, calls: float, n: int = 200) -> Series:
 
 def settled_everywhere(make: Callable[[int], Series], trend: str) -> float:
     return float(np.mean([steadiness(make(seed)).trend == trend for seed in range(40)]))
+
+
+def test_ranks_of_equal_values_are_their_mean() -> None:
+    values = np.random.default_rng(0).integers(0, 9, 40).astype(np.float64)
+    np.testing.assert_array_equal(_ranks(values), rankdata(values))
 
 
 def test_noise_on_one_level_is_flat_and_nothing_is_dropped() -> None:
