@@ -1,6 +1,6 @@
 """Agreement of `adaptare overhead` with plain processes that import nothing of adaptare: overhead and base seconds.
 
-python benchmarks/stock_process.py [--json] [--only CELL ...] [--processes 8] [--threads 1] [--files FOLDER]
+python benchmarks/stock_process.py [--json] [--only CELL ...] [--blocks 8] [--threads 1] [--files FOLDER]
     [--processor N] [--quick]
 
 Cells are RUNTIME/MODE/PHASE on SmolLM2-135M, with an adapter of rank 16 on all 210 linears that PEFT saved: decode of
@@ -8,13 +8,14 @@ one token with 64 cached, prefill of 64. Plain processes load files that `adapta
 Runtime is the merged export of an adapter that changes nothing. Their scripts are `stock_onnx_process.py`, which binds
 inputs and outputs, adapters among them (see there for the reason), and `stock_torch_process.py`.
 
-Each runs in a fresh process, base and adapter in turns, in random order in each turn; half of the turns before
-`adaptare overhead` and half after, so that a drift of the machine cancels. Cells of one runtime and phase share their
-base processes and their run of the command, as the command measures all modes at once.
+A block is a fresh plain process of the base and of each mode, in random order, and one run of `adaptare overhead`, in
+turns before and after them; there are at least eight blocks. A machine drifts by some per cent within minutes, so only
+what was measured within one block is compared, and blocks are the independent samples: differences have 95 % intervals
+of Student's t over them, and none is left out. Cells of one runtime and phase share their blocks, as the command
+measures all modes at once.
 
-Errors of both sides are those of openings and processes, the outer level: the command's from the store it writes.
-Differences have 95 % intervals of Welch's t on logarithms. The goal is that 7 of the 8 cells agree in each of both; a
-cell that could not be measured does not, nor does one whose interval is so wide that it would contain anything.
+The goal is that 7 of the 8 cells agree in each of overhead and base seconds; a cell that could not be measured does
+not, nor does one whose interval is so wide that it would contain anything.
 
 Processors of a guest may differ by some per cent, as one of them serves the interrupts, and the system places a process
 that computes without a pause elsewhere than one that waits for requests. `--processor N` keeps both sides on one.
@@ -37,12 +38,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agreement import Estimate, overhead_difference
+from scipy import stats
 
-from adaptare.profiler import Measurement, Store, open_model
+from adaptare.profiler import open_model
 
 MODEL, RANK, LENGTH = "smollm2-135m", 16, 64
-GOAL, OF = 7, 8
+GOAL, OF, LEVEL = 7, 8, 0.95
+# Of one run of the command.
+SECONDS = 15
 # Half-width, as a share of the base's latency, from which on an interval contains anything and so is no agreement.
 WIDEST = 0.1
 HERE = Path(__file__).parent
@@ -52,7 +55,7 @@ ONLY_PHASE = {"decode": ("-p", "0", "-d", str(LENGTH)), "prefill": ("-p", str(LE
 # Of the plain processes.
 SHAPES = {"decode": ("--tokens", "1", "--past", str(LENGTH)), "prefill": ("--tokens", str(LENGTH), "--past", "0")}
 CALLS = {"decode": 60, "prefill": 8}
-QUICK_CALLS, QUICK_PROCESSES, QUICK_SECONDS = 4, 2, 3
+QUICK_CALLS, QUICK_BLOCKS, QUICK_SECONDS = 4, 2, 3
 PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "numpy")
 
 
@@ -141,14 +144,14 @@ def main() -> None:
     cells = [cell for cell in CELLS if not options.only or cell.name in options.only]
     if options.processor is not None:
         os.sched_setaffinity(0, {options.processor})  # for every process that is started from here
-    processes = QUICK_PROCESSES if options.quick else options.processes
+    blocks = QUICK_BLOCKS if options.quick else options.blocks
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         files = Files(options.files or Path(place))
         for _, together in itertools.groupby(cells, lambda cell: (cell.runtime, cell.phase)):
             of_group = tuple(together)
             try:
-                found = group(of_group, files=files, processes=processes, threads=options.threads, quick=options.quick)
+                found = group(of_group, files=files, blocks=blocks, threads=options.threads, quick=options.quick)
             except RuntimeError as error:
                 found = [failed(cell, str(error)) for cell in of_group]
             rows += found
@@ -163,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--json", action="store_true")
     found.add_argument("--only", nargs="+", choices=names, metavar="CELL", help=f"of {', '.join(names)}")
-    found.add_argument("--processes", type=at_least_2, default=8, help="of the base, and of each adapter")
+    found.add_argument("--blocks", type=at_least_2, default=8, help="plain processes of each mode, runs of the command")
     found.add_argument("--threads", type=int, default=1)
     found.add_argument("--files", type=Path, help="folder that keeps the exported files for the next run")
     found.add_argument("--processor", type=int, help="runs both sides on this processor alone")
@@ -172,102 +175,86 @@ def parser() -> argparse.ArgumentParser:
 
 
 def at_least_2(text: str) -> int:
-    """A number of processes whose spread can be seen."""
+    """A number of blocks whose spread can be seen."""
     if int(text) < 2:
         raise argparse.ArgumentTypeError(f"must be at least 2, not {text}")
     return int(text)
 
 
-def group(cells: Sequence[Cell], *, files: Files, processes: int, threads: int, quick: bool) -> list[dict[str, Any]]:
-    """Cells of one runtime and phase: plain processes, the command, plain processes."""
+def group(cells: Sequence[Cell], *, files: Files, blocks: int, threads: int, quick: bool) -> list[dict[str, Any]]:
+    """Cells of one runtime and phase, which share their blocks."""
     runtime, phase = cells[0].runtime, cells[0].phase
-    calls = QUICK_CALLS if quick else CALLS[phase]
-    each = {mode: files.arguments(runtime, mode) for mode in ("base", *(cell.mode for cell in cells))}
-    tail = (*SHAPES[phase], "--threads", str(threads), "--calls", str(calls))
-    medians: dict[str, list[float]] = {mode: [] for mode in each}
+    scripts = {mode: files.arguments(runtime, mode) for mode in ("base", *(cell.mode for cell in cells))}
+    calls = str(QUICK_CALLS if quick else CALLS[phase])
+    tail = (*SHAPES[phase], "--threads", str(threads), "--calls", calls)
+    device, seconds = f"{DEVICES[runtime]}threads={threads}", QUICK_SECONDS if quick else SECONDS
+    command = ("overhead", MODEL, str(files.peft("adapter")), "--device", device, *ONLY_PHASE[phase])
     rng, started = np.random.default_rng(0), time.monotonic()
+    stock: list[dict[str, float]] = []
+    ours: list[dict[str, Any]] = []
 
-    def turns(count: int) -> None:
-        for _ in range(count):
-            for mode in rng.permutation(list(each)):
-                medians[mode].append(plain(each[mode], tail)["median_s"])
+    def plain_processes() -> None:
+        stock.append({mode: plain(scripts[mode], tail)["median_s"] for mode in rng.permutation(list(scripts))})
 
-    say(f"{runtime}/{phase}: {processes} processes of {', '.join(each)}, and adaptare overhead between them")
-    turns(processes // 2)
-    with tempfile.TemporaryDirectory() as place:
-        store = f"{place}/measured.db"
-        pace = ("--seconds", str(QUICK_SECONDS)) if quick else ()
-        device = f"{DEVICES[runtime]}threads={threads}"
-        command = ("overhead", MODEL, str(files.peft("adapter")), "--device", device, *ONLY_PHASE[phase], *pace)
-        printed = json.loads(adaptare(*command, "--store", store, "--json"))
+    def overhead() -> None:
+        with tempfile.TemporaryDirectory() as place:
+            words = (*command, "--seconds", str(seconds), "--store", f"{place}/measured.db", "--json")
+            printed = json.loads(adaptare(*words))
         if "error" in printed:
             raise RuntimeError(printed["error"])
-        measured = Store(store).measurements()
-    turns(processes - processes // 2)
-    shared = {"processes": processes, "calls": calls, "span_s": time.monotonic() - started}
-    return [row_of(cell, printed, measured, medians["base"], medians[cell.mode]) | shared for cell in cells]
+        ours.append(printed)
+
+    say(f"{runtime}/{phase}: {blocks} blocks of {', '.join(scripts)} and adaptare overhead")
+    for block in range(blocks):
+        for side in (plain_processes, overhead) if block % 2 else (overhead, plain_processes):
+            side()
+    shared = {"blocks": blocks, "calls": int(calls), "span_s": time.monotonic() - started}
+    return [row_of(cell, ours, stock) | shared for cell in cells]
 
 
-def row_of(
-    cell: Cell,
-    printed: dict[str, Any],
-    measured: Sequence[Measurement],
-    base_s: Sequence[float],
-    adapter_s: Sequence[float],
-) -> dict[str, Any]:
-    """A cell of the result: printed numbers with the spread of their openings, against plain processes."""
-    stock = {"stock_base_seconds": list(base_s), "stock_adapter_seconds": list(adapter_s)}
-    rows = [row for row in printed["rows"] if row["mode"] == cell.mode]
-    own = [each for each in measured if each.workload.mode == cell.mode and not each.failure]
-    if len(rows) != 1 or len(own) != 1:
-        reasons = [each["reason"] for each in printed["failures"] if each["mode"] == cell.mode]
-        return failed(cell, reasons[0] if reasons else f"the command printed {len(rows)} rows") | stock
-    ratios = by_opening(own[0], own[0].ratios)
-    seconds = by_opening(own[0], np.array([visit.median_s for visit in own[0].reference_visits]))
-    if len(ratios) < 2:
-        return failed(cell, "the command loaded its programs once, which says nothing about another time") | stock
-    (row,) = rows
-    ours = Estimate.of_samples(ratios, middle=1 + row["overhead"])
-    ours_s = Estimate.of_samples(seconds, middle=row["base_s"])
-    return compared(cell, ours, ours_s, base_s, adapter_s) | {
-        "overhead_lower": row["overhead_lower"],
-        "overhead_upper": row["overhead_upper"],
-        "openings": len(ratios),
-        **stock,
-    }
+def row_of(cell: Cell, ours: Sequence[dict[str, Any]], stock: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Overhead and base seconds of the command against those of plain processes, block by block.
 
-
-def by_opening(measured: Measurement, values: Any) -> list[float]:
-    """Median over the rounds of each opening."""
-    return [float(np.median(values[measured.openings == opening])) for opening in np.unique(measured.openings)]
-
-
-def compared(
-    cell: Cell, ours: Estimate, ours_s: Estimate, base_s: Sequence[float], adapter_s: Sequence[float]
-) -> dict[str, Any]:
-    """Overhead and base seconds of the command against those of pairs of processes."""
-    theirs = Estimate.of_samples([one / other for one, other in zip(adapter_s, base_s, strict=True)])
-    theirs_s = Estimate.of_samples(base_s)
-    lower, difference, upper = overhead_difference(ours, theirs)
-    stock_lower, stock, stock_upper = (end - 1 for end in theirs.interval)
-    seconds_lower, ratio, seconds_upper = ours_s.over(theirs_s).interval
+    Args:
+        cell: Of the group.
+        ours: Printed by the command in each block.
+        stock: Mode -> seconds of a plain process in the same block.
+    """
+    plain_s = {f"stock_{mode}_seconds": [block[mode] for block in stock] for mode in ("base", cell.mode)}
+    rows = [row for printed in ours for row in printed["rows"] if row["mode"] == cell.mode]
+    if len(rows) != len(ours):
+        reasons = [each["reason"] for printed in ours for each in printed["failures"] if each["mode"] == cell.mode]
+        return failed(cell, reasons[0] if reasons else f"{len(ours)} runs printed {len(rows)} rows") | plain_s
+    overheads, base_s = (np.array([row[name] for row in rows]) for name in ("overhead", "base_s"))
+    stock_base_s, stock_adapter_s = (np.array(plain_s[f"stock_{mode}_seconds"]) for mode in ("base", cell.mode))
+    stock_overheads = stock_adapter_s / stock_base_s - 1
+    lower, difference, upper = mean_interval(overheads - stock_overheads)
+    seconds_lower, ratio, seconds_upper = np.exp(mean_interval(np.log(base_s / stock_base_s)))
     return {
         "cell": cell.name,
-        "overhead": ours.interval[1] - 1,
-        "stock_overhead": stock,
-        "stock_lower": stock_lower,
-        "stock_upper": stock_upper,
+        "overhead": float(overheads.mean()),
+        "stock_overhead": float(stock_overheads.mean()),
         "overhead_difference": difference,
         "lower": lower,
         "upper": upper,
         "zero_inside": lower <= 0 <= upper,
-        "base_s": ours_s.interval[1],
-        "stock_base_s": theirs_s.interval[1],
-        "seconds_ratio": ratio,
-        "seconds_lower": seconds_lower,
-        "seconds_upper": seconds_upper,
-        "one_inside": seconds_lower <= 1 <= seconds_upper,
+        "base_s": float(base_s.mean()),
+        "stock_base_s": float(stock_base_s.mean()),
+        "seconds_ratio": float(ratio),
+        "seconds_lower": float(seconds_lower),
+        "seconds_upper": float(seconds_upper),
+        "one_inside": bool(seconds_lower <= 1 <= seconds_upper),
+        "overheads": overheads.tolist(),
+        "base_seconds": base_s.tolist(),
+        **plain_s,
     }
+
+
+def mean_interval(samples: Any) -> tuple[float, float, float]:
+    """Mean of independent samples between the ends of its 95 % interval: lower, middle, upper. Shape (n,), n >= 2."""
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(samples) - 1) * stats.sem(samples))
+    middle = float(np.mean(samples))
+    return middle - half, middle, middle + half
 
 
 def failed(cell: Cell, reason: str) -> dict[str, Any]:
