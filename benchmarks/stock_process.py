@@ -8,11 +8,10 @@ one token with 64 cached, prefill of 64. Plain processes load files that `adapta
 Runtime is the merged export of an adapter that changes nothing. Their scripts are `stock_onnx_process.py`, which binds
 inputs and outputs, adapters among them (see there for the reason), and `stock_torch_process.py`.
 
-A block is a fresh plain process of the base and of each mode, in random order, and one run of `adaptare overhead`, in
-turns before and after them; there are at least eight blocks. A machine drifts by some per cent within minutes, so only
-what was measured within one block is compared, and blocks are the independent samples: differences have 95 % intervals
-of Student's t over them, and none is left out. Cells of one runtime and phase share their blocks, as the command
-measures all modes at once.
+A block is a fresh plain process of the base and of each mode, and one run of `adaptare overhead`, in random order; there
+are at least eight blocks. A machine drifts by some per cent within minutes, so only what was measured within one block
+is compared, and blocks are the independent samples: differences have 95 % intervals of Student's t over them, and none
+is left out. Cells of one runtime and phase share their blocks, as the command measures all modes at once.
 
 The goal is that 7 of the 8 cells agree in each of overhead and base seconds; a cell that could not be measured does
 not, nor does one whose interval is so wide that it would contain anything.
@@ -205,8 +204,8 @@ def group(cells: Sequence[Cell], *, files: Files, blocks: int, threads: int, qui
         ours.append(printed)
 
     say(f"{runtime}/{phase}: {blocks} blocks of {', '.join(scripts)} and adaptare overhead")
-    for block in range(blocks):
-        for side in (plain_processes, overhead) if block % 2 else (overhead, plain_processes):
+    for _ in range(blocks):
+        for side in rng.permutation([plain_processes, overhead]):
             side()
     shared = {"blocks": blocks, "calls": int(calls), "span_s": time.monotonic() - started}
     return [row_of(cell, ours, stock) | shared for cell in cells]
