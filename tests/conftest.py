@@ -40,6 +40,18 @@ def pytest_make_collect_report(
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new folder of this run that all of its processes share; for what takes seconds to make and nobody changes."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if hasattr(request.config, "workerinput") else root) / "shared"
+
+
 @pytest.fixture
 def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lets worker processes import the modules in `tests/worker_modules`."""

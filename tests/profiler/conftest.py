@@ -96,9 +96,11 @@ def decoder() -> Callable[..., PreTrainedModel]:
 
 @pytest.fixture(scope="session")
 def export(
-    decoder: Callable[..., PreTrainedModel], tmp_path_factory: pytest.TempPathFactory
+    decoder: Callable[..., PreTrainedModel], shared_folder: Path
 ) -> Callable[..., tuple[PreTrainedModel, OnnxBase]]:
     """The decoder of a family in torch and in ONNX; nothing is exported twice, so nobody may change the folder."""
+    from adaptare.profiler.disk_cache import cached_folder
+    from adaptare.profiler.onnx_base import OnnxBase
     from adaptare.profiler.onnx_export import export_decoder
 
     made: dict[tuple[str, str], tuple[PreTrainedModel, OnnxBase]] = {}
@@ -106,7 +108,12 @@ def export(
     def exported(family: str, module: str = "") -> tuple[PreTrainedModel, OnnxBase]:
         if (family, module) not in made:
             model = decoder(family, layers=1 if module else 2)
-            made[family, module] = model, export_decoder(model, tmp_path_factory.mktemp(family), module=module)
+
+            def write(folder: Path) -> None:
+                export_decoder(model, folder, module=module)
+
+            folder = cached_folder(shared_folder / "exports" / f"{family} {module}", write)
+            made[family, module] = model, OnnxBase.load(folder)
         return made[family, module]
 
     return exported
