@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -66,3 +66,14 @@ def own_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
         yield
+
+
+@pytest.fixture
+def without_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits skip what only the error card needs: baselines, and the choice inside each fold; four fifths of the time."""
+    from adaptare.predictor import cross_validation
+
+    def exact(candidates: Iterable[str], X: object, ratios: object, *_: object, **__: object) -> dict[str, object]:
+        return dict.fromkeys(candidates, ratios)
+
+    monkeypatch.setattr(cross_validation, "_left_out_ratios", exact)

@@ -143,22 +143,33 @@ def inputs_of() -> Callable[..., dict[str, NDArray[Any]]]:
 
 
 @pytest.fixture(scope="session")
-def torch_logits() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]:
-    """What transformers computes of the inputs of a base: logits of the last token. Shape (batch, 1, vocabulary)."""
+def torch_outputs() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]]:
+    """What transformers computes of the inputs of a base, in the order of its outputs.
+
+    Logits of the last token, shape (batch, 1, vocabulary); then keys and values of each layer, grown by the tokens.
+    """
     import torch
     from transformers import DynamicCache
 
     from adaptare.profiler.random_model import cache_argument
 
-    def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         tokens, *halves = (torch.from_numpy(inputs[name]) for name in inputs)
         cache = DynamicCache()
         for layer in range(len(halves) // 2):
             cache.update(halves[2 * layer], halves[2 * layer + 1], layer)
         with torch.inference_mode():
-            logits: NDArray[np.float32] = (
-                model(input_ids=tokens, **{cache_argument(model): cache}).logits[:, -1:].numpy()
-            )
-        return logits
+            logits = model(input_ids=tokens, **{cache_argument(model): cache}).logits[:, -1:]
+        return [
+            tensor.numpy() for tensor in (logits, *(half for one in cache.layers for half in (one.keys, one.values)))
+        ]
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def torch_logits(
+    torch_outputs: Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]],
+) -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]:
+    """The first of these outputs."""
+    return lambda model, inputs: torch_outputs(model, inputs)[0]
