@@ -98,7 +98,8 @@ def test_simulated_bases_may_be_quantised(overhead: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("openings", [1, 2])
 def test_what_rests_on_one_opening_says_so(overhead: Callable[..., Any], openings: int) -> None:
-    words = ("--device", "simulated", "--rank", "1,8", "-p", 2, "-n", 2, "--openings", openings)
+    # So much time that no pause of this machine cuts an opening short, which would then not count.
+    words = ("--device", "simulated", "--rank", "1,8", "-p", 2, "-n", 2, "--openings", openings, "--seconds", 600)
     answer = overhead(*words, "--json")
     assert answer.code == 0, answer.err
     parts = [*answer.json["rows"], *answer.json["slopes"], *answer.json["requests"]]
