@@ -31,9 +31,10 @@ $(STAMP): pyproject.toml $(SOURCES)
 	touch $(STAMP)
 
 # What the continuous integration runs too, with PY from an environment that holds the built wheel, and with coverage,
-# for which exporting takes half as long again. Two processes, each with a core of its own.
+# for which exporting takes half as long again. Two processes, each with a core of its own; whoever is done takes over
+# half of what the other still has to do.
 run-tests:
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(COVERAGE)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(COVERAGE)
 
 run-lint:
 	$(PY) -m ruff check .

@@ -24,7 +24,8 @@ MODULES = sorted(
 SMALLER = {
     '"smollm2-135m"': '"tiny-random"',
     "1.1 * predictor": "3.0 * predictor",
-    "seconds=20": "seconds=1",
+    "design(space, 24": "design(space, 12",
+    "seconds=20": "seconds=1, openings=2",
     "steps=40": "steps=2",
     "evaluations=24": "evaluations=6",
 }

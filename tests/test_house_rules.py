@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def short(file: Path) -> str:
 
 
 def lines(file: Path) -> int:
-    return len(file.read_text(encoding="utf-8").splitlines())
+    return len(text(file).splitlines())
 
 
 def texts() -> list[Path]:
@@ -45,45 +47,55 @@ def texts() -> list[Path]:
     return sorted(file for file in found if "__pycache__" not in file.parts and not file.name.startswith(".coverage"))
 
 
-def called_names(tree: ast.AST) -> set[str]:
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def called_names(root: ast.AST) -> set[str]:
+    calls = [node for node in ast.walk(root) if isinstance(node, ast.Call)]
     return {node.func.id for node in calls if isinstance(node.func, ast.Name)}
 
 
-def imported_names(tree: ast.AST) -> set[str]:
+def imported_names(root: ast.AST) -> set[str]:
     """Top-level modules that are imported anywhere."""
-    plain = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    plain = {name.name for node in ast.walk(root) if isinstance(node, ast.Import) for name in node.names}
     return {
         name.split(".")[0]
-        for name in plain | {f"{node.module}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        for name in plain | {f"{node.module}" for node in ast.walk(root) if isinstance(node, ast.ImportFrom)}
     }
 
 
-def public_objects() -> list[tuple[str, str]]:
-    return [(name, public) for name in NAMES for public in importlib.import_module(name).__all__]
+@cache
+def text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("file", [*SOURCES, *TESTS], ids=short)
-def test_no_file_is_longer_than_a_reader_likes(file: Path) -> None:
-    assert lines(file) <= LINES_PER_FILE
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(text(file))
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=short)
-def test_the_library_raises_and_does_not_assert(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    assert [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)] == []
+def faults(files: Iterable[Path], find: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
+    """What was found in which file; files in which nothing was are left out."""
+    return {short(file): found for file in files if (found := list(find(file)))}
 
 
-@pytest.mark.parametrize("file", [file for file in SOURCES if file.parent.name != "cli"], ids=short)
-def test_the_library_neither_prints_nor_exits(file: Path) -> None:
-    assert called_names(ast.parse(file.read_text(encoding="utf-8"))) & {"print", "exit", "quit", "input"} == set()
+def test_no_file_is_longer_than_a_reader_likes() -> None:
+    assert {short(file): lines(file) for file in [*SOURCES, *TESTS] if lines(file) > LINES_PER_FILE} == {}
 
 
-@pytest.mark.parametrize("file", ASKING, ids=short)
-def test_nobody_but_the_agent_reads_facts_of_the_system_for_a_device(file: Path) -> None:
-    source = file.read_text(encoding="utf-8")
-    assert SYSTEM_FILES.findall(source) == []
-    assert imported_names(ast.parse(source)) & SYSTEM_MODULES == set()
+def test_the_library_raises_and_does_not_assert() -> None:
+    def asserts(file: Path) -> list[int]:
+        return [node.lineno for node in ast.walk(tree(file)) if isinstance(node, ast.Assert)]
+
+    assert faults(SOURCES, asserts) == {}
+
+
+def test_the_library_neither_prints_nor_exits() -> None:
+    library = [file for file in SOURCES if file.parent.name != "cli"]
+    assert faults(library, lambda file: called_names(tree(file)) & {"print", "exit", "quit", "input"}) == {}
+
+
+def test_nobody_but_the_agent_reads_facts_of_the_system_for_a_device() -> None:
+    assert ASKING
+    assert faults(ASKING, lambda file: SYSTEM_FILES.findall(text(file))) == {}
+    assert faults(ASKING, lambda file: imported_names(tree(file)) & SYSTEM_MODULES) == {}
 
 
 @pytest.mark.parametrize("line", ['open("/proc/cpuinfo")', 'Path("/sys")', 'root / "sys/devices"'])
@@ -91,21 +103,18 @@ def test_the_guard_knows_files_of_the_system(line: str) -> None:
     assert SYSTEM_FILES.search(line)
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=short)
-def test_no_text_switches_by_the_name_of_a_runtime_or_tunes_its_memory(file: Path) -> None:
-    source = file.read_text(encoding="utf-8")
-    assert [switch for switch in SWITCHES if switch in source] == []
+def test_no_text_switches_by_the_name_of_a_runtime_or_tunes_its_memory() -> None:
+    assert faults(SOURCES, lambda file: [switch for switch in SWITCHES if switch in text(file)]) == {}
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=short)
-def test_no_file_is_named_like_a_module_of_python(file: Path) -> None:
-    assert file.stem.startswith("__") or file.stem not in sys.stdlib_module_names
+def test_no_file_is_named_like_a_module_of_python() -> None:
+    names = [file.stem for file in SOURCES if not file.stem.startswith("__")]
+    assert set(names) & sys.stdlib_module_names == set()
 
 
-@pytest.mark.parametrize("file", texts(), ids=short)
-def test_no_text_names_a_place_on_one_machine(file: Path) -> None:
-    numbered = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
-    assert [f"{number}: {line}" for number, line in numbered if ABSOLUTE.search(line)] == []
+def test_no_text_names_a_place_on_one_machine() -> None:
+    named = faults(texts(), lambda file: [line for line in text(file).splitlines() if ABSOLUTE.search(line)])
+    assert named == {}
 
 
 @pytest.mark.parametrize(
@@ -129,27 +138,40 @@ def test_every_folder_is_a_package(package: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_public_names_are_listed_in_order_and_once(name: str) -> None:
+def test_public_names_are_listed_once(name: str) -> None:
     listed = importlib.import_module(name).__all__
     assert len(set(listed)) == len(listed)
 
 
-@pytest.mark.parametrize(("module", "name"), public_objects(), ids=lambda name: name)
-def test_a_public_name_exists_and_says_what_it_is(module: str, name: str) -> None:
-    thing = getattr(importlib.import_module(module), name)
-    if inspect.isclass(thing) or inspect.isfunction(thing):
-        written = inspect.getdoc(thing) or ""
-        generated = f"{name}(" if dataclasses.is_dataclass(thing) else "\0"
-        assert len(written) > 10
-        assert not written.startswith(generated)
+def says_what_it_is(name: str, thing: object) -> bool:
+    """A docstring of its own, and not that which a dataclass is given."""
+    if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+        return True
+    written = inspect.getdoc(thing) or ""
+    return len(written) > 10 and not (dataclasses.is_dataclass(thing) and written.startswith(f"{name}("))
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=short)
-def test_every_public_function_and_class_says_what_it_is(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("package", NAMES)
+def test_a_public_name_exists_and_says_what_it_is(package: str) -> None:
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if not says_what_it_is(name, getattr(module, name))] == []
+
+
+def test_the_guard_knows_a_docstring_that_nobody_wrote() -> None:
+    made = dataclasses.make_dataclass("Made", ["width"])
+    assert not says_what_it_is("Made", made)
+    made.__doc__ = "A width that somebody chose."
+    assert says_what_it_is("Made", made)
+
+
+def test_every_public_function_and_class_says_what_it_is() -> None:
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
-    assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+    def silent(file: Path) -> list[str]:
+        public = [node for node in tree(file).body if isinstance(node, kinds) and not node.name.startswith("_")]
+        return [node.name for node in public if not ast.get_docstring(node)]
+
+    assert faults(SOURCES, silent) == {}
 
 
 def test_there_are_enough_tests_for_the_source() -> None:

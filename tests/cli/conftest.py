@@ -34,8 +34,9 @@ CommandsIn = Callable[[Path], AbstractContextManager[Run]]
 
 
 @pytest.fixture(scope="session")
-def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def model_cache(shared_folder: Path) -> Path:
+    """Models and their exports; nobody may change what is in it."""
+    return shared_folder / "models"
 
 
 @pytest.fixture(scope="session")

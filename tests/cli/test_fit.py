@@ -11,6 +11,7 @@ import pytest
 
 from adaptare.profiler import Store, device_hash, open_model
 
+pytestmark = pytest.mark.usefixtures("without_card")
 Run = Callable[..., Any]
 OTHER_MODEL = '{"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4, '
 OTHER_MODEL += '"intermediate_size": 96, "vocab_size": 128}'

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, Worker, WorkerInfo
+from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, TorchCpu, Worker, WorkerInfo
 from adaptare.merge_or_swap import Way, conclude, tokens_to_pay
 from adaptare.profiler import BYTES, AdapterConfig, Mode, Need, Workload, open_model, programs_for
+from adaptare.profiler.programs import TorchPrograms
 from adaptare.task_change import SWAPS, load_and_change_task
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
@@ -252,12 +253,11 @@ def test_there_is_nothing_to_conclude_without_both() -> None:
 @pytest.mark.parametrize(
     ("device", "modes"),
     [
-        ("torch-cpu:threads=1", {"swappable", "merged"}),
         ("ort-cpu:threads=1", {"swappable", "static", "merged"}),
         ("ort-cpu:int4,threads=1", {"swappable", "static", "requantised"}),
     ],
 )
-def test_real_runtimes_load_every_way(overhead: Callable[..., Any], device: str, modes: set[str]) -> None:
+def test_onnx_runtime_loads_every_way(overhead: Callable[..., Any], device: str, modes: set[str]) -> None:
     answer = overhead("--device", device, "--tasks", 2, "-p", 0, "--openings", 1, "--json")
     assert answer.code == 0, answer.err
     found = answer.json["merge_or_swap"]
@@ -268,6 +268,14 @@ def test_real_runtimes_load_every_way(overhead: Callable[..., Any], device: str,
         assert each["swap_s"] > 0
         assert each["peak_bytes"] > each["memory_bytes"] >= 0
         assert each["memory_of_all_bytes"] > each["memory_bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["swappable", "merged"])
+def test_torch_loads_every_way(workload: Workload, mode: Mode) -> None:
+    found = load_and_change_task(replace(workload, mode=mode), programs=TorchPrograms(), device=TorchCpu(threads=1))
+    assert found.swap_s > 0
+    assert found.peak_bytes > found.resident_bytes >= 0
 
 
 def test_the_table_has_a_line_for_each_way(overhead: Callable[..., Any]) -> None:

@@ -131,6 +131,7 @@ def test_a_fit_draws_predicted_over_measured(fitted: Callable[..., Any]) -> None
     assert undrawn.json["mape"] == answer.json["mape"]
 
 
+@pytest.mark.usefixtures("without_card")
 def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     run: Callable[..., Any], model_cache: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_it_comes_back_from_its_files(bent: LatencyPredictor, shape: ModelShape,
     np.testing.assert_array_equal(before.upper_s, after.upper_s)
 
 
+@pytest.mark.usefixtures("without_card")
 def test_between_two_lengths_both_bend_where_they_did(campaign: Campaign, shape: ModelShape) -> None:
     """In prefill features grow with the tokens, of which a curve must not take notice."""
     templates = [Workload(shape, phase="prefill", tokens=tokens) for tokens in (64, 96)]
@@ -87,6 +88,7 @@ def _linear(predictor: LatencyPredictor, configs: list[AdapterConfig]) -> Array:
     return LatencyPredictor.from_model(replace(predictor.model, curves=())).predict_configs(configs).mean_s
 
 
+@pytest.mark.usefixtures("without_card")
 def test_a_session_levels_it_like_any_other(bent: LatencyPredictor, campaign: Campaign, knee: SmallCache) -> None:
     shape, unseen = bent.template.shape, drawn(bent.template.shape, 30, 1)
     again = bent.relevelled(campaign(drawn(shape, 20, 2), device=knee, sigma=0.002, session="second"))

@@ -18,6 +18,8 @@ DrawConfigs = Callable[[int, int], list[AdapterConfig]]
 TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
 Fitted = Callable[..., LatencyPredictor]
 
+pytestmark = pytest.mark.usefixtures("without_card")
+
 
 @pytest.fixture
 def fitted(campaign: Campaign, draw_configs: DrawConfigs, template: Workload) -> Fitted:

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor import LatencyPredictor, cross_validation, latency_predictor
+from adaptare.predictor import LatencyPredictor, latency_predictor
 from adaptare.predictor.training_rows import codes_of
 from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload, named_space
 
@@ -20,6 +20,7 @@ def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> LatencyPredictor
     return LatencyPredictor().fit(campaign(draw_configs(32, 0)))
 
 
+@pytest.mark.usefixtures("without_card")
 @pytest.mark.parametrize("n", [24, 40])
 @pytest.mark.parametrize(("phase", "mode"), [("decode", "swappable"), ("prefill", "static"), ("decode", "padded")])
 def test_unseen_adapters_are_predicted_within_the_noise(
@@ -40,6 +41,18 @@ def test_unseen_adapters_are_predicted_within_the_noise(
     assert errors.mean() < 0.005
 
 
+def test_the_card_changes_no_prediction(
+    predictor: LatencyPredictor, campaign: Campaign, draw_configs: DrawConfigs, without_card: None
+) -> None:
+    unseen = draw_configs(50, 1)
+    found, expected = (
+        each.predict_configs(unseen) for each in (LatencyPredictor().fit(campaign(draw_configs(32, 0))), predictor)
+    )
+    for name in ("mean_s", "lower_s", "upper_s"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.usefixtures("without_card")
 @pytest.mark.parametrize(("n", "level"), [(12, 0.9), (30, 0.9), (30, 0.8)])
 def test_intervals_hold_new_measurements_as_often_as_they_say(
     campaign: Campaign,
@@ -48,10 +61,7 @@ def test_intervals_hold_new_measurements_as_often_as_they_say(
     template: Workload,
     n: int,
     level: float,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cross_validation, "BASELINES", {})  # they only take time, as do errors of the choice
-    monkeypatch.setattr(cross_validation, "INNER_FOLDS", 2)
     unseen = draw_configs(200, 1000)
     truth = true_seconds(template, unseen)
     held = []
@@ -108,6 +118,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
     assert "sites-affine" not in card.baselines
 
 
+@pytest.mark.usefixtures("without_card")
 def test_seconds_are_the_ratio_times_the_calibrated_reference(
     campaign: Campaign, draw_configs: DrawConfigs, predictor: LatencyPredictor
 ) -> None:
@@ -144,6 +155,7 @@ def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
     np.testing.assert_array_equal(predictor.predict(codes, sites).mean_s, expected.mean_s)
 
 
+@pytest.mark.usefixtures("without_card")
 def test_what_lies_outside_the_profiled_range_is_flagged(
     campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
 ) -> None:
@@ -154,6 +166,7 @@ def test_what_lies_outside_the_profiled_range_is_flagged(
     assert largest.all()
 
 
+@pytest.mark.usefixtures("without_card")
 def test_a_kind_of_linear_that_was_never_adapted_is_flagged(campaign: Campaign, shape: ModelShape) -> None:
     layers = range(shape.layers)
     configs = [
@@ -166,6 +179,7 @@ def test_a_kind_of_linear_that_was_never_adapted_is_flagged(campaign: Campaign, 
     assert predictor.predict_configs(asked).extrapolates.tolist() == [False, True]
 
 
+@pytest.mark.usefixtures("without_card")
 def test_adapters_that_cost_nothing_are_predicted_to_cost_nothing(
     campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
 ) -> None:
@@ -219,6 +233,7 @@ def test_a_site_named_twice_is_refused(predictor: LatencyPredictor, shape: Model
         predictor.predict(np.zeros((1, 2), dtype=np.int64), [shape.sites[0], shape.sites[0]])
 
 
+@pytest.mark.usefixtures("without_card")
 def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
     campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:
@@ -239,6 +254,7 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
     assert (predictor.probability_within(unseen, 0.5 * predicted.mean_s.min()) < 1e-6).all()
 
 
+@pytest.mark.usefixtures("without_card")
 def test_a_session_that_shifted_is_relevelled_by_its_references(
     campaign: Campaign, draw_configs: DrawConfigs, device: SimulatedDevice
 ) -> None:
@@ -273,6 +289,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
         predictor.relevelled(prefill)
 
 
+@pytest.mark.usefixtures("without_card")
 def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     campaign: Campaign, draw_configs: DrawConfigs, template: Workload
 ) -> None:
@@ -288,6 +305,7 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     assert own.model.source is None
 
 
+@pytest.mark.usefixtures("without_card")
 def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
     larger = ModelShape("llama", 12, 256, 4, 2, 64, 512, 512, '{"name":"larger"}')
@@ -297,6 +315,7 @@ def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, dra
     assert LatencyPredictor().fit(rows, source=source).chosen == "transferred"
 
 
+@pytest.mark.usefixtures("without_card")
 def test_a_source_that_has_seen_some_of_the_rows_cannot_be_judged_by_them(
     campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:

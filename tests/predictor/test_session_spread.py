@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adaptare.predictor import LatencyPredictor, cross_validation
+from adaptare.predictor import LatencyPredictor
 from adaptare.predictor.session_spread import PRIOR, SessionSpread, SessionVariance, session_spread
 from adaptare.profiler import AdapterConfig, Measurement
 
@@ -92,10 +92,8 @@ def test_a_row_of_a_new_session_is_held_as_often_as_said(sessions: int) -> None:
     assert np.mean(held) == pytest.approx(0.9, abs=0.035)
 
 
-def test_a_predictor_of_sessions_that_shift_holds_the_next_one(
-    campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cross_validation, "BASELINES", {})
+@pytest.mark.usefixtures("without_card")
+def test_a_predictor_of_sessions_that_shift_holds_the_next_one(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     early, late = draw_configs(20, 0), draw_configs(20, 2)
     rows = [*campaign(early, session="a"), *shifted(campaign(late, session="b", seed=1), 1.04)]
     known = LatencyPredictor().fit(rows).model
@@ -105,10 +103,10 @@ def test_a_predictor_of_sessions_that_shift_holds_the_next_one(
     assert known.half_width > 0.03
 
 
+@pytest.mark.usefixtures("without_card")
 def test_the_probability_of_a_budget_knows_the_shift_of_a_session(
-    campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
+    campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:
-    monkeypatch.setattr(cross_validation, "BASELINES", {})
     model = LatencyPredictor().fit(campaign(draw_configs(20, 0), sigma=0.001)).model
     codes = np.zeros((1, len(model.features.sites)), dtype=np.int64)
     budget_s = float(model.predict(codes).mean_s[0]) * 1.005

@@ -96,9 +96,11 @@ def decoder() -> Callable[..., PreTrainedModel]:
 
 @pytest.fixture(scope="session")
 def export(
-    decoder: Callable[..., PreTrainedModel], tmp_path_factory: pytest.TempPathFactory
+    decoder: Callable[..., PreTrainedModel], shared_folder: Path
 ) -> Callable[..., tuple[PreTrainedModel, OnnxBase]]:
     """The decoder of a family in torch and in ONNX; nothing is exported twice, so nobody may change the folder."""
+    from adaptare.profiler.disk_cache import cached_folder
+    from adaptare.profiler.onnx_base import OnnxBase
     from adaptare.profiler.onnx_export import export_decoder
 
     made: dict[tuple[str, str], tuple[PreTrainedModel, OnnxBase]] = {}
@@ -106,7 +108,12 @@ def export(
     def exported(family: str, module: str = "") -> tuple[PreTrainedModel, OnnxBase]:
         if (family, module) not in made:
             model = decoder(family, layers=1 if module else 2)
-            made[family, module] = model, export_decoder(model, tmp_path_factory.mktemp(family), module=module)
+
+            def write(folder: Path) -> None:
+                export_decoder(model, folder, module=module)
+
+            folder = cached_folder(shared_folder / "exports" / f"{family} {module}", write)
+            made[family, module] = model, OnnxBase.load(folder)
         return made[family, module]
 
     return exported
@@ -136,22 +143,33 @@ def inputs_of() -> Callable[..., dict[str, NDArray[Any]]]:
 
 
 @pytest.fixture(scope="session")
-def torch_logits() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]:
-    """What transformers computes of the inputs of a base: logits of the last token. Shape (batch, 1, vocabulary)."""
+def torch_outputs() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]]:
+    """What transformers computes of the inputs of a base, in the order of its outputs.
+
+    Logits of the last token, shape (batch, 1, vocabulary); then keys and values of each layer, grown by the tokens.
+    """
     import torch
     from transformers import DynamicCache
 
     from adaptare.profiler.random_model import cache_argument
 
-    def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         tokens, *halves = (torch.from_numpy(inputs[name]) for name in inputs)
         cache = DynamicCache()
         for layer in range(len(halves) // 2):
             cache.update(halves[2 * layer], halves[2 * layer + 1], layer)
         with torch.inference_mode():
-            logits: NDArray[np.float32] = (
-                model(input_ids=tokens, **{cache_argument(model): cache}).logits[:, -1:].numpy()
-            )
-        return logits
+            logits = model(input_ids=tokens, **{cache_argument(model): cache}).logits[:, -1:]
+        return [
+            tensor.numpy() for tensor in (logits, *(half for one in cache.layers for half in (one.keys, one.values)))
+        ]
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def torch_logits(
+    torch_outputs: Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]],
+) -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]:
+    """The first of these outputs."""
+    return lambda model, inputs: torch_outputs(model, inputs)[0]
