@@ -113,7 +113,9 @@ def test_an_adapter_of_another_base_model(run: Run, model_cache: Path, tmp_path:
     folder.mkdir()
     settings = {"peft_type": "LORA", "r": 4, "target_modules": ["transformer.h.0.attn"]}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
-    answer = run("overhead", "tiny-random", folder, "--device", "simulated", "--cache", model_cache)
+    answer = run(
+        "overhead", "tiny-random", folder / "adapter_config.json", "--device", "simulated", "--cache", model_cache
+    )
     refused(answer, "match no linear of the base model; is it of another model?")
 
 
