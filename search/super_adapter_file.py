@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError, Json, StorageError, write_whole
+from adaptare.devices import InputError, Json, StorageError, parse_json, write_whole
 from adaptare.profiler import ModelShape, RankSpace
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
@@ -123,7 +123,7 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     """
     file = Path(folder) / _DESCRIPTION
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        description = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{str(folder)!r} holds no super-adapter: {_DESCRIPTION} cannot be read") from error
     except ValueError as error:
