@@ -1,5 +1,6 @@
 """What the user sees: one JSON object or tables on stdout; progress and notes on stderr."""
 
+import contextlib
 import functools
 import json
 import math
@@ -9,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import typer
 
@@ -23,6 +24,7 @@ BAD_INPUT: Final = 2
 WORLD_FAILED: Final = 3
 AMBIGUOUS: Final = 4
 INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
 # What a plain installation does without, and the extra that brings it.
 OPTIONAL: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
@@ -52,10 +54,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except AdaptareError as error:
             refuse(str(error))
             raise typer.Exit(WORLD_FAILED) from error
-        except BrokenPipeError:
-            # Whoever read the output has seen enough; the interpreter must not try to write the rest at its end.
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
+            if isinstance(error, BrokenPipeError | OutputError):
+                raise typer.Exit(output_lost(error)) from error
             place = f" ({error.filename})" if error.filename else ""
             refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
             raise typer.Exit(BAD_INPUT) from error
@@ -71,6 +72,58 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(WORLD_FAILED) from error
 
     return run
+
+
+class OutputError(OSError):
+    """Stdout cannot be written, unlike a file that a command writes."""
+
+
+class WatchedOutput:
+    """Stdout whose errors say that they are its own.
+
+    Args:
+        stream: Is written to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """See `TextIO.write`."""
+        with _as_output_error():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """See `TextIO.flush`."""
+        with _as_output_error():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _as_output_error() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
+def output_lost(error: OSError) -> int:
+    """Gives stdout up, so that the interpreter does not try to write the rest at its end. Returns the exit code.
+
+    A reader that has seen enough gets the quiet end that a shell gives to other programs.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    with contextlib.suppress(OSError):
+        typer.echo(f"error: the output cannot be written: {error.strerror or error}", err=True)
+    return WORLD_FAILED
 
 
 def refuse(message: str) -> None:

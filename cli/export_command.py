@@ -1,7 +1,7 @@
 """`adaptare export`."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,7 +39,7 @@ class Exported:
         super_adapter: Has the weights.
         config: Sites and ranks.
         base: Folder of the base model.
-        base_name: What others load it by.
+        base_name: Name by which others load it; `None` if it has none.
         tokenizer: Written beside models.
         quantisation: Of the base that the adapter was trained on.
         every_site: Whether latency was predicted where every site is open.
@@ -48,7 +48,7 @@ class Exported:
     super_adapter: "SuperAdapter"
     config: "AdapterConfig"
     base: str
-    base_name: str
+    base_name: str | None
     tokenizer: "PreTrainedTokenizerBase"
     quantisation: "Quantisation"
     every_site: bool
@@ -63,6 +63,10 @@ def export(
     winner: Annotated[int | None, typer.Option("--winner", help="Which of the winners.", show_default="1")] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The base model of a PEFT folder.", show_default="of the search")
+    ] = None,
+    base_name: Annotated[
+        str | None,
+        typer.Option("--base-name", help="Hub id by which others load the base.", show_default="its own"),
     ] = None,
     to: Annotated[
         Kind,
@@ -96,6 +100,8 @@ def export(
     _check_quantisation(to, quantise)
     if every_site is not None and to != "onnx-swappable":
         raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
+    if base_name is not None and to not in ("peft", "onnx_adapter"):
+        raise InputError(f"--base-name is for an adapter, not for --to {to}, which holds its base; leave it out")
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
     if of_folder and to == "peft":
@@ -110,6 +116,7 @@ def export(
     if to in ONNX_KINDS:
         OnnxBases(cache)  # says what is not installed, before anything is loaded
     chosen = _of_search(*won) if won else _of_peft(source, str(base), cache)
+    chosen = replace(chosen, base_name=base_name or chosen.base_name)
     as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
     weights = quantise or as_trained
     opened = to == "onnx-swappable" and (chosen.every_site if every_site is None else every_site)
@@ -117,6 +124,8 @@ def export(
     places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
     loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
     console.say(f"written: {output}; load it with: {loading}")
+    if to == "peft" and chosen.base_name is None:
+        console.note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
     if opened:
         console.say("It takes adapters on every site; those without one cost a little.")
     if difference is not None:
@@ -208,6 +217,7 @@ def _write(
             output,
             kind=to,
             base=base,
+            base_name=base_name,
             quantisation=quantise,
             every_site=every_site,
             tokenizer=chosen.tokenizer,

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptare.arguments import DEFAULT_DEVICE, DEFAULT_STORE, CacheOption, DeviceOption, JsonOption, StoreOption
-from adaptare.console import BAD_INPUT, Console, command
+from adaptare.arguments import (
+    DEFAULT_DEVICE,
+    DEFAULT_STORE,
+    CacheOption,
+    DeviceOption,
+    JsonOption,
+    ReplaceOption,
+    StoreOption,
+)
+from adaptare.console import ANSWER_IS_NO, BAD_INPUT, Console, command, refuse
 
 if TYPE_CHECKING:
     from adaptare.predictor import LatencyPredictor
@@ -46,6 +54,7 @@ def fit(
         Path | None,
         typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
     ] = None,
+    replace: ReplaceOption = False,
     figure: Annotated[
         Path | None,
         typer.Option("--figure", help="Draws predicted over measured, in the format that the name ends in."),
@@ -56,12 +65,13 @@ def fit(
     """Learns latency from what was measured on a device, judges the fit, and writes it to two files.
 
     The device need not be at hand: rows that were measured elsewhere are chosen by how it was spelled there, or by the
-    hash that `adaptare compare` and error messages show.
+    hash that `adaptare compare` and error messages show. A predictor that is there already is replaced by one of the
+    same kind unless that is expected to be worse (exit code 1), and by others only with --replace.
     """
     from adaptare.figure_file import check_figure, drawn
     from adaptare.fit_rows import Asked, rows_to_fit
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-    from adaptare.predictor_name import default_name
+    from adaptare.predictor_name import default_name, predictor_there, why_better
     from adaptare.profiler import device_to_json, open_model
 
     console = Console(as_json=as_json)
@@ -74,8 +84,12 @@ def fit(
     predictor = LatencyPredictor().fit(rows, source=other)
     template = predictor.template
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
-    files = save_predictor(predictor, base)
+    there = None if replace else predictor_there(predictor, base)
     show_error_card(predictor, console)
+    if there and (better := why_better(there, predictor)):
+        refuse(f"the predictor {base} is kept: it {better}; write this one with --replace, or elsewhere with --output")
+        raise typer.Exit(ANSWER_IS_NO)
+    files = save_predictor(predictor, base)
     all_drawn = True
     if figure:
         from adaptare.parity_figure import draw_parity

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.profiler import RECIPES, ModelShape, RankSpace, named_space, read_space
+from adaptare.word_lists import whole_numbers
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
@@ -15,10 +16,7 @@ def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alik
         return read_space(spelling, shape)
     if ranks is None:
         return named_space(spelling, shape, layers_alike=layers_alike)
-    try:
-        chosen = [int(rank) for rank in ranks.split(",")]
-    except ValueError as error:
-        raise InputError(f"--ranks must be whole numbers with commas, for example 0,4,16, not {ranks!r}") from error
+    chosen = whole_numbers(ranks, "--ranks")
     return named_space(spelling, shape, ranks=chosen, layers_alike=layers_alike)
 
 

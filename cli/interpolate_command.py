@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import JsonOption
+from adaptare.arguments import JsonOption, ReplaceOption
 from adaptare.console import Console, command, milliseconds
 
 
@@ -19,20 +19,23 @@ def interpolate(
         Path | None,
         typer.Option("--output", "-o", help="Name of the files.", show_default="predictor-PHASE-LENGTH[-BASE][-open]"),
     ] = None,
+    replace: ReplaceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """A predictor for a length between those that were profiled, without measuring it."""
     from adaptare.devices import InputError
     from adaptare.predictor import bends, load_predictor, save_predictor
     from adaptare.predictor import interpolate as between
-    from adaptare.predictor_name import default_name
+    from adaptare.predictor_name import default_name, predictor_stem, predictor_there
 
     console = Console(as_json=as_json)
     known = [load_predictor(path) for path in predictors]
     found = between(known, length)
     base = output or default_name(found, length=length, every_site=found.template.open)
-    if {_stem(base)} & {_stem(path) for path in predictors}:
+    if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
+    if not replace:
+        predictor_there(found, base)
     files = save_predictor(found, base)
     off = bends(known)
     for inner, error in off.items():
@@ -48,7 +51,3 @@ def interpolate(
             "left_out": {str(inner): error for inner, error in off.items()},
         }
     )
-
-
-def _stem(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix in (".json", ".npz") else path

@@ -78,7 +78,7 @@ def operators(
     programs = programs_for(target.device.info(), cache=cache)
     shape = open_model(model, cache=cache).shape
     given = DEFAULT_RANK if rank is None else rank
-    (case,) = cases_of(shape, [adapter]) if adapter else grid(shape, [given], [sites or ALL])
+    (case,) = cases_of(shape, [adapter]) if adapter else grid(shape, [given], [ALL if sites is None else sites])
     at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     workload = at.with_adapter(case.config)
     for each in (workload.base, workload):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.profiler import AdapterConfig, ModelShape, Programs, Workload, read_peft
+from adaptare.word_lists import names, whole_numbers
 
 ALL = "all"
 
@@ -27,11 +28,8 @@ class Case:
 
 def read_ranks(text: str) -> list[int]:
     """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
-    try:
-        ranks = sorted({int(part) for part in text.split(",") if part.strip()})
-    except ValueError as error:
-        raise InputError(f"--rank must be whole numbers such as 16 or 1,8,64, not {text!r}") from error
-    if not ranks or ranks[0] < 0:
+    ranks = sorted(set(whole_numbers(text, "--rank")))
+    if ranks[0] < 0:
         raise InputError(f"--rank must be at least 1, not {text}")
     return ranks
 
@@ -44,10 +42,7 @@ def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
 
 def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
-    try:
-        lengths = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
-    except ValueError as error:
-        raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
+    lengths = list(dict.fromkeys(whole_numbers(text, option)))
     if any(length < least for length in lengths):
         raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
     return lengths
@@ -58,7 +53,7 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
     known = list(dict.fromkeys(site.kind for site in shape.sites))
     found = []
     for placement in placements or [ALL]:
-        kinds = () if placement == ALL else tuple(filter(None, placement.split(",")))
+        kinds = () if placement == ALL else names(placement, "--sites")
         if unknown := sorted(set(kinds) - set(known)):
             raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
         for rank in ranks:

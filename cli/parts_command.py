@@ -72,7 +72,7 @@ def parts(
     if adapter:
         config = read_peft(adapter, shape)
     else:
-        config = grid(shape, [rank], [sites or ALL])[0].config if rank else AdapterConfig()
+        config = grid(shape, [rank], [ALL if sites is None else sites])[0].config if rank else AdapterConfig()
     adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     whole = adapted if len(config) else adapted.base
     console.note("timing the whole, and its parts with cold caches and hot ones, by turns")
