@@ -30,7 +30,7 @@ def interpolate(
     console = Console(as_json=as_json)
     known = [load_predictor(path) for path in predictors]
     found = between(known, length)
-    base = output or default_name(found, length=length, every_site=found.template.open)
+    base = output or default_name(found, length=length, every_site=found.template.graph == "open")
     if {_stem(base)} & {_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
     files = save_predictor(found, base)

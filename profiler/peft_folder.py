@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.devices import InputError
-from adaptare.profiler.adapter import AdapterConfig, AdapterKind
+from adaptare.profiler.configuration import AdapterKind, Configuration
 from adaptare.profiler.shape import ModelShape, Site
 
 HALF = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
@@ -44,7 +44,7 @@ OTHER_SETTINGS = {
 }
 
 
-def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
+def read_peft(folder: str | Path, shape: ModelShape) -> Configuration:
     """The adapter config in a PEFT folder (`adapter_config.json`, with or without weights beside it).
 
     Weights, where they are, decide: their shapes are what is loaded. Without them sites and ranks follow
@@ -67,16 +67,15 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
     kind = _kind(settings, file)
     weights = Path(folder) / "adapter_model.safetensors"
     if weights.exists():
-        return AdapterConfig.of(_ranks_of_weights(weights, shape, kind), kind=kind)
+        return Configuration.of(_ranks_of_weights(weights, shape, kind), kind=kind)
     try:
         ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
     except (re.error, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
-    config = AdapterConfig.of(ranks, kind=kind)
-    if not len(config):
+    config = Configuration.of(ranks, kind=kind)
+    if not config.ranks:
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
-    config.check(shape)
-    return config
+    return config.on(shape)
 
 
 def _kind(settings: Any, file: Path) -> AdapterKind:

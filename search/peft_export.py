@@ -7,13 +7,13 @@ import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import Json
-from adaptare.profiler import AdapterConfig, peft_arguments
+from adaptare.profiler import Configuration, peft_arguments
 from adaptare.search.export_folder import export_folder
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter import SuperAdapter
 
 
-def export_peft(super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str) -> None:
+def export_peft(super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
     The config names every site by its whole path, with rank and alpha of its own; sites without adapter are
@@ -54,7 +54,7 @@ def export_peft(super_adapter: SuperAdapter, config: AdapterConfig, folder: str 
 
 def export_merged(
     super_adapter: SuperAdapter,
-    config: AdapterConfig,
+    config: Configuration,
     folder: str | Path,
     *,
     base_name: str,
@@ -85,5 +85,5 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def _origin(kind: str, config: AdapterConfig, base_name: str) -> dict[str, Json]:
-    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config)}
+def _origin(kind: str, config: Configuration, base_name: str) -> dict[str, Json]:
+    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}
