@@ -12,7 +12,7 @@ import numpy as np
 from adaptare.devices import connect
 from adaptare.predictor import rows_needed
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     Mode,
@@ -29,7 +29,7 @@ from adaptare.profiler import (
 LEVEL = 0.9
 MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)
 SESSIONS = ("first", "second")
-Session = Mapping[AdapterConfig, Measurement]
+Session = Mapping[Configuration, Measurement]
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,12 @@ def plan(cell: Cell) -> Plan:
     template = Workload(shape, mode=cell.mode, phase=cell.phase, quantisation=cell.quantisation)
     space, rng = named_space(SPACE, shape, ranks=RANKS), np.random.default_rng(0)
     training = design(space, cell.training, seed=0)
-    known = {row.tobytes() for row in (*training, np.zeros(space.n_sites, dtype=np.int64))}
+    known = {row.tobytes() for row in (*training, np.zeros(space.n_columns, dtype=np.int64))}
     drawn = np.unique(space.expand(space.spread(2 * cell.tested, rng)), axis=0)
     tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][: cell.tested]
-    first, second = (tuple(template.with_adapter(space.decode(row)) for row in rows) for rows in (training, tested))
+    first, second = (
+        tuple(template.with_configuration(space.decode(row)) for row in rows) for rows in (training, tested)
+    )
     references = tuple(first[index] for index in rng.choice(cell.training, cell.references, replace=False))
     return Plan(template.base, first, second, references)
 
@@ -147,8 +149,8 @@ def kept(name: str, which: str, folder: Path) -> Session | None:
     added since a session was kept.
     """
     file = store_of(name, which, folder)
-    found = {each.workload.adapter: each for each in Store(file).measurements()} if file.exists() else {}
-    wanted = {each.adapter for each in plan(CELLS[name]).session(which)}
+    found = {each.workload.configuration: each for each in Store(file).measurements()} if file.exists() else {}
+    wanted = {each.configuration for each in plan(CELLS[name]).session(which)}
     return found if wanted <= set(found) else None
 
 

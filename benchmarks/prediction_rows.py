@@ -33,7 +33,7 @@ def by_rows_of(planned: Plan, first: Session, second: Session) -> list[dict[str,
             drawn, rest = ([planned.tested[index] for index in some] for some in (order[:rows], order[rows:]))
             truth = np.array([each.ratio.middle for each in _of(second, rest)])
             for name, predictor in {**fitted, "random": LatencyPredictor().fit(_of(first, drawn))}.items():
-                mean_s = predictor.predict_configs([each.adapter for each in rest]).mean_s
+                mean_s = predictor.predict_configs([each.configuration for each in rest]).mean_s
                 errors[name].append(100 * float(np.abs(mean_s / predictor.model.reference_s - truth).mean()))
         seconds = {f"{name}_s": _device_s(_of(first, some)) for name, some in chosen.items()}
         seconds["random_s"] = _device_s(_of(first, planned.tested)) * rows / len(planned.tested)
@@ -55,13 +55,13 @@ def to_reach(
 
 
 def _of(session: Session, workloads: Sequence[Workload]) -> list[Measurement]:
-    return [session[each.adapter] for each in workloads]
+    return [session[each.configuration] for each in workloads]
 
 
 def _telling(planned: Plan) -> list[Workload]:
     """The training rows: the first of the design, and then batches of the most telling ones."""
     features = FeatureSet(planned.training[0], planned.training[0].scope_sites)
-    X = features.matrix(codes_of([each.adapter for each in planned.training], features.sites))
+    X = features.matrix(codes_of([each.configuration for each in planned.training], features.columns))
     taken = list(range(FEWER[0]))
     while len(taken) < len(planned.training):
         left = np.setdiff1d(np.arange(len(planned.training)), taken)

@@ -35,7 +35,7 @@ class Sessions:
 
     def ratios(self, session: Session, workloads: Sequence[Workload]) -> Array:
         """Measured latency over that of the base."""
-        return np.array([session[each.adapter].ratio.middle for each in workloads])
+        return np.array([session[each.configuration].ratio.middle for each in workloads])
 
     def shift(self) -> tuple[float, float]:
         """Mean log ratio of the second session over the first, and its standard error, of what both measured."""
@@ -66,11 +66,11 @@ def judge(cell: Sessions, prior: SessionVariance | None, *, by_rows: bool) -> di
         by_rows: Whether to add errors after fewer rows.
     """
     planned = plan(cell.cell)
-    training: list[Measurement] = [cell.first[each.adapter] for each in planned.training]
+    training: list[Measurement] = [cell.first[each.configuration] for each in planned.training]
     shipped = LatencyPredictor().fit(training)
     as_fitted = shipped if prior is None else _with_spread(shipped, prior.spread(ONE_SESSION))
     without = _with_spread(shipped, SessionSpread(0.0))
-    relevelled = shipped.relevelled([cell.second[each.adapter] for each in planned.references])
+    relevelled = shipped.relevelled([cell.second[each.configuration] for each in planned.references])
     truth, again = (cell.ratios(session, planned.tested) for session in (cell.second, cell.first))
     answers = {
         name: Answers.of(predictor, planned.tested, truth)
@@ -138,7 +138,7 @@ class Answers:
     @classmethod
     def of(cls, predictor: LatencyPredictor, tested: Sequence[Workload], truth: Array) -> "Answers":
         """Of `predictor`, for the tested workloads, given their measured ratios."""
-        said = predictor.predict_configs([each.adapter for each in tested])
+        said = predictor.predict_configs([each.configuration for each in tested])
         mean, lower, upper = (ends / predictor.model.reference_s for ends in (said.mean_s, said.lower_s, said.upper_s))
         half_width = 100 * float(np.median((upper - lower) / 2))
         return cls(mean, np.abs(mean - truth), (lower <= truth) & (truth <= upper), truth > upper, half_width)
@@ -188,7 +188,7 @@ def _others(
     """Ratios that the fits which were not chosen, and the regressors beside them, predict for the same adapters."""
     features = predictor.model.features
     X, asked = (
-        features.matrix(codes_of([each.adapter for each in workloads], features.sites))
+        features.matrix(codes_of([each.configuration for each in workloads], features.columns))
         for workloads in ([each.workload for each in training], tested)
     )
     y = np.array([each.ratio.middle for each in training])

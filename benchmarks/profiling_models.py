@@ -10,7 +10,7 @@ from profiling_figures import Figure, Figures
 from adaptare.devices import connect
 from adaptare.pace import OVERHEAD, PARTS, Pace
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     Measurement,
     Phase,
     Quantisation,
@@ -54,7 +54,7 @@ def stubs(pace: Pace = OVERHEAD) -> Figures:
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
     stop = precise_within(pace.half_width, pace.seconds)
     for quantisation, phase in STUBS:
-        adapted = Workload(shape, AdapterConfig.uniform(shape, RANK), phase=phase, quantisation=quantisation)
+        adapted = Workload(shape, Configuration.uniform(shape, RANK), phase=phase, quantisation=quantisation)
         how: dict[str, Any] = {"reference": adapted.base, "device": connect(ORT), "stop": stop, "seed": 0}
         (whole,) = checked(profile([adapted], **how))
         ((composed,),) = [checked(group) for group in profile_by_stubs([adapted], **how)]
@@ -83,6 +83,6 @@ def placements() -> list[list[Workload]]:
     """The ranks of each placement, to be decoded."""
     shape = open_model("smollm2-135m").shape
     return [
-        [Workload(shape, AdapterConfig.uniform(shape, rank, kinds=kinds or None)) for rank in RANKS]
+        [Workload(shape, Configuration.uniform(shape, rank, kinds=kinds or None)) for rank in RANKS]
         for kinds in PLACEMENTS
     ]

@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Autocorrelated, Bursts, Jitter, OpeningOffset
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Interval,
     ModelShape,
@@ -31,8 +31,8 @@ SHAPE = ModelShape.from_config(
 )
 BASE = Workload(SHAPE).base
 # Linears of the same size in different layers: the same work in different programs.
-FIRST, SECOND = (Workload(SHAPE, AdapterConfig.of({f"model.layers.{layer}.self_attn.q_proj": 8})) for layer in (0, 1))
-LARGER = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 8))
+FIRST, SECOND = (Workload(SHAPE, Configuration.of({f"model.layers.{layer}.self_attn.q_proj": 8})) for layer in (0, 1))
+LARGER = Workload(SHAPE, Configuration.uniform(SHAPE, 8))
 LENGTH = 200
 AUTOCORRELATED_LENGTHS = (60, 200, 400)
 

@@ -8,7 +8,7 @@ one token with 64 cached, prefill of 64. Plain processes load files that `adapta
 Runtime is the merged export of an adapter that changes nothing. Their scripts are `stock_onnx_process.py`, which binds
 inputs and outputs, adapters among them (see there for the reason), and `stock_torch_process.py`.
 
-A block is a fresh plain process of the base and of each mode, and one run of `adaptare overhead`, in random order; there
+A block is a fresh plain process of the base and of each mode, and a run of `adaptare overhead`, in random order; there
 are at least eight blocks. A machine drifts by some per cent within minutes, so only what was measured within one block
 is compared, and blocks are the independent samples: differences have 95 % intervals of Student's t over them, and none
 is left out. Cells of one runtime and phase share their blocks, as the command measures all modes at once.

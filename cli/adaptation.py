@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.console import Console
-from adaptare.profiler import ModelSource, Quantisation, RankSpace
+from adaptare.profiler import ModelSource, Quantisation, Space
 from adaptare.search import (
     CompletionLoss,
     SuperAdapter,
@@ -77,7 +77,7 @@ def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
 
 def train_adaptation(
     adaptation: Adaptation,
-    space: RankSpace,
+    space: Space,
     *,
     folder: Path,
     steps: int,

@@ -6,13 +6,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adaptare.devices import InputError, parse_json
-from adaptare.profiler import AdapterConfig, ModelShape, read_peft
+from adaptare.profiler import Configuration, ModelShape, read_peft
 
 NAME = "name"
 CONFIG = "adapter_config.json"
 
 
-def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
+def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
     """The adapters of one path, by name.
 
     Args:
@@ -39,14 +39,14 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
     return _table(path, text, shape) if path.suffix == ".csv" else {str(path): _one(path, ranks, shape)}
 
 
-def _one(path: Path, ranks: object, shape: ModelShape) -> AdapterConfig:
+def _one(path: Path, ranks: object, shape: ModelShape) -> Configuration:
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
         raise InputError(f"{str(path)!r} must be one JSON object of module path to rank")
     paths = _paths(ranks, path, shape)
     return _checked({site: rank for name, rank in ranks.items() for site in paths[name]}, shape)
 
 
-def _table(path: Path, text: str, shape: ModelShape) -> dict[str, AdapterConfig]:
+def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]:
     reader = csv.DictReader(text.splitlines())
     columns = [column for column in reader.fieldnames or [] if column != NAME]
     paths, found = _paths(columns, path, shape), {}
@@ -80,7 +80,5 @@ def _rank(text: str, path: Path, number: int) -> int:
         raise InputError(f"{str(path)!r}, adapter {number}: ranks must be whole numbers, not {text!r}") from error
 
 
-def _checked(ranks: Mapping[str, int], shape: ModelShape) -> AdapterConfig:
-    config = AdapterConfig.of(ranks)
-    config.check(shape)
-    return config
+def _checked(ranks: Mapping[str, int], shape: ModelShape) -> Configuration:
+    return Configuration.of(ranks).on(shape)

@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adaptare.console import Console
-from adaptare.predictor import FEWEST_ROWS, LEVEL, FeatureSet, LatencyPredictor, codes_of, next_rows, rows_needed
+from adaptare.predictor import (
+    FEWEST_ROWS,
+    LEVEL,
+    FeatureSet,
+    LatencyPredictor,
+    codes_of,
+    columns_of,
+    next_rows,
+    rows_needed,
+)
 from adaptare.profiler import Measurement, Workload
 
 BATCH = 8
@@ -64,10 +73,10 @@ def measure_until(
 def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:
     if not known or n >= len(left):
         return list(left[:n])
-    sites = left[0].scope_sites
-    features = FeatureSet(left[0], sites)
+    columns = columns_of(left[0], [each.configuration for each in left])
+    features = FeatureSet(left[0], columns)
     measured, pool = (
-        features.matrix(codes_of([workload.adapter for workload in some], sites))
+        features.matrix(codes_of([workload.configuration for workload in some], columns))
         for some in ([each.workload for each in known], left)
     )
     return [left[index] for index in np.sort(next_rows(measured, pool, n))]

@@ -162,7 +162,7 @@ def _prepare(workloads: Sequence[Workload], programs: Programs, console: Console
 def _note_oddities(measured: Sequence[Measurement], console: Console) -> None:
     for each in measured:
         if each.failure:
-            sites = each.workload.adapter.active
+            sites = len(each.workload.configuration.ranks)
             console.note(f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}")
     _note_changes(measured, console)
     # Of many short openings a few always seem to change by luck.

@@ -9,7 +9,7 @@ from adaptare.console import Console, between, milliseconds, percent
 from adaptare.devices import AdaptareError, DeviceInfo, InputError
 from adaptare.profiler import (
     EQUIVALENCE_BAND,
-    AdapterConfig,
+    Configuration,
     Interval,
     Measurement,
     Origin,
@@ -106,18 +106,13 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
         InputError: There is none, or the adapter fits no base model that was measured.
     """
     configs = _configs(folder, measurements)
-    found = [each for each in measurements if _bare(each.workload.adapter) == configs.get(each.workload.shape.hash)]
+    found = [each for each in measurements if each.workload.configuration == configs.get(each.workload.shape.hash)]
     if not found:
         raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
     return found
 
 
-def _bare(adapter: AdapterConfig) -> AdapterConfig:
-    """Without the sites that are only open."""
-    return AdapterConfig.of(adapter.by_path, kind=adapter.kind)
-
-
-def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, AdapterConfig]:
+def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Configuration]:
     """What the folder means for each shape it fits, by the shape's hash."""
     shapes = {each.workload.shape.hash: each.workload.shape for each in measurements}
     found, refused = {}, None
@@ -152,7 +147,7 @@ def compare(
     """
 
     def name(workload: Workload) -> Hashable:
-        return (workload.base, workload.mode, workload.open) if across_adapters else workload
+        return (workload.base, workload.mode, workload.graph) if across_adapters else workload
 
     first, second = (
         {(name(each.workload), each.origin): each for each in some if each.complete and each.visits}
@@ -206,8 +201,8 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
     return Compared(
         workload=workload.hash,
         name=workload.describe(),
-        sites=workload.adapter.active,
-        parameters=workload.adapter.adapter_parameters(workload.shape),
+        sites=len(workload.configuration.ranks),
+        parameters=workload.configuration.adapter_parameters(workload.shape),
         one_s=one.latency_s,
         other_s=other.latency_s,
         difference=difference,

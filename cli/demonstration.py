@@ -15,10 +15,10 @@ from adaptare.fit_command import show_error_card
 from adaptare.pace import Pace
 from adaptare.predictor import LatencyPredictor, save_predictor
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     Measurement,
     Programs,
-    RankSpace,
+    Space,
     Store,
     Workload,
     design,
@@ -145,7 +145,7 @@ class Demonstration:
         wanted = budget or read_budget(f"overhead={max(0.0, 50 * full.overhead.middle):.4f}%")
         check_feasible(wanted, predictor, space)
 
-        self._begin(4, f"training one super-adapter on {space.n_sites} linears, at most {effort.train_s:.0f} s")
+        self._begin(4, f"training one super-adapter on {space.n_columns} linears, at most {effort.train_s:.0f} s")
         trained = self._train(adaptation, space)
 
         self._begin(5, f"searching under {milliseconds(limit_of(wanted, predictor))} ms")
@@ -188,12 +188,12 @@ class Demonstration:
         self._console.note(f"[{time.monotonic() - self._started:3.0f} s] {step} of 6: {what}")
 
     def _profile(
-        self, template: Workload, space: RankSpace, store: Store, programs: Programs
+        self, template: Workload, space: Space, store: Store, programs: Programs
     ) -> tuple[Measurement, Measurement, list[Measurement]]:
         """Measurements of the largest adapter, of the same folded into the base, and of all swappable ones."""
         effort, info = self._effort, self._device.info()
         codes = design(space, effort.configurations, seed=self._seed)
-        workloads = [template.with_adapter(space.decode(row)) for row in codes]
+        workloads = [template.with_configuration(space.decode(row)) for row in codes]
         full, full_folded = workloads[0], workloads[0].folded
         known = {each.workload: each for each in store.measurements(info, template.base) if each.complete}
         missing = [workload for workload in (full, full_folded, *workloads[1:]) if workload not in known]
@@ -213,7 +213,7 @@ class Demonstration:
         if full not in known or full_folded not in known:
             raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
         self._console.table(
-            f"An adapter of rank {RANKS[-1]} on all {space.n_sites} linears, in decode "
+            f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
             f"(base {milliseconds(known[full].reference_s)} ms)",
             ["applied", "ms", "95 % interval", "overhead"],
             [
@@ -223,7 +223,7 @@ class Demonstration:
         )
         return known[full], known[full_folded], [known[workload] for workload in workloads if workload in known]
 
-    def _train(self, adaptation: Adaptation, space: RankSpace) -> Trained:
+    def _train(self, adaptation: Adaptation, space: Space) -> Trained:
         trained = train_adaptation(
             adaptation,
             space,
@@ -270,7 +270,7 @@ class Demonstration:
             if adaptation.task.quantisation != "none":
                 # PEFT is to see the rounded weights that the adapters were trained on.
                 base = Path(place) / "base"
-                export_merged(trained.super_adapter, AdapterConfig(), base, base_name=adaptation.task.model)
+                export_merged(trained.super_adapter, Configuration(), base, base_name=adaptation.task.model)
             differences = largest_export_difference(trained.super_adapter, configs, folders, base=base)
         return folders, tuple(differences)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from adaptare.devices import DeviceError
-from adaptare.profiler import AdapterConfig
+from adaptare.profiler import Configuration
 from adaptare.search import SuperAdapter
 
 TOKENS = 24
@@ -33,7 +33,7 @@ print(json.dumps(logits))
 
 
 def largest_export_difference(
-    super_adapter: SuperAdapter, configs: Sequence[AdapterConfig], folders: Sequence[Path], *, base: str | Path
+    super_adapter: SuperAdapter, configs: Sequence[Configuration], folders: Sequence[Path], *, base: str | Path
 ) -> list[float]:
     """Largest absolute difference of the logits, for each export.
 

@@ -13,7 +13,7 @@ from adaptare.console import Console, command
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from adaptare.profiler import AdapterConfig, Quantisation
+    from adaptare.profiler import Configuration, Quantisation
     from adaptare.search import SuperAdapter
 
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
@@ -46,7 +46,7 @@ class Exported:
     """
 
     super_adapter: "SuperAdapter"
-    config: "AdapterConfig"
+    config: "Configuration"
     base: str
     base_name: str | None
     tokenizer: "PreTrainedTokenizerBase"
@@ -134,7 +134,7 @@ def export(
     console.result({**written, "open": opened, "sites": dict(chosen.config.ranks), "difference": difference})
 
 
-def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
+def _winner_of(front: Path, winner: int) -> "tuple[Configuration, Path, Path]":
     """Its config, the folder of its super-adapter, and its predictor."""
     from adaptare.devices import InputError
     from adaptare.selection import load_selection
@@ -145,7 +145,7 @@ def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
     return selection.winners[winner - 1].config, folder, predictor
 
 
-def _of_search(config: "AdapterConfig", folder: Path, predictor: Path) -> Exported:
+def _of_search(config: "Configuration", folder: Path, predictor: Path) -> Exported:
     from adaptare.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(folder)
@@ -172,7 +172,7 @@ def _of_open_graphs(predictor: Path) -> bool:
     from adaptare.predictor import load_predictor
 
     with contextlib.suppress(InputError):
-        return load_predictor(predictor).template.open
+        return load_predictor(predictor).template.graph == "open"
     return False
 
 

@@ -113,7 +113,7 @@ def fit(
             "phase": template.phase,
             "length": template.length,
             "mode": template.mode,
-            "open": template.open,
+            "open": template.graph == "open",
             "chosen": predictor.chosen,
             "reason": predictor.reason,
             "source": device_to_json(predictor.model.source) if predictor.model.source else None,

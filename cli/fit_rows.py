@@ -7,7 +7,7 @@ from adaptare.comparison import named, of_device
 from adaptare.console import Console
 from adaptare.devices import AdaptareError, DeviceInfo, InputError, connect
 from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Workload
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.target import read_spelling
 
 # Half width of a row's interval, over its latency: as much as all linears cost at usual ranks.
@@ -36,7 +36,8 @@ class Asked:
 
     def matches(self, workload: Workload) -> bool:
         """Whether the workload is of what was asked for."""
-        said = {"phase": self.phase, "mode": self.mode, "length": self.length, "open": self.open, "batch": self.batch}
+        graph = None if self.open is None else "open" if self.open else "cut"
+        said = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
         same = all(value in (None, getattr(workload, name)) for name, value in said.items())
         return same and (self.model is None or self.model.sizes == workload.shape.sizes)
 
@@ -133,18 +134,17 @@ def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[M
     """By what is the same about them: the workload without its adapter, and the hash of the reference."""
     kinds: dict[tuple[Workload, str], list[Measurement]] = {}
     for each in measured:
-        # A grid of `overhead` may have rank 0 on some sites, of which predictors know nothing.
-        fed = 0 not in each.workload.adapter.by_path.values() or each.workload.open
-        if each.complete and each.workload.adapter.kind == "lora" and fed:
-            kinds.setdefault((each.workload.with_adapter(AdapterConfig()), each.reference.hash), []).append(each)
+        if each.complete and each.workload.configuration.kind == "lora":
+            kinds.setdefault((each.workload.with_configuration(Configuration()), each.reference.hash), []).append(each)
     for (bare, reference), rows in kinds.items():
-        if bare.open:  # where an adapter is on every site, all are open anyway
-            cut = kinds.get((replace(bare, adapter=AdapterConfig()), reference), [])
-            rows.extend(each for each in cut if len(each.workload.adapter) == len(bare.adapter))
+        if bare.graph == "open":  # where an adapter is on every site, all are open anyway
+            cut = kinds.get((replace(bare, graph="cut"), reference), [])
+            every = len(bare.scope_sites)
+            rows.extend(each for each in cut if len(each.workload.configuration.ranks) == every)
     return kinds
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
     """A few rows of another kind, left by `adaptare overhead`, are none."""
     enough = len({each.workload.hash for each in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
-    return enough and 2 * sum(each.workload.open == bare.open for each in rows) > len(rows)
+    return enough and 2 * sum(each.workload.graph == bare.graph for each in rows) > len(rows)

@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import RECIPES, ModelShape, RankSpace, named_space, read_space
+from adaptare.profiler import RECIPES, ModelShape, Space, named_space, read_space
 from adaptare.word_lists import whole_numbers
 
 
-def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
+def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> Space:
     """A space by recipe and ranks, whose layers may have to be alike, or from a YAML file, which says so itself."""
     if spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml"):
         if ranks is not None:

@@ -31,7 +31,7 @@ def interpolate(
     console = Console(as_json=as_json)
     known = [load_predictor(path) for path in predictors]
     found = between(known, length)
-    base = output or default_name(found, length=length, every_site=found.template.open)
+    base = output or default_name(found, length=length, every_site=found.template.graph == "open")
     if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
     if not replace:

@@ -139,7 +139,7 @@ def workload_of(row: Row, base: Workload, case: Case) -> Workload:
     sized = replace(base, phase="decode", past=row.length)
     if row.phase == "prefill":
         sized = replace(base, phase="prefill", tokens=row.length)
-    return replace(sized, adapter=case.config, mode=row.mode)
+    return replace(case.on(sized), mode=row.mode)
 
 
 def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:

@@ -80,7 +80,7 @@ def operators(
     given = DEFAULT_RANK if rank is None else rank
     (case,) = cases_of(shape, [adapter]) if adapter else grid(shape, [given], [ALL if sites is None else sites])
     at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
-    workload = at.with_adapter(case.config)
+    workload = case.on(at)
     for each in (workload.base, workload):
         programs.need(each)
     console.note("calling with the runtime's profiler and without, by turns")
@@ -108,7 +108,7 @@ def operators(
             "phase": phase,
             "length": length,
             "placement": case.placement,
-            "sites": len(case.config),
+            "sites": len(case.config.ranks),
             "rank": case.rank,
             "mode": mode,
             "base": _summary(base),

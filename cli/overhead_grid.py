@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, Programs, Workload, read_peft
+from adaptare.profiler import Configuration, ModelShape, Programs, Workload, read_peft
 from adaptare.word_lists import names, whole_numbers
 
 ALL = "all"
@@ -23,7 +23,13 @@ class Case:
 
     placement: str
     rank: int
-    config: AdapterConfig
+    config: Configuration
+
+    def on(self, template: Workload) -> Workload:
+        """The workload of this adapter; rank 0 is a graph with every site open, and raises `InputError` on some."""
+        if not self.rank and self.placement != ALL:
+            raise InputError("rank 0 stands for a graph with every site open; leave out --sites, or rank 0")
+        return replace(template, configuration=self.config, graph="cut" if self.rank else "open")
 
 
 def read_ranks(text: str) -> list[int]:
@@ -49,7 +55,7 @@ def read_lengths(text: str, option: str, *, least: int) -> list[int]:
 
 
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
-    """Every rank on every placement; rank 0 opens the sites of the placement and puts nothing there."""
+    """Every rank on every placement; rank 0 is every site open and without adapter."""
     known = list(dict.fromkeys(site.kind for site in shape.sites))
     found = []
     for placement in placements or [ALL]:
@@ -58,15 +64,13 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
             raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
         for rank in ranks:
             paths = [site.path for site in shape.sites if not kinds or site.kind in kinds]
-            config = AdapterConfig(tuple((path, rank) for path in paths))
-            config.check(shape)
-            found.append(Case(placement, rank, config))
+            found.append(Case(placement, rank, Configuration.of(dict.fromkeys(paths, rank)).on(shape)))
     return found
 
 
 def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
     """The adapters of some folders. Raises `InputError`, also where two of them cost the same by construction."""
-    found: dict[AdapterConfig, Case] = {}
+    found: dict[Configuration, Case] = {}
     for folder in folders:
         config = read_peft(folder, shape)
         if config in found:
@@ -90,7 +94,7 @@ def workloads_of(template: Workload, cases: Sequence[Case], programs: Programs) 
     Raises:
         InputError: The runtime does not run one of them.
     """
-    found = {template.with_adapter(case.config): case for case in cases}
+    found = {case.on(template): case for case in cases}
     largest = {case.placement: (workload, case) for workload, case in found.items() if case.rank}
     for workload, case in largest.values():
         found |= {replace(workload, mode=mode): case for mode in programs.modes(workload)}

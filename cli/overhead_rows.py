@@ -96,7 +96,7 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         length=workload.length,
         batch=workload.batch,
         placement=case.placement,
-        sites=len(case.config),
+        sites=_sites(workload),
         rank=case.rank,
         kind=case.config.kind,
         mode=workload.mode,
@@ -124,6 +124,11 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
     )
 
 
+def _sites(workload: Workload) -> int:
+    """Linears that an adapter is applied at; all of them in a graph with every site open."""
+    return len(workload.scope_sites if workload.graph == "open" else workload.configuration.ranks)
+
+
 def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
     """From the lowest to the highest rank of each placement, and from none of its sites to all of them.
 
@@ -140,7 +145,7 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
         # A grid too large for one group has ranks that share no round with the lowest.
         high, last = next(each for each in reversed(own) if _together(each[1], first))
         share = first.overhead
-        scale = first.reference_s / len(low.config)
+        scale = first.reference_s / _sites(first.workload)
         per_site = (scale * share.middle, scale * share.lower, scale * share.upper)
         found.append(Slope(phase, length, placement, "site", *per_site, first.within_one_opening))
         if high.rank > low.rank:

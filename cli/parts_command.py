@@ -51,7 +51,7 @@ def parts(
     from adaptare.devices import DeviceError, InputError
     from adaptare.overhead_grid import ALL, check_alone, grid
     from adaptare.profiler import (
-        AdapterConfig,
+        Configuration,
         Workload,
         measure_parts,
         open_model,
@@ -72,9 +72,9 @@ def parts(
     if adapter:
         config = read_peft(adapter, shape)
     else:
-        config = grid(shape, [rank], [ALL if sites is None else sites])[0].config if rank else AdapterConfig()
+        config = grid(shape, [rank], [ALL if sites is None else sites])[0].config if rank else Configuration()
     adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
-    whole = adapted if len(config) else adapted.base
+    whole = adapted if config.ranks else adapted.base
     console.note("timing the whole, and its parts with cold caches and hot ones, by turns")
     found = measure_parts(
         whole,
@@ -86,7 +86,7 @@ def parts(
     )
     if failure := next((each.together.failure for each in found.values() if each.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
-    what = f"{len(config)} adapters, {mode}" if len(config) else "the base"
+    what = f"{len(config.ranks)} adapters, {mode}" if config.ranks else "the base"
     console.table(
         f"{model} on {target.name}, {phase} {length}: {what}",
         ["part", "layers", "cold ms", "hot ms", "cold, of the whole"],
@@ -101,7 +101,7 @@ def parts(
             **target.weights,
             "phase": phase,
             "length": length,
-            "sites": len(config),
+            "sites": len(config.ranks),
             "mode": whole.mode,
             "whole_s": found["cold"].head.reference_s,
             "parts": {caches: _summary(each) for caches, each in found.items()},
@@ -132,7 +132,7 @@ def rows_of(found: "dict[Caches, Parts]") -> list[list[str]]:
 
 
 def _kind(block: "Measurement") -> str:
-    ranks = block.workload.adapter.by_path
+    ranks = block.workload.configuration.by_path
     return f"block, {len(ranks)} sites up to r{max(ranks.values())}" if ranks else "block, no adapter"
 
 
@@ -146,7 +146,7 @@ def _over_whole(together: "Measurement") -> str:
 def _summary(parts: "Parts") -> dict[str, Any]:
     return {
         "blocks": [
-            {"layers": count, "ranks": block.workload.adapter.by_path, **_seconds(block)}
+            {"layers": count, "ranks": block.workload.configuration.by_path, **_seconds(block)}
             for block, count in parts.blocks
         ],
         "head": _seconds(parts.head),

@@ -39,7 +39,7 @@ def predict(
     from adaptare.devices import InputError
     from adaptare.overhead_grid import check_alone, grid, read_ranks
     from adaptare.predictor import load_predictor
-    from adaptare.profiler import BYTES, AdapterConfig, memory_bytes
+    from adaptare.profiler import BYTES, Configuration, memory_bytes
     from adaptare.target import named_target
 
     console = Console(as_json=as_json)
@@ -53,7 +53,7 @@ def predict(
     named = [each for path in adapters or [] for each in read_adapters(path, template.shape).items()]
     if rank is not None:
         cases = grid(template.shape, read_ranks(rank), sites or [])
-        named = [(f"{case.placement} r{case.rank}", AdapterConfig.of(case.config.by_path)) for case in cases]
+        named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
     configs = [config for _, config in named]
     predicted = fitted.predict_configs(configs)
     probabilities = None
@@ -66,12 +66,12 @@ def predict(
     rows: list[dict[str, Any]] = [
         {
             "adapter": name,
-            "sites": len(config),
+            "sites": len(config.ranks),
             "mean_s": float(predicted.mean_s[index]),
             "lower_s": float(predicted.lower_s[index]),
             "upper_s": float(predicted.upper_s[index]),
             "overhead": float(predicted.mean_s[index] / base_s - 1),
-            "memory_bytes": memory_bytes(template.with_adapter(config)),
+            "memory_bytes": memory_bytes(template.with_configuration(config)),
             "adapter_bytes": BYTES[template.dtype] * config.adapter_parameters(template.shape),
             "extrapolates": bool(predicted.extrapolates[index]),
             **({"within": float(probabilities[index])} if probabilities is not None else {}),

@@ -76,6 +76,13 @@ def _word(length: int | None) -> list[str]:
 def _told_apart(predictor: LatencyPredictor) -> tuple[object, ...]:
     """What makes it another predictor; another version of the runtime, or more rows, make it a newer one."""
     template, device = predictor.template, predictor.model.device
-    kind = (template.shape.sizes, template.phase, template.length, template.mode, template.open, template.batch)
+    kind = (
+        template.shape.sizes,
+        template.phase,
+        template.length,
+        template.mode,
+        template.graph,
+        template.batch,
+    )
     weights = (template.quantisation, template.dtype)
     return (*kind, *weights, device.device, device.hardware, predictor.model.origin in SAID_OF_IT)

@@ -96,12 +96,11 @@ def profile(
         batch=batch,
         tokens=length,
         past=length,
+        graph="open" if every_site else "cut",
         **target.weights,
     )
-    if every_site:
-        template = template.opened
-    workloads = [template.with_adapter(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
-    if every_site and not any(each.open for each in workloads):
+    workloads = [template.with_configuration(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
+    if every_site and not any(each.graph == "open" for each in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     precise_within(half_width, seconds)  # says what is wrong with them before anything is written
     programs = programs_for(info, cache=cache)
@@ -157,8 +156,8 @@ def profile(
         ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
         [
             [
-                f"{each.workload.adapter.active}",
-                f"{each.workload.adapter.adapter_parameters(shape):,}",
+                f"{len(each.workload.configuration.ranks)}",
+                f"{each.workload.configuration.adapter_parameters(shape):,}",
                 milliseconds(each.latency_s),
                 interval_of(each),
                 percent(each.overhead.middle),
@@ -166,7 +165,7 @@ def profile(
             for each in shown
         ],
     )
-    only = all(template == each.workload.with_adapter(template.adapter) for each in stored)
+    only = all(template == each.workload.with_configuration(template.configuration) for each in stored)
     chosen_by = _chosen(template, model, device, with_store.location, only=only)
     console.say(f"next: {shlex.join(['adaptare', 'fit', *chosen_by])}")
     console.result(
@@ -204,15 +203,15 @@ def _chosen(template: "Workload", model: str, device: str, store: str, *, only: 
     if not only:
         said += [("--phase", template.phase), ("--length", template.length), ("--batch", template.batch)]
         said += [("--mode", template.mode), ("--model", model)]
-    cut = [] if only else ["--open" if template.open else "--cut"]
+    cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
     return [*(str(word) for pair in said for word in pair), *cut]
 
 
 def _row(measurement: "Measurement") -> dict[str, object]:
     return {
         "workload": measurement.workload.hash,
-        "sites": measurement.workload.adapter.active,
-        "parameters": measurement.workload.adapter.adapter_parameters(measurement.workload.shape),
+        "sites": len(measurement.workload.configuration.ranks),
+        "parameters": measurement.workload.configuration.adapter_parameters(measurement.workload.shape),
         "latency_s": measurement.latency_s,
         "lower_s": measurement.lower_s,
         "upper_s": measurement.upper_s,

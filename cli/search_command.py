@@ -62,7 +62,7 @@ def search(
         [
             [
                 each.name,
-                str(len(each.config)),
+                str(len(each.config.ranks)),
                 milliseconds(each.predicted_s[0]),
                 between(milliseconds(each.predicted_s[1]), milliseconds(each.predicted_s[2])),
                 f"{each.val_loss:.3f}",

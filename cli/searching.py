@@ -6,7 +6,7 @@ from adaptare.adaptation import Adaptation
 from adaptare.console import Console
 from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor
-from adaptare.profiler import AdapterConfig, RankSpace
+from adaptare.profiler import Configuration, Space
 from adaptare.search import (
     MEDIAN,
     AdditiveScreen,
@@ -48,9 +48,9 @@ def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
     return latency_limit_s(budget, base_s=predictor.model.reference_s)
 
 
-def check_feasible(budget: Budget, predictor: LatencyPredictor, space: RankSpace) -> None:
+def check_feasible(budget: Budget, predictor: LatencyPredictor, space: Space) -> None:
     """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
-    limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_of(budget, predictor))
+    limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
     BudgetRepair(space, [limit], seed=0)
 
 
@@ -77,8 +77,8 @@ def select(
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         console.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
     base_s = predictor.model.reference_s
-    objectives: list[Objective] = [validation, PredictedLatency(predictor, space.sites)]
-    limit = Limit(PredictedUpperEnd(predictor, space.sites), limit_s)
+    objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
+    limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
     test = CompletionLoss(super_adapter, adaptation.examples.test)
 
     def found_by(title: str, algorithm: Algorithm, screen: Screen | None) -> Front:
@@ -95,9 +95,9 @@ def select(
                 progress=lambda candidate: update(*shown.after(candidate)),
             )
 
-    def choice(name: str, config: AdapterConfig) -> Choice:
+    def choice(name: str, config: Configuration) -> Choice:
         codes = space.encode(config)[None]
-        predicted = predictor.predict(codes, space.sites)
+        predicted = predictor.predict(codes, space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
         losses = float(validation(codes)[0]), float(test(codes)[0])
         return Choice(name, config, predictor.template.mode, ends, *losses, bool(predicted.extrapolates[0]))
@@ -173,7 +173,7 @@ class _Shown:
         return self._done / self._evaluations, text
 
 
-def _worth_a_row(space: RankSpace) -> list[Baseline]:
+def _worth_a_row(space: Space) -> list[Baseline]:
     """Uniform ranks and the midpoint; of those on query and value only the largest."""
     found = list(baselines(space))
     everywhere = [each for each in found if each.name.startswith(("uniform", "midpoint"))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.devices import InputError, StorageError, parse_json, write_whole
-from adaptare.profiler import AdapterConfig
+from adaptare.profiler import Configuration
 
 SCHEMA = 1
 
@@ -28,7 +28,7 @@ class Choice:
     """
 
     name: str
-    config: AdapterConfig
+    config: Configuration
     mode: str
     predicted_s: tuple[float, float, float]
     val_loss: float
@@ -146,7 +146,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
     return tuple(
         Choice(
             row["name"],
-            AdapterConfig.of(row["sites"]),
+            Configuration.of(row["sites"]),
             row["mode"],
             (row[ends[0]], row[ends[1]], row[ends[2]]),
             row["val_loss"],

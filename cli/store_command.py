@@ -46,18 +46,18 @@ def store(
 
 def contents(measurements: "Sequence[Measurement]") -> list[dict[str, Any]]:
     """What is the same but for the adapter, counted, in the order of what was measured first."""
-    from adaptare.profiler import AdapterConfig, device_hash
+    from adaptare.profiler import Configuration, device_hash
 
     kinds: dict[Any, list[Measurement]] = {}
     for each in measurements:
-        bare = each.workload.with_adapter(AdapterConfig(kind=each.workload.adapter.kind))
-        kinds.setdefault((each.device, bare, each.workload.open, each.origin), []).append(each)
+        bare = each.workload.with_configuration(Configuration(kind=each.workload.configuration.kind))
+        kinds.setdefault((each.device, bare, each.workload.graph, each.origin), []).append(each)
     return [
         {
             "device": device,
             "device_hash": device_hash(device),
             "workload": some[0].workload.describe(),
-            "kind": bare.adapter.kind,
+            "kind": bare.configuration.kind,
             "model": bare.shape.describe(),
             "origin": origin,
             "adapters": len({each.workload.hash for each in some}),

@@ -120,7 +120,8 @@ def verify_choices(
 
 
 def _workload(choice: Choice, template: Workload) -> Workload:
-    return replace(template, mode=choice.mode).with_adapter(choice.config)  # type: ignore[arg-type]
+    graph = template.graph if choice.mode == "swappable" else "cut"
+    return replace(template, mode=choice.mode, graph=graph).with_configuration(choice.config)  # type: ignore[arg-type]
 
 
 def conclude(winners: Sequence[Verified], selection: Selection, console: Console) -> int:
@@ -199,4 +200,4 @@ def _row(each: Verified, selection: Selection) -> list[str]:
             each.verdict(selection) or "",
         ]
     losses = [f"{choice.val_loss:.3f}", f"{choice.test_loss:.3f}"]
-    return [choice.name, str(len(choice.config)), milliseconds(choice.predicted_s[0]), *measured, *losses]
+    return [choice.name, str(len(choice.config.ranks)), milliseconds(choice.predicted_s[0]), *measured, *losses]

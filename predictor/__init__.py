@@ -7,7 +7,7 @@ from adaptare.predictor.conformal import Level, conformal_half_width, relevel, r
 from adaptare.predictor.corrected import Corrected
 from adaptare.predictor.curved import Curved
 from adaptare.predictor.error_card import ErrorCard
-from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.few_shot import Columns, few_shot
 from adaptare.predictor.fitted_model import INTERPOLATED, FittedModel
 from adaptare.predictor.interpolated import bends, interpolate
@@ -47,6 +47,7 @@ __all__ = [
     "bends",
     "block_variances",
     "codes_of",
+    "columns_of",
     "conformal_half_width",
     "few_shot",
     "interpolate",

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adaptare.predictor.curved import Curved
-from adaptare.predictor.features import ADAPTER_FLOPS, SITES
+from adaptare.predictor.features import FLOPS, SITES
 from adaptare.predictor.nonnegative import NonNegativeLinear
 from adaptare.predictor.session_spread import SessionSpread, session_spread
 from adaptare.predictor.shrunken import ShrunkenLinear
@@ -23,15 +23,26 @@ TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
 SIMPLER = ("sites-affine", "FLOPs-affine")
 Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
-CANDIDATES: Mapping[str, Candidate] = {
-    SHRUNKEN: ShrunkenLinear(prior_columns=(SITES, ADAPTER_FLOPS)),
-    "non-negative": NonNegativeLinear(),
-    "curved": Curved(prior_columns=(SITES, ADAPTER_FLOPS)),
-    "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
-    "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
-    # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
-    "FLOPs-affine": ShrunkenLinear(prior_columns=(ADAPTER_FLOPS,), strengths=ONLY_PRIOR),
-}
+
+
+def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
+    """The fits by their names.
+
+    Args:
+        prior: Columns that explain most of latency; see `FeatureSet.prior`.
+    """
+    return {
+        SHRUNKEN: ShrunkenLinear(prior_columns=prior),
+        "non-negative": NonNegativeLinear(),
+        "curved": Curved(prior_columns=prior),
+        "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
+        "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
+        # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
+        "FLOPs-affine": ShrunkenLinear(prior_columns=(FLOPS,), strengths=ONLY_PRIOR),
+    }
+
+
+CANDIDATES: Mapping[str, Candidate] = candidates()
 BASELINES: Mapping[str, Any] = {
     "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
     "random forest": RandomForestRegressor(20, random_state=0),

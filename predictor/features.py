@@ -1,4 +1,4 @@
-"""What an adapter config asks of the hardware, in numbers a linear fit can price."""
+"""What a configuration asks of the hardware, in numbers a linear fit can price."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,27 +8,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import BYTES, Site, Workload
+from adaptare.profiler import BYTES, Column, Configuration, MlpWidth, Site, Workload
 
-# The columns of the whole adapter; behind them come `sites:KIND` and `bytes:KIND` for every kind of linear.
-SITES, ADAPTER_BYTES, ADAPTER_FLOPS = 0, 1, 2
+# The columns of the whole configuration; behind them come `sites:KIND` and `bytes:KIND` for every kind of linear.
+SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
+Codes = NDArray[np.int64]
+Array = NDArray[np.float64]
+
+
+def columns_of(template: Workload, configurations: Sequence[Configuration]) -> tuple[Column, ...]:
+    """Columns of the codes of some configurations: the linears that run, and widths if some layer is narrower.
+
+    Args:
+        template: Everything about the workloads but their configurations.
+        configurations: Ranks and widths.
+    """
+    base = template.base
+    narrower = any(configuration.widths for configuration in configurations)
+    return (*base.scope_sites, *(base.shape.mlp_widths[: base.layers] if narrower else ()))
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Physical features of adapter configs for one workload template.
+    """Physical features of configurations for one workload template.
 
-    Each feature is what an adapter adds to one call: the sites it is applied at (each issues its own kernels), the
-    bytes it moves and its FLOPs, and the first two again for each kind of linear. All are zero where the adapter is
+    Of the adapter, each feature is what it adds to one call: the sites it is applied at (each issues its own kernels),
+    the bytes it moves and its FLOPs, and the first two again for each kind of linear. All are zero where the adapter is
     folded into the base, and count the largest rank everywhere where ranks are padded to it.
 
+    Where the codes have widths, the FLOPs are those that the adapter adds less those that narrower layers take away,
+    and two more features are what these take away alone, in bytes and FLOPs: 0 for the base and negative otherwise, so
+    that a price is never below zero.
+
     Args:
-        template: Everything about the workload but its adapter, which is ignored.
-        sites: What the columns of the codes stand for.
+        template: Everything about the workload but its configuration, which is ignored.
+        columns: What the columns of the codes stand for.
     """
 
     template: Workload
-    sites: tuple[Site, ...] = field(repr=False)
+    columns: tuple[Column, ...] = field(repr=False)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The columns that are ranks."""
+        return tuple(column for column in self.columns if isinstance(column, Site))
+
+    @cached_property
+    def widths(self) -> tuple[MlpWidth, ...]:
+        """The columns that are widths."""
+        return tuple(column for column in self.columns if isinstance(column, MlpWidth))
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -39,59 +67,123 @@ class FeatureSet:
     def names(self) -> tuple[str, ...]:
         """One per column of the matrix."""
         by_kind = [f"{quantity}:{kind}" for quantity in ("sites", "bytes") for kind in self.kinds]
-        return ("sites", "adapter_bytes", "adapter_flops", *by_kind)
+        narrower = ("mlp_bytes", "mlp_flops") if self.widths else ()
+        return ("sites", "adapter_bytes", "flops" if self.widths else "adapter_flops", *by_kind, *narrower)
 
     @property
     def units(self) -> tuple[str, ...]:
         """One per column of the matrix."""
-        return ("sites", "bytes", "FLOP", *["sites"] * len(self.kinds), *["bytes"] * len(self.kinds))
+        by_kind = (*["sites"] * len(self.kinds), *["bytes"] * len(self.kinds))
+        return ("sites", "bytes", "FLOP", *by_kind, *(("bytes", "FLOP") if self.widths else ()))
 
-    def matrix(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The features of each config. Shape (n, n_sites) -> (n, n_features).
+    @property
+    def prior(self) -> tuple[int, ...]:
+        """Columns that explain most of latency whatever the device."""
+        return (SITES, FLOPS, len(self.names) - 1) if self.widths else (SITES, FLOPS)
+
+    def matrix(self, codes: Codes) -> Array:
+        """The features of each configuration. Shape (n, n_columns) -> (n, n_features).
 
         Raises:
-            InputError: The codes are no ranks of these sites.
+            InputError: The codes are no ranks and widths of these columns.
         """
         self._check(codes)
-        active = (codes > 0).astype(np.float64)
-        ranks = codes.astype(np.float64)
+        ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.bool_)
+        active = (codes[:, ranked] > 0).astype(np.float64)
+        ranks = codes[:, ranked].astype(np.float64)
         if self.template.mode == "padded":
             ranks = active * ranks.max(axis=1, initial=0.0, keepdims=True)
-        added: NDArray[np.float64] = active @ self._per_site + ranks @ self._per_rank
-        return added
+        added: Array = active @ self._per_site + ranks @ self._per_rank
+        if not self.widths:
+            return added
+        gone = np.array([width.largest for width in self.widths]) - codes[:, ~ranked].astype(np.float64)
+        at_site = gone @ self._site_of_layer
+        added -= (at_site * active) @ self._per_site_and_neuron + (at_site * ranks) @ self._per_rank_and_neuron
+        base = -gone @ self._per_neuron
+        added[:, FLOPS] += base[:, 1]
+        return np.hstack([added, base])
 
     @cached_property
-    def _per_site(self) -> NDArray[np.float64]:
+    def _per_site(self) -> Array:
         """What a site adds whatever its rank: the activations moved around it. Shape (n_sites, n_features)."""
-        width = BYTES[self.template.dtype]
-        activations = [width * 3 * self.template.rows * site.out_features for site in self.sites]
-        return self._columns([1] * len(self.sites), activations, [0] * len(self.sites))
+        return self._of_sites([1] * len(self.sites), [site.out_features for site in self.sites], per_rank=False)
 
     @cached_property
-    def _per_rank(self) -> NDArray[np.float64]:
+    def _per_rank(self) -> Array:
         """What each rank of a site adds: one row of A and one column of B. Shape (n_sites, n_features)."""
         weights = [site.in_features + site.out_features for site in self.sites]
-        moved = [BYTES[self.template.dtype] * count for count in weights]
-        return self._columns([0] * len(self.sites), moved, [2 * self.template.rows * count for count in weights])
+        return self._of_sites([0] * len(self.sites), weights, per_rank=True)
 
-    def _columns(self, launches: Sequence[int], moved: Sequence[int], flops: Sequence[int]) -> NDArray[np.float64]:
+    @cached_property
+    def _per_site_and_neuron(self) -> Array:
+        """The part of `_per_site` that each neuron of the site's layer makes. Shape (n_sites, n_features)."""
+        return self._of_sites([0] * len(self.sites), [wide_out for _, wide_out in self._per_neuron_of], per_rank=False)
+
+    @cached_property
+    def _per_rank_and_neuron(self) -> Array:
+        """The part of `_per_rank` that each neuron of the site's layer makes. Shape (n_sites, n_features)."""
+        return self._of_sites([0] * len(self.sites), [sum(wide) for wide in self._per_neuron_of], per_rank=True)
+
+    @cached_property
+    def _per_neuron(self) -> Array:
+        """Bytes and FLOPs of the base that one neuron of a layer makes. Shape (n_widths, 2)."""
+        own = [site for site in self.template.shape.sites if site.layer == 0]
+        weights = sum(
+            wide_in * site.out_features + wide_out * site.in_features
+            for site, (wide_in, wide_out) in zip(own, _of_one_neuron(self.template, own), strict=True)
+        )
+        per_call = [self.template.base_weight_bytes * weights, 2 * self.template.rows * weights]
+        return np.array([per_call] * len(self.widths))
+
+    @cached_property
+    def _per_neuron_of(self) -> list[tuple[int, int]]:
+        return _of_one_neuron(self.template, self.sites)
+
+    @cached_property
+    def _site_of_layer(self) -> Array:
+        """Whether a site lies in the layer of a width. Shape (n_widths, n_sites)."""
+        return np.array([[site.layer == width.layer for site in self.sites] for width in self.widths], dtype=np.float64)
+
+    def _of_sites(self, launches: Sequence[int], features: Sequence[int], *, per_rank: bool) -> Array:
+        """Columns of the sites: calls, and what is proportional to weights of a rank or to activations."""
         if self.template.in_weights:
-            return np.zeros((len(self.sites), len(self.names)))
+            return np.zeros((len(self.sites), 3 + 2 * len(self.kinds)))
+        width, rows = BYTES[self.template.dtype], self.template.rows
+        moved = [width * count * (1 if per_rank else 3 * rows) for count in features]
+        flops = [2 * rows * count * per_rank for count in features]
         of_kind = np.array([[site.kind == kind for kind in self.kinds] for site in self.sites], dtype=np.float64)
         totals = np.array([launches, moved, flops], dtype=np.float64).T
         return np.hstack([totals, of_kind * totals[:, [SITES]], of_kind * totals[:, [ADAPTER_BYTES]]])
 
-    def _check(self, codes: NDArray[np.int64]) -> None:
-        if codes.ndim != 2 or codes.shape[1] != len(self.sites):
+    def _check(self, codes: Codes) -> None:
+        if codes.ndim != 2 or codes.shape[1] != len(self.columns):
+            each = "site and width" if self.widths else "site"
             raise InputError(
-                f"codes must have the shape (n, {len(self.sites)}), one column per site, not {codes.shape}; "
-                "name the sites of the columns if they are fewer"
+                f"codes must have the shape (n, {len(self.columns)}), one column per {each}, not {codes.shape}; "
+                "name the columns if they are fewer"
             )
         if not np.issubdtype(codes.dtype, np.integer):
             raise InputError(f"codes must be whole numbers, ranks, not {codes.dtype}")
-        largest = np.array([site.largest_rank for site in self.sites], dtype=np.int64)
-        wrong = (codes < 0) | (codes > largest)
+        ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.int64)
+        largest = np.array([_largest(column) for column in self.columns], dtype=np.int64)
+        wrong = (codes < 1 - ranked) | (codes > largest)
         if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            site = self.sites[column]
-            raise InputError(f"rank {codes[row, column]} of {site.path} must be 0 (no adapter) to {site.largest_rank}")
+            row, number = np.argwhere(wrong)[0]
+            column, code = self.columns[number], codes[row, number]
+            if isinstance(column, MlpWidth):
+                raise InputError(f"width {code} of layer {column.layer} must be 1 to {column.largest}")
+            raise InputError(f"rank {code} of {column.path} must be 0 (no adapter) to {column.largest_rank}")
+
+
+def _largest(column: Column) -> int:
+    return column.largest if isinstance(column, MlpWidth) else column.largest_rank
+
+
+def _of_one_neuron(template: Workload, sites: Sequence[Site]) -> list[tuple[int, int]]:
+    """Input and output features of each site that belong to one neuron of its MLP."""
+    shape = template.shape
+    other = {site.path: site for site in shape.sites_with(dict.fromkeys(range(shape.layers), shape.intermediate + 1))}
+    return [
+        (other[site.path].in_features - site.in_features, other[site.path].out_features - site.out_features)
+        for site in sites
+    ]

@@ -90,7 +90,7 @@ class FittedModel:
         return self.spread.widened(conformal_half_width(self.residuals, level=self.level), self.level)
 
     def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
-        """Probability with which a config takes at most so many seconds; shape (n, n_sites) -> (n,).
+        """Probability with which a config takes at most so many seconds; shape (n, n_columns) -> (n,).
 
         That of a residual which is exchangeable with those of the rows left out, and of the shift of a new session:
         without a shift k of n residuals would be within the budget, so at least k / (n + 1).
@@ -104,7 +104,7 @@ class FittedModel:
         """The same for a session in which references were measured, whose shift is known by them; see `relevel`.
 
         Args:
-            codes: Of the references. Shape (n, n_sites).
+            codes: Of the references. Shape (n, n_columns).
             ratios: Measured in the session, over its own reference. Shape (n,).
         """
         predicted = self.predict(codes).mean_s / self.reference_s
@@ -119,7 +119,7 @@ class FittedModel:
         )
 
     def predict(self, codes: NDArray[np.int64]) -> Prediction:
-        """Latency of configs, shape (n, n_sites), columns as `features.sites`."""
+        """Latency of configs, shape (n, n_columns), columns as `features.columns`."""
         X = self.features.matrix(codes)
         mean_s = (X @ self.coefficients + self.intercept) * self.reference_s
         if self.curves:

@@ -104,8 +104,13 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
     """The model for features of another length that says the same: its coefficients, profiled range and curves.
 
     They exist because all layers have the same linears: one of a kind, and each of its ranks, adds at either length the
-    same to every feature.
+    same to every feature. In decode no feature depends on the length; in prefill no sum of the features of another
+    length is what an adapter on narrower layers adds.
     """
+    if features.widths:
+        if features.template.phase == "prefill":
+            raise InputError("predictors of widths are interpolated in decode only; profile this number of tokens")
+        return replace(model, features=features)
     probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
     there, here = model.features.matrix(probes), features.matrix(probes)
     scale = np.where((largest := here.max(axis=0)) > 0, largest, 1.0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from adaptare.devices import InputError
-from adaptare.predictor.candidates import CANDIDATES, TRANSFERRED, candidate_interval
+from adaptare.predictor.candidates import TRANSFERRED, candidate_interval, candidates
 from adaptare.predictor.choice import choose_candidate, reason_for
 from adaptare.predictor.conformal import rows_needed
 from adaptare.predictor.cross_validation import baseline_errors, cross_validate
@@ -16,16 +16,16 @@ from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.prediction import Prediction
-from adaptare.predictor.training_rows import codes_of, differences, training_rows
+from adaptare.predictor.training_rows import codes_of, differences, spread, training_rows
 from adaptare.predictor.transferred import Transferred
-from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
+from adaptare.profiler import Column, Configuration, Measurement, Workload
 
 FEWEST_ROWS = 8
 LEVEL = 0.9
 
 
 class LatencyPredictor:
-    """Latency of adapter configs on one device, for workloads that differ only in the adapter.
+    """Latency of configurations on one device, for workloads that differ only in ranks and widths.
 
     Learns the ratio to the reference, which survives a change of the device's speed between sessions, from physical
     features; predicted seconds are that ratio times the reference's calibrated seconds.
@@ -54,7 +54,8 @@ class LatencyPredictor:
         """Fits, judges and chooses; failed and interrupted measurements are left out.
 
         Args:
-            measurements: Of one device and base, which differ only in the adapter.
+            measurements: Of one device and base, which differ only in ranks and widths. Widths are learned if some row
+                has layers narrower than the base's.
             source: Of another device, runtime, thread count, dtype or size of model, to begin with: 10 to 20
                 measurements are then enough. Whether it helps is judged on rows left out; `chosen` is `transferred`
                 if so.
@@ -75,17 +76,17 @@ class LatencyPredictor:
                 f"a predictor with intervals of level {self._level:g} needs at least {self._rows_needed} measured "
                 f"adapters, {adapters} came; profile more, 24 to 40 are a good number"
             )
-        features = FeatureSet(rows.template, rows.template.scope_sites)
+        features = FeatureSet(rows.template, rows.columns)
         X = features.matrix(rows.codes)
-        candidates = dict(CANDIDATES)
+        fits = candidates(features.prior)
         if source is not None:
-            candidates[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
-        predicted, procedure = cross_validate(candidates, X, rows.ratios, rows.groups, level=self._level)
+            fits[TRANSFERRED] = Transferred(source.model.prices_s(features.names))
+        predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, level=self._level)
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
         self._left_out = rows.ratios, procedure.ratios, procedure.half_widths
         self._reason = reason_for(chosen, predicted, rows.ratios, rows.groups)
-        estimator = clone(candidates[chosen]).fit(X, rows.ratios)
-        residuals, spread = candidate_interval(estimator, rows.ratios, rows.groups)
+        estimator = clone(fits[chosen]).fit(X, rows.ratios)
+        residuals, session_spread = candidate_interval(estimator, rows.ratios, rows.groups)
         others = {name: np.abs(each - rows.ratios) for name, each in predicted.items() if name != chosen}
         self._model = FittedModel(
             features=features,
@@ -97,7 +98,7 @@ class LatencyPredictor:
             chosen=chosen,
             source=source.model.device if source and chosen == TRANSFERRED else None,
             curves=(estimator.curve_,) if isinstance(estimator, Curved) else (),
-            spread=spread,
+            spread=session_spread,
             reference=rows.reference,
             reference_s=rows.reference_s,
             device=rows.device,
@@ -114,27 +115,27 @@ class LatencyPredictor:
         )
         return self
 
-    def predict(self, codes: NDArray[np.int64], sites: Sequence[Site] | None = None) -> Prediction:
-        """Latency of configs given as ranks.
+    def predict(self, codes: NDArray[np.int64], columns: Sequence[Column] | None = None) -> Prediction:
+        """Latency of configurations given as ranks and widths.
 
         Args:
-            codes: Shape (n, n_sites); 0 = no adapter.
-            sites: What the columns stand for, as `RankSpace.sites`; default: `self.sites`. Sites that are not named
-                have no adapter.
+            codes: Shape (n, n_columns); rank 0 = no adapter.
+            columns: What the columns stand for, as `Space.columns`; default: `self.columns`. Sites that are not named
+                have no adapter, and layers the base's width.
 
         Raises:
-            InputError: The codes are no ranks of these sites, or the template has no such site.
+            InputError: The codes are no ranks and widths of these columns, or the predictor knows no such column.
         """
-        if sites is not None:
-            codes = self._spread(np.asarray(codes), sites)
+        if columns is not None:
+            codes = spread(np.asarray(codes), columns, self.columns)
         return self.model.predict(np.asarray(codes))
 
-    def predict_configs(self, configs: Sequence[AdapterConfig]) -> Prediction:
-        """Latency of adapter configs, in their order. Raises `InputError` if one does not fit the base model."""
+    def predict_configs(self, configs: Sequence[Configuration]) -> Prediction:
+        """Latency of configurations, in their order. Raises `InputError` if one does not fit the base model."""
         return self.model.predict(self._codes(configs))
 
-    def probability_within(self, configs: Sequence[AdapterConfig], budget_s: float) -> NDArray[np.float64]:
-        """Probability with which each adapter config takes at most so many seconds. Shape (n,)."""
+    def probability_within(self, configs: Sequence[Configuration], budget_s: float) -> NDArray[np.float64]:
+        """Probability with which each configuration takes at most so many seconds. Shape (n,)."""
         return self.model.probability_within(self._codes(configs), budget_s)
 
     def relevelled(self, references: Sequence[Measurement]) -> "LatencyPredictor":
@@ -152,13 +153,16 @@ class LatencyPredictor:
                 f"{differences(rows.device, self.model.device)}"
             )
         # Where an adapter is on every site, all are open anyway.
-        template = self.template if self.template.open and rows.codes.all() else rows.template
+        everywhere = self.template.graph == "open" and (rows.codes > 0).all()
+        template = self.template if everywhere else rows.template
         if template.hash != self.template.hash or rows.reference.hash != self.model.reference.hash:
-            raise InputError("references must differ from what the predictor was fitted for only in the adapter")
+            raise InputError("references must differ from what the predictor was fitted for only in ranks and widths")
         least = rows_needed(self._level)
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self._level:g} needs {least} references, {len(rows.ratios)} came")
-        return LatencyPredictor.from_model(self.model.relevelled(rows.codes, rows.ratios))
+        return LatencyPredictor.from_model(
+            self.model.relevelled(spread(rows.codes, rows.columns, self.columns), rows.ratios)
+        )
 
     @property
     def model(self) -> FittedModel:
@@ -168,9 +172,9 @@ class LatencyPredictor:
         return self._model
 
     @property
-    def sites(self) -> tuple[Site, ...]:
+    def columns(self) -> tuple[Column, ...]:
         """What the columns of the codes stand for."""
-        return self.model.features.sites
+        return self.model.features.columns
 
     @property
     def template(self) -> Workload:
@@ -203,21 +207,5 @@ class LatencyPredictor:
         """What the predictor is off on adapters it has not seen."""
         return self.model.error_card
 
-    def _codes(self, configs: Sequence[AdapterConfig]) -> NDArray[np.int64]:
-        for config in configs:
-            config.check(self.template.shape)
-        return codes_of(configs, self.sites)
-
-    def _spread(self, codes: NDArray[np.int64], sites: Sequence[Site]) -> NDArray[np.int64]:
-        """The same configs with a column for every site of the template."""
-        if codes.ndim != 2 or codes.shape[1] != len(sites):
-            raise InputError(f"codes for {len(sites)} sites must have the shape (n, {len(sites)}), not {codes.shape}")
-        position = {site: column for column, site in enumerate(self.sites)}
-        unknown = [site.path for site in sites if site not in position]
-        if unknown:
-            raise InputError(f"the predictor was not fitted for a linear {unknown[0]!r} of these sizes; fit a new one")
-        if len(set(sites)) < len(sites):
-            raise InputError("a site is named twice among the sites of the codes")
-        spread = np.zeros((len(codes), len(self.sites)), dtype=codes.dtype)
-        spread[:, [position[site] for site in sites]] = codes
-        return spread
+    def _codes(self, configs: Sequence[Configuration]) -> NDArray[np.int64]:
+        return codes_of([config.on(self.template.shape) for config in configs], self.columns)

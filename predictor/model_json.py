@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.predictor.curve import Curve
 from adaptare.predictor.error_card import ErrorCard
-from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.session_spread import PRIOR, SessionSpread
-from adaptare.profiler import ModelShape, Workload, device_from_json, device_to_json
+from adaptare.profiler import Configuration, ModelShape, Workload, device_from_json, device_to_json
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 MAY_BE_NAN = ("kendall_tau", "mape_upper")
@@ -71,7 +71,8 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
     template, reference = (
         Workload.from_json(content[role], shapes[content[role]["shape"]]) for role in ("template", "reference")
     )
-    features = FeatureSet(template, template.scope_sites)
+    narrower = [Configuration(widths=((0, 1),))] if {"name": "mlp_flops", "unit": "FLOP"} in content["features"] else []
+    features = FeatureSet(template, columns_of(template, narrower))
     if content["features"] != _feature_list(features):
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     n_features = len(features.names)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Predicted latency of n adapter configs, each with an interval.
+    """Predicted latency of n configurations, each with an interval.
 
     Args:
         mean_s: Shape (n,), seconds.
         lower_s: Lower end of the interval. Shape (n,), seconds.
         upper_s: Upper end of the interval; the end that must meet a budget. Shape (n,), seconds.
-        extrapolates: Whether a config lies outside what was profiled, where the interval promises nothing.
+        extrapolates: Whether a configuration lies outside what was profiled, where the interval promises nothing.
             Shape (n,).
     """
 

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError
-from adaptare.profiler import AdapterConfig, Measurement, Site, Workload
+from adaptare.predictor.features import columns_of
+from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
+from adaptare.profiler.workload import Graph
 
 # Columns of `TrainingRows.groups`.
 WORKLOAD, ROUNDS, SESSION = 0, 1, 2
@@ -18,12 +20,13 @@ class TrainingRows:
     """What one predictor learns from.
 
     Args:
-        template: Everything about the workloads but their adapters.
+        template: Everything about the workloads but their configurations.
         reference: What every ratio is over.
         reference_s: What the reference takes, by the newest calibration, seconds; one that was measured whole counts
             more than one that was composed.
         device: Who took the time.
-        codes: Shape (n, n_sites), columns as `template.scope_sites`.
+        columns: What the columns of the codes stand for.
+        codes: Ranks and widths. Shape (n, n_columns).
         ratios: Candidate over reference. Shape (n,).
         groups: What each row shares with others: the hash of its workload; its rounds, known by session and first
             opening; its session. Shape (n, 3).
@@ -35,6 +38,7 @@ class TrainingRows:
     reference: Workload
     reference_s: float
     device: DeviceInfo
+    columns: tuple[Column, ...]
     codes: NDArray[np.int64]
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
@@ -53,7 +57,7 @@ class TrainingRows:
 
 
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
-    """The complete ones among the measurements, which must differ in nothing but the adapter.
+    """The complete ones among the measurements, which must differ in nothing but ranks and widths.
 
     A workload without adapter is the base in every mode and may stand among the others, unless these are of a graph
     with every site open, which costs something even without adapter.
@@ -64,16 +68,19 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
     if not rows:
         raise InputError(f"none of the {len(measurements)} measurements is complete; profile the device first")
-    first = next((row for row in rows if len(row.workload.adapter)), rows[0])
+    first = next((row for row in rows if _tells_mode(row.workload)), rows[0])
     for row in rows:
         _check_alike(row, first)
-    template = replace(first.workload, adapter=_common_adapter(rows))
+    template = replace(first.workload, configuration=Configuration(), graph=_common_graph(rows))
+    configurations = [row.workload.configuration for row in rows]
+    columns = columns_of(template, configurations)
     return TrainingRows(
         template=template,
         reference=first.reference,
         reference_s=max(rows, key=lambda row: (row.origin == "measured", row.taken_at)).reference_s,
         device=first.device,
-        codes=codes_of([row.workload.adapter for row in rows], template.scope_sites),
+        columns=columns,
+        codes=codes_of(configurations, columns),
         ratios=np.array([row.ratio.middle for row in rows]),
         groups=np.array([_groups(row) for row in rows]),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
@@ -85,12 +92,47 @@ def _groups(row: Measurement) -> tuple[str, str, str]:
     return row.workload.hash, f"{row.session} {min(visit.opening for visit in row.visits)}", row.session
 
 
-def codes_of(configs: Sequence[AdapterConfig], sites: Sequence[Site]) -> NDArray[np.int64]:
-    """Ranks as an array, shape (n, n_sites); a site that is not among the sites does not run and does not count."""
-    if kinds := {config.kind for config in configs} - {"lora"}:
+def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column]) -> NDArray[np.int64]:
+    """Ranks and widths as an array, shape (n, n_columns); a site that is no column does not run and does not count.
+
+    Raises:
+        InputError: An adapter is no LoRA, or a layer is narrower and its width no column.
+    """
+    if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
         raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
-    rows = [[config.by_path.get(site.path, 0) for site in sites] for config in configs]
-    return np.array(rows, dtype=np.int64).reshape(len(configs), len(sites))
+    if not any(isinstance(column, MlpWidth) for column in columns) and any(each.widths for each in configurations):
+        raise InputError(
+            "the predictor knows layers of the base's width only; profile configurations with widths and fit again"
+        )
+    rows = [configuration.codes(columns) for configuration in configurations]
+    return np.array(rows, dtype=np.int64).reshape(len(configurations), len(columns))
+
+
+def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[Column]) -> NDArray[np.int64]:
+    """The same codes on more columns: no adapter and the base's width where they say nothing.
+
+    Raises:
+        InputError: The codes have another number of columns, or one that is not among the others.
+    """
+    if codes.ndim != 2 or codes.shape[1] != len(columns):
+        raise InputError(f"codes for {len(columns)} sites must have the shape (n, {len(columns)}), not {codes.shape}")
+    position = {column: number for number, column in enumerate(onto)}
+    if unknown := [column for column in columns if column not in position]:
+        first = unknown[0]
+        if isinstance(first, MlpWidth):
+            raise InputError("the predictor was not fitted for widths of layers; fit one to rows that have some")
+        raise InputError(f"the predictor was not fitted for a linear {first.path!r} of these sizes; fit a new one")
+    if len(set(columns)) < len(columns):
+        raise InputError("a site is named twice among the sites of the codes")
+    usual = codes_of([Configuration()], onto)
+    wider: NDArray[np.int64] = np.repeat(usual, len(codes), axis=0).astype(codes.dtype)
+    wider[:, [position[column] for column in columns]] = codes
+    return wider
+
+
+def _tells_mode(workload: Workload) -> bool:
+    """Whether the mode makes a difference; it makes none without adapter, unless every site is open for one."""
+    return bool(workload.configuration.ranks) or workload.graph == "open"
 
 
 def _check_alike(row: Measurement, first: Measurement) -> None:
@@ -103,32 +145,32 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"ratios over different references do not compare; these are over {row.reference.hash} and "
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
-    if not row.workload.open and 0 in row.workload.adapter.by_path.values():
-        raise InputError(
-            f"a site that is fed with rank 0 is not the same as none; predictors know that only where every site is "
-            f"open and the mode is swappable, not of a {row.workload.describe()}"
-        )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
-    ignored = ("adapter",) if len(row.workload.adapter) else ("adapter", "mode")
+    ignored = ("adapter", "widths", *([] if _tells_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
         said = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
         raise InputError(
-            f"measurements of one predictor differ only in the adapter; these have {said}; fit one for each"
+            f"measurements of one predictor differ only in ranks and widths; these have {said}; fit one for each"
         )
 
 
-def _common_adapter(rows: Sequence[Measurement]) -> AdapterConfig:
-    """What all rows have before any adapter comes: nothing, or every site open."""
-    if not any(row.workload.open for row in rows):
-        return AdapterConfig()
-    shape = rows[0].workload.shape
-    if partly := [row for row in rows if len(row.workload.adapter) < len(shape.sites)]:
+def _common_graph(rows: Sequence[Measurement]) -> Graph:
+    """`open` if any row is; where an adapter is on every site, all are open anyway."""
+    workloads = [row.workload for row in rows]
+    if not any(workload.graph == "open" for workload in workloads):
+        return "cut"
+    partly = [
+        workload
+        for workload in workloads
+        if workload.graph == "cut" and len(workload.configuration.ranks) < len(workload.shape.sites)
+    ]
+    if partly:
         raise InputError(
             f"{len(partly)} of {len(rows)} measurements are of graphs without some sites, and others of graphs "
             "with every site; fit one predictor for each kind"
         )
-    return AdapterConfig().uncut(shape)
+    return "open"
 
 
 def differences(ours: DeviceInfo, theirs: DeviceInfo) -> str:

@@ -7,10 +7,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
-from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
+from adaptare.profiler.adapter import peft_arguments
 from adaptare.profiler.alarms import changes, stable_rounds
 from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.calibration import CALIBRATION_HOLDS, calibrated
+from adaptare.profiler.configuration import AdapterKind, Configuration
 from adaptare.profiler.design import design
 from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
 from adaptare.profiler.groups import split_into_groups
@@ -33,8 +34,8 @@ from adaptare.profiler.peft_folder import read_peft
 from adaptare.profiler.pooling import pooled
 from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
 from adaptare.profiler.rounds import profile, profile_groups
-from adaptare.profiler.shape import FAMILIES, ModelShape, Site
-from adaptare.profiler.space import RECIPES, RankSpace, named_space, read_space
+from adaptare.profiler.shape import FAMILIES, Column, MlpWidth, ModelShape, Site
+from adaptare.profiler.space import RECIPES, Dimension, Space, named_space, rank_space, read_space
 from adaptare.profiler.stopping import (
     FixedRounds,
     PreciseWithin,
@@ -80,14 +81,17 @@ __all__ = [
     "FAMILIES",
     "INTERRUPTED",
     "RECIPES",
-    "AdapterConfig",
     "AdapterKind",
     "Attribution",
     "Caches",
+    "Column",
+    "Configuration",
+    "Dimension",
     "EnergyUse",
     "FixedRounds",
     "Interval",
     "Measurement",
+    "MlpWidth",
     "Mode",
     "ModelShape",
     "ModelSource",
@@ -102,9 +106,9 @@ __all__ = [
     "Programs",
     "Progress",
     "Quantisation",
-    "RankSpace",
     "Scope",
     "Site",
+    "Space",
     "Steadiness",
     "StoppingRule",
     "Store",
@@ -139,6 +143,7 @@ __all__ = [
     "profile_groups",
     "programs_for",
     "published_name",
+    "rank_space",
     "ratio_interval",
     "read_peft",
     "read_space",

@@ -4,20 +4,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler.space import RankSpace
+from adaptare.profiler.shape import Site
+from adaptare.profiler.space import Space
 
 POOL = 256
 PICKED_OF_A_POOL = 32
 
 
-def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of different configurations, spread over what they cost. Shape (n, n_sites).
+def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
+    """Codes of different configurations, spread over what they cost. Shape (n, n_columns).
 
-    The first is every site at its largest rank, the second every site at its smallest rank above 0: between them
-    lies what rank costs, and between the second and the base what presence costs. Each of the rest is, of a pool
-    drawn by `space.spread`, the one whose calls, bytes and FLOPs (`quantities`) are the least like those of any
-    before it (Kennard and Stone 1969). The first rows of a longer design are those of a shorter one, so a campaign
-    can be made longer later.
+    The first is every site at its largest rank and every layer at its largest width, the second every site at its
+    smallest rank above 0 and every layer at its smallest width: between them lies what rank and width cost, and between
+    the second and the base what presence costs. Each of the rest is, of a pool drawn by `space.spread`, the one whose
+    calls, bytes and FLOPs (`quantities`) are the least like those of any before it (Kennard and Stone 1969). The first
+    rows of a longer design are those of a shorter one, so a campaign can be made longer later.
 
     Args:
         space: To choose from.
@@ -30,13 +31,15 @@ def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
     largest = space.expand((space.n_choices - 1)[None, :])[0]
-    smallest_genes = np.array([min(int(ranks[0] == 0), len(ranks) - 1) for ranks in space.choices], dtype=np.int64)
+    lowest = [min(int(each.choices[0] == 0), len(each.choices) - 1) for each in space.dimensions]
+    smallest_genes = np.array(lowest, dtype=np.int64)
     smallest = space.expand(smallest_genes[None, :])[0]
-    chosen = [largest] if (largest == smallest).all() else [largest, smallest]
-    seen = {row.tobytes() for row in chosen} | {np.zeros_like(largest).tobytes()}
-    scale = np.maximum(quantities(space, largest[None, :]), 1)
+    ends = np.stack([largest, smallest])
+    chosen = [row for row in ends[: 2 - int((largest == smallest).all())] if space.changes_base(row[None])[0]]
+    seen = {row.tobytes() for row in chosen} | {space.base.tobytes()}
+    scale = np.maximum(quantities(space, ends).max(axis=0), 1)
     rng, idle = np.random.default_rng(seed), 0
-    while len(chosen) < n and idle < 100:
+    while 0 < len(chosen) < n and idle < 100:
         pool = np.unique(space.expand(space.spread(POOL, rng)), axis=0)
         pool = pool[[row.tobytes() not in seen for row in pool]]
         idle = 0 if len(pool) else idle + 1
@@ -57,14 +60,19 @@ def design(space: RankSpace, n: int, *, seed: int) -> NDArray[np.int64]:
     return np.stack(chosen[:n])
 
 
-def quantities(space: RankSpace, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What latency depends on, of linears of each size and of all. Shape (n, 2 n_sizes + 2).
+def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What latency depends on, of linears of each size and of all. Shape (n, 2 n_sizes + 2), and 2 more for widths.
 
     Two columns each: adapted linears, to which calls are proportional; and weights of the adapters, to which bytes and
-    FLOPs are.
+    FLOPs are. Where the space has widths: narrower layers, and neurons that they lack.
     """
-    sizes = np.array([(site.in_features, site.out_features) for site in space.sites])
+    ranked = np.array([isinstance(column, Site) for column in space.columns], dtype=np.bool_)
+    ranks, lacking = codes[:, ranked], (space.base - codes)[:, ~ranked]
+    sizes = np.array([(site.in_features, site.out_features) for site in space.sites]).reshape(-1, 2)
     known, of = np.unique(sizes, axis=0, return_inverse=True)
     member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
-    both = [(codes > 0) @ member, (codes * sizes.sum(axis=1)) @ member]
-    return np.hstack([part for each in both for part in (each, each.sum(axis=1, keepdims=True))])
+    both = [(ranks > 0) @ member, (ranks * sizes.sum(axis=1)) @ member]
+    found = [part for each in both for part in (each, each.sum(axis=1, keepdims=True))]
+    if space.has_widths:
+        found += [(lacking > 0).sum(axis=1, keepdims=True), lacking.sum(axis=1, keepdims=True)]
+    return np.hstack(found)

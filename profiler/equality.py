@@ -35,7 +35,7 @@ def changes_outputs(workload: Workload) -> bool:
 
 
 def _kinds(workload: Workload) -> set[str]:
-    ranks = workload.adapter.by_path
+    ranks = workload.configuration.by_path
     return {site.kind for site in workload.scope_sites if ranks.get(site.path, 0)}
 
 

@@ -225,14 +225,14 @@ class GroupRun:
 
     def _check_applied(self, candidate: Candidate) -> None:
         try:
-            if changes_outputs(candidate.workload) and candidate.workload.base == self.reference.workload:
+            if changes_outputs(candidate.workload) and candidate.workload.bare == self.reference.workload:
                 check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
         except ProgramError as error:
             candidate.failure = str(error)
 
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
         # Where the weights of a base are quantised, it differs from its twin even without adapter.
-        quantised = (each.workload.base for each in candidates if each.workload.quantisation != "none")
+        quantised = (each.workload.bare for each in candidates if each.workload.quantisation != "none")
         bases = dict.fromkeys(quantised)
         feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
         try:
@@ -245,7 +245,7 @@ class GroupRun:
             return
         for candidate in candidates:
             try:
-                theirs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.base, 0.0)
+                theirs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.bare, 0.0)
                 check_twin(candidate.workload, candidate.outputs, theirs, noise=noise_here)
             except ProgramError as error:
                 candidate.failure = str(error)

@@ -73,8 +73,12 @@ def write_onnx_swappable(base: OnnxBase, adapter: Adapter, folder: Path) -> None
 
 def _copied(base: OnnxBase, folder: Path) -> onnx.ModelProto:
     """The graph of a base whose data are copied."""
-    shutil.copyfile(base.folder / DATA, folder / DATA)
-    return load_graph(base)
+    if base.graph == MODEL:
+        shutil.copyfile(base.folder / DATA, folder / DATA)
+        return load_graph(base)
+    whole = onnx.load(base.model)  # its weights are in two files
+    onnx.save(whole, folder / MODEL, save_as_external_data=True, location=DATA)
+    return onnx.load(folder / MODEL, load_external_data=False)
 
 
 def _overwrite(tensor: TensorProto, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], folder: Path) -> None:

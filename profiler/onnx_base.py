@@ -55,6 +55,7 @@ class OnnxBase:
         weight_bytes: Size of all weights.
         difference: Largest difference of its logits from torch's when it was exported, relative to the largest.
         export_s: Seconds that the export took.
+        graph: Name of the file of the graph; of one with narrower layers, which lies beside the model it is cut from.
     """
 
     folder: Path
@@ -63,11 +64,12 @@ class OnnxBase:
     weight_bytes: int
     difference: float
     export_s: float
+    graph: str = MODEL
 
     @property
     def model(self) -> Path:
         """The graph."""
-        return self.folder / MODEL
+        return self.folder / self.graph
 
     def save(self) -> None:
         """Writes the record."""

@@ -5,15 +5,25 @@ import importlib.metadata
 import importlib.util
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from adaptare.devices import InputError, Json, Machine, MissingPackageError, canonical_json
-from adaptare.profiler.disk_cache import CACHE_BYTES, cache_folder, cached_file, cached_folder, make_room, mark_used
+from adaptare.profiler.disk_cache import (
+    CACHE_BYTES,
+    UNFINISHED,
+    cache_folder,
+    cached_file,
+    cached_folder,
+    make_room,
+    mark_used,
+)
 from adaptare.profiler.model_source import ModelSource
+from adaptare.profiler.narrowing import kept_parts
 from adaptare.profiler.onnx_base import MODEL, RECORD, OnnxBase
-from adaptare.profiler.programs import base_bytes, embedding_bytes
+from adaptare.profiler.programs import base_bytes, embedding_bytes, loaded_widths
 from adaptare.profiler.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.stored_model import stored_model, weights_identity
 from adaptare.profiler.workload import Workload
@@ -61,6 +71,9 @@ class OnnxBases:
             model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
             export_decoder(model, folder, module=module_of(workload))
 
+        if workload.quantisation == "none" and loaded_widths(workload):
+            return self._narrow(workload)
+
         def quantise(folder: Path) -> None:
             from adaptare.profiler.onnx_quantise import quantise_base
 
@@ -68,12 +81,19 @@ class OnnxBases:
 
         return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
 
+    def graph(self, workload: Workload) -> Path:
+        """The graph of the base of a workload; one with narrower layers lies beside the base that it is cut from."""
+        narrow = _narrow_name(workload) if workload.quantisation == "none" else ""
+        return self.folder(workload) / (f"{narrow}.onnx" if narrow else MODEL)
+
     def folder(self, workload: Workload) -> Path:
         """Where the base of a workload is kept, or will be."""
         stored = self._stored(workload)
         identity = weights_identity(stored) if stored else None
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
-        return self._root / (key if workload.quantisation == "none" else f"{key}-{workload.quantisation}")
+        if workload.quantisation == "none":
+            return self._root / key
+        return self._root / "-".join(filter(None, [key, _narrow_name(workload), workload.quantisation]))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
         """Makes a file in the folder of a base if need be, and notes that it was used."""
@@ -85,6 +105,26 @@ class OnnxBases:
             cached_file(file, write)
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
         mark_used(file)
+
+    def _narrow(self, workload: Workload) -> OnnxBase:
+        """The base of a workload whose layers are narrower, in floating point."""
+        from adaptare.profiler.onnx_narrow import narrow_base, write_narrow
+
+        usual = workload.base
+        base, file = self.base(usual), self.graph(workload)
+        rename = first_layer if workload.scope != "model" else str
+        parts = kept_parts(workload.shape, workload.configuration.by_layer)
+        here = {rename(site.path): parts[site.path] for site in workload.scope_sites if site.path in parts}
+
+        def write(fresh: Path) -> None:
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
+                data = Path(place) / f"{file.name}.data"
+                write_narrow(base, here, fresh, data)
+                data.replace(file.parent / data.name)
+
+        self.file(file, write)
+        sites = {rename(site.path): site for site in workload.scope_sites}
+        return narrow_base(base, sites, file.name, base.weight_bytes - base_bytes(usual) + base_bytes(workload))
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
         """The base in a folder, made if need be, and noted as used."""
@@ -121,6 +161,12 @@ def _check_memory(workload: Workload) -> None:
             f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "
             f"{free / 2**20:,.0f} MiB are free; free memory, or measure it by stubs"
         )
+
+
+def _narrow_name(workload: Workload) -> str:
+    """What tells apart bases of other widths; nothing where all are the base's."""
+    widths = loaded_widths(workload)
+    return f"narrow-{content_hash(sorted(widths.items()))}" if widths else ""
 
 
 def content_hash(content: Json) -> str:

@@ -15,12 +15,12 @@ from adaptare.profiler.onnx_base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.onnx_bases import OnnxBases, config_of, content_hash
 from adaptare.profiler.programs import (
     Need,
+    adapter_bytes,
     base_bytes,
     cache_bytes,
     copies_bytes,
     copies_name,
     name_of,
-    own_bytes,
     turn_of,
 )
 from adaptare.profiler.shape import Site, first_layer
@@ -58,7 +58,7 @@ class OnnxPrograms:
         workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
-        if workload.adapter.kind != "lora":
+        if workload.configuration.kind != "lora":
             raise InputError(
                 "DoRA is not put into ONNX graphs: each call would have to compute the lengths of the rows of W + B A; "
                 "merge it with PEFT's merge_and_unload, which costs nothing then, or measure it on torch-cpu"
@@ -70,7 +70,7 @@ class OnnxPrograms:
             )
         if workload.mode == "requantised" and workload.quantisation == "none":
             raise InputError("requantised needs a quantised base; merge the adapter instead")
-        adapter = own_bytes(workload) if _ranks(workload) and not workload.in_weights else 0
+        adapter = adapter_bytes(workload)
         fed = workload.mode in FED
         weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
         name = f"{self._file(workload)}{copies_name(workload)}"
@@ -94,7 +94,7 @@ class OnnxPrograms:
         """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
         self.need(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
-        file = base.folder / f"folded-{workload.quantisation}.onnx"
+        file = _beside(base.model, f"folded-{workload.quantisation}")
         self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
         ranks = _ranks(workload)
         inputs = {}
@@ -115,12 +115,12 @@ class OnnxPrograms:
 
     def _file(self, workload: Workload) -> Path:
         """The graph of a workload; equal for workloads that share it."""
-        ranks, folder = _ranks(workload), self._bases.folder(workload)
+        ranks, base = _ranks(workload), self._bases.graph(workload)
         if not ranks:
-            return folder / MODEL
+            return base
         if workload.mode in FED:
-            return folder / f"swappable-{content_hash(sorted(ranks))}.onnx"
-        return folder / f"{workload.mode}-{content_hash(ranks)}.onnx"
+            return _beside(base, f"swappable-{content_hash(sorted(ranks))}")
+        return _beside(base, f"{workload.mode}-{content_hash(ranks)}")
 
     def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
         """The graph of a base with an adapter."""
@@ -171,6 +171,11 @@ class OnnxPrograms:
         surgery.save_graph(model, file)
 
 
+def _beside(base: Path, name: str) -> Path:
+    """A graph that is made of a base; several bases of one folder differ in their widths."""
+    return base.with_name(f"{name}.onnx" if base.name == MODEL else f"{base.stem}-{name}.onnx")
+
+
 def _data_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.data")
 
@@ -193,9 +198,9 @@ def _widths(workload: Workload) -> dict[str, tuple[int, int]]:
 
 
 def _ranks(workload: Workload) -> dict[str, int]:
-    """Path in the graph -> rank, of those adapted linears that run."""
-    ranks = workload.adapter.by_path
-    return {path: ranks[site.path] for path, site in _scope(workload).items() if site.path in ranks}
+    """Path in the graph -> rank, of those linears that run and take an adapter: all of them in an open graph."""
+    ranks, every = workload.configuration.by_path, workload.graph == "open"
+    return {path: ranks.get(site.path, 0) for path, site in _scope(workload).items() if every or site.path in ranks}
 
 
 def _adapter(workload: Workload) -> dict[str, tuple[RandomMatrix, RandomMatrix]]:

@@ -29,7 +29,7 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
     quantise(base.model, folder / MODEL, quantisation)
     size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
     elapsed_s = time.monotonic() - started
-    replace(base, folder=folder, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
+    replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
 
 
 def quantise(source: Path, target: Path, quantisation: str) -> None:

@@ -49,7 +49,9 @@ def rename_data(graph: Path, target: Path) -> None:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = f"{target.name}.data"
-    graph.with_name(f"{graph.name}.data").replace(target.with_name(f"{target.name}.data"))
+    data = graph.with_name(f"{graph.name}.data")
+    if data.exists():  # small weights stay in the graph
+        data.replace(target.with_name(f"{target.name}.data"))
     save_graph(model, target)
     graph.unlink()
 
@@ -102,7 +104,8 @@ def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.floa
     """Gives initializers other values, which are written to a file of their own.
 
     Args:
-        weights: Name of an initializer -> its new value, same shape.
+        model: Changed.
+        weights: Name of an initializer -> its new value.
         data: The new file, which has to lie beside the graph in the end.
     """
     with data.open("wb") as file:
@@ -145,6 +148,7 @@ def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[byte
     """Writes values where the file stands, and lets the tensor refer to them there."""
     place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
     file.write(np.ascontiguousarray(values).tobytes())
+    tensor.dims[:] = values.shape
     tensor.ClearField("raw_data")
     del tensor.external_data[:]
     tensor.data_location = TensorProto.EXTERNAL

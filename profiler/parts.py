@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from adaptare.devices import Device, InputError
-from adaptare.profiler.adapter import AdapterConfig
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import Measurement, Visit
 from adaptare.profiler.programs import Programs, programs_for
@@ -89,7 +88,7 @@ def measure_parts(
             f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
         )
     programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
-    blocks, head = blocks_of(whole), replace(whole, adapter=AdapterConfig(), mode="merged", scope="head")
+    blocks, head = blocks_of(whole), replace(whole.base, scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
     with device.open() as worker:
         free_bytes = worker.info.free_bytes
@@ -126,12 +125,13 @@ def measure_parts(
 
 def blocks_of(whole: Workload) -> Counter[Workload]:
     """Blocks that differ, each as if it were the first layer, and how many layers there are of each."""
-    largest = max(whole.adapter.by_path.values(), default=0)
+    largest = max(whole.configuration.by_path.values(), default=0)
     blocks = Counter[Workload]()
-    for ranks in whole.adapter.by_layer(whole.shape):
-        padded = {path: largest if whole.mode == "padded" else rank for path, rank in ranks.items()}
-        alone = replace(whole, adapter=AdapterConfig(tuple(padded.items()), whole.adapter.kind), scope="block")
-        blocks[alone if padded else alone.base] += 1
+    for layer in whole.configuration.of_layers(whole.shape):
+        if whole.mode == "padded":
+            layer = replace(layer, ranks=tuple((path, largest) for path, _ in layer.ranks))
+        alone = replace(whole, configuration=layer, scope="block")
+        blocks[alone if layer.ranks or alone.graph == "open" else alone.merged] += 1
     return blocks
 
 

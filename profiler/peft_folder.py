@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.devices import InputError, parse_json
-from adaptare.profiler.adapter import AdapterConfig, AdapterKind
+from adaptare.profiler.configuration import AdapterKind, Configuration
 from adaptare.profiler.finite_weights import not_finite
 from adaptare.profiler.shape import ModelShape, Site
 
@@ -46,7 +46,7 @@ OTHER_SETTINGS = {
 }
 
 
-def read_peft(path: str | Path, shape: ModelShape) -> AdapterConfig:
+def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     """The adapter config of a PEFT folder, or of a config alone.
 
     Weights, where they are, decide: their shapes are what is loaded. Of a config without weights, sites and ranks
@@ -77,7 +77,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> AdapterConfig:
     _check_scale(settings, file)
     weights = file.with_name(WEIGHTS)
     if weights.exists():
-        return AdapterConfig.of(_ranks_of_weights(weights, shape, kind), kind=kind)
+        return Configuration.of(_ranks_of_weights(weights, shape, kind), kind=kind)
     if not config_only:
         link = f" (it is a link to {str(weights.readlink())!r}, which is not there)" if weights.is_symlink() else ""
         raise InputError(
@@ -88,11 +88,10 @@ def read_peft(path: str | Path, shape: ModelShape) -> AdapterConfig:
         ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
     except (re.error, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
-    config = AdapterConfig.of(ranks, kind=kind)
-    if not len(config):
+    config = Configuration.of(ranks, kind=kind)
+    if not config.ranks:
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
-    config.check(shape)
-    return config
+    return config.on(shape)
 
 
 def _check_scale(settings: Mapping[str, Any], file: Path) -> None:

@@ -18,7 +18,7 @@ from adaptare.devices import (
     canonical_json,
     copies_in_turn,
 )
-from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.configuration import Configuration
 from adaptare.profiler.model_source import ModelSource
 from adaptare.profiler.torch_weights import TorchWeights, part_of
 from adaptare.profiler.workload import BYTES, Mode, Workload
@@ -125,14 +125,13 @@ class TorchPrograms:
         workload.shape.check_positions(workload.positions)
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
-        if 0 in workload.adapter.by_path.values():
-            raise InputError(
-                "torch has no adapters of rank 0, so no graph with every site open; use an ort device, or none of them"
-            )
+        if workload.graph == "open":
+            raise InputError("torch has no adapters of rank 0, so no graph with every site open; use an ort device")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
         name = f"{self._arguments(workload)}{copies_name(workload)}"
-        held = own_bytes(workload) + (0 if len(workload.adapter) else embedding_bytes(workload))
+        whole = workload.configuration == Configuration()
+        held = own_bytes(workload) + (embedding_bytes(workload) if whole else 0)
         return Need(name, held + copies_bytes(workload, self._cache_bytes), cache_bytes(workload))
 
     def disk_bytes(self, base: Workload) -> int:
@@ -157,17 +156,21 @@ class TorchPrograms:
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
-        ranks = workload.adapter.by_path if workload.mode == "merged" else {}
+        ranks = _running(workload) if workload.mode == "merged" else {}
         config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope, site=workload.site)
-        return self._weights.files(config, merged, kind=workload.adapter.kind, dtype=workload.dtype)
+        widths = loaded_widths(workload) if merged else {}
+        return self._weights.files(
+            config, merged, widths=widths, kind=workload.configuration.kind, dtype=workload.dtype
+        )
 
     def _arguments(self, workload: Workload) -> str:
-        ranks = workload.adapter.by_path
+        widths = {str(layer): width for layer, width in loaded_widths(workload).items()}
         return canonical_json(
             {
+                **({"widths": widths} if widths else {}),
                 "config": json.loads(workload.shape.config),
-                "ranks": {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks},
-                "kind": workload.adapter.kind,
+                "ranks": _running(workload),
+                "kind": workload.configuration.kind,
                 "mode": workload.mode,
                 "scope": workload.scope,
                 "site": workload.site,
@@ -217,6 +220,12 @@ class SimulatedPrograms:
 def name_of(workload: Workload) -> str:
     """What to call the program of a workload."""
     return f"{workload.scope} {workload.phase} {workload.mode} {workload.hash}"
+
+
+def _running(workload: Workload) -> dict[str, int]:
+    """Ranks of the adapted linears that run in the scope."""
+    ranks = workload.configuration.by_path
+    return {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks}
 
 
 def _feed(workload: Workload) -> Feed:
@@ -269,12 +278,19 @@ def embedding_bytes(workload: Workload) -> int:
 
 def memory_bytes(workload: Workload) -> int:
     """Bytes of what one call needs at least: the weights of the base, the adapter as it is applied, and the cache."""
-    ranks = workload.adapter.by_path
-    if workload.mode == "padded" and ranks:
-        ranks = dict.fromkeys((path for path, rank in ranks.items() if rank), max(ranks.values()))
-    adapter = AdapterConfig.of({} if workload.in_weights else ranks, kind=workload.adapter.kind)
-    own = BYTES[workload.dtype] * adapter.adapter_parameters(workload.shape)
-    return base_bytes(workload) + embedding_bytes(workload) + own + cache_bytes(workload)
+    return base_bytes(workload) + embedding_bytes(workload) + adapter_bytes(workload) + cache_bytes(workload)
+
+
+def adapter_bytes(workload: Workload) -> int:
+    """Bytes of the adapter beside the weights of the base, as it is applied."""
+    configuration = workload.configuration
+    ranks = {site.path: configuration.by_path.get(site.path, 0) for site in workload.scope_sites}
+    if workload.in_weights or not any(ranks.values()):
+        return 0
+    if workload.mode == "padded":
+        ranks = {path: max(ranks.values()) if rank else 0 for path, rank in ranks.items()}
+    here = Configuration.of(ranks, widths=configuration.by_layer, kind=configuration.kind)
+    return BYTES[workload.dtype] * here.adapter_parameters(workload.shape)
 
 
 def cache_bytes(workload: Workload) -> int:
@@ -285,15 +301,23 @@ def cache_bytes(workload: Workload) -> int:
 
 
 def own_bytes(workload: Workload) -> int:
-    """Bytes beside those of a base that is held already: of the adapter, or of the linears it is folded into.
+    """Incremental bytes once the base is loaded: the adapter, and the linears that are merged into or narrowed.
 
-    A workload without adapter is the base, so that all of it counts.
+    The base itself counts whole.
     """
-    width, ranks = BYTES[workload.dtype], workload.adapter.by_path
-    if not len(workload.adapter):
+    if workload.configuration == Configuration():
         return base_bytes(workload)
-    sites = [site for site in workload.scope_sites if site.path in ranks]
-    if workload.mode == "merged":
-        return width * sum(site.in_features * site.out_features for site in sites)
-    here = AdapterConfig.of({site.path: ranks[site.path] for site in sites}, kind=workload.adapter.kind)
-    return width * here.adapter_parameters(workload.shape)
+    ranks = workload.configuration.by_path if workload.mode == "merged" else {}
+    usual = workload.shape.site_by_path
+    rewritten = [site for site in workload.scope_sites if site.path in ranks or site != usual[site.path]]
+    weights = BYTES[workload.dtype] * sum(site.in_features * site.out_features for site in rewritten)
+    return weights + adapter_bytes(workload)
+
+
+def loaded_widths(workload: Workload) -> dict[int, int]:
+    """Layer -> intermediate size of the narrower layers of what is loaded: where not all are, the only one is 0."""
+    widths = workload.configuration.by_layer
+    if workload.scope == "model":
+        return dict(widths)
+    narrower = [site for site in workload.scope_sites if site != workload.shape.site_by_path[site.path]]
+    return {0: widths[narrower[0].layer]} if narrower else {}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,21 @@ class Site:
         return min(self.in_features, self.out_features)
 
 
+@dataclass(frozen=True)
+class MlpWidth:
+    """The width of the MLP of one decoder layer, which may be smaller than the base's.
+
+    Args:
+        layer: Index of the decoder layer.
+        largest: Intermediate size of the base.
+    """
+
+    layer: int
+    largest: int
+
+
+# What a number of a configuration can be: the rank on a site, or a width.
+Column = Site | MlpWidth
 ONE_LAYER_VOCABULARY = 64
 LinearSizes = tuple[tuple[str, int, int], ...]
 
@@ -168,12 +183,22 @@ class ModelShape:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
-        kinds = FAMILIES[self.family](self)
+        return self.sites_with({})
+
+    def sites_with(self, widths: Mapping[int, int]) -> tuple[Site, ...]:
+        """The same linears where some layers have an MLP of another intermediate size: layer -> size."""
+        sizes = {width: FAMILIES[self.family](replace(self, intermediate=width)) for width in set(widths.values())}
+        usual = FAMILIES[self.family](self)
         return tuple(
             Site(f"model.layers.{layer}.{name}", name.rsplit(".", 1)[1], layer, wide_in, wide_out)
             for layer in range(self.layers)
-            for name, wide_in, wide_out in kinds
+            for name, wide_in, wide_out in (sizes[widths[layer]] if layer in widths else usual)
         )
+
+    @cached_property
+    def mlp_widths(self) -> tuple[MlpWidth, ...]:
+        """The width of every layer's MLP."""
+        return tuple(MlpWidth(layer, self.intermediate) for layer in range(self.layers))
 
     @cached_property
     def site_by_path(self) -> Mapping[str, Site]:

@@ -1,6 +1,6 @@
-"""Spaces of adapter configs, written down as integers: the codes that searches and predictors work on."""
+"""Spaces of configurations, written down as integers: the codes that searches and predictors work on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -12,8 +12,8 @@ import yaml
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler.adapter import AdapterConfig
-from adaptare.profiler.shape import ModelShape, Site
+from adaptare.profiler.configuration import Configuration
+from adaptare.profiler.shape import Column, MlpWidth, ModelShape, Site
 
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
@@ -35,99 +35,152 @@ RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
 
 
 @dataclass(frozen=True)
-class RankSpace:
-    """Ranks per site, some sites tied to have the same.
-
-    Codes are ranks: shape (n_configs, n_sites), 0 = no adapter. Genes are choices: shape (n_configs, n_groups),
-    each the index of a rank in its group's list; `expand` turns genes into codes.
+class Dimension:
+    """One axis of a space: a number that its columns have in common.
 
     Args:
-        name: The recipe or file it came from.
-        sites: The sites of the space, in the order of the shape.
-        groups: For each group, the indices of its tied sites.
-        choices: For each group, the ranks it may take, ascending.
+        name: For people, such as `rank of layer 3 mlp` or `width of all layers`.
+        choices: What the number may be, ascending: ranks, of which 0 is no adapter, or intermediate sizes.
+        columns: Columns of the codes that it sets, as indices: sites, or widths of layers.
     """
 
     name: str
-    sites: tuple[Site, ...]
-    groups: tuple[tuple[int, ...], ...]
-    choices: tuple[tuple[int, ...], ...]
+    choices: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to be the same.
+
+    Codes are ranks and widths: shape (n, n_columns). Genes are choices: shape (n, n_dimensions), each the index of a
+    choice of its dimension; `expand` turns genes into codes.
+
+    Args:
+        name: The recipe or file it came from.
+        columns: What the columns of the codes stand for: sites in the order of the shape, then widths by layer.
+        dimensions: Each column belongs to one of them.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    dimensions: tuple[Dimension, ...]
 
     @property
-    def n_sites(self) -> int:
+    def n_columns(self) -> int:
         """Columns of the codes."""
-        return len(self.sites)
+        return len(self.columns)
 
     @property
-    def n_groups(self) -> int:
+    def n_dimensions(self) -> int:
         """Columns of the genes."""
-        return len(self.groups)
+        return len(self.dimensions)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The columns that are ranks."""
+        return tuple(column for column in self.columns if isinstance(column, Site))
+
+    @property
+    def has_widths(self) -> bool:
+        """Whether it sets the width of some layer."""
+        return len(self.sites) < len(self.columns)
 
     @cached_property
     def n_choices(self) -> NDArray[np.int64]:
-        """Ranks each group may take. Shape (n_groups,)."""
-        return np.array([len(ranks) for ranks in self.choices], dtype=np.int64)
+        """Choices of each dimension. Shape (n_dimensions,)."""
+        return np.array([len(dimension.choices) for dimension in self.dimensions], dtype=np.int64)
+
+    @cached_property
+    def base(self) -> NDArray[np.int64]:
+        """Codes of the base model: no adapter, and its own widths. Shape (n_columns,)."""
+        return np.array(Configuration().codes(self.columns), dtype=np.int64)
+
+    def changes_base(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a configuration has an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
+        changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
+        return changed
 
     def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Codes of genes. Shape (n, n_groups) -> (n, n_sites)."""
-        return self._ranks[np.arange(self.n_groups), genes][:, self._group_of_site]
+        """Codes of genes. Shape (n, n_dimensions) -> (n, n_columns)."""
+        return self._values[np.arange(self.n_dimensions), genes][:, self._dimension_of_column]
 
-    def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> AdapterConfig:
-        """The adapter config of one row of codes, shape (n_sites,)."""
-        return AdapterConfig.of({site.path: int(rank) for site, rank in zip(self.sites, codes, strict=True)})
+    def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> Configuration:
+        """The configuration of one row of codes, shape (n_columns,)."""
+        return Configuration.of_codes(self.columns, [int(code) for code in codes])
 
-    def encode(self, config: AdapterConfig) -> NDArray[np.int64]:
-        """The row of codes of an adapter config, shape (n_sites,). Its ranks need not be among the choices.
+    def encode(self, configuration: Configuration) -> NDArray[np.int64]:
+        """The row of codes of a configuration, shape (n_columns,). Its numbers need not be among the choices.
 
         Raises:
-            InputError: The config has an adapter on a site outside the space.
+            InputError: The configuration has an adapter or a narrower layer that the space does not set.
         """
-        outside = set(config.by_path) - {site.path for site in self.sites}
-        if outside:
+        if outside := set(configuration.by_path) - {site.path for site in self.sites}:
             raise InputError(f"the space {self.name!r} has no site {min(outside)!r}")
-        return np.array([config.by_path.get(site.path, 0) for site in self.sites], dtype=np.int64)
+        set_here = {column.layer for column in self.columns if isinstance(column, MlpWidth)}
+        if narrower := set(configuration.by_layer) - set_here:
+            raise InputError(f"the space {self.name!r} does not set the width of layer {min(narrower)}")
+        return np.array(configuration.codes(self.columns), dtype=np.int64)
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Genes with every choice equally likely. Shape (n, n_groups)."""
-        return rng.integers(0, self.n_choices, size=(n, self.n_groups))
+        """Genes with every choice equally likely. Shape (n, n_dimensions)."""
+        return rng.integers(0, self.n_choices, size=(n, self.n_dimensions))
 
     def spread(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Genes spread evenly from few to many sites and from low to high ranks. Shape (n, n_groups).
+        """Genes spread evenly from few to many sites, low to high ranks and narrow to wide. Shape (n, n_dimensions).
 
         Independent uniform choices all have about the same total cost; a predictor needs the whole range. So
-        the share of groups with an adapter, and how far up its list a group goes, are each drawn from a
+        the share of dimensions with an adapter, and how far up its list a dimension goes, are each drawn from a
         Latin hypercube per row.
         """
         share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
-        genes = np.empty((n, self.n_groups), dtype=np.int64)
+        genes = np.empty((n, self.n_dimensions), dtype=np.int64)
+        has_zero = np.array([dimension.choices[0] == 0 for dimension in self.dimensions])
+        lowest = has_zero.astype(np.int64)
         for row in range(n):
-            # Beta(2 level, 2 - 2 level) has mean `level` and keeps some spread between the groups.
-            height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=self.n_groups)
-            has_zero = np.array([ranks[0] == 0 for ranks in self.choices])
-            lowest = has_zero.astype(np.int64)
+            # Beta(2 level, 2 - 2 level) has mean `level` and keeps some spread between the dimensions.
+            height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=self.n_dimensions)
             steps = np.minimum((height * (self.n_choices - lowest)).astype(np.int64), self.n_choices - lowest - 1)
-            active = rng.random(self.n_groups) < share[row]
+            active = rng.random(self.n_dimensions) < share[row]
             genes[row] = np.where(active | ~has_zero, np.maximum(lowest + steps, 0), 0)
         return genes
 
     @cached_property
-    def _ranks(self) -> NDArray[np.int64]:
-        table = np.zeros((self.n_groups, int(self.n_choices.max())), dtype=np.int64)
-        for group, ranks in enumerate(self.choices):
-            table[group, : len(ranks)] = ranks
+    def _values(self) -> NDArray[np.int64]:
+        table = np.zeros((self.n_dimensions, int(self.n_choices.max())), dtype=np.int64)
+        for number, dimension in enumerate(self.dimensions):
+            table[number, : len(dimension.choices)] = dimension.choices
         return table
 
     @cached_property
-    def _group_of_site(self) -> NDArray[np.int64]:
-        owner = np.empty(self.n_sites, dtype=np.int64)
-        for group, members in enumerate(self.groups):
-            owner[list(members)] = group
+    def _dimension_of_column(self) -> NDArray[np.int64]:
+        owner = np.empty(self.n_columns, dtype=np.int64)
+        for number, dimension in enumerate(self.dimensions):
+            owner[list(dimension.columns)] = number
         return owner
+
+
+def rank_space(
+    name: str, sites: Sequence[Site], groups: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]
+) -> Space:
+    """A space of ranks alone.
+
+    Args:
+        name: For people.
+        sites: In the order of the shape.
+        groups: Indices of the sites that are tied.
+        choices: Ranks of each group, ascending.
+    """
+    dimensions = tuple(
+        Dimension(f"rank of {', '.join(sites[index].path for index in members)}", tuple(ranks), tuple(members))
+        for members, ranks in zip(groups, choices, strict=True)
+    )
+    return Space(name, tuple(sites), dimensions)
 
 
 def named_space(
     recipe: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS, layers_alike: bool = False
-) -> RankSpace:
+) -> Space:
     """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
 
     The name says what has a rank of its own: each layer, each half of each layer, and so on; where layers are to be
@@ -143,12 +196,15 @@ def named_space(
     return _build(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
 
 
-def read_space(file: str | Path, shape: ModelShape) -> RankSpace:
+def read_space(file: str | Path, shape: ModelShape) -> Space:
     """A space from a YAML file.
 
     Each entry of `groups` has `sites` (globs on module paths), `ranks`, and `tie`: `layer` (one rank per decoder
     layer, the default), `all` (one rank for all its sites) or `none`. A site belongs to the first entry that names
     it; a site that none names is not in the space.
+
+    Or it has `widths`, the intermediate sizes that MLPs may have, and may have `layers` (a list; default: all that are
+    still free) and `tie`: `layer` (one width per layer, the default) or `all`.
 
     Raises:
         InputError: The file cannot be read, or says something else.
@@ -176,51 +232,101 @@ def _plain_yaml(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> RankSpace:
-    groups: dict[tuple[int, str], list[Site]] = {}
-    choices: dict[int, tuple[int, ...]] = {}
-    taken: set[str] = set()
+@dataclass(frozen=True)
+class _Group:
+    """An entry of a space as it was written: choices, and columns that it ties where their keys are equal."""
+
+    where: str
+    choices: tuple[int, ...]
+    columns: Sequence[Column]
+    title: str
+    tie: str
+
+    def dimensions(self) -> list[tuple[str, Sequence[Column]]]:
+        """Name and columns of each."""
+        tied: dict[int | str, list[Column]] = {}
+        for column in self.columns:
+            key = {"layer": column.layer, "all": "", "none": getattr(column, "path", "")}[self.tie]
+            tied.setdefault(key, []).append(column)
+        place = {"layer": " in layer {}", "all": "", "none": " at {}"}[self.tie]
+        return [(self.title + place.format(key), columns) for key, columns in tied.items()]
+
+
+def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
+    groups: list[_Group] = []
     for number, entry in enumerate(entries):
-        globs, ranks, tie = _checked(name, number, entry)
-        members = [
-            site
-            for site in shape.sites
-            if site.path not in taken and any(fnmatchcase(site.path, pattern) for pattern in globs)
-        ]
-        if not members:
-            raise InputError(f"space {name!r}, entry {number + 1}: {globs} names no linear that is still free")
-        largest = min(site.largest_rank for site in members)
-        if ranks[-1] > largest:
-            raise InputError(f"space {name!r}, entry {number + 1}: rank {ranks[-1]} is larger than a layer ({largest})")
-        choices[number] = ranks
-        taken.update(site.path for site in members)
-        for site in members:
-            key = {"layer": str(site.layer), "all": "", "none": site.path}[tie]
-            groups.setdefault((number, key), []).append(site)
-    sites = tuple(site for site in shape.sites if site.path in taken)
-    index = {site.path: position for position, site in enumerate(sites)}
-    return RankSpace(
+        where = f"space {name!r}, entry {number + 1}"
+        taken = {column for group in groups for column in group.columns}
+        read = _widths if isinstance(entry, dict) and "widths" in entry else _ranks
+        groups.append(read(where, entry, shape, taken))
+    _check_ranks(groups, shape)
+    used = {column for group in groups for column in group.columns}
+    columns = tuple(column for column in (*shape.sites, *shape.mlp_widths) if column in used)
+    index = {column: position for position, column in enumerate(columns)}
+    return Space(
         name=name,
-        sites=sites,
-        groups=tuple(tuple(index[site.path] for site in members) for members in groups.values()),
-        choices=tuple(choices[number] for number, _ in groups),
+        columns=columns,
+        dimensions=tuple(
+            Dimension(title, group.choices, tuple(index[column] for column in members))
+            for group in groups
+            for title, members in group.dimensions()
+        ),
     )
 
 
-def _checked(name: str, number: int, entry: Any) -> tuple[list[str], tuple[int, ...], str]:
-    where = f"space {name!r}, entry {number + 1}"
+def _check_ranks(groups: Sequence[_Group], shape: ModelShape) -> None:
+    """Raises `InputError` if a rank does not fit a linear where its layer is at its narrowest."""
+    widths = {
+        column.layer: group.choices[0] for group in groups for column in group.columns if isinstance(column, MlpWidth)
+    }
+    narrowest = {site.path: site.largest_rank for site in shape.sites_with(widths)}
+    for group in groups:
+        largest = min((narrowest[column.path] for column in group.columns if isinstance(column, Site)), default=None)
+        if largest is not None and group.choices[-1] > largest:
+            raise InputError(f"{group.where}: rank {group.choices[-1]} is larger than a layer ({largest})")
+
+
+def _ranks(where: str, entry: Any, shape: ModelShape, taken: Container[Column]) -> _Group:
     if not isinstance(entry, dict) or not {"sites", "ranks"} <= set(entry) <= {"sites", "ranks", "tie"}:
         raise InputError(f"{where}: needs `sites` and `ranks`, may have `tie`; has {entry!r}")
     globs = [entry["sites"]] if isinstance(entry["sites"], str) else entry["sites"]
     if not isinstance(globs, list) or not all(isinstance(pattern, str) for pattern in globs):
         raise InputError(f"{where}: `sites` must be a glob or a list of globs, not {entry['sites']!r}")
-    ranks = entry["ranks"]
-    whole = isinstance(ranks, list) and ranks and all(type(rank) is int and rank >= 0 for rank in ranks)
-    if not whole or len(set(ranks)) != len(ranks):
-        raise InputError(f"{where}: `ranks` must be different whole numbers >= 0, not {ranks!r}")
-    if max(ranks) == 0:
+    ranks = _choices(where, "ranks", entry["ranks"], least=0)
+    if ranks[-1] == 0:
         raise InputError(f"{where}: `ranks` must have one above 0, or there is nothing to adapt")
     tie = entry.get("tie", "layer")
     if tie not in ("layer", "all", "none"):
         raise InputError(f"{where}: `tie` must be layer, all or none, not {tie!r}")
-    return globs, tuple(sorted(ranks)), tie
+    members = [
+        site for site in shape.sites if site not in taken and any(fnmatchcase(site.path, pattern) for pattern in globs)
+    ]
+    if not members:
+        raise InputError(f"{where}: {globs} names no linear that is still free")
+    return _Group(where, ranks, members, f"rank of {', '.join(globs)}", tie)
+
+
+def _widths(where: str, entry: Mapping[str, Any], shape: ModelShape, taken: Container[Column]) -> _Group:
+    if not set(entry) <= {"widths", "layers", "tie"}:
+        raise InputError(f"{where}: has `widths`, may have `layers` and `tie`, and nothing else; has {entry!r}")
+    widths = _choices(where, "widths", entry["widths"], least=1)
+    if widths[-1] > shape.intermediate:
+        raise InputError(f"{where}: width {widths[-1]} is larger than that of the base model ({shape.intermediate})")
+    tie = entry.get("tie", "layer")
+    if tie not in ("layer", "all"):
+        raise InputError(f"{where}: `tie` of widths must be layer or all, not {tie!r}")
+    layers = entry.get("layers", list(range(shape.layers)))
+    if not isinstance(layers, list) or not all(type(layer) is int and 0 <= layer < shape.layers for layer in layers):
+        raise InputError(f"{where}: `layers` must be a list of numbers from 0 to {shape.layers - 1}, not {layers!r}")
+    members = [width for width in shape.mlp_widths if width.layer in layers and width not in taken]
+    if not members:
+        raise InputError(f"{where}: {layers} names no layer whose width is still free")
+    numbers = ", ".join(str(width.layer) for width in members)
+    return _Group(where, widths, members, "width" if tie == "layer" else f"width of layers {numbers}", tie)
+
+
+def _choices(where: str, name: str, numbers: Any, *, least: int) -> tuple[int, ...]:
+    whole = isinstance(numbers, list) and numbers and all(type(each) is int and each >= least for each in numbers)
+    if not whole or len(set(numbers)) != len(numbers):
+        raise InputError(f"{where}: `{name}` must be different whole numbers >= {least}, not {numbers!r}")
+    return tuple(sorted(numbers))

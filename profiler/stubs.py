@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from adaptare.devices import Device, InputError, Program
-from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.configuration import Configuration
 from adaptare.profiler.groups import split_into_groups
 from adaptare.profiler.measurement import INTERRUPTED, Measurement, Visit
 from adaptare.profiler.programs import Need, Programs, programs_for
@@ -39,7 +39,7 @@ def profile_by_stubs(
     that the interval carries what two points leave open.
 
     Args:
-        workloads: Of scope `model`, with the same ranks in every layer.
+        workloads: Of scope `model`, with the same ranks and widths in every layer.
         reference: Of scope `model`.
         device: See `profile_groups`.
         stop: See `profile_groups`; looks at the stubs.
@@ -53,7 +53,7 @@ def profile_by_stubs(
         Composed measurements of as many workloads as fit into memory at once, each in a session of its own.
 
     Raises:
-        InputError: The ranks differ between layers, the model has too few, the reference is among the workloads, or
+        InputError: Layers differ in ranks or widths, the model has too few, the reference is among the workloads, or
             not even stubs fit into memory.
         DeviceError: No worker can be had, or the reference does not run.
     """
@@ -157,7 +157,7 @@ def fitting_layers(
     """Layers of both stubs: `stub_layers`, or the fewest where half of the free memory does not hold them.
 
     Raises:
-        InputError: The reference is no whole model, has too few layers, or ranks differ between layers.
+        InputError: The reference is no whole model, has too few layers, or layers differ.
     """
     depths = stub_layers(reference)
     if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
@@ -169,17 +169,18 @@ def stub_of(workload: Workload, layers: int) -> Workload:
     """The same with the first layers only.
 
     Raises:
-        InputError: Its layers differ in their ranks.
+        InputError: Its layers differ in their ranks or widths.
     """
-    shape = workload.shape
-    first, *others = workload.adapter.by_layer(shape)
-    if any(ranks != first for ranks in others):
+    shape, configuration = workload.shape, workload.configuration
+    first, *others = configuration.of_layers(shape)
+    if any(layer != first for layer in others):
         raise InputError(
-            "stubs need the same ranks in every layer; tie each kind of linear over all layers (`tie: all` in a YAML "
-            "file), or measure the whole"
+            "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
+            "in a YAML file), or measure the whole"
         )
-    kept = tuple(each for each in workload.adapter if shape.site_by_path[each[0]].layer < layers)
-    return replace(workload, shape=shape.stub(layers), adapter=AdapterConfig(kept, workload.adapter.kind))
+    ranks = tuple(each for each in configuration.ranks if shape.site_by_path[each[0]].layer < layers)
+    widths = tuple(each for each in configuration.widths if each[0] < layers)
+    return replace(workload, shape=shape.stub(layers), configuration=Configuration(ranks, widths, configuration.kind))
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:

@@ -15,11 +15,13 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from adaptare.profiler.adapter import AdapterConfig, AdapterKind, peft_arguments
+from adaptare.profiler.adapter import peft_arguments
 from adaptare.profiler.adapter_weights import random_adapter
+from adaptare.profiler.configuration import AdapterKind, Configuration
 from adaptare.profiler.model_cache import without_bars
+from adaptare.profiler.narrowing import WHOLE, Part, kept_parts
 from adaptare.profiler.random_model import cache_argument, random_model
-from adaptare.profiler.shape import first_layer
+from adaptare.profiler.shape import ModelShape, first_layer
 from adaptare.profiler.torch_weights import part_of
 from adaptare.profiler.workload import Scope
 
@@ -36,6 +38,7 @@ def build(
     scope: Scope,
     site: str,
     dtype: str,
+    widths: Mapping[str, int] | None = None,
     folder: str | None = None,
     copy: int = 0,
 ) -> "Bindable":
@@ -49,6 +52,7 @@ def build(
         scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
+        widths: Layer -> intermediate size of the narrower layers of what the scope loads.
         folder: Holds config and weights of what the scope loads, with the adapter in the weights where it is merged;
             without it, the weights are random.
         copy: Programs of different numbers share no weights.
@@ -57,7 +61,8 @@ def build(
     # A layer is copied alone, because what lies around it does not run.
     base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy, folder)
     in_file = folder is not None and mode == "merged"
-    model = _adapted(base, AdapterConfig.of({} if in_file else ranks, kind=kind), mode)
+    model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
+    model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode)
     if scope == "layer":
         model = _plain(model).get_submodule(first_layer(site))
         model = deepcopy(model) if copy else model
@@ -84,35 +89,66 @@ def _loaded(folder: str, dtype: str) -> nn.Module:
     return loaded
 
 
-def merge(model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind) -> None:
-    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the lengths of their rows."""
+def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
+    """The model with the first neurons of some MLPs only: layer -> intermediate size.
+
+    Whole rows stay where they are, in the memory of the base; columns are copied, as every runtime needs them in one
+    piece.
+    """
+    if not widths:
+        return model
+    clone = deepcopy(model, {id(tensor): tensor for tensor in (*model.buffers(), *model.parameters())})
+    for path, part in kept_parts(ModelShape.from_config(model.config), widths).items():
+        linear = clone.get_submodule(path)
+        weight = linear.get_parameter("weight").data[part.outputs, part.inputs].contiguous()
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        for name, size in zip(("out_features", "in_features"), weight.shape, strict=True):
+            setattr(linear, name, size)
+        if linear.bias is not None:
+            linear.bias = nn.Parameter(linear.get_parameter("bias").data[part.outputs], requires_grad=False)
+    return clone
+
+
+def merge(
+    model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind, parts: Mapping[str, Part] | None = None
+) -> None:
+    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the lengths of their rows.
+
+    Args:
+        model: Changed.
+        ranks: Module path -> rank.
+        kind: Of the adapter.
+        parts: Module path -> the part of the weight that the adapter is of, where that is not all of it.
+    """
     for path, rank in ranks.items():
-        weight = model.get_submodule(path).get_parameter("weight").data
+        whole, part = model.get_submodule(path).get_parameter("weight").data, (parts or {}).get(path, WHOLE)
+        weight = whole[part.outputs, part.inputs]
         A, B = _halves(path, weight, rank)
         lengths = weight.norm(dim=1, keepdim=True)
-        weight += B @ A
+        weight = weight + B @ A
         if kind == "dora":
             weight *= lengths / weight.norm(dim=1, keepdim=True)
+        whole[part.outputs, part.inputs] = weight
 
 
-def _adapted(base: nn.Module, adapter: AdapterConfig, mode: str) -> nn.Module:
+def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
     """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights.
 
     DoRA starts with the lengths that the rows of the base have, and keeps them.
     """
-    if not len(adapter):
+    if not adapter.ranks:
         return base
-    owned = {f"{path}.weight" for path, _ in adapter} if mode == "merged" else set()
+    owned = {f"{path}.weight" for path, _ in adapter.ranks} if mode == "merged" else set()
     shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
     clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
     if mode == "merged":
         merge(clone, adapter.by_path, adapter.kind)
         return clone
-    scales = {path: 1.0 for path, _ in adapter}
+    scales = {path: 1.0 for path, _ in adapter.ranks}
     config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
     # In the precision of the base; PEFT would compute adapters beside 16-bit weights in 32 bits.
     peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
-    for path, rank in adapter:
+    for path, rank in adapter.ranks:
         layer = _plain(peft_model).get_submodule(path)
         A, B = _halves(path, layer.base_layer.weight, rank)
         layer.lora_A["default"].weight.data.copy_(A)

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ProgramFile, canonical_json, program_file
-from adaptare.profiler.adapter import AdapterKind
+from adaptare.devices import Json, ProgramFile, canonical_json, program_file
+from adaptare.profiler.configuration import AdapterKind
 from adaptare.profiler.disk_cache import CACHE_BYTES, cache_folder, cached_folder, make_room, mark_used
-from adaptare.profiler.shape import first_layer, no_layer, one_layer
+from adaptare.profiler.narrowing import kept_parts
+from adaptare.profiler.shape import ModelShape, first_layer, no_layer, one_layer
 from adaptare.profiler.workload import Scope
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -35,7 +36,13 @@ class TorchWeights:
         self._in_use: set[Path] = set()
 
     def files(
-        self, config: Mapping[str, Any], ranks: Mapping[str, int], *, kind: AdapterKind, dtype: str
+        self,
+        config: Mapping[str, Any],
+        ranks: Mapping[str, int],
+        *,
+        kind: AdapterKind,
+        dtype: str,
+        widths: Mapping[int, int] | None = None,
     ) -> tuple[ProgramFile, ...]:
         """Config and weights, made if need be.
 
@@ -44,18 +51,22 @@ class TorchWeights:
             ranks: Module path -> rank of the adapter that is merged into the weights; none for a base.
             kind: Of the adapter.
             dtype: Name of a torch dtype.
+            widths: Layer -> intermediate size of the layers that the adapter found narrower; the file holds the rest of
+                these too, as it was.
 
         Raises:
             StorageError: The cache cannot be written.
         """
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
-        identity = canonical_json([LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype])
+        named = [LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype]
+        narrow: list[Json] = [{str(layer): width for layer, width in widths.items()}] if widths else []
+        identity = canonical_json([*named, *narrow])
         folder = self._root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         files = [folder / CONFIG, folder / WEIGHTS]
         self._in_use.update(files)
         if not all(file.exists() for file in files):  # some of it may have had to make room
             shutil.rmtree(folder, ignore_errors=True)
-            cached_folder(folder, lambda fresh: _write(fresh, config, ranks, kind=kind, dtype=dtype))
+            cached_folder(folder, lambda fresh: _write(fresh, config, ranks, widths or {}, kind=kind, dtype=dtype))
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
         mark_used(files[0])
         return tuple(program_file(file) for file in files)
@@ -74,13 +85,21 @@ def part_of(
     return one_layer(config), {path: rank for path, rank in first.items() if not only or path == only}
 
 
-def _write(folder: Path, config: Mapping[str, Any], ranks: Mapping[str, int], *, kind: AdapterKind, dtype: str) -> None:
+def _write(
+    folder: Path,
+    config: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    widths: Mapping[int, int],
+    *,
+    kind: AdapterKind,
+    dtype: str,
+) -> None:
     from adaptare.profiler.model_cache import without_bars
     from adaptare.profiler.random_model import random_model
     from adaptare.profiler.torch_programs import merge
 
     model = random_model(config, dtype=dtype)
-    merge(model, ranks, kind)
+    merge(model, ranks, kind, kept_parts(ModelShape.from_config(model.config), widths) if widths else None)
     with without_bars():
         model.save_pretrained(folder)
     # As it came, whatever this version of transformers makes of it.

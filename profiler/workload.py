@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from adaptare.devices import InputError, Work, canonical_json
-from adaptare.profiler.adapter import AdapterConfig
+from adaptare.profiler.configuration import Configuration
 from adaptare.profiler.shape import ModelShape, Site
 
 Phase = Literal["prefill", "decode"]
@@ -15,6 +15,7 @@ Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
 Scope = Literal["model", "block", "layer", "head"]
 Caches = Literal["cold", "hot"]
 Quantisation = Literal["none", "int8", "int4"]
+Graph = Literal["cut", "open"]
 
 # Modes in which A and B are inputs of the graph.
 FED = ("swappable", "padded")
@@ -35,8 +36,11 @@ class Workload:
 
     Args:
         shape: Of the base model.
-        adapter: Sites and ranks.
+        configuration: Ranks of the adapter on each site, and widths of the layers.
         mode: How the adapter is applied.
+        graph: `cut`: sites without adapter leave nothing in the program; `open`: every site takes a swappable adapter
+            at run time, and those without one are given rank 0, which still takes time. Where every site has an adapter
+            both are the same program, which is called `cut`.
         phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token against `past` cached ones.
         scope: The whole `model`; one decoder `block` (layer 0); one adapted `layer` (a linear); or the `head`: all but
             the decoder layers.
@@ -51,8 +55,9 @@ class Workload:
     """
 
     shape: ModelShape = field(repr=False)
-    adapter: AdapterConfig = field(default=AdapterConfig(), repr=False)
+    configuration: Configuration = field(default=Configuration(), repr=False)
     mode: Mode = "swappable"
+    graph: Graph = "cut"
     phase: Phase = "decode"
     scope: Scope = "model"
     site: str = ""
@@ -68,6 +73,7 @@ class Workload:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("mode", self.mode, get_args(Mode)),
+            ("graph", self.graph, get_args(Graph)),
             ("phase", self.phase, get_args(Phase)),
             ("scope", self.scope, get_args(Scope)),
             ("caches", self.caches, get_args(Caches)),
@@ -86,12 +92,16 @@ class Workload:
             raise InputError("scope 'layer' needs the path of a site, and only that scope takes one")
         if self.site and self.site not in self.shape.site_by_path:
             raise InputError(f"the base model has no linear {self.site!r}")
-        self.adapter.check(self.shape)
+        object.__setattr__(self, "configuration", self.configuration.on(self.shape))
+        if self.graph == "open" and self.mode != "swappable":
+            raise InputError(f"sites stay open for adapters that are swapped only; use mode swappable, not {self.mode}")
+        if all(site.path in self.configuration.by_path for site in self.scope_sites):
+            object.__setattr__(self, "graph", "cut")
 
     @property
     def base(self) -> "Workload":
-        """The same without any adapter: what overhead is measured against."""
-        return replace(self, adapter=AdapterConfig(), mode="merged")
+        """The base model as it is, without adapter: what overhead is measured against."""
+        return replace(self, configuration=Configuration(), mode="merged", graph="cut")
 
     def describe(self) -> str:
         """For people: everything but the adapter, in a few words."""
@@ -99,35 +109,27 @@ class Workload:
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         weights = self.dtype if self.quantisation == "none" else self.quantisation
         caches = "" if self.scope == "model" else f" {self.caches}"
-        mode = f"{self.mode}{' open' * self.open}"
+        mode = f"{self.mode}{' open' * (self.graph == 'open')}"
         return f"{what}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
 
     @property
-    def open(self) -> bool:
-        """Whether the graph has every site, for whichever adapter comes, and some are fed with rank 0."""
-        everywhere = len(self.adapter) == len(self.shape.sites)
-        return everywhere and self.mode == "swappable" and 0 in self.adapter.by_path.values()
+    def bare(self) -> "Workload":
+        """The same widths without adapter."""
+        return replace(self.base, configuration=self.configuration.without_adapter)
 
-    @property
-    def opened(self) -> "Workload":
-        """Without adapter in a graph that has every site. Raises `InputError` unless adapters are swappable."""
-        if self.mode != "swappable":
-            raise InputError(f"sites stay open for adapters that are swapped only; use mode swappable, not {self.mode}")
-        return replace(self, adapter=AdapterConfig().uncut(self.shape))
-
-    def with_adapter(self, adapter: AdapterConfig) -> "Workload":
-        """The same with another adapter; where every site is open, that stays so."""
-        return replace(self, adapter=adapter.uncut(self.shape) if self.open else adapter)
+    def with_configuration(self, configuration: Configuration) -> "Workload":
+        """The same with other ranks and widths."""
+        return replace(self, configuration=configuration)
 
     @property
     def merged(self) -> "Workload":
         """The same function with the adapter folded into the base."""
-        return replace(self, mode="merged")
+        return replace(self, mode="merged", graph="cut")
 
     @property
     def folded(self) -> "Workload":
         """The adapter in the weights themselves: merged, and on a quantised base quantised again."""
-        return replace(self, mode="merged" if self.quantisation == "none" else "requantised")
+        return self.merged if self.quantisation == "none" else replace(self, mode="requantised", graph="cut")
 
     @property
     def in_weights(self) -> bool:
@@ -151,10 +153,11 @@ class Workload:
 
     @cached_property
     def scope_sites(self) -> tuple[Site, ...]:
-        """The linears that run in this scope."""
+        """The linears that run in this scope, as wide as they are here."""
+        sites = self.configuration.sites(self.shape)
         if self.scope == "layer":
-            return (self.shape.site_by_path[self.site],)
-        return tuple(site for site in self.shape.sites if site.layer < self.layers)
+            return tuple(site for site in sites if site.path == self.site)
+        return tuple(site for site in sites if site.layer < self.layers)
 
     @property
     def layers(self) -> int:
@@ -189,14 +192,14 @@ class Workload:
         added = Work(0, 0, 0)
         if self.in_weights:
             return added
-        largest = max(self.adapter.by_path.values(), default=0)
+        largest = max(self.configuration.by_path.values(), default=0)
         for site in self.scope_sites:
-            rank = self.adapter.by_path.get(site.path, 0)
+            rank = self.configuration.by_path.get(site.path, 0)
             rank = largest if self.mode == "padded" and rank else rank
             weights = rank * (site.in_features + site.out_features)
             moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
             added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
-            added += self._dora_work(site, rank) if rank and self.adapter.kind == "dora" else Work(0, 0, 0)
+            added += self._dora_work(site, rank) if rank and self.configuration.kind == "dora" else Work(0, 0, 0)
         return added
 
     def _dora_work(self, site: Site, rank: int) -> Work:
@@ -211,13 +214,18 @@ class Workload:
         return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the shape, which is named by its hash; LoRA and a base not quantised go without saying."""
+        """Everything but the shape, which is named by its hash; what is usual goes without saying.
+
+        An open graph is known by the rank 0 of some site.
+        """
+        ranks = {site.path: 0 for site in self.scope_sites} if self.graph == "open" else {}
+        widths = {str(layer): width for layer, width in self.configuration.widths}
         quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
         caches = {} if self.scope == "model" else {"caches": self.caches}
-        kind = {} if self.adapter.kind == "lora" else {"adapter_kind": self.adapter.kind}
+        kind = {} if self.configuration.kind == "lora" else {"adapter_kind": self.configuration.kind}
         return {
             "shape": self.shape.hash,
-            "adapter": dict(self.adapter.ranks),
+            "adapter": {**ranks, **self.configuration.by_path},
             "mode": self.mode,
             "phase": self.phase,
             "scope": self.scope,
@@ -228,6 +236,7 @@ class Workload:
             **quantised,
             **caches,
             **kind,
+            **({"widths": widths} if widths else {}),
         }
 
     @classmethod
@@ -238,6 +247,9 @@ class Workload:
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
+        ranks, widths = content["adapter"], {int(layer): width for layer, width in content.get("widths", {}).items()}
+        configuration = Configuration.of(ranks, widths=widths, kind=content.get("adapter_kind", "lora"))
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
-        adapter = AdapterConfig(tuple(content["adapter"].items()), content.get("adapter_kind", "lora"))
-        return cls(shape, adapter, **fields, **length)
+        read = cls(shape, configuration, **fields, **length)
+        fed = read.mode == "swappable" and all(site.path in ranks for site in read.scope_sites)
+        return replace(read, graph="open") if fed else read

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 class Algorithm(Protocol):
     """Proposes genes and learns from what became of them.
 
-    Genes are choices per group of a `RankSpace`, shape (n, n_groups). An algorithm is made with a space and a
+    Genes are choices per group of a `Space`, shape (n, n_dimensions). An algorithm is made with a space and a
     `seed`; the same seed and the same answers give the same proposals.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes to try next. Shape (n, n_groups), exactly n rows, each gene below its group's `n_choices`."""
+        """Genes to try next. Shape (n, n_dimensions), exactly n rows, each gene below its group's `n_choices`."""
         ...
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
@@ -23,7 +23,7 @@ class Algorithm(Protocol):
         The genes need not be those that were asked for: a search repairs them, and leaves out what it knows.
 
         Args:
-            genes: Shape (n, n_groups).
+            genes: Shape (n, n_dimensions).
             values: Objectives to minimise, shape (n, n_objectives); NaN where the violation is above zero.
             violations: How far the worst limit is exceeded, as a share of it; 0 = feasible. Shape (n,).
         """

@@ -1,12 +1,12 @@
 """Configurations that anybody would try without a search: what its result has to stand beside."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import AdapterConfig, RankSpace
+from adaptare.profiler import Configuration, Site, Space
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)
@@ -22,29 +22,30 @@ class Baseline:
     """
 
     name: str
-    config: AdapterConfig
+    config: Configuration
 
 
-def baselines(space: RankSpace) -> tuple[Baseline, ...]:
+def baselines(space: Space) -> tuple[Baseline, ...]:
     """The baselines for a space: uniform ranks, query and value only, and the midpoint.
 
     Ranks are those that occur among the choices. Several names may stand for one configuration; whether one fits
     a budget is for `evaluate` to say.
     """
-    kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in space.sites) else QUERY_AND_VALUE
-    attention = [column for column, site in enumerate(space.sites) if site.kind in kinds]
+    sites = {number: column for number, column in enumerate(space.columns) if isinstance(column, Site)}
+    kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in sites.values()) else QUERY_AND_VALUE
+    attention = {number: site for number, site in sites.items() if site.kind in kinds}
     attention_name = "+".join(kind.removesuffix("_proj") for kind in kinds)
     found = [Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0]))]
     found = [
-        *_of_one_rank("uniform", space, range(space.n_sites)),
+        *_of_one_rank("uniform", space, sites),
         *_of_one_rank(attention_name, space, attention),
         *found,
     ]
-    return tuple(baseline for baseline in found if len(baseline.config))
+    return tuple(baseline for baseline in found if baseline.config != Configuration())
 
 
-def midpoint(space: RankSpace) -> NDArray[np.int64]:
-    """The middle choice of every group; the larger of the two middle ones of an even number. Shape (n_groups,).
+def midpoint(space: Space) -> NDArray[np.int64]:
+    """The middle choice of every group; the larger of the two middle ones of an even number. Shape (n_dimensions,).
 
     References:
         Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search" (its heuristic).
@@ -52,10 +53,10 @@ def midpoint(space: RankSpace) -> NDArray[np.int64]:
     return space.n_choices // 2
 
 
-def _of_one_rank(name: str, space: RankSpace, columns: Iterable[int]) -> list[Baseline]:
-    """One baseline for each rank that every one of the sites can carry."""
-    chosen = list(columns)
-    largest = space.expand((space.n_choices - 1)[None])[0, chosen]
-    ranks = sorted({rank for ranks in space.choices for rank in ranks if 0 < rank <= min(largest, default=0)})
-    paths = [space.sites[column].path for column in chosen]
-    return [Baseline(f"{name} {rank}", AdapterConfig.of(dict.fromkeys(paths, rank))) for rank in ranks]
+def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Baseline]:
+    """One baseline for each rank that every one of the sites can carry, on layers of the base's width."""
+    largest = min(space.expand((space.n_choices - 1)[None])[0, list(sites)], default=0)
+    known = {rank for each in space.dimensions if each.columns[0] in sites for rank in each.choices}
+    ranks = sorted(rank for rank in known if 0 < rank <= largest)
+    paths = [site.path for site in sites.values()]
+    return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]

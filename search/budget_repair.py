@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import AdaptareError, InputError
-from adaptare.profiler import RankSpace
+from adaptare.profiler import Space
 from adaptare.search.candidate import limit_costs, violations
 from adaptare.search.objective import Limit
 
@@ -31,10 +31,11 @@ class InfeasibleBudgetError(AdaptareError):
 
 
 class BudgetRepair:
-    """Lowers the ranks of infeasible genes, in random order, as little as that order allows.
+    """Lowers the ranks and widths of infeasible genes, in random order, as little as that order allows.
 
-    Half of the configurations lose whole groups, half a step here and there: where the number of adapters costs
-    most the first wins, where ranks do the second. Genes without any adapter get one.
+    Half of the configurations lose whole dimensions, half a step here and there: where the number of adapters costs
+    most the first wins, where ranks do the second. Genes of the base itself, without any adapter, are changed in one
+    dimension.
 
     Args:
         space: Of the genes.
@@ -46,18 +47,20 @@ class BudgetRepair:
         InputError: The space has no adapter at all.
     """
 
-    def __init__(self, space: RankSpace, limits: Sequence[Limit], *, seed: int) -> None:
+    def __init__(self, space: Space, limits: Sequence[Limit], *, seed: int) -> None:
         self._space = space
         self._limits = tuple(limits)
         self._rng = np.random.default_rng(seed)
         self._smallest = _smallest_that_fits(space, self._limits)
 
     def __call__(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Feasible genes, each with at least one adapter. Shape (n, n_groups) -> (n, n_groups)."""
+        """Feasible genes, none of the base itself. Shape (n, n_dimensions) -> (n, n_dimensions)."""
         repaired = genes.copy()
-        for row in np.flatnonzero(~self._space.expand(genes).any(axis=1)):
-            group = self._rng.choice(np.flatnonzero(self._space.n_choices > 1))
-            repaired[row, group] = self._rng.integers(1, self._space.n_choices[group])
+        n_choices = self._space.n_choices
+        for row in np.flatnonzero(~self._space.changes_base(self._space.expand(genes))):
+            dimension = self._rng.choice(np.flatnonzero(n_choices > 1))
+            further = self._rng.integers(1, n_choices[dimension])
+            repaired[row, dimension] = (repaired[row, dimension] + further) % n_choices[dimension]
         broken = np.flatnonzero(~self._feasible(repaired))
         paths = [self._way_down(repaired[row]) for row in broken]
         # Bisection: the start of a way is infeasible and its end is feasible, as is every `high` in between.
@@ -93,14 +96,15 @@ class BudgetRepair:
         return genes - np.bincount(path[:stop], minlength=len(genes))
 
 
-def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np.int64]:
+def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
     """The genes with the least cost among the lowest ranks everywhere and every change of one group of these."""
-    changes = [(group, choice) for group in range(space.n_groups) for choice in range(1, int(space.n_choices[group]))]
-    genes = np.zeros((len(changes) + 1, space.n_groups), dtype=np.int64)
-    for row, (group, choice) in enumerate(changes):
-        genes[row, group] = choice
+    changes = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
+    genes = np.zeros((len(changes) + 1, space.n_dimensions), dtype=np.int64)
+    for row, (number, choice) in enumerate(changes):
+        genes[row, number] = choice
     codes = space.expand(genes)
-    genes, codes = genes[codes.any(axis=1)], codes[codes.any(axis=1)]
+    changes_base = space.changes_base(codes)
+    genes, codes = genes[changes_base], codes[changes_base]
     if not len(genes):
         raise InputError(f"the space {space.name!r} has no adapter at all; give some group a rank above 0")
     bounds = np.array([limit.bound for limit in limits])
@@ -109,13 +113,13 @@ def _smallest_that_fits(space: RankSpace, limits: Sequence[Limit]) -> NDArray[np
     best = int(np.argmin(use))
     if not violations(costs[best : best + 1], limits)[0] <= 0:
         worst = int(np.argmax(costs[best] / bounds))
-        alone = limit_costs(np.zeros((1, space.n_sites), dtype=np.int64), limits)[0, worst]
+        alone = limit_costs(space.base[None], limits)[0, worst]
         raise _infeasible(space, limits[worst], float(costs[best, worst]), float(alone))
     chosen: NDArray[np.int64] = genes[best]
     return chosen
 
 
-def _infeasible(space: RankSpace, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
+def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
     advice = (
         "without adapter it is above that already: choose a faster base, cut graphs for open ones, or a larger budget"
         if alone > limit.bound

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import RankSpace
+from adaptare.profiler import Space
 from adaptare.search.algorithm import Algorithm
 from adaptare.search.budget_repair import BudgetRepair
 from adaptare.search.candidate import Candidate, evaluate, violations
@@ -20,7 +20,7 @@ PATIENCE = 50
 
 def search(
     algorithm: Algorithm,
-    space: RankSpace,
+    space: Space,
     objectives: Sequence[Objective],
     limits: Sequence[Limit],
     *,

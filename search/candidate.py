@@ -15,7 +15,7 @@ class Candidate:
     """One evaluated configuration.
 
     Args:
-        codes: Rank of each site, 0 = no adapter there.
+        codes: Rank of each site, 0 = no adapter there, and widths where the space has them.
         values: Of the objectives, in their order.
         upper: Of what the limits bound, in their order.
         feasible: Whether every limit is met.
@@ -28,7 +28,7 @@ class Candidate:
 
     @property
     def has_adapter(self) -> bool:
-        """Whether any site carries an adapter."""
+        """Whether any rank is above 0; true wherever the codes have widths."""
         return any(self.codes)
 
 
@@ -38,7 +38,7 @@ def evaluate(
     """Evaluates every configuration, those beyond a limit too; what baselines are judged with.
 
     Args:
-        codes: Shape (n, n_sites).
+        codes: Shape (n, n_columns).
         objectives: What is minimised.
         limits: What must be stayed under.
     """
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def limit_costs(codes: NDArray[np.int64], limits: Sequence[Limit]) -> NDArray[np.float64]:
-    """What the limits bound. Shape (n, n_sites) -> (n, n_limits)."""
+    """What the limits bound. Shape (n, n_columns) -> (n, n_limits)."""
     return _columns(codes, [limit.cost for limit in limits])
 
 

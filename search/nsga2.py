@@ -14,7 +14,7 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
 from adaptare.devices import InputError
-from adaptare.profiler import RankSpace
+from adaptare.profiler import Space
 
 
 class Nsga2:
@@ -27,7 +27,7 @@ class Nsga2:
         space: What to choose from.
         seed: The same seed and the same answers give the same genes.
         population: Configurations kept from one generation to the next.
-        start: Genes to begin with, before the others. Shape (n, n_groups).
+        start: Genes to begin with, before the others. Shape (n, n_dimensions).
 
     Raises:
         InputError: `population` is below 4, or `start` is not of this space.
@@ -37,7 +37,7 @@ class Nsga2:
     """
 
     def __init__(
-        self, space: RankSpace, *, seed: int, population: int = 20, start: NDArray[np.int64] | None = None
+        self, space: Space, *, seed: int, population: int = 20, start: NDArray[np.int64] | None = None
     ) -> None:
         if population < 4:
             raise InputError(f"a population must be at least 4, not {population}")
@@ -56,7 +56,7 @@ class Nsga2:
         )
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """First what to begin with, then children of the population. Shape (n, n_groups)."""
+        """First what to begin with, then children of the population. Shape (n, n_dimensions)."""
         first, self._queue = self._queue[:n], self._queue[n:]
         return self._filled([first, self._children(n - len(first))], n)
 
@@ -82,7 +82,7 @@ class Nsga2:
         children = self._inner.ask()
         if children is None:  # every child that came up is in the population
             return self._nothing
-        return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_groups)
+        return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_dimensions)
 
     def _filled(self, parts: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
         """Random genes where too few came: before any answer, or when every child is in the population."""
@@ -97,18 +97,18 @@ class Nsga2:
 
     def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
         given = self._nothing if start is None else np.asarray(start, dtype=np.int64)
-        if given.ndim != 2 or given.shape[1] != self._space.n_groups:
-            raise InputError(f"start must be of shape (n, {self._space.n_groups}), not {given.shape}")
+        if given.ndim != 2 or given.shape[1] != self._space.n_dimensions:
+            raise InputError(f"start must be of shape (n, {self._space.n_dimensions}), not {given.shape}")
         if np.any((given < 0) | (given >= self._space.n_choices)):
             raise InputError(f"start holds a choice that its group does not have; of {self._space.n_choices.tolist()}")
         highest = self._space.n_choices - 1
         steps = np.linspace(0, 1, int(highest.max()) + 1)[:, None]
         ladder = np.rint(steps * highest).astype(np.int64)
-        ladder = ladder[self._space.expand(ladder).any(axis=1)]
+        ladder = ladder[self._space.changes_base(self._space.expand(ladder))]
         known = np.concatenate([given, ladder])
         random = self._space.spread(max(0, self._population - len(known)), self._rng)
         return np.concatenate([known, random])
 
     @property
     def _nothing(self) -> NDArray[np.int64]:
-        return np.empty((0, self._space.n_groups), dtype=np.int64)
+        return np.empty((0, self._space.n_dimensions), dtype=np.int64)

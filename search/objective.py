@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import Site
+from adaptare.profiler import Column
 
 
 class Objective(Protocol):
@@ -19,7 +19,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Its values. Shape (n, n_sites) -> (n,)."""
+        """Its values. Shape (n, n_columns) -> (n,)."""
         ...
 
 
@@ -57,8 +57,8 @@ class PredictedInterval(Protocol):
 class CodesPredictor(Protocol):
     """Predicts latency from codes."""
 
-    def predict(self, codes: NDArray[np.int64], sites: tuple[Site, ...], /) -> PredictedInterval:
-        """Predictions for codes of shape (n, n_sites) over the given sites."""
+    def predict(self, codes: NDArray[np.int64], columns: tuple[Column, ...], /) -> PredictedInterval:
+        """Predictions for codes of shape (n, n_columns): ranks and widths."""
         ...
 
 
@@ -68,11 +68,11 @@ class PredictedLatency:
 
     Args:
         predictor: Of the device and phase in question.
-        sites: Columns of the codes.
+        columns: Of the codes.
     """
 
     predictor: CodesPredictor
-    sites: tuple[Site, ...]
+    columns: tuple[Column, ...]
 
     @property
     def name(self) -> str:
@@ -80,8 +80,8 @@ class PredictedLatency:
         return "predicted_latency_s"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Shape (n, n_sites) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.sites).mean_s
+        """Shape (n, n_columns) -> (n,), seconds."""
+        return self.predictor.predict(codes, self.columns).mean_s
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class PredictedUpperEnd:
 
     Args:
         predictor: Of the device and phase in question.
-        sites: Columns of the codes.
+        columns: Of the codes.
     """
 
     predictor: CodesPredictor
-    sites: tuple[Site, ...]
+    columns: tuple[Column, ...]
 
     @property
     def name(self) -> str:
@@ -102,5 +102,5 @@ class PredictedUpperEnd:
         return "predicted_upper_s"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Shape (n, n_sites) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.sites).upper_s
+        """Shape (n, n_columns) -> (n,), seconds."""
+        return self.predictor.predict(codes, self.columns).upper_s

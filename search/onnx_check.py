@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptare.devices import DeviceError
-from adaptare.profiler import AdapterConfig, Quantisation
+from adaptare.profiler import Configuration, Quantisation
 from adaptare.search.quantised_base import on_base, requantised
 from adaptare.search.super_adapter import SuperAdapter
 
@@ -51,7 +51,7 @@ print(json.dumps(logits))
 
 def check_onnx_export(
     super_adapter: SuperAdapter,
-    config: AdapterConfig,
+    config: Configuration,
     folder: Path,
     *,
     kind: OnnxKind,
@@ -75,7 +75,7 @@ def check_onnx_export(
 
 def onnx_difference(
     super_adapter: SuperAdapter,
-    config: AdapterConfig,
+    config: Configuration,
     folder: Path,
     *,
     kind: OnnxKind,
@@ -109,10 +109,10 @@ def onnx_difference(
     }
     ours = _run(request)
     if kind == "onnx" and quantisation != "none":
-        twin, applied = requantised(super_adapter, config, base, quantisation), [AdapterConfig()]
+        twin, applied = requantised(super_adapter, config, base, quantisation), [Configuration()]
     else:
         twin = on_base(super_adapter, base, quantisation)
-        applied = [config, AdapterConfig()] if swappable else [config]
+        applied = [config, Configuration()] if swappable else [config]
     theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
     return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
 
@@ -133,7 +133,7 @@ def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _logits(twin: SuperAdapter, config: AdapterConfig, tokens: Sequence[int]) -> NDArray[np.float32]:
+def _logits(twin: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Of the last two tokens: what a prefill up to the last but one returns, and a decode step after it."""
     with twin.activated(config), torch.inference_mode():
         logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()

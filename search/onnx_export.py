@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError, Json
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     ModelShape,
     OnnxBase,
     OnnxBases,
@@ -33,7 +33,7 @@ BESIDE = ("config.json", "generation_config.json")
 
 def export_onnx(
     super_adapter: SuperAdapter,
-    config: AdapterConfig,
+    config: Configuration,
     folder: str | Path,
     *,
     kind: OnnxKind,
@@ -111,7 +111,7 @@ def export_onnx(
 
 
 def export_onnx_adapter(
-    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str | None
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
 ) -> None:
     """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with these sites, or more.
 
@@ -161,7 +161,7 @@ _WRITERS: Mapping[OnnxKind, Callable[[Bases, Adapter, Quantisation, Path], None]
 }
 
 
-def _halves(super_adapter: SuperAdapter, config: AdapterConfig) -> Adapter:
+def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:
     """A, shape (in, rank), and B, shape (rank, out), in which the scale is; the graph adds x A B."""
     scales = super_adapter.scales(config)
     return {path: (_array(A.T), _array(scales[path] * B.T)) for path, (A, B) in super_adapter.tensors(config).items()}
@@ -189,11 +189,11 @@ def _without_rank(shape: ModelShape) -> Adapter:
     }
 
 
-def _check_sites(config: AdapterConfig) -> None:
-    if not len(config):
+def _check_sites(config: Configuration) -> None:
+    if not config.ranks:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
 
 
-def _origin(kind: str, config: AdapterConfig, base_name: str | None, quantisation: str) -> dict[str, Json]:
-    ranks: dict[str, Json] = dict(config)
+def _origin(kind: str, config: Configuration, base_name: str | None, quantisation: str) -> dict[str, Json]:
+    ranks: dict[str, Json] = dict(config.ranks)
     return {"schema": 1, "kind": kind, "base_model": base_name, "quantisation": quantisation, "ranks": ranks}

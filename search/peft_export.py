@@ -7,14 +7,14 @@ import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import Json
-from adaptare.profiler import AdapterConfig, peft_arguments
+from adaptare.profiler import Configuration, peft_arguments
 from adaptare.search.export_folder import export_folder
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter import SuperAdapter
 
 
 def export_peft(
-    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str | None
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
 ) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
@@ -57,7 +57,7 @@ def export_peft(
 
 def export_merged(
     super_adapter: SuperAdapter,
-    config: AdapterConfig,
+    config: Configuration,
     folder: str | Path,
     *,
     base_name: str | None,
@@ -88,5 +88,5 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def _origin(kind: str, config: AdapterConfig, base_name: str | None) -> dict[str, Json]:
-    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config)}
+def _origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
+    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}

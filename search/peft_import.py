@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, read_peft
+from adaptare.profiler import Configuration, ModelShape, rank_space, read_peft
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
 
@@ -15,7 +15,7 @@ from adaptare.search.super_adapter import SuperAdapter
 BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 
 
-def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, AdapterConfig]:
+def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, Configuration]:
     """Loads a LoRA or rsLoRA onto its base model, whose weights stay as they are.
 
     Args:
@@ -44,7 +44,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     try:
         loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
         name = loaded.active_adapter
-        for path, _ in config:
+        for path, _ in config.ranks:
             layer = loaded.base_model.model.get_submodule(path)
             A, B = (half[name].weight.detach().float().clone() for half in (layer.lora_A, layer.lora_B))
             parts[path] = A, B * layer.scaling[name]
@@ -55,8 +55,8 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     base = loaded.unload()
     sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
     ranks = config.by_path
-    space = RankSpace(
-        str(folder), sites, tuple((index,) for index in range(len(sites))), tuple((ranks[site.path],) for site in sites)
+    space = rank_space(
+        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[each.path]] for each in sites]
     )
     super_adapter = SuperAdapter(base, space, scaling=Scaling(alpha=1.0), seed=0)
     scales, state = super_adapter.scales(config), super_adapter.state()

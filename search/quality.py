@@ -58,7 +58,7 @@ class CompletionLoss:
         return "loss_nats"
 
     def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Losses of configurations. Shape (n, n_sites) -> (n,)."""
+        """Losses of configurations. Shape (n, n_columns) -> (n,)."""
         return np.array([self._loss(self._super_adapter.codes(row)) for row in codes], dtype=np.float64)
 
     def _loss(self, codes: NDArray[np.int64]) -> float:

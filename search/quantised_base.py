@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.profiler import AdapterConfig, ModelShape
+from adaptare.profiler import Configuration, ModelShape
 from adaptare.search.base_model import load_base
 from adaptare.search.super_adapter import SuperAdapter
 
@@ -55,7 +55,7 @@ def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) 
 
 
 def requantised(
-    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, quantisation: str
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str
 ) -> SuperAdapter:
     """The base with a sub-adapter merged into it in floating point and then quantised, as a super-adapter of its own.
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import RankSpace
+from adaptare.profiler import Space
 
 
 class RandomSearch:
@@ -14,12 +14,12 @@ class RandomSearch:
         seed: The same seed gives the same genes.
     """
 
-    def __init__(self, space: RankSpace, *, seed: int) -> None:
+    def __init__(self, space: Space, *, seed: int) -> None:
         self._space = space
         self._rng = np.random.default_rng(seed)
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes of n random configurations. Shape (n, n_groups)."""
+        """Genes of n random configurations. Shape (n, n_dimensions)."""
         return self._space.spread(n, self._rng)
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:

@@ -22,7 +22,7 @@ class Screen(Protocol):
         """The rows to evaluate, at most n and all different.
 
         Args:
-            codes: Proposals, all different and none in the history. Shape (n_proposals, n_sites).
+            codes: Proposals, all different and none in the history. Shape (n_proposals, n_columns).
             history: What was evaluated.
             n: How many may be evaluated.
         """
@@ -68,7 +68,7 @@ class AdditiveScreen:
 
 
 def _predicted(known: NDArray[np.int64], values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Shapes (n_known, n_sites), (n_known, n_objectives), (n, n_sites) -> (n, n_objectives)."""
+    """Shapes (n_known, n_columns), (n_known, n_objectives), (n, n_columns) -> (n, n_objectives)."""
     from sklearn.linear_model import RidgeCV
 
     model = RidgeCV(alphas=np.logspace(-4, 2, 13)).fit(_features(known), values)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import RankSpace
+from adaptare.profiler import Space
 
 MOST_DRAWS = 1000
 
@@ -15,8 +15,8 @@ MOST_DRAWS = 1000
 class StepSampler(Protocol):
     """Draws the configuration of one optimiser step; its `repr` names the rule."""
 
-    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Genes of a configuration. Shape (n_groups,)."""
+    def draw(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Genes of a configuration. Shape (n_dimensions,)."""
         ...
 
 
@@ -24,7 +24,7 @@ class StepSampler(Protocol):
 class UniformSampler:
     """Every choice of every group equally likely: the rule of LoNAS, Shears and SQFT."""
 
-    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
         """See `StepSampler.draw`."""
         genes: NDArray[np.int64] = space.sample(1, rng)[0]
         return genes
@@ -51,7 +51,7 @@ class SandwichSampler:
         if not 0 <= self.largest <= 1:
             raise InputError(f"the share of the largest configuration must be 0 to 1, not {self.largest}")
 
-    def draw(self, space: RankSpace, rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
         """See `StepSampler.draw`."""
         if rng.random() < self.largest:
             return space.n_choices - 1
@@ -59,14 +59,14 @@ class SandwichSampler:
         return genes
 
 
-def step_codes(sampler: StepSampler, space: RankSpace, *, seed: int, step: int) -> NDArray[np.int64]:
-    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_sites,).
+def step_codes(sampler: StepSampler, space: Space, *, seed: int, step: int) -> NDArray[np.int64]:
+    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_columns,).
 
     A configuration without any adapter has nothing to train, so another is drawn.
     """
     rng = np.random.default_rng([seed, step])
     for _ in range(MOST_DRAWS):
         codes: NDArray[np.int64] = space.expand(sampler.draw(space, rng)[None])[0]
-        if codes.any():
+        if space.changes_base(codes[None])[0]:
             return codes
     raise InputError(f"{sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, RankSpace
+from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.search.elastic import ElasticLinear
 from adaptare.search.scaling import Scaling
 
@@ -30,15 +30,18 @@ class SuperAdapter:
         InputError: The model lacks a site, or has another width there, or carries an adapter already.
     """
 
-    def __init__(self, model: PreTrainedModel, space: RankSpace, *, scaling: Scaling | None = None, seed: int) -> None:
+    def __init__(self, model: PreTrainedModel, space: Space, *, scaling: Scaling | None = None, seed: int) -> None:
         self.model = model
         self.space = space
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
-        self._largest = np.zeros(space.n_sites, dtype=np.int64)
-        for members, ranks in zip(space.groups, space.choices, strict=True):
-            self._largest[list(members)] = ranks[-1]
+        if space.has_widths:
+            raise InputError(
+                f"a super-adapter trains ranks, and the space {space.name!r} has widths, which are not trained yet; "
+                "leave them out"
+            )
+        self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
         bases = {site.path: _linear(model, site.path, site.in_features, site.out_features) for site in space.sites}
         self._layers: dict[str, ElasticLinear] = {
             site.path: ElasticLinear(bases[site.path], int(largest), scaling=self.scaling, generator=generator)
@@ -52,12 +55,12 @@ class SuperAdapter:
 
     @property
     def largest(self) -> NDArray[np.int64]:
-        """Codes of the configuration with every rank at its largest. Shape (n_sites,)."""
+        """Codes of the configuration with every rank at its largest. Shape (n_columns,)."""
         return self._largest.copy()
 
     @property
     def active(self) -> NDArray[np.int64]:
-        """Codes of the active configuration. Shape (n_sites,)."""
+        """Codes of the active configuration. Shape (n_columns,)."""
         return self._active.copy()
 
     @property
@@ -65,11 +68,11 @@ class SuperAdapter:
         """Trainable weights: all of A and B."""
         return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
 
-    def activate(self, configuration: AdapterConfig | NDArray[np.int64]) -> None:
+    def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks, until the next call.
 
         Args:
-            configuration: An adapter config, or its codes, shape (n_sites,).
+            configuration: A configuration of ranks, or its codes, shape (n_columns,).
 
         Raises:
             InputError: A rank is larger than the super-adapter has there, or the shape is another; what was
@@ -82,7 +85,7 @@ class SuperAdapter:
         self._active = codes
 
     @contextmanager
-    def activated(self, configuration: AdapterConfig | NDArray[np.int64]) -> Iterator[None]:
+    def activated(self, configuration: Configuration | NDArray[np.int64]) -> Iterator[None]:
         """Activates a configuration, and at the end what was active before."""
         before = self.active
         self.activate(configuration)
@@ -91,28 +94,28 @@ class SuperAdapter:
         finally:
             self.activate(before)
 
-    def codes(self, configuration: AdapterConfig | NDArray[np.int64]) -> NDArray[np.int64]:
-        """Checked codes of a configuration. Shape (n_sites,)."""
-        if isinstance(configuration, AdapterConfig):
+    def codes(self, configuration: Configuration | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Checked codes of a configuration. Shape (n_columns,)."""
+        if isinstance(configuration, Configuration):
             codes = self.space.encode(configuration)
         else:
             codes = np.array(configuration, dtype=np.int64)
-        if codes.shape != (self.space.n_sites,):
-            raise InputError(f"codes of one configuration have shape ({self.space.n_sites},), not {codes.shape}")
+        if codes.shape != (self.space.n_columns,):
+            raise InputError(f"codes of one configuration have shape ({self.space.n_columns},), not {codes.shape}")
         for site, rank, largest in zip(self.space.sites, codes, self._largest, strict=True):
             if not 0 <= rank <= largest:
                 raise InputError(f"rank of {site.path} must be 0 to {largest} in this super-adapter, not {rank}")
         return codes
 
-    def tensors(self, config: AdapterConfig) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+    def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
         """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter."""
         self.codes(config)
-        return {path: self._layers[path].slices(rank) for path, rank in config}
+        return {path: self._layers[path].slices(rank) for path, rank in config.ranks}
 
-    def scales(self, config: AdapterConfig) -> Mapping[str, float]:
+    def scales(self, config: Configuration) -> Mapping[str, float]:
         """Module path -> factor on B A x of a sub-adapter."""
         self.codes(config)
-        return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config}
+        return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
 
     def state(self) -> dict[str, torch.Tensor]:
         """All trainable tensors under the names `<module path>.A` and `<module path>.B`; no copies."""

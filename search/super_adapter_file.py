@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError, Json, StorageError, parse_json, write_whole
-from adaptare.profiler import ModelShape, RankSpace
+from adaptare.profiler import ModelShape, Space, rank_space
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
 
@@ -28,8 +28,8 @@ def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
         "space": {
             "name": space.name,
             "sites": [site.path for site in space.sites],
-            "groups": [list(members) for members in space.groups],
-            "choices": [list(ranks) for ranks in space.choices],
+            "groups": [list(each.columns) for each in space.dimensions],
+            "choices": [list(each.choices) for each in space.dimensions],
         },
         "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
     }
@@ -52,7 +52,7 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
         ) from error
 
 
-def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: RankSpace | None = None) -> SuperAdapter:
+def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Space | None = None) -> SuperAdapter:
     """Puts a saved super-adapter on a model of the same shape.
 
     Args:
@@ -80,7 +80,7 @@ def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Ran
         saved = _space(saved_space, shape)
     except (KeyError, TypeError) as error:
         raise InputError(damage) from error
-    if space is not None and (space.sites, space.groups, space.choices) != (saved.sites, saved.groups, saved.choices):
+    if space is not None and not _alike(space, saved):
         raise InputError(
             f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
             "search the space it was trained for, or train another"
@@ -138,15 +138,17 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _space(saved: Mapping[str, Any], shape: ModelShape) -> RankSpace:
-    return RankSpace(
-        name=saved["name"],
-        sites=tuple(shape.site_by_path[path] for path in saved["sites"]),
-        groups=tuple(tuple(members) for members in saved["groups"]),
-        choices=tuple(tuple(ranks) for ranks in saved["choices"]),
-    )
+def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
+    sites = [shape.site_by_path[path] for path in saved["sites"]]
+    return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
 
 
-def _words(space: RankSpace) -> str:
-    ranks = sorted({rank for choices in space.choices for rank in choices})
-    return f"space {space.name!r} ({space.n_sites} sites in {space.n_groups} groups, ranks {ranks})"
+def _alike(one: Space, other: Space) -> bool:
+    """Whether two spaces have the same columns and choices, under whatever names."""
+    first, second = ([(each.columns, each.choices) for each in space.dimensions] for space in (one, other))
+    return one.columns == other.columns and first == second
+
+
+def _words(space: Space) -> str:
+    ranks = sorted({rank for each in space.dimensions for rank in each.choices})
+    return f"space {space.name!r} ({space.n_columns} sites in {space.n_dimensions} groups, ranks {ranks})"

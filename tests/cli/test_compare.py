@@ -14,7 +14,7 @@ from adaptare.comparison import compare
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import (
     EQUIVALENCE_BAND,
-    AdapterConfig,
+    Configuration,
     Measurement,
     ModelShape,
     Store,
@@ -137,7 +137,7 @@ def test_what_the_base_is_uncertain_by_counts_in_latencies() -> None:
     def measured(sigma: float, session: str) -> Measurement:
         rng = np.random.default_rng(len(session))
         shape = ModelShape("llama", 6, 128, 4, 2, 32, 256, 512, '{"name":"small"}')
-        workload = Workload(shape, AdapterConfig.uniform(shape, 4))
+        workload = Workload(shape, Configuration.uniform(shape, 4))
         base = np.exp(sigma * rng.standard_normal(8))
         visits = [
             tuple(Visit(number, number, seconds, (seconds,)) for number, seconds in enumerate(factor * base))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adaptare.export_command import Kind
-from adaptare.profiler import AdapterConfig, ModelShape, open_model
+from adaptare.profiler import Configuration, ModelShape, open_model
 from adaptare.search import load_base, onnx_check
 from adaptare.selection import Choice, Selection, save_selection
 
@@ -28,7 +28,7 @@ def export(run: Run, model_cache: Path, data: Path, tmp_path: Path) -> Run:
         shutil.copy(data, model_cache)
         options = ("--steps", 2, "--data", model_cache / data.name, "--held-out", 8, "--space", "sites")
         assert run("train", "tiny-random", "-o", "run", *options, "--cache", model_cache).code == 0
-        winner = Choice("winner 1", AdapterConfig.of(SITES), "swappable", (2.0, 1.0, 3.0), 1.0, 1.0)
+        winner = Choice("winner 1", Configuration.of(SITES), "swappable", (2.0, 1.0, 3.0), 1.0, 1.0)
         selection = Selection("decode=3ms", 3.0, 1.0, (winner,), (), (), {})
         save_selection(selection, Path("run/front.json"), folder=Path("run"), predictor=Path("predictor"))
         shutil.copytree("run", kept)

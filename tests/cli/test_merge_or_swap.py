@@ -10,7 +10,7 @@ import pytest
 
 from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, TorchCpu, Worker, WorkerInfo
 from adaptare.merge_or_swap import Way, conclude, tokens_to_pay
-from adaptare.profiler import BYTES, AdapterConfig, Mode, Need, Workload, open_model, programs_for
+from adaptare.profiler import BYTES, Configuration, Mode, Need, Workload, open_model, programs_for
 from adaptare.profiler.programs import TorchPrograms
 from adaptare.task_change import SWAPS, load_and_change_task
 
@@ -29,7 +29,7 @@ def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def workload(model_cache: Path) -> Workload:
     shape = open_model("tiny-random", cache=model_cache).shape
-    return Workload(shape, AdapterConfig.uniform(shape, 4))
+    return Workload(shape, Configuration.uniform(shape, 4))
 
 
 def way(mode: str, **fields: Any) -> Way:
@@ -54,7 +54,7 @@ MERGED = way("merged", swap_s=1.02, latency_s=0.020, overhead=0.0, verdict="same
 
 def test_disk_and_memory_are_sums_of_bases_and_adapters(overhead: Callable[..., Any], workload: Workload) -> None:
     found = overhead("--device", "simulated", "--tasks", 3, "--json").json["merge_or_swap"]
-    adapter = BYTES["float32"] * workload.adapter.adapter_parameters(workload.shape)
+    adapter = BYTES["float32"] * workload.configuration.adapter_parameters(workload.shape)
     programs = programs_for(SimulatedDevice().info())
     base, held = programs.disk_bytes(workload.base), programs.need(workload.base).program_bytes
     assert (found["tasks"], found["placement"], found["rank"]) == (3, "all", 4)
@@ -88,7 +88,7 @@ class FedPrograms:
 
     def need(self, workload: Workload) -> Need:
         """The adapter is among the feeds."""
-        return Need("one", 1000, 10 + 7 * len(workload.adapter))
+        return Need("one", 1000, 10 + 7 * len(workload.configuration.ranks))
 
     def disk_bytes(self, base: Workload) -> int:
         """See `Programs.disk_bytes`."""

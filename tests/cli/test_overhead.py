@@ -12,7 +12,7 @@ from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter
 from adaptare.overhead_rows import price_of_precision
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -119,7 +119,7 @@ def test_the_table_is_shown_from_the_first_opening_on(
 
 def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> None:
     shape = ModelShape.from_config(LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2))
-    workload = Workload(shape, AdapterConfig.uniform(shape, 2)).merged
+    workload = Workload(shape, Configuration.uniform(shape, 2)).merged
     device = SimulatedDevice(noise=[Jitter(0.05)])
     (found,) = profile([workload], reference=workload.base, device=device, stop=FixedRounds(8, openings=6), seed=0)
     took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width

@@ -17,7 +17,7 @@ from adaptare.devices.simulated_noise import Jitter, Moment
 from adaptare.overhead_command import overhead
 from adaptare.parts_command import parts
 from adaptare.profile_command import profile as profile_command
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, PreciseWithin, Workload, precise_within, profile
+from adaptare.profiler import Configuration, Measurement, ModelShape, PreciseWithin, Workload, precise_within, profile
 from adaptare.verify_command import verify
 
 SESSIONS = 200
@@ -25,7 +25,7 @@ LOADING_S = 5.0
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=16)
 )
-MERGED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2)).merged
+MERGED = Workload(SHAPE, Configuration.uniform(SHAPE, 2)).merged
 
 
 def default_of(command: Callable[..., Any]) -> PreciseWithin:

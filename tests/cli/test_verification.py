@@ -9,12 +9,12 @@ import pytest
 
 from adaptare.console import AMBIGUOUS, ANSWER_IS_NO, WORLD_FAILED, Console
 from adaptare.devices import DeviceInfo, SimulatedDevice
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Visit, Workload
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Visit, Workload
 from adaptare.selection import Choice, Selection
 from adaptare.verification import Verified, conclude, show_verified, verified_to_json, verify_choices
 
 SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
-CONFIG = AdapterConfig.uniform(SHAPE, 4)
+CONFIG = Configuration.uniform(SHAPE, 4)
 TEMPLATE = Workload(SHAPE)
 ADAPTED = Workload(SHAPE, CONFIG)
 CHOICE = Choice("winner 1", CONFIG, "swappable", (1.1e-3, 1.0e-3, 1.2e-3), 1.0, 1.0)
@@ -195,7 +195,7 @@ def test_the_device_is_calibrated_anew_once_where_that_is_asked_for(
 
 
 def test_only_ambiguous_winners_are_measured_again(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    other = replace(CHOICE, name="winner 2", config=AdapterConfig.uniform(SHAPE, 2))
+    other = replace(CHOICE, name="winner 2", config=Configuration.uniform(SHAPE, 2))
     sessions = Sessions(MET, UNSURE, measured([1.1] * 16))
     winners = verify(sessions, monkeypatch, store, chosen=selection(winners=[CHOICE, other]))
     assert [len(each["workloads"]) for each in sessions.calls] == [2, 1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.profiler import ModelShape, RankSpace, named_space
+from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search import Algorithm, Nsga2, RandomSearch
 
 SPACE = named_space(
@@ -29,7 +29,7 @@ SPACE = named_space(
 @dataclass(frozen=True)
 class Case:
     name: str
-    make: Callable[[RankSpace, int], Algorithm]
+    make: Callable[[Space, int], Algorithm]
 
 
 ALGORITHMS = [
@@ -48,7 +48,7 @@ def make(request: pytest.FixtureRequest) -> MakeAlgorithm:
 def answer(genes: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Few choices are fast, many have a low loss; the upper half of the sums is infeasible."""
     total = genes.sum(axis=1).astype(np.float64)
-    violations = np.maximum(0.0, total / (SPACE.n_groups * 2) - 1)
+    violations = np.maximum(0.0, total / (SPACE.n_dimensions * 2) - 1)
     values = np.column_stack([1 / (1 + total), total])
     return np.where(violations[:, None] > 0, np.nan, values), violations
 
@@ -64,7 +64,7 @@ def talk(algorithm: Algorithm, *, rounds: int, n: int) -> list[NDArray[np.int64]
 @pytest.mark.parametrize("n", [1, 3, 8, 50])
 def test_asks_for_exactly_as_many_genes_as_wanted(make: MakeAlgorithm, n: int) -> None:
     for genes in talk(make(0), rounds=6, n=n):
-        assert genes.shape == (n, SPACE.n_groups)
+        assert genes.shape == (n, SPACE.n_dimensions)
         assert genes.dtype == np.int64
 
 
@@ -91,7 +91,7 @@ def test_leaves_the_global_random_state_alone(make: MakeAlgorithm) -> None:
 
 def test_may_be_asked_again_before_it_is_told_anything(make: MakeAlgorithm) -> None:
     algorithm = make(0)
-    assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_groups)] * 4
+    assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_dimensions)] * 4
 
 
 def test_may_be_told_of_genes_it_did_not_ask_for(make: MakeAlgorithm) -> None:
@@ -99,7 +99,7 @@ def test_may_be_told_of_genes_it_did_not_ask_for(make: MakeAlgorithm) -> None:
     algorithm.ask(8)
     others = SPACE.sample(5, np.random.default_rng(1))
     algorithm.tell(others, *answer(others))
-    assert algorithm.ask(40).shape == (40, SPACE.n_groups)
+    assert algorithm.ask(40).shape == (40, SPACE.n_dimensions)
 
 
 def test_may_be_told_the_same_again_and_again(make: MakeAlgorithm) -> None:
@@ -107,23 +107,25 @@ def test_may_be_told_the_same_again_and_again(make: MakeAlgorithm) -> None:
     same = np.repeat(algorithm.ask(1), 6, axis=0)
     for _ in range(4):
         algorithm.tell(same, *answer(same))
-    assert algorithm.ask(40).shape == (40, SPACE.n_groups)
+    assert algorithm.ask(40).shape == (40, SPACE.n_dimensions)
 
 
 def test_may_be_told_of_infeasible_genes_alone(make: MakeAlgorithm) -> None:
     algorithm = make(0)
-    infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_groups)) - np.eye(4, SPACE.n_groups, dtype=np.int64)
+    infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_dimensions)) - np.eye(
+        4, SPACE.n_dimensions, dtype=np.int64
+    )
     for _ in range(3):
         values, violations = answer(infeasible)
         assert np.all(violations > 0)
         algorithm.tell(infeasible, values, violations)
-        assert algorithm.ask(20).shape == (20, SPACE.n_groups)
+        assert algorithm.ask(20).shape == (20, SPACE.n_dimensions)
 
 
 def test_an_answer_without_rows_is_taken(make: MakeAlgorithm) -> None:
     algorithm = make(0)
-    algorithm.tell(np.empty((0, SPACE.n_groups), dtype=np.int64), np.empty((0, 2)), np.empty(0))
-    assert algorithm.ask(30).shape == (30, SPACE.n_groups)
+    algorithm.tell(np.empty((0, SPACE.n_dimensions), dtype=np.int64), np.empty((0, 2)), np.empty(0))
+    assert algorithm.ask(30).shape == (30, SPACE.n_dimensions)
 
 
 def test_does_not_change_what_it_is_told(make: MakeAlgorithm) -> None:
@@ -143,4 +145,4 @@ def test_takes_one_objective_as_well_as_three(make: MakeAlgorithm) -> None:
         for _ in range(5):
             genes = algorithm.ask(8)
             algorithm.tell(genes, np.tile(genes.sum(axis=1, keepdims=True) * 1.0, n_objectives), np.zeros(8))
-        assert algorithm.ask(8).shape == (8, SPACE.n_groups)
+        assert algorithm.ask(8).shape == (8, SPACE.n_dimensions)

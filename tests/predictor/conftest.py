@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Visit, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Visit, Workload, named_space
 
 RANKS = (0, 1, 4, 8, 16, 32)
 ROUNDS = 5
 Campaign = Callable[..., list[Measurement]]
-TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def draw_configs(shape: ModelShape) -> DrawConfigs:
     """`(n, seed)` -> n adapter configs from few to many sites and low to high ranks."""
     space = named_space("sites", shape, ranks=RANKS)
 
-    def draw(n: int, seed: int) -> list[AdapterConfig]:
+    def draw(n: int, seed: int) -> list[Configuration]:
         codes = space.expand(space.spread(n, np.random.default_rng(seed)))
         return [space.decode(row) for row in codes]
 
@@ -46,8 +46,8 @@ def draw_configs(shape: ModelShape) -> DrawConfigs:
 
 @pytest.fixture(scope="session")
 def true_seconds(device: SimulatedDevice) -> TrueSeconds:
-    def seconds(template: Workload, configs: Sequence[AdapterConfig]) -> NDArray[np.float64]:
-        return np.array([device.latency_s(replace(template, adapter=config).work()) for config in configs])
+    def seconds(template: Workload, configs: Sequence[Configuration]) -> NDArray[np.float64]:
+        return np.array([device.latency_s(replace(template, configuration=config).work()) for config in configs])
 
     return seconds
 
@@ -57,7 +57,7 @@ def campaign(device: SimulatedDevice, template: Workload) -> Campaign:
     """`(configs, sigma=…, seed=…)` -> one measurement each, off by a log-normal factor of its own."""
 
     def measure(
-        configs: Sequence[AdapterConfig],
+        configs: Sequence[Configuration],
         *,
         sigma: float = 0.005,
         seed: int = 0,
@@ -69,7 +69,7 @@ def campaign(device: SimulatedDevice, template: Workload) -> Campaign:
         reference_s = device.latency_s(template.base.work())
         measurements = []
         for config in configs:
-            workload = replace(template, adapter=config)
+            workload = replace(template, configuration=config)
             seconds = device.latency_s(workload.work()) * np.exp(sigma * rng.standard_normal())
             measurements.append(
                 Measurement(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice, Work
 from adaptare.predictor import Curved, LatencyPredictor, Smooth, interpolate, load_predictor, save_predictor
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 
 Array = NDArray[np.float64]
 Campaign = Callable[..., list[Measurement]]
@@ -34,7 +34,7 @@ def knee(shape: ModelShape) -> SmallCache:
     return SmallCache(Workload(shape).base.work().moved_bytes)
 
 
-def drawn(shape: ModelShape, n: int, seed: int) -> list[AdapterConfig]:
+def drawn(shape: ModelShape, n: int, seed: int) -> list[Configuration]:
     """Every site with the same rank, in some layers only."""
     space = named_space("sites", shape, ranks=RANKS)
     codes = space.expand(space.spread(n, np.random.default_rng(seed)))
@@ -54,7 +54,7 @@ def test_a_bent_fit_ships_where_rows_left_out_ask_for_it(
     assert card.mae_overhead_points < 0.7 * min(card.baselines.values())
     assert "points less than the shrunken fit" in bent.reason
     unseen = drawn(shape, 200, 1)
-    truth = np.array([knee.latency_s(Workload(shape).with_adapter(each).work()) for each in unseen])
+    truth = np.array([knee.latency_s(Workload(shape).with_configuration(each).work()) for each in unseen])
     said = bent.predict_configs(unseen)
     errors = np.abs(said.mean_s - truth) / bent.model.reference_s
     assert 100 * errors.mean() < 1.3 * card.mae_overhead_points
@@ -84,7 +84,7 @@ def test_between_two_lengths_both_bend_where_they_did(campaign: Campaign, shape:
     assert np.ptp(said) > 0.05
 
 
-def _linear(predictor: LatencyPredictor, configs: list[AdapterConfig]) -> Array:
+def _linear(predictor: LatencyPredictor, configs: list[Configuration]) -> Array:
     return LatencyPredictor.from_model(replace(predictor.model, curves=())).predict_configs(configs).mean_s
 
 

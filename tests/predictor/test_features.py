@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.predictor import FeatureSet
-from adaptare.profiler import AdapterConfig, ModelShape, Workload
+from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.workload import ADAPTER_LAUNCHES
 
 MODES = ("swappable", "static", "padded", "merged", "requantised")
@@ -26,7 +26,7 @@ def slow_features(template: Workload, features: FeatureSet, row: NDArray[np.int6
 
     def added(kinds: tuple[str, ...]) -> tuple[float, float, float]:
         ranks = {site.path: int(rank) for site, rank in zip(features.sites, row, strict=True) if site.kind in kinds}
-        work = replace(template, mode=mode, adapter=AdapterConfig.of(ranks)).work()
+        work = replace(template, mode=mode, configuration=Configuration.of(ranks)).work()
         base = template.base.work()
         launches = (work.launches - base.launches) / ADAPTER_LAUNCHES
         return launches, work.moved_bytes - base.moved_bytes, work.flops - base.flops
@@ -74,7 +74,7 @@ def test_no_configs_have_no_rows(template: Workload) -> None:
 
 
 def test_the_adapter_of_the_template_is_ignored(template: Workload, shape: ModelShape) -> None:
-    other = replace(template, adapter=AdapterConfig.uniform(shape, 4))
+    other = replace(template, configuration=Configuration.uniform(shape, 4))
     rows = codes(FeatureSet(template, template.scope_sites))
     np.testing.assert_array_equal(
         FeatureSet(other, shape.sites).matrix(rows), FeatureSet(template, shape.sites).matrix(rows)
@@ -97,3 +97,36 @@ def test_refuses_ranks_a_layer_cannot_have(template: Workload, rank: int) -> Non
     rows[2, 1] = rank
     with pytest.raises(InputError, match=rf"rank {rank} of model.layers.0.self_attn.k_proj must be 0 .* to 64"):
         FeatureSet(template, template.scope_sites).matrix(rows)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_features_of_widths_are_what_the_workload_counts(mode: str, phase: str, family: str) -> None:
+    shape = ModelShape(family, 3, 64, 4, 2, 16, 128, 256, "{}")
+    template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16)  # type: ignore[arg-type]
+    features = FeatureSet(template, (*shape.sites, *shape.mlp_widths))
+    rng = np.random.default_rng(0)
+    ranks = rng.integers(1, 17, size=(6, len(shape.sites))) * (rng.random((6, len(shape.sites))) < 0.5)
+    codes = np.hstack([ranks, rng.integers(20, 129, size=(6, 3))])
+    found = dict(zip(features.names, features.matrix(codes).T, strict=True))
+    for row, code in enumerate(codes):
+        here = Configuration.of_codes(features.columns, code)
+        if mode == "padded":
+            largest = {path: int(ranks[row].max()) for path in here.by_path}
+            here = Configuration.of(largest, widths=here.by_layer)
+        usual = replace(template, mode="swappable" if mode == "padded" else mode)  # type: ignore[arg-type]
+        whole, bare, base = (
+            replace(usual, configuration=each).work() for each in (here, here.without_adapter, Configuration())
+        )
+        assert found["sites"][row] == (whole.launches - bare.launches) / ADAPTER_LAUNCHES
+        assert found["adapter_bytes"][row] == whole.moved_bytes - bare.moved_bytes
+        assert found["flops"][row] == whole.flops - base.flops
+        assert found["mlp_bytes"][row] == bare.moved_bytes - base.moved_bytes
+        assert found["mlp_flops"][row] == bare.flops - base.flops
+
+
+@pytest.mark.parametrize("width", [0, 257])
+def test_refuses_widths_a_layer_cannot_have(template: Workload, shape: ModelShape, width: int) -> None:
+    with pytest.raises(InputError, match=f"width {width} of layer 2 must be 1 to 256"):
+        FeatureSet(template, shape.mlp_widths).matrix(np.array([[256, 256, width, 256, 256, 256]]))

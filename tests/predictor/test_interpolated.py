@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Phase, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
-TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
+TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
 Fitted = Callable[..., LatencyPredictor]
 
 pytestmark = pytest.mark.usefixtures("without_card")
@@ -114,18 +114,18 @@ def test_every_mode_is_interpolated(fitted: Fitted, draw_configs: DrawConfigs, m
 def test_both_ends_have_to_know_an_adapter(
     campaign: Campaign, fitted: Fitted, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
 ) -> None:
-    small = [AdapterConfig(tuple((path, min(rank, 4)) for path, rank in each)) for each in draw_configs(30, 0)]
+    small = [Configuration(tuple((path, min(rank, 4)) for path, rank in each)) for each in draw_configs(30, 0)]
     short = LatencyPredictor().fit(campaign(small, template=replace(template, past=32)))
-    found, large = interpolate([short, fitted(past=64)], 60), [AdapterConfig.uniform(shape, 20)]
+    found, large = interpolate([short, fitted(past=64)], 60), [Configuration.uniform(shape, 20)]
     assert found.predict_configs(large).extrapolates.all()
     assert not fitted(past=64).predict_configs(large).extrapolates.any()
-    assert not found.predict_configs([AdapterConfig.uniform(shape, 3)]).extrapolates.any()
+    assert not found.predict_configs([Configuration.uniform(shape, 3)]).extrapolates.any()
 
 
 def test_what_was_profiled_at_both_lengths_of_a_prompt_is_known_between_them(
     campaign: Campaign, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
 ) -> None:
-    configs = [*draw_configs(20, 0), AdapterConfig.uniform(shape, 64)]
+    configs = [*draw_configs(20, 0), Configuration.uniform(shape, 64)]
     prefill = replace(template, phase="prefill")
     both = [LatencyPredictor().fit(campaign(configs, template=replace(prefill, tokens=n))) for n in (8, 512)]
     found = interpolate(both, 96)
@@ -155,16 +155,16 @@ def test_open_graphs_are_interpolated_and_cost_something_without_adapter(
 ) -> None:
     def opened(past: int) -> LatencyPredictor:
         found = []
-        for row in campaign([each.uncut(shape) for each in draw_configs(30, 0)], template=replace(template, past=past)):
+        for row in campaign(draw_configs(30, 0), template=replace(template, past=past, graph="open")):
             visits = [replace(visit, samples_s=(visit.samples_s[0] + 0.1 * row.reference_s,)) for visit in row.visits]
             found.append(replace(row, visits=tuple(visits)))
         return LatencyPredictor().fit(found)
 
     both = [opened(32), opened(64)]
     found = interpolate(both, 48)
-    assert found.template.open
-    nothing = found.predict_configs([AdapterConfig()])
+    assert found.template.graph == "open"
+    nothing = found.predict_configs([Configuration()])
     assert nothing.mean_s[0] / found.model.reference_s == pytest.approx(1.1, abs=0.02)
-    uniform = [AdapterConfig.uniform(shape, rank) for rank in range(1, 12)]
+    uniform = [Configuration.uniform(shape, rank) for rank in range(1, 12)]
     everywhere = campaign(uniform, template=replace(template, past=32), sigma=0.001)
-    assert both[0].relevelled(everywhere).template.open
+    assert both[0].relevelled(everywhere).template.graph == "open"

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, latency_predictor
 from adaptare.predictor.training_rows import codes_of
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
-TrueSeconds = Callable[[Workload, Sequence[AdapterConfig]], NDArray[np.float64]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
+TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
 ) -> None:
     sites = tuple(site for site in reversed(shape.sites) if site.kind in ("q_proj", "v_proj"))
     codes = np.random.default_rng(0).integers(0, 17, size=(8, len(sites)))
-    configs = [AdapterConfig.of({site.path: int(rank) for site, rank in zip(sites, row, strict=True)}) for row in codes]
+    configs = [Configuration.of({site.path: int(rank) for site, rank in zip(sites, row, strict=True)}) for row in codes]
     expected = predictor.predict_configs(configs)
     np.testing.assert_array_equal(predictor.predict(codes, sites).mean_s, expected.mean_s)
 
@@ -161,7 +161,7 @@ def test_what_lies_outside_the_profiled_range_is_flagged(
 ) -> None:
     predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0)))
     inside = predictor.predict_configs(draw_configs(200, 1)).extrapolates
-    largest = predictor.predict_configs([AdapterConfig.uniform(shape, 64)]).extrapolates
+    largest = predictor.predict_configs([Configuration.uniform(shape, 64)]).extrapolates
     assert inside.mean() < 0.1
     assert largest.all()
 
@@ -170,12 +170,12 @@ def test_what_lies_outside_the_profiled_range_is_flagged(
 def test_a_kind_of_linear_that_was_never_adapted_is_flagged(campaign: Campaign, shape: ModelShape) -> None:
     layers = range(shape.layers)
     configs = [
-        AdapterConfig.of({f"model.layers.{layer}.self_attn.q_proj": rank for layer in layers[:count]})
+        Configuration.of({f"model.layers.{layer}.self_attn.q_proj": rank for layer in layers[:count]})
         for count in (1, 3, 6)
         for rank in (1, 4, 16)
     ]
     predictor = LatencyPredictor().fit(campaign(configs))
-    asked = [AdapterConfig.uniform(shape, 4, kinds=(kind,)) for kind in ("q_proj", "o_proj")]
+    asked = [Configuration.uniform(shape, 4, kinds=(kind,)) for kind in ("q_proj", "o_proj")]
     assert predictor.predict_configs(asked).extrapolates.tolist() == [False, True]
 
 
@@ -214,7 +214,7 @@ def test_predicting_before_fitting_is_refused(draw_configs: DrawConfigs) -> None
 
 def test_a_config_of_another_base_model_is_refused(predictor: LatencyPredictor) -> None:
     with pytest.raises(InputError, match=r"has no linear 'model.layers.9.mlp.up_proj'"):
-        predictor.predict_configs([AdapterConfig((("model.layers.9.mlp.up_proj", 4),))])
+        predictor.predict_configs([Configuration((("model.layers.9.mlp.up_proj", 4),))])
 
 
 def test_codes_that_do_not_fit_their_sites_are_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
@@ -239,7 +239,7 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
 ) -> None:
     predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0), sigma=0.02))
     unseen = draw_configs(300, 1)
-    codes = codes_of(unseen, predictor.sites)
+    codes = codes_of(unseen, predictor.columns)
     predicted = predictor.predict(codes)
     met = [
         each.latency_s <= mean
@@ -264,7 +264,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
         for each in campaign(draw_configs(220, 1), sigma=0.01, seed=1, session="later")
     ]
     level = predictor.relevelled(later[::11])
-    codes = codes_of([each.workload.adapter for each in later], predictor.sites)
+    codes = codes_of([each.workload.configuration for each in later], predictor.columns)
 
     def covered(by: LatencyPredictor) -> float:
         said = by.predict(codes)
@@ -296,7 +296,7 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     slower = SimulatedDevice(launch_s=1e-6, bandwidth_bytes_s=5e9, compute_flops_s=20e9)
     source = LatencyPredictor().fit(campaign(draw_configs(60, 0), sigma=0.001))
     few, unseen = campaign(draw_configs(10, 3), device=slower, sigma=0.01), draw_configs(200, 1)
-    truth = np.array([slower.latency_s(replace(template, adapter=each).work()) for each in unseen])
+    truth = np.array([slower.latency_s(replace(template, configuration=each).work()) for each in unseen])
     own, transferred = LatencyPredictor().fit(few), LatencyPredictor().fit(few, source=source)
     off = [np.abs(each.predict_configs(unseen).mean_s / truth - 1).mean() for each in (own, transferred)]
     assert transferred.chosen == "transferred"

@@ -13,11 +13,11 @@ import pytest
 from adaptare.devices import InputError, SimulatedDevice, StorageError
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.session_spread import PRIOR
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 ONE_SESSION = PRIOR.spread(np.ones(1))
 Campaign = Callable[..., list[Measurement]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
 
 
 @pytest.fixture(scope="module")
@@ -254,12 +254,12 @@ def test_a_predictor_that_is_not_fitted_cannot_be_saved(tmp_path: Path) -> None:
 
 def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     loaded = load_predictor(Path(__file__).parent / "kept" / "release-0-1-0")
-    said = loaded.predict_configs([AdapterConfig.uniform(shape, rank) for rank in (1, 8, 32)])
+    said = loaded.predict_configs([Configuration.uniform(shape, rank) for rank in (1, 8, 32)])
     np.testing.assert_allclose(said.mean_s, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
     # Its own interval, and that of the shift of a session, of which the file says nothing.
     wider = np.hypot([6.36077972e-4, 6.70536254e-4, 7.88678933e-4] / said.mean_s - 1, ONE_SESSION.half_width(0.9))
     np.testing.assert_allclose(said.upper_s / said.mean_s - 1, wider, rtol=1e-5)
     # Half of what lies between both ends of the interval is slower than predicted.
-    (probability,) = loaded.probability_within([AdapterConfig.uniform(shape, 8)], 6.65754753e-4)
+    (probability,) = loaded.probability_within([Configuration.uniform(shape, 8)], 6.65754753e-4)
     assert probability == pytest.approx(0.5, abs=0.02)
     assert (loaded.error_card.rows, loaded.model.device.device) == (40, "simulated:launch_s=5e-07")

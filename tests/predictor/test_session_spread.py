@@ -10,10 +10,10 @@ from scipy import stats
 
 from adaptare.predictor import LatencyPredictor
 from adaptare.predictor.session_spread import PRIOR, SessionSpread, SessionVariance, session_spread
-from adaptare.profiler import AdapterConfig, Measurement
+from adaptare.profiler import Configuration, Measurement
 
 Campaign = Callable[..., list[Measurement]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
 FLAT = SessionVariance(0.0, 0.0)
 
 

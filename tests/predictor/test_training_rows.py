@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor.training_rows import training_rows
-from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Workload
+from adaptare.predictor.training_rows import codes_of, training_rows
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 Campaign = Callable[..., list[Measurement]]
-DrawConfigs = Callable[[int, int], list[AdapterConfig]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
 
 
 def test_rows_have_the_ranks_and_the_ratio_to_the_reference(campaign: Campaign, shape: ModelShape) -> None:
-    rows = training_rows(campaign([AdapterConfig.uniform(shape, 4, kinds=("q_proj",))], sigma=0))
+    rows = training_rows(campaign([Configuration.uniform(shape, 4, kinds=("q_proj",))], sigma=0))
     assert rows.codes.tolist() == [[4 if site.kind == "q_proj" else 0 for site in shape.sites]]
     assert rows.ratios[0] > 1
-    assert len(rows.template.adapter) == 0
+    assert len(rows.template.configuration.ranks) == 0
 
 
 def test_failed_and_interrupted_measurements_are_left_out(campaign: Campaign, draw_configs: DrawConfigs) -> None:
@@ -35,7 +35,7 @@ def test_failed_and_interrupted_measurements_are_left_out(campaign: Campaign, dr
 def test_the_base_may_stand_among_adapters_of_any_mode(
     campaign: Campaign, draw_configs: DrawConfigs, template: Workload
 ) -> None:
-    base = campaign([AdapterConfig()], template=template.base, sigma=0)
+    base = campaign([Configuration()], template=template.base, sigma=0)
     rows = training_rows([*base, *campaign(draw_configs(3, 0))])
     assert rows.template.mode == "swappable"
     assert not rows.codes[0].any()
@@ -91,12 +91,12 @@ def test_another_reference_is_refused(campaign: Campaign, draw_configs: DrawConf
 
 def test_sites_that_do_not_run_do_not_count(campaign: Campaign, shape: ModelShape, template: Workload) -> None:
     block = replace(template, scope="block")
-    rows = training_rows(campaign([AdapterConfig.uniform(shape, 4)], template=block))
+    rows = training_rows(campaign([Configuration.uniform(shape, 4)], template=block))
     np.testing.assert_array_equal(rows.codes, np.full((1, 7), 4))
 
 
 def test_other_adapters_than_lora_are_refused(campaign: Campaign, shape: ModelShape) -> None:
-    dora = AdapterConfig(AdapterConfig.uniform(shape, 4, kinds=("q_proj",)).ranks, kind="dora")
+    dora = Configuration(Configuration.uniform(shape, 4, kinds=("q_proj",)).ranks, kind="dora")
     with pytest.raises(InputError, match="predictors know LoRA adapters only, not dora; measure it: adaptare overhead"):
         training_rows(campaign([dora], sigma=0))
 
@@ -104,19 +104,32 @@ def test_other_adapters_than_lora_are_refused(campaign: Campaign, shape: ModelSh
 def test_where_every_site_is_open_that_is_what_rows_have_in_common(
     campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
 ) -> None:
-    everywhere = AdapterConfig.uniform(shape, 4)
-    rows = training_rows(campaign([*(each.uncut(shape) for each in draw_configs(3, 0)), everywhere]))
-    assert rows.template == template.opened
-    assert rows.template.with_adapter(draw_configs(1, 0)[0]).open
+    opened = replace(template, graph="open")
+    everywhere = Configuration.uniform(shape, 4)
+    rows = training_rows(campaign([*draw_configs(3, 0), everywhere], template=opened))
+    assert rows.template == opened
     assert rows.codes[-1].tolist() == [4] * len(shape.sites)
     with pytest.raises(InputError, match="1 of 3 measurements are of graphs without some sites"):
-        training_rows(campaign([*(each.uncut(shape) for each in draw_configs(2, 0)), AdapterConfig()]))
+        training_rows([*campaign(draw_configs(2, 0), template=opened), *campaign([Configuration()])])
 
 
-@pytest.mark.parametrize("mode", ["swappable", "padded", "static"])
-def test_rank_0_on_some_sites_is_refused(campaign: Campaign, template: Workload, shape: ModelShape, mode: str) -> None:
-    some = AdapterConfig((("model.layers.0.self_attn.q_proj", 4), ("model.layers.1.self_attn.q_proj", 0)))
-    everywhere = AdapterConfig.uniform(shape, 4, kinds=("q_proj",)).uncut(shape)
-    config = some if mode == "swappable" else everywhere
-    with pytest.raises(InputError, match="rank 0 is not the same as none"):
-        training_rows(campaign([config], template=replace(template, mode=mode)))
+def test_widths_are_columns_where_some_layer_is_narrower(
+    campaign: Campaign, shape: ModelShape, template: Workload
+) -> None:
+    narrow = Configuration.of({"model.layers.0.self_attn.q_proj": 4}, widths={2: 64})
+    rows = training_rows(campaign([Configuration(), narrow]))
+    assert rows.columns == (*template.scope_sites, *shape.mlp_widths)
+    assert rows.codes[:, -6:].tolist() == [[256] * 6, [256, 256, 64, 256, 256, 256]]
+    assert rows.template == template
+    assert training_rows(campaign([Configuration()])).columns == template.scope_sites
+
+
+def test_narrower_rows_without_adapter_stand_beside_others_of_any_mode(campaign: Campaign, template: Workload) -> None:
+    adapted = campaign([Configuration.of({"model.layers.0.self_attn.q_proj": 4})])
+    bare = campaign([Configuration(widths=((0, 64),))], template=replace(template, mode="merged"))
+    assert training_rows([*bare, *adapted]).template == template
+
+
+def test_codes_without_widths_say_nothing_of_narrower_layers(template: Workload) -> None:
+    with pytest.raises(InputError, match="knows layers of the base's width only"):
+        codes_of([Configuration(widths=((0, 64),))], template.scope_sites)

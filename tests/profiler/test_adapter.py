@@ -1,7 +1,6 @@
-"""Adapter configs against what PEFT itself makes of the same arguments."""
+"""Adapters against what PEFT itself makes of the same arguments."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, peft_arguments
+from adaptare.profiler import Configuration, ModelShape, peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,
@@ -59,15 +58,15 @@ ADAPTERS: dict[str, Callable[[], dict[str, int]]] = {
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_peft_wraps_exactly_the_sites_with_their_ranks_and_scales(name: str) -> None:
-    config = AdapterConfig.of(ADAPTERS[name]())
-    scales = {path: 0.25 * (1 + position % 3) for position, (path, _) in enumerate(config)}
+    config = Configuration.of(ADAPTERS[name]())
+    scales = {path: 0.25 * (1 + position % 3) for position, (path, _) in enumerate(config.ranks)}
     model = get_peft_model(base_model(), LoraConfig(**peft_arguments(config, scales)))
-    assert wrapped(model) == {path: (rank, pytest.approx(scales[path], rel=1e-12)) for path, rank in config}
+    assert wrapped(model) == {path: (rank, pytest.approx(scales[path], rel=1e-12)) for path, rank in config.ranks}
 
 
 def test_only_what_differs_is_written_into_the_patterns() -> None:
-    config = AdapterConfig.of({QUERY.format(0): 4, QUERY.format(1): 4, QUERY.format(2): 8})
-    assert peft_arguments(config, {path: 2.0 for path, _ in config}) == {
+    config = Configuration.of({QUERY.format(0): 4, QUERY.format(1): 4, QUERY.format(2): 8})
+    assert peft_arguments(config, {path: 2.0 for path, _ in config.ranks}) == {
         "r": 4,
         "lora_alpha": 8,
         "target_modules": [QUERY.format(0), QUERY.format(1), QUERY.format(2)],
@@ -78,80 +77,17 @@ def test_only_what_differs_is_written_into_the_patterns() -> None:
 
 def test_an_adapter_without_sites_cannot_be_written() -> None:
     with pytest.raises(InputError, match="an adapter without any site cannot be written for PEFT"):
-        peft_arguments(AdapterConfig(), {})
-
-
-def test_ranks_are_kept_sorted_by_path() -> None:
-    assert AdapterConfig((("b", 1), ("a", 2))) == AdapterConfig((("a", 2), ("b", 1)))
-
-
-def test_rank_0_means_no_adapter_there() -> None:
-    assert AdapterConfig.of({"a": 0, "b": 3}).ranks == (("b", 3),)
-
-
-def test_a_site_named_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="a site is named twice"):
-        AdapterConfig((("a", 1), ("a", 2)))
-
-
-@pytest.mark.parametrize("rank", [-1, 1.5, "4"])
-def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
-    with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {rank!r}"):
-        AdapterConfig((("a", rank),))
-
-
-def test_a_uniform_adapter_has_its_rank_on_the_chosen_kinds() -> None:
-    found = AdapterConfig.uniform(SHAPE, 3, kinds=("q_proj", "down_proj"))
-    assert found.by_path == {path.format(layer): 3 for layer in range(12) for path in (QUERY, DOWN)}
-
-
-def test_a_uniform_adapter_without_kinds_is_everywhere() -> None:
-    assert len(AdapterConfig.uniform(SHAPE, 1)) == 12 * 7
-
-
-def test_a_uniform_rank_beyond_the_smallest_layer_is_refused() -> None:
-    with pytest.raises(InputError, match=r"rank 9 is larger than .*k_proj, which is 16 x 8; use at most 8"):
-        AdapterConfig.uniform(SHAPE, 9)
-
-
-def test_a_site_of_another_model_is_refused() -> None:
-    message = r"the base model has no linear 'h\.0\.attn'; its first is 'model\.layers\.0\.self_attn\.q_proj'"
-    with pytest.raises(InputError, match=message):
-        AdapterConfig.of({"h.0.attn": 1}).check(SHAPE)
+        peft_arguments(Configuration(), {})
 
 
 def test_adapter_parameters_are_those_that_peft_adds() -> None:
-    config = AdapterConfig.of(ADAPTERS["every site, ranks in turn"]())
-    model = get_peft_model(base_model(), LoraConfig(**peft_arguments(config, {path: 1.0 for path, _ in config})))
+    config = Configuration.of(ADAPTERS["every site, ranks in turn"]())
+    model = get_peft_model(base_model(), LoraConfig(**peft_arguments(config, {path: 1.0 for path, _ in config.ranks})))
     assert config.adapter_parameters(SHAPE) == model.get_nb_trainable_parameters()[0]
 
 
 def test_a_dora_is_written_as_peft_has_it() -> None:
-    config = AdapterConfig.of({QUERY.format(0): 4}, kind="dora")
+    config = Configuration.of({QUERY.format(0): 4}, kind="dora")
     model = get_peft_model(base_model(), LoraConfig(**peft_arguments(config, {QUERY.format(0): 1.0})))
     assert config.adapter_parameters(SHAPE) == model.get_nb_trainable_parameters()[0]
     assert hasattr(model.get_base_model().get_submodule(QUERY.format(0)), "lora_magnitude_vector")
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(InputError, match="kind must be one of lora, dora, not 'vera'"):
-        AdapterConfig(kind="vera")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["of", "uncut"])
-def test_a_kind_is_kept(name: str) -> None:
-    config = AdapterConfig.of({QUERY.format(0): 4}, kind="dora")
-    assert (config if name == "of" else config.uncut(SHAPE)).kind == "dora"
-
-
-def test_an_adapter_config_is_iterated_and_counted_by_site() -> None:
-    config = AdapterConfig.of({"b": 2, "a": 1})
-    assert (list(config), len(config)) == ([("a", 1), ("b", 2)], 2)
-
-
-def test_an_uncut_adapter_names_every_site() -> None:
-    some = AdapterConfig.uniform(SHAPE, 3, kinds=("q_proj",))
-    uncut = some.uncut(SHAPE)
-    assert len(uncut) == len(SHAPE.sites)
-    assert {path: rank for path, rank in uncut if rank} == some.by_path
-    assert uncut.adapter_parameters(SHAPE) == some.adapter_parameters(SHAPE)

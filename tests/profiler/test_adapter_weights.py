@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler import AdapterConfig, ModelShape, Workload
+from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
 from adaptare.profiler.onnx_base import adapter_inputs
 from adaptare.profiler.onnx_programs import _fed
@@ -59,7 +59,7 @@ def test_an_adapter_moves_what_it_is_added_to() -> None:
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_a_torch_worker_and_the_feed_of_a_graph_have_the_same_weights(llama: ModelShape, rank: int) -> None:
-    program = TorchPrograms().program(Workload(llama, AdapterConfig.of({PATH: rank})))
+    program = TorchPrograms().program(Workload(llama, Configuration.of({PATH: rank})))
     layer = build(**json.loads(program.arguments))._model.get_base_model().get_submodule(PATH)
     specs = _fed(PATH, random_adapter(PATH, rank, 48, 32))
     fed = [filled(name, specs[name]) for name in adapter_inputs(PATH)]

@@ -16,8 +16,8 @@ from adaptare.devices import (
     ort_cpu,
 )
 from adaptare.profiler import (
-    AdapterConfig,
     Attribution,
+    Configuration,
     ModelShape,
     OperatorCost,
     Programs,
@@ -81,13 +81,13 @@ def counts(workload: Workload, base: Attribution, adapted: Attribution) -> dict[
     """What the adapter adds to the calls of each kind of operator, for each adapted linear."""
     before, after = ({cost.name: cost.calls for cost in each.operators} for each in (base, adapted))
     added = {name: after[name] - before.get(name, 0) for name in after}
-    return {name: more / len(workload.adapter) for name, more in added.items() if more}
+    return {name: more / len(workload.configuration.ranks) for name, more in added.items() if more}
 
 
 @pytest.mark.parametrize("mode", ["swappable", "static"])
 def test_an_adapter_of_onnx_runtime_adds_two_products_and_a_sum(llama: ModelShape, onnx_cache: Path, mode: str) -> None:
     device = ort_cpu(threads=1)
-    workload = replace(Workload(llama, AdapterConfig.uniform(llama, 2), past=4), mode=mode)
+    workload = replace(Workload(llama, Configuration.uniform(llama, 2), past=4), mode=mode)
     programs = programs_for(device.info(), cache=onnx_cache)
     found = attribute([workload.base, workload], device=device, programs=programs, calls=2)
     assert counts(workload, *found) == {"MatMul": 2, "Add": 1}
@@ -109,7 +109,7 @@ class Unapplied:
 def test_an_adapter_that_changes_nothing_is_refused(llama: ModelShape, onnx_cache: Path) -> None:
     device = ort_cpu(threads=1)
     programs = Unapplied(programs_for(device.info(), cache=onnx_cache))
-    workload = Workload(llama, AdapterConfig.uniform(llama, 2), past=4)
+    workload = Workload(llama, Configuration.uniform(llama, 2), past=4)
     with pytest.raises(ProgramError, match="the adapter does not change the output"):
         attribute([workload.base, workload], device=device, programs=programs, calls=1)
 

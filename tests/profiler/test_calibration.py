@@ -9,7 +9,7 @@ import pytest
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Noise, RegimeStep
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -24,7 +24,7 @@ ROUNDS = 40
 
 
 def session(shape: ModelShape, rank: int, noise: Sequence[Noise] = ()) -> list[Measurement]:
-    workloads = [Workload(shape, AdapterConfig.uniform(shape, rank))]
+    workloads = [Workload(shape, Configuration.uniform(shape, rank))]
     device = SimulatedDevice(noise=noise)
     return profile(workloads, reference=workloads[0].base, device=device, stop=FixedRounds(ROUNDS), seed=0)
 

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, RankSpace, design, named_space
+from adaptare.profiler import ModelShape, Space, design, named_space, rank_space, read_space
 from adaptare.profiler.design import quantities
 
 
@@ -47,7 +49,7 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
 
 def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
     space = named_space("kinds", llama)
-    codes = space.expand(np.ones((1, space.n_groups), dtype=np.int64))
+    codes = space.expand(np.ones((1, space.n_dimensions), dtype=np.int64))
     found = quantities(space, codes)[0]
     sizes = {(site.in_features, site.out_features) for site in space.sites}
     assert len(found) == 2 * len(sizes) + 2
@@ -56,7 +58,7 @@ def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
 
 
 def test_refuses_more_than_the_space_has(llama: ModelShape) -> None:
-    one_site = RankSpace("tiny", llama.sites[:1], ((0,),), ((0, 2, 4),))
+    one_site = rank_space("tiny", llama.sites[:1], ((0,),), ((0, 2, 4),))
     assert design(one_site, 2, seed=0).tolist() == [[4], [2]]
     with pytest.raises(InputError, match="only about 2 different"):
         design(one_site, 5, seed=0)
@@ -71,3 +73,33 @@ def test_one_rank_per_site_is_a_space_too(llama: ModelShape) -> None:
     codes = design(named_space("sites", llama, ranks=(0, 8)), 10, seed=0)
     assert set(codes[0]) == {8}
     assert len(np.unique(codes, axis=0)) == 10
+
+
+@pytest.fixture
+def widths(llama: ModelShape, tmp_path: Path) -> Space:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups: [{sites: '*', ranks: [0, 2]}, {widths: [16, 32, 48]}]")
+    return read_space(file, llama)
+
+
+def test_designs_of_widths_begin_with_the_largest_and_the_smallest(widths: Space, llama: ModelShape) -> None:
+    codes = design(widths, 20, seed=0)
+    assert [set(codes[row, -2:]) for row in (0, 1)] == [{48}, {16}]
+    assert widths.changes_base(codes).all()
+    assert len(np.unique(codes, axis=0)) == 20
+    assert {16, 32, 48} == set(codes[2:, -1].tolist())
+
+
+def test_neurons_that_layers_lack_are_quantities(widths: Space) -> None:
+    codes = np.vstack([widths.base, widths.base])
+    codes[1, -2:] = (16, 32)
+    assert quantities(widths, codes)[:, -2:].tolist() == [[0, 0], [2, 48]]
+
+
+def test_the_base_itself_is_not_measured(llama: ModelShape, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups: [{widths: [16, 48]}]")
+    assert design(read_space(file, llama), 3, seed=0).tolist()[0] == [16, 16]
+    file.write_text("groups: [{widths: [48]}]")
+    with pytest.raises(InputError, match="only about 0 different"):
+        design(read_space(file, llama), 2, seed=0)

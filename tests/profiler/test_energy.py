@@ -10,14 +10,14 @@ from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, counts_energy, measure_energy
+from adaptare.profiler import Configuration, ModelShape, Workload, counts_energy, measure_energy
 from adaptare.profiler.programs import SimulatedPrograms
 
 WATTS = 7.0
 
 
 def both(shape: ModelShape) -> list[Workload]:
-    adapted = Workload(shape, AdapterConfig.uniform(shape, 8))
+    adapted = Workload(shape, Configuration.uniform(shape, 8))
     return [adapted.base, adapted]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from adaptare.devices import DeviceInfo, SimulatedDevice, Worker, WorkerInfo
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, ModelShape, Workload, profile
 from adaptare.profiler.stopping import FixedRounds
 
 
@@ -40,7 +40,7 @@ class TellingDevice:
 
 
 def environments(shape: ModelShape, device: Any, openings: int) -> Mapping[str, Any]:
-    workload = Workload(shape, AdapterConfig.uniform(shape, 2))
+    workload = Workload(shape, Configuration.uniform(shape, 2))
     (found,) = profile(
         [workload], reference=workload.base, device=device, stop=FixedRounds(8), seed=0, openings=openings
     )

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from adaptare.devices import ProgramError
-from adaptare.profiler import AdapterConfig, ModelShape, Workload
+from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.equality import (
     adapted,
     changes_outputs,
@@ -17,7 +17,7 @@ from adaptare.profiler.equality import (
 
 @pytest.fixture
 def workload(llama: ModelShape) -> Workload:
-    return Workload(llama, AdapterConfig.uniform(llama, 2))
+    return Workload(llama, Configuration.uniform(llama, 2))
 
 
 def test_agreement_with_the_merged_twin_passes(workload: Workload) -> None:
@@ -58,7 +58,7 @@ def test_an_adapter_that_changes_little_is_applied_all_the_same(workload: Worklo
 def test_with_one_key_queries_and_keys_change_nothing(
     llama: ModelShape, kinds: tuple[str, ...], phase: dict[str, Any], seen: bool
 ) -> None:
-    adapter = AdapterConfig.uniform(llama, 2, kinds=kinds)
+    adapter = Configuration.uniform(llama, 2, kinds=kinds)
     assert changes_outputs(Workload(llama, adapter, **phase)) == seen
 
 
@@ -76,7 +76,7 @@ def test_what_is_quantised_again_or_has_no_adapter_needs_no_twin(workload: Workl
 
 
 def test_an_adapter_elsewhere_does_not_count(workload: Workload) -> None:
-    elsewhere = workload.with_adapter(AdapterConfig.of({"model.layers.1.mlp.up_proj": 4}))
+    elsewhere = workload.with_configuration(Configuration.of({"model.layers.1.mlp.up_proj": 4}))
     assert adapted(elsewhere)
     assert not adapted(replace(elsewhere, scope="block"))
 

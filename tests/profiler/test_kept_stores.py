@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import AdapterConfig, FixedRounds, Store, Workload, calibrated, profile
+from adaptare.profiler import Configuration, FixedRounds, Store, Workload, calibrated, profile
 
 KEPT = Path(__file__).parent / "kept"
 DEVICE = SimulatedDevice(launch_s=1e-3)
@@ -29,7 +29,7 @@ def test_a_store_of_an_earlier_version_is_read(store: Store) -> None:
     read = store.measurements()
     info, base = read[0].device, read[0].reference
     assert info.device == "simulated:launch_s=0.001"
-    assert [next(iter(each.workload.adapter.by_path.values())) for each in read] == [2, 4, 8, 1, 16]
+    assert [next(iter(each.workload.configuration.by_path.values())) for each in read] == [2, 4, 8, 1, 16]
     assert [len(each.visits) for each in read] == [16] * 5
     assert store.finished(info, base) == {each.workload.hash for each in read}
     assert store.calibration(info, base) == FIRST_CALIBRATION_S
@@ -37,7 +37,7 @@ def test_a_store_of_an_earlier_version_is_read(store: Store) -> None:
 
 def test_the_next_session_corrects_its_calibration(store: Store) -> None:
     (*_, known) = store.measurements()
-    workload = Workload(known.workload.shape, AdapterConfig.uniform(known.workload.shape, 12))
+    workload = Workload(known.workload.shape, Configuration.uniform(known.workload.shape, 12))
     measured = profile([workload], reference=known.reference, device=DEVICE, stop=FixedRounds(16), seed=0)
     store.append([replace(each, device=known.device) for each in calibrated(measured, FIRST_CALIBRATION_S)])
     for each in store.measurements():

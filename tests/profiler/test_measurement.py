@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     Measurement,
     ModelShape,
     Visit,
@@ -28,7 +28,7 @@ from adaptare.profiler import (
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, intermediate_size=24, vocab_size=40)
 )
-ADAPTED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2))
+ADAPTED = Workload(SHAPE, Configuration.uniform(SHAPE, 2))
 BASE = ADAPTED.base
 DEVICE = DeviceInfo("simulated", "closed form", "adaptare", 1, ("a=1", "b=2"))
 

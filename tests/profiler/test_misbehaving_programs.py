@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import AgentWorker, DeviceInfo, Feed, Program, TorchCpu, canonical_json
-from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, Mode, ModelShape, Need, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, Mode, ModelShape, Need, Workload, profile
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ class Given:
         return Need(workload.hash, 0, 0)
 
     def program(self, workload: Workload) -> Program:
-        rank = max(workload.adapter.by_path.values(), default=0)
+        rank = max(workload.configuration.by_path.values(), default=0)
         factory, arguments = self.by_rank.get(rank, ("constant", {"values": [9.0]}))
         feed = Feed(workload.hash, "{}", workload.work())
         return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), (feed,))
@@ -73,7 +73,7 @@ def device() -> Impatient:
 
 @pytest.fixture(scope="module")
 def measured(device: Impatient, llama: ModelShape) -> dict[int, Measurement]:
-    workloads = {rank: Workload(llama, AdapterConfig.uniform(llama, rank)) for rank in ARGUMENTS}
+    workloads = {rank: Workload(llama, Configuration.uniform(llama, rank)) for rank in ARGUMENTS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(WORKER_MODULES))
         results = profile(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
+from adaptare.profiler import Configuration, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
 from adaptare.profiler.adapter_weights import random_adapter
 from adaptare.profiler.equality import largest_difference
 from adaptare.profiler.onnx_base import OnnxBase
@@ -54,7 +54,7 @@ def outputs() -> Iterator[Outputs]:
 
 @pytest.fixture
 def mixed(llama: ModelShape) -> Workload:
-    return Workload(llama, AdapterConfig.of(MIXED), past=5)
+    return Workload(llama, Configuration.of(MIXED), past=5)
 
 
 def specs(feed: Feed) -> dict[str, dict[str, Any]]:
@@ -78,7 +78,7 @@ def test_quantising_again_needs_a_quantised_base(programs: OnnxPrograms, mixed: 
 
 
 def test_dora_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
-    dora = mixed.with_adapter(AdapterConfig(mixed.adapter.ranks, kind="dora"))
+    dora = mixed.with_configuration(Configuration(mixed.configuration.ranks, kind="dora"))
     for workload in (dora, dora.merged):
         with pytest.raises(InputError, match=r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"):
             programs.need(workload)
@@ -90,7 +90,7 @@ def test_other_dtypes_are_refused(programs: OnnxPrograms, mixed: Workload) -> No
 
 def test_a_rank_larger_than_its_layer_makes_no_workload(llama: ModelShape) -> None:
     with pytest.raises(InputError, match=f"rank 33 is larger than {DOWN_PROJ}, which is 48 x 32; use at most 32"):
-        Workload(llama, AdapterConfig.of({DOWN_PROJ: 33}))
+        Workload(llama, Configuration.of({DOWN_PROJ: 33}))
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_asking_for_the_need_makes_no_file(programs: OnnxPrograms, mixed: Worklo
 def test_modes_are_those_that_make_sense(
     programs: OnnxPrograms, llama: ModelShape, ranks: dict[str, int], quantisation: Any, modes: tuple[str, ...]
 ) -> None:
-    assert programs.modes(Workload(llama, AdapterConfig.of(ranks), quantisation=quantisation)) == modes
+    assert programs.modes(Workload(llama, Configuration.of(ranks), quantisation=quantisation)) == modes
 
 
 def test_ranks_outside_of_the_scope_make_nothing_to_pad(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -136,7 +136,9 @@ def sources(programs: OnnxPrograms, *workloads: Workload) -> set[str]:
 
 def ranked(workload: Workload, factor: int) -> Workload:
     """The same placement with other ranks."""
-    return workload.with_adapter(AdapterConfig.of({path: factor * rank for path, rank in workload.adapter}))
+    return workload.with_configuration(
+        Configuration.of({path: factor * rank for path, rank in workload.configuration.ranks})
+    )
 
 
 def test_one_swappable_program_serves_every_rank_padded_or_not(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -153,13 +155,12 @@ def test_a_program_with_weights_in_it_serves_one_adapter(programs: OnnxPrograms,
 
 
 def test_another_placement_is_another_program(programs: OnnxPrograms, mixed: Workload) -> None:
-    assert len(sources(programs, mixed, mixed.with_adapter(AdapterConfig.of({DOWN_PROJ: 4})))) == 2
+    assert len(sources(programs, mixed, mixed.with_configuration(Configuration.of({DOWN_PROJ: 4})))) == 2
 
 
-def test_uncut_placements_share_a_program(programs: OnnxPrograms, mixed: Workload, llama: ModelShape) -> None:
-    other = mixed.with_adapter(AdapterConfig.of({DOWN_PROJ: 4}))
-    uncut = [each.with_adapter(each.adapter.uncut(llama)) for each in (mixed, other)]
-    assert len(sources(programs, *uncut)) == 1
+def test_placements_in_open_graphs_share_a_program(programs: OnnxPrograms, mixed: Workload) -> None:
+    other = mixed.with_configuration(Configuration.of({DOWN_PROJ: 4}))
+    assert len(sources(programs, *(replace(each, graph="open") for each in (mixed, other)))) == 1
 
 
 def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -344,7 +345,7 @@ def test_a_model_of_the_same_shape_lends_its_weights(
 
 def test_a_stub_is_a_model_like_any_other(programs: OnnxPrograms, outputs: Outputs, llama: ModelShape) -> None:
     stub = llama.stub(1)
-    program = programs.program(Workload(stub, AdapterConfig.uniform(stub, 2), past=5))
+    program = programs.program(Workload(stub, Configuration.uniform(stub, 2), past=5))
     assert [name for name in specs(program.feeds[0]) if name.startswith("past")] == ["past.0.key", "past.0.value"]
     assert len(outputs(program)) == stub.vocabulary
 

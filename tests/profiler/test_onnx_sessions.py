@@ -10,7 +10,7 @@ import pytest
 
 from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -35,12 +35,14 @@ def programs(onnx_cache: Path) -> OnnxPrograms:
 
 @pytest.fixture
 def mixed(llama: ModelShape) -> Workload:
-    return Workload(llama, AdapterConfig.of(MIXED), past=5)
+    return Workload(llama, Configuration.of(MIXED), past=5)
 
 
 def ranked(workload: Workload, factor: int) -> Workload:
     """The same placement with other ranks."""
-    return workload.with_adapter(AdapterConfig.of({path: factor * rank for path, rank in workload.adapter}))
+    return workload.with_configuration(
+        Configuration.of({path: factor * rank for path, rank in workload.configuration.ranks})
+    )
 
 
 class Watched:
@@ -128,7 +130,7 @@ def test_ranks_whose_calls_are_long_are_visited_together_after_one_that_does_not
 ) -> None:
     monkeypatch.setattr(group_run, "VISIT_S", 0.0)
     monkeypatch.setattr(group_run, "VISIT_STEPS", 0)
-    lowest = mixed.with_adapter(AdapterConfig.of(dict.fromkeys(MIXED, 1)))
+    lowest = mixed.with_configuration(Configuration.of(dict.fromkeys(MIXED, 1)))
     device, wanted = Watched(), [ranked(lowest, factor) for factor in (1, 2, 3, 4, 5, 6)]
     found = measured(wanted, programs, device)
     source = programs.program(lowest).source
@@ -149,7 +151,7 @@ def test_ranks_of_a_cold_part_are_visited_one_by_one_after_a_call_of_every_copy(
 ) -> None:
     monkeypatch.setattr(group_run, "VISIT_S", 0.0)
     monkeypatch.setattr(group_run, "VISIT_STEPS", 0)
-    lowest = replace(mixed.with_adapter(AdapterConfig.of(dict.fromkeys(MIXED, 1))), scope="block", caches="cold")
+    lowest = replace(mixed.with_configuration(Configuration.of(dict.fromkeys(MIXED, 1))), scope="block", caches="cold")
     device, wanted = Watched(), [ranked(lowest, factor) for factor in (1, 2, 3)]
     found = measured(wanted, programs, device)
     source = programs.program(lowest).source

@@ -9,7 +9,7 @@ from transformers import Gemma3TextConfig
 from adaptare.devices import InputError, Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Parts, Workload, measure_parts
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Parts, Workload, measure_parts
 from adaptare.profiler.parts import blocks_of
 from adaptare.profiler.programs import SimulatedPrograms
 
@@ -23,7 +23,7 @@ def measured(whole: Workload, device: SimulatedDevice, *, openings: int = 1) -> 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize("rank", [0, 8])
 def test_what_only_moves_bytes_is_the_sum_of_its_parts(llama: ModelShape, phase: str, rank: int) -> None:
-    config = AdapterConfig.uniform(llama, rank) if rank else AdapterConfig()
+    config = Configuration.uniform(llama, rank) if rank else Configuration()
     whole = Workload(llama, config, phase=phase, mode="swappable" if rank else "merged")  # type: ignore[arg-type]
     device = SimulatedDevice(bandwidth_bytes_s=1e9, compute_flops_s=1e15)
     found = measured(whole, device)
@@ -48,21 +48,21 @@ def test_blocks_of_which_some_attend_to_a_window_are_not_the_first_one() -> None
 
 def test_every_kind_of_block_is_timed_once_and_counted(llama: ModelShape) -> None:
     ranks = {QUERY.format(layer): 8 if layer % 2 else 4 for layer in range(llama.layers - 1)}
-    counts = blocks_of(Workload(llama, AdapterConfig.of(ranks)))
+    counts = blocks_of(Workload(llama, Configuration.of(ranks)))
     first = QUERY.format(0)
-    by_rank = {each.adapter.by_path.get(first, 0): count for each, count in counts.items()}
+    by_rank = {each.configuration.by_path.get(first, 0): count for each, count in counts.items()}
     assert sum(by_rank.values()) == llama.layers
     assert by_rank[0] == 1
     assert set(by_rank) <= {0, 4, 8}
-    assert all(set(each.adapter.by_path) <= {first} for each in counts)
-    bare = next(each for each in counts if not len(each.adapter))
+    assert all(set(each.configuration.by_path) <= {first} for each in counts)
+    bare = next(each for each in counts if not each.configuration.ranks)
     assert bare.mode == "merged"
 
 
 def test_padded_blocks_have_the_largest_rank_of_the_model(llama: ModelShape) -> None:
     ranks = {QUERY.format(0): 4, QUERY.format(1): 16}
-    counts = blocks_of(Workload(llama, AdapterConfig.of(ranks), mode="padded"))
-    assert [each.adapter.by_path for each in counts if len(each.adapter)] == [{QUERY.format(0): 16}]
+    counts = blocks_of(Workload(llama, Configuration.of(ranks), mode="padded"))
+    assert [each.configuration.by_path for each in counts if len(each.configuration.ranks)] == [{QUERY.format(0): 16}]
 
 
 def test_the_interval_of_the_sum_carries_what_every_part_is_off(llama: ModelShape) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, peft_arguments, read_peft
+from adaptare.profiler import Configuration, ModelShape, peft_arguments, read_peft
 from adaptare.profiler.peft_folder import OTHER_KINDS, OTHER_SETTINGS
 
 CONFIG = LlamaConfig(
@@ -75,7 +75,7 @@ ADAPTERS: dict[str, Callable[[], dict[str, int]]] = {
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_what_peft_saves_is_read_back(name: str, tmp_path: Path) -> None:
-    config = AdapterConfig.of(ADAPTERS[name]())
+    config = Configuration.of(ADAPTERS[name]())
     arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
     get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
     assert read_peft(tmp_path, SHAPE) == config
@@ -83,7 +83,7 @@ def test_what_peft_saves_is_read_back(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: Path) -> None:
-    config = AdapterConfig.of(ADAPTERS[name]())
+    config = Configuration.of(ADAPTERS[name]())
     arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
     get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
     (tmp_path / "adapter_model.safetensors").unlink()
@@ -126,7 +126,7 @@ def test_weights_decide_where_the_settings_say_something_else(tmp_path: Path) ->
     model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path)
     config_of(tmp_path, target_modules=["v_proj"], r=5)
-    assert read_peft(tmp_path, SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
+    assert read_peft(tmp_path, SHAPE) == Configuration.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
 def test_weights_of_a_wider_base_are_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_rank_stabilised_adapter_is_a_lora(tmp_path: Path, with_weights: bool)
     saved(tmp_path, use_rslora=True, lora_alpha=16)
     if not with_weights:
         (tmp_path / "adapter_model.safetensors").unlink()
-    assert read_peft(tmp_path / "adapter_config.json", SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
+    assert read_peft(tmp_path / "adapter_config.json", SHAPE) == Configuration.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
 @pytest.mark.parametrize("with_weights", [True, False])

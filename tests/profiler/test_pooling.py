@@ -7,13 +7,13 @@ import pytest
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import OpeningOffset
-from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Workload, pooled, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, pooled, profile
 
 
 @pytest.fixture
 def two(llama: ModelShape) -> list[Measurement]:
     device = SimulatedDevice(noise=[OpeningOffset(0.02)])
-    workload = Workload(llama, AdapterConfig.uniform(llama, 4))
+    workload = Workload(llama, Configuration.uniform(llama, 4))
     return [
         profile([workload], reference=workload.base, device=device, stop=FixedRounds(8), seed=seed, openings=2)[0]
         for seed in (0, 1)

@@ -18,7 +18,7 @@ from adaptare.devices import (
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -33,7 +33,7 @@ from adaptare.profiler.programs import SimulatedPrograms
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:
-    return [Workload(shape, AdapterConfig.uniform(shape, rank)) for rank in ranks]
+    return [Workload(shape, Configuration.uniform(shape, rank)) for rank in ranks]
 
 
 def measured(

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig
 
 from adaptare.devices import Device, TorchCpu, ort_cpu
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile, programs_for
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
 from adaptare.profiler.programs import TorchPrograms
 
 SHAPE = ModelShape.from_config(
@@ -14,7 +14,7 @@ SHAPE = ModelShape.from_config(
 )
 SITE = "model.layers.1.mlp.up_proj"
 BASE = Workload(SHAPE, past=4).base
-ADAPTED = Workload(SHAPE, AdapterConfig.uniform(SHAPE, 2), past=4)
+ADAPTED = Workload(SHAPE, Configuration.uniform(SHAPE, 2), past=4)
 PARTS = [
     replace(BASE, scope="head"),
     replace(ADAPTED, scope="block"),

@@ -8,12 +8,12 @@ import pytest
 from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import WarmUp
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Progress, Workload, profile, profile_groups
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Progress, Workload, profile, profile_groups
 from adaptare.profiler.programs import SimulatedPrograms
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:
-    return [Workload(shape, AdapterConfig.uniform(shape, rank)) for rank in ranks]
+    return [Workload(shape, Configuration.uniform(shape, rank)) for rank in ranks]
 
 
 def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:

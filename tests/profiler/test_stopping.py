@@ -4,7 +4,7 @@ import pytest
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter, OpeningOffset
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -70,7 +70,7 @@ def test_refuses_values_that_mean_nothing(build: object) -> None:
 
 
 def measured(shape: ModelShape, noise: object, stop: StoppingRule, *, seed: int = 1, **options: int) -> Measurement:
-    workload = Workload(shape, AdapterConfig.uniform(shape, 4))
+    workload = Workload(shape, Configuration.uniform(shape, 4))
     device = SimulatedDevice(launch_s=1e-3, noise=[noise], seed=seed)
     return profile([workload], reference=workload.base, device=device, stop=stop, seed=0, **options)[0]  # type: ignore[arg-type]
 

@@ -9,14 +9,14 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
-from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Store, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler import store as store_module
 
 
 def measure(
     shape: ModelShape, ranks: Sequence[int] = (2, 4), device: SimulatedDevice | None = None
 ) -> list[Measurement]:
-    workloads = [Workload(shape, AdapterConfig.uniform(shape, rank)) for rank in ranks]
+    workloads = [Workload(shape, Configuration.uniform(shape, rank)) for rank in ranks]
     target = device or SimulatedDevice()
     return profile(workloads, reference=Workload(shape).base, device=target, stop=FixedRounds(8), seed=0)
 
@@ -32,11 +32,25 @@ def test_what_is_read_equals_what_was_written(llama: ModelShape, file: Path) -> 
     assert Store(file).measurements() == measured
 
 
+def test_widths_are_read_as_they_were_written(llama: ModelShape, file: Path) -> None:
+    some = Configuration.of({llama.sites[0].path: 2}, widths={1: 24})
+    workloads = [
+        Workload(llama, each, graph=graph) for each in (some, some.without_adapter) for graph in ("cut", "open")
+    ]
+    base = Workload(llama).base
+    measured = profile(workloads, reference=base, device=SimulatedDevice(), stop=FixedRounds(8), seed=0)
+    store = Store(file)
+    store.append(measured)
+    assert store.measurements() == measured
+    assert store.finished(measured[0].device, base) == {each.hash for each in workloads}
+    assert len({each.hash for each in workloads}) == 4
+
+
 def test_measurements_of_other_devices_stay_apart(llama: ModelShape, file: Path) -> None:
     store, other = Store(file), SimulatedDevice(launch_s=5e-6)
     store.append(measure(llama))
     store.append(measure(llama, (8,), other))
-    assert [len(each.workload.adapter) for each in store.measurements(other.info())] == [14]
+    assert [len(each.workload.configuration.ranks) for each in store.measurements(other.info())] == [14]
     assert len(store.measurements(SimulatedDevice().info())) == 2
     assert len(store.measurements()) == 3
 

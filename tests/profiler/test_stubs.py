@@ -10,7 +10,7 @@ from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, WarmUp
 from adaptare.profiler import (
-    AdapterConfig,
+    Configuration,
     FixedRounds,
     Measurement,
     ModelShape,
@@ -35,7 +35,7 @@ SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)
 )
 BASE = Workload(SHAPE).base
-ADAPTED = [Workload(SHAPE, AdapterConfig.uniform(SHAPE, rank)) for rank in (1, 16)]
+ADAPTED = [Workload(SHAPE, Configuration.uniform(SHAPE, rank)) for rank in (1, 16)]
 
 
 def composed(device: SimulatedDevice, *, openings: int = 2, reference_s: float | None = None) -> list[Measurement]:
@@ -179,8 +179,8 @@ def program_hash(workload: Workload) -> str:
 
 
 def test_layers_must_have_the_same_ranks() -> None:
-    uneven = Workload(SHAPE, AdapterConfig.of({"model.layers.3.self_attn.q_proj": 4}))
-    with pytest.raises(InputError, match="same ranks in every layer"):
+    uneven = Workload(SHAPE, Configuration.of({"model.layers.3.self_attn.q_proj": 4}))
+    with pytest.raises(InputError, match="same ranks and widths in every layer"):
         stub_of(uneven, 2)
 
 
@@ -214,10 +214,10 @@ def test_stubs_are_as_deep_as_small_layers_let_them_be(
 
 
 def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None:
-    dora = Workload(SHAPE, AdapterConfig(AdapterConfig.uniform(SHAPE, 4).ranks, kind="dora"))
-    assert stub_of(dora, 2).adapter.kind == "dora"
-    opened = Workload(SHAPE).opened.with_adapter(AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj",)))
-    assert stub_of(opened, 2).open
+    dora = Workload(SHAPE, Configuration(Configuration.uniform(SHAPE, 4).ranks, kind="dora"))
+    assert stub_of(dora, 2).configuration.kind == "dora"
+    opened = Workload(SHAPE, Configuration.uniform(SHAPE, 4, kinds=("q_proj",)), graph="open")
+    assert stub_of(opened, 2).graph == "open"
 
 
 def test_after_an_interruption_no_other_stubs_are_begun() -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.devices import InputError, TorchCpu
-from adaptare.profiler import AdapterConfig, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.programs import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes
 from adaptare.profiler.random_model import cache_argument
 from adaptare.profiler.shape import one_layer
@@ -36,7 +36,7 @@ def outputs(workload: Workload) -> np.ndarray:
 @pytest.mark.parametrize("scope", ["model", "block", "layer"])
 def test_merged_and_swappable_agree_and_differ_from_the_base(shape: ModelShape, phase: Any, scope: Any) -> None:
     site = shape.sites[-1].path if scope == "layer" else ""
-    adapter = AdapterConfig.of({site.path: 1 + index % 4 for index, site in enumerate(shape.sites)})
+    adapter = Configuration.of({site.path: 1 + index % 4 for index, site in enumerate(shape.sites)})
     swappable = Workload(shape, adapter, phase=phase, scope=scope, site=site, batch=2, tokens=6, past=5)
     ours, merged, base = (outputs(each) for each in (swappable, swappable.merged, swappable.base))
     assert ours.shape == merged.shape == base.shape
@@ -48,8 +48,8 @@ def test_merged_and_swappable_agree_and_differ_from_the_base(shape: ModelShape, 
 def test_a_dora_is_the_same_merged_and_not_what_a_lora_is(shape: ModelShape, scope: Any) -> None:
     site = shape.sites[-1].path if scope == "layer" else ""
     ranks = {site.path: 1 + index % 4 for index, site in enumerate(shape.sites)}
-    lora = Workload(shape, AdapterConfig.of(ranks), scope=scope, site=site, phase="prefill", tokens=6)
-    dora = lora.with_adapter(AdapterConfig.of(ranks, kind="dora"))
+    lora = Workload(shape, Configuration.of(ranks), scope=scope, site=site, phase="prefill", tokens=6)
+    dora = lora.with_configuration(Configuration.of(ranks, kind="dora"))
     ours, merged, plain = (outputs(each) for each in (dora, dora.merged, lora))
     assert np.abs(ours - merged).max() <= 1e-5 * max(1, np.abs(merged).max())
     assert np.abs(ours - plain).max() > 1e-4 * np.abs(plain).max()
@@ -58,7 +58,7 @@ def test_a_dora_is_the_same_merged_and_not_what_a_lora_is(shape: ModelShape, sco
 @pytest.mark.parametrize("scope", ["model", "block"])
 @pytest.mark.parametrize(("phase", "length"), [("decode", 0), ("decode", 5), ("decode", 20), ("prefill", 6)])
 def test_the_cache_is_restored_between_calls(shape: ModelShape, phase: Any, length: int, scope: Any) -> None:
-    adapter = AdapterConfig.uniform(shape, 2)
+    adapter = Configuration.uniform(shape, 2)
     call, restore = bound(Workload(shape, adapter, phase=phase, past=length, tokens=max(1, length), scope=scope))
     results = []
     for _ in range(3):
@@ -102,8 +102,8 @@ def test_a_layer_is_the_linear_itself(llama: ModelShape) -> None:
 
 
 def test_programs_of_one_base_share_its_weights(llama: ModelShape) -> None:
-    first = loaded(Workload(llama, AdapterConfig.uniform(llama, 2)))
-    second = loaded(Workload(llama, AdapterConfig.uniform(llama, 4, kinds=("q_proj",))))
+    first = loaded(Workload(llama, Configuration.uniform(llama, 2)))
+    second = loaded(Workload(llama, Configuration.uniform(llama, 4, kinds=("q_proj",))))
     weights = [
         program._model.get_base_model().get_submodule("model.layers.1.mlp.up_proj") for program in (first, second)
     ]
@@ -115,7 +115,7 @@ def test_merging_leaves_the_shared_weights_alone(llama: ModelShape) -> None:
     base = loaded(Workload(llama).base)
     call, restore = base.bind({"phase": "prefill", "batch": 1, "length": 4})
     before = call().tolist()
-    loaded(Workload(llama, AdapterConfig.uniform(llama, 4), mode="merged"))
+    loaded(Workload(llama, Configuration.uniform(llama, 4), mode="merged"))
     restore()
     assert call().tolist() == before
 
@@ -150,21 +150,21 @@ def test_a_quantised_head_is_a_copy_beside_the_embeddings(configs: Configs, quan
     base = Workload(shape, quantisation=quantisation).base
     own = embeddings * 4 * shape.vocabulary * shape.hidden
     assert memory_bytes(base) == base_bytes(base) + cache_bytes(base) + own
-    adapted = Workload(shape, AdapterConfig.of({shape.sites[0].path: 4}), quantisation=quantisation)
+    adapted = Workload(shape, Configuration.of({shape.sites[0].path: 4}), quantisation=quantisation)
     halves = 4 * 4 * (shape.sites[0].in_features + shape.sites[0].out_features)
     assert memory_bytes(adapted) - memory_bytes(base) == halves
     assert memory_bytes(adapted.folded) == memory_bytes(base)
 
 
 def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
-    padded = Workload(llama, AdapterConfig.uniform(llama, 2), mode="padded")
+    padded = Workload(llama, Configuration.uniform(llama, 2), mode="padded")
     with pytest.raises(InputError, match="torch applies adapters swappable or merged, not 'padded'"):
         TorchPrograms().program(padded)
     assert SimulatedPrograms().program(padded).source == "simulated"
 
 
 def test_a_real_session_times_candidates_beside_their_base(llama: ModelShape) -> None:
-    adapter = AdapterConfig.uniform(llama, 4)
+    adapter = Configuration.uniform(llama, 4)
     wanted = [
         Workload(llama, adapter),
         Workload(llama, adapter, mode="merged"),

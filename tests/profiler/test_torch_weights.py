@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adaptare.devices import Program, TorchCpu
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, torch_weights
+from adaptare.profiler import Configuration, ModelShape, Workload, torch_weights
 from adaptare.profiler.programs import TorchPrograms
 from adaptare.profiler.torch_programs import Bindable, build
 
@@ -17,7 +17,7 @@ PATH = "model.layers.1.mlp.down_proj"
 
 
 def adapted(shape: ModelShape, **fields: Any) -> Workload:
-    return Workload(shape, AdapterConfig.of({PATH: 4}), past=5, **fields)
+    return Workload(shape, Configuration.of({PATH: 4}), past=5, **fields)
 
 
 def from_file(program: Program) -> Bindable:
@@ -39,7 +39,7 @@ def outputs(loaded: Bindable) -> list[float]:
 @pytest.mark.parametrize("scope", ["model", "block"])
 def test_a_file_gives_what_memory_gives(shape: ModelShape, tmp_path: Path, mode: Any, scope: Any) -> None:
     path = next(site.path for site in shape.sites if site.layer == 0)
-    workload = Workload(shape, AdapterConfig.of({path: 4}), mode=mode, scope=scope, past=5)
+    workload = Workload(shape, Configuration.of({path: 4}), mode=mode, scope=scope, past=5)
     program = TorchPrograms(cache=tmp_path).program(workload)
     assert [file.name for file in program.files] == ["config.json", "model.safetensors"]
     assert outputs(from_file(program)) == pytest.approx(outputs(in_memory(program)), abs=1e-6)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 
 from adaptare.devices import InputError, Work
-from adaptare.profiler import AdapterConfig, ModelShape, Workload, peft_arguments
+from adaptare.profiler import Configuration, ModelShape, Workload, peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=2,
@@ -26,7 +26,7 @@ CONFIG = LlamaConfig(
 SHAPE = ModelShape.from_config(CONFIG)
 QUERY = "model.layers.1.self_attn.q_proj"
 DOWN = "model.layers.0.mlp.down_proj"
-ADAPTER = AdapterConfig.of({QUERY: 3, DOWN: 5})
+ADAPTER = Configuration.of({QUERY: 3, DOWN: 5})
 PREFILL = Workload(SHAPE, ADAPTER, phase="prefill", tokens=7, batch=2)
 DECODE = Workload(SHAPE, ADAPTER, phase="decode", past=11, batch=2)
 
@@ -56,9 +56,9 @@ class KernelCounter(TorchDispatchMode):
 
 def model_of(workload: Workload, attention: str) -> nn.Module:
     base = AutoModelForCausalLM.from_config(CONFIG, attn_implementation=attention).eval()
-    if not len(workload.adapter) or workload.mode == "merged":
+    if not workload.configuration.ranks or workload.mode == "merged":
         return base
-    arguments = peft_arguments(workload.adapter, {path: 2.0 for path, _ in workload.adapter})
+    arguments = peft_arguments(workload.configuration, {path: 2.0 for path, _ in workload.configuration.ranks})
     return get_peft_model(base, LoraConfig(**arguments)).eval()
 
 
@@ -120,12 +120,12 @@ def test_work_of_a_layer_is_that_of_its_matrix() -> None:
 def test_work_of_an_adapted_layer_adds_two_matrices_and_three_passes_over_its_output() -> None:
     bare = Workload(SHAPE, scope="layer", site=DOWN, phase="prefill", tokens=5)
     added = Work(4, 4 * (3 * (24 + 16) + 3 * 5 * 16), 2 * 5 * 3 * (24 + 16))
-    assert bare.with_adapter(AdapterConfig.of({DOWN: 3})).work() == bare.work() + added
+    assert bare.with_configuration(Configuration.of({DOWN: 3})).work() == bare.work() + added
 
 
 def test_work_of_a_layer_ignores_the_adapters_of_others() -> None:
     layer = Workload(SHAPE, scope="layer", site=DOWN)
-    assert layer.with_adapter(AdapterConfig.of({QUERY: 3})).work() == layer.work()
+    assert layer.with_configuration(Configuration.of({QUERY: 3})).work() == layer.work()
 
 
 def test_a_model_is_its_blocks_and_its_head() -> None:
@@ -141,7 +141,7 @@ def test_a_folded_adapter_costs_nothing(mode: str) -> None:
 
 def test_a_padded_adapter_costs_as_if_all_ranks_were_the_largest() -> None:
     padded = replace(PREFILL, mode="padded")
-    assert padded.work() == PREFILL.with_adapter(AdapterConfig.of({QUERY: 5, DOWN: 5})).work()
+    assert padded.work() == PREFILL.with_configuration(Configuration.of({QUERY: 5, DOWN: 5})).work()
 
 
 def test_half_the_width_moves_half_the_bytes() -> None:
@@ -158,8 +158,8 @@ def test_the_length_is_that_of_the_phase() -> None:
 
 CHANGES = {
     "shape": {"shape": ModelShape.from_config(LlamaConfig(**{**CONFIG.to_dict(), "vocab_size": 41}))},
-    "adapter": {"adapter": AdapterConfig.of({QUERY: 3, DOWN: 4})},
-    "placement": {"adapter": AdapterConfig.of({QUERY: 3})},
+    "adapter": {"configuration": Configuration.of({QUERY: 3, DOWN: 4})},
+    "placement": {"configuration": Configuration.of({QUERY: 3})},
     "mode": {"mode": "static"},
     "phase": {"phase": "prefill"},
     "block": {"scope": "block"},
@@ -205,7 +205,7 @@ def test_json_of_another_shape_is_refused() -> None:
 
 
 def test_the_base_has_no_adapter_and_is_otherwise_the_same() -> None:
-    assert DECODE.base == replace(DECODE, adapter=AdapterConfig(), mode="merged")
+    assert DECODE.base == replace(DECODE, configuration=Configuration(), mode="merged")
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,12 @@ def test_a_site_of_another_model_is_refused() -> None:
 
 def test_an_adapter_of_another_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"the base model has no linear 'h\.0'"):
-        Workload(SHAPE, AdapterConfig.of({"h.0": 2}))
+        Workload(SHAPE, Configuration.of({"h.0": 2}))
 
 
 def test_a_dora_is_another_workload_than_a_lora_and_is_read_back() -> None:
-    dora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}, kind="dora"))
-    lora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}))
+    dora = Workload(SHAPE, Configuration.of({QUERY: 2}, kind="dora"))
+    lora = Workload(SHAPE, Configuration.of({QUERY: 2}))
     assert dora.hash != lora.hash
     assert "adapter_kind" not in lora.to_json()
     assert Workload.from_json(dora.to_json(), SHAPE) == dora
@@ -256,23 +256,45 @@ def test_a_dora_is_another_workload_than_a_lora_and_is_read_back() -> None:
 
 def test_a_dora_computes_its_update_and_the_lengths_of_rows_beside_what_a_lora_does() -> None:
     site = SHAPE.site_by_path[QUERY]
-    dora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}, kind="dora"))
-    lora = Workload(SHAPE, AdapterConfig.of({QUERY: 2}))
+    dora = Workload(SHAPE, Configuration.of({QUERY: 2}, kind="dora"))
+    lora = Workload(SHAPE, Configuration.of({QUERY: 2}))
     update = 2 * 2 * (site.in_features + site.out_features) * site.in_features
     assert dora.work().flops - lora.work().flops == update + 4 * site.in_features * site.out_features
     assert dora.merged.work() == lora.merged.work()
 
 
 def test_sites_stay_open_whatever_adapter_comes() -> None:
-    opened = DECODE.opened.with_adapter(AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj",)))
-    assert opened.open
-    assert not DECODE.open
-    assert (len(opened.adapter), opened.adapter.active) == (len(SHAPE.sites), SHAPE.layers)
-    assert "swappable open" in opened.describe()
-    assert Workload.from_json(opened.to_json(), SHAPE) == opened
-    assert opened.base == DECODE.base
+    queries = Configuration.uniform(SHAPE, 4, kinds=("q_proj",))
+    some = replace(DECODE, configuration=Configuration(), graph="open").with_configuration(queries)
+    assert (some.graph, some.configuration) == ("open", queries)
+    assert "swappable open" in some.describe()
+    assert some.hash != some.merged.hash
+    assert {some.base.graph, some.merged.graph, some.folded.graph} == {"cut"}
+    assert some.base == DECODE.base
+
+
+def test_an_adapter_on_every_site_leaves_none_open() -> None:
+    everywhere = Configuration.uniform(SHAPE, 2)
+    assert Workload(SHAPE, everywhere, graph="open") == Workload(SHAPE, everywhere)
+
+
+def test_only_swappable_adapters_leave_sites_open() -> None:
     with pytest.raises(InputError, match="use mode swappable, not static"):
-        _ = replace(DECODE, mode="static").opened
+        Workload(SHAPE, mode="static", graph="open")
+
+
+def test_a_narrower_layer_takes_bytes_and_flops_away() -> None:
+    narrow = Workload(SHAPE, Configuration(widths=((0, SHAPE.intermediate - 5),)), phase="prefill", tokens=7, batch=2)
+    usual, weights = Workload(SHAPE, phase="prefill", tokens=7, batch=2).work(), 3 * 5 * SHAPE.hidden
+    assert narrow.work() == Work(usual.launches, usual.moved_bytes - 4 * weights, usual.flops - 2 * 14 * weights)
+
+
+def test_the_width_of_the_base_makes_no_other_workload() -> None:
+    assert Workload(SHAPE, Configuration(widths=((0, SHAPE.intermediate),))) == Workload(SHAPE)
+
+
+def test_the_base_of_a_narrower_workload_is_the_base() -> None:
+    assert Workload(SHAPE, Configuration(widths=((0, 8),))).base == Workload(SHAPE).base
 
 
 def test_the_length_that_is_not_used_makes_no_difference() -> None:

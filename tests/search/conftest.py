@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from adaptare.profiler import ModelShape, RankSpace, named_space
+from adaptare.profiler import ModelShape, Space, named_space
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ def _model(layers: int = 2, hidden: int = 16) -> PreTrainedModel:
     return model.requires_grad_(False).eval()
 
 
-def _space(model: PreTrainedModel, recipe: str = "sites") -> RankSpace:
+def _space(model: PreTrainedModel, recipe: str = "sites") -> Space:
     return named_space(recipe, ModelShape.from_config(model.config), ranks=RANKS)
 
 

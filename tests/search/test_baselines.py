@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, named_space, read_space
+from adaptare.profiler import Configuration, ModelShape, named_space, rank_space, read_space
 from adaptare.search import baselines, midpoint
 
 
@@ -25,7 +25,7 @@ def tiny(family: str = "llama") -> ModelShape:
 SHAPE = tiny()
 
 
-def by_name(space_name: str = "kinds", shape: ModelShape = SHAPE) -> dict[str, AdapterConfig]:
+def by_name(space_name: str = "kinds", shape: ModelShape = SHAPE) -> dict[str, Configuration]:
     found = baselines(named_space(space_name, shape))
     assert len({baseline.name for baseline in found}) == len(found)
     return {baseline.name: baseline.config for baseline in found}
@@ -38,17 +38,17 @@ def test_there_is_one_uniform_and_one_query_and_value_baseline_per_rank() -> Non
 
 
 def test_uniform_has_its_rank_on_every_site() -> None:
-    assert by_name()["uniform 8"] == AdapterConfig.uniform(SHAPE, 8)
+    assert by_name()["uniform 8"] == Configuration.uniform(SHAPE, 8)
 
 
 def test_query_and_value_have_adapters_alone_even_where_the_space_ties_them_to_others() -> None:
-    assert by_name("layers")["q+v 4"] == AdapterConfig.uniform(SHAPE, 4, kinds=("q_proj", "v_proj"))
+    assert by_name("layers")["q+v 4"] == Configuration.uniform(SHAPE, 4, kinds=("q_proj", "v_proj"))
 
 
 def test_fused_attention_stands_for_query_and_value() -> None:
     fused = tiny("phi3")
     found = by_name(shape=fused)
-    assert found["qkv 4"] == AdapterConfig.uniform(fused, 4, kinds=("qkv_proj",))
+    assert found["qkv 4"] == Configuration.uniform(fused, 4, kinds=("qkv_proj",))
     assert not any(name.startswith("q+v") for name in found)
 
 
@@ -83,4 +83,4 @@ def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Pat
 
 
 def test_no_baseline_is_without_adapter() -> None:
-    assert baselines(RankSpace("none", SHAPE.sites[:1], ((0,),), ((0,),))) == ()
+    assert baselines(rank_space("none", SHAPE.sites[:1], ((0,),), ((0,),))) == ()

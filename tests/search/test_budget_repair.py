@@ -1,12 +1,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, RankSpace, named_space
+from adaptare.profiler import ModelShape, Space, named_space, rank_space, read_space
 from adaptare.search import InfeasibleBudgetError, Limit
 from adaptare.search.budget_repair import BudgetRepair
 
@@ -43,7 +44,7 @@ def genes(n: int = 64, seed: int = 0) -> NDArray[np.int64]:
     return SPACE.sample(n, np.random.default_rng(seed))
 
 
-def repaired(limit: Limit, wild: NDArray[np.int64], *, space: RankSpace = SPACE, seed: int = 0) -> NDArray[np.int64]:
+def repaired(limit: Limit, wild: NDArray[np.int64], *, space: Space = SPACE, seed: int = 0) -> NDArray[np.int64]:
     return BudgetRepair(space, [limit], seed=seed)(wild)
 
 
@@ -88,7 +89,7 @@ def test_some_lose_whole_groups_and_some_lose_steps_all_over() -> None:
 
 
 def test_genes_without_adapter_get_one() -> None:
-    empty = np.zeros((20, SPACE.n_groups), dtype=np.int64)
+    empty = np.zeros((20, SPACE.n_dimensions), dtype=np.int64)
     given = repaired(Limit(total, 1000.0), empty)
     assert np.all((given > 0).sum(axis=1) == 1)
     assert len(np.unique(given, axis=0)) > 10
@@ -120,8 +121,8 @@ def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
 
 def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everywhere() -> None:
     space = named_space("layers", SHAPE, ranks=(4, 8))
-    lowest = 4.0 * space.n_sites
-    full = np.ones((3, space.n_groups), dtype=np.int64)
+    lowest = 4.0 * space.n_columns
+    full = np.ones((3, space.n_dimensions), dtype=np.int64)
     assert np.all(repaired(Limit(total, lowest), full, space=space) == 0)
     with pytest.raises(InfeasibleBudgetError) as caught:
         BudgetRepair(space, [Limit(total, lowest - 1)], seed=0)
@@ -129,6 +130,30 @@ def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everyw
 
 
 def test_a_space_of_zeros_is_refused() -> None:
-    zeros = RankSpace("zeros", SHAPE.sites[:1], ((0,),), ((0,),))
+    zeros = rank_space("zeros", SHAPE.sites[:1], ((0,),), ((0,),))
     with pytest.raises(InputError, match="has no adapter at all; give some group a rank above 0"):
         BudgetRepair(zeros, [], seed=0)
+
+
+def with_widths(tmp_path: Path, groups: str) -> Space:
+    file = tmp_path / "space.yaml"
+    file.write_text(f"groups: [{groups}]")
+    return read_space(file, SHAPE)
+
+
+def test_widths_are_lowered_like_ranks(tmp_path: Path) -> None:
+    space = with_widths(tmp_path, "{sites: '*.q_proj', ranks: [0, 4]}, {widths: [16, 32, 64]}")
+    wild = space.sample(40, np.random.default_rng(0))
+    codes = space.expand(repaired(Limit(total, 100.0), wild, space=space))
+    assert total(codes).max() <= 100
+    assert space.changes_base(codes).all()
+    assert len(np.unique(codes[:, -4:])) == 3
+    with pytest.raises(InfeasibleBudgetError, match="the smallest reachable is 64, and 256 without adapter"):
+        BudgetRepair(space, [Limit(total, 60.0)], seed=0)
+
+
+def test_the_base_among_the_genes_becomes_narrower_or_adapted(tmp_path: Path) -> None:
+    space = with_widths(tmp_path, "{sites: '*.q_proj', ranks: [0, 4], tie: all}, {widths: [16, 32, 64], tie: all}")
+    base = np.repeat([[0, 2]], 40, axis=0)
+    found = np.unique(repaired(Limit(total, 1000.0), base, space=space), axis=0)
+    assert found.tolist() == [[0, 0], [0, 1], [1, 2]]

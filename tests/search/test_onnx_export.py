@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import DeviceError, InputError, MissingPackageError
-from adaptare.profiler import AdapterConfig, Quantisation, rounded_weights, write_onnx_adapter
+from adaptare.profiler import Configuration, Quantisation, rounded_weights, write_onnx_adapter
 from adaptare.profiler.onnx_quantise import dequantised_weights
 from adaptare.search import onnx_check
 from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
@@ -22,7 +22,7 @@ from adaptare.search.super_adapter import SuperAdapter
 Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"
 # Unequal ranks, and most sites without.
-CONFIG = AdapterConfig.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
+CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
 KINDS = get_args(OnnxKind)
 QUANTISATIONS = get_args(Quantisation)
 OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
@@ -73,7 +73,7 @@ def logits(
     return found[:, -1]
 
 
-def expected(super_adapter: SuperAdapter, config: AdapterConfig) -> NDArray[np.float32]:
+def expected(super_adapter: SuperAdapter, config: Configuration) -> NDArray[np.float32]:
     with super_adapter.activated(config), torch.no_grad():
         found: NDArray[np.float32] = super_adapter.model(torch.tensor(IDS)).logits[:, -1].numpy()
     return found
@@ -112,14 +112,14 @@ def test_a_user_of_onnx_runtime_gets_the_logits_of_the_super_adapter(
     adapter = tmp_path / "export" / "adapter.onnx_adapter" if kind == "onnx-swappable" else None
     found = logits(tmp_path / "export", adapter=adapter)
     assert np.abs(found - expected(trained, CONFIG)).max() < 1e-4
-    assert np.abs(found - expected(trained, AdapterConfig())).max() > 1e-1
+    assert np.abs(found - expected(trained, Configuration())).max() > 1e-1
 
 
 def test_a_swappable_model_without_adapter_is_the_base(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
-    assert np.abs(logits(tmp_path / "export") - expected(trained, AdapterConfig())).max() < 1e-4
+    assert np.abs(logits(tmp_path / "export") - expected(trained, Configuration())).max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_swappable_model_without_adapter_is_the_base(
 def test_an_adapter_written_alone_is_swapped_in(
     other: dict[str, int], trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    config = AdapterConfig.of(other)
+    config = Configuration.of(other)
     export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
     export_onnx_adapter(trained, config, tmp_path / "other", base_name="some/base")
     assert {file.name for file in (tmp_path / "other").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
@@ -142,7 +142,7 @@ def test_an_adapter_of_other_sites_is_refused_by_its_inputs(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
-    export_onnx_adapter(trained, AdapterConfig.of({Q.format(0): 2}), tmp_path / "other", base_name="some/base")
+    export_onnx_adapter(trained, Configuration.of({Q.format(0): 2}), tmp_path / "other", base_name="some/base")
     with pytest.raises(Exception, match=r"Invalid input name: model\.layers\.0\.self_attn\.q_proj\.lora_"):
         logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
 
@@ -150,14 +150,14 @@ def test_an_adapter_of_other_sites_is_refused_by_its_inputs(
 def test_a_model_with_every_site_takes_adapters_of_other_sites(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    folder, other = tmp_path / "export", AdapterConfig.of({Q.format(0): 2})
+    folder, other = tmp_path / "export", Configuration.of({Q.format(0): 2})
     export_onnx(trained, CONFIG, folder, kind="onnx-swappable", every_site=True, **options)
     export_onnx_adapter(trained, other, tmp_path / "other", base_name="some/base")
     assert len(read_onnx_adapter(folder / "adapter.onnx_adapter")) == 2 * len(CONFIG)
     for config, adapter in ((CONFIG, folder), (other, tmp_path / "other")):
         found = logits(folder, adapter=adapter / "adapter.onnx_adapter")
         assert np.abs(found - expected(trained, config)).max() < 1e-4
-    assert np.abs(logits(folder) - expected(trained, AdapterConfig())).max() < 1e-4
+    assert np.abs(logits(folder) - expected(trained, Configuration())).max() < 1e-4
 
 
 def test_a_and_b_can_be_fed_as_well(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
@@ -285,9 +285,9 @@ def test_a_model_that_does_not_load_is_a_fault_of_the_world(trained: SuperAdapte
     [
         ({"kind": "onnx-fluid"}, "kind must be one of .*'onnx-swappable'.* not 'onnx-fluid'"),
         ({"kind": "onnx", "quantisation": "int2"}, "quantisation one of .*'int4'.* and 'int2'"),
-        ({"kind": "onnx-swappable", "config": AdapterConfig()}, "without any site cannot be swapped"),
+        ({"kind": "onnx-swappable", "config": Configuration()}, "without any site cannot be swapped"),
         ({"kind": "onnx-static", "every_site": True}, "onnx-static has one for good"),
-        ({"kind": "onnx", "config": AdapterConfig.of({Q.format(0): 8})}, "must be 0 to 4 in this super-adapter"),
+        ({"kind": "onnx", "config": Configuration.of({Q.format(0): 8})}, "must be 0 to 4 in this super-adapter"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, read_peft
+from adaptare.profiler import Configuration, read_peft
 from adaptare.search.peft_export import export_merged, export_peft
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
@@ -37,7 +37,7 @@ assert not any(name.startswith("adaptare") for name in sys.modules)
 """
 
 
-def logits(super_adapter: SuperAdapter, config: AdapterConfig, ids: torch.Tensor) -> torch.Tensor:
+def logits(super_adapter: SuperAdapter, config: Configuration, ids: torch.Tensor) -> torch.Tensor:
     with super_adapter.activated(config), torch.no_grad():
         found: torch.Tensor = super_adapter.model(ids).logits
     return found
@@ -57,20 +57,20 @@ def test_stock_peft_in_a_new_process_computes_the_same(deep: SuperAdapter, ids: 
         deep.model.save_pretrained(tmp_path / "base")
     np.save(tmp_path / "ids.npy", ids.numpy())
     for name, ranks in CONFIGS.items():
-        export_peft(deep, AdapterConfig.of(ranks), tmp_path / name, base_name="base")
+        export_peft(deep, Configuration.of(ranks), tmp_path / name, base_name="base")
     arguments = [str(tmp_path / name) for name in ("base", "ids.npy", *CONFIGS)]
     done = subprocess.run([sys.executable, "-c", STOCK, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "ids.npy.logits.npz") as found:
         for name, ranks in CONFIGS.items():
-            expected = logits(deep, AdapterConfig.of(ranks), ids).numpy()
+            expected = logits(deep, Configuration.of(ranks), ids).numpy()
             assert np.abs(found[str(tmp_path / name)] - expected).max() < 1e-4
-            assert np.abs(expected - logits(deep, AdapterConfig(), ids).numpy()).max() > 1e-2
+            assert np.abs(expected - logits(deep, Configuration(), ids).numpy()).max() > 1e-2
 
 
 def test_the_config_file_says_what_peft_would(deep: SuperAdapter, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    config = AdapterConfig.of(CONFIGS["mixed"])
+    config = Configuration.of(CONFIGS["mixed"])
     export_peft(deep, config, tmp_path / "adapter", base_name="some/base")
     loaded = peft.LoraConfig.from_pretrained(str(tmp_path / "adapter"))
     assert (loaded.task_type, loaded.base_model_name_or_path, loaded.bias) == ("CAUSAL_LM", "some/base", "none")
@@ -79,7 +79,7 @@ def test_the_config_file_says_what_peft_would(deep: SuperAdapter, tmp_path: Path
 
 
 def test_what_was_exported_reads_back_as_its_config(deep: SuperAdapter, tmp_path: Path) -> None:
-    config = AdapterConfig.of(CONFIGS["mixed"])
+    config = Configuration.of(CONFIGS["mixed"])
     export_peft(deep, config, tmp_path / "adapter", base_name="base")
     assert read_peft(tmp_path / "adapter", deep.shape) == config
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
@@ -88,26 +88,26 @@ def test_what_was_exported_reads_back_as_its_config(deep: SuperAdapter, tmp_path
 
 def test_a_config_without_sites_is_refused(deep: SuperAdapter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without any site"):
-        export_peft(deep, AdapterConfig(), tmp_path / "adapter", base_name="base")
+        export_peft(deep, Configuration(), tmp_path / "adapter", base_name="base")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_rank_above_the_trained_one_is_refused(deep: SuperAdapter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be 0 to 4 in this super-adapter, not 8"):
-        export_peft(deep, AdapterConfig.of({Q.format(0): 8}), tmp_path / "adapter", base_name="base")
+        export_peft(deep, Configuration.of({Q.format(0): 8}), tmp_path / "adapter", base_name="base")
 
 
 def test_a_base_model_is_not_overwritten(deep: SuperAdapter, tmp_path: Path) -> None:
     deep.model.config.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is no earlier export"):
-        export_merged(deep, AdapterConfig.of(CONFIGS["mixed"]), tmp_path, base_name="base")
+        export_merged(deep, Configuration.of(CONFIGS["mixed"]), tmp_path, base_name="base")
 
 
 @pytest.mark.parametrize("ranks", [CONFIGS["mixed"], {}])
 def test_merged_model_computes_the_same(
     deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path, ranks: dict[str, int]
 ) -> None:
-    config = AdapterConfig.of(ranks)
+    config = Configuration.of(ranks)
     export_merged(deep, config, tmp_path / "merged", base_name="base")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_merged_model_computes_the_same(
 
 
 def test_merging_leaves_the_model_in_memory_alone(deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path) -> None:
-    before = logits(deep, AdapterConfig(), ids)
-    export_merged(deep, AdapterConfig.of(CONFIGS["mixed"]), tmp_path / "merged", base_name="base")
-    assert torch.equal(logits(deep, AdapterConfig(), ids), before)
+    before = logits(deep, Configuration(), ids)
+    export_merged(deep, Configuration.of(CONFIGS["mixed"]), tmp_path / "merged", base_name="base")
+    assert torch.equal(logits(deep, Configuration(), ids), before)
     assert (deep.active == deep.largest).all()

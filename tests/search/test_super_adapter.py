@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, named_space
+from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space, rank_space
 from adaptare.search.super_adapter import SuperAdapter
 
 Q0, DOWN1 = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
@@ -29,7 +29,7 @@ def test_starts_as_the_base_with_all_ranks_active(tiny: SimpleNamespace, ids: to
 def test_only_a_and_b_are_trainable(super_adapter: SuperAdapter) -> None:
     trainable = {name for name, weight in super_adapter.model.named_parameters() if weight.requires_grad}
     assert {name.rpartition(".")[2] for name in trainable} == {"A", "B"}
-    assert len(trainable) == 2 * super_adapter.space.n_sites
+    assert len(trainable) == 2 * super_adapter.space.n_columns
 
 
 def test_parameters_are_those_of_the_largest_config(super_adapter: SuperAdapter) -> None:
@@ -40,7 +40,7 @@ def test_parameters_are_those_of_the_largest_config(super_adapter: SuperAdapter)
 def test_equals_the_model_with_the_update_added_to_its_weights(
     tiny: SimpleNamespace, trained: SuperAdapter, ids: torch.Tensor
 ) -> None:
-    config = AdapterConfig.of({Q0: 2, DOWN1: 4})
+    config = Configuration.of({Q0: 2, DOWN1: 4})
     trained.activate(config)
     found = logits(trained.model, ids)
     plain = tiny.model()
@@ -50,7 +50,7 @@ def test_equals_the_model_with_the_update_added_to_its_weights(
 
 
 def test_codes_and_config_activate_the_same(trained: SuperAdapter, ids: torch.Tensor) -> None:
-    config = AdapterConfig.of({Q0: 2})
+    config = Configuration.of({Q0: 2})
     trained.activate(config)
     by_config = logits(trained.model, ids)
     trained.activate(trained.space.encode(config))
@@ -59,17 +59,17 @@ def test_codes_and_config_activate_the_same(trained: SuperAdapter, ids: torch.Te
 
 
 def test_activated_gives_back_what_was_active(trained: SuperAdapter) -> None:
-    trained.activate(AdapterConfig.of({Q0: 2}))
+    trained.activate(Configuration.of({Q0: 2}))
     with trained.activated(trained.largest):
         assert (trained.active == trained.largest).all()
-    assert trained.space.decode(trained.active) == AdapterConfig.of({Q0: 2})
+    assert trained.space.decode(trained.active) == Configuration.of({Q0: 2})
 
 
 def test_refused_config_leaves_the_active_one(trained: SuperAdapter) -> None:
-    trained.activate(AdapterConfig.of({Q0: 2}))
+    trained.activate(Configuration.of({Q0: 2}))
     with pytest.raises(InputError, match=r"layers.1.mlp.down_proj must be 0 to 4 in this super-adapter, not 8"):
-        trained.activate(AdapterConfig.of({Q0: 4, DOWN1: 8}))
-    assert trained.space.decode(trained.active) == AdapterConfig.of({Q0: 2})
+        trained.activate(Configuration.of({Q0: 4, DOWN1: 8}))
+    assert trained.space.decode(trained.active) == Configuration.of({Q0: 2})
 
 
 def test_codes_of_another_space_are_refused(trained: SuperAdapter) -> None:
@@ -100,10 +100,26 @@ def test_lifted_puts_the_adapters_on_again(tiny: SimpleNamespace, trained: Super
 def test_sites_without_a_rank_above_zero_are_left_alone(tiny: SimpleNamespace) -> None:
     model = tiny.model()
     whole = tiny.space(model)
-    space = RankSpace("some", whole.sites[:2], ((0,), (1,)), ((0,), (0, 3)))
+    space = rank_space("some", whole.sites[:2], ((0,), (1,)), ((0,), (0, 3)))
     super_adapter = SuperAdapter(model, space, seed=0)
     assert isinstance(model.get_submodule(whole.sites[0].path), torch.nn.Linear)
     assert sorted(super_adapter.state()) == [f"{whole.sites[1].path}.A", f"{whole.sites[1].path}.B"]
+
+
+def test_a_space_of_widths_is_refused(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    shape = ModelShape.from_config(model.config)
+    whole = rank_space("some", shape.sites[:1], ((0,),), ((0, 3),))
+    width = Dimension("width", (8, shape.intermediate), (1,))
+    space = Space("wide", (*whole.columns, shape.mlp_widths[0]), (*whole.dimensions, width))
+    with pytest.raises(InputError, match="trains ranks, and the space 'wide' has widths, which are not trained yet"):
+        SuperAdapter(model, space, seed=0)
+    SuperAdapter(model, whole, seed=0).remove()  # nothing was changed
+
+
+def test_narrower_layers_are_no_part_of_a_super_adapter(super_adapter: SuperAdapter) -> None:
+    with pytest.raises(InputError, match="does not set the width of layer 0"):
+        super_adapter.activate(Configuration(widths=((0, 8),)))
 
 
 def test_a_model_that_carries_one_is_refused(super_adapter: SuperAdapter) -> None:

@@ -1,0 +1,123 @@
+"""One predictor for ranks and widths: fitted to a simulated device, judged by its closed form."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
+from adaptare.predictor.candidates import candidates
+from adaptare.predictor.features import FeatureSet, columns_of
+from adaptare.predictor.training_rows import codes_of
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, design, read_space
+
+SHAPE = ModelShape("llama", 4, 128, 4, 2, 32, 384, 512, '{"name":"four layers"}')
+TEMPLATE = Workload(SHAPE)
+DEVICE = SimulatedDevice(launch_s=5e-7)
+SPACE = """
+groups:
+- {sites: "*.self_attn.*", ranks: [0, 2, 8, 16]}
+- {sites: "*.mlp.*", ranks: [0, 2, 8, 16]}
+- {widths: [96, 192, 384]}
+"""
+Campaign = Callable[..., list[Measurement]]
+
+
+@pytest.fixture(scope="module")
+def configurations(tmp_path_factory: pytest.TempPathFactory) -> list[Configuration]:
+    """Ranks and widths: 40 to measure, and 100 others."""
+    file = tmp_path_factory.mktemp("space") / "space.yaml"
+    file.write_text(SPACE)
+    space = read_space(file, SHAPE)
+    measured = design(space, 40, seed=0)
+    drawn = space.expand(space.spread(100, np.random.default_rng(1)))
+    return [space.decode(row) for row in (*measured, *drawn)]
+
+
+def truth(configurations: Sequence[Configuration], template: Workload = TEMPLATE) -> NDArray[np.float64]:
+    return np.array([DEVICE.latency_s(template.with_configuration(each).work()) for each in configurations])
+
+
+def rows(campaign: Campaign, configurations: Sequence[Configuration], **options: object) -> list[Measurement]:
+    return campaign(configurations, **{"template": TEMPLATE, "device": DEVICE, **options})
+
+
+def test_a_predictor_of_ranks_and_widths_is_far_better_than_a_constant_and_flops(
+    campaign: Campaign, configurations: list[Configuration]
+) -> None:
+    measured, unseen = configurations[:40], configurations[40:]
+    predictor = LatencyPredictor().fit(rows(campaign, measured, sigma=0.005))
+    expected = truth(unseen)
+
+    def error(predicted: NDArray[np.float64]) -> float:
+        return float(np.mean(np.abs(predicted / expected - 1)))
+
+    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
+    X, known = (features.matrix(codes_of(some, features.columns)) for some in (measured, unseen))
+    simple = {
+        name: error(candidates()[name].fit(X, truth(measured)).predict(known)) for name in ("constant", "FLOPs-affine")
+    }
+    ours = error(predictor.predict_configs(unseen).mean_s)
+    assert ours < 0.01
+    assert ours < simple["constant"] / 10
+    assert ours < simple["FLOPs-affine"] / 3
+
+
+def test_codes_of_a_space_are_predicted_as_their_configurations(
+    campaign: Campaign, configurations: list[Configuration]
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    columns = (SHAPE.sites[0], *SHAPE.mlp_widths[1:2])
+    codes = np.array([[4, 96], [0, 384]])
+    expected = predictor.predict_configs([Configuration.of_codes(columns, row.tolist()) for row in codes])
+    np.testing.assert_array_equal(predictor.predict(codes, columns).mean_s, expected.mean_s)
+
+
+def test_a_predictor_of_widths_is_the_same_when_it_is_read_again(
+    campaign: Campaign, configurations: list[Configuration], tmp_path: Path
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    save_predictor(predictor, tmp_path / "kept")
+    loaded = load_predictor(tmp_path / "kept")
+    unseen = configurations[40:]
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+
+
+def test_a_predictor_of_ranks_refuses_narrower_layers(campaign: Campaign, configurations: list[Configuration]) -> None:
+    ranks = [Configuration(each.ranks) for each in configurations[:40]]
+    predictor = LatencyPredictor().fit(rows(campaign, ranks))
+    narrower = Configuration.of({}, widths={0: 96})
+    with pytest.raises(InputError, match="knows layers of the base's width only; profile configurations with widths"):
+        predictor.predict_configs([narrower])
+    with pytest.raises(InputError, match="was not fitted for widths of layers"):
+        predictor.predict(np.array([[96]]), SHAPE.mlp_widths[:1])
+
+
+def test_a_session_is_relevelled_by_rows_of_ranks_alone(
+    campaign: Campaign, configurations: list[Configuration]
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    slower = SimulatedDevice(launch_s=5e-7)
+    ranks = list({Configuration(each.ranks) for each in configurations[40:]})[:20]
+    found = predictor.relevelled(rows(campaign, ranks, device=slower, session="second"))
+    unseen = configurations[40:]
+    np.testing.assert_allclose(found.predict_configs(unseen).mean_s, truth(unseen), rtol=0.05)
+
+
+def test_widths_are_interpolated_in_decode_and_refused_in_prefill(
+    campaign: Campaign, configurations: list[Configuration]
+) -> None:
+    def fitted(template: Workload) -> LatencyPredictor:
+        return LatencyPredictor().fit(rows(campaign, configurations[:40], template=template))
+
+    decode = interpolate([fitted(replace(TEMPLATE, past=past)) for past in (32, 64)], 48)
+    unseen = configurations[40:]
+    expected = truth(unseen, replace(TEMPLATE, past=48))
+    np.testing.assert_allclose(decode.predict_configs(unseen).mean_s, expected, rtol=0.03)
+    prefill = [fitted(Workload(SHAPE, phase="prefill", tokens=tokens)) for tokens in (32, 64)]
+    with pytest.raises(InputError, match="predictors of widths are interpolated in decode only"):
+        interpolate(prefill, 48)

@@ -1,0 +1,136 @@
+"""Ranks on sites and widths of layers, and whether a base model has them."""
+
+from typing import Any
+
+import pytest
+
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration, ModelShape
+
+SHAPE = ModelShape("llama", 12, 16, 4, 2, 4, 24, 40, '{"name":"deep"}')
+FUSED = ModelShape("phi3", 2, 16, 4, 2, 4, 24, 40, '{"name":"fused"}')
+QUERY = "model.layers.{}.self_attn.q_proj"
+DOWN = "model.layers.{}.mlp.down_proj"
+
+
+def test_ranks_are_kept_sorted_by_path() -> None:
+    assert Configuration((("b", 1), ("a", 2))) == Configuration((("a", 2), ("b", 1)))
+
+
+def test_rank_0_means_no_adapter_there() -> None:
+    assert Configuration.of({"a": 0, "b": 3}) == Configuration((("a", 0), ("b", 3))) == Configuration((("b", 3),))
+
+
+def test_a_site_named_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="a site is named twice"):
+        Configuration((("a", 1), ("a", 2)))
+
+
+@pytest.mark.parametrize("rank", [-1, 1.5, "4"])
+def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
+    with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {rank!r}"):
+        Configuration((("a", rank),))
+
+
+def test_a_uniform_adapter_has_its_rank_on_the_chosen_kinds() -> None:
+    found = Configuration.uniform(SHAPE, 3, kinds=("q_proj", "down_proj"))
+    assert found.by_path == {path.format(layer): 3 for layer in range(12) for path in (QUERY, DOWN)}
+
+
+def test_a_uniform_adapter_without_kinds_is_everywhere() -> None:
+    assert len(Configuration.uniform(SHAPE, 1).ranks) == 12 * 7
+
+
+def test_a_uniform_rank_beyond_the_smallest_layer_is_refused() -> None:
+    with pytest.raises(InputError, match=r"rank 9 is larger than .*k_proj, which is 16 x 8; use at most 8"):
+        Configuration.uniform(SHAPE, 9)
+
+
+def test_a_site_of_another_model_is_refused() -> None:
+    message = r"the base model has no linear 'h\.0\.attn'; its first is 'model\.layers\.0\.self_attn\.q_proj'"
+    with pytest.raises(InputError, match=message):
+        Configuration.of({"h.0.attn": 1}).on(SHAPE)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="kind must be one of lora, dora, not 'vera'"):
+        Configuration(kind="vera")  # type: ignore[arg-type]
+
+
+def test_widths_are_kept_sorted_by_layer() -> None:
+    assert Configuration.of({}, widths={3: 8, 1: 16}) == Configuration(widths=((1, 16), (3, 8)))
+
+
+def test_a_layer_named_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="a layer is named twice"):
+        Configuration(widths=((1, 8), (1, 16)))
+
+
+@pytest.mark.parametrize(("layer", "width"), [(-1, 8), (0, 0), (0, 8.5), ("0", 8), (True, 8)])
+def test_a_width_that_is_no_whole_number_is_refused(layer: Any, width: Any) -> None:
+    with pytest.raises(InputError, match="a width is a layer, from 0, and its intermediate size, from 1, not"):
+        Configuration(widths=((layer, width),))
+
+
+def test_the_width_of_the_base_is_left_out() -> None:
+    assert Configuration.of({QUERY.format(0): 2}, widths={0: 24, 1: 8}).on(SHAPE) == Configuration.of(
+        {QUERY.format(0): 2}, widths={1: 8}
+    )
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({12: 8}, "the base model has no layer 12; its layers are 0 to 11"),
+        ({3: 25}, "width 25 of layer 3 is larger than that of the base model; use at most 24"),
+    ],
+)
+def test_widths_that_the_base_does_not_have_are_refused(widths: dict[int, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Configuration.of({}, widths=widths).on(SHAPE)
+
+
+def test_a_rank_beyond_the_narrower_layer_is_refused() -> None:
+    fits = Configuration.of({DOWN.format(1): 6, DOWN.format(0): 16}, widths={1: 6})
+    assert fits.on(SHAPE) == fits
+    with pytest.raises(InputError, match=r"rank 7 is larger than .*1\.mlp\.down_proj, which is 6 x 16; use at most 6"):
+        Configuration.of({DOWN.format(1): 7}, widths={1: 6}).on(SHAPE)
+
+
+def test_sites_of_a_narrower_layer_are_narrower() -> None:
+    sizes = {site.path: (site.in_features, site.out_features) for site in Configuration(widths=((1, 6),)).sites(SHAPE)}
+    assert [sizes[f"model.layers.1.mlp.{kind}"] for kind in ("gate_proj", "up_proj", "down_proj")] == [
+        (16, 6),
+        (16, 6),
+        (6, 16),
+    ]
+    assert {path: size for path, size in sizes.items() if ".1.mlp." not in path} == {
+        site.path: (site.in_features, site.out_features) for site in SHAPE.sites if ".1.mlp." not in site.path
+    }
+
+
+def test_fused_gate_and_up_are_both_narrower() -> None:
+    sites = {site.path: site for site in Configuration(widths=((0, 6),)).sites(FUSED)}
+    assert sites["model.layers.0.mlp.gate_up_proj"].out_features == 12
+    assert sites["model.layers.0.mlp.down_proj"].in_features == 6
+
+
+def test_an_adapter_on_a_narrower_layer_has_fewer_parameters() -> None:
+    ranks = {DOWN.format(0): 2, DOWN.format(1): 3}
+    assert Configuration.of(ranks, widths={1: 6}).adapter_parameters(SHAPE) == 2 * (24 + 16) + 3 * (6 + 16)
+
+
+def test_codes_are_ranks_and_widths() -> None:
+    columns = (SHAPE.sites[0], SHAPE.sites[6], *SHAPE.mlp_widths[:2])
+    some = Configuration.of({QUERY.format(0): 3}, widths={1: 8})
+    assert some.codes(columns) == (3, 0, 24, 8)
+    assert Configuration.of_codes(columns, (3, 0, 24, 8)) == some
+
+
+def test_every_layer_has_its_part() -> None:
+    some = Configuration.of({QUERY.format(11): 2, DOWN.format(1): 4}, widths={1: 8, 2: 8}, kind="dora")
+    parts = some.of_layers(SHAPE)
+    assert parts[1] == Configuration.of({DOWN.format(0): 4}, widths={0: 8}, kind="dora")
+    assert parts[2] == Configuration.of({}, widths={0: 8}, kind="dora")
+    assert parts[11] == Configuration.of({QUERY.format(0): 2}, kind="dora")
+    assert {parts[layer] for layer in (0, *range(3, 11))} == {Configuration(kind="dora")}
