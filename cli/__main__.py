@@ -7,7 +7,7 @@ from typing import Final
 import typer
 
 from adaptare.app import app
-from adaptare.console import INTERRUPTED
+from adaptare.devices import ExitCode
 
 # Of what a command line does not say right; the class above it has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
@@ -23,7 +23,7 @@ def main() -> None:
             typer.echo(json.dumps({"error": error.format_message()}))  # type: ignore[attr-defined]
         code = error.exit_code  # type: ignore[attr-defined]
     except typer.Abort:
-        code = INTERRUPTED
+        code = ExitCode.INTERRUPTED
     raise SystemExit(code)
 
 

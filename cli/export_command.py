@@ -88,9 +88,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
-    from adaptare.adapter_files import CONFIG
     from adaptare.devices import InputError
     from adaptare.profiler import OnnxBases
+    from adaptare.profiler.campaigns.adapter_files import CONFIG
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
@@ -128,7 +128,7 @@ def export(
 def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
     """Its config, the folder of its super-adapter, and its predictor."""
     from adaptare.devices import InputError
-    from adaptare.selection import load_selection
+    from adaptare.search.workflows.selection import load_selection
 
     selection, folder, predictor = load_selection(front)
     if not 1 <= winner <= len(selection.winners):
@@ -137,7 +137,7 @@ def _winner_of(front: Path, winner: int) -> "tuple[AdapterConfig, Path, Path]":
 
 
 def _of_search(config: "AdapterConfig", folder: Path, predictor: Path) -> Exported:
-    from adaptare.adaptation import reload_adaptation
+    from adaptare.search.workflows.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(folder)
     task = adaptation.task

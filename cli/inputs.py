@@ -1,10 +1,10 @@
-"""From what stands on the command line to spaces, examples and budgets."""
+"""Spaces, ranks, lengths and errors as they are written on the command line."""
 
 import math
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import RECIPES, ModelShape, RankSpace, named_space, read_space
+from adaptare.profiler import RECIPES, ModelShape, Phase, RankSpace, named_space, read_space
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
@@ -31,3 +31,37 @@ def read_error(text: str) -> float:
     if not 0 < error < math.inf:
         raise InputError(f"--until-error must be above 0 with a per cent sign, such as 2%, not {text!r}")
     return error
+
+
+def read_ranks(text: str) -> list[int]:
+    """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
+    try:
+        ranks = sorted({int(part) for part in text.split(",") if part.strip()})
+    except ValueError as error:
+        raise InputError(f"--rank must be whole numbers such as 16 or 1,8,64, not {text!r}") from error
+    if not ranks or ranks[0] < 0:
+        raise InputError(f"--rank must be at least 1, not {text}")
+    return ranks
+
+
+def read_lengths(text: str, option: str, *, least: int) -> list[int]:
+    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
+    try:
+        lengths = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError as error:
+        raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
+    if any(length < least for length in lengths):
+        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
+    return lengths
+
+
+def check_length(phase: Phase, length: int) -> None:
+    """Raises `InputError` if a phase cannot be that long."""
+    if length < (phase == "prefill"):
+        raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
+
+
+def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
+    """Raises `InputError` if there is a folder and its sites or ranks are given beside it."""
+    if folder and (rank or sites):
+        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")

@@ -25,7 +25,7 @@ def interpolate(
     from adaptare.devices import InputError
     from adaptare.predictor import bends, load_predictor, save_predictor
     from adaptare.predictor import interpolate as between
-    from adaptare.predictor_name import default_name
+    from adaptare.predictor.fitting.predictor_name import default_name
 
     console = Console(as_json=as_json)
     known = [load_predictor(path) for path in predictors]

@@ -1,4 +1,4 @@
-"""What `adaptare overhead` measures: adapters by placement and rank, in every phase and mode."""
+"""Grids of adapters by placement and rank, in every phase and mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,34 +23,6 @@ class Case:
     placement: str
     rank: int
     config: AdapterConfig
-
-
-def read_ranks(text: str) -> list[int]:
-    """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
-    try:
-        ranks = sorted({int(part) for part in text.split(",") if part.strip()})
-    except ValueError as error:
-        raise InputError(f"--rank must be whole numbers such as 16 or 1,8,64, not {text!r}") from error
-    if not ranks or ranks[0] < 0:
-        raise InputError(f"--rank must be at least 1, not {text}")
-    return ranks
-
-
-def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
-    """Raises `InputError` if there is a folder and what it says itself is given beside it."""
-    if folder and (rank or sites):
-        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")
-
-
-def read_lengths(text: str, option: str, *, least: int) -> list[int]:
-    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
-    try:
-        lengths = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
-    except ValueError as error:
-        raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
-    if any(length < least for length in lengths):
-        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
-    return lengths
 
 
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
@@ -81,6 +53,12 @@ def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
             )
         found[config] = Case(str(folder), max(config.by_path.values()), config)
     return list(found.values())
+
+
+def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str | None) -> Case:
+    """The adapter of a folder, or else one rank on one placement."""
+    (case,) = cases_of(shape, [folder]) if folder else grid(shape, [rank], [placement or ALL])
+    return case
 
 
 def phases_of(base: Workload, *, prompts: Sequence[int], pasts: Sequence[int]) -> list[Workload]:
