@@ -77,6 +77,10 @@ StubsOption = Annotated[
     ),
 ]
 
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Write over whatever predictor has this name, even a better one.")
+]
+
 RecalibrateOption = Annotated[
     bool,
     typer.Option(

@@ -1,5 +1,6 @@
 """What the user sees: one JSON object or tables on stdout; progress and notes on stderr."""
 
+import contextlib
 import functools
 import json
 import math
@@ -7,9 +8,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import typer
 
@@ -32,7 +33,7 @@ PLAIN_INTERVAL_S: Final = 5.0
 P = ParamSpec("P")
 
 
-def command(function: Callable[P, int | None]) -> Callable[P, None]:
+def command(function: Callable[P, int]) -> Callable[P, None]:
     """Turns what a command returns into its exit code, and what it raises into a message and an exit code."""
 
     @functools.wraps(function)
@@ -46,10 +47,9 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
         except AdaptareError as error:
             refuse(str(error))
             raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError:
-            # Whoever read the output has seen enough; the interpreter must not try to write the rest at its end.
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
+            if isinstance(error, BrokenPipeError | OutputError):
+                raise typer.Exit(output_lost(error)) from error
             place = f" ({error.filename})" if error.filename else ""
             refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
             raise typer.Exit(ExitCode.BAD_INPUT) from error
@@ -65,6 +65,58 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
     return run
+
+
+class OutputError(OSError):
+    """Stdout cannot be written, unlike a file that a command writes."""
+
+
+class WatchedOutput:
+    """Stdout whose errors say that they are its own.
+
+    Args:
+        stream: Is written to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """See `TextIO.write`."""
+        with _as_output_error():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """See `TextIO.flush`."""
+        with _as_output_error():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _as_output_error() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
+def output_lost(error: OSError) -> int:
+    """Gives stdout up, so that the interpreter does not try to write the rest at its end. Returns the exit code.
+
+    A reader that has seen enough gets the quiet end that a shell gives to other programs.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.PIPE_CLOSED
+    with contextlib.suppress(OSError):
+        typer.echo(f"error: the output cannot be written: {error.strerror or error}", err=True)
+    return ExitCode.WORLD_FAILED
 
 
 def refuse(message: str) -> None:
@@ -116,21 +168,6 @@ class Console:
         if self._as_json:
             typer.echo(json.dumps(_finite(report.to_json()), indent=1))
         return report.exit_code
-
-    def say(self, text: str) -> None:
-        """A line of the result; left out when the result is JSON."""
-        self.section(text)
-
-    def table(self, title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
-        """A table of the result; left out when the result is JSON. The first column is text, others numbers."""
-        from adaptare.profiler.results.table import Column, Table
-
-        self.section(Table(title, [Column(c, lambda row, i=i: row[i]) for i, c in enumerate(columns)], rows))  # type: ignore[misc]
-
-    def result(self, content: Mapping[str, Any]) -> None:
-        """The one JSON object, if that was asked for."""
-        if self._as_json:
-            typer.echo(json.dumps(_finite(content), indent=1))
 
     def preview(self, table: "AnyTable") -> None:
         """A table above the bar of `progress`, until the next preview or the end of the bar; nothing without a bar."""
@@ -197,41 +234,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-# Moving: what follows goes once every command shows a report.
-ANSWER_IS_NO, BAD_INPUT, WORLD_FAILED = ExitCode.ANSWER_IS_NO, ExitCode.BAD_INPUT, ExitCode.WORLD_FAILED
-AMBIGUOUS, INTERRUPTED = ExitCode.AMBIGUOUS, ExitCode.INTERRUPTED
-COMPOSED = ", composed from stubs"
-
-
-def milliseconds(seconds: float) -> str:
-    """For tables: three significant digits."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
-
-
-def energy(joules: float) -> str:
-    """For tables: three significant digits, and whole numbers from 1,000 on."""
-    if joules < 1:
-        return f"{joules * 1e3:.3g} mJ"
-    return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
-
-
-def per_second(rate: float) -> str:
-    """For tables: three significant digits, and whole numbers from 1,000 on."""
-    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
-
-
-def megabytes(count: float) -> str:
-    """For tables: a number of bytes, with one decimal below 100 MB."""
-    return f"{count / 1e6:.1f}" if count < 100e6 else f"{count / 1e6:,.0f}"
-
-
-def percent(share: float) -> str:
-    """For tables: with sign and one decimal."""
-    return f"{share:+.1%}"
-
-
-def between(lower: str, upper: str, *, within_one_opening: bool = False) -> str:
-    """For tables: an interval, and its caveat if it says nothing about the next loading of the program."""
-    return f"[{lower}, {upper}]{' within one opening' * within_one_opening}"

@@ -14,9 +14,10 @@ from adaptare.arguments import (
     JsonOption,
     Mode,
     Phase,
+    ReplaceOption,
     StoreOption,
 )
-from adaptare.console import Console, command
+from adaptare.console import Console, command, refuse
 from adaptare.devices import ExitCode
 
 
@@ -50,6 +51,7 @@ def fit(
         Path | None,
         typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
     ] = None,
+    replace: ReplaceOption = False,
     figure: Annotated[
         Path | None,
         typer.Option("--figure", help="Draws predicted over measured, in the format that the name ends in."),
@@ -60,14 +62,15 @@ def fit(
     """Learns latency from what was measured on a device, judges the fit, and writes it to two files.
 
     The device need not be at hand: rows that were measured elsewhere are chosen by how it was spelled there, or by the
-    hash that `adaptare compare` and error messages show.
+    hash that `adaptare compare` and error messages show. A predictor that is there already is replaced by one of the
+    same kind unless that is expected to be worse (exit code 1), and by others only with --replace.
     """
     from adaptare.figure_file import check_figure, drawn
     from adaptare.parity_figure import draw_parity
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-    from adaptare.predictor.fitting.fit_report import FitReport
+    from adaptare.predictor.fitting.fit_report import FitReport, error_sections
     from adaptare.predictor.fitting.fit_rows import Asked, rows_to_fit
-    from adaptare.predictor.fitting.predictor_name import default_name
+    from adaptare.predictor.fitting.predictor_name import default_name, predictor_there, why_better
     from adaptare.profiler import open_model
 
     console = Console(as_json=as_json)
@@ -77,6 +80,12 @@ def fit(
     rows = rows_to_fit(store, device, asked, console.note)
     predictor = LatencyPredictor().fit(rows, source=load_predictor(source) if source else None)
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
+    there = None if replace else predictor_there(predictor, base)
+    if there and (better := why_better(there, predictor)):
+        for section in error_sections(predictor):
+            console.section(section)
+        refuse(f"the predictor {base} is kept: it {better}; write this one with --replace, or elsewhere with --output")
+        return ExitCode.ANSWER_IS_NO
     report = FitReport(predictor, base, save_predictor(predictor, base), source)
     title = f"{predictor.template.describe()} on {predictor.model.device.device}"
     all_drawn = not figure or drawn(partial(draw_parity, predictor, figure, title=title), figure, console)

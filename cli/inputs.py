@@ -1,10 +1,13 @@
 """Spaces, ranks, lengths and errors as they are written on the command line."""
 
 import math
+import re
 from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.profiler import RECIPES, ModelShape, Phase, RankSpace, named_space, read_space
+
+WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> RankSpace:
@@ -15,11 +18,7 @@ def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alik
         return read_space(spelling, shape)
     if ranks is None:
         return named_space(spelling, shape, layers_alike=layers_alike)
-    try:
-        chosen = [int(rank) for rank in ranks.split(",")]
-    except ValueError as error:
-        raise InputError(f"--ranks must be whole numbers with commas, for example 0,4,16, not {ranks!r}") from error
-    return named_space(spelling, shape, ranks=chosen, layers_alike=layers_alike)
+    return named_space(spelling, shape, ranks=whole_numbers(ranks, "--ranks"), layers_alike=layers_alike)
 
 
 def read_error(text: str) -> float:
@@ -33,23 +32,25 @@ def read_error(text: str) -> float:
     return error
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """The numbers in `1,8,64`, of which none is empty. Raises `InputError`."""
+    parts = text.split(",")
+    if not all(WHOLE.fullmatch(part) for part in parts):
+        raise InputError(f"{option} must be whole numbers with commas between them, such as 16 or 4,8,64, not {text!r}")
+    return [int(part) for part in parts]
+
+
 def read_ranks(text: str) -> list[int]:
     """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
-    try:
-        ranks = sorted({int(part) for part in text.split(",") if part.strip()})
-    except ValueError as error:
-        raise InputError(f"--rank must be whole numbers such as 16 or 1,8,64, not {text!r}") from error
-    if not ranks or ranks[0] < 0:
+    ranks = sorted(set(whole_numbers(text, "--rank")))
+    if ranks[0] < 0:
         raise InputError(f"--rank must be at least 1, not {text}")
     return ranks
 
 
 def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
-    try:
-        lengths = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
-    except ValueError as error:
-        raise InputError(f"{option} must be whole numbers such as 64 or 64,512, not {text!r}") from error
+    lengths = list(dict.fromkeys(whole_numbers(text, option)))
     if any(length < least for length in lengths):
         raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
     return lengths

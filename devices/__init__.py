@@ -36,6 +36,7 @@ from adaptare.devices.program import Feed, Json, Program, ProgramFile, Work, can
 from adaptare.devices.program_files import program_file
 from adaptare.devices.registry import Reach, connect, reachable
 from adaptare.devices.simulated import SimulatedDevice
+from adaptare.devices.strict_json import parse_json
 from adaptare.devices.torch_cpu import TorchCpu
 from adaptare.devices.transport import Link, LocalTransport, Transport
 from adaptare.devices.whole_file import write_together, write_whole
@@ -83,6 +84,7 @@ __all__ = [
     "counts_first_call",
     "interrupts_noted",
     "ort_cpu",
+    "parse_json",
     "program_file",
     "reachable",
     "uniform",

@@ -12,3 +12,4 @@ class ExitCode(IntEnum):
     WORLD_FAILED = 3
     AMBIGUOUS = 4
     INTERRUPTED = 130
+    PIPE_CLOSED = 141

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, InputError, StorageError, write_together
+from adaptare.devices import DeviceInfo, InputError, StorageError, parse_json, write_together
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.predictor.model_json import model_arrays, model_from_json, model_to_json
@@ -59,7 +59,7 @@ def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> Lat
     """
     text, binary = _files(path)
     try:
-        content, arrays = json.loads(text.read_text(encoding="utf-8")), binary.read_bytes()
+        content, arrays = parse_json(text.read_text(encoding="utf-8")), binary.read_bytes()
     except OSError as error:
         raise InputError(f"no predictor can be read from {error.filename!r}: {error.strerror}") from error
     except ValueError as error:

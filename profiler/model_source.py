@@ -1,19 +1,21 @@
 """From what a user calls a model to its shape and the folder of its weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptare.devices import InputError
+from adaptare.devices import InputError, parse_json
 from adaptare.profiler.disk_cache import cache_folder
 from adaptare.profiler.model_cache import converted_gguf, smollm2_file, tiny_model
 from adaptare.profiler.shape import ModelShape
 
 SMOLLM2 = "smollm2-135m"
+SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TINY = "tiny-random"
 KNOWN = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
 CONFIG = "config.json"
+# How the hub library begins the name of the folder in which it keeps a model.
+HUB_FOLDER = "models--"
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
@@ -50,15 +52,19 @@ class ModelSource:
         return replace(self, folder=self.weights_folder(), on_hub=False)
 
 
-def published_name(name: str, folder: str) -> str:
-    """What others load a base by: its hub id if it came from the hub, else the folder.
+def published_name(name: str, folder: str) -> str | None:
+    """Name by which others load a base: its hub id, else its folder; `None` if it has neither.
 
     Args:
         name: As the user called it.
-        folder: Of its weights.
+        folder: Of its weights; one in a cache means nothing on another machine.
     """
-    from_hub = f"models--{name.replace('/', '--')}" in Path(folder).parts
-    return name if from_hub else folder
+    if name == SMOLLM2:
+        return SMOLLM2_ON_HUB
+    for part in Path(folder).parts:
+        if part.startswith(HUB_FOLDER):
+            return part.removeprefix(HUB_FOLDER).replace("--", "/", 1)
+    return None if name == TINY or Path(name).suffix == ".gguf" else folder
 
 
 def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
@@ -100,7 +106,7 @@ def _local(name: str, folder: Path) -> ModelSource:
 
 def _shape_in(file: Path) -> ModelShape:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{str(file)!r} is no model: it is not a JSON config ({error})") from error
     if not isinstance(content, Mapping):

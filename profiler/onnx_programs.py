@@ -55,6 +55,7 @@ class OnnxPrograms:
 
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`; a session packs the weights of its base for itself."""
+        workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
         if workload.adapter.kind != "lora":

@@ -1,15 +1,17 @@
 """Reading the folder of a PEFT adapter: sites, ranks and kind, or why adaptare cannot measure it."""
 
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError
+from adaptare.devices import InputError, parse_json
 from adaptare.profiler.adapter import AdapterConfig, AdapterKind
+from adaptare.profiler.finite_weights import not_finite
 from adaptare.profiler.shape import ModelShape, Site
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HALF = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 LENGTHS = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
 MERGE = "merge it with PEFT's merge_and_unload: then it costs what the base costs"
@@ -44,30 +46,44 @@ OTHER_SETTINGS = {
 }
 
 
-def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
-    """The adapter config in a PEFT folder (`adapter_config.json`, with or without weights beside it).
+def read_peft(path: str | Path, shape: ModelShape) -> AdapterConfig:
+    """The adapter config of a PEFT folder, or of a config alone.
 
-    Weights, where they are, decide: their shapes are what is loaded. Without them sites and ranks follow
-    from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them. The scale
-    (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one number that PEFT
-    multiplies by whatever it is: it takes no part in what a call costs, and is not read.
+    Weights, where they are, decide: their shapes are what is loaded. Of a config without weights, sites and ranks
+    follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them. The
+    scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one number that
+    PEFT multiplies by whatever it is: it takes no part in what a call costs, but has to be finite.
+
+    Args:
+        path: A folder with `adapter_config.json` and `adapter_model.safetensors`; or the `adapter_config.json` itself,
+            which needs no weights beside it.
+        shape: Of the base model.
 
     Raises:
-        InputError: It is no folder of a LoRA or DoRA, or an adapter of another base model.
+        InputError: It is no LoRA or DoRA, is one of another base model, lacks its weights, or has NaN or infinity
+            among them.
     """
-    file = Path(folder) / "adapter_config.json"
+    config_only = Path(path).name == CONFIG
+    file = Path(path) if config_only else Path(path) / CONFIG
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{folder} is no PEFT adapter folder: adapter_config.json cannot be read ({error.strerror})"
+            f"{file.parent} is no PEFT adapter folder: {CONFIG} cannot be read ({error.strerror})"
         ) from error
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     kind = _kind(settings, file)
-    weights = Path(folder) / "adapter_model.safetensors"
+    _check_scale(settings, file)
+    weights = file.with_name(WEIGHTS)
     if weights.exists():
         return AdapterConfig.of(_ranks_of_weights(weights, shape, kind), kind=kind)
+    if not config_only:
+        link = f" (it is a link to {str(weights.readlink())!r}, which is not there)" if weights.is_symlink() else ""
+        raise InputError(
+            f"{file.parent} has no {WEIGHTS}{link}; save it with PEFT's save_pretrained, or name its {CONFIG} to go by "
+            "the sites and ranks that are written there"
+        )
     try:
         ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
     except (re.error, AttributeError, TypeError, ValueError) as error:
@@ -77,6 +93,15 @@ def read_peft(folder: str | Path, shape: ModelShape) -> AdapterConfig:
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
     config.check(shape)
     return config
+
+
+def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
+    pattern = settings.get("alpha_pattern") or {}
+    scales = {"lora_alpha": [settings.get("lora_alpha") or 0.0]}
+    scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
+    for name, numbers in scales.items():
+        if wrong := [each for each in numbers if not isinstance(each, int | float) or not math.isfinite(each)]:
+            raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r}; save it anew with PEFT")
 
 
 def _kind(settings: Any, file: Path) -> AdapterKind:
@@ -102,6 +127,8 @@ def _ranks_of_weights(file: Path, shape: ModelShape, kind: AdapterKind) -> dict[
             sizes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{file} cannot be read, it may be incomplete: {error}") from error
+    if name := not_finite(file):
+        raise InputError(f"{file}: {name!r} has NaN or infinite values; train it again, or save an earlier checkpoint")
     ranks: dict[str, dict[str, int]] = {}
     halves_of = {name: size for name, size in sizes.items() if kind == "lora" or not LENGTHS.fullmatch(name)}
     for name, size in halves_of.items():

@@ -122,6 +122,7 @@ class TorchPrograms:
 
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
+        workload.shape.check_positions(workload.positions)
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
         if 0 in workload.adapter.by_path.values():
@@ -195,6 +196,7 @@ class SimulatedPrograms:
 
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
+        workload.shape.check_positions(workload.positions)
         return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
 
     def disk_bytes(self, base: Workload) -> int:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from adaptare.devices import InputError, canonical_json
+from adaptare.profiler.config_check import check_heads, check_sizes, reason_of
 
 # What a config says about a checkpoint and not about the sizes of the model.
 _NOT_SHAPE = {
@@ -85,13 +86,15 @@ class ModelShape:
             if getattr(config, name) < 1:
                 raise InputError(f"{name} of a model must be at least 1, not {getattr(config, name)}")
         heads = int(config.num_attention_heads)
+        kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        check_heads(heads, kv_heads)
         kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
         return cls(
             family=family,
             layers=int(config.num_hidden_layers),
             hidden=int(config.hidden_size),
             heads=heads,
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            kv_heads=kv_heads,
             head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
             intermediate=int(config.intermediate_size),
             vocabulary=int(config.vocab_size),
@@ -110,6 +113,7 @@ class ModelShape:
             raise InputError("the config has no model_type; a transformers config.json names its model family there")
         if family not in FAMILIES:
             raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
+        check_sizes(config)
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
@@ -117,7 +121,7 @@ class ModelShape:
         try:
             parsed = AutoConfig.for_model(family, **fields)
         except (StrictDataclassError, ArithmeticError, TypeError, ValueError) as error:
-            raise InputError(f"the config is none of a {family} model: {error}") from error
+            raise InputError(f"the config is none of a {family} model: {reason_of(error, config)}") from error
         return cls.from_config(parsed)
 
     @cached_property
@@ -151,6 +155,15 @@ class ModelShape:
         """Positions that layers with a sliding window attend to."""
         window: int | None = json.loads(self.config).get("sliding_window")
         return window
+
+    def check_positions(self, count: int) -> None:
+        """Raises `InputError` if the model ends before so many positions."""
+        most = json.loads(self.config).get("max_position_embeddings")
+        if most and count > most:
+            raise InputError(
+                f"the model ends at {most:,} positions (max_position_embeddings), and this needs {count:,}; choose a "
+                "shorter prompt or cache"
+            )
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

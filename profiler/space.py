@@ -18,6 +18,8 @@ from adaptare.profiler.shape import ModelShape, Site
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
 DEFAULT_RANKS = (0, 2, 4, 8, 16)
+# Levels in the YAML file of a space; it needs four.
+DEEPEST = 20
 # name -> (one tie group per layer for each of these glob lists, what it is for)
 RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
     "layers": (("*",),),
@@ -152,7 +154,7 @@ def read_space(file: str | Path, shape: ModelShape) -> RankSpace:
         InputError: The file cannot be read, or says something else.
     """
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = _plain_yaml(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"space {str(file)!r} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -160,6 +162,18 @@ def read_space(file: str | Path, shape: ModelShape) -> RankSpace:
     if not isinstance(content, dict) or not isinstance(content.get("groups"), list) or not content["groups"]:
         raise InputError(f"space {str(file)!r} needs a list `groups` of entries with `sites` and `ranks`")
     return _build(str(file), content["groups"], shape)
+
+
+def _plain_yaml(text: str) -> Any:
+    """The content of a YAML text. Raises `yaml.YAMLError` for what grows when it is read: aliases and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has an alias, *{event.anchor}; write the values out instead")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"it is nested deeper than {DEEPEST} levels")
+    return yaml.safe_load(text)
 
 
 def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> RankSpace:

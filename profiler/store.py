@@ -1,13 +1,15 @@
 """Where measurements are kept: SQLite by default, any database that SQLAlchemy reaches; rows are only ever added."""
 
 import json
+import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sql
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from adaptare.devices import DeviceInfo, InputError, StorageError
 from adaptare.profiler.measurement import (
@@ -70,25 +72,28 @@ class Store:
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         place = str(location)
-        is_file = "://" not in place
         if not place:
             raise InputError("the store has no name; give a file or a database URL with --store")
-        self.location = place if is_file else "the database"
-        if is_file and not create and not Path(place).exists():
-            raise InputError(f"there is no store {place!r}; measure something first with: adaptare profile")
+        url = _url(place)
+        self.location = url.render_as_string(hide_password=True) if "://" in place else place
+        file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        if file and not create and not file.exists():
+            raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
+        if file and file.is_file() and not file.stat().st_size:
+            raise InputError(f"{self.location!r} is an empty file and no store; remove it or name another: --store")
         try:
-            url = sql.URL.create("sqlite", database=place) if is_file else sql.make_url(place)
-            self.location = place if is_file else url.render_as_string(hide_password=True)
+            if file and not file.exists():
+                _make_whole(file)
             self._engine = sql.create_engine(url)
             self._check_or_create()
-        except InputError:
-            raise
-        except OperationalError as error:
+        except (OperationalError, OSError) as error:
             raise StorageError(
-                f"store {self.location!r} cannot be opened: {error.orig}; name a file that can be written with --store"
+                f"store {self.location!r} cannot be opened: {_reason(error)}; name a file that can be written: --store"
             ) from error
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise InputError(f"{self.location!r} is no adaptare store: {error}") from error
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.location!r} is no adaptare store: {_reason(error)}") from error
 
     def _check_or_create(self) -> None:
         present = set(sql.inspect(self._engine).get_table_names())
@@ -104,10 +109,9 @@ class Store:
                     f"{SCHEMA_VERSION}; update it with: pip install --upgrade adaptare"
                 )
             return
-        with self._transaction() as connection:
+        with self._engine.begin() as connection:
             if not sql.inspect(connection).has_table("meta"):  # another process may have been faster
-                _tables.create_all(connection)
-                connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+                _fill(connection)
 
     def append(self, measurements: Sequence[Measurement]) -> None:
         """Adds all of them or none.
@@ -142,7 +146,7 @@ class Store:
             .order_by(_measurements.c.id.desc())
             .limit(1)
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             newest = connection.execute(query).scalar_one_or_none()
         return None if newest is None else float(json.loads(newest)["reference_s"])
 
@@ -152,7 +156,7 @@ class Store:
         What was composed from parts does for what is to be composed, not for what is to be measured.
         """
         query = sql.select(_measurements.c.workload).where(*_complete(device, reference, origin))
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return set(connection.execute(query).scalars())
 
     def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
@@ -165,7 +169,7 @@ class Store:
             query = query.where(_measurements.c.device == device_hash(device))
         if reference is not None:
             query = query.where(_measurements.c.reference == reference.hash)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
             contents = [json.loads(content) for content in connection.execute(query).scalars()]
         used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
@@ -188,23 +192,79 @@ class Store:
             connection.execute(table.insert().values(**key, **values))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sql.Connection]:
-        """All or nothing, also of the making of tables, which SQLite's driver would commit one by one."""
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+    def _reading(self) -> Iterator[sql.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise InputError(
+                f"store {self.location!r} cannot be read: {_reason(error)}; restore a copy or name another: --store"
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
         try:
-            with self._transaction() as connection:
+            with self._engine.begin() as connection:
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         except DatabaseError as error:
             raise StorageError(
                 f"store {self.location!r} cannot be written: {error.orig}; what it held is intact, "
                 "what was just measured is not in it"
             ) from error
+
+
+def _url(place: str) -> sql.URL:
+    """The place as SQLAlchemy names it. Raises `InputError`."""
+    try:
+        return sql.make_url(place) if "://" in place else sql.URL.create("sqlite", database=place)
+    except (SQLAlchemyError, ValueError) as error:
+        raise InputError(
+            "the store is no database URL; one reads, for example, postgresql+psycopg://user@host:5432/name"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a database or its driver says, without the words of the library between them."""
+    if isinstance(error, DatabaseError):
+        return str(error.orig)
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    if isinstance(error, NoSuchModuleError):
+        return "there is no such kind of database; use sqlite, postgresql+psycopg or mysql+pymysql"
+    if isinstance(error, ImportError):
+        return f"the driver {error.name} is not installed; install it, or name another as in mysql+pymysql"
+    return "its tables are not those of one"
+
+
+def _fill(connection: sql.Connection) -> None:
+    """Makes the tables."""
+    _tables.create_all(connection)
+    connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+
+
+def _make_whole(file: Path) -> None:
+    """Makes the file of a store under another name first: nobody ever sees one that has no tables yet."""
+    fresh = file.with_name(f"{file.name}.new-{uuid.uuid4().hex[:8]}")
+    engine = sql.create_engine(sql.URL.create("sqlite", database=str(fresh)))
+    try:
+        with engine.begin() as connection:
+            _fill(connection)
+        engine.dispose()
+        _take_place(fresh, file)
+    finally:
+        engine.dispose()
+        fresh.unlink(missing_ok=True)
+
+
+def _take_place(fresh: Path, file: Path) -> None:
+    try:
+        os.link(fresh, file)
+    except FileExistsError:  # another process was faster
+        return
+    except OSError:  # a file system without links
+        fresh.rename(file)
 
 
 def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[sql.ColumnElement[bool], ...]:

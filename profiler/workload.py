@@ -134,6 +134,11 @@ class Workload:
         """Whether the adapter has become part of the base's weights, so that nothing runs beside them."""
         return self.mode in ("merged", "requantised")
 
+    @property
+    def positions(self) -> int:
+        """Positions of each sequence once a call is over."""
+        return self.past + 1 if self.phase == "decode" else self.tokens
+
     @cached_property
     def hash(self) -> str:
         """Identifies the workload: 16 hex digits of SHA-256."""
@@ -167,7 +172,7 @@ class Workload:
         width = BYTES[self.dtype]
         weights = sum(site.in_features * site.out_features for site in sites)
         layers = self.layers
-        keys = self.past + 1 if self.phase == "decode" else self.tokens
+        keys = self.positions
         attention = self.shape.heads * self.shape.head_dim
         cached = layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim
         base = Work(

@@ -38,6 +38,7 @@ def export_onnx(
     *,
     kind: OnnxKind,
     base: str | Path,
+    base_name: str | None = None,
     quantisation: Quantisation = "none",
     every_site: bool = False,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -56,6 +57,7 @@ def export_onnx(
         kind: How the adapter is applied. `onnx`: merged into the weights. `onnx-static`: constants beside them.
             `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
         base: Folder of the base model.
+        base_name: Its hub id, to be noted.
         quantisation: Of the weights; the adapter stays in floating point, or is merged before.
         every_site: A swappable model takes adapters on any site, not only on those of this one.
         tokenizer: Written beside the model.
@@ -97,7 +99,7 @@ def export_onnx(
             note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
         return bases.base(workload)
 
-    with export_folder(folder, origin=_origin(kind, config, str(base), quantisation)) as fresh:
+    with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
         _WRITERS[kind](base_as, adapter, quantisation, fresh)
         for name in BESIDE:
             if (source / name).exists():
@@ -109,7 +111,7 @@ def export_onnx(
 
 
 def export_onnx_adapter(
-    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str
+    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str | None
 ) -> None:
     """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with these sites, or more.
 
@@ -117,7 +119,7 @@ def export_onnx_adapter(
         super_adapter: Where the weights come from.
         config: The sites and ranks, at least one.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Folder or hub id of the base model, to be noted.
+        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
 
     Raises:
         InputError: The config is empty or not of this super-adapter, or the folder holds something else.
@@ -192,6 +194,6 @@ def _check_sites(config: AdapterConfig) -> None:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
 
 
-def _origin(kind: str, config: AdapterConfig, base_name: str, quantisation: str) -> dict[str, Json]:
+def _origin(kind: str, config: AdapterConfig, base_name: str | None, quantisation: str) -> dict[str, Json]:
     ranks: dict[str, Json] = dict(config)
     return {"schema": 1, "kind": kind, "base_model": base_name, "quantisation": quantisation, "ranks": ranks}

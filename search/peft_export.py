@@ -13,7 +13,9 @@ from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter import SuperAdapter
 
 
-def export_peft(super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str) -> None:
+def export_peft(
+    super_adapter: SuperAdapter, config: AdapterConfig, folder: str | Path, *, base_name: str | None
+) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
     The config names every site by its whole path, with rank and alpha of its own; sites without adapter are
@@ -23,7 +25,8 @@ def export_peft(super_adapter: SuperAdapter, config: AdapterConfig, folder: str 
         super_adapter: Where the weights come from.
         config: The sites and ranks, at least one.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Folder or hub id of the base model, for those who load the adapter without naming one.
+        base_name: Hub id or folder of the base model, for those who load the adapter without naming one; `None` if
+            it has no name that means something on another machine.
 
     Raises:
         InputError: The config is empty or not of this super-adapter, or the folder holds something else.
@@ -57,7 +60,7 @@ def export_merged(
     config: AdapterConfig,
     folder: str | Path,
     *,
-    base_name: str,
+    base_name: str | None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
     """Writes the base model with a sub-adapter folded into its weights; the model in memory is not changed.
@@ -66,7 +69,7 @@ def export_merged(
         super_adapter: Where the weights come from.
         config: The sites and ranks; none gives the base model.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Folder or hub id of the base model, to be noted.
+        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
         tokenizer: Written beside the weights.
 
     Raises:
@@ -85,5 +88,5 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def _origin(kind: str, config: AdapterConfig, base_name: str) -> dict[str, Json]:
+def _origin(kind: str, config: AdapterConfig, base_name: str | None) -> dict[str, Json]:
     return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config)}

@@ -11,7 +11,6 @@ from adaptare.profiler import AdapterConfig, ModelShape, RankSpace, read_peft
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
 
-WEIGHTS = "adapter_model.safetensors"
 # Ways to begin that leave the base as it is; others take a part of its weights out, into the adapter.
 BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 
@@ -34,8 +33,6 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
         raise InputError(
             f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
         )
-    if not (Path(folder) / WEIGHTS).is_file():
-        raise InputError(f"{folder} has no {WEIGHTS}, so there is nothing to export; save it with PEFT's safetensors")
     settings = LoraConfig.from_pretrained(str(folder))
     if settings.init_lora_weights not in BEGINNINGS:
         raise InputError(

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError, Json, StorageError, write_whole
+from adaptare.devices import InputError, Json, StorageError, parse_json, write_whole
 from adaptare.profiler import ModelShape, RankSpace
 from adaptare.search.scaling import Scaling
 from adaptare.search.super_adapter import SuperAdapter
@@ -108,6 +108,8 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
     state = super_adapter.state()
     if _sizes(loaded) != _sizes(state):
         raise InputError(f"{file} does not hold the sites and ranks its description names; train again")
+    if wrong := [name for name, tensor in loaded.items() if not torch.isfinite(tensor).all()]:
+        raise InputError(f"{file}: {wrong[0]!r} has NaN or infinite values; train again with a lower --learning-rate")
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(loaded[name])
@@ -121,7 +123,7 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     """
     file = Path(folder) / _DESCRIPTION
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        description = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{str(folder)!r} holds no super-adapter: {_DESCRIPTION} cannot be read") from error
     except ValueError as error:

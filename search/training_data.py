@@ -1,13 +1,12 @@
 """Prompts and completions to train on, and their split into parts that share no text."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from adaptare.devices import InputError, Json
+from adaptare.devices import InputError, Json, parse_json
 
 
 @dataclass(frozen=True, order=True)
@@ -80,7 +79,7 @@ def split_examples(examples: Sequence[Example], *, seed: int, validation: float 
 
 def _example(line: str, where: str) -> Example:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error}); write one object per line") from error
     if not isinstance(row, dict):

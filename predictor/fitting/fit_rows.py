@@ -9,6 +9,9 @@ from adaptare.profiler import AdapterConfig, Measurement, ModelShape, Store, Wor
 from adaptare.profiler.campaigns.comparison import named, of_device
 from adaptare.profiler.campaigns.target import read_spelling
 
+# Half width of a row's interval, over its latency: as much as all linears cost at usual ranks.
+NOISY = 0.1
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -96,7 +99,25 @@ def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], Non
             f"{place} has several kinds of measurements: {names}; choose with --phase, --mode, --length, --batch, "
             "--model, --open or --cut, or another --store"
         )
-    return next(iter(kinds.values()))
+    rows = next(iter(kinds.values()))
+    if noise := noise_of(rows):
+        note(noise)
+    return rows
+
+
+def noise_of(rows: Sequence[Measurement]) -> str:
+    """Warning about rows whose own intervals are wider than what adapters usually cost; empty if there are none."""
+    widths = {id(row): row.ratio.half_width for row in rows if not row.within_one_opening}
+    noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
+    if not noisy:
+        return ""
+    days = sorted({row.taken_at[:10] for row in noisy})
+    widest = 100 * max(widths.values())
+    return (
+        f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their latency, up to "
+        f"±{widest:.0f} %, measured on {', '.join(days)}; a fit counts them like the others, so measure into another "
+        "--store on a quiet machine if the error is too large"
+    )
 
 
 def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:

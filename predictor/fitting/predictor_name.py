@@ -1,5 +1,6 @@
-"""Where a predictor is written if the user names no place."""
+"""Where a predictor is written, and the predictor that must not be lost there."""
 
+import math
 from pathlib import Path
 
 from adaptare.devices import InputError
@@ -17,25 +18,55 @@ def default_name(predictor: LatencyPredictor, *, length: int | None, every_site:
         predictor: To be written.
         length: If the user named one.
         every_site: Whether that graphs have every site open is to be seen.
-
-    Raises:
-        InputError: A predictor of something else has this name.
     """
     template = predictor.template
     weights = weight_words(template.quantisation, template.dtype)
-    base = Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
-    if not any(base.with_suffix(suffix).exists() for suffix in (".json", ".npz")):
-        return base
+    return Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
+
+
+def predictor_there(predictor: LatencyPredictor, base: Path) -> LatencyPredictor | None:
+    """An earlier predictor of the same device and kind of workload at the place of this one; `None` if there is none.
+
+    Args:
+        predictor: To be written.
+        base: As `save_predictor` takes it.
+
+    Raises:
+        InputError: What is there cannot be read, or is a predictor of something else.
+    """
+    stem = predictor_stem(base)
+    if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
+        return None
     try:
         there = load_predictor(base)
     except InputError as error:
-        raise InputError(f"{error}; or name another file with --output") from error
+        raise InputError(f"{error}; or name another file with --output, or give --replace") from error
     if _told_apart(there) != _told_apart(predictor):
         raise InputError(
             f"{base} is of {there.template.describe()} on {there.model.device.device}, {there.model.origin}; "
-            "name another file with --output, or this one to replace it"
+            "name another file with --output, or give --replace"
         )
-    return base
+    return there
+
+
+def why_better(there: LatencyPredictor, predictor: LatencyPredictor) -> str | None:
+    """Reason why a predictor should not take the place of an earlier one of the same kind; `None` if it may.
+
+    An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
+    the old one's interval.
+    """
+    old, new = there.error_card, predictor.error_card
+    most = old.mape if math.isnan(old.mape_upper) else old.mape_upper
+    if new.mape <= most:
+        return None
+    return (
+        f"was expected to be off by {old.mape:.2f} % of latency, at most {most:.2f} %, the new one by {new.mape:.2f} %"
+    )
+
+
+def predictor_stem(path: Path) -> Path:
+    """The name of a predictor without the ending of either of its files."""
+    return path.with_suffix("") if path.suffix in (".json", ".npz") else path
 
 
 def _word(length: int | None) -> list[str]:

@@ -1,12 +1,11 @@
 """Adapters as a user names them: PEFT folders, JSON files of ranks, and CSV files with one adapter in each line."""
 
 import csv
-import json
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from adaptare.devices import InputError
+from adaptare.devices import InputError, parse_json
 from adaptare.profiler import AdapterConfig, ModelShape, read_peft
 
 NAME = "name"
@@ -17,10 +16,10 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
     """The adapters of one path, by name.
 
     Args:
-        path: A PEFT folder, or the `adapter_config.json` in one; a JSON file with an object of module path to rank; or
-            a CSV file whose first line has module paths, and `name` if the lines have one, and whose other lines are
-            adapters. In place of paths there may be globs on them such as `*.q_proj`; a site that several name has
-            the rank of the last, and an empty cell says nothing.
+        path: A PEFT folder, or an `adapter_config.json`, which needs no weights beside it; a JSON file with an object
+            of module path to rank; or a CSV file whose first line has module paths, and `name` if the lines have one,
+            and whose other lines are adapters. In place of paths there may be globs on them such as `*.q_proj`; a
+            site that several name has the rank of the last, and an empty cell says nothing.
         shape: Of the base model.
 
     Raises:
@@ -28,20 +27,19 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, AdapterConfig]:
     """
     if not path.exists():
         raise InputError(f"there is no {str(path)!r}; an adapter is a PEFT folder, or a JSON or CSV file")
-    folder = path.parent if path.name == CONFIG else path
-    if folder.is_dir():
-        return {str(folder): read_peft(folder, shape)}
+    if path.is_dir() or path.name == CONFIG:
+        return {str(path.parent if path.name == CONFIG else path): read_peft(path, shape)}
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets mark what they write
-        return _table(path, text, shape) if path.suffix == ".csv" else {str(path): _one(path, text, shape)}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        ranks = None if path.suffix == ".csv" else parse_json(text)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{str(path)!r} is neither a PEFT folder nor a JSON or CSV file of module path to rank"
+            f"{str(path)!r} is neither a PEFT folder nor a JSON or CSV file of module path to rank: {error}"
         ) from error
+    return _table(path, text, shape) if path.suffix == ".csv" else {str(path): _one(path, ranks, shape)}
 
 
-def _one(path: Path, text: str, shape: ModelShape) -> AdapterConfig:
-    ranks = json.loads(text)
+def _one(path: Path, ranks: object, shape: ModelShape) -> AdapterConfig:
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
         raise InputError(f"{str(path)!r} must be one JSON object of module path to rank")
     paths = _paths(ranks, path, shape)

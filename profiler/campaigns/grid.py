@@ -30,7 +30,11 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
     known = list(dict.fromkeys(site.kind for site in shape.sites))
     found = []
     for placement in placements or [ALL]:
-        kinds = () if placement == ALL else tuple(filter(None, placement.split(",")))
+        kinds = () if placement == ALL else [kind.strip() for kind in placement.split(",")]
+        if not all(kinds):
+            raise InputError(
+                f"--sites must be names with commas between them, such as q_proj,v_proj or all, not {placement!r}"
+            )
         if unknown := sorted(set(kinds) - set(known)):
             raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
         for rank in ranks:
@@ -57,7 +61,7 @@ def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
 
 def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str | None) -> Case:
     """The adapter of a folder, or else one rank on one placement."""
-    (case,) = cases_of(shape, [folder]) if folder else grid(shape, [rank], [placement or ALL])
+    (case,) = cases_of(shape, [folder]) if folder else grid(shape, [rank], [ALL if placement is None else placement])
     return case
 
 

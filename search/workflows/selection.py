@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError, StorageError, write_whole
+from adaptare.devices import ExitCode, InputError, StorageError, parse_json, write_whole
 from adaptare.profiler import AdapterConfig
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
@@ -153,7 +153,7 @@ def save_selection(selection: Selection, file: Path, *, folder: Path, predictor:
 def load_selection(file: Path) -> tuple[Selection, Path, Path]:
     """A selection, the folder of its super-adapter, and its predictor. Raises `InputError` if the file is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         if content["schema"] > SCHEMA:
             raise InputError(
                 f"{file} has schema {content['schema']}, this version reads up to {SCHEMA}; update adaptare"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError, StorageError, write_whole
+from adaptare.devices import InputError, StorageError, parse_json, write_whole
 from adaptare.profiler import Quantisation, published_name
 from adaptare.search import Example, TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
@@ -38,8 +38,8 @@ class Task:
     quantisation: Quantisation = "none"
 
     @property
-    def base_name(self) -> str:
-        """What others load the base by."""
+    def base_name(self) -> str | None:
+        """See `published_name`."""
         return published_name(self.model_name, self.model)
 
 
@@ -67,7 +67,7 @@ def save_task(task: Task, folder: Path) -> None:
 def load_task(folder: Path) -> Task:
     """Raises `InputError` if the folder is not what `adaptare train` wrote."""
     try:
-        content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        content = parse_json((folder / _FILE).read_text(encoding="utf-8"))
         schema = content.pop("schema")
         if schema > SCHEMA:
             raise InputError(

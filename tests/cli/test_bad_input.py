@@ -61,6 +61,19 @@ def test_a_model_that_is_none(run: Run, command: str) -> None:
     refused(run(command, "./missing", "--device", "simulated"), "there is no such file or folder")
 
 
+def test_a_config_that_says_two_things_is_refused(run: Run) -> None:
+    Path("config.json").write_text('{"model_type": "llama", "hidden_size": 64, "hidden_size": 128}')
+    refused(run("overhead", "config.json", "--device", "simulated"), "the key 'hidden_size' is written twice")
+
+
+@pytest.mark.parametrize("words", [("store",), PROFILE, ("fit",), ("compare", "adaptare.db", "adaptare.db")])
+def test_an_empty_file_is_no_store(run: Run, model_cache: Path, words: tuple[object, ...]) -> None:
+    Path("adaptare.db").touch()
+    words = (*words, "--cache", model_cache) if words == PROFILE else words
+    refused(run(*words), "'adaptare.db' is an empty file and no store")
+    assert Path("adaptare.db").stat().st_size == 0
+
+
 def test_an_unsupported_family(run: Run) -> None:
     Path("config.json").write_text(json.dumps(MambaConfig().to_dict()))
     refused(
@@ -74,6 +87,15 @@ def test_an_unsupported_family(run: Run) -> None:
     [
         (("--rank", 65), "rank 65 is larger than model.layers.0"),
         (("--rank", -1), "--rank must be at least 1, not -1"),
+        (("--rank", ""), "--rank must be whole numbers with commas between them"),
+        (("--rank", "4,,8"), "--rank must be whole numbers with commas between them"),
+        (("--sites", ""), "--sites must be names with commas between them"),
+        (("--sites", "q_proj,,v_proj"), "--sites must be names with commas between them"),
+        (("-p", "64,,128"), "-p must be whole numbers with commas between them"),
+        (("-d", ""), "-d must be whole numbers with commas between them"),
+        (("-p", 4000), "the model ends at 2,048 positions (max_position_embeddings), and this needs 4,000"),
+        (("-d", 2048), "the model ends at 2,048 positions (max_position_embeddings), and this needs 2,049"),
+        (("-p", 2000, "-n", 100), "and this needs 2,100"),
         (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
         (("--half-width", 0), "half_width must lie between 0 and 1"),
@@ -92,6 +114,8 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
     [
         (("--ranks", "0,4,x"), "--ranks must be whole numbers"),
         (("--ranks", "0,4,65"), "rank 65 is larger than a layer"),
+        (("--ranks", ""), "--ranks must be whole numbers"),
+        (("--length", 2048), "the model ends at 2,048 positions"),
         (("--ranks", "0"), "`ranks` must have one above 0"),
         (("--ranks", "0,-4"), "`ranks` must be different whole numbers >= 0"),
         (("--space", "rooms"), "unknown space 'rooms'; recipes are layers, blocks, kinds, sites"),
@@ -113,7 +137,9 @@ def test_an_adapter_of_another_base_model(run: Run, model_cache: Path, tmp_path:
     folder.mkdir()
     settings = {"peft_type": "LORA", "r": 4, "target_modules": ["transformer.h.0.attn"]}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
-    answer = run("overhead", "tiny-random", folder, "--device", "simulated", "--cache", model_cache)
+    answer = run(
+        "overhead", "tiny-random", folder / "adapter_config.json", "--device", "simulated", "--cache", model_cache
+    )
     refused(answer, "match no linear of the base model; is it of another model?")
 
 

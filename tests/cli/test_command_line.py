@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,3 +126,51 @@ def test_ctrl_c_while_training_resumes_to_the_same_adapter(
     straight = run(*words, "-o", "straight", "--json")
     assert resumed.json["steps"] == straight.json["steps"] == 400
     assert resumed.json["full_loss"] == pytest.approx(straight.json["full_loss"], rel=1e-4)
+
+
+ENDLESS = """
+import typer
+from adaptare.app import app
+from adaptare.console import Console, command
+
+@app.command("say")
+@command
+def say(as_json: bool = typer.Option(False, "--json")):
+    console = Console(as_json=as_json)
+    for _ in range(10_000):
+        console.say("a long line " * 20)
+    console.result({"lines": ["a long line " * 20] * 1000})
+
+from adaptare.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [["say"], ["say", "--json"], ["--help"]])
+def test_a_full_stdout_is_no_answer(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", ENDLESS, *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, "error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [["say"], ["say", "--json"], ["--help"]])
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        command = [sys.executable, "-c", ENDLESS, *words]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("module", ["typer", "adaptare.app", "adaptare.devices_command"])
+def test_ctrl_c_while_modules_are_imported_ends_it_without_a_traceback(module: str) -> None:
+    code = (
+        "import sys\nclass Interrupt:\n    def find_spec(self, name, *rest):\n"
+        f"        if name == {module!r}:\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\nsys.argv = ['adaptare', 'devices']\n"
+        "from adaptare.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

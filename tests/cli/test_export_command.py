@@ -86,6 +86,7 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
         (("--to", "onnx", "--winner", 2), "--winner must be 1 to 1 in run/front.json, not 2"),
         (("--to", "onnx", "--quantise", "int2"), "int2"),
         (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
+        (("--to", "onnx", "--base-name", "someone/model"), "--base-name is for an adapter, not for --to onnx"),
         (("--cut",), "--cut is for --to onnx-swappable, not peft"),
         (
             (
@@ -129,11 +130,38 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnx" else find(name, *rest))
-    monkeypatch.setattr("adaptare.search.workflows.adaptation.reload_adaptation", None)
+    monkeypatch.setattr("adaptare.search.workflows.exporting.reload_adaptation", None)
     answer = export("-o", "out", "--to", kind)
     assert answer.code == 2
     assert "pip install 'adaptare[torch,onnx]'" in answer.err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("kind", ["peft", "merged", "onnx", "onnx_adapter"])
+def test_no_export_names_a_place_on_the_machine_that_wrote_it(export: Run, model_cache: Path, kind: str) -> None:
+    answer = export("-o", "out", "--to", kind)
+    assert answer.code == 0, answer.err
+    written = {file.name: file.read_bytes() for file in Path("out").iterdir() if file.suffix == ".json"}
+    assert [name for name, content in written.items() if str(model_cache).encode() in content] == []
+    assert ("--base-name" in answer.err) == (kind == "peft")
+
+
+def test_an_adapter_loads_where_its_base_is_in_another_cache(
+    export: Run, model_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    answer = export("-o", "out", "--base-name", "someone/model")
+    assert "--base-name" not in answer.err
+    assert json.loads(Path("out/adapter_config.json").read_text())["base_model_name_or_path"] == "someone/model"
+    kept = tmp_path / "elsewhere" / "models--someone--model"
+    shutil.copytree(open_model("tiny-random", cache=model_cache).weights_folder(), kept / "snapshots" / ("0" * 40))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    loaded = AutoPeftModelForCausalLM.from_pretrained("out", cache_dir=str(tmp_path / "elsewhere"))
+    assert sum("lora_A" in name for name, _ in loaded.named_parameters()) == len(SITES)
 
 
 @pytest.fixture

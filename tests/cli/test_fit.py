@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from adaptare.profiler import Store, device_hash, open_model
+from adaptare.profiler import Measurement, Store, Visit, device_hash, open_model
 
 Run = Callable[..., Any]
 OTHER_MODEL = '{"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4, '
@@ -127,7 +128,8 @@ def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_ca
     assert "predictor-decode is of model decode 64" in answer.err
     assert Path("predictor-decode.json").read_bytes() == before
     assert run("fit", "--device", "simulated").code == 0
-    assert run("fit", *slow, "-o", "predictor-decode").code == 0
+    assert run("fit", *slow, "-o", "predictor-decode").code == 2
+    assert run("fit", *slow, "--replace").code == 0
 
 
 def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Path) -> None:
@@ -137,6 +139,56 @@ def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Pa
     assert answer.code == 2
     assert "name another file with --output" in answer.err
     assert Path("predictor-decode.json").read_text() == '{"schema": 99}'
+    assert run("fit", "--device", "simulated", "-o", "predictor-decode").code == 2
+    assert run("fit", "--device", "simulated", "--replace").code == 0
+
+
+@pytest.fixture(scope="module")
+def profiled_once(commands_in: Run, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("profiled")
+    with commands_in(folder) as run:
+        profile(run, model_cache)
+    return folder
+
+
+@pytest.fixture
+def taken_under_noise(run_in_copy: Run, profiled_once: Path) -> Callable[[], list[Measurement]]:
+    """The rows of a campaign, measured once more in a session in which every opening had a speed of its own."""
+    run_in_copy(profiled_once)
+    rng = np.random.default_rng(0)
+
+    def noisy() -> list[Measurement]:
+        def visits(visits: tuple[Visit, ...]) -> tuple[Visit, ...]:
+            factors = np.exp(rng.standard_normal(4))
+            pairs = [(number % 4, visit) for number, visit in enumerate(visits)]
+            pairs = sorted(pairs, key=lambda pair: pair[0])
+            return tuple(
+                replace(visit, opening=opening, samples_s=tuple(factors[opening] * np.array(visit.samples_s)))
+                for opening, visit in pairs
+            )
+
+        rows = Store("adaptare.db").measurements()
+        return [replace(each, visits=visits(each.visits), session="noisy") for each in rows]
+
+    return noisy
+
+
+def test_a_better_predictor_is_not_replaced_unasked_by_one_of_noise(
+    run: Run, taken_under_noise: Callable[[], list[Measurement]]
+) -> None:
+    good = run("fit", "--device", "simulated", "--json")
+    assert "intervals wider than" not in good.err
+    before = Path("predictor-decode.json").read_bytes()
+    noisy = taken_under_noise()
+    Store("adaptare.db").append(noisy)
+    answer = run("fit", "--device", "simulated", "-o", "predictor-decode.json")
+    assert answer.code == 1
+    assert f"was expected to be off by {good.json['mape']:.2f} % of latency" in answer.err
+    assert "10 of 20 rows have 95 % intervals wider than ±10 % of their latency, up to ±" in answer.err
+    assert noisy[0].taken_at[:10] in answer.err
+    assert Path("predictor-decode.json").read_bytes() == before
+    assert run("fit", "--device", "simulated", "--replace").code == 0
+    assert Path("predictor-decode.json").read_bytes() != before
 
 
 def test_what_was_interpolated_replaces_nothing_that_was_measured(run: Run, model_cache: Path) -> None:

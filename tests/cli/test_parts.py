@@ -45,7 +45,15 @@ def test_blocks_that_differ_are_told_apart(run: Callable[..., Any], tmp_path: Pa
     config["rank_pattern"] = {"model.layers.1.self_attn.q_proj": 8}
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    words = ("parts", "tiny-random", tmp_path / "adapter", "--device", "simulated", "--cache", model_cache)
+    words = (
+        "parts",
+        "tiny-random",
+        tmp_path / "adapter" / "adapter_config.json",
+        "--device",
+        "simulated",
+        "--cache",
+        model_cache,
+    )
     blocks = run(*words, "--json").json["parts"]["cold"]["blocks"]
     assert [(block["layers"], list(block["ranks"].values())) for block in blocks] == [(1, [4]), (1, [8])]
     assert "block, 1 sites up to r8" in run(*words).out

@@ -70,6 +70,21 @@ def test_a_config_stands_for_its_folder(fitted: Callable[..., Any], saved: Calla
     assert answer.json["rows"][0] == answer.json["rows"][1]
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize("command", ["predict", "overhead"])
+def test_a_folder_without_weights_is_refused_and_its_config_is_not(
+    fitted: Callable[..., Any], saved: Callable[..., Path], model_cache: Path, command: str
+) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "-p", 0, "--openings", 1, "--cache", model_cache)
+    words = words if command == "overhead" else ("predict", "predictor")
+    folder = saved("adapter", target_modules=["q_proj"])
+    (folder / "adapter_model.safetensors").unlink()
+    answer = fitted(*words, folder)
+    assert answer.code == 2
+    assert "has no adapter_model.safetensors" in answer.err
+    assert fitted(*words, folder / "adapter_config.json").code == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -90,10 +90,26 @@ def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) ->
     assert source.weights_folder() == hub
 
 
-def test_others_load_what_came_from_the_hub_by_its_id(hub: Path, tmp_path: Path) -> None:
-    assert published_name("someone/model", str(hub)) == "someone/model"
-    assert published_name("someone/other", str(hub)) == str(hub)
-    assert published_name("someone/model", str(tmp_path / "model")) == str(tmp_path / "model")
+@pytest.mark.parametrize(
+    ("name", "folder", "published"),
+    [
+        ("someone/model", "cache/hub/models--someone--model/snapshots/0", "someone/model"),
+        (
+            "cache/hub/models--some-one--a--b/snapshots/0",
+            "cache/hub/models--some-one--a--b/snapshots/0",
+            "some-one/a--b",
+        ),
+        ("gpt", "cache/hub/models--gpt/snapshots/0", "gpt"),
+        ("smollm2-135m", "cache/SmolLM2-135M-1a2b", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("tiny-random", "cache/tiny-random", None),
+        ("models/mine.gguf", "cache/mine-1a2b", None),
+        ("mine", "models/mine", "models/mine"),
+    ],
+)
+def test_others_load_a_base_by_a_name_that_is_no_place_in_a_cache(
+    name: str, folder: str, published: str | None
+) -> None:
+    assert published_name(name, folder) == published
 
 
 def test_a_checkpoint_of_quantised_weights_is_not_measured_as_if_it_were_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PeftType, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
@@ -53,11 +54,11 @@ def ranks_by_peft(**arguments: Any) -> dict[str, int]:
     return {path: rank for path, (rank, _) in wrapped(model).items()}
 
 
-def folder_of(tmp_path: Path, **settings: Any) -> Path:
-    """A folder with settings alone, as people write them by hand."""
-    content = {"peft_type": "LORA", "r": 3, **settings}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")
-    return tmp_path
+def config_of(tmp_path: Path, **settings: Any) -> Path:
+    """A config alone, as people write it by hand."""
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"peft_type": "LORA", "r": 3, **settings}), encoding="utf-8")
+    return file
 
 
 ADAPTERS: dict[str, Callable[[], dict[str, int]]] = {
@@ -86,7 +87,7 @@ def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: P
     arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
     get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
     (tmp_path / "adapter_model.safetensors").unlink()
-    assert read_peft(tmp_path, SHAPE) == config
+    assert read_peft(tmp_path / "adapter_config.json", SHAPE) == config
 
 
 @pytest.mark.parametrize(
@@ -118,13 +119,13 @@ def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: P
 def test_settings_without_weights_are_understood_as_peft_understands_them(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert read_peft(folder_of(tmp_path, **settings), SHAPE).by_path == ranks_by_peft(r=3, **settings)
+    assert read_peft(config_of(tmp_path, **settings), SHAPE).by_path == ranks_by_peft(r=3, **settings)
 
 
 def test_weights_decide_where_the_settings_say_something_else(tmp_path: Path) -> None:
     model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path)
-    folder_of(tmp_path, target_modules=["v_proj"], r=5)
+    config_of(tmp_path, target_modules=["v_proj"], r=5)
     assert read_peft(tmp_path, SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
@@ -162,12 +163,12 @@ def test_half_a_weight_file_is_refused(tmp_path: Path) -> None:
 
 def test_settings_that_match_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its target modules match no linear of the base model"):
-        read_peft(folder_of(tmp_path, target_modules=["query_key_value"]), SHAPE)
+        read_peft(config_of(tmp_path, target_modules=["query_key_value"]), SHAPE)
 
 
 def test_settings_with_a_rank_beyond_the_layer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rank 64 is larger than .*q_proj, which is 16 x 16; use at most 16"):
-        read_peft(folder_of(tmp_path, target_modules=["q_proj"], r=64), SHAPE)
+        read_peft(config_of(tmp_path, target_modules=["q_proj"], r=64), SHAPE)
 
 
 def saved(folder: Path, **settings: Any) -> Path:
@@ -182,7 +183,7 @@ def test_a_rank_stabilised_adapter_is_a_lora(tmp_path: Path, with_weights: bool)
     saved(tmp_path, use_rslora=True, lora_alpha=16)
     if not with_weights:
         (tmp_path / "adapter_model.safetensors").unlink()
-    assert read_peft(tmp_path, SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
+    assert read_peft(tmp_path / "adapter_config.json", SHAPE) == AdapterConfig.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
 @pytest.mark.parametrize("with_weights", [True, False])
@@ -190,7 +191,7 @@ def test_a_dora_is_read_as_one(tmp_path: Path, with_weights: bool) -> None:
     saved(tmp_path, use_dora=True)
     if not with_weights:
         (tmp_path / "adapter_model.safetensors").unlink()
-    found = read_peft(tmp_path, SHAPE)
+    found = read_peft(tmp_path / "adapter_config.json", SHAPE)
     assert found.kind == "dora"
     assert found.by_path == {QUERY.format(layer): 2 for layer in range(12)}
 
@@ -223,7 +224,7 @@ def test_lengths_of_rows_in_a_plain_lora_are_refused(tmp_path: Path) -> None:
 )
 def test_another_kind_of_adapter_is_refused_with_advice(tmp_path: Path, kind: str, advice: str) -> None:
     with pytest.raises(InputError, match=f"peft_type is '{kind}'; only LORA .* is measured: .*{advice}"):
-        read_peft(folder_of(tmp_path, peft_type=kind), SHAPE)
+        read_peft(config_of(tmp_path, peft_type=kind), SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_what_peft_trains_beside_a_lora_is_refused_with_advice(
     tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        read_peft(folder_of(tmp_path, target_modules=["q_proj"], **settings), SHAPE)
+        read_peft(config_of(tmp_path, target_modules=["q_proj"], **settings), SHAPE)
 
 
 @pytest.mark.parametrize("name", OTHER_SETTINGS)
@@ -284,4 +285,52 @@ def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings:
     content = json.dumps({"peft_type": "LORA", **settings})
     (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match="its target modules or ranks cannot be understood"):
+        read_peft(tmp_path / "adapter_config.json", SHAPE)
+
+
+def test_a_folder_whose_weights_are_missing_is_refused_and_its_config_is_not(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / "adapter_model.safetensors"
+    weights.unlink()
+    with pytest.raises(InputError, match=r"has no adapter_model\.safetensors; .* or name its adapter_config\.json"):
+        read_peft(tmp_path, SHAPE)
+    weights.symlink_to(tmp_path / "moved away")
+    with pytest.raises(InputError, match=r"has no adapter_model\.safetensors \(it is a link to .*moved away.*\);"):
+        read_peft(tmp_path, SHAPE)
+    assert len(read_peft(tmp_path / "adapter_config.json", SHAPE)) == 12
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '"lora_alpha": NaN',
+        '"lora_alpha": Infinity',
+        '"lora_alpha": 1e999',
+        '"lora_alpha": "many"',
+        '"lora_alpha": 8, "alpha_pattern": {"q_proj": -Infinity}',
+    ],
+)
+@pytest.mark.parametrize("name", ["", "adapter_config.json"])
+def test_a_scale_that_is_no_finite_number_is_refused(tmp_path: Path, settings: str, name: str) -> None:
+    file = saved(tmp_path) / "adapter_config.json"
+    content = {**json.loads(file.read_text()), "lora_alpha": None, "alpha_pattern": {}}
+    text = json.dumps(content).replace('"alpha_pattern": {}', '"x": 1').replace('"lora_alpha": null', settings)
+    file.write_text(text)
+    with pytest.raises(
+        InputError, match=r"adapter_config\.json: (lora_alpha|alpha_pattern) must be finite numbers, not"
+    ):
+        read_peft(tmp_path / name, SHAPE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, value: float, dtype: torch.dtype) -> None:
+    file = saved(tmp_path) / "adapter_model.safetensors"
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+    name = f"base_model.model.{QUERY.format(7)}.lora_B.weight"
+    tensors[name][3, 1] = torch.finfo(dtype).max
+    save_file(tensors, file)
+    assert len(read_peft(tmp_path, SHAPE)) == 12
+    tensors[name][3, 1] = value
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=r"layers\.7\..*q_proj\.lora_B\.weight' has NaN or infinite values"):
         read_peft(tmp_path, SHAPE)

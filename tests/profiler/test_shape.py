@@ -155,20 +155,36 @@ def test_a_config_without_a_family_is_told_what_names_it(config: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("changes", "message"),
     [
-        ({"hidden_size": "wide"}, "expected int, got str"),
-        ({"vocab_size": None}, "expected int, got NoneType"),
-        ({"hidden_size": 48, "num_attention_heads": 5}, r"not a multiple of the number of attention heads \(5\)"),
-        ({"num_attention_heads": 0}, "zero"),
+        (
+            {"num_hidden_layers": 10**9},
+            r"num_hidden_layers of a model must be a whole number from 1 to 10,000, not 1",
+        ),
+        ({"vocab_size": 10**12}, r"vocab_size of a model must be a whole number from 1 to 10,000,000, not 10+$"),
+        ({"hidden_size": "wide"}, r"hidden_size of a model must be a whole number from 1 to 10,000,000, not 'wide'$"),
+        ({"num_attention_heads": 0}, r"num_attention_heads of a model must be a whole number from 1 to .*, not 0$"),
+        ({"vocab_size": None}, r"the config is none of a llama model: vocab_size cannot be None$"),
+        ({"num_key_value_heads": -2}, r"num_key_value_heads of a model must be a whole number from 1 to .*, not -2$"),
+        ({"num_key_value_heads": 4}, r"num_key_value_heads must divide num_attention_heads, .*; 4 does not divide 6$"),
+        ({"rms_norm_eps": float("nan")}, r"the config has NaN or infinite values; a model has none$"),
+        ({"attention_bias": "x"}, r"the config is none of a llama model: attention_bias cannot be 'x'$"),
+        ({"rope_parameters": 3}, r"the config is none of a llama model: rope_parameters cannot be 3$"),
+        (
+            {"num_attention_heads": 5, "num_key_value_heads": 1},
+            r"The hidden size \(48\) is not a multiple",
+        ),
     ],
+    ids=str,
 )
-def test_values_that_make_no_model_are_named(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=rf"(?s)the config is none of a llama model: .*{said}"):
-        ModelShape.from_mapping({"model_type": "llama", **values})
+def test_a_config_that_no_model_can_have_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as refusal:
+        ModelShape.from_mapping({"model_type": "llama", **SIZES, **changes})
+    assert "validat" not in str(refusal.value).lower()
 
 
-@pytest.mark.parametrize("name", ["num_hidden_layers", "intermediate_size", "vocab_size"])
-def test_sizes_below_1_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} of a model must be at least 1, not -2"):
-        ModelShape.from_mapping({"model_type": "llama", name: -2})
+def test_a_model_has_only_so_many_positions() -> None:
+    shape = ModelShape.from_config(small_config("llama", max_position_embeddings=100))
+    shape.check_positions(100)
+    with pytest.raises(InputError, match=r"ends at 100 positions \(max_position_embeddings\), and this needs 101"):
+        shape.check_positions(101)

@@ -169,3 +169,26 @@ def test_an_unknown_recipe_is_answered_with_the_known() -> None:
     message = "unknown space 'everything'; recipes are layers, blocks, kinds, sites, or name a YAML file"
     with pytest.raises(InputError, match=message):
         named_space("everything", SHAPE)
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB + "groups: [*m]\n", r"has an alias, \*a; write the values out instead"),
+        ("groups: " + "[" * 100_000, "nested deeper than 20 levels"),
+        ("groups:" + "".join(f"\n{' ' * level}- " for level in range(1, 200)), "nested deeper than 20 levels"),
+    ],
+    ids=["bomb", "deep", "deep blocks"],
+)
+def test_a_file_that_grows_when_it_is_read_is_refused(
+    llama: ModelShape, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(InputError, match=message) as refusal:
+        read_space(tmp_path / "space.yaml", llama)
+    assert len(str(refusal.value)) < 1000

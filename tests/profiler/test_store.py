@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
 from adaptare.profiler import AdapterConfig, FixedRounds, Measurement, ModelShape, Store, Workload, profile
+from adaptare.profiler import store as store_module
 
 
 def measure(
@@ -133,6 +134,44 @@ def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
     assert not file.exists()
 
 
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_an_empty_file_is_no_store_and_stays_empty(file: Path, create: bool, prefix: str) -> None:
+    file.touch()
+    with pytest.raises(InputError, match=r"is an empty file and no store; remove it or name another: --store"):
+        Store(f"{prefix}{file}", create=create)
+    assert file.stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "nothing://user:secret@host/name",
+            r"'nothing://user:\*\*\*@host/name' is .*: there is no such kind",
+        ),
+        ("postgresql://user@host:port/name", r"is no database URL; one reads, for example, postgresql\+psycopg://"),
+        ("://", "is no database URL"),
+        ("mysql+nodriver://user@host/name", "there is no such kind of database"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_told_in_plain_words(place: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as refusal:
+        Store(place)
+    assert not any(word in str(refusal.value).lower() for word in ("sqlalchemy", "sqlalche.me", "plugin", "literal"))
+
+
+def test_a_damaged_store_is_told_as_one(llama: ModelShape, file: Path) -> None:
+    store = Store(file)
+    store.append(measure(llama))
+    store.close()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 :] = b"\x07" * (len(content) - len(content) // 3)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read: database disk image is malformed; restore a copy"):
+        Store(file).measurements()
+
+
 def test_a_store_whose_making_ended_at_any_statement_is_made_again(tmp_path: Path) -> None:
     statements: list[str] = []
 
@@ -148,13 +187,30 @@ def test_a_store_whose_making_ended_at_any_statement_is_made_again(tmp_path: Pat
             try:
                 Store(tmp_path / f"{last}.db")
             except KeyboardInterrupt:
-                Store(tmp_path / f"{last}.db", create=False).append([])
+                made = [file.name for file in tmp_path.iterdir() if file.name.startswith(f"{last}.db")]
+                assert made in ([], [f"{last}.db"])  # nothing, or all of it
+                assert Store(tmp_path / f"{last}.db").measurements() == []
                 continue
             break
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
     assert sum("CREATE TABLE" in statement for statement in statements) == 3
     assert last > len(statements) > 10
+
+
+def test_two_processes_that_make_a_store_at_once_make_one(
+    llama: ModelShape, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_place = store_module._take_place
+
+    def too_late(fresh: Path, target: Path) -> None:
+        monkeypatch.undo()
+        Store(target).append(measure(llama))
+        take_place(fresh, target)
+
+    monkeypatch.setattr(store_module, "_take_place", too_late)
+    assert len(Store(file).measurements()) == 2
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_what_was_exported_reads_back_as_its_config(deep: SuperAdapter, tmp_path
     export_peft(deep, config, tmp_path / "adapter", base_name="base")
     assert read_peft(tmp_path / "adapter", deep.shape) == config
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
-    assert read_peft(tmp_path / "adapter", deep.shape) == config
+    assert read_peft(tmp_path / "adapter" / "adapter_config.json", deep.shape) == config
 
 
 def test_a_config_without_sites_is_refused(deep: SuperAdapter, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,29 @@ def test_damaged_weights_leave_the_model_without_adapters(
     with pytest.raises(InputError, match="cannot be read"):
         load_super_adapter(tmp_path, model)
     assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_finite_numbers_are_refused(
+    tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path, value: float
+) -> None:
+    name, tensor = next(iter(trained.state().items()))
+    tensor[0, 0] = value
+    save_super_adapter(trained, tmp_path)
+    model = tiny.model()
+    with pytest.raises(InputError, match=f"'{re.escape(name)}' has NaN or infinite values; train again"):
+        load_super_adapter(tmp_path, model)
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_scaling_that_is_no_finite_number_is_refused(
+    tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path
+) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.json"
+    file.write_text(file.read_text().replace('"alpha": 32.0', '"alpha": NaN'))
+    with pytest.raises(InputError, match="alpha of a scaling must be a number above 0, not nan"):
+        load_super_adapter(tmp_path, tiny.model())
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(trained: SuperAdapter, tmp_path: Path) -> None:

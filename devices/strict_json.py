@@ -1,0 +1,25 @@
+"""JSON in which every key is written once: of two, one would win without a word."""
+
+import json
+from typing import Any
+
+
+def parse_json(text: str) -> Any:
+    """The value in a JSON text.
+
+    Raises:
+        ValueError: It is not JSON, has a key twice in one object, or is nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_with_unique_keys)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is written twice in one object")
+    return content
