@@ -56,8 +56,15 @@ DataOption = Annotated[
     ),
 ]
 
+# As `adaptare.profiler` has them, which takes too long to import for a page of help.
+Phase = Literal["prefill", "decode"]
+Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
+Quantisation = Literal["none", "int8", "int4"]
+
+PhaseOption = Annotated[Phase, typer.Option("--phase", help="What to call.")]
+LengthOption = Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")]
 ModeOption = Annotated[
-    Literal["swappable", "static", "padded", "merged", "requantised"],
+    Mode,
     typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),
 ]
 

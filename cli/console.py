@@ -8,23 +8,19 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import typer
 
-from adaptare.devices import AdaptareError, InputError
+from adaptare.devices import AdaptareError, ExitCode
+from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from adaptare.profiler.results.report import Feedback, Report, Section
+    from adaptare.profiler.results.table import AnyTable
 
-ANSWER_IS_NO: Final = 1
-BAD_INPUT: Final = 2
-WORLD_FAILED: Final = 3
-AMBIGUOUS: Final = 4
-INTERRUPTED: Final = 130
-PIPE_CLOSED: Final = 141
 # What a plain installation does without, and the extra that brings it.
 OPTIONAL: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
@@ -33,43 +29,40 @@ OPTIONAL: Final = {
     "matplotlib": "figures",
 }
 PLAIN_INTERVAL_S: Final = 5.0
-COMPOSED: Final = ", composed from stubs"
 
 P = ParamSpec("P")
 
 
-def command(function: Callable[P, None]) -> Callable[P, None]:
-    """Turns what a command raises into a message and an exit code."""
+def command(function: Callable[P, int]) -> Callable[P, None]:
+    """Turns what a command returns into its exit code, and what it raises into a message and an exit code."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            if code := function(*args, **kwargs):
+                raise typer.Exit(code)
         except KeyboardInterrupt as error:
             refuse("interrupted; what was stored is kept: profile, train and demo go on from there when run again")
-            raise typer.Exit(INTERRUPTED) from error
-        except InputError as error:
-            refuse(str(error))
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
         except AdaptareError as error:
             refuse(str(error))
-            raise typer.Exit(WORLD_FAILED) from error
+            raise typer.Exit(error.exit_code) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError | OutputError):
                 raise typer.Exit(output_lost(error)) from error
             place = f" ({error.filename})" if error.filename else ""
             refuse(f"the system refused: {error.strerror or error}{place}; free some space or choose another folder")
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(ExitCode.BAD_INPUT) from error
         except typer.Exit:
             raise
         except Exception as error:
             missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
             if missing in OPTIONAL:
                 refuse(f"{missing} is not installed; install it with: pip install 'adaptare[{OPTIONAL[missing]}]'")
-                raise typer.Exit(BAD_INPUT) from error
+                raise typer.Exit(ExitCode.BAD_INPUT) from error
             traceback.print_exc()
             refuse(f"unexpected {type(error).__name__}: {error}; this is a fault of adaptare, please report it")
-            raise typer.Exit(WORLD_FAILED) from error
+            raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
     return run
 
@@ -120,10 +113,10 @@ def output_lost(error: OSError) -> int:
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
-        return PIPE_CLOSED
+        return ExitCode.PIPE_CLOSED
     with contextlib.suppress(OSError):
         typer.echo(f"error: the output cannot be written: {error.strerror or error}", err=True)
-    return WORLD_FAILED
+    return ExitCode.WORLD_FAILED
 
 
 def refuse(message: str) -> None:
@@ -142,34 +135,43 @@ class Console:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._above: list[Table] = []
+        self._above: list[AnyTable] = []
+
+    @property
+    def feedback(self) -> "Feedback":
+        """What the library tells of a long task."""
+        from adaptare.profiler.results.report import Feedback
+
+        return Feedback(note=self.note, progress=self.progress, preview=self.preview, show=self.section)
 
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
         typer.echo(text, err=True)
 
-    def say(self, text: str) -> None:
-        """A line of the result; left out when the result is JSON."""
-        if not self._as_json:
-            typer.echo(text)
+    def section(self, section: "Section") -> None:
+        """A table or a line of the result, left out when the result is JSON, or a note."""
+        from adaptare.profiler.results.report import Note
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of the result; left out when the result is JSON. The first column is text, others numbers."""
-        if self._as_json:
+        if isinstance(section, Note):
+            self.note(section.text)
+        elif self._as_json:
             return
-        from rich.console import Console as RichConsole
+        elif isinstance(section, str):
+            typer.echo(section)
+        else:
+            print_table(section)
 
-        width = None if sys.stdout.isatty() else 120
-        RichConsole(width=width, highlight=False, markup=False).print(_table(title, columns, rows))
-
-    def preview(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table above the bar of `progress`, until the next preview or the end of the bar; nothing without a bar."""
-        self._above = [_table(title, columns, rows)]
-
-    def result(self, content: Mapping[str, Any]) -> None:
-        """The one JSON object, if that was asked for."""
+    def show(self, report: "Report") -> int:
+        """All sections of a result, or the one JSON object, if that was asked for. Returns the exit code."""
+        for section in report.sections():
+            self.section(section)
         if self._as_json:
-            typer.echo(json.dumps(_finite(content), indent=1))
+            typer.echo(json.dumps(_finite(report.to_json()), indent=1))
+        return report.exit_code
+
+    def preview(self, table: "AnyTable") -> None:
+        """A table above the bar of `progress`, until the next preview or the end of the bar; nothing without a bar."""
+        self._above = [table]
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, str], None]]:
@@ -193,7 +195,7 @@ class Console:
         self._above = []
 
         def shown() -> Group:
-            return Group(*self._above, bar)
+            return Group(*(drawn(table, console.width) for table in self._above), bar)
 
         with Live(get_renderable=shown, console=console, transient=True):
 
@@ -215,17 +217,6 @@ class Console:
         yield update
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def _left(elapsed_s: float, share: float) -> str:
     """How much longer it takes if it goes on like this; the first hundredth tells nothing yet."""
     if not 0.01 <= share < 1:
@@ -243,35 +234,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def milliseconds(seconds: float) -> str:
-    """For tables: three significant digits."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
-
-
-def energy(joules: float) -> str:
-    """For tables: three significant digits, and whole numbers from 1,000 on."""
-    if joules < 1:
-        return f"{joules * 1e3:.3g} mJ"
-    return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
-
-
-def per_second(rate: float) -> str:
-    """For tables: three significant digits, and whole numbers from 1,000 on."""
-    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
-
-
-def megabytes(count: float) -> str:
-    """For tables: a number of bytes, with one decimal below 100 MB."""
-    return f"{count / 1e6:.1f}" if count < 100e6 else f"{count / 1e6:,.0f}"
-
-
-def percent(share: float) -> str:
-    """For tables: with sign and one decimal."""
-    return f"{share:+.1%}"
-
-
-def between(lower: str, upper: str, *, within_one_opening: bool = False) -> str:
-    """For tables: an interval, and its caveat if it says nothing about the next loading of the program."""
-    return f"[{lower}, {upper}]{' within one opening' * within_one_opening}"

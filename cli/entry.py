@@ -7,7 +7,8 @@ from typing import Final
 import typer
 
 from adaptare.app import app
-from adaptare.console import INTERRUPTED, OutputError, WatchedOutput, output_lost
+from adaptare.console import OutputError, WatchedOutput, output_lost
+from adaptare.devices import ExitCode
 
 # Of what a command line does not say right; the class above it has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
@@ -25,7 +26,7 @@ def run() -> int:
             typer.echo(json.dumps({"error": error.format_message()}))  # type: ignore[attr-defined]
         return int(error.exit_code)  # type: ignore[attr-defined]
     except typer.Abort:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except (BrokenPipeError, OutputError) as error:
         return output_lost(error)
     except SystemExit:  # Typer ends so, and only so, where the reader of stdout is gone

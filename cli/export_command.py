@@ -1,57 +1,16 @@
 """`adaptare export`."""
 
-import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption
+from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from adaptare.profiler import Configuration, Quantisation
-    from adaptare.search import SuperAdapter
-
+# As `adaptare.search.workflows.exporting` has them.
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
-ONNX_KINDS: tuple[Kind, ...] = ("onnx", "onnx-static", "onnx-swappable", "onnx_adapter")
-ADAPTER = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
-# Kind -> the Python that loads what was written.
-LOADING: dict[Kind, str] = {
-    "peft": "PeftModel.from_pretrained(base, {folder!r})",
-    "merged": "AutoModelForCausalLM.from_pretrained({folder!r})",
-    "onnx": "session = onnxruntime.InferenceSession({model!r})",
-    "onnx-static": "session = onnxruntime.InferenceSession({model!r})",
-    "onnx-swappable": f"session = onnxruntime.InferenceSession({{model!r}}); {ADAPTER}; "
-    "options = onnxruntime.RunOptions(); options.add_active_adapter(adapter); session.run(None, inputs, options)",
-    "onnx_adapter": ADAPTER,
-}
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What is exported, and onto what.
-
-    Args:
-        super_adapter: Has the weights.
-        config: Sites and ranks.
-        base: Folder of the base model.
-        base_name: Name by which others load it; `None` if it has none.
-        tokenizer: Written beside models.
-        quantisation: Of the base that the adapter was trained on.
-        every_site: Whether latency was predicted where every site is open.
-    """
-
-    super_adapter: "SuperAdapter"
-    config: "Configuration"
-    base: str
-    base_name: str | None
-    tokenizer: "PreTrainedTokenizerBase"
-    quantisation: "Quantisation"
-    every_site: bool
 
 
 @command
@@ -77,7 +36,7 @@ def export(
         ),
     ] = "peft",
     quantise: Annotated[
-        Literal["none", "int8", "int4"] | None,
+        Quantisation | None,
         typer.Option("--quantise", help="Weights of a model for ONNX Runtime.", show_default="as it was trained"),
     ] = None,
     every_site: Annotated[
@@ -90,11 +49,11 @@ def export(
     ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
-    from adaptare.adapter_files import CONFIG
     from adaptare.devices import InputError
     from adaptare.profiler import OnnxBases
+    from adaptare.profiler.campaigns.adapter_files import CONFIG
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
@@ -112,68 +71,18 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
-    won = None if of_folder else _winner_of(source, 1 if winner is None else winner)
-    if to in ONNX_KINDS:
+    if to not in ("peft", "merged"):
         OnnxBases(cache)  # says what is not installed, before anything is loaded
-    chosen = _of_search(*won) if won else _of_peft(source, str(base), cache)
+    from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of
+
+    chosen = (
+        adapter_of(source, str(base), cache=cache) if of_folder else winner_of(source, 1 if winner is None else winner)
+    )
     chosen = replace(chosen, base_name=base_name or chosen.base_name)
-    as_trained = chosen.quantisation if to in ("onnx", "onnx-static", "onnx-swappable") else "none"
-    weights = quantise or as_trained
-    opened = to == "onnx-swappable" and (chosen.every_site if every_site is None else every_site)
-    difference = _write(to, chosen, output, quantise=weights, every_site=opened, cache=cache, console=console)
-    places = {"folder": output, "model": output / "model.onnx", "adapter": output / "adapter.onnx_adapter"}
-    loading = LOADING[to].format(**{name: str(place) for name, place in places.items()})
-    console.say(f"written: {output}; load it with: {loading}")
-    if to == "peft" and chosen.base_name is None:
-        console.note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
-    if opened:
-        console.say("It takes adapters on every site; those without one cost a little.")
-    if difference is not None:
-        console.say(f"Its logits differ by at most {difference:.1e} of the largest from torch's with these weights.")
-    written = {"folder": str(output), "kind": to, "quantisation": weights, "base": chosen.base}
-    console.result({**written, "open": opened, "sites": dict(chosen.config.ranks), "difference": difference})
-
-
-def _winner_of(front: Path, winner: int) -> "tuple[Configuration, Path, Path]":
-    """Its config, the folder of its super-adapter, and its predictor."""
-    from adaptare.devices import InputError
-    from adaptare.selection import load_selection
-
-    selection, folder, predictor = load_selection(front)
-    if not 1 <= winner <= len(selection.winners):
-        raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
-    return selection.winners[winner - 1].config, folder, predictor
-
-
-def _of_search(config: "Configuration", folder: Path, predictor: Path) -> Exported:
-    from adaptare.adaptation import reload_adaptation
-
-    adaptation, super_adapter = reload_adaptation(folder)
-    task = adaptation.task
-    opened = _of_open_graphs(predictor)
-    place = (task.model, task.base_name)
-    return Exported(super_adapter, config, *place, adaptation.tokenizer, task.quantisation, opened)
-
-
-def _of_peft(folder: Path, base: str, cache: Path | None) -> Exported:
-    from adaptare.profiler import open_model, published_name
-    from adaptare.search import import_peft, load_base
-
-    weights = open_model(base, cache=cache).weights_folder().resolve()
-    model, tokenizer = load_base(weights)
-    super_adapter, config = import_peft(folder, model)
-    place = (str(weights), published_name(base, str(weights)))
-    return Exported(super_adapter, config, *place, tokenizer, "none", every_site=False)
-
-
-def _of_open_graphs(predictor: Path) -> bool:
-    """Whether latency was predicted where every site is open; an export needs no predictor, so it may be gone."""
-    from adaptare.devices import InputError
-    from adaptare.predictor import load_predictor
-
-    with contextlib.suppress(InputError):
-        return load_predictor(predictor).template.graph == "open"
-    return False
+    report = export_files(
+        chosen, to, output, quantisation=quantise, every_site=every_site, cache=cache, note=console.note
+    )
+    return console.show(report)
 
 
 def _check_quantisation(to: Kind, quantise: str | None) -> None:
@@ -185,43 +94,3 @@ def _check_quantisation(to: Kind, quantise: str | None) -> None:
         raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
     if to in ("peft", "merged"):
         raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")
-
-
-def _write(
-    to: Kind,
-    chosen: Exported,
-    output: Path,
-    *,
-    quantise: "Quantisation",
-    every_site: bool,
-    cache: Path | None,
-    console: Console,
-) -> float | None:
-    """Largest difference of the logits that was found, where the export was run."""
-    from adaptare.search import export_merged, export_onnx, export_onnx_adapter, export_peft, on_base
-
-    super_adapter, config, base, base_name = chosen.super_adapter, chosen.config, chosen.base, chosen.base_name
-    if to == "peft":
-        export_peft(super_adapter, config, output, base_name=base_name)
-    elif to == "merged":
-        # Weights that were rounded for training are not what a model in floating point should have.
-        rounded = chosen.quantisation != "none"
-        original = on_base(super_adapter, base, "none") if rounded else super_adapter
-        export_merged(original, config, output, base_name=base_name, tokenizer=chosen.tokenizer)
-    elif to == "onnx_adapter":
-        export_onnx_adapter(super_adapter, config, output, base_name=base_name)
-    else:
-        return export_onnx(
-            super_adapter,
-            config,
-            output,
-            kind=to,
-            base=base,
-            base_name=base_name,
-            quantisation=quantise,
-            every_site=every_site,
-            tokenizer=chosen.tokenizer,
-            cache=cache,
-            note=console.note,
-        )
-    return None

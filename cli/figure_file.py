@@ -31,7 +31,7 @@ def drawn(draw: Callable[[], None], file: Path, console: Console) -> bool:
     except StorageError as error:
         console.note(str(error))
         return False
-    console.say(f"drawn: {file}")
+    console.section(f"drawn: {file}")
     return True
 
 

@@ -1,11 +1,13 @@
-"""From what stands on the command line to spaces, examples and budgets."""
+"""Spaces, ranks, lengths and errors as they are written on the command line."""
 
 import math
+import re
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import RECIPES, ModelShape, Space, named_space, read_space
-from adaptare.word_lists import whole_numbers
+from adaptare.profiler import RECIPES, ModelShape, Phase, Space, named_space, read_space
+
+WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> Space:
@@ -16,8 +18,7 @@ def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alik
         return read_space(spelling, shape)
     if ranks is None:
         return named_space(spelling, shape, layers_alike=layers_alike)
-    chosen = whole_numbers(ranks, "--ranks")
-    return named_space(spelling, shape, ranks=chosen, layers_alike=layers_alike)
+    return named_space(spelling, shape, ranks=whole_numbers(ranks, "--ranks"), layers_alike=layers_alike)
 
 
 def read_error(text: str) -> float:
@@ -29,3 +30,39 @@ def read_error(text: str) -> float:
     if not 0 < error < math.inf:
         raise InputError(f"--until-error must be above 0 with a per cent sign, such as 2%, not {text!r}")
     return error
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """The numbers in `1,8,64`, of which none is empty. Raises `InputError`."""
+    parts = text.split(",")
+    if not all(WHOLE.fullmatch(part) for part in parts):
+        raise InputError(f"{option} must be whole numbers with commas between them, such as 16 or 4,8,64, not {text!r}")
+    return [int(part) for part in parts]
+
+
+def read_ranks(text: str) -> list[int]:
+    """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
+    ranks = sorted(set(whole_numbers(text, "--rank")))
+    if ranks[0] < 0:
+        raise InputError(f"--rank must be at least 1, not {text}")
+    return ranks
+
+
+def read_lengths(text: str, option: str, *, least: int) -> list[int]:
+    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
+    lengths = list(dict.fromkeys(whole_numbers(text, option)))
+    if any(length < least for length in lengths):
+        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
+    return lengths
+
+
+def check_length(phase: Phase, length: int) -> None:
+    """Raises `InputError` if a phase cannot be that long."""
+    if length < (phase == "prefill"):
+        raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
+
+
+def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
+    """Raises `InputError` if there is a folder and its sites or ranks are given beside it."""
+    if folder and (rank or sites):
+        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")

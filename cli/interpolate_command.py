@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import JsonOption, ReplaceOption
-from adaptare.console import Console, command, milliseconds
+from adaptare.console import Console, command
 
 
 @command
@@ -21,33 +21,8 @@ def interpolate(
     ] = None,
     replace: ReplaceOption = False,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """A predictor for a length between those that were profiled, without measuring it."""
-    from adaptare.devices import InputError
-    from adaptare.predictor import bends, load_predictor, save_predictor
-    from adaptare.predictor import interpolate as between
-    from adaptare.predictor_name import default_name, predictor_stem, predictor_there
+    from adaptare.predictor.fitting.interpolation import write_between
 
-    console = Console(as_json=as_json)
-    known = [load_predictor(path) for path in predictors]
-    found = between(known, length)
-    base = output or default_name(found, length=length, every_site=found.template.graph == "open")
-    if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
-        raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
-    if not replace:
-        predictor_there(found, base)
-    files = save_predictor(found, base)
-    off = bends(known)
-    for inner, error in off.items():
-        console.say(f"left out, the base at length {inner} would be {error:+.1%} off")
-    console.say(f"base at length {length}: {milliseconds(found.model.reference_s)} ms")
-    console.say(f"written: {files[0]} and {files[1]}; next: adaptare predict {base} ADAPTER")
-    console.result(
-        {
-            "predictor": str(base),
-            "phase": found.template.phase,
-            "length": length,
-            "base_s": found.model.reference_s,
-            "left_out": {str(inner): error for inner, error in off.items()},
-        }
-    )
+    return Console(as_json=as_json).show(write_between(predictors, length, output=output, replace=replace))

@@ -1,9 +1,8 @@
 """`adaptare overhead`."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,12 +24,9 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import BAD_INPUT, COMPOSED, WORLD_FAILED, Console, command
+from adaptare.console import Console, command
+from adaptare.devices import ExitCode
 from adaptare.pace import OVERHEAD
-
-if TYPE_CHECKING:
-    from adaptare.overhead_grid import Case
-    from adaptare.profiler import Measurement
 
 DEFAULT_RANK = "16"
 
@@ -85,112 +81,54 @@ def overhead(
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
-    from adaptare.campaign import check_memory, measure
-    from adaptare.comparison import show_compared
-    from adaptare.devices import InputError
-    from adaptare.energy_rows import count_energy, not_available, show_energy
     from adaptare.figure_file import check_figure, drawn
-    from adaptare.merge_or_swap import largest_case, merge_or_swap, show_merge_or_swap
+    from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.overhead_figure import draw
-    from adaptare.overhead_grid import cases_of, check_alone, grid, phases_of, read_lengths, read_ranks, workloads_of
-    from adaptare.overhead_request import cached_positions, requests_of, show_requests
-    from adaptare.overhead_rows import differences, preview, price_of_precision, row_of, show_rows, slopes
-    from adaptare.profiler import Store, Workload, counts_energy, open_model, precise_within, programs_for
-    from adaptare.target import target_of
+    from adaptare.profiler import Store, open_model, precise_within, programs_for
+    from adaptare.profiler.campaigns.campaign import Campaign
+    from adaptare.profiler.campaigns.overhead_report import OverheadRequest, measure_overhead
+    from adaptare.profiler.campaigns.target import target_of
 
     console = Console(as_json=as_json)
     prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
     depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
-    if not prompts and not depths:
-        raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
-    if stubs and (tasks or energy):
-        raise InputError(f"{'--tasks' if tasks else '--energy'} loads whole models, and --stubs none; give one of them")
     check_alone(adapters, rank=rank is not None, sites=sites)
     check_figure(figure)
-    pasts = depths + cached_positions(prompts, generate)
+    stop = precise_within(half_width, seconds, openings)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
-    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
-    ranks = read_ranks(DEFAULT_RANK if rank is None else rank)
-    shape = open_model(model, cache=cache).shape
-    cases = cases_of(shape, adapters) if adapters else grid(shape, ranks, sites or [])
-    base = Workload(shape, batch=batch, **target.weights)
-    swapped = largest_case(cases, base) if tasks else None
-    wanted = [workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=prompts, pasts=pasts)]
-    counted = energy and counts_energy(target.device)
-    if not stubs and len(wanted) > 1:
-        check_memory([list(case_of) for case_of in wanted], device=target.device, programs=programs)
-    kept = Store(store)
-    title = f"{model} on {target.name}: adapters on {len(shape.sites)} linears or some of them{COMPOSED * stubs}"
-    measured: list[tuple[Case, Measurement]] = []
-    for case_of in wanted:
-        of_phase = measure(
-            list(case_of),
-            device=target.device,
-            half_width=half_width,
-            seconds=seconds,
-            seed=seed,
-            openings=openings,
-            store=kept,
-            console=console,
-            title=f"measuring {next(iter(case_of)).phase}",
-            programs=programs,
-            recalibrate=recalibrate,
-            stubs=stubs,
-            seen=partial(preview, tuple(measured), case_of, band=band, console=console, title=title),
-        )
-        measured += [(case_of[each.workload], each) for each in of_phase]
-    found = [(case, each) for case, each in measured if not each.failure]
-    rows = [row_of(case, each, band=band) for case, each in found]
-    lines = slopes(found)
-    show_rows(rows, lines, console, title=title)
-    if price := price_of_precision([each for _, each in found], half_width):
-        console.note(price)
-    compared = differences(found, cases, band=band) if adapters else {}
-    for name, between in compared.items():
-        show_compared(between, console, title=f"{name} compared with {cases[0].placement}")
-    requests = requests_of(rows, prompts=prompts, generated=generate, band=band)
-    show_requests(requests, console)
-    used = None if not energy or counted else not_available(target.device)
-    if counted and found:
-        used = count_energy(found, device=target.device, programs=programs, console=console)
-    if used:
-        show_energy(used, console)
-    ways = None
-    if swapped and rows:
-        ways = merge_or_swap(rows, swapped, base, tasks=tasks, programs=programs, device=target.device, console=console)
-        show_merge_or_swap(ways, console)
-    all_drawn = True
-    if figure and rows:
-        all_drawn = drawn(partial(draw, rows, figure, title=f"{model} on {target.name}"), figure, console)
-    console.result(
-        {
-            "model": model,
-            "device": target.device.info().device,
-            **target.weights,
-            "rows": [asdict(row) for row in rows],
-            "slopes": [asdict(slope) for slope in lines],
-            "differences": {name: [asdict(each) for each in between] for name, between in compared.items()},
-            "requests": [asdict(request) for request in requests],
-            "energy": asdict(used) if used else None,
-            "merge_or_swap": asdict(ways) if ways else None,
-            "failures": [
-                {
-                    "phase": each.workload.phase,
-                    "length": each.workload.length,
-                    "placement": case.placement,
-                    "rank": case.rank,
-                    "mode": each.workload.mode,
-                    "reason": each.failure,
-                }
-                for case, each in measured
-                if each.failure
-            ],
-        }
+    request = OverheadRequest(
+        model,
+        open_model(model, cache=cache).shape,
+        target,
+        programs,
+        adapters=adapters or [],
+        ranks=read_ranks(DEFAULT_RANK if rank is None else rank),
+        placements=sites or [],
+        prompts=prompts,
+        depths=depths,
+        generated=generate,
+        tasks=tasks,
+        energy=energy,
+        batch=batch,
+        stubs=stubs,
     )
-    if len(rows) < len(measured) or (ways and ways.failures) or (used and used.failed):
-        raise typer.Exit(WORLD_FAILED)
-    if not all_drawn:
-        raise typer.Exit(BAD_INPUT)
+    request.check()
+    campaign = Campaign(
+        target.device,
+        programs,
+        Store(store),
+        stop,
+        seed,
+        recalibrate=recalibrate,
+        stubs=stubs,
+        feedback=console.feedback,
+    )
+    report = measure_overhead(request, campaign, band=band)
+    code = console.show(report)
+    all_drawn = True
+    if figure and report.rows:
+        all_drawn = drawn(partial(draw, report.rows, figure, title=f"{model} on {target.name}"), figure, console)
+    return code or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptare.figure_file import panels
-from adaptare.overhead_rows import Row
+from adaptare.profiler.campaigns.overhead_rows import Row
 
 
 def draw(rows: Sequence[Row], file: Path, *, title: str) -> None:

@@ -1,9 +1,8 @@
 """`adaptare profile`."""
 
 import shlex
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +16,11 @@ from adaptare.arguments import (
     DeviceOption,
     HalfWidthOption,
     JsonOption,
+    LengthOption,
     ModelArgument,
     ModeOption,
     OpeningsOption,
+    PhaseOption,
     RanksOption,
     RecalibrateOption,
     SecondsOption,
@@ -27,11 +28,11 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import ANSWER_IS_NO, COMPOSED, WORLD_FAILED, Console, command, milliseconds, percent
+from adaptare.console import Console, command
 from adaptare.pace import PROFILE
 
 if TYPE_CHECKING:
-    from adaptare.profiler import Measurement, Origin, Workload
+    from adaptare.profiler import Workload
 
 
 @command
@@ -43,8 +44,8 @@ def profile(
     ] = None,
     ranks: RanksOption = None,
     count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
-    phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", help="What to time.")] = "decode",
-    length: Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")] = 64,
+    phase: PhaseOption = "decode",
+    length: LengthOption = 64,
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     every_site: Annotated[
@@ -71,17 +72,17 @@ def profile(
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
-    from adaptare.campaign import interval_of, measure
     from adaptare.devices import InputError
     from adaptare.inputs import read_error, space_of
-    from adaptare.profiler import Store, Workload, design, open_model, precise_within, programs_for
-    from adaptare.target import target_of
+    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
+    from adaptare.profiler.campaigns.campaign import Campaign
+    from adaptare.profiler.campaigns.space_report import measure_space, workloads_of_space
+    from adaptare.profiler.campaigns.target import target_of
 
     console = Console(as_json=as_json)
     target = target_of(device)
-    info = target.device.info()
     if length < 1:
         raise InputError(f"--length must be at least 1, not {length}")
     if minutes is not None and not minutes > 0:
@@ -99,101 +100,39 @@ def profile(
         graph="open" if every_site else "cut",
         **target.weights,
     )
-    workloads = [template.with_configuration(chosen.decode(row)) for row in design(chosen, count, seed=seed)]
+    programs = programs_for(target.device.info(), cache=cache)
+    workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs)
     if every_site and not any(each.graph == "open" for each in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
-    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
-    programs = programs_for(info, cache=cache)
-    for workload in workloads:
-        programs.need(workload)
-    with_store = Store(store)
-    origin: Origin = "composed" if stubs else "measured"
-    finished = with_store.finished(info, template.base, origin=origin)
-    missing = [workload for workload in workloads if workload.hash not in finished]
-    stored = with_store.measurements(info)
-    wanted_ones = set(workloads)
-    known = [each for each in stored if each.workload in wanted_ones and each.origin == origin]
-    if len(missing) < len(workloads):
-        console.note(f"{len(workloads) - len(missing)} of {len(workloads)} are in {with_store.location} already")
-    started = time.monotonic()
-
-    def measured_now(wanted: Sequence[Workload]) -> "list[Measurement]":
-        left_s = None if minutes is None else 60 * minutes - (time.monotonic() - started)
-        if not wanted or (left_s is not None and left_s <= 0):
-            return []
-        return measure(
-            list(wanted),
-            device=target.device,
-            half_width=half_width,
-            seconds=seconds,
-            seed=seed,
-            openings=openings,
-            store=with_store,
-            console=console,
-            title=f"measuring {phase}",
-            programs=programs,
-            recalibrate=recalibrate,
-            stubs=stubs,
-            limit_s=left_s,
-        )
-
-    error: float | None = None
-    if target_error is None:
-        measured = measured_now(missing)
-    else:
-        from adaptare.adaptive import measure_until
-
-        measured, error = measure_until(missing, known, measured_now, error=target_error, console=console)
-    if len(measured) < len(missing) and target_error is None:
-        left = len(missing) - len(measured)
-        console.note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
-    rows = [each for each in measured if not each.failure]
-    # Read again, because this session may have calibrated the device anew.
-    there = [each for each in with_store.measurements(info) if each.workload in wanted_ones and each.origin == origin]
-    shown = list({each.workload: each for each in there if each.complete}.values())
-    console.table(
-        f"{model} on {target.name}, {phase} {length}, {mode}{' open' * every_site}{COMPOSED * stubs}",
-        ["sites", "adapter weights", "latency ms", "95 % interval", "overhead"],
-        [
-            [
-                f"{len(each.workload.configuration.ranks)}",
-                f"{each.workload.configuration.adapter_parameters(shape):,}",
-                milliseconds(each.latency_s),
-                interval_of(each),
-                percent(each.overhead.middle),
-            ]
-            for each in shown
-        ],
+    campaign = Campaign(
+        target.device,
+        programs,
+        stop=precise_within(half_width, seconds, openings),
+        store=Store(store),
+        seed=seed,
+        recalibrate=recalibrate,
+        stubs=stubs,
+        feedback=console.feedback,
     )
-    only = all(template == each.workload.with_configuration(template.configuration) for each in stored)
-    chosen_by = _chosen(template, model, device, with_store.location, only=only)
-    console.say(f"next: {shlex.join(['adaptare', 'fit', *chosen_by])}")
-    console.result(
-        {
-            "model": model,
-            "device": info.device,
-            **target.weights,
-            "phase": phase,
-            "length": length,
-            "mode": mode,
-            "open": every_site,
-            "store": with_store.location,
-            "wanted": len(workloads),
-            "already_there": len(workloads) - len(missing),
-            "measured": len(rows),
-            "rows": [_row(each) for each in shown],
-            "failed": len(measured) - len(rows),
-            "left": len(missing) - len(measured),
-            "seconds": time.monotonic() - started,
-            "error_wanted": target_error,
-            "error_reached": error,
-            "base_s": with_store.calibration(info, template.base, origin=origin),
-        }
+    strategy = None
+    if target_error is not None:
+        from adaptare.predictor.fitting.adaptive import measure_until
+
+        strategy = partial(measure_until, error=target_error, note=console.note)
+    report = measure_space(
+        template,
+        workloads,
+        campaign,
+        model=model,
+        target=target,
+        limit_s=None if minutes is None else 60 * minutes,
+        strategy=strategy,
+        error_wanted=target_error,
     )
-    if len(rows) < len(measured):
-        raise typer.Exit(WORLD_FAILED)
-    if target_error is not None and (error is None or error > target_error):
-        raise typer.Exit(ANSWER_IS_NO)
+    code = console.show(report)
+    chosen_by = _chosen(template, model, device, campaign.store.location, only=report.alone)
+    console.section(f"next: {shlex.join(['adaptare', 'fit', *chosen_by])}")
+    return code
 
 
 def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
@@ -205,21 +144,3 @@ def _chosen(template: "Workload", model: str, device: str, store: str, *, only: 
         said += [("--mode", template.mode), ("--model", model)]
     cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
     return [*(str(word) for pair in said for word in pair), *cut]
-
-
-def _row(measurement: "Measurement") -> dict[str, object]:
-    return {
-        "workload": measurement.workload.hash,
-        "sites": len(measurement.workload.configuration.ranks),
-        "parameters": measurement.workload.configuration.adapter_parameters(measurement.workload.shape),
-        "latency_s": measurement.latency_s,
-        "lower_s": measurement.lower_s,
-        "upper_s": measurement.upper_s,
-        "overhead": measurement.overhead.middle,
-        "rounds": len(measurement.visits),
-        "openings": len(set(measurement.openings.tolist())),
-        "within_one_opening": measurement.within_one_opening,
-        "trends": measurement.trends,
-        "stopped_by": measurement.stopped_by,
-        "origin": measurement.origin,
-    }

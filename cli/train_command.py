@@ -1,7 +1,7 @@
 """`adaptare train`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from adaptare.arguments import (
     DataOption,
     JsonOption,
     ModelArgument,
+    Quantisation,
     RanksOption,
     SeedOption,
     SpaceOption,
@@ -31,17 +32,17 @@ def train(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
     quantise: Annotated[
-        Literal["none", "int8", "int4"],
+        Quantisation,
         typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
     ] = "none",
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
-    from adaptare.adaptation import load_adaptation, train_adaptation
     from adaptare.inputs import space_of
     from adaptare.profiler import open_model
+    from adaptare.search.workflows.adaptation import TrainReport, load_adaptation, train_adaptation
 
     console = Console(as_json=as_json)
     source = open_model(model, cache=cache)
@@ -49,13 +50,12 @@ def train(
     loaded = load_adaptation(
         source, data=data, seed=seed, max_tokens=max_tokens, held_out=held_out, quantisation=quantise
     )
-    examples = loaded.examples
-    if examples.dropped or examples.cut:
+    if loaded.examples.dropped or loaded.examples.cut:
         console.note(
-            f"{examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens or more, and "
-            f"of {examples.cut} the completion is cut; --max-tokens takes longer ones"
+            f"{loaded.examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens or "
+            f"more, and of {loaded.examples.cut} the completion is cut; --max-tokens takes longer ones"
         )
-    outcome = train_adaptation(
+    trained = train_adaptation(
         loaded,
         chosen,
         folder=output,
@@ -63,21 +63,6 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
-        console=console,
+        feedback=console.feedback,
     )
-    console.say(f"held-out loss {outcome.base_loss:.3f} without adapter, {outcome.full_loss:.3f} with all of it")
-    console.say(f"written: {output}; next: adaptare search {output} --predictor PREDICTOR --budget overhead=5%")
-    console.result(
-        {
-            "model": model,
-            "folder": str(output),
-            "quantisation": quantise,
-            "steps": outcome.steps,
-            "seconds": outcome.seconds,
-            "base_loss": outcome.base_loss,
-            "full_loss": outcome.full_loss,
-            "examples": len(examples.train),
-            "dropped": examples.dropped,
-            "cut": examples.cut,
-        }
-    )
+    return console.show(TrainReport(model, output, loaded, trained))

@@ -16,7 +16,7 @@ from adaptare.arguments import (
     SeedOption,
     StoreOption,
 )
-from adaptare.console import Console, command, milliseconds
+from adaptare.console import Console, command
 from adaptare.pace import VERIFY
 
 
@@ -38,54 +38,28 @@ def verify(
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Measures the winners of a search and its baselines, and judges them by seconds of this very session.
 
     A winner has met the budget if its whole interval lies within, missed it if all of it lies above; else it is
     ambiguous, and measured longer. Exit code 0: a winner met the budget; 1: all missed it; 4: none met it, and some are
     still ambiguous.
     """
-    from adaptare.devices import InputError
-    from adaptare.predictor import load_predictor
     from adaptare.profiler import Store, precise_within, programs_for
-    from adaptare.selection import load_selection
-    from adaptare.target import named_target
-    from adaptare.verification import conclude, show_verified, verified_to_json, verify_choices
+    from adaptare.profiler.campaigns.campaign import Campaign
+    from adaptare.search.workflows.verification import load_choices, verify_choices
 
     console = Console(as_json=as_json)
-    selection, _, predictor = load_selection(front)
-    fitted = load_predictor(predictor)
-    if fitted.model.reference_s != selection.base_s:
-        raise InputError(
-            f"{predictor} is not the predictor of this search any more: its base takes "
-            f"{milliseconds(fitted.model.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
-            "search again, and give every predictor a name of its own with: adaptare fit --output"
-        )
-    target = named_target(device, fitted.model.device, fitted.template)
-    info = target.device.info()
-    load_predictor(predictor, device=info)
-    precise_within(half_width, seconds)  # says what is wrong with them before anything is written
-    programs = programs_for(info, cache=cache)
-    programs.need(fitted.template)
-    winners, others = verify_choices(
-        selection,
-        fitted.template,
-        device=target.device,
-        half_width=half_width,
-        seconds=seconds,
-        openings=openings,
-        repeats=repeats,
-        seed=seed,
-        store=Store(store),
-        console=console,
-        recalibrate=recalibrate,
-        programs=programs,
+    stop = precise_within(half_width, seconds, openings)
+    choices = load_choices(front, device)
+    measured_on = choices.target.device
+    programs = programs_for(measured_on.info(), cache=cache)
+    programs.need(choices.template)
+    campaign = Campaign(
+        measured_on, programs, Store(store), stop, seed, recalibrate=recalibrate, feedback=console.feedback
     )
-    show_verified(winners, others, selection, console)
-    within = [number for number, each in enumerate(winners, start=1) if each.meets(selection)]
-    if within:
-        console.say(f"next: adaptare export {front} --winner {within[0]} --output FOLDER")
-    measured_on = {"device": info.device, "phase": fitted.template.phase, "length": fitted.template.length}
-    console.result({**measured_on, **target.weights, **verified_to_json(winners, others, selection)})
-    if code := conclude(winners, selection, console):
-        raise typer.Exit(code)
+    report = verify_choices(choices, campaign, repeats=repeats)
+    code = console.show(report)
+    if report.met:
+        console.section(f"next: adaptare export {front} --winner {report.met[0]} --output FOLDER")
+    return code

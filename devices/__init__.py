@@ -29,6 +29,8 @@ from adaptare.devices.errors import (
     StorageError,
     WorkerDiedError,
 )
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.devices.interrupts import interrupts_noted
 from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, ProgramFile, Work, canonical_json
 from adaptare.devices.program_files import program_file
@@ -49,6 +51,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceInfo",
+    "ExitCode",
     "Feed",
     "ForgettingWorker",
     "InputError",
@@ -79,6 +82,7 @@ __all__ = [
     "connect",
     "copies_in_turn",
     "counts_first_call",
+    "interrupts_noted",
     "ort_cpu",
     "parse_json",
     "program_file",

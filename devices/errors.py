@@ -1,12 +1,20 @@
 """What can go wrong, by who has to act: the caller, the device, or the one program that ran."""
 
+from typing import ClassVar
+
+from adaptare.devices.exit_codes import ExitCode
+
 
 class AdaptareError(Exception):
-    """Root of every error that adaptare raises on purpose."""
+    """Root of every error that adaptare raises on purpose; `exit_code` is that of the command line."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.WORLD_FAILED
 
 
 class InputError(AdaptareError, ValueError):
     """The caller asked for something that cannot be; nothing was measured or written."""
+
+    exit_code = ExitCode.BAD_INPUT
 
 
 class StorageError(InputError):

@@ -15,7 +15,6 @@ from adaptare.search.budgeted_search import search
 from adaptare.search.candidate import Candidate, evaluate
 from adaptare.search.chatterbot import chatterbot_examples
 from adaptare.search.front import Front, front_of, hypervolume, non_dominated, pick_winners
-from adaptare.search.interrupts import interrupts_noted
 from adaptare.search.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.random_search import RandomSearch
 from adaptare.search.scaling import Scaling
@@ -116,7 +115,6 @@ __all__ = [
     "front_of",
     "hypervolume",
     "import_peft",
-    "interrupts_noted",
     "latency_limit_s",
     "load_base",
     "load_super_adapter",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import AdaptareError, InputError
+from adaptare.devices import AdaptareError, ExitCode, InputError
 from adaptare.profiler import Space
 from adaptare.search.candidate import limit_costs, violations
 from adaptare.search.objective import Limit
@@ -21,6 +21,8 @@ class InfeasibleBudgetError(AdaptareError):
         smallest: The smallest value reachable with at least one adapter.
         without_adapter: The value of the base alone.
     """
+
+    exit_code = ExitCode.ANSWER_IS_NO
 
     def __init__(self, message: str, *, name: str, bound: float, smallest: float, without_adapter: float) -> None:
         super().__init__(message)

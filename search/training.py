@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
-from adaptare.devices import InputError, Json, StorageError
+from adaptare.devices import InputError, Json, StorageError, interrupts_noted
 from adaptare.search.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint
-from adaptare.search.interrupts import interrupts_noted
 from adaptare.search.step_sampler import SandwichSampler, StepSampler
 from adaptare.search.super_adapter import SuperAdapter
 from adaptare.search.super_adapter_file import describe, load_tensors, save_super_adapter

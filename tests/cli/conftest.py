@@ -47,6 +47,7 @@ def commands_in() -> CommandsIn:
     def inside(folder: Path) -> Iterator[Run]:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
+            patch.delenv("COLUMNS", raising=False)
 
             def call(*arguments: object) -> Answer:
                 words = [str(argument) for argument in arguments]

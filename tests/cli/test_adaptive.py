@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adaptare import adaptive
-from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor.cross_validation import LeftOut
 from adaptare.predictor.error_card import ErrorCard, make_error_card
+from adaptare.predictor.fitting import adaptive
 from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
@@ -55,7 +54,7 @@ def rows_at_stop(cards: Sequence[ErrorCard], error: float, monkeypatch: pytest.M
     codes = np.unique(space.expand(space.spread(200, np.random.default_rng(0))), axis=0)
     workloads = [Workload(SHAPE, configuration=space.decode(row)) for row in codes if row.any()]
     found, _ = adaptive.measure_until(
-        workloads[: 10 + 8 * (len(cards) - 1)], [], measured, error=error, console=Console(as_json=True)
+        workloads[: 10 + 8 * (len(cards) - 1)], [], measured, error=error, note=lambda text: None
     )
     return len(found)
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from adaptare import VERSION
+from adaptare import VERSION, arguments, profiler
 from adaptare.profiler import Store
 
 HEAVY = ("torch", "transformers", "sklearn", "pymoo", "sqlalchemy", "onnxruntime")
@@ -25,6 +25,11 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "overhead" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["Phase", "Mode", "Quantisation"])
+def test_options_offer_what_the_library_has(name: str) -> None:
+    assert set(get_args(getattr(arguments, name))) == set(get_args(getattr(profiler, name)))
 
 
 @pytest.mark.parametrize(

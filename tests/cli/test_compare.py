@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from adaptare.arguments import DEFAULT_BAND
-from adaptare.comparison import compare
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import (
     EQUIVALENCE_BAND,
@@ -22,6 +21,7 @@ from adaptare.profiler import (
     Workload,
     device_hash,
 )
+from adaptare.profiler.campaigns.comparison import compare
 
 SLOW = "simulated:launch_s=4e-06"
 

@@ -1,10 +1,14 @@
-"""The table that stands above the bar while something is measured."""
+"""Tables: above the bar while something is measured, and within the width that there is."""
 
 import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adaptare.console import Console
+from adaptare.profiler.results.table import Column, Table
 
 
 class Terminal(io.StringIO):
@@ -15,7 +19,8 @@ class Terminal(io.StringIO):
 def shown(console: Console) -> None:
     with console.progress("measuring") as update:
         for overhead in ("+20 %", "+24 %"):
-            console.preview("so far", ["adapter", "overhead"], [["all r16", overhead]])
+            columns = (Column[str]("adapter", lambda row: "all r16"), Column[str]("overhead", lambda row: row))
+            console.preview(Table("so far", columns, [overhead]))
             update(0.5, "opening 2")
 
 
@@ -35,3 +40,26 @@ def test_a_pipe_shows_no_table_before_the_end(capsys: pytest.CaptureFixture[str]
     both = capsys.readouterr()
     assert both.out == ""
     assert "so far" not in both.err
+
+
+@pytest.mark.parametrize(("columns", "openings"), [(80, 1), (80, 2), (70, 2), (40, 2)])
+def test_narrow_pipes_lose_columns_and_no_digits(
+    run: Callable[..., Any], model_cache: Path, monkeypatch: pytest.MonkeyPatch, columns: int, openings: int
+) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", openings, "-p", 512, "-d", 4)
+    words = (*words, "--seconds", 0.3, "--cache", model_cache)
+    rows = run(*words, "--json").json["rows"]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = run(*words).out
+    table = [line for line in out.splitlines() if line and line[0] in "┏┃┡│└"]
+    assert table
+    assert max(map(len, table)) <= max(columns, 70)  # wider rather than cut
+    assert "…" not in out
+    for row in rows:
+        assert f"[{row['overhead_lower']:+.1%}, {row['overhead_upper']:+.1%}]" in "".join(table)
+    assert "tokens/s" not in out
+
+
+def test_wide_pipes_have_every_column(run: Callable[..., Any], model_cache: Path) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 2, "--seconds", 0.3)
+    assert "tokens/s" in run(*words, "--cache", model_cache).out

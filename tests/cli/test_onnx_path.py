@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.demonstration import Effort
-from adaptare.pace import Pace
+from adaptare.profiler import precise_within
+from adaptare.search.workflows.demonstration import Effort
 
 INT4 = "ort-cpu:int4,threads=1"
 QUICKLY = ("--openings", 2, "--seconds", 0.5)
@@ -89,7 +89,7 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
 def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    effort = Effort(12, Pace(0.5, 1.0), 4, 20.0, 4, 8)
+    effort = Effort(12, precise_within(0.5, 1.0), 4, 20.0, 4, 8)
     monkeypatch.setattr("adaptare.demo_command._effort", lambda quick: effort)
     answer = run(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),

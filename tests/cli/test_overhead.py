@@ -11,8 +11,8 @@ from transformers import LlamaConfig
 from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.overhead_rows import price_of_precision
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler.campaigns.overhead_rows import price_of_precision
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 
@@ -112,7 +112,7 @@ def test_the_table_is_shown_from_the_first_opening_on(
     overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[int] = []
-    monkeypatch.setattr(Console, "preview", lambda own, title, columns, rows: shown.append(len(rows)))
+    monkeypatch.setattr(Console, "preview", lambda own, table: shown.append(len(table.rows)))
     assert overhead("--device", "simulated").code == 0
     assert shown == [2, 2, 4, 4]
 

@@ -4,7 +4,7 @@ import pytest
 
 from adaptare.devices import InputError, connect
 from adaptare.profiler import Workload, open_model
-from adaptare.target import named_target, target_of
+from adaptare.profiler.campaigns.target import named_target, target_of
 
 
 @pytest.mark.parametrize(

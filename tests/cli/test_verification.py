@@ -7,11 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.console import AMBIGUOUS, ANSWER_IS_NO, WORLD_FAILED, Console
-from adaptare.devices import DeviceInfo, SimulatedDevice
-from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Visit, Workload
-from adaptare.selection import Choice, Selection
-from adaptare.verification import Verified, conclude, show_verified, verified_to_json, verify_choices
+from adaptare.console import Console
+from adaptare.devices import DeviceInfo, ExitCode, SimulatedDevice
+from adaptare.profiler import (
+    Configuration,
+    Measurement,
+    ModelShape,
+    Store,
+    Visit,
+    Workload,
+    precise_within,
+    programs_for,
+)
+from adaptare.profiler.campaigns.campaign import Campaign
+from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.results.report import Note
+from adaptare.search.workflows.selection import Choice, Selection
+from adaptare.search.workflows.verification import Choices, Verification, Verified, verify_choices
 
 SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
 CONFIG = Configuration.uniform(SHAPE, 4)
@@ -104,35 +116,41 @@ MET, MISSED, UNSURE = measured([1.0, 1.01]), measured([1.38, 1.40, 1.39, 1.41]),
     ("found", "code", "words"),
     [
         ([MISSED, MET], 0, ""),
-        ([UNSURE, MISSED], AMBIGUOUS, "not certain yet; measure longer with --repeats"),
-        ([MISSED, MISSED], ANSWER_IS_NO, "no winner is within decode=1.2ms; profile more, or search with a lower"),
-        ([MISSED, None], WORLD_FAILED, ""),
+        ([UNSURE, MISSED], ExitCode.AMBIGUOUS, "not certain yet; measure longer with --repeats"),
+        (
+            [MISSED, MISSED],
+            ExitCode.ANSWER_IS_NO,
+            "no winner is within decode=1.2ms; profile more, or search with a lower",
+        ),
+        ([MISSED, None], ExitCode.WORLD_FAILED, ""),
         ([MET, None], 0, ""),
     ],
 )
-def test_the_exit_code_is_that_of_the_surest_winner(
-    found: Sequence[Measurement | None], code: int, words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    winners = [Verified(CHOICE, each) for each in found]
-    assert conclude(winners, selection(), Console(as_json=True)) == code
-    said = capsys.readouterr().err
-    assert words in said if words else not said
+def test_the_exit_code_is_that_of_the_surest_winner(found: Sequence[Measurement | None], code: int, words: str) -> None:
+    report = Verification(selection(), [Verified(CHOICE, each) for each in found])
+    assert report.exit_code == code
+    assert words in noted(report) if words else not noted(report)
 
 
-def test_a_device_that_became_slower_is_given_as_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    slow = measured([1.08, 1.10, 1.09, 1.11], slow=1.2)
-    assert conclude([Verified(CHOICE, slow)], selection(), Console(as_json=True)) == ANSWER_IS_NO
-    assert "the base is +20.0% off what it took when profiled" in capsys.readouterr().err
+def noted(report: Verification) -> str:
+    return "".join(section.text for section in report.sections() if isinstance(section, Note))
+
+
+def test_a_device_that_became_slower_is_given_as_the_reason() -> None:
+    report = Verification(selection(), [Verified(CHOICE, measured([1.08, 1.10, 1.09, 1.11], slow=1.2))])
+    assert report.exit_code == ExitCode.ANSWER_IS_NO
+    assert "the base is +20.0% off what it took when profiled" in noted(report)
 
 
 class Sessions:
-    """Stands for `measure`: every call gives the next measurement of the one winner."""
+    """Stands for `Campaign.measure`: every call gives the next measurement of the one winner."""
 
     def __init__(self, *found: Measurement) -> None:
         self._found = list(found)
         self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, workloads: Sequence[Workload], **options: Any) -> list[Measurement]:
+    def measure(self, campaign: Campaign, workloads: Sequence[Workload]) -> list[Measurement]:
+        options = {"seed": campaign.seed, "half_width": campaign.stop.half_width, "recalibrate": campaign.recalibrate}
         self.calls.append({"workloads": list(workloads), **options})
         return [replace(self._found.pop(0), workload=each) for each in workloads]
 
@@ -146,21 +164,11 @@ def verify(
     repeats: int = 3,
     recalibrate: bool = False,
 ) -> list[Verified]:
-    monkeypatch.setattr("adaptare.verification.measure", sessions)
-    winners, _ = verify_choices(
-        chosen or selection(),
-        TEMPLATE,
-        device=SimulatedDevice(),
-        half_width=0.004,
-        seconds=1.0,
-        openings=4,
-        repeats=repeats,
-        seed=5,
-        store=store,
-        console=Console(as_json=True),
-        recalibrate=recalibrate,
-    )
-    return list(winners)
+    monkeypatch.setattr(Campaign, "measure", lambda own, workloads, title: sessions.measure(own, workloads))
+    device, stop = SimulatedDevice(), precise_within(0.004, 1.0, 4)
+    campaign = Campaign(device, programs_for(device.info()), store, stop, seed=5, recalibrate=recalibrate)
+    choices = Choices(chosen or selection(), TEMPLATE, Target(device, "none"))
+    return list(verify_choices(choices, campaign, repeats=repeats).winners)
 
 
 @pytest.fixture
@@ -209,14 +217,18 @@ def test_a_repeat_that_fails_takes_nothing_away(monkeypatch: pytest.MonkeyPatch,
     assert winner.measurement is not None
 
 
-def test_seconds_slowdown_and_ratio_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_seconds_slowdown_and_ratio_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     slow = Verified(CHOICE, measured([1.1, 1.1, 1.1], slow=1.5))
-    (row,) = verified_to_json([slow], [], selection())["winners"]
+    report = Verification(selection(), [slow])
+    (row,) = report.to_json()["winners"]
     assert row["measured_s"] == pytest.approx(1.5 * 1.1e-3)
     assert row["overhead"] == pytest.approx(0.1)
     assert row["slowdown"] == pytest.approx(0.5)
     assert (row["verdict"], row["meets_budget"], row["within_one_opening"]) == ("missed", False, False)
-    show_verified([slow], [], selection(), Console(as_json=False))
+    Console(as_json=False).show(report)
     shown = capsys.readouterr().out
     assert "base 1 ms, in this session 1.5 ms (+50.0%)" in shown
     for words in ("1.65", "+10.0%", "missed"):

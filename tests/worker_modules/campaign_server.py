@@ -5,8 +5,6 @@ import os
 import sys
 
 # Imported here so that nobody has to do it again.
-import adaptare.campaign
-import adaptare.profile_command  # noqa: F401
 from adaptare.app import app
 from adaptare.profiler import open_model
 

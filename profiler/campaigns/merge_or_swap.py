@@ -1,14 +1,18 @@
 """One base and many tasks: merge the adapter of each into a model of its own, or swap adapters beside the base."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
-from adaptare.console import Console, megabytes, milliseconds, percent
-from adaptare.devices import Device, InputError, ProgramError
-from adaptare.overhead_grid import Case
-from adaptare.overhead_rows import Row
+from adaptare.devices import InputError, ProgramError
 from adaptare.profiler import BYTES, Programs, Workload
-from adaptare.task_change import Loading, fed_bytes, load_and_change_task
+from adaptare.profiler.campaigns.campaign import Campaign
+from adaptare.profiler.campaigns.grid import Case
+from adaptare.profiler.campaigns.overhead_rows import Row
+from adaptare.profiler.campaigns.task_change import Loading, fed_bytes, load_and_change_task
+from adaptare.profiler.results.report import Note, Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import megabytes, milliseconds, percent
 
 
 @dataclass(frozen=True)
@@ -16,19 +20,11 @@ class Way:
     """What one mode costs for all tasks.
 
     Args:
-        mode: How adapters are applied.
         disk_bytes: Base and adapters, or one model for each task.
         memory_bytes: While one task is ready.
         memory_of_all_bytes: While all of them are ready.
-        peak_bytes: See `Loading`.
-        swap_s: See `Loading`.
-        phase: Of the latency.
-        length: Tokens in prefill, cached positions in decode.
-        latency_s: As measured.
-        base_s: Without adapter.
-        overhead: As measured.
-        verdict: As measured.
-        cold_swap_s: See `Loading`.
+        peak_bytes: See `Loading`, as `swap_s` and `cold_swap_s`.
+        latency_s: As measured in that phase, beside `base_s` without adapter.
     """
 
     mode: str
@@ -46,14 +42,24 @@ class Way:
     cold_swap_s: float | None = None
 
 
+COLUMNS: Final[tuple[Column[Way], ...]] = (
+    Column("mode", lambda way: way.mode),
+    Column("disk MB", lambda way: megabytes(way.disk_bytes)),
+    Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
+    Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
+    Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
+    Column("change of task ms", lambda way: milliseconds(way.swap_s)),
+    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s), 1),
+    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s)}", 4),
+    Column("overhead", lambda way: percent(way.overhead)),
+)
+
+
 @dataclass(frozen=True)
 class MergeOrSwap:
     """The ways to serve several tasks with adapters of the same sites and ranks.
 
     Args:
-        tasks: How many.
-        placement: As in a row.
-        rank: As in a row.
         adapter_bytes: Of one adapter.
         base_bytes: Of the weights of one base on the disk.
         ways: Those modes that were measured.
@@ -73,6 +79,15 @@ class MergeOrSwap:
     tokens_to_pay: float | None
     conclusion: str
 
+    def sections(self) -> Iterator[Section]:
+        """A table, failures, and what follows."""
+        adapters = f"adapters of {megabytes(self.adapter_bytes)} MB, a base of {megabytes(self.base_bytes)} MB"
+        title = f"Merge or swap for {self.tasks} tasks, {self.placement} r{self.rank}: {adapters}"
+        yield Table(title, COLUMNS, self.ways)
+        yield from (Note(f"not loaded: {mode}: {reason}") for mode, reason in self.failures.items())
+        if self.conclusion:
+            yield self.conclusion
+
 
 def largest_case(cases: Sequence[Case], template: Workload) -> Case:
     """The adapter with the most weights. Raises `InputError` if none has any."""
@@ -82,15 +97,13 @@ def largest_case(cases: Sequence[Case], template: Workload) -> Case:
     return largest
 
 
-def merge_or_swap(
+def weigh_ways(
     rows: Sequence[Row],
     case: Case,
     base: Workload,
     *,
     tasks: int,
-    programs: Programs,
-    device: Device,
-    console: Console,
+    campaign: Campaign,
 ) -> MergeOrSwap:
     """Loads every measured mode of an adapter, and adds up what so many tasks take.
 
@@ -99,9 +112,7 @@ def merge_or_swap(
         case: The adapter.
         base: Shape, batch and quantisation.
         tasks: At least 1; all with adapters like this one.
-        programs: Of the device's runtime.
-        device: Loads them.
-        console: Shows how far it is.
+        campaign: Has the device that loads them.
     """
     own = [row for row in rows if (row.placement, row.rank) == (case.placement, case.rank)]
     decode = [row for row in own if row.phase == "decode"] or own
@@ -109,7 +120,8 @@ def merge_or_swap(
     adapter_bytes = BYTES[base.dtype] * case.config.adapter_parameters(base.shape)
     ways: list[Way] = []
     failures: dict[str, str] = {}
-    with console.progress("loading") as update:
+    programs, device = campaign.programs, campaign.device
+    with campaign.feedback.progress("loading") as update:
         for number, row in enumerate(measured):
             update(number / len(measured), row.mode)
             workload = workload_of(row, base, case)
@@ -198,30 +210,3 @@ def _quickest_beside(ways: Sequence[Way]) -> Way | None:
     """Of those that leave the base alone, the one that changes tasks in the least time."""
     beside = [way for way in ways if way.mode not in ("merged", "requantised")]
     return min(beside, key=lambda way: way.swap_s, default=None)
-
-
-def show_merge_or_swap(found: MergeOrSwap, console: Console) -> None:
-    """A table, and what follows."""
-    console.table(
-        f"Merge or swap for {found.tasks} tasks, {found.placement} r{found.rank}: adapters of "
-        f"{megabytes(found.adapter_bytes)} MB, a base of {megabytes(found.base_bytes)} MB",
-        ["mode", "disk MB", "memory MB, one task", "all", "peak MB", "change of task ms", "cold", "ms", "overhead"],
-        [
-            [
-                way.mode,
-                megabytes(way.disk_bytes),
-                megabytes(way.memory_bytes),
-                megabytes(way.memory_of_all_bytes),
-                megabytes(way.peak_bytes),
-                milliseconds(way.swap_s),
-                "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s),
-                f"{way.phase} {milliseconds(way.latency_s)}",
-                percent(way.overhead),
-            ]
-            for way in found.ways
-        ],
-    )
-    for mode, reason in found.failures.items():
-        console.note(f"not loaded: {mode}: {reason}")
-    if found.conclusion:
-        console.say(found.conclusion)

@@ -1,14 +1,13 @@
-"""Which measurements of a store a predictor is fitted to."""
+"""Choice of the measurements of a store that a predictor is fitted to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from adaptare.comparison import named, of_device
-from adaptare.console import Console
 from adaptare.devices import AdaptareError, DeviceInfo, InputError, connect
 from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
-from adaptare.target import read_spelling
+from adaptare.profiler.campaigns.comparison import named, of_device
+from adaptare.profiler.campaigns.target import read_spelling
 
 # Half width of a row's interval, over its latency: as much as all linears cost at usual ranks.
 NOISY = 0.1
@@ -50,7 +49,7 @@ class Asked:
         return "".join([*said, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
-def rows_to_fit(place: str, device: str, asked: Asked, console: Console) -> list[Measurement]:
+def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], None]) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase, mode and length.
 
     Args:
@@ -58,7 +57,7 @@ def rows_to_fit(place: str, device: str, asked: Asked, console: Console) -> list
         device: As on the command line. Of a device as it is now, if it can be reached and was measured; else of the one
             that was spelled so, or that has this hash.
         asked: By what they are chosen.
-        console: Is told if they are not of the device as it is now.
+        note: Is told if they are not of the device as it is now.
 
     Raises:
         InputError: There are none, or they are of several kinds.
@@ -74,7 +73,7 @@ def rows_to_fit(place: str, device: str, asked: Asked, console: Console) -> list
         except InputError as error:
             raise InputError(f"{error}{why}") from error
     if measured[0].device != info:
-        console.note(f"these rows are of {named(measured[0].device)}, which is not at hand as it was")
+        note(f"these rows are of {named(measured[0].device)}, which is not at hand as it was")
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured).items()
@@ -102,8 +101,8 @@ def rows_to_fit(place: str, device: str, asked: Asked, console: Console) -> list
             "--model, --open or --cut, or another --store"
         )
     rows = next(iter(kinds.values()))
-    if note := noise_of(rows):
-        console.note(note)
+    if noise := noise_of(rows):
+        note(noise)
     return rows
 
 

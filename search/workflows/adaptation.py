@@ -1,13 +1,16 @@
-"""A base model with its examples and its super-adapter, made or loaded on behalf of a command."""
+"""A base model with its examples and its super-adapter, trained or loaded."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.console import Console
+from adaptare.devices import ExitCode
 from adaptare.profiler import ModelSource, Quantisation, Space
+from adaptare.profiler.results.report import Feedback, Section
 from adaptare.search import (
     CompletionLoss,
     SuperAdapter,
@@ -18,7 +21,7 @@ from adaptare.search import (
     round_base,
     train_super_adapter,
 )
-from adaptare.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
+from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,40 @@ class Trained:
     base_loss: float
     full_loss: float
     validation: CompletionLoss
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """A training as a result."""
+
+    model: str
+    folder: Path
+    adaptation: Adaptation
+    trained: Trained
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        trained = self.trained
+        yield f"held-out loss {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with all of it"
+        search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
+        yield f"written: {self.folder}; next: {search}"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        examples, trained = self.adaptation.examples, self.trained
+        return {
+            "model": self.model,
+            "folder": str(self.folder),
+            "quantisation": self.adaptation.task.quantisation,
+            "steps": trained.steps,
+            "seconds": trained.seconds,
+            "base_loss": trained.base_loss,
+            "full_loss": trained.full_loss,
+            "examples": len(examples.train),
+            "dropped": examples.dropped,
+            "cut": examples.cut,
+        }
 
 
 def load_adaptation(
@@ -84,7 +121,7 @@ def train_adaptation(
     batch_size: int,
     learning_rate: float,
     seed: int,
-    console: Console,
+    feedback: Feedback,
     max_seconds: float | None = None,
 ) -> Trained:
     """Trains, or goes on training, the super-adapter in a folder."""
@@ -92,7 +129,7 @@ def train_adaptation(
     super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
     started = time.monotonic()
     claimed = False
-    with console.progress("training") as update:
+    with feedback.progress("training") as update:
 
         def show(done: int, of: int, loss: float) -> None:
             nonlocal claimed

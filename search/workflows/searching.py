@@ -1,14 +1,13 @@
-"""Searching on behalf of a command: winners and baselines, predicted and judged."""
+"""Search under a budget: winners and baselines, predicted and judged."""
 
+from pathlib import Path
 from typing import Final
 
-from adaptare.adaptation import Adaptation
-from adaptare.console import Console
 from adaptare.devices import InputError
-from adaptare.predictor import LatencyPredictor
+from adaptare.predictor import LatencyPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
+from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
-    MEDIAN,
     AdditiveScreen,
     Algorithm,
     Baseline,
@@ -26,32 +25,71 @@ from adaptare.search import (
     Screen,
     SuperAdapter,
     baselines,
-    latency_limit_s,
     pick_winners,
     requantised,
     search,
 )
-from adaptare.selection import Choice, Selection
+from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
+from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
+from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
-
-
-def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
-    """What a latency may be, seconds. Raises `InputError` if the predictor cannot speak to the budget."""
-    template = predictor.template
-    if budget.percentile != MEDIAN:
-        raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
-    if budget.quantity in ("prefill", "decode") and budget.quantity != template.phase:
-        raise InputError(f"budget {budget}: the predictor is of {template.phase}; profile and fit {budget.quantity}")
-    if budget.length not in (None, template.length):
-        raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
-    return latency_limit_s(budget, base_s=predictor.model.reference_s)
 
 
 def check_feasible(budget: Budget, predictor: LatencyPredictor, space: Space) -> None:
     """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
     BudgetRepair(space, [limit], seed=0)
+
+
+def search_folder(
+    folder: Path,
+    predictor: Path,
+    budget: Budget,
+    *,
+    output: Path | None,
+    evaluations: int,
+    winners: int,
+    seed: int,
+    feedback: Feedback,
+) -> SearchReport:
+    """Searches the super-adapter that a training left in a folder, and writes the selection.
+
+    Args:
+        folder: Of the training.
+        predictor: Its files.
+        budget: Of latency or overhead.
+        output: File of the result; default: `front.json` in the folder.
+        evaluations: Losses to compute, in the search and at random.
+        winners: At most so many of the front.
+        seed: Of every random choice.
+        feedback: Hears how far it is.
+
+    Raises:
+        InputError: One of them cannot be read, or does not fit the others.
+        InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
+    """
+    fitted = load_predictor(predictor)
+    limit_of(budget, fitted)
+    load_task(folder)  # says what is wrong with it before its weights are loaded
+    file = output or folder / "front.json"
+    if file.is_dir() or not file.parent.is_dir():
+        raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
+    adaptation, super_adapter = reload_adaptation(folder)
+    selection = select(
+        adaptation,
+        super_adapter,
+        fitted,
+        validation=CompletionLoss(super_adapter, adaptation.examples.validation),
+        budget=budget,
+        evaluations=evaluations,
+        winners=winners,
+        seed=seed,
+        feedback=feedback,
+    )
+    save_selection(selection, file, folder=folder, predictor=predictor)
+    return SearchReport(selection, file, fitted.model.level)
 
 
 def select(
@@ -64,7 +102,7 @@ def select(
     evaluations: int,
     winners: int,
     seed: int,
-    console: Console,
+    feedback: Feedback,
 ) -> Selection:
     """Searches with NSGA-II, and at random with as many evaluations, and judges the choices on the test examples.
 
@@ -75,7 +113,7 @@ def select(
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
-        console.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
+        feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
     base_s = predictor.model.reference_s
     objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
@@ -83,7 +121,7 @@ def select(
 
     def found_by(title: str, algorithm: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
-        with console.progress(title) as update:
+        with feedback.progress(title) as update:
             return search(
                 algorithm,
                 space,

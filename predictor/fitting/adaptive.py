@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adaptare.console import Console
 from adaptare.predictor import (
     FEWEST_ROWS,
     LEVEL,
@@ -26,7 +25,7 @@ def measure_until(
     measure: Callable[[Sequence[Workload]], Sequence[Measurement]],
     *,
     error: float,
-    console: Console,
+    note: Callable[[str], None],
 ) -> tuple[list[Measurement], float | None]:
     """Measures some of the workloads, until the cross-validated error of a predictor is small enough.
 
@@ -40,7 +39,7 @@ def measure_until(
         known: What was measured before.
         measure: Measures and stores some; fewer than asked for when its time is up.
         error: Mean absolute error on adapters left out, per cent of latency.
-        console: Is told how far it is.
+        note: Hears how far it is.
     """
     rows, left, found = list(known), list(workloads), list[Measurement]()
     off, time_is_up = None, False
@@ -50,17 +49,17 @@ def measure_until(
         if len({each.workload for each in usable}) >= least:
             card = LatencyPredictor().fit(usable).error_card
             off = card.mape_upper
-            console.note(
+            note(
                 f"{len(usable)} rows: error {card.mape:.2f} %, at most {off:.2f} %, on adapters left out; {error:g} % "
                 "is wanted"
             )
             if off <= error:
                 return found, off
         if time_is_up:
-            console.note(f"the time is up, and {error:g} % is not reached; the same command goes on")
+            note(f"the time is up, and {error:g} % is not reached; the same command goes on")
             return found, off
         if not left:
-            console.note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
+            note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
             return found, off
         batch = _next(usable, left, max(BATCH, least - len(usable)))
         measured = measure(batch)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor, load_predictor
-from adaptare.target import weight_words
+from adaptare.profiler.campaigns.target import weight_words
 
 # Origins that a fit has; that it began with another predictor makes it no other one.
 SAID_OF_IT = ("predicted", "transferred")

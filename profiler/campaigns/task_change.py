@@ -1,4 +1,4 @@
-"""What it takes to have an adapter ready, and to change to that of another task."""
+"""Memory and time to have an adapter ready, and to change to that of another task."""
 
 import statistics
 from dataclasses import dataclass, replace

@@ -38,6 +38,11 @@ class Target:
         return {"quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
+    def place(self) -> dict[str, str]:
+        """Device and weights, as results name them in JSON."""
+        return {"device": self.device.info().device, "quantisation": self.quantisation, "dtype": self.dtype}
+
+    @property
     def words(self) -> list[str]:
         """What the weights are, unless that goes without saying."""
         return weight_words(self.quantisation, self.dtype)

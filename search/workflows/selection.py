@@ -1,14 +1,17 @@
-"""What a search came to: winners and baselines, and the file that keeps them."""
+"""The outcome of a search: winners and baselines, and the file that keeps them."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError, StorageError, parse_json, write_whole
+from adaptare.devices import ExitCode, InputError, StorageError, parse_json, write_whole
 from adaptare.profiler import Configuration
+from adaptare.profiler.results.report import Note, Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between, milliseconds
 
 SCHEMA = 1
 
@@ -38,7 +41,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a search came to.
+    """Winners and baselines of a search.
 
     Args:
         budget: As the user wrote it.
@@ -96,6 +99,40 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
         "evaluations": dict(selection.evaluations),
         "origin": selection.origin,
     }
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """A selection as a result: the file that keeps it, and the level of the predicted intervals."""
+
+    selection: Selection
+    file: Path
+    level: float
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        found = self.selection
+        columns: tuple[Column[Choice], ...] = (
+            Column("", lambda each: each.name),
+            Column("sites", lambda each: str(len(each.config.ranks)), 1),
+            Column(f"{found.origin} ms", lambda each: milliseconds(each.predicted_s[0])),
+            Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
+            Column("loss", lambda each: f"{each.val_loss:.3f}"),
+            Column("test loss", lambda each: f"{each.test_loss:.3f}"),
+        )
+        base = f"{milliseconds(found.budget_s)} ms; base {milliseconds(found.base_s)} ms"
+        yield Table(f"Budget {found.budget}: {base}", columns, (*found.winners, *found.baselines))
+        if outside := [each.name for each in found.winners if each.extrapolates]:
+            yield Note(
+                f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
+            )
+        only = "only a measurement can say that a budget is met"
+        yield f"written: {self.file}; {only}; next: adaptare verify {self.file}"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {"file": str(self.file), **selection_to_json(self.selection)}
 
 
 def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: Path) -> None:

@@ -1,26 +1,15 @@
-"""What `adaptare overhead` says of adapters: a row for each phase and mode, and what more ranks and sites add."""
+"""Overhead of adapters: a row for each phase and mode, and seconds that more ranks and sites add."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from adaptare.comparison import Compared, compare
-from adaptare.console import Console, between, milliseconds, per_second, percent
-from adaptare.overhead_grid import Case
-from adaptare.profiler import AdapterKind, Measurement, Mode, Workload, overhead, verdict
-
-COLUMNS: Final = (
-    "phase",
-    "adapter",
-    "mode",
-    "base ms",
-    "with adapter ms",
-    "tokens/s",
-    "overhead",
-    "95 % interval",
-    "verdict",
-)
+from adaptare.profiler import AdapterKind, Interval, Measurement, Mode, Workload, overhead, verdict
+from adaptare.profiler.campaigns.comparison import Compared, compare
+from adaptare.profiler.campaigns.grid import Case
+from adaptare.profiler.results.table import Column
+from adaptare.profiler.results.units import between, milliseconds, per_second, percent
 
 
 @dataclass(frozen=True)
@@ -61,19 +50,39 @@ class Row:
     first_call_s: float
     resident_bytes: int
 
+    @property
+    def where(self) -> str:
+        """Phase and length."""
+        return f"{self.phase} {self.length}"
+
+    @property
+    def interval(self) -> str:
+        """Ends of its overhead, for people."""
+        ends = self.overhead_lower, self.overhead_upper
+        return between(*ends, percent, within_one_opening=self.within_one_opening)
+
+
+COLUMNS: Final[tuple[Column[Row], ...]] = (
+    Column("phase", lambda row: row.where),
+    Column(
+        "adapter", lambda row: f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}", folds=True
+    ),
+    Column("mode", lambda row: row.mode),
+    Column("base ms", lambda row: milliseconds(row.base_s), 3),
+    Column("with adapter ms", lambda row: milliseconds(row.latency_s), 1),
+    Column("tokens/s", lambda row: per_second(row.tokens_per_s), 4),
+    Column("overhead", lambda row: percent(row.overhead)),
+    Column("95 % interval", lambda row: row.interval),
+    Column("verdict", lambda row: row.verdict, 2),
+)
+
 
 @dataclass(frozen=True)
 class Slope:
     """What more of something adds to a call, seconds, with a 95 % interval.
 
     Args:
-        phase: `prefill` or `decode`.
-        length: As in a row.
-        placement: As in a row.
         per: `rank`: one more on every site of the placement; `site`: one more adapted linear, at the lowest rank.
-        seconds: The estimate.
-        lower_s: Lower end.
-        upper_s: Upper end.
         within_one_opening: True if the interval says nothing about the next loading of the programs.
     """
 
@@ -86,12 +95,19 @@ class Slope:
     upper_s: float
     within_one_opening: bool
 
+    def __str__(self) -> str:
+        what = "one more rank on every site" if self.per == "rank" else "one more adapted linear"
+        ends = between(self.lower_s, self.upper_s, _microseconds, within_one_opening=self.within_one_opening)
+        where = f"{self.phase} {self.length}, {self.placement}"
+        return f"{where}: {what} adds {_microseconds(self.seconds)} us {ends}"
+
 
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
     """A measurement with its base as the reference; differences up to `band` are the same."""
     workload, share = measurement.workload, measurement.overhead
+    names = ["origin", "latency_s", "lower_s", "upper_s", "low_s", "raw_s", "tokens_per_s", "within_one_opening"]
+    names += ["trends", "stopped_by", "load_s", "first_call_s", "resident_bytes"]
     return Row(
-        origin=measurement.origin,
         phase=workload.phase,
         length=workload.length,
         batch=workload.batch,
@@ -101,26 +117,15 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         kind=case.config.kind,
         mode=workload.mode,
         base_s=measurement.reference_s,
-        latency_s=measurement.latency_s,
-        lower_s=measurement.lower_s,
-        upper_s=measurement.upper_s,
-        low_s=measurement.low_s,
         p90_s=measurement.quantile_s(0.9),
         p99_s=measurement.quantile_s(0.99),
-        raw_s=measurement.raw_s,
-        tokens_per_s=measurement.tokens_per_s,
         overhead=share.middle,
         overhead_lower=share.lower,
         overhead_upper=share.upper,
         verdict=verdict(share, band=band),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
-        within_one_opening=measurement.within_one_opening,
-        trends=measurement.trends,
-        stopped_by=measurement.stopped_by,
-        load_s=measurement.load_s,
-        first_call_s=measurement.first_call_s,
-        resident_bytes=measurement.resident_bytes,
+        **{name: getattr(measurement, name) for name in names},
     )
 
 
@@ -144,17 +149,17 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
         low, first = own[0]
         # A grid too large for one group has ranks that share no round with the lowest.
         high, last = next(each for each in reversed(own) if _together(each[1], first))
-        share = first.overhead
-        scale = first.reference_s / _sites(first.workload)
-        per_site = (scale * share.middle, scale * share.lower, scale * share.upper)
-        found.append(Slope(phase, length, placement, "site", *per_site, first.within_one_opening))
+        found.append(_slope("site", at, first.overhead, first.reference_s / _sites(first.workload), first))
         if high.rank > low.rank:
-            step = overhead(last, first)
-            scale = first.latency_s / (high.rank - low.rank)
-            per_rank = (scale * step.middle, scale * step.lower, scale * step.upper)
-            one = first.within_one_opening or last.within_one_opening
-            found.append(Slope(phase, length, placement, "rank", *per_rank, one))
+            step = first.latency_s / (high.rank - low.rank)
+            found.append(_slope("rank", at, overhead(last, first), step, first, last))
     return found
+
+
+def _slope(per: str, at: tuple[str, str, int], share: Interval, scale_s: float, *measured: Measurement) -> Slope:
+    placement, phase, length = at
+    ends = (scale_s * share.middle, scale_s * share.lower, scale_s * share.upper)
+    return Slope(phase, length, placement, per, *ends, any(each.within_one_opening for each in measured))
 
 
 def differences(
@@ -175,65 +180,6 @@ def _together(one: Measurement, other: Measurement) -> bool:
     return one.session == other.session and any(visit.round in rounds for visit in one.visits)
 
 
-def cells_of(rows: Sequence[Row]) -> list[list[str]]:
-    """Rows for people, see `COLUMNS`."""
-    return [
-        [
-            f"{row.phase} {row.length}",
-            f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}",
-            row.mode,
-            milliseconds(row.base_s),
-            milliseconds(row.latency_s),
-            per_second(row.tokens_per_s),
-            percent(row.overhead),
-            _interval(row),
-            row.verdict,
-        ]
-        for row in rows
-    ]
-
-
-def preview(
-    known: Sequence[tuple[Case, Measurement]],
-    case_of: Mapping[Workload, Case],
-    partial: Sequence[Measurement],
-    *,
-    band: float,
-    console: Console,
-    title: str,
-) -> None:
-    """Shows the table as it stands.
-
-    Args:
-        known: Finished phases.
-        case_of: Cases of the phase that is being measured.
-        partial: Its measurements so far.
-        band: See `row_of`.
-        console: Has a terminal, or shows nothing.
-        title: Of the table.
-    """
-    so_far = [(case_of[each.workload], each) for each in partial]
-    rows = [row_of(case, each, band=band) for case, each in (*known, *so_far) if each.visits and not each.failure]
-    console.preview(title, COLUMNS, cells_of(rows))
-
-
-def show_rows(rows: Sequence[Row], slopes: Sequence[Slope], console: Console, *, title: str) -> None:
-    """A table, and a sentence for each slope."""
-    console.table(title, COLUMNS, cells_of(rows))
-    for row in rows:
-        if row.mode == "merged":
-            console.say(
-                f"{row.phase} {row.length}, {row.placement} r{row.rank}: merged runs the graph of the base, so its "
-                f"overhead of {percent(row.overhead)} {_interval(row)} is measurement error"
-            )
-    for slope in slopes:
-        what = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-        ends = f"{1e6 * slope.lower_s:.1f}", f"{1e6 * slope.upper_s:.1f}"
-        where = f"{slope.phase} {slope.length}, {slope.placement}"
-        interval = between(*ends, within_one_opening=slope.within_one_opening)
-        console.say(f"{where}: {what} adds {1e6 * slope.seconds:.1f} us {interval}")
-
-
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
     """Time that the wanted width would take or, where it was reached, the next half of it; empty if not known."""
     took_s = {each.workload.base: float(each.environment.get("elapsed_s", 0.0)) for each in measured}
@@ -252,6 +198,5 @@ def price_of_precision(measured: Sequence[Measurement], half_width: float) -> st
     return f"±{100 * wanted:.2g} % would take about {time}{of_each}: --half-width {wanted:g} --seconds {rounded_s}"
 
 
-def _interval(row: Row) -> str:
-    ends = percent(row.overhead_lower), percent(row.overhead_upper)
-    return between(*ends, within_one_opening=row.within_one_opening)
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f}"

@@ -1,4 +1,4 @@
-"""What `adaptare overhead` measures: adapters by placement and rank, in every phase and mode."""
+"""Grids of adapters by placement and rank, in every phase and mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, Programs, Workload, read_peft
-from adaptare.word_lists import names, whole_numbers
 
 ALL = "all"
 
@@ -32,34 +31,16 @@ class Case:
         return replace(template, configuration=self.config, graph="cut" if self.rank else "open")
 
 
-def read_ranks(text: str) -> list[int]:
-    """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
-    ranks = sorted(set(whole_numbers(text, "--rank")))
-    if ranks[0] < 0:
-        raise InputError(f"--rank must be at least 1, not {text}")
-    return ranks
-
-
-def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
-    """Raises `InputError` if there is a folder and what it says itself is given beside it."""
-    if folder and (rank or sites):
-        raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")
-
-
-def read_lengths(text: str, option: str, *, least: int) -> list[int]:
-    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
-    lengths = list(dict.fromkeys(whole_numbers(text, option)))
-    if any(length < least for length in lengths):
-        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
-    return lengths
-
-
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
     """Every rank on every placement; rank 0 is every site open and without adapter."""
     known = list(dict.fromkeys(site.kind for site in shape.sites))
     found = []
     for placement in placements or [ALL]:
-        kinds = () if placement == ALL else names(placement, "--sites")
+        kinds = () if placement == ALL else [kind.strip() for kind in placement.split(",")]
+        if not all(kinds):
+            raise InputError(
+                f"--sites must be names with commas between them, such as q_proj,v_proj or all, not {placement!r}"
+            )
         if unknown := sorted(set(kinds) - set(known)):
             raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
         for rank in ranks:
@@ -80,6 +61,12 @@ def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
             )
         found[config] = Case(str(folder), max(config.by_path.values()), config)
     return list(found.values())
+
+
+def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str | None) -> Case:
+    """The adapter of a folder, or else one rank on one placement."""
+    (case,) = cases_of(shape, [folder]) if folder else grid(shape, [rank], [ALL if placement is None else placement])
+    return case
 
 
 def phases_of(base: Workload, *, prompts: Sequence[int], pasts: Sequence[int]) -> list[Workload]:

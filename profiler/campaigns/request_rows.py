@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from adaptare.console import Console, between, milliseconds, per_second, percent
 from adaptare.devices import InputError
-from adaptare.overhead_rows import Row
 from adaptare.profiler import Interval, verdict
+from adaptare.profiler.campaigns.overhead_rows import Row
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between, milliseconds, per_second, percent
 
 
 @dataclass(frozen=True)
@@ -17,30 +19,18 @@ class Request:
     Nothing of it was timed as a whole: the parts were, in rows of their own.
 
     Args:
-        phase: `request`.
-        origin: `composed`.
-        placement: As in a row.
-        rank: As in a row.
-        mode: As in a row.
         batch: Requests at once.
         prompt: Tokens of the prompt.
         generated: Tokens decoded after the first one, which the prefill gives; each against all before.
         first_token_s: Prefill of the prompt, seconds.
         token_s: Each decoded token, on average.
-        total_s: Of all that.
-        lower_s: Lower end of a 95 % interval of the total.
-        upper_s: Upper end.
+        total_s: Of all that, with a 95 % interval from `lower_s` to `upper_s`.
         base_s: The total without adapter.
         tokens_per_s: Generated ones of all sequences, over the total.
-        overhead: Total over that of the base, minus one.
-        overhead_lower: Lower end of a 95 % interval of the overhead.
-        overhead_upper: Upper end.
-        verdict: `faster`, `slower`, `same` or `ambiguous`.
+        overhead: Total over that of the base, minus one, with a 95 % interval.
         within_one_opening: True if an interval of a part says nothing about the next loading of its program.
     """
 
-    phase: str
-    origin: str
     placement: str
     rank: int
     mode: str
@@ -59,10 +49,39 @@ class Request:
     overhead_upper: float
     verdict: str
     within_one_opening: bool
+    phase: str = "request"
+    origin: str = "composed"
+
+    @property
+    def interval(self) -> str:
+        """Ends of its overhead, for people."""
+        ends = self.overhead_lower, self.overhead_upper
+        return between(*ends, percent, within_one_opening=self.within_one_opening)
+
+
+COLUMNS: Final[tuple[Column[Request], ...]] = (
+    Column("adapter", lambda each: f"{each.placement} r{each.rank}"),
+    Column("prompt", lambda each: str(each.prompt)),
+    Column("mode", lambda each: each.mode),
+    Column("first token ms", lambda each: milliseconds(each.first_token_s), 3),
+    Column("ms per token", lambda each: milliseconds(each.token_s), 2),
+    Column("total ms", lambda each: milliseconds(each.total_s), 1),
+    Column("base ms", lambda each: milliseconds(each.base_s), 4),
+    Column("tokens/s", lambda each: per_second(each.tokens_per_s), 5),
+    Column("overhead", lambda each: percent(each.overhead)),
+    Column("95 %", lambda each: each.interval),
+)
+
+
+def requests_table(requests: Sequence[Request]) -> Table[Request]:
+    """All of them; at least one."""
+    prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
+    after = f"the first token and {requests[0].generated} more, composed of the rows above"
+    return Table(f"Requests of {prompts} tokens: {after}", COLUMNS, requests)
 
 
 def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
-    """Where decode is measured for requests: at the first and the last token of each.
+    """Cache lengths at which decode is measured for requests: those of the first and the last token of each.
 
     Raises:
         InputError: Tokens are to be generated after no prompt.
@@ -106,8 +125,6 @@ def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
         total([part.base_s * part.overhead_upper for part in parts]) / base_s,
     )
     return Request(
-        phase="request",
-        origin="composed",
         placement=prefill.placement,
         rank=prefill.rank,
         mode=prefill.mode,
@@ -126,45 +143,4 @@ def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
         overhead_upper=share.upper,
         verdict=verdict(share, band=band),
         within_one_opening=any(part.within_one_opening for part in parts),
-    )
-
-
-def show_requests(requests: Sequence[Request], console: Console) -> None:
-    """A table, if there are any."""
-    if not requests:
-        return
-    prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
-    console.table(
-        f"Requests of {prompts} tokens: the first token and {requests[0].generated} more, composed of the rows above",
-        [
-            "adapter",
-            "prompt",
-            "mode",
-            "first token ms",
-            "ms per token",
-            "total ms",
-            "base ms",
-            "tokens/s",
-            "overhead",
-            "95 %",
-        ],
-        [
-            [
-                f"{each.placement} r{each.rank}",
-                str(each.prompt),
-                each.mode,
-                milliseconds(each.first_token_s),
-                milliseconds(each.token_s),
-                milliseconds(each.total_s),
-                milliseconds(each.base_s),
-                per_second(each.tokens_per_s),
-                percent(each.overhead),
-                between(
-                    percent(each.overhead_lower),
-                    percent(each.overhead_upper),
-                    within_one_opening=each.within_one_opening,
-                ),
-            ]
-            for each in requests
-        ],
     )

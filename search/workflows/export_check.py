@@ -1,4 +1,4 @@
-"""Whether exported adapters, loaded by stock PEFT in a process of its own, compute what the super-adapter does."""
+"""Check of exported adapters: stock PEFT, in a process of its own, computes what the super-adapter does."""
 
 import json
 import subprocess

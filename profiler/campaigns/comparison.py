@@ -1,18 +1,19 @@
 """The same workloads in two sets of measurements, or those of two adapters: what one takes over the other."""
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Final, Literal
 
-from adaptare.console import Console, between, milliseconds, percent
-from adaptare.devices import AdaptareError, DeviceInfo, InputError
+from adaptare.devices import AdaptareError, DeviceInfo, ExitCode, InputError
 from adaptare.profiler import (
     EQUIVALENCE_BAND,
     Configuration,
     Interval,
     Measurement,
     Origin,
+    Store,
     Verdict,
     Workload,
     device_hash,
@@ -21,7 +22,10 @@ from adaptare.profiler import (
     read_peft,
     verdict,
 )
-from adaptare.target import target_of
+from adaptare.profiler.campaigns.target import target_of
+from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between, milliseconds, percent
 
 SHORT_HASH = 8
 # Of both, the best to compare first.
@@ -39,13 +43,10 @@ class Compared:
 
     Args:
         workload: Its hash in the second.
-        name: Of the workload, for people.
-        sites: Adapted linears.
         parameters: Weights of the adapter.
         one_s: Latency in the first, seconds.
         other_s: In the second.
-        difference: What was compared in the second over the first, minus one.
-        verdict: Of the second.
+        difference: Overhead or latency in the second over the first, minus one.
         origin: `measured`, `composed`, or both, where one of the two was composed from stubs.
         within_one_opening: True if one of the two was measured in a single opening.
     """
@@ -60,6 +61,104 @@ class Compared:
     verdict: Verdict
     origin: str
     within_one_opening: bool
+
+    @property
+    def interval(self) -> str:
+        """Ends of the difference, for people."""
+        ends = self.difference.lower, self.difference.upper
+        return between(*ends, percent, within_one_opening=self.within_one_opening)
+
+
+COLUMNS: Final[tuple[Column[Compared], ...]] = (
+    Column("workload", lambda row: row.name if row.origin == "measured" else f"{row.name}, {row.origin}"),
+    Column("sites", lambda row: str(row.sites), 1),
+    Column("weights", lambda row: f"{row.parameters:,}", 3),
+    Column("ms", lambda row: milliseconds(row.one_s), 2),
+    Column("ms there", lambda row: milliseconds(row.other_s), 2),
+    Column("difference", lambda row: percent(row.difference.middle)),
+    Column("95 % interval", lambda row: row.interval),
+    Column("verdict", lambda row: row.verdict),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of `compare_stores`.
+
+    Args:
+        compared: `overhead`, or `latency` where the devices are unlike.
+        band: Differences up to this share are the same.
+    """
+
+    title: str
+    compared: Literal["overhead", "latency"]
+    rows: Sequence[Compared]
+    band: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 if a row is slower by more than the band for certain.
+
+        Of many rows that are the same in truth some are slower by luck, but hardly any by the whole band.
+        """
+        slower = any(row.difference.lower > self.band for row in self.rows)
+        return ExitCode.ANSWER_IS_NO if slower else ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield from compared_sections(self.rows, self.title)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {"compared": self.compared, "rows": [asdict(row) for row in self.rows], **counts_of(self.rows)}
+
+
+def compare_stores(
+    here: Store,
+    there: Store,
+    *,
+    device: str | None,
+    other_device: str | None,
+    adapter: Path | None,
+    other_adapter: Path | None,
+    band: float,
+) -> Comparison:
+    """The workloads that two stores have in common, or those of two devices or adapters.
+
+    Args:
+        here: Has what is compared with.
+        there: Has what is compared; may be the same.
+        device: See `of_device`; `other_device` is that in `there`, the same unless it is named.
+        adapter: PEFT folder of the only adapter that counts; `other_adapter` is that in `there`.
+        band: Differences up to this share are the same.
+
+    Raises:
+        InputError: There is nothing in common, or the devices are unlike and the second was not named.
+    """
+    one = of_device(here.measurements(), device, here.location)
+    second = of_device(there.measurements(), other_device or device, there.location)
+    unlike = differing(one[0].device, second[0].device)
+    if unlike and other_device is None:
+        raise InputError(
+            f"the devices differ in {'; '.join(unlike)}; if that is what you want to compare, name the second with "
+            f"--other-device {second[0].device.device}"
+        )
+    if adapter:
+        one = of_adapter(one, adapter, here.location)
+        second = of_adapter(second, other_adapter or adapter, there.location)
+    rows = compare(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)
+    if not rows:
+        raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
+    first = f"{here.location}, {one[0].device.device}{f', {adapter}' if adapter else ''}"
+    other = f"{there.location}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
+    how = "latencies" if unlike else "overheads over the base"
+    return Comparison(f"{other} compared with {first}: {how}", "latency" if unlike else "overhead", rows, band)
+
+
+def compared_sections(rows: Sequence[Compared], title: str) -> tuple[Table[Compared], str]:
+    """A table, and how often each verdict was given."""
+    counts = ", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count)
+    return Table(title, COLUMNS, rows), counts
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
@@ -159,32 +258,6 @@ def compare(
             if (each, ours) in first and (each, theirs) in second:
                 pairs.setdefault(each, (first[each, ours], second[each, theirs]))
     return [_compared(*pair, latencies=latencies, band=band) for pair in pairs.values()]
-
-
-def show_compared(rows: Sequence[Compared], console: Console, *, title: str) -> None:
-    """A table, and how often each verdict was given."""
-    console.table(
-        title,
-        ["workload", "sites", "weights", "ms", "ms there", "difference", "95 % interval", "verdict"],
-        [
-            [
-                row.name if row.origin == "measured" else f"{row.name}, {row.origin}",
-                str(row.sites),
-                f"{row.parameters:,}",
-                milliseconds(row.one_s),
-                milliseconds(row.other_s),
-                percent(row.difference.middle),
-                between(
-                    percent(row.difference.lower),
-                    percent(row.difference.upper),
-                    within_one_opening=row.within_one_opening,
-                ),
-                row.verdict,
-            ]
-            for row in rows
-        ],
-    )
-    console.say(", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count))
 
 
 def counts_of(rows: Sequence[Compared]) -> dict[str, int]:

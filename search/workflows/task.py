@@ -1,4 +1,4 @@
-"""What a super-adapter is trained for; kept beside it so that a search judges with the same held-out examples."""
+"""The task of a super-adapter, kept beside it so that a search judges with the same held-out examples."""
 
 import json
 from collections.abc import Sequence

@@ -1,0 +1,78 @@
+"""Tables of results within the width that there is."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from adaptare.profiler.results.table import AnyTable, Column
+
+# A column has a space on either side and a border; a table has one border more.
+PADDING: Final = 3
+BORDER: Final = 1
+# Text that folds keeps at least so many characters in a line.
+FOLDED: Final = 20
+PIPE_WIDTH: Final = 120
+
+
+def print_table(table: "AnyTable") -> None:
+    """Prints within the width of the terminal, or `COLUMNS`; a pipe without that is 120 wide."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    console = Console(width=None if known else PIPE_WIDTH, highlight=False, markup=False)
+    found = drawn(table, console.width)
+    console.width = max(console.width, _total([column.width or 0 for column in found.columns]))
+    console.print(found)
+
+
+def drawn(table: "AnyTable", width: int) -> "RichTable":
+    """A table that is no wider than that, without columns of the highest rank if need be; numbers are never cut.
+
+    Where even the columns of rank 0 are wider, so is the table.
+    """
+    from rich.table import Table as RichTable
+
+    columns, rows = list(table.columns), table.cells
+    if _total(_most(columns, rows)) > width:  # caveats go below their intervals
+        rows = [[cell.replace("] ", "]\n") for cell in row] for row in rows]
+    while _total(_least(columns, rows)) > width and (highest := max(column.rank for column in columns)):
+        last = max(index for index, column in enumerate(columns) if column.rank == highest)
+        del columns[last]
+        rows = [row[:last] + row[last + 1 :] for row in rows]
+    least = _least(columns, rows)
+    slack = max(0, width - _total(least))
+    found = RichTable(title=table.title, title_justify="left", title_style="bold")
+    for index, (column, needed, wanted) in enumerate(zip(columns, least, _most(columns, rows), strict=True)):
+        more = min(slack, wanted - needed)
+        slack -= more
+        found.add_column(column.heading, justify="right" if index else "left", width=needed + more, overflow="fold")
+    for row in rows:
+        found.add_row(*row)
+    return found
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + PADDING * len(widths) + BORDER
+
+
+def _longest(rows: Sequence[Sequence[str]], index: int) -> int:
+    return max((len(line) for row in rows for line in row[index].splitlines()), default=0)
+
+
+def _most(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Widths at which nothing is broken."""
+    return [max(len(column.heading), _longest(rows, index)) for index, column in enumerate(columns)]
+
+
+def _least(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Widths at which headings are broken between words, and text that folds anywhere."""
+    found = []
+    for index, column in enumerate(columns):
+        longest = _longest(rows, index)
+        text = min(longest, FOLDED) if column.folds or not index else longest
+        found.append(max(text, *map(len, column.heading.split() or [""])))
+    return found

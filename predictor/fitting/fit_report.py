@@ -1,0 +1,71 @@
+"""A fit as a result: its error on adapters left out, beside other regressors."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from adaptare.devices import ExitCode
+from adaptare.predictor import LatencyPredictor
+from adaptare.profiler import device_to_json
+from adaptare.profiler.results.report import Note, Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import counted
+
+COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
+    Column("predictor", lambda row: row[0]),
+    Column("mean absolute error, points of overhead", lambda row: f"{row[1]:.2f}"),
+)
+
+
+def error_sections(predictor: LatencyPredictor) -> Iterator[Section]:
+    """Errors of a predictor beside those of others."""
+    card = predictor.error_card
+    of = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
+    of += f", {card.composed} of them composed from stubs" * bool(card.composed)
+    rows = [(f"chosen: {predictor.chosen}", card.mae_overhead_points), *card.baselines.items()]
+    yield Table(f"Error on adapters left out of the fit ({of})", COLUMNS, rows)
+    if predictor.reason:
+        yield f"{predictor.chosen}: {predictor.reason}"
+    yield (
+        f"error {card.mape:.2f} % of latency, at most {card.mape_upper:.2f} %; rank correlation {card.kendall_tau:.2f}"
+        f"; intervals ±{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
+    )
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """A predictor that was written to files of the name `base`; `source` is the one that the fit began with."""
+
+    predictor: LatencyPredictor
+    base: Path
+    files: tuple[Path, ...]
+    source: Path | None = None
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield from error_sections(self.predictor)
+        if self.predictor.error_card.sessions == 1:
+            yield Note(
+                "all of it was measured in one session, so the intervals allow for the shift of another as other "
+                "devices had it; profile once more in a session of its own to learn that of this device"
+            )
+        if self.source and self.predictor.chosen != "transferred":
+            yield Note(f"{self.source} did not help on adapters left out, so nothing of it is in this predictor")
+        written = " and ".join(map(str, self.files))
+        yield f"written: {written}; next: adaptare predict {self.base} ADAPTER"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        template, model = self.predictor.template, self.predictor.model
+        kind = ("quantisation", "dtype", "phase", "length", "mode", "open")
+        return {
+            "predictor": str(self.base),
+            "device": device_to_json(model.device),
+            **{name: getattr(template, name) for name in kind},
+            "chosen": self.predictor.chosen,
+            "reason": self.predictor.reason,
+            "source": device_to_json(model.source) if model.source else None,
+            **asdict(self.predictor.error_card),
+        }

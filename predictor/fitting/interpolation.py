@@ -1,0 +1,63 @@
+"""A predictor for a length between those that were profiled, as a result."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import ExitCode, InputError
+from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
+from adaptare.predictor.fitting.predictor_name import default_name, predictor_stem, predictor_there
+from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.units import milliseconds
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Result of `write_between`; `bends` are errors of the base at inner lengths when those are left out."""
+
+    predictor: LatencyPredictor
+    base: Path
+    files: tuple[Path, ...]
+    bends: dict[int, float]
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        for inner, error in self.bends.items():
+            yield f"left out, the base at length {inner} would be {error:+.1%} off"
+        length, base_s = self.predictor.template.length, self.predictor.model.reference_s
+        yield f"base at length {length}: {milliseconds(base_s)} ms"
+        yield f"written: {' and '.join(map(str, self.files))}; next: adaptare predict {self.base} ADAPTER"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {
+            "predictor": str(self.base),
+            "phase": self.predictor.template.phase,
+            "length": self.predictor.template.length,
+            "base_s": self.predictor.model.reference_s,
+            "left_out": {str(inner): error for inner, error in self.bends.items()},
+        }
+
+
+def write_between(predictors: Sequence[Path], length: int, *, output: Path | None, replace: bool) -> Interpolation:
+    """Writes a predictor for another length than those of some predictors.
+
+    Args:
+        predictors: For two lengths or more.
+        length: Between them.
+        output: Name of the files; default: see `default_name`.
+        replace: True to write over whatever predictor has this name.
+
+    Raises:
+        InputError: They cannot be read, are not of one kind, or something else has this name.
+    """
+    known = [load_predictor(path) for path in predictors]
+    found = interpolate(known, length)
+    base = output or default_name(found, length=length, every_site=found.template.graph == "open")
+    if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
+        raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
+    if not replace:
+        predictor_there(found, base)
+    return Interpolation(found, base, save_predictor(found, base), bends(known))

@@ -1,0 +1,115 @@
+"""Predicted latency and memory of adapters, as a result."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaptare.devices import ExitCode
+from adaptare.predictor import LatencyPredictor
+from adaptare.profiler import BYTES, Configuration, memory_bytes
+from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between, megabytes, milliseconds, percent
+
+
+@dataclass(frozen=True)
+class PredictedRow:
+    """One adapter.
+
+    Args:
+        mean_s: Predicted latency, with an interval from `lower_s` to `upper_s`.
+        memory_bytes: Weights, adapter and cache.
+        adapter_bytes: Of the adapter alone.
+        extrapolates: True if it lies outside what the predictor was fitted on.
+        within: Probability that it meets a budget; `None` without one.
+    """
+
+    adapter: str
+    sites: int
+    mean_s: float
+    lower_s: float
+    upper_s: float
+    overhead: float
+    memory_bytes: int
+    adapter_bytes: int
+    extrapolates: bool
+    within: float | None
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """Result of `report_predictions`."""
+
+    name: str
+    predictor: LatencyPredictor
+    rows: tuple[PredictedRow, ...]
+    budget: str
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        model = self.predictor.model
+        columns: list[Column[PredictedRow]] = [
+            Column("adapter", lambda row: row.adapter),
+            Column("sites", lambda row: str(row.sites), 3),
+            Column("ms", lambda row: milliseconds(row.mean_s)),
+            Column(f"{model.level:.0%} interval", lambda row: between(row.lower_s, row.upper_s, milliseconds)),
+            Column("overhead", lambda row: percent(row.overhead)),
+            Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
+            Column("outside what was measured", lambda row: "yes" if row.extrapolates else "no", 1),
+        ]
+        if self.budget:
+            columns.append(Column(self.budget, lambda row: "" if row.within is None else f"{row.within:.0%}"))
+        template = self.predictor.template.describe()
+        base = f"base {milliseconds(model.reference_s)} ms"
+        yield Table(f"{model.origin.capitalize()} for {model.device.device}: {template}; {base}", columns, self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        model = self.predictor.model
+        rows = [{name: value for name, value in asdict(row).items() if value is not None} for row in self.rows]
+        return {
+            "predictor": self.name,
+            "device": model.device.device,
+            "base_s": model.reference_s,
+            "origin": model.origin,
+            "rows": rows,
+        }
+
+
+def report_predictions(
+    name: str,
+    predictor: LatencyPredictor,
+    adapters: Sequence[tuple[str, Configuration]],
+    *,
+    budget: str = "",
+    limit_s: float | None = None,
+) -> PredictionReport:
+    """Predicts latency and memory of adapters.
+
+    Args:
+        name: Of the predictor, for people.
+        predictor: Predicts.
+        adapters: Names and adapters.
+        budget: As the user wrote it; empty without one.
+        limit_s: Latency that the budget allows; with it, the probability that each adapter stays within.
+    """
+    template, configs = predictor.template, [config for _, config in adapters]
+    predicted = predictor.predict_configs(configs)
+    within = None if limit_s is None else predictor.probability_within(configs, limit_s)
+    rows = tuple(
+        PredictedRow(
+            adapter=adapter,
+            sites=len(config.ranks),
+            mean_s=float(predicted.mean_s[index]),
+            lower_s=float(predicted.lower_s[index]),
+            upper_s=float(predicted.upper_s[index]),
+            overhead=float(predicted.mean_s[index] / predictor.model.reference_s - 1),
+            memory_bytes=memory_bytes(template.with_configuration(config)),
+            adapter_bytes=BYTES[template.dtype] * config.adapter_parameters(template.shape),
+            extrapolates=bool(predicted.extrapolates[index]),
+            within=None if within is None else float(within[index]),
+        )
+        for index, (adapter, config) in enumerate(adapters)
+    )
+    return PredictionReport(name, predictor, rows, budget)

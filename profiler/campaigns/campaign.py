@@ -1,0 +1,207 @@
+"""A campaign: workloads measured in groups, each stored as soon as it is there, with progress and Ctrl-C noted."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from adaptare.devices import Device, interrupts_noted
+from adaptare.profiler import (
+    CALIBRATION_HOLDS,
+    INTERRUPTED,
+    Measurement,
+    Origin,
+    PreciseWithin,
+    Programs,
+    Progress,
+    Store,
+    Workload,
+    calibrated,
+    changes,
+    fitting_layers,
+    profile_by_stubs,
+    profile_groups,
+    split_into_groups,
+    stubs_of,
+)
+from adaptare.profiler.results.report import SILENT, Feedback, Update
+from adaptare.profiler.results.units import milliseconds
+
+STUBS_HALF_WIDTH = 1e-6
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A stopping rule that also reports progress and stops after Ctrl-C."""
+
+    rule: PreciseWithin
+    interrupted: Callable[[], bool]
+    update: Update
+
+    @property
+    def openings(self) -> int | None:
+        """See `StoppingRule.openings`."""
+        return self.rule.openings
+
+    def opening_reason(self, progress: Progress) -> str:
+        """See `StoppingRule.opening_reason`."""
+        if self.interrupted():
+            return INTERRUPTED
+        widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
+        share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
+        where = f"opening {progress.opening + 1}, round {progress.rounds}"
+        self.update(share, f"{progress.candidates} candidates, {where}{widest}")
+        return self.rule.opening_reason(progress)
+
+    def reason(self, progress: Progress) -> str:
+        """See `StoppingRule.reason`."""
+        return self.rule.reason(progress)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Measures workloads on one device, beside their base, into one store.
+
+    Args:
+        device: Takes the time.
+        programs: Of its runtime.
+        store: Keeps each group as soon as it is measured.
+        stop: Precision and time of each group. Stubs take all of the time, because their intervals are not those of
+            the models they stand for.
+        seed: Of every random choice.
+        recalibrate: True to take the base's present seconds for its calibration, even where those in the store hold.
+        stubs: True to compose whole models from stubs instead of loading them.
+        feedback: Hears how far it is.
+    """
+
+    device: Device
+    programs: Programs
+    store: Store
+    stop: PreciseWithin
+    seed: int
+    recalibrate: bool = False
+    stubs: bool = False
+    feedback: Feedback = SILENT
+
+    @property
+    def origin(self) -> Origin:
+        """Origin of what it measures."""
+        return "composed" if self.stubs else "measured"
+
+    def calibration_s(self, reference: Workload) -> float | None:
+        """Seconds of a base when the device was calibrated, if the store has them."""
+        return self.store.calibration(self.device.info(), reference, origin=self.origin)
+
+    def measure(
+        self,
+        workloads: Sequence[Workload],
+        *,
+        title: str,
+        limit_s: float | None = None,
+        seen: Callable[[Sequence[Measurement]], None] | None = None,
+    ) -> list[Measurement]:
+        """Measures workloads of one base, stores each group when it is done, and returns all of them.
+
+        Args:
+            workloads: Of one base.
+            title: Of the progress.
+            limit_s: No group is begun after so many seconds; what is left is not in the result.
+            seen: Takes the measurements of a group as they stand after each opening; not called for stubs.
+
+        Raises:
+            KeyboardInterrupt: After what was measured by then has been stored.
+        """
+        reference = workloads[0].base
+        self._prepare(workloads, reference)
+        measured: list[Measurement] = []
+        before_s = self.calibration_s(reference)
+        known_s = None if self.recalibrate else before_s
+        show = seen and (lambda group: seen(calibrated(group, known_s)))
+        profiled = profile_by_stubs if self.stubs else partial(profile_groups, seen=show)
+        rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
+        started = time.monotonic()
+        with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
+            groups = profiled(
+                workloads,
+                reference=reference,
+                device=self.device,
+                stop=Watched(rule, interrupted, update),
+                seed=self.seed,
+                programs=self.programs,
+            )
+            for group in groups:
+                scaled = calibrated(group, known_s)
+                known_s = next((each.reference_s for each in scaled if each.complete), known_s)
+                self.store.append(scaled)
+                measured.extend(scaled)
+                if interrupted():
+                    raise KeyboardInterrupt
+                if limit_s is not None and time.monotonic() - started >= limit_s:
+                    break
+            update(1.0, f"{len(measured)} measured")
+        for remark in (*_oddities(measured), *_calibration_change(measured, before_s)):
+            self.feedback.note(remark)
+        return measured
+
+    def _prepare(self, workloads: Sequence[Workload], reference: Workload) -> None:
+        """Makes the programs, so that exporting a model, which may take minutes, is seen and not timed."""
+        timed = [reference, *workloads]
+        if self.stubs:
+            depths = fitting_layers(workloads, reference, self.programs, free_bytes(self.device))
+            timed = stubs_of(workloads, reference, depths)
+        for workload in timed:
+            self.programs.need(workload)
+        with self.feedback.progress("preparing") as update:
+            for number, workload in enumerate(timed):
+                update(number / len(timed), f"{workload.mode} {workload.scope}")
+                self.programs.program(workload)
+            update(1.0, f"{len(timed)} programs")
+
+
+def free_bytes(device: Device) -> int:
+    """Memory that programs may take on a device."""
+    with device.open() as worker:
+        return worker.info.free_bytes
+
+
+def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
+    """Raises `InputError` if the workloads of one phase do not fit into memory, before the first is measured."""
+    free = free_bytes(device)
+    for workloads in phases:
+        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=free)
+
+
+def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Failures, changes of the device's speed, and missing steady states."""
+    for each in measured:
+        if each.failure:
+            sites = len(each.workload.configuration.ranks)
+            yield f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}"
+    # Candidates of one group share their rounds.
+    groups = {each.reference_visits[0].round: each for each in measured if each.visits}
+    times = sum(len(changes([visit.median_s for visit in each.reference_visits])) for each in groups.values())
+    if times:
+        often = "once" if times == 1 else f"{times} times"
+        yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
+    # Of many short openings a few always seem to change by luck.
+    unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
+    if unsteady:
+        yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
+
+
+def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:
+    """How far off its calibration the device was, and what came of it."""
+    last = next((each for each in reversed(measured) if each.complete), None)
+    if last is None or before_s is None:
+        return
+    share = last.reference_raw_s / before_s - 1
+    slower = f"{abs(share):.0%} {'slower' if share > 0 else 'faster'}"
+    changed = f"this device is now {slower} than when it was calibrated"
+    if last.reference_s != before_s:
+        yield f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms"
+    elif abs(last.slowdown) > CALIBRATION_HOLDS:
+        yield (
+            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or take the "
+            "present speed for the usual one with --recalibrate"
+        )

@@ -1,0 +1,90 @@
+"""Devices that can be reached, and facts about the machines they are on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from adaptare.devices import ExitCode, Reach, WorkerInfo
+from adaptare.profiler import device_to_json
+from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.table import Column, Table
+
+# Facts about machines that are worth a line; the environment has more.
+SHOWN: Final = {
+    "virtualisation": "virtualisation",
+    "governor": "governor",
+    "frequency_hz": "frequency, Hz",
+    "clock_source": "clock source",
+    "large_pages": "large pages",
+    "variables": "environment variables",
+    "load_average": "load average",
+    "pressure": "pressure",
+    "temperature_c": "temperature, °C",
+    "battery": "battery",
+}
+COLUMNS: Final[tuple[Column[Reach], ...]] = (
+    Column("device", lambda each: each.name),
+    Column("reachable", lambda each: "yes" if each.info else "no"),
+    Column("hardware", lambda each: each.info.hardware if each.info else each.problem, folds=True),
+    Column("runtime", lambda each: each.info.runtime if each.info else "", folds=True),
+    Column("threads", lambda each: str(each.info.threads) if each.info else "", 1),
+    Column("options", lambda each: ", ".join(each.info.options) if each.info else "", 2, folds=True),
+)
+FACTS: Final[tuple[Column[tuple[str, str]], ...]] = (
+    Column("fact", lambda fact: fact[0]),
+    Column("value", lambda fact: fact[1], folds=True),
+)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Known devices as a result."""
+
+    devices: Sequence[Reach]
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`. Facts are those of a machine's first device, as some change from one moment to the next."""
+        yield Table("Devices", COLUMNS, self.devices)
+        machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
+        for each in self.devices:
+            if each.told and each.told.environment:
+                key = (each.told.hardware, each.told.processors, each.told.cache_bytes)
+                machines.setdefault(key, []).append((each.name, each.told))
+        for same in machines.values():
+            yield Table(f"The machine of {', '.join(name for name, _ in same)}", FACTS, _facts(same[0][1]))
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        found = [
+            {
+                "name": each.name,
+                "reachable": each.info is not None,
+                "info": device_to_json(each.info) if each.info else None,
+                "worker": asdict(each.told) if each.told else None,
+                "problem": each.problem,
+            }
+            for each in self.devices
+        ]
+        return {"devices": found}
+
+
+def _facts(told: WorkerInfo) -> list[tuple[str, str]]:
+    """Names and values."""
+    return [
+        ("processors", ", ".join(map(str, told.processors)) or "not available"),
+        ("last-level caches, MiB", f"{told.cache_bytes / 2**20:g}"),
+        ("free memory, GiB", f"{told.free_bytes / 2**30:.0f}"),
+        ("energy counter", "yes" if "energy" in told.capabilities else "not available"),
+        *((label, _words(told.environment.get(name))) for name, label in SHOWN.items()),
+    ]
+
+
+def _words(value: object) -> str:
+    if value is None or value == {}:
+        return "not available"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(_words(each) for each in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,227 @@
+"""Overhead of adapters on a device: one campaign over all phases, and everything that follows from it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import ExitCode, InputError
+from adaptare.profiler import Measurement, ModelShape, Programs, Workload, counts_energy
+from adaptare.profiler.campaigns.campaign import Campaign, check_memory
+from adaptare.profiler.campaigns.comparison import Compared, compared_sections
+from adaptare.profiler.campaigns.energy_rows import Energy, count_energy, not_available
+from adaptare.profiler.campaigns.grid import Case, cases_of, grid, phases_of, workloads_of
+from adaptare.profiler.campaigns.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
+from adaptare.profiler.campaigns.overhead_rows import (
+    COLUMNS,
+    Row,
+    Slope,
+    differences,
+    price_of_precision,
+    row_of,
+    slopes,
+)
+from adaptare.profiler.campaigns.request_rows import Request, cached_positions, requests_of, requests_table
+from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.results.report import Note, Section
+from adaptare.profiler.results.table import Table
+from adaptare.profiler.results.units import COMPOSED, percent
+
+
+@dataclass(frozen=True)
+class OverheadRequest:
+    """Adapters, and the phases in which they are measured.
+
+    Args:
+        model: As the user calls it.
+        shape: Of that model.
+        target: Device, and weights of the base.
+        programs: Of its runtime.
+        adapters: PEFT folders, of which the first is compared with the others.
+        ranks: Without folders: on every site of each placement.
+        placements: Kinds of linears with commas; none for all.
+        prompts: Tokens in prefill.
+        depths: Cached positions in decode.
+        generated: Tokens after the first one of each prompt; 0 for no requests.
+        tasks: Adapters to serve, merged or swapped; 0 for no such comparison.
+        energy: True if joules are asked for.
+        batch: Sequences at once.
+        stubs: True if whole models are composed from stubs.
+    """
+
+    model: str
+    shape: ModelShape
+    target: Target
+    programs: Programs
+    adapters: Sequence[Path] = ()
+    ranks: Sequence[int] = (16,)
+    placements: Sequence[str] = ()
+    prompts: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    generated: int = 0
+    tasks: int = 0
+    energy: bool = False
+    batch: int = 1
+    stubs: bool = False
+
+    @property
+    def base(self) -> Workload:
+        """Shape, batch and weights."""
+        return Workload(self.shape, batch=self.batch, **self.target.weights)
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The adapters."""
+        return cases_of(self.shape, self.adapters) if self.adapters else grid(self.shape, self.ranks, self.placements)
+
+    @cached_property
+    def phases(self) -> list[dict[Workload, Case]]:
+        """Workloads of each phase, with their adapters."""
+        pasts = [*self.depths, *cached_positions(self.prompts, self.generated)]
+        phases = phases_of(self.base, prompts=self.prompts, pasts=pasts)
+        return [workloads_of(phase, self.cases, self.programs) for phase in phases]
+
+    @cached_property
+    def counts_energy(self) -> bool:
+        """True if energy is asked for and the device counts it."""
+        return self.energy and counts_energy(self.target.device)
+
+    def check(self) -> None:
+        """Raises `InputError` if nothing is left to measure, or the device cannot run or hold it."""
+        if not self.prompts and not self.depths:
+            raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
+        if self.stubs and (self.tasks or self.energy):
+            whole = "--tasks" if self.tasks else "--energy"
+            raise InputError(f"{whole} loads whole models, and --stubs none; give one of them")
+        if self.tasks:
+            largest_case(self.cases, self.base)
+        if len(self.phases) > 1 and not self.stubs:
+            check_memory([list(phase) for phase in self.phases], device=self.target.device, programs=self.programs)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An adapter that could not be measured, and why; see `Row`."""
+
+    phase: str
+    length: int
+    placement: str
+    rank: int
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OverheadReport:
+    """Result of `measure_overhead`.
+
+    Args:
+        place: Model, device and weights.
+        price: Time that narrower intervals would take, for people; empty if unknown.
+        differences: Other adapters compared with the `first`, by name.
+        energy: `None` where it was not asked for.
+        merge_or_swap: `None` where it was not asked for.
+    """
+
+    title: str
+    place: Mapping[str, str]
+    rows: Sequence[Row]
+    slopes: Sequence[Slope]
+    price: str
+    differences: Mapping[str, Sequence[Compared]]
+    requests: Sequence[Request]
+    energy: Energy | None
+    merge_or_swap: MergeOrSwap | None
+    failures: Sequence[Failure]
+    first: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 if anything could not be measured, loaded or counted."""
+        ways = self.merge_or_swap and self.merge_or_swap.failures
+        failed = self.failures or ways or (self.energy and self.energy.failed)
+        return ExitCode.WORLD_FAILED if failed else ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield Table(self.title, COLUMNS, self.rows)
+        for row in self.rows:
+            if row.mode == "merged":
+                yield (
+                    f"{row.where}, {row.placement} r{row.rank}: merged runs the graph of the base, so its overhead of "
+                    f"{percent(row.overhead)} {row.interval} is measurement error"
+                )
+        yield from map(str, self.slopes)
+        if self.price:
+            yield Note(self.price)
+        for name, compared in self.differences.items():
+            yield from compared_sections(compared, f"{name} compared with {self.first}")
+        if self.requests:
+            yield requests_table(self.requests)
+        if self.energy:
+            yield self.energy.section
+        if self.merge_or_swap:
+            yield from self.merge_or_swap.sections()
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        hidden = ("title", "place", "price", "first")
+        return {**self.place, **{name: value for name, value in asdict(self).items() if name not in hidden}}
+
+
+def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: float) -> OverheadReport:
+    """Measures every phase of a request, and composes what was asked for beside it.
+
+    Args:
+        request: Adapters and phases.
+        campaign: Measures them.
+        band: Differences up to this share are the same.
+    """
+    target, cases, programs = request.target, request.cases, campaign.programs
+    sites = f"{len(request.base.shape.sites)} linears"
+    title = f"{request.model} on {target.name}: adapters on {sites} or some of them{COMPOSED * campaign.stubs}"
+    measured: list[tuple[Case, Measurement]] = []
+    case_of = {workload: case for phase in request.phases for workload, case in phase.items()}
+
+    def seen(partial: Sequence[Measurement]) -> None:
+        both = [*measured, *((case_of[each.workload], each) for each in partial)]
+        rows = [row_of(case, each, band=band) for case, each in both if each.visits and not each.failure]
+        campaign.feedback.preview(Table(title, COLUMNS, rows))
+
+    for phase in request.phases:
+        found = campaign.measure(list(phase), title=f"measuring {next(iter(phase)).phase}", seen=seen)
+        measured += [(case_of[each.workload], each) for each in found]
+    complete = [(case, each) for case, each in measured if not each.failure]
+    rows = [row_of(case, each, band=band) for case, each in complete]
+    energy = None if not request.energy or request.counts_energy else not_available(target.device)
+    if request.counts_energy and complete:
+        energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
+    ways = None
+    if request.tasks and rows:
+        largest = largest_case(cases, request.base)
+        ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    return OverheadReport(
+        title=title,
+        place={"model": request.model, **target.place},
+        rows=rows,
+        slopes=slopes(complete),
+        price=price_of_precision([each for _, each in complete], campaign.stop.half_width),
+        differences=differences(complete, cases, band=band) if request.adapters else {},
+        requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=band),
+        energy=energy,
+        merge_or_swap=ways,
+        failures=[
+            Failure(
+                each.workload.phase,
+                each.workload.length,
+                case.placement,
+                case.rank,
+                each.workload.mode,
+                each.failure,
+            )
+            for case, each in measured
+            if each.failure
+        ],
+        first=cases[0].placement,
+    )

@@ -1,0 +1,184 @@
+"""A campaign over configurations of a space, which measures what its store does not have yet."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adaptare.devices import ExitCode
+from adaptare.profiler import Measurement, Programs, Space, Workload, design
+from adaptare.profiler.campaigns.campaign import Campaign
+from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import COMPOSED, between, milliseconds, percent
+
+Measure = Callable[[Sequence[Workload]], list[Measurement]]
+# Measures some of the missing workloads, beside those that are known; and the error reached, where it looks at one.
+Strategy = Callable[[Sequence[Workload], Sequence[Measurement], Measure], tuple[list[Measurement], float | None]]
+
+
+COLUMNS: Final[tuple[Column[Measurement], ...]] = (
+    Column("sites", lambda row: str(len(row.workload.configuration.ranks))),
+    Column("adapter weights", lambda row: f"{row.workload.configuration.adapter_parameters(row.workload.shape):,}", 1),
+    Column("latency ms", lambda row: milliseconds(row.latency_s)),
+    Column("95 % interval", lambda row: latency_interval(row)),
+    Column("overhead", lambda row: percent(row.overhead.middle)),
+)
+
+
+def latency_interval(measurement: Measurement) -> str:
+    """Ends of its latency in milliseconds, for people."""
+    ends = measurement.lower_s, measurement.upper_s
+    return between(*ends, milliseconds, within_one_opening=measurement.within_one_opening)
+
+
+@dataclass(frozen=True)
+class SpaceReport:
+    """Result of `measure_space`.
+
+    Args:
+        place: Model, device and weights.
+        template: The workloads without their adapters.
+        wanted: Configurations that were asked for.
+        already_there: Those that the store had before.
+        measured: Those measured now.
+        rows: All that are in the store now.
+        left: Those that are still missing.
+        error_wanted: Error at which it should stop, per cent; `None` for all.
+        error_reached: `None` where it was not looked at.
+        base_s: Calibrated seconds of the base.
+        alone: True if the store holds nothing else of this device.
+    """
+
+    title: str
+    place: Mapping[str, str]
+    template: Workload
+    store: str
+    wanted: int
+    already_there: int
+    measured: int
+    rows: Sequence[Measurement]
+    failed: int
+    left: int
+    seconds: float
+    error_wanted: float | None
+    error_reached: float | None
+    base_s: float | None
+    alone: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 if something could not be measured, 1 if the wanted error is not reached."""
+        if self.failed:
+            return ExitCode.WORLD_FAILED
+        reached = self.error_reached is not None and self.error_reached <= (self.error_wanted or 0.0)
+        return ExitCode.DONE if self.error_wanted is None or reached else ExitCode.ANSWER_IS_NO
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield Table(self.title, COLUMNS, self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        hidden = ("title", "place", "template", "alone")
+        kind = {name: getattr(self.template, name) for name in ("phase", "length", "mode", "open")}
+        content = {name: value for name, value in vars(self).items() if name not in hidden}
+        return {**self.place, **kind, **content, "rows": [_row(row) for row in self.rows]}
+
+
+def workloads_of_space(
+    template: Workload, space: Space, *, count: int, seed: int, programs: Programs
+) -> list[Workload]:
+    """A design of so many configurations. Raises `InputError` if the runtime does not run one of them."""
+    workloads = [template.with_configuration(space.decode(row)) for row in design(space, count, seed=seed)]
+    for workload in workloads:
+        programs.need(workload)
+    return workloads
+
+
+def measure_space(
+    template: Workload,
+    workloads: Sequence[Workload],
+    campaign: Campaign,
+    *,
+    model: str,
+    target: Target,
+    limit_s: float | None = None,
+    strategy: Strategy | None = None,
+    error_wanted: float | None = None,
+) -> SpaceReport:
+    """Measures those workloads that the store does not have.
+
+    Args:
+        template: The workloads without their adapters.
+        workloads: All that are wanted.
+        campaign: Measures them.
+        model: As the user calls it.
+        target: Device and weights, for people.
+        limit_s: No group is begun after so many seconds.
+        strategy: Chooses which to measure, and when to stop; default: all of them.
+        error_wanted: Error at which the strategy stops, per cent.
+    """
+    store, info, note = campaign.store, campaign.device.info(), campaign.feedback.note
+    finished = store.finished(info, template.base, origin=campaign.origin)
+    missing = [workload for workload in workloads if workload.hash not in finished]
+    stored, wanted = store.measurements(info), set(workloads)
+    alone = all(template == each.workload.with_configuration(template.configuration) for each in stored)
+    already_there = len(workloads) - len(missing)
+    if already_there:
+        note(f"{already_there} of {len(workloads)} are in {store.location} already")
+    started = time.monotonic()
+
+    def measure(some: Sequence[Workload]) -> list[Measurement]:
+        left_s = None if limit_s is None else limit_s - (time.monotonic() - started)
+        if not some or (left_s is not None and left_s <= 0):
+            return []
+        return campaign.measure(list(some), title=f"measuring {template.phase}", limit_s=left_s)
+
+    def of_this(measurements: Sequence[Measurement]) -> list[Measurement]:
+        return [each for each in measurements if each.workload in wanted and each.origin == campaign.origin]
+
+    error: float | None = None
+    if strategy:
+        measured, error = strategy(missing, of_this(stored), measure)
+    else:
+        measured = measure(missing)
+    left, complete = len(missing) - len(measured), sum(not each.failure for each in measured)
+    if left and not strategy:
+        note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
+    # Read again, because this session may have calibrated the device anew.
+    there = {each.workload: each for each in of_this(store.measurements(info)) if each.complete}
+    opened = " open" * (template.graph == "open")
+    return SpaceReport(
+        title=f"{model} on {target.name}, {template.phase} {template.length}, {template.mode}{opened}"
+        f"{COMPOSED * campaign.stubs}",
+        place={"model": model, **target.place},
+        template=template,
+        store=store.location,
+        wanted=len(workloads),
+        already_there=already_there,
+        measured=complete,
+        rows=list(there.values()),
+        failed=len(measured) - complete,
+        left=left,
+        seconds=time.monotonic() - started,
+        error_wanted=error_wanted,
+        error_reached=error,
+        base_s=campaign.calibration_s(template.base),
+        alone=alone,
+    )
+
+
+def _row(measurement: Measurement) -> dict[str, Any]:
+    workload = measurement.workload
+    names = ("latency_s", "lower_s", "upper_s", "within_one_opening", "trends", "stopped_by", "origin")
+    return {
+        "workload": workload.hash,
+        "sites": len(workload.configuration.ranks),
+        "parameters": workload.configuration.adapter_parameters(workload.shape),
+        "overhead": measurement.overhead.middle,
+        "rounds": len(measurement.visits),
+        "openings": len(set(measurement.openings.tolist())),
+        **{name: getattr(measurement, name) for name in names},
+    }

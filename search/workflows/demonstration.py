@@ -1,0 +1,314 @@
+"""The whole path: campaign, fit, training, search under a budget, verification and exports, in a row."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from adaptare.devices import DeviceError, ExitCode
+from adaptare.predictor import LatencyPredictor, save_predictor
+from adaptare.predictor.fitting.fit_report import error_sections
+from adaptare.profiler import (
+    Configuration,
+    Measurement,
+    PreciseWithin,
+    Store,
+    Workload,
+    design,
+    named_space,
+    open_model,
+    programs_for,
+)
+from adaptare.profiler.campaigns.campaign import Campaign
+from adaptare.profiler.campaigns.space_report import latency_interval, measure_space
+from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.results.report import Feedback, Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import milliseconds, percent
+from adaptare.search import Budget, export_merged, export_onnx, export_peft, read_budget
+from adaptare.search.workflows.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
+from adaptare.search.workflows.export_check import largest_export_difference
+from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.searching import check_feasible, select
+from adaptare.search.workflows.selection import Choice, save_selection
+from adaptare.search.workflows.task import check_unclaimed
+from adaptare.search.workflows.verification import Choices, Verification, verify_choices
+
+RANKS = (0, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Size of every step.
+
+    Args:
+        configurations: To measure for the predictor.
+        pace: Precision and time of measuring those, and the winners.
+        steps: Of training.
+        train_s: After which training stops short.
+        evaluations: Of the search, and as many of the random search beside it.
+        held_out: Examples that a loss is computed on.
+    """
+
+    configurations: int
+    pace: PreciseWithin
+    steps: int
+    train_s: float
+    evaluations: int
+    held_out: int
+
+
+COLUMNS: Final[tuple[Column[tuple[str, Measurement]], ...]] = (
+    Column("applied", lambda row: row[0]),
+    Column("ms", lambda row: milliseconds(row[1].latency_s)),
+    Column("95 % interval", lambda row: latency_interval(row[1])),
+    Column("overhead", lambda row: percent(row[1].overhead.middle)),
+)
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Result of `demonstrate`.
+
+    Args:
+        model: As the user calls it.
+        device: As the user spells it.
+        front: File of the selection.
+        full: The largest rank on every linear, swappable.
+        full_folded: The same, merged, and on a quantised base quantised again.
+        predictor: Fitted to what was measured.
+        trained: The super-adapter.
+        verification: Winners and baselines, measured again.
+        exports: Folder of each winner.
+        export_differences: Largest difference of logits, for each export, when stock PEFT loads it.
+        onnx_export: Folder of the first winner within the budget as an ONNX model, and the largest relative difference
+            of its logits from torch's; `None` where no ONNX Runtime is the device.
+        elapsed_s: Of everything.
+    """
+
+    model: str
+    device: str
+    front: Path
+    full: Measurement
+    full_folded: Measurement
+    predictor: LatencyPredictor
+    trained: Trained
+    verification: Verification
+    exports: tuple[Path, ...]
+    export_differences: tuple[float, ...]
+    onnx_export: tuple[Path, float] | None
+    elapsed_s: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """See `Verification.exit_code`."""
+        return self.verification.exit_code
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield from self.verification.sections()
+        largest = max(self.export_differences)
+        yield f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's."
+        yield f"Adapters: {', '.join(str(folder) for folder in self.exports)}"
+        if self.onnx_export:
+            folder, difference = self.onnx_export
+            said = f"its logits differ by at most {difference:.0e} of the largest from torch's"
+            yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {said}"
+        winner = next(iter(self.verification.met), 1)
+        rank = f"{self.model} --rank {RANKS[-1]} --device {self.device}"
+        yield f"All of it took {self.elapsed_s / 60:.1f} minutes. What to run next:"
+        yield f"  adaptare overhead {rank}        what an adapter costs, in prefill and decode"
+        yield f"  adaptare verify {self.front}        measure the winners once more"
+        merged = f"adaptare export {self.front} --winner {winner} --to merged -o FOLDER"
+        yield f"  {merged}        a plain model for transformers"
+        yield "  adaptare profile --help        your own model, space and device"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        content = self.verification.to_json()
+        for row, folder, difference in zip(content["winners"], self.exports, self.export_differences, strict=True):
+            row.update(export=str(folder), export_difference=difference)
+        trained, full, onnx = self.trained, self.full, self.onnx_export
+        return {
+            "model": self.model,
+            **content,
+            "full_s": full.latency_s,
+            "full_lower_s": full.lower_s,
+            "full_upper_s": full.upper_s,
+            "full_folded_s": self.full_folded.latency_s,
+            "predictor": {"chosen": self.predictor.chosen, **asdict(self.predictor.error_card)},
+            "training": {"steps": trained.steps, "base_loss": trained.base_loss, "full_loss": trained.full_loss},
+            "onnx": {"folder": str(onnx[0]), "difference": onnx[1]} if onnx else None,
+            "elapsed_s": self.elapsed_s,
+        }
+
+
+def demonstrate(
+    model: str,
+    output: Path,
+    effort: Effort,
+    *,
+    target: Target,
+    device: str,
+    budget: Budget | None,
+    data: Path | None,
+    cache: Path | None,
+    seed: int,
+    feedback: Feedback,
+) -> DemoReport:
+    """All steps; what the output folder has already is not done again.
+
+    Args:
+        model: Any model with weights.
+        output: Folder of all that comes out.
+        effort: Size of the steps.
+        target: Where latency is measured, and on what base.
+        device: The same as the user spells it.
+        budget: For decode; default: half of the way from the base to the largest rank everywhere.
+        data: JSON lines; `None` for dialogues.
+        cache: Folder of converted models.
+        seed: Of every random choice.
+        feedback: Hears how far it is.
+
+    Raises:
+        InfeasibleBudgetError: No adapter is predicted to meet the budget.
+        DeviceError: The scale of the budget could not be measured.
+    """
+    started = time.monotonic()
+
+    def begin(step: int, what: str) -> None:
+        feedback.note(f"[{time.monotonic() - started:3.0f} s] {step} of 6: {what}")
+
+    begin(1, f"opening {model}")
+    source = open_model(model, cache=cache).with_weights()
+    space = named_space("blocks", source.shape, ranks=RANKS)
+    info = target.device.info()
+    programs = programs_for(info, cache=cache, weights=source)
+    template = Workload(source.shape, **target.weights)
+    programs.need(template)
+    adaptation = load_adaptation(
+        source, data=data, seed=seed, max_tokens=64, held_out=effort.held_out, quantisation=target.quantisation
+    )
+    # A training has a fixed number of steps and one base, so each has a folder of its own.
+    base = "" if target.quantisation == "none" else f"-{target.quantisation}"
+    folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
+    check_unclaimed(adaptation.task, folder)
+    output.mkdir(parents=True, exist_ok=True)
+    campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
+
+    begin(2, f"measuring {effort.configurations} adapters on {info.device}")
+    drawn = design(space, effort.configurations, seed=seed)
+    workloads = [template.with_configuration(space.decode(row)) for row in drawn]
+    wanted = [workloads[0], workloads[0].folded, *workloads[1:]]
+    measure_space(template, wanted, campaign, model=model, target=target)
+    known = {each.workload: each for each in campaign.store.measurements(info, template.base) if each.complete}
+    if not {wanted[0], wanted[1]} <= set(known):
+        raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+    full, folded = known[wanted[0]], known[wanted[1]]
+    title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
+    ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
+    feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
+
+    begin(3, "learning to predict latency")
+    predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
+    save_predictor(predictor, fitted)
+    for section in error_sections(predictor):
+        feedback.show(section)
+    within = budget or read_budget(f"overhead={max(0.0, 50 * full.overhead.middle):.4f}%")
+    check_feasible(within, predictor, space)
+
+    begin(4, f"training one super-adapter on {space.n_columns} linears, at most {effort.train_s:.0f} s")
+    trained = train_adaptation(
+        adaptation,
+        space,
+        folder=folder,
+        steps=effort.steps,
+        batch_size=8,
+        learning_rate=2e-3,
+        seed=seed,
+        feedback=feedback,
+        max_seconds=effort.train_s,
+    )
+    feedback.show(
+        f"Loss on held-out completions: {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with rank "
+        f"{RANKS[-1]} everywhere."
+    )
+
+    begin(5, f"searching under {milliseconds(limit_of(within, predictor))} ms")
+    selection = select(
+        adaptation,
+        trained.super_adapter,
+        predictor,
+        validation=trained.validation,
+        budget=within,
+        evaluations=effort.evaluations,
+        winners=3,
+        seed=seed,
+        feedback=feedback,
+    )
+    save_selection(selection, front, folder=folder, predictor=fitted)
+
+    begin(6, "measuring the winners again, and writing them")
+    again = replace(campaign, seed=seed + 1)
+    verification = verify_choices(Choices(selection, template, target), again, repeats=1)
+    exports, differences = _export(adaptation, trained, selection.winners, output)
+    onnx_export = None
+    if "static" in programs.modes(template):  # the device runs exported graphs
+        winner = selection.winners[next(iter(verification.met), 1) - 1]
+        onnx_export = _export_onnx(adaptation, trained, winner, output, cache, feedback.note)
+    return DemoReport(
+        model,
+        device,
+        front,
+        full,
+        folded,
+        predictor,
+        trained,
+        verification,
+        exports,
+        differences,
+        onnx_export,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _export(
+    adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
+) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """Folders of the winners, and how far what stock PEFT makes of them is from the super-adapter."""
+    configs = [each.config for each in winners]
+    folders = tuple(output / each.name.replace(" ", "-") for each in winners)
+    for config, folder in zip(configs, folders, strict=True):
+        export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.base_name)
+    with tempfile.TemporaryDirectory() as place:
+        base = Path(adaptation.task.model)
+        if adaptation.task.quantisation != "none":
+            # PEFT is to see the rounded weights that the adapters were trained on.
+            base = Path(place) / "base"
+            export_merged(trained.super_adapter, Configuration(), base, base_name=adaptation.task.model)
+        return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))
+
+
+def _export_onnx(
+    adaptation: Adaptation,
+    trained: Trained,
+    winner: Choice,
+    output: Path,
+    cache: Path | None,
+    note: Callable[[str], None],
+) -> tuple[Path, float]:
+    folder = output / f"{winner.name.replace(' ', '-')}-onnx"
+    difference = export_onnx(
+        trained.super_adapter,
+        winner.config,
+        folder,
+        kind="onnx-swappable",
+        base=adaptation.task.model,
+        quantisation=adaptation.task.quantisation,
+        tokenizer=adaptation.tokenizer,
+        cache=cache,
+        note=note,
+    )
+    return folder, difference

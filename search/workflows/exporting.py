@@ -1,0 +1,185 @@
+"""Exports of a winner, or of an adapter of one's own, as files that stock PEFT, transformers or ONNX Runtime load."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from adaptare.devices import ExitCode, InputError
+from adaptare.predictor import load_predictor
+from adaptare.profiler import Configuration, Quantisation, open_model, published_name
+from adaptare.profiler.results.report import Note, Section
+from adaptare.search import (
+    SuperAdapter,
+    export_merged,
+    export_onnx,
+    export_onnx_adapter,
+    export_peft,
+    import_peft,
+    load_base,
+    on_base,
+)
+from adaptare.search.workflows.adaptation import reload_adaptation
+from adaptare.search.workflows.selection import load_selection
+
+ExportKind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
+_SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
+_ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
+# Kind -> the Python that loads what was written.
+LOADING: Final[dict[ExportKind, str]] = {
+    "peft": "PeftModel.from_pretrained(base, {folder!r})",
+    "merged": "AutoModelForCausalLM.from_pretrained({folder!r})",
+    "onnx": _SESSION,
+    "onnx-static": _SESSION,
+    "onnx-swappable": f"{_SESSION}; {_ADAPTER}; options = onnxruntime.RunOptions(); "
+    "options.add_active_adapter(adapter); session.run(None, inputs, options)",
+    "onnx_adapter": _ADAPTER,
+}
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """An adapter with its base.
+
+    Args:
+        super_adapter: Has the weights.
+        config: Sites and ranks.
+        base: Folder of the base model.
+        base_name: Name by which others load it; `None` if it has none.
+        tokenizer: Written beside models.
+        quantisation: Of the base that the adapter was trained on.
+        opened: True if latency was predicted where every site is open.
+    """
+
+    super_adapter: SuperAdapter
+    config: Configuration
+    base: str
+    base_name: str | None
+    tokenizer: PreTrainedTokenizerBase
+    quantisation: Quantisation = "none"
+    opened: bool = False
+
+
+def winner_of(front: Path, winner: int) -> Exportable:
+    """A winner of a search, by its number from 1. Raises `InputError`."""
+    selection, folder, predictor = load_selection(front)
+    if not 1 <= winner <= len(selection.winners):
+        raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
+    adaptation, super_adapter = reload_adaptation(folder)
+    task, opened = adaptation.task, False
+    with contextlib.suppress(InputError):  # an export needs no predictor, so it may be gone
+        opened = load_predictor(predictor).template.graph == "open"
+    config = selection.winners[winner - 1].config
+    return Exportable(
+        super_adapter, config, task.model, task.base_name, adaptation.tokenizer, task.quantisation, opened
+    )
+
+
+def adapter_of(folder: Path, base: str, *, cache: Path | None) -> Exportable:
+    """The adapter of a PEFT folder on its base model. Raises `InputError`."""
+    weights = open_model(base, cache=cache).weights_folder().resolve()
+    model, tokenizer = load_base(weights)
+    super_adapter, config = import_peft(folder, model)
+    return Exportable(super_adapter, config, str(weights), published_name(base, str(weights)), tokenizer)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Result of `export_files`.
+
+    Args:
+        chosen: What was exported.
+        kind: Of the files.
+        folder: Holds them.
+        quantisation: Of the weights of a model.
+        opened: True if every site takes an adapter.
+        difference: Largest difference of the logits from torch's, over the largest; `None` where nothing was run.
+    """
+
+    chosen: Exportable
+    kind: ExportKind
+    folder: Path
+    quantisation: Quantisation
+    opened: bool
+    difference: float | None
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        files = {"model": "model.onnx", "adapter": "adapter.onnx_adapter"}
+        places = {"folder": str(self.folder), **{name: str(self.folder / file) for name, file in files.items()}}
+        yield f"written: {self.folder}; load it with: {LOADING[self.kind].format(**places)}"
+        if self.kind == "peft" and self.chosen.base_name is None:
+            yield Note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
+        if self.opened:
+            yield "It takes adapters on every site; those without one cost a little."
+        if self.difference is not None:
+            largest = f"{self.difference:.1e} of the largest"
+            yield f"Its logits differ by at most {largest} from torch's with these weights."
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {
+            "folder": str(self.folder),
+            "kind": self.kind,
+            "quantisation": self.quantisation,
+            "base": self.chosen.base,
+            "open": self.opened,
+            "sites": dict(self.chosen.config.ranks),
+            "difference": self.difference,
+        }
+
+
+def export_files(
+    chosen: Exportable,
+    kind: ExportKind,
+    folder: Path,
+    *,
+    quantisation: Quantisation | None = None,
+    every_site: bool | None = None,
+    cache: Path | None = None,
+    note: Callable[[str], None],
+) -> ExportReport:
+    """Writes one kind of files.
+
+    Args:
+        chosen: What to export.
+        kind: See `LOADING`.
+        folder: Takes the files.
+        quantisation: Of a model for ONNX Runtime; default: as the adapter was trained.
+        every_site: True for swapped adapters on every site, False on those of this one; default: as it was predicted.
+        cache: Folder of converted models.
+        note: Hears what takes long.
+    """
+    onnx_model = kind in ("onnx", "onnx-static", "onnx-swappable")
+    weights = quantisation or (chosen.quantisation if onnx_model else "none")
+    opened = kind == "onnx-swappable" and (chosen.opened if every_site is None else every_site)
+    super_adapter, config, name = chosen.super_adapter, chosen.config, chosen.base_name
+    difference: float | None = None
+    if kind == "peft":
+        export_peft(super_adapter, config, folder, base_name=name)
+    elif kind == "merged":
+        # Weights that were rounded for training are not what a model in floating point should have.
+        rounded = chosen.quantisation != "none"
+        original = on_base(super_adapter, chosen.base, "none") if rounded else super_adapter
+        export_merged(original, config, folder, base_name=name, tokenizer=chosen.tokenizer)
+    elif kind == "onnx_adapter":
+        export_onnx_adapter(super_adapter, config, folder, base_name=name)
+    else:
+        difference = export_onnx(
+            super_adapter,
+            config,
+            folder,
+            kind=kind,
+            base=chosen.base,
+            base_name=name,
+            quantisation=weights,
+            every_site=opened,
+            tokenizer=chosen.tokenizer,
+            cache=cache,
+            note=note,
+        )
+    return ExportReport(chosen, kind, folder, weights, opened, difference)

@@ -1,0 +1,17 @@
+"""The latency that a budget allows, by a predictor."""
+
+from adaptare.devices import InputError
+from adaptare.predictor import LatencyPredictor
+from adaptare.search import MEDIAN, Budget, latency_limit_s
+
+
+def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
+    """What a latency may be, seconds. Raises `InputError` if the predictor cannot speak to the budget."""
+    template = predictor.template
+    if budget.percentile != MEDIAN:
+        raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
+    if budget.quantity in ("prefill", "decode") and budget.quantity != template.phase:
+        raise InputError(f"budget {budget}: the predictor is of {template.phase}; profile and fit {budget.quantity}")
+    if budget.length not in (None, template.length):
+        raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
+    return latency_limit_s(budget, base_s=predictor.model.reference_s)

@@ -1,0 +1,247 @@
+"""Verification: choices of a search measured again, and judged by the budget."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from adaptare.devices import ExitCode, InputError
+from adaptare.predictor import load_predictor
+from adaptare.profiler import CALIBRATION_HOLDS, Interval, Measurement, Workload, pooled
+from adaptare.profiler.campaigns.campaign import Campaign
+from adaptare.profiler.campaigns.target import Target, named_target
+from adaptare.profiler.results.report import Note, Section
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between, milliseconds, percent
+from adaptare.search import read_budget
+from adaptare.search.workflows.selection import Choice, Selection, load_selection, selection_to_json
+
+BudgetVerdict = Literal["met", "missed", "ambiguous"]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A choice and its measurement; `None`, and why, if it could not be measured."""
+
+    choice: Choice
+    measurement: Measurement | None
+    failure: str = ""
+
+    def verdict(self, selection: Selection) -> BudgetVerdict | None:
+        """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
+
+        An overhead is one over the base that was measured beside it. A latency is judged by seconds of its own session,
+        and is ambiguous where the device is off its calibration and yet was not calibrated anew, because it changed its
+        speed meanwhile. An interval within one opening meets no budget.
+        """
+        found = self.measurement
+        if found is None:
+            return None
+        budget = read_budget(selection.budget)
+        interval, limit = found.raw_interval, selection.budget_s
+        if budget.quantity == "overhead":
+            interval, limit = found.overhead, budget.limit
+        elif abs(found.slowdown) > CALIBRATION_HOLDS:
+            return "ambiguous"
+        if interval.lower > limit:
+            return "missed"
+        return "met" if interval.upper <= limit and not found.within_one_opening else "ambiguous"
+
+    def meets(self, selection: Selection) -> bool:
+        """True if the budget is met for certain."""
+        return self.verdict(selection) == "met"
+
+    def slowdown(self, selection: Selection) -> float | None:
+        """Share by which the base was slower than when the search's predictor was calibrated; `None` if unknown."""
+        if self.measurement is None or selection.measured_base_s is None:
+            return None
+        return self.measurement.reference_raw_s / selection.measured_base_s - 1
+
+    def to_json(self, selection: Selection) -> dict[str, Any]:
+        """What was measured, and the verdict."""
+        found = self.measurement
+        return {
+            **_ends("measured", "_s", found.raw_interval if found else None),
+            **_ends("overhead", "", found.overhead if found else None),
+            "slowdown": self.slowdown(selection),
+            "within_one_opening": found.within_one_opening if found else None,
+            "verdict": self.verdict(selection),
+            "meets_budget": self.meets(selection),
+            "failure": self.failure,
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Result of `verify_choices`.
+
+    Args:
+        selection: What was verified.
+        winners: As the selection has them.
+        baselines: Measured beside them.
+        place: Device, phase, length and weights, for JSON.
+    """
+
+    selection: Selection
+    winners: Sequence[Verified]
+    baselines: Sequence[Verified] = ()
+    place: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def met(self) -> list[int]:
+        """Numbers of the winners that meet the budget, from 1."""
+        return [number for number, each in enumerate(self.winners, start=1) if each.meets(self.selection)]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 if a winner meets the budget, 3 if one was not measured, 4 if one is ambiguous, 1 if all missed it."""
+        verdicts = {each.verdict(self.selection) for each in self.winners}
+        codes = {"met": ExitCode.DONE, None: ExitCode.WORLD_FAILED, "ambiguous": ExitCode.AMBIGUOUS}
+        return next((code for verdict, code in codes.items() if verdict in verdicts), ExitCode.ANSWER_IS_NO)
+
+    def sections(self) -> Iterator[Section]:
+        """One table, best loss first among the winners, in seconds of this session; and what follows from a no."""
+        selection, every = self.selection, (*self.winners, *self.baselines)
+        base = f"base {milliseconds(selection.base_s)} ms"
+        for each in [each for each in every if each.measurement][:1]:
+            slowdown, base_s = each.slowdown(selection), each.measurement.reference_raw_s  # type: ignore[union-attr]
+            base += f", in this session {milliseconds(base_s)} ms"
+            base += "" if slowdown is None else f" ({percent(slowdown)})"
+        title = f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; {base}"
+        yield Table(title, _columns(selection), every)
+        if self.exit_code == ExitCode.AMBIGUOUS:
+            yield Note(
+                f"whether a winner is within {selection.budget} is not certain yet; measure longer with --repeats or "
+                "--seconds, on a quieter machine, or search with a lower budget"
+            )
+        if self.exit_code == ExitCode.ANSWER_IS_NO:
+            slower = self.winners[0].slowdown(selection) or 0.0
+            advice = "profile more, or search with a lower budget"
+            if abs(slower) > CALIBRATION_HOLDS:
+                advice = f"the base is {percent(slower)} off what it took when profiled: profile, fit and search again"
+            yield Note(f"no winner is within {selection.budget}; {advice}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The selection with what was measured beside what was predicted."""
+        content = selection_to_json(self.selection)
+        for rows, verified in ((content["winners"], self.winners), (content["baselines"], self.baselines)):
+            for row, each in zip(rows, verified, strict=True):
+                row.update(each.to_json(self.selection))
+        return {**self.place, **content}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a search chose, and where it is to be measured.
+
+    Args:
+        selection: Winners and baselines.
+        template: Their workloads without adapters.
+        target: The device, and the weights of the base.
+    """
+
+    selection: Selection
+    template: Workload
+    target: Target
+
+
+def load_choices(front: Path, device: str | None) -> Choices:
+    """Choices of a search with a device that its predictor speaks for.
+
+    Args:
+        front: File of the search.
+        device: As on the command line; `None` for that of the predictor.
+
+    Raises:
+        InputError: One of the files cannot be read, the predictor is another one by now, or of another device.
+    """
+    selection, _, predictor = load_selection(front)
+    fitted = load_predictor(predictor)
+    if fitted.model.reference_s != selection.base_s:
+        raise InputError(
+            f"{predictor} is not the predictor of this search any more: its base takes "
+            f"{milliseconds(fitted.model.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
+            "search again, and give every predictor a name of its own with: adaptare fit --output"
+        )
+    target = named_target(device, fitted.model.device, fitted.template)
+    load_predictor(predictor, device=target.device.info())
+    return Choices(selection, fitted.template, target)
+
+
+def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Verification:
+    """Measures winners and baselines in one session, then the ambiguous winners longer.
+
+    Two choices that are the same workload are measured once.
+
+    Args:
+        choices: What to measure.
+        campaign: Measures them.
+        repeats: Further measurements of ambiguous winners, each as long as the first; all of it counts.
+    """
+    known: dict[Workload, Measurement] = {}
+    selection, template, stop = choices.selection, choices.template, campaign.stop
+
+    def measure(wanted: Sequence[Choice], title: str, *, repeat: int) -> None:
+        again = replace(
+            campaign,
+            stop=replace(stop, half_width=stop.half_width / 2**repeat),
+            seed=campaign.seed + repeat,
+            recalibrate=campaign.recalibrate and not repeat,
+        )
+        workloads = list(dict.fromkeys(_workload(each, template) for each in wanted))
+        for each in again.measure(workloads, title=title):
+            before = known.get(each.workload)
+            if before is None:
+                known[each.workload] = each
+            elif not each.failure:
+                known[each.workload] = pooled(before, each)
+
+    def verified(some: Sequence[Choice]) -> tuple[Verified, ...]:
+        found = [known[_workload(each, template)] for each in some]
+        return tuple(
+            Verified(choice, None if each.failure else each, each.failure)
+            for choice, each in zip(some, found, strict=True)
+        )
+
+    measure([*selection.winners, *selection.baselines], "measuring the winners", repeat=0)
+    for repeat in range(1, repeats + 1):
+        winners = verified(selection.winners)
+        unclear = [each.choice for each in winners if each.verdict(selection) == "ambiguous"]
+        if not unclear:
+            break
+        again = f"{len(unclear)} of {len(winners)} winners are ambiguous and measured again, time {repeat}"
+        campaign.feedback.note(again)
+        measure(unclear, "measuring on", repeat=repeat)
+    place = {**choices.target.place, "phase": template.phase, "length": template.length}
+    return Verification(selection, verified(selection.winners), verified(selection.baselines), place)
+
+
+def _workload(choice: Choice, template: Workload) -> Workload:
+    graph = template.graph if choice.mode == "swappable" else "cut"
+    return replace(template, mode=choice.mode, graph=graph).with_configuration(choice.config)  # type: ignore[arg-type]
+
+
+def _columns(selection: Selection) -> tuple[Column[Verified], ...]:
+    def of(text: Callable[[Measurement], str], failed: str = "") -> Callable[[Verified], str]:
+        return lambda each: text(each.measurement) if each.measurement else failed
+
+    def interval(found: Measurement, ends: Interval, text: Callable[[float], str]) -> str:
+        return between(ends.lower, ends.upper, text, within_one_opening=found.within_one_opening)
+
+    return (
+        Column("", lambda each: each.choice.name),
+        Column("sites", lambda each: str(len(each.choice.config)), 5),
+        Column("predicted ms", lambda each: milliseconds(each.choice.predicted_s[0]), 6),
+        Column("measured ms", of(lambda found: milliseconds(found.raw_interval.middle), "failed")),
+        Column("95 %", of(lambda found: interval(found, found.raw_interval, milliseconds))),
+        Column("overhead", of(lambda found: percent(found.overhead.middle)), 2),
+        Column("95 %", of(lambda found: interval(found, found.overhead, percent)), 3),
+        Column("budget", lambda each: each.verdict(selection) or "no"),
+        Column("loss", lambda each: f"{each.choice.val_loss:.3f}", 1),
+        Column("test loss", lambda each: f"{each.choice.test_loss:.3f}", 4),
+    )
+
+
+def _ends(name: str, unit: str, interval: Interval | None) -> dict[str, float | None]:
+    lower, middle, upper = (interval.lower, interval.middle, interval.upper) if interval else (None, None, None)
+    return {f"{name}{unit}": middle, f"{name}_lower{unit}": lower, f"{name}_upper{unit}": upper}
