@@ -1,5 +1,6 @@
 """Confidence intervals of a ratio from rounds that share openings and the state of the machine."""
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -97,6 +98,20 @@ def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
     longest = max(len(own) for own in rows)
     return [own for own in rows if 2 * len(own) >= longest]
+
+
+def openings_needed(half_width: float, openings: int, wanted: float) -> int:
+    """Openings after which an interval of this half-width over so many is as narrow as wanted, if they go on as before.
+
+    Args:
+        half_width: Of the present interval.
+        openings: At least 2.
+        wanted: Above 0.
+    """
+    needed = openings
+    while half_width * math.sqrt(openings / needed) * _quantile(needed) / _quantile(openings) > wanted:
+        needed = math.ceil(1.05 * needed)
+    return needed
 
 
 def _quantile(parts: float) -> float:

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from adaptare.profiler import AdapterKind, Interval, Measurement, Mode, Workload, overhead, verdict
 from adaptare.profiler.campaigns.comparison import Compared, compare
 from adaptare.profiler.campaigns.grid import Case
+from adaptare.profiler.intervals import openings_needed
 from adaptare.profiler.results.table import Column
 from adaptare.profiler.results.units import between, milliseconds, per_second, percent
+
+A_DAY_S: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -182,20 +187,27 @@ def _together(one: Measurement, other: Measurement) -> bool:
 
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
     """Time that the wanted width would take or, where it was reached, the next half of it; empty if not known."""
-    took_s = {each.workload.base: float(each.environment.get("elapsed_s", 0.0)) for each in measured}
-    widest = dict.fromkeys(took_s, 0.0)
-    for each in measured:
-        widest[each.workload.base] = max(widest[each.workload.base], each.ratio.half_width)
-    if not widest or not all(0 < width < math.inf for width in widest.values()) or not min(took_s.values()):
+    known = [each for each in measured if not each.within_one_opening and 0 < each.ratio.half_width < math.inf]
+    if not known or len(known) < len(measured):
         return ""
     wanted = half_width
-    while wanted >= max(widest.values()):
+    while wanted >= max(each.ratio.half_width for each in known):
         wanted /= 2
-    needed_s = max(took_s[base] * (width / wanted) ** 2 for base, width in widest.items())
+    needed_s = max(_seconds_needed(each, wanted) for each in known)
+    if not needed_s:
+        return ""
+    if needed_s > A_DAY_S:
+        return f"±{100 * wanted:.2g} % is out of reach: openings differ too much; close other programs and repeat"
     rounded_s = 10 * math.ceil(needed_s / 10)
     time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
-    of_each = " for each phase" if len(widest) > 1 else ""
+    of_each = " for each phase" if len({each.workload.base for each in known}) > 1 else ""
     return f"±{100 * wanted:.2g} % would take about {time}{of_each}: --half-width {wanted:g} --seconds {rounded_s}"
+
+
+def _seconds_needed(measured: Measurement, wanted: float) -> float:
+    openings = len(np.unique(measured.openings))
+    took_s = float(measured.environment.get("elapsed_s", 0.0))
+    return took_s * openings_needed(measured.ratio.half_width, openings, wanted) / openings
 
 
 def _microseconds(seconds: float) -> str:

@@ -117,7 +117,7 @@ def test_the_table_is_shown_from_the_first_opening_on(
     assert shown == [2, 2, 4, 4]
 
 
-def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> None:
+def test_the_time_of_a_narrower_interval_follows_from_the_openings_it_needs() -> None:
     shape = ModelShape.from_config(LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2))
     workload = Workload(shape, Configuration.uniform(shape, 2)).merged
     device = SimulatedDevice(noise=[Jitter(0.05)])
@@ -125,11 +125,12 @@ def test_the_time_of_a_narrower_interval_goes_with_the_square_of_its_width() -> 
     took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width
     wider = replace(took, workload=replace(workload, past=9), environment={"elapsed_s": 16.0})
     assert price_of_precision([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
-        f"--half-width {width / 2:g} --seconds 130"
+        f"--half-width {width / 2:g} --seconds 100"
     )
-    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {0.6 * width:g} --seconds 90")
-    assert "90 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
+    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {0.6 * width:g} --seconds 70")
+    assert "70 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
     assert price_of_precision([], 0.01) == ""
+    assert "is out of reach: openings differ too much" in price_of_precision([took], width / 1000)
 
 
 def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., Any]) -> None:

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.signal import lfilter
 
 from adaptare.profiler import Interval, ratio_interval
+from adaptare.profiler.intervals import openings_needed
 
 TRIALS = 300
 NOISE = 0.02
@@ -190,3 +192,8 @@ def test_one_odd_opening_among_six_leaves_the_estimate_near_the_others_and_widen
 def test_two_openings_are_averaged() -> None:
     found = ratio_interval(np.repeat([1.0, 1.21], 4), np.repeat([0, 1], 4))
     assert found.middle == pytest.approx(1.1, rel=1e-12)
+
+
+def test_more_openings_are_expected_to_narrow_the_interval_by_their_number_and_by_students_quantile() -> None:
+    t = stats.t(df=[1, 16, 15]).ppf(0.975)
+    assert [openings_needed(1.0, 2, 1.0), openings_needed(1.0, 2, float(t[1] / t[0] * np.sqrt(2 / 17)))] == [2, 17]
