@@ -59,11 +59,12 @@ class FitReport:
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
         template, model = self.predictor.template, self.predictor.model
-        kind = ("quantisation", "dtype", "phase", "length", "mode", "open")
+        kind = ("quantisation", "dtype", "phase", "length", "mode")
         return {
             "predictor": str(self.base),
             "device": device_to_json(model.device),
             **{name: getattr(template, name) for name in kind},
+            "open": template.graph == "open",
             "chosen": self.predictor.chosen,
             "reason": self.predictor.reason,
             "source": device_to_json(model.source) if model.source else None,

@@ -82,7 +82,8 @@ class SpaceReport:
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
         hidden = ("title", "place", "template", "alone")
-        kind = {name: getattr(self.template, name) for name in ("phase", "length", "mode", "open")}
+        kind = {name: getattr(self.template, name) for name in ("phase", "length", "mode")}
+        kind["open"] = self.template.graph == "open"
         content = {name: value for name, value in vars(self).items() if name not in hidden}
         return {**self.place, **kind, **content, "rows": [_row(row) for row in self.rows]}
 
