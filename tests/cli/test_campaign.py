@@ -112,7 +112,7 @@ def test_stubs_of_layers_that_differ_are_refused(run: Callable[..., Any], tmp_pa
         "profile", config, "--device", "simulated", "--space", space, "--count", 4, "--cache", tmp_path, "--stubs"
     )
     assert answer.code == 2
-    assert "stubs need the same ranks in every layer" in answer.err
+    assert "stubs need the same ranks and widths in every layer" in answer.err
 
 
 def test_time_must_be_above_nothing(run: Callable[..., Any]) -> None:
