@@ -47,7 +47,7 @@ from adaptare.profiler.store import Store
 from adaptare.profiler.stubs import StubPrograms, fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
-from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
+from adaptare.profiler.workload import BYTES, Caches, Graph, Mode, Phase, Quantisation, Scope, Workload
 
 if TYPE_CHECKING:
     from adaptare.profiler.onnx_adapted import (
@@ -88,6 +88,7 @@ __all__ = [
     "Dimension",
     "EnergyUse",
     "FixedRounds",
+    "Graph",
     "Interval",
     "Measurement",
     "MlpWidth",
