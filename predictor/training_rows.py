@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.predictor.features import columns_of
-from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
-from adaptare.profiler.workload import Graph
+from adaptare.profiler import Column, Configuration, Graph, Measurement, MlpWidth, Workload
 
 # Columns of `TrainingRows.groups`.
 WORKLOAD, ROUNDS, SESSION = 0, 1, 2

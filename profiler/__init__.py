@@ -46,7 +46,7 @@ from adaptare.profiler.stopping import (
 from adaptare.profiler.stubs import StubPrograms, fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
 from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.warmup import Steadiness, Trend, steadiness
-from adaptare.profiler.workload import BYTES, Caches, Mode, Phase, Quantisation, Scope, Workload
+from adaptare.profiler.workload import BYTES, Caches, Graph, Mode, Phase, Quantisation, Scope, Workload
 
 if TYPE_CHECKING:
     from adaptare.profiler.onnx_adapted import (
@@ -89,6 +89,7 @@ __all__ = [
     "Dimension",
     "EnergyUse",
     "FixedRounds",
+    "Graph",
     "Interval",
     "Measurement",
     "MlpWidth",

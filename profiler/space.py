@@ -1,7 +1,7 @@
 """Spaces of configurations, written down as integers: the codes that searches and predictors work on."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ class Dimension:
         columns: Columns of the codes that it sets, as indices: sites, or widths of layers.
     """
 
-    name: str
+    name: str = field(compare=False)
     choices: tuple[int, ...]
     columns: tuple[int, ...]
 

@@ -56,7 +56,8 @@ def midpoint(space: Space) -> NDArray[np.int64]:
 def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Baseline]:
     """One baseline for each rank that every one of the sites can carry, on layers of the base's width."""
     largest = min(space.expand((space.n_choices - 1)[None])[0, list(sites)], default=0)
-    known = {rank for each in space.dimensions if each.columns[0] in sites for rank in each.choices}
+    of_ranks = [each for each in space.dimensions if isinstance(space.columns[each.columns[0]], Site)]
+    known = {rank for each in of_ranks for rank in each.choices}
     ranks = sorted(rank for rank in known if 0 < rank <= largest)
     paths = [site.path for site in sites.values()]
     return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]

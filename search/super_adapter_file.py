@@ -80,7 +80,7 @@ def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Spa
         saved = _space(saved_space, shape)
     except (KeyError, TypeError) as error:
         raise InputError(damage) from error
-    if space is not None and not _alike(space, saved):
+    if space is not None and (space.columns, space.dimensions) != (saved.columns, saved.dimensions):
         raise InputError(
             f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
             "search the space it was trained for, or train another"
@@ -141,12 +141,6 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
     sites = [shape.site_by_path[path] for path in saved["sites"]]
     return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
-
-
-def _alike(one: Space, other: Space) -> bool:
-    """Whether two spaces have the same columns and choices, under whatever names."""
-    first, second = ([(each.columns, each.choices) for each in space.dimensions] for space in (one, other))
-    return one.columns == other.columns and first == second
 
 
 def _words(space: Space) -> str:

@@ -114,7 +114,7 @@ def test_every_mode_is_interpolated(fitted: Fitted, draw_configs: DrawConfigs, m
 def test_both_ends_have_to_know_an_adapter(
     campaign: Campaign, fitted: Fitted, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
 ) -> None:
-    small = [Configuration(tuple((path, min(rank, 4)) for path, rank in each)) for each in draw_configs(30, 0)]
+    small = [Configuration(tuple((path, min(rank, 4)) for path, rank in each.ranks)) for each in draw_configs(30, 0)]
     short = LatencyPredictor().fit(campaign(small, template=replace(template, past=32)))
     found, large = interpolate([short, fitted(past=64)], 60), [Configuration.uniform(shape, 20)]
     assert found.predict_configs(large).extrapolates.all()

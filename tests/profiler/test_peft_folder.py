@@ -76,7 +76,7 @@ ADAPTERS: dict[str, Callable[[], dict[str, int]]] = {
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_what_peft_saves_is_read_back(name: str, tmp_path: Path) -> None:
     config = Configuration.of(ADAPTERS[name]())
-    arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
+    arguments = peft_arguments(config, {path: 1.0 for path, _ in config.ranks})
     get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
     assert read_peft(tmp_path, SHAPE) == config
 
@@ -84,7 +84,7 @@ def test_what_peft_saves_is_read_back(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_what_peft_saves_is_read_back_without_its_weights(name: str, tmp_path: Path) -> None:
     config = Configuration.of(ADAPTERS[name]())
-    arguments = peft_arguments(config, {path: 1.0 for path, _ in config})
+    arguments = peft_arguments(config, {path: 1.0 for path, _ in config.ranks})
     get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(**arguments)).save_pretrained(tmp_path)
     (tmp_path / "adapter_model.safetensors").unlink()
     assert read_peft(tmp_path / "adapter_config.json", SHAPE) == config

@@ -194,7 +194,7 @@ def test_merging_comes_before_quantising(
     found = dequantised_weights(tmp_path / "export" / "model.onnx")
     scales = trained.scales(CONFIG)
     with trained.lifted():
-        weights = {path: trained.model.get_submodule(path).weight.detach() for path, _ in CONFIG}
+        weights = {path: trained.model.get_submodule(path).weight.detach() for path, _ in CONFIG.ranks}
     merged = {path: (weights[path] + scales[path] * B @ A).T for path, (A, B) in trained.tensors(CONFIG).items()}
     rounded = rounded_weights({path: weight.numpy() for path, weight in merged.items()}, quantisation)
     for path in rounded:

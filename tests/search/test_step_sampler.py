@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -52,7 +50,7 @@ def test_a_step_draws_the_same_whatever_came_before(space: Space, sampler: StepS
 
 
 def test_a_configuration_without_adapter_is_drawn_again(space: Space) -> None:
-    bare = replace(space, choices=((0, 1), (0, 1), (0, 1)))
+    bare = rank_space("bare", space.sites, ((0,), (1,), (2,)), ((0, 1), (0, 1), (0, 1)))
     codes = draws(UniformSampler(), bare)
     assert codes.any(axis=1).all()
     assert_frequency((codes == [0, 0, 1]).all(axis=1), 1 / 7)
@@ -60,7 +58,9 @@ def test_a_configuration_without_adapter_is_drawn_again(space: Space) -> None:
 
 def test_a_space_without_any_rank_is_refused(space: Space) -> None:
     with pytest.raises(InputError, match="give it ranks above 0"):
-        step_codes(UniformSampler(), replace(space, choices=((0,), (0,), (0,))), seed=0, step=0)
+        step_codes(
+            UniformSampler(), rank_space("three", space.sites, ((0,), (1,), (2,)), ((0,), (0,), (0,))), seed=0, step=0
+        )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
