@@ -39,6 +39,7 @@ from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.strict_json import parse_json
 from adaptare.devices.torch_cpu import TorchCpu
 from adaptare.devices.transport import Link, LocalTransport, Transport
+from adaptare.devices.versioned_json import read_versioned, write_versioned
 from adaptare.devices.whole_file import write_together, write_whole
 
 __all__ = [
@@ -87,8 +88,10 @@ __all__ = [
     "parse_json",
     "program_file",
     "reachable",
+    "read_versioned",
     "uniform",
     "write_agent",
     "write_together",
+    "write_versioned",
     "write_whole",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, InputError, StorageError, parse_json, write_together
+from adaptare.devices import DeviceInfo, InputError, StorageError, read_versioned, write_together
 from adaptare.predictor.fitted_model import FittedModel
 from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.predictor.model_json import model_arrays, model_from_json, model_to_json
@@ -58,13 +58,12 @@ def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> Lat
         InputError: The files cannot be read, are damaged, of a newer version, or of another device.
     """
     text, binary = _files(path)
+    otherwise = f"no predictor can be read from {str(text)!r}; make one with: adaptare fit"
+    content = read_versioned(text, schema=SCHEMA, otherwise=otherwise)
     try:
-        content, arrays = parse_json(text.read_text(encoding="utf-8")), binary.read_bytes()
+        arrays = binary.read_bytes()
     except OSError as error:
-        raise InputError(f"no predictor can be read from {error.filename!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{str(text)!r} is not JSON: {error}") from error
-    _check_schema(content, text)
+        raise InputError(f"no predictor can be read from {str(binary)!r}: {error.strerror}") from error
     if content.get("arrays_sha256") != _digest(arrays):
         raise InputError(f"{str(binary)!r} is damaged or belongs to another predictor; fit and save it again")
     model = _model(content, arrays, text)
@@ -74,15 +73,6 @@ def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> Lat
             "profile this device and fit a predictor for it; 10 to 20 rows do with: adaptare fit --from"
         )
     return LatencyPredictor.from_model(model)
-
-
-def _check_schema(content: Any, text: Path) -> None:
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise InputError(f"{str(text)!r} is no predictor: it names no schema")
-    if content["schema"] > SCHEMA:
-        raise InputError(
-            f"{str(text)!r} has schema {content['schema']}, this version reads up to {SCHEMA}; update adaptare"
-        )
 
 
 def _model(content: dict[str, Any], arrays: bytes, text: Path) -> FittedModel:

@@ -39,7 +39,6 @@ def measure_until(
         known: What was measured before.
         measure: Measures and stores some; fewer than asked for when its time is up.
         error: Mean absolute error on adapters left out, per cent of latency.
-        note: Hears how far it is.
     """
     rows, left, found = list(known), list(workloads), list[Measurement]()
     off, time_is_up = None, False

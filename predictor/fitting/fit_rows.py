@@ -22,7 +22,6 @@ class Asked:
         mode: How adapters are applied.
         length: Tokens or cached positions.
         open: Whether graphs had every site open.
-        batch: Sequences at once.
         model: The base.
     """
 

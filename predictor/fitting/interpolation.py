@@ -45,8 +45,6 @@ def write_between(predictors: Sequence[Path], length: int, *, output: Path | Non
     """Writes a predictor for another length than those of some predictors.
 
     Args:
-        predictors: For two lengths or more.
-        length: Between them.
         output: Name of the files; default: see `default_name`.
         replace: True to write over whatever predictor has this name.
 

@@ -89,8 +89,6 @@ def report_predictions(
 
     Args:
         name: Of the predictor, for people.
-        predictor: Predicts.
-        adapters: Names and adapters.
         budget: As the user wrote it; empty without one.
         limit_s: Latency that the budget allows; with it, the probability that each adapter stays within.
     """

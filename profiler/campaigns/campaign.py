@@ -64,15 +64,11 @@ class Campaign:
     """Measures workloads on one device, beside their base, into one store.
 
     Args:
-        device: Takes the time.
-        programs: Of its runtime.
         store: Keeps each group as soon as it is measured.
         stop: Precision and time of each group. Stubs take all of the time, because their intervals are not those of
             the models they stand for.
-        seed: Of every random choice.
         recalibrate: True to take the base's present seconds for its calibration, even where those in the store hold.
         stubs: True to compose whole models from stubs instead of loading them.
-        feedback: Hears how far it is.
     """
 
     device: Device

@@ -17,7 +17,6 @@ class Case:
     Args:
         placement: Kinds of linears, `all`, or the folder it comes from.
         rank: On every site; the largest where they differ.
-        config: Sites and ranks.
     """
 
     placement: str

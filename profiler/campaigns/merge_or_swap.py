@@ -109,7 +109,6 @@ def weigh_ways(
 
     Args:
         rows: What was measured; decode counts where there is any.
-        case: The adapter.
         base: Shape, batch and quantisation.
         tasks: At least 1; all with adapters like this one.
         campaign: Has the device that loads them.

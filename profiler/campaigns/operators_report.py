@@ -151,12 +151,8 @@ def report_operators(
     """Calls a model without an adapter and with it, with the runtime's profiler and without, by turns.
 
     Args:
-        model: As the user calls it.
-        case: The adapter.
         template: Shape, mode, phase and weights.
-        target: Has the device.
         calls: Profiled calls in each round.
-        programs: Of the device's runtime.
     """
     workload = template.with_configuration(case.config)
     pair = [workload.base, workload]

@@ -34,10 +34,7 @@ class OverheadRequest:
     """Adapters, and the phases in which they are measured.
 
     Args:
-        model: As the user calls it.
-        shape: Of that model.
         target: Device, and weights of the base.
-        programs: Of its runtime.
         adapters: PEFT folders, of which the first is compared with the others.
         ranks: Without folders: on every site of each placement.
         placements: Kinds of linears with commas; none for all.
@@ -46,7 +43,6 @@ class OverheadRequest:
         generated: Tokens after the first one of each prompt; 0 for no requests.
         tasks: Adapters to serve, merged or swapped; 0 for no such comparison.
         energy: True if joules are asked for.
-        batch: Sequences at once.
         stubs: True if whole models are composed from stubs.
     """
 
@@ -117,7 +113,6 @@ class OverheadReport:
     """Result of `measure_overhead`.
 
     Args:
-        place: Model, device and weights.
         price: Time that narrower intervals would take, for people; empty if unknown.
         differences: Other adapters compared with the `first`, by name.
         energy: `None` where it was not asked for.
@@ -175,7 +170,6 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
 
     Args:
         request: Adapters and phases.
-        campaign: Measures them.
         band: Differences up to this share are the same.
     """
     target, cases, programs = request.target, request.cases, campaign.programs

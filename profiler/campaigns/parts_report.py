@@ -91,12 +91,8 @@ def report_parts(
     """Times a whole model, and its parts with cold caches and hot ones, by turns.
 
     Args:
-        model: As the user calls it.
         adapted: The model with its adapter; of one without sites the base is timed.
-        target: Has the device.
         stop: Ends openings and groups.
-        seed: Of every random choice.
-        programs: Of the device's runtime.
 
     Raises:
         DeviceError: A part does not run.

@@ -38,7 +38,6 @@ class SpaceReport:
     """Result of `measure_space`.
 
     Args:
-        place: Model, device and weights.
         template: The workloads without their adapters.
         wanted: Configurations that were asked for.
         already_there: Those that the store had before.
@@ -114,8 +113,6 @@ def measure_space(
     Args:
         template: The workloads without their adapters.
         workloads: All that are wanted.
-        campaign: Measures them.
-        model: As the user calls it.
         target: Device and weights, for people.
         limit_s: No group is begun after so many seconds.
         strategy: Chooses which to measure, and when to stop; default: all of them.

@@ -21,7 +21,6 @@ class Target:
     """Where to measure, and what.
 
     Args:
-        device: Takes the time.
         quantisation: Of the base.
         dtype: Of what is not quantised.
         named: Whether the spelling says what the weights are.

@@ -73,19 +73,15 @@ class DemoReport:
     """Result of `demonstrate`.
 
     Args:
-        model: As the user calls it.
         device: As the user spells it.
         front: File of the selection.
         full: The largest rank on every linear, swappable.
         full_folded: The same, merged, and on a quantised base quantised again.
-        predictor: Fitted to what was measured.
-        trained: The super-adapter.
         verification: Winners and baselines, measured again.
         exports: Folder of each winner.
         export_differences: Largest difference of logits, for each export, when stock PEFT loads it.
         onnx_export: Folder of the first winner within the budget as an ONNX model, and the largest relative difference
             of its logits from torch's; `None` where no ONNX Runtime is the device.
-        elapsed_s: Of everything.
     """
 
     model: str
@@ -162,15 +158,10 @@ def demonstrate(
 
     Args:
         model: Any model with weights.
-        output: Folder of all that comes out.
-        effort: Size of the steps.
         target: Where latency is measured, and on what base.
         device: The same as the user spells it.
         budget: For decode; default: half of the way from the base to the largest rank everywhere.
         data: JSON lines; `None` for dialogues.
-        cache: Folder of converted models.
-        seed: Of every random choice.
-        feedback: Hears how far it is.
 
     Raises:
         InfeasibleBudgetError: No adapter is predicted to meet the budget.

@@ -45,11 +45,8 @@ class Exportable:
     """An adapter with its base.
 
     Args:
-        super_adapter: Has the weights.
-        config: Sites and ranks.
         base: Folder of the base model.
         base_name: Name by which others load it; `None` if it has none.
-        tokenizer: Written beside models.
         quantisation: Of the base that the adapter was trained on.
         opened: True if latency was predicted where every site is open.
     """
@@ -91,9 +88,6 @@ class ExportReport:
     """Result of `export_files`.
 
     Args:
-        chosen: What was exported.
-        kind: Of the files.
-        folder: Holds them.
         quantisation: Of the weights of a model.
         opened: True if every site takes an adapter.
         difference: Largest difference of the logits from torch's, over the largest; `None` where nothing was run.
@@ -146,12 +140,9 @@ def export_files(
     """Writes one kind of files.
 
     Args:
-        chosen: What to export.
         kind: See `LOADING`.
-        folder: Takes the files.
         quantisation: Of a model for ONNX Runtime; default: as the adapter was trained.
         every_site: True for swapped adapters on every site, False on those of this one; default: as it was predicted.
-        cache: Folder of converted models.
         note: Hears what takes long.
     """
     onnx_model = kind in ("onnx", "onnx-static", "onnx-swappable")

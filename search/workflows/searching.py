@@ -57,14 +57,8 @@ def search_folder(
     """Searches the super-adapter that a training left in a folder, and writes the selection.
 
     Args:
-        folder: Of the training.
-        predictor: Its files.
-        budget: Of latency or overhead.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and at random.
-        winners: At most so many of the front.
-        seed: Of every random choice.
-        feedback: Hears how far it is.
 
     Raises:
         InputError: One of them cannot be read, or does not fit the others.

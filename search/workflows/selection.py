@@ -1,13 +1,12 @@
 """The outcome of a search: winners and baselines, and the file that keeps them."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError, StorageError, parse_json, write_whole
+from adaptare.devices import ExitCode, InputError, read_versioned, write_versioned
 from adaptare.profiler import Configuration
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
@@ -22,7 +21,6 @@ class Choice:
 
     Args:
         name: `winner 1`, `uniform 8`, `merged`, …
-        config: Its ranks.
         mode: How it is applied.
         predicted_s: Middle, lower and upper end of the predicted latency, seconds.
         val_loss: On the examples that the search chose by.
@@ -44,11 +42,9 @@ class Selection:
     """Winners and baselines of a search.
 
     Args:
-        budget: As the user wrote it.
         budget_s: What a latency may be, seconds.
         base_s: Latency of the base without adapter, seconds.
         winners: From the front, the lowest loss first.
-        baselines: What stands beside them.
         front: Loss and predicted seconds of all non-dominated candidates.
         evaluations: Configurations whose loss was computed, by algorithm.
         origin: How latencies were predicted, see `FittedModel.origin`.
@@ -143,21 +139,14 @@ def save_selection(selection: Selection, file: Path, *, folder: Path, predictor:
     places = {
         name: os.path.relpath(place, file.parent) for name, place in (("folder", folder), ("predictor", predictor))
     }
-    content = {"schema": SCHEMA, **places, **selection_to_json(selection)}
-    try:
-        write_whole(file, json.dumps(content, indent=1))
-    except OSError as error:
-        raise StorageError(f"{str(file)!r} cannot be written: {error.strerror}") from error
+    write_versioned(file, {**places, **selection_to_json(selection)}, schema=SCHEMA)
 
 
 def load_selection(file: Path) -> tuple[Selection, Path, Path]:
     """A selection, the folder of its super-adapter, and its predictor. Raises `InputError` if the file is none."""
+    otherwise = f"{str(file)!r} is no result of a search; make one with: adaptare search"
+    content = read_versioned(file, schema=SCHEMA, otherwise=otherwise)
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
-        if content["schema"] > SCHEMA:
-            raise InputError(
-                f"{file} has schema {content['schema']}, this version reads up to {SCHEMA}; update adaptare"
-            )
         selection = Selection(
             budget=content["budget"],
             budget_s=float(content["budget_s"]),
@@ -169,10 +158,8 @@ def load_selection(file: Path) -> tuple[Selection, Path, Path]:
             origin=content.get("origin", "predicted"),
         )
         folder, predictor = file.parent / content["folder"], file.parent / content["predictor"]
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{str(file)!r} is no result of a search; make one with: adaptare search") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(otherwise) from error
     if not selection.winners:
         raise InputError(f"{str(file)!r} names no winner; search again with a larger budget or more evaluations")
     return selection, folder, predictor

@@ -1,13 +1,12 @@
 """The task of a super-adapter, kept beside it so that a search judges with the same held-out examples."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError, StorageError, parse_json, write_whole
+from adaptare.devices import InputError, read_versioned, write_versioned
 from adaptare.profiler import Quantisation, published_name
 from adaptare.search import Example, TokenSplit, chatterbot_examples, read_examples, tokenize_split
 
@@ -57,27 +56,16 @@ def examples_of(task: Task, found: Sequence[Example], tokenizer: PreTrainedToken
 
 def save_task(task: Task, folder: Path) -> None:
     """Writes the task into the folder of its super-adapter."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _FILE, json.dumps({"schema": SCHEMA, **asdict(task)}, indent=1))
-    except OSError as error:
-        raise StorageError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
+    write_versioned(folder / _FILE, asdict(task), schema=SCHEMA)
 
 
 def load_task(folder: Path) -> Task:
     """Raises `InputError` if the folder is not what `adaptare train` wrote."""
+    otherwise = f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train"
     try:
-        content = parse_json((folder / _FILE).read_text(encoding="utf-8"))
-        schema = content.pop("schema")
-        if schema > SCHEMA:
-            raise InputError(
-                f"{folder / _FILE} has schema {schema}, this version reads up to {SCHEMA}; update adaptare"
-            )
-        return Task(**content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train") from error
+        return Task(**read_versioned(folder / _FILE, schema=SCHEMA, otherwise=otherwise))
+    except TypeError as error:
+        raise InputError(otherwise) from error
 
 
 def check_unclaimed(task: Task, folder: Path) -> None:

@@ -76,9 +76,6 @@ class Verification:
     """Result of `verify_choices`.
 
     Args:
-        selection: What was verified.
-        winners: As the selection has them.
-        baselines: Measured beside them.
         place: Device, phase, length and weights, for JSON.
     """
 
@@ -135,7 +132,6 @@ class Choices:
     """What a search chose, and where it is to be measured.
 
     Args:
-        selection: Winners and baselines.
         template: Their workloads without adapters.
         target: The device, and the weights of the base.
     """
@@ -174,8 +170,6 @@ def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Ver
     Two choices that are the same workload are measured once.
 
     Args:
-        choices: What to measure.
-        campaign: Measures them.
         repeats: Further measurements of ambiguous winners, each as long as the first; all of it counts.
     """
     known: dict[Workload, Measurement] = {}
