@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adaptare.arguments import (
-    DEFAULT_DEVICE,
     DEFAULT_STORE,
     CacheOption,
-    DeviceOption,
     JsonOption,
     ReplaceOption,
     StoreOption,
@@ -24,7 +22,10 @@ if TYPE_CHECKING:
 
 @command
 def fit(
-    device: DeviceOption = DEFAULT_DEVICE,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="As it was spelled, or its hash.", show_default="the only one in the store"),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     phase: Annotated[
         Literal["prefill", "decode"] | None, typer.Option("--phase", help="If the store holds several.")
