@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import (
-    DEFAULT_DEVICE,
     DEFAULT_STORE,
     CacheOption,
-    DeviceOption,
     JsonOption,
     Mode,
     Phase,
@@ -23,7 +21,10 @@ from adaptare.devices import ExitCode
 
 @command
 def fit(
-    device: DeviceOption = DEFAULT_DEVICE,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="As it was spelled, or its hash.", show_default="the only one in the store"),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     phase: Annotated[Phase | None, typer.Option("--phase", help="If the store holds several.")] = None,
     mode: Annotated[

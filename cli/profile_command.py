@@ -137,7 +137,7 @@ def profile(
 
 def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
     """Options by which `adaptare fit` finds the rows again; less if there are `only` these rows of the device."""
-    said: list[tuple[str, object]] = [("--device", device)] * (device != DEFAULT_DEVICE)
+    said: list[tuple[str, object]] = [("--device", device)]
     said += [("--store", store)] * (store != DEFAULT_STORE)
     if not only:
         said += [("--phase", template.phase), ("--length", template.length), ("--batch", template.batch)]

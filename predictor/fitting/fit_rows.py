@@ -48,27 +48,29 @@ class Asked:
         return "".join([*said, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
-def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], None]) -> list[Measurement]:
+def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[str], None]) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase, mode and length.
 
     Args:
         place: The store.
         device: As on the command line. Of a device as it is now, if it can be reached and was measured; else of the one
-            that was spelled so, or that has this hash.
+            that was spelled so, or that has this hash. `None`: the only one in the store, whatever its weights.
         asked: By what they are chosen.
         note: Is told if they are not of the device as it is now.
 
     Raises:
         InputError: There are none, or they are of several kinds.
     """
-    said = read_spelling(device)
+    said = read_spelling(device) if device else None
     held = Store(place, create=False)
     stored, place = held.measurements(), held.location
-    info, why = _at_hand(said.device)
+    spellings = {each.device.device for each in stored}
+    spelling = said.device if said else next(iter(spellings)) if len(spellings) == 1 else None
+    info, why = _at_hand(spelling) if spelling else (None, "")
     measured = [each for each in stored if each.device == info]
     if not measured:
         try:
-            measured = of_device(stored, said.device, place)
+            measured = of_device(stored, spelling, place)
         except InputError as error:
             raise InputError(f"{error}{why}") from error
     if measured[0].device != info:
@@ -76,7 +78,7 @@ def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], Non
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured).items()
-        if asked.matches(bare) and (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype)
+        if asked.matches(bare) and (not said or (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype))
     }
     if asked.model:  # of two that differ in nothing but what shapes no latency, the one that was named
         kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == asked.model.hash} or kinds
@@ -84,8 +86,9 @@ def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], Non
     kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
     if not kinds:
         has = "; ".join(each[0].workload.describe() for each in _kinds(measured).values()) or "none that is complete"
+        where = device or measured[0].device.device
         raise InputError(
-            f"{place} has no measurements{asked.describe()} on {device}; of this device it has {has}; name weights "
+            f"{place} has no measurements{asked.describe()} on {where}; of this device it has {has}; name weights "
             "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
@@ -97,7 +100,7 @@ def rows_to_fit(place: str, device: str, asked: Asked, note: Callable[[str], Non
         )
         raise InputError(
             f"{place} has several kinds of measurements: {names}; choose with --phase, --mode, --length, --batch, "
-            "--model, --open or --cut, or another --store"
+            "--model, --open or --cut, weights as in --device ort-cpu:int4, or another --store"
         )
     rows = next(iter(kinds.values()))
     if noise := noise_of(rows):

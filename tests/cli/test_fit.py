@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,18 @@ def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:
     assert second["workload"].startswith("model prefill 16 swappable float32")
     assert "20 measurements in adaptare.db" in run("store").out
     assert run("store", "nothing.db").code == 2
+
+
+def test_the_only_device_of_a_store_needs_no_name(run_in_copy: Run, profiled_once: Path) -> None:
+    run = run_in_copy(profiled_once)
+    answer = run("fit", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["device"]["device"] == "simulated"
+    with closing(Store("adaptare.db")) as store:
+        rows = store.measurements()
+        store.append([replace(each, device=replace(each.device, device="board")) for each in rows])
+    answer = run("fit")
+    assert answer.code == 2
+    assert "adaptare.db has measurements of several devices: simulated" in answer.err
+    assert "board" in answer.err
+    assert run("fit", "--device", "board", "-o", "other").code == 0
