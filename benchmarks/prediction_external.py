@@ -37,7 +37,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from adaptare.predictor import BlockLinear, Smooth, conformal_half_width, few_shot, relevel
-from adaptare.predictor.session_spread import session_spread
+from adaptare.predictor.intervals.session_spread import session_spread
 
 LEVEL = 0.9
 REFERENCES = 20

@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.base import clone
 
 from adaptare.predictor import BASELINES, CANDIDATES, SIMPLER, LatencyPredictor, codes_of
-from adaptare.predictor.session_spread import SessionSpread, SessionVariance
+from adaptare.predictor.intervals.session_spread import SessionSpread, SessionVariance
 from adaptare.profiler import Measurement, Workload
 
 Array = NDArray[np.float64]

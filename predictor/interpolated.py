@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.fitted_model import INTERPOLATED, FittedModel
+from adaptare.predictor.fitting.fitted_model import INTERPOLATED, FittedModel
+from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.latency_predictor import LatencyPredictor
-from adaptare.predictor.training_rows import differences
 from adaptare.profiler import Workload
 
 

@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from adaptare.devices import InputError
-from adaptare.predictor.candidates import TRANSFERRED, candidate_interval, candidates
-from adaptare.predictor.choice import choose_candidate, reason_for
-from adaptare.predictor.conformal import rows_needed
-from adaptare.predictor.cross_validation import baseline_errors, cross_validate
-from adaptare.predictor.curved import Curved
-from adaptare.predictor.error_card import ErrorCard, make_error_card
+from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.fitted_model import FittedModel
+from adaptare.predictor.fitting.candidates import TRANSFERRED, candidate_interval, candidates
+from adaptare.predictor.fitting.choice import choose_candidate, reason_for
+from adaptare.predictor.fitting.cross_validation import baseline_errors, cross_validate
+from adaptare.predictor.fitting.error_card import ErrorCard, make_error_card
+from adaptare.predictor.fitting.fitted_model import FittedModel
+from adaptare.predictor.fitting.training_rows import codes_of, differences, spread, training_rows
+from adaptare.predictor.fitting.transferred import Transferred
+from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.predictor.prediction import Prediction
-from adaptare.predictor.training_rows import codes_of, differences, spread, training_rows
-from adaptare.predictor.transferred import Transferred
 from adaptare.profiler import Column, Configuration, Measurement, Workload
 
 FEWEST_ROWS = 8

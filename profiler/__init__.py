@@ -7,16 +7,34 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
-from adaptare.profiler.adapter import peft_arguments
-from adaptare.profiler.alarms import changes, stable_rounds
-from adaptare.profiler.attribution import Attribution, OperatorCost, attribute
-from adaptare.profiler.calibration import CALIBRATION_HOLDS, calibrated
-from adaptare.profiler.configuration import AdapterKind, Configuration
-from adaptare.profiler.design import design
-from adaptare.profiler.energy import EnergyUse, counts_energy, measure_energy
-from adaptare.profiler.groups import split_into_groups
-from adaptare.profiler.intervals import Interval, ratio_interval
-from adaptare.profiler.measurement import (
+from adaptare.profiler.analysis.alarms import changes, stable_rounds
+from adaptare.profiler.analysis.intervals import Interval, ratio_interval
+from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
+from adaptare.profiler.analysis.warmup import Steadiness, Trend, steadiness
+from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute
+from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
+from adaptare.profiler.measuring.energy import EnergyUse, counts_energy, measure_energy
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.parts import Parts, measure_parts
+from adaptare.profiler.measuring.rounds import profile, profile_groups
+from adaptare.profiler.measuring.stopping import (
+    FixedRounds,
+    PreciseWithin,
+    Progress,
+    StoppingRule,
+    precise_within,
+)
+from adaptare.profiler.measuring.stubs import (
+    StubPrograms,
+    fitting_layers,
+    profile_by_stubs,
+    stub_layers,
+    stub_of,
+    stubs_of,
+)
+from adaptare.profiler.models.model_source import ModelSource, open_model, published_name
+from adaptare.profiler.programs.builders import Need, Programs, memory_bytes, programs_for
+from adaptare.profiler.store.measurement import (
     INTERRUPTED,
     Measurement,
     Origin,
@@ -28,50 +46,39 @@ from adaptare.profiler.measurement import (
     measurement_to_json,
     overhead,
 )
-from adaptare.profiler.model_source import ModelSource, open_model, published_name
-from adaptare.profiler.parts import Parts, measure_parts
-from adaptare.profiler.peft_folder import read_peft
-from adaptare.profiler.pooling import pooled
-from adaptare.profiler.programs import Need, Programs, memory_bytes, programs_for
-from adaptare.profiler.rounds import profile, profile_groups
-from adaptare.profiler.shape import FAMILIES, Column, MlpWidth, ModelShape, Site
-from adaptare.profiler.space import RECIPES, Dimension, Space, named_space, rank_space, read_space
-from adaptare.profiler.stopping import (
-    FixedRounds,
-    PreciseWithin,
-    Progress,
-    StoppingRule,
-    precise_within,
-)
-from adaptare.profiler.stubs import StubPrograms, fitting_layers, profile_by_stubs, stub_layers, stub_of, stubs_of
-from adaptare.profiler.verdict import EQUIVALENCE_BAND, Verdict, verdict
-from adaptare.profiler.warmup import Steadiness, Trend, steadiness
-from adaptare.profiler.workload import BYTES, Caches, Graph, Mode, Phase, Quantisation, Scope, Workload
+from adaptare.profiler.store.pooling import pooled
+from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
+from adaptare.profiler.workloads.design import design
+from adaptare.profiler.workloads.peft_folder import read_peft
+from adaptare.profiler.workloads.shape import FAMILIES, Column, MlpWidth, ModelShape, Site
+from adaptare.profiler.workloads.space import RECIPES, Dimension, Space, named_space, rank_space, read_space
+from adaptare.profiler.workloads.workload import BYTES, Caches, Graph, Mode, Phase, Quantisation, Scope, Workload
 
 if TYPE_CHECKING:
-    from adaptare.profiler.onnx_adapted import (
+    from adaptare.profiler.programs.onnx.adapted import (
         write_onnx_merged,
         write_onnx_requantised,
         write_onnx_static,
         write_onnx_swappable,
     )
-    from adaptare.profiler.onnx_adapter_file import write_onnx_adapter
-    from adaptare.profiler.onnx_base import OnnxBase, adapter_inputs
-    from adaptare.profiler.onnx_bases import OnnxBases
-    from adaptare.profiler.onnx_quantise import rounded_weights
-    from adaptare.profiler.store import Store
+    from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+    from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+    from adaptare.profiler.programs.onnx.bases import OnnxBases
+    from adaptare.profiler.programs.onnx.quantise import rounded_weights
+    from adaptare.profiler.store.database import Store
 
 _LATER = {
-    "Store": "store",
-    "write_onnx_merged": "onnx_adapted",
-    "write_onnx_requantised": "onnx_adapted",
-    "write_onnx_static": "onnx_adapted",
-    "write_onnx_swappable": "onnx_adapted",
-    "write_onnx_adapter": "onnx_adapter_file",
-    "OnnxBase": "onnx_base",
-    "adapter_inputs": "onnx_base",
-    "OnnxBases": "onnx_bases",
-    "rounded_weights": "onnx_quantise",
+    "Store": "store.database",
+    "write_onnx_merged": "programs.onnx.adapted",
+    "write_onnx_requantised": "programs.onnx.adapted",
+    "write_onnx_static": "programs.onnx.adapted",
+    "write_onnx_swappable": "programs.onnx.adapted",
+    "write_onnx_adapter": "programs.onnx.adapter_file",
+    "OnnxBase": "programs.onnx.base",
+    "adapter_inputs": "programs.onnx.base",
+    "OnnxBases": "programs.onnx.bases",
+    "rounded_weights": "programs.onnx.quantise",
 }
 
 __all__ = [

@@ -7,69 +7,69 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adaptare.devices import MissingPackageError
-from adaptare.search.algorithm import Algorithm
-from adaptare.search.baselines import Baseline, baselines, midpoint
-from adaptare.search.budget import MEDIAN, Budget, latency_limit_s, read_budget
-from adaptare.search.budget_repair import BudgetRepair, InfeasibleBudgetError
+from adaptare.search.algorithms.algorithm import Algorithm
+from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint
+from adaptare.search.algorithms.budget_repair import BudgetRepair, InfeasibleBudgetError
+from adaptare.search.algorithms.random_search import RandomSearch
+from adaptare.search.algorithms.screen import AdditiveScreen, Screen
+from adaptare.search.budget.candidate import Candidate, evaluate
+from adaptare.search.budget.front import Front, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s, read_budget
+from adaptare.search.budget.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.budgeted_search import search
-from adaptare.search.candidate import Candidate, evaluate
-from adaptare.search.chatterbot import chatterbot_examples
-from adaptare.search.front import Front, front_of, hypervolume, non_dominated, pick_winners
-from adaptare.search.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
-from adaptare.search.random_search import RandomSearch
-from adaptare.search.scaling import Scaling
-from adaptare.search.screen import AdditiveScreen, Screen
-from adaptare.search.step_sampler import SandwichSampler, StepSampler, UniformSampler
-from adaptare.search.training_data import Example, Split, read_examples, split_examples
+from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.training.chatterbot import chatterbot_examples
+from adaptare.search.training.data import Example, Split, read_examples, split_examples
+from adaptare.search.training.step_sampler import SandwichSampler, StepSampler, UniformSampler
 
 if TYPE_CHECKING:
-    from adaptare.search.base_model import load_base
-    from adaptare.search.nsga2 import Nsga2
-    from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
-    from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
-    from adaptare.search.peft_export import export_merged, export_peft
-    from adaptare.search.peft_import import import_peft
-    from adaptare.search.quality import CompletionLoss
-    from adaptare.search.quantised_base import on_base, requantised, round_base
-    from adaptare.search.super_adapter import SuperAdapter
-    from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
-    from adaptare.search.token_examples import (
+    from adaptare.search.algorithms.nsga2 import Nsga2
+    from adaptare.search.export.onnx import export_onnx, export_onnx_adapter
+    from adaptare.search.export.onnx_check import OnnxKind, check_onnx_export, onnx_difference
+    from adaptare.search.export.peft import export_merged, export_peft
+    from adaptare.search.export.peft_import import import_peft
+    from adaptare.search.super_adapter.base_model import load_base
+    from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
+    from adaptare.search.super_adapter.model import SuperAdapter
+    from adaptare.search.super_adapter.quantised_base import on_base, requantised, round_base
+    from adaptare.search.training.quality import CompletionLoss
+    from adaptare.search.training.token_examples import (
         TokenExample,
         TokenExamples,
         TokenSplit,
         tokenize_examples,
         tokenize_split,
     )
-    from adaptare.search.training import TrainingOutcome, check_examples, train_super_adapter
+    from adaptare.search.training.train import TrainingOutcome, check_examples, train_super_adapter
 
 # What the extra `torch` brings.
 OF_TORCH = ("torch", "peft", "accelerate")
 _LATER = {
-    "load_base": "base_model",
-    "Nsga2": "nsga2",
-    "OnnxKind": "onnx_check",
-    "check_onnx_export": "onnx_check",
-    "onnx_difference": "onnx_check",
-    "export_onnx": "onnx_export",
-    "export_onnx_adapter": "onnx_export",
-    "export_merged": "peft_export",
-    "export_peft": "peft_export",
-    "import_peft": "peft_import",
-    "CompletionLoss": "quality",
-    "on_base": "quantised_base",
-    "requantised": "quantised_base",
-    "round_base": "quantised_base",
-    "SuperAdapter": "super_adapter",
-    "load_super_adapter": "super_adapter_file",
-    "save_super_adapter": "super_adapter_file",
-    "TokenExample": "token_examples",
-    "TokenExamples": "token_examples",
-    "TokenSplit": "token_examples",
-    "tokenize_examples": "token_examples",
-    "tokenize_split": "token_examples",
-    "TrainingOutcome": "training",
-    "check_examples": "training",
-    "train_super_adapter": "training",
+    "load_base": "super_adapter.base_model",
+    "Nsga2": "algorithms.nsga2",
+    "OnnxKind": "export.onnx_check",
+    "check_onnx_export": "export.onnx_check",
+    "onnx_difference": "export.onnx_check",
+    "export_onnx": "export.onnx",
+    "export_onnx_adapter": "export.onnx",
+    "export_merged": "export.peft",
+    "export_peft": "export.peft",
+    "import_peft": "export.peft_import",
+    "CompletionLoss": "training.quality",
+    "on_base": "super_adapter.quantised_base",
+    "requantised": "super_adapter.quantised_base",
+    "round_base": "super_adapter.quantised_base",
+    "SuperAdapter": "super_adapter.model",
+    "load_super_adapter": "super_adapter.file",
+    "save_super_adapter": "super_adapter.file",
+    "TokenExample": "training.token_examples",
+    "TokenExamples": "training.token_examples",
+    "TokenSplit": "training.token_examples",
+    "tokenize_examples": "training.token_examples",
+    "tokenize_split": "training.token_examples",
+    "TrainingOutcome": "training.train",
+    "check_examples": "training.train",
+    "train_super_adapter": "training.train",
 }
 
 __all__ = [

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.profiler import Space
-from adaptare.search.algorithm import Algorithm
-from adaptare.search.budget_repair import BudgetRepair
-from adaptare.search.candidate import Candidate, evaluate, violations
-from adaptare.search.front import Front, front_of
-from adaptare.search.objective import Limit, Objective
-from adaptare.search.screen import Screen
+from adaptare.search.algorithms.algorithm import Algorithm
+from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.algorithms.screen import Screen
+from adaptare.search.budget.candidate import Candidate, evaluate, violations
+from adaptare.search.budget.front import Front, front_of
+from adaptare.search.budget.objective import Limit, Objective
 
 # Batches in a row that bring nothing new before the space counts as exhausted.
 PATIENCE = 50

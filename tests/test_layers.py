@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,15 @@ HEAVY = {
         "peft": set(),
     },
     "profiler": {
-        "torch": {"torch_programs.py", "random_model.py", "onnx_export.py", "stored_model.py", "model_cache.py"},
-        "onnxruntime": {"onnx_session.py", "onnx_quantise.py", "onnx_adapter_file.py"},
-        "peft": {"torch_programs.py"},
+        "torch": {
+            "programs/torch/programs.py",
+            "programs/onnx/export.py",
+            "models/random_model.py",
+            "models/stored_model.py",
+            "models/model_cache.py",
+        },
+        "onnxruntime": {"programs/onnx/session.py", "programs/onnx/quantise.py", "programs/onnx/adapter_file.py"},
+        "peft": {"programs/torch/programs.py"},
         "sklearn": set(),
     },
     "predictor": {"torch": set(), "onnxruntime": set(), "transformers": set(), "peft": set()},
@@ -77,6 +84,43 @@ def faults(package: str, file: str, source: str) -> list[str]:
             elif deep and target != package:
                 found.append(f"{module} is deeper than adaptare.{target}")
     return found
+
+
+def rooms() -> dict[str, set[str]]:
+    """Folder of each sub-package, or module of a package -> those of the same package that it imports."""
+    found: dict[str, set[str]] = {}
+    for file in FILES:
+        package, name = package_and_name(file)
+        if package == "cli" or name == "__init__.py":
+            continue
+        room = file.parent if file.parent != ROOT / package else file.with_suffix("")
+        own = found.setdefault(room.relative_to(ROOT).as_posix(), set())
+        for _, module, _ in imports(file.read_text(encoding="utf-8")):
+            parts = module.split(".")
+            if parts[:2] != ["adaptare", package] or len(parts) < 3:
+                continue
+            target = ROOT.joinpath(*parts[1:])
+            target = target.parent if target.parent != ROOT / package and target.with_suffix(".py").exists() else target
+            own.add(target.relative_to(ROOT).as_posix())
+    return {room: targets - {room} for room, targets in found.items()}
+
+
+def longest_chain(graph: dict[str, set[str]]) -> list[str]:
+    """Longest path of imports from room to room. Raises `CycleError` if there is a circle."""
+    chains: dict[str, list[str]] = {}
+    for room in TopologicalSorter(graph).static_order():
+        chains[room] = [room, *max((chains[target] for target in graph.get(room, ())), key=len, default=[])]
+    return max(chains.values(), key=len)
+
+
+def test_sub_packages_import_each_other_in_one_direction() -> None:
+    chain = longest_chain(rooms())
+    assert 4 <= len(chain) <= 9, chain
+
+
+def test_a_circle_of_sub_packages_is_found() -> None:
+    with pytest.raises(CycleError):
+        longest_chain({"a": {"b"}, "b": {"c"}, "c": {"a"}})
 
 
 @pytest.mark.parametrize("package", ORDER)

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from adaptare.profiler import AdapterKind, Interval, Measurement, Mode, Workload, overhead, verdict
+from adaptare.profiler.analysis.intervals import openings_needed
 from adaptare.profiler.campaigns.comparison import Compared, compare
 from adaptare.profiler.campaigns.grid import Case
-from adaptare.profiler.intervals import openings_needed
 from adaptare.profiler.results.table import Column
 from adaptare.profiler.results.units import between, milliseconds, per_second, percent
 

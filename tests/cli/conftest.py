@@ -119,7 +119,7 @@ def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
     def save(name: str = "adapter", **settings: object) -> Path:
         from peft import LoraConfig, get_peft_model
 
-        from adaptare.profiler.random_model import random_model
+        from adaptare.profiler.models.random_model import random_model
 
         base = random_model(json.loads(open_model("tiny-random", cache=model_cache).shape.config))
         arguments = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor.cross_validation import LeftOut
-from adaptare.predictor.error_card import ErrorCard, make_error_card
 from adaptare.predictor.fitting import adaptive
+from adaptare.predictor.fitting.cross_validation import LeftOut
+from adaptare.predictor.fitting.error_card import ErrorCard, make_error_card
 from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')

@@ -81,7 +81,9 @@ def test_a_figure_that_cannot_be_written_costs_no_result(overhead: Callable[...,
 def test_without_a_row_there_is_no_figure(
     overhead: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adaptare.profiler.programs.SimulatedPrograms.modes", lambda own, workload: ("swappable",))
+    monkeypatch.setattr(
+        "adaptare.profiler.programs.builders.SimulatedPrograms.modes", lambda own, workload: ("swappable",)
+    )
     answer = overhead("--device", "simulated", "--figure", tmp_path / "curve.png", "-p", 0, "--json")
     assert answer.code == 3
     assert answer.json["rows"] == []

@@ -5,10 +5,10 @@ import pytest
 from sklearn.base import clone
 
 from adaptare.predictor import conformal_half_width
-from adaptare.predictor.candidates import CANDIDATES, candidate_interval
-from adaptare.predictor.choice import choose_candidate, reason_for
-from adaptare.predictor.cross_validation import cross_validate
 from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.fitting.candidates import CANDIDATES, candidate_interval
+from adaptare.predictor.fitting.choice import choose_candidate, reason_for
+from adaptare.predictor.fitting.cross_validation import cross_validate
 from adaptare.profiler import Workload
 
 

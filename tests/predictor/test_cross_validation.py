@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from adaptare.predictor import CANDIDATES, cross_validation
-from adaptare.predictor.candidates import ONLY_PRIOR
-from adaptare.predictor.choice import choose_candidate
-from adaptare.predictor.cross_validation import cross_validate
-from adaptare.predictor.shrunken import ShrunkenLinear
+from adaptare.predictor.estimators.shrunken import ShrunkenLinear
+from adaptare.predictor.fitting.candidates import ONLY_PRIOR
+from adaptare.predictor.fitting.choice import choose_candidate
+from adaptare.predictor.fitting.cross_validation import cross_validate
 
 LINEAR = {name: CANDIDATES[name] for name in ("shrunken", "constant", "sites-affine", "FLOPs-affine")}
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.predictor import FeatureSet
 from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.workload import ADAPTER_LAUNCHES
+from adaptare.profiler.workloads.workload import ADAPTER_LAUNCHES
 
 MODES = ("swappable", "static", "padded", "merged", "requantised")
 

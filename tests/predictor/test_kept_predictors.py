@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptare.predictor import load_predictor
-from adaptare.predictor.session_spread import PRIOR
+from adaptare.predictor.intervals.session_spread import PRIOR
 from adaptare.profiler import Configuration, ModelShape
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, latency_predictor
-from adaptare.predictor.training_rows import codes_of
+from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]

@@ -25,7 +25,7 @@ from adaptare.predictor import (
     few_shot,
     relevel,
 )
-from adaptare.predictor.transferred import Transferred
+from adaptare.predictor.fitting.transferred import Transferred
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import pytest
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-from adaptare.predictor.session_spread import PRIOR
+from adaptare.predictor.intervals.session_spread import PRIOR
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 ONE_SESSION = PRIOR.spread(np.ones(1))

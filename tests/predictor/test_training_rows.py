@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor.training_rows import codes_of, training_rows
+from adaptare.predictor.fitting.training_rows import codes_of, training_rows
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 Campaign = Callable[..., list[Measurement]]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
-from adaptare.predictor.candidates import candidates
 from adaptare.predictor.features import FeatureSet, columns_of
-from adaptare.predictor.training_rows import codes_of
+from adaptare.predictor.fitting.candidates import candidates
+from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, design, read_space
 
 SHAPE = ModelShape("llama", 4, 128, 4, 2, 32, 384, 512, '{"name":"four layers"}')

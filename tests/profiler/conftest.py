@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from adaptare.profiler import ModelShape
-from adaptare.profiler.shape import one_layer
+from adaptare.profiler.workloads.shape import one_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from adaptare.profiler.onnx_base import OnnxBase
+    from adaptare.profiler.programs.onnx.base import OnnxBase
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -80,7 +80,7 @@ def decoder() -> Callable[..., PreTrainedModel]:
     """Makes the decoder of a family, with weights so large that no part of it is silent: biases and norms too."""
     import torch
 
-    from adaptare.profiler.random_model import random_model
+    from adaptare.profiler.models.random_model import random_model
 
     def make(family: str, *, layers: int = 2) -> PreTrainedModel:
         content = FAMILIES[family]().to_dict()
@@ -99,9 +99,9 @@ def export(
     decoder: Callable[..., PreTrainedModel], shared_folder: Path
 ) -> Callable[..., tuple[PreTrainedModel, OnnxBase]]:
     """The decoder of a family in torch and in ONNX; nothing is exported twice, so nobody may change the folder."""
-    from adaptare.profiler.disk_cache import cached_folder
-    from adaptare.profiler.onnx_base import OnnxBase
-    from adaptare.profiler.onnx_export import export_decoder
+    from adaptare.profiler.models.disk_cache import cached_folder
+    from adaptare.profiler.programs.onnx.base import OnnxBase
+    from adaptare.profiler.programs.onnx.export import export_decoder
 
     made: dict[tuple[str, str], tuple[PreTrainedModel, OnnxBase]] = {}
 
@@ -151,7 +151,7 @@ def torch_outputs() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], l
     import torch
     from transformers import DynamicCache
 
-    from adaptare.profiler.random_model import cache_argument
+    from adaptare.profiler.models.random_model import cache_argument
 
     def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         tokens, *halves = (torch.from_numpy(inputs[name]) for name in inputs)

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.adapter_weights import RandomMatrix, random_adapter
-from adaptare.profiler.onnx_base import adapter_inputs
-from adaptare.profiler.onnx_programs import _fed
-from adaptare.profiler.programs import TorchPrograms
-from adaptare.profiler.torch_programs import build
+from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.programs.onnx.base import adapter_inputs
+from adaptare.profiler.programs.onnx.programs import _fed
+from adaptare.profiler.programs.torch.programs import build
+from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
 
 PATH = "model.layers.1.mlp.down_proj"
 

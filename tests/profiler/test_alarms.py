@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.profiler.alarms import changes, stable_rounds
+from adaptare.profiler.analysis.alarms import changes, stable_rounds
 
 
 def noise(seed: int, n: int = 120, sigma: float = 0.01) -> NDArray[np.float64]:

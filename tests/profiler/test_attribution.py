@@ -25,7 +25,7 @@ from adaptare.profiler import (
     attribute,
     programs_for,
 )
-from adaptare.profiler.programs import SimulatedPrograms
+from adaptare.profiler.programs.builders import SimulatedPrograms
 
 
 def call(seconds: float, **operators: tuple[int, float]) -> AttributedCall:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import StorageError
-from adaptare.profiler.disk_cache import (
+from adaptare.profiler.models.disk_cache import (
     MARK,
     UNFINISHED,
     cache_folder,

@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptare.devices import DeviceInfo, SimulatedDevice, Worker, WorkerInfo
 from adaptare.profiler import Configuration, ModelShape, Workload, profile
-from adaptare.profiler.stopping import FixedRounds
+from adaptare.profiler.measuring.stopping import FixedRounds
 
 
 class Telling:

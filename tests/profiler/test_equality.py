@@ -5,7 +5,7 @@ import pytest
 
 from adaptare.devices import ProgramError
 from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.equality import (
+from adaptare.profiler.programs.equality import (
     adapted,
     changes_outputs,
     check_applied,

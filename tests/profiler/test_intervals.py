@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from adaptare.profiler import Interval, ratio_interval
-from adaptare.profiler.intervals import openings_needed
+from adaptare.profiler.analysis.intervals import openings_needed
 
 TRIALS = 300
 NOISE = 0.02

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.profiler.noise import LAG, MOST_CORRELATED, Noise
+from adaptare.profiler.analysis.noise import LAG, MOST_CORRELATED, Noise
 
 
 def remembering(seed: int, n: int = 200, *, sigma: float = 0.03, rho: float = 0.7) -> NDArray[np.float64]:

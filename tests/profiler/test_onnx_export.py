@@ -17,11 +17,11 @@ from transformers import DynamicCache, PreTrainedModel
 
 from adaptare.devices import ProgramError
 from adaptare.profiler import ModelShape
-from adaptare.profiler.onnx_base import OnnxBase
-from adaptare.profiler.onnx_cut import SCOPES, cut
-from adaptare.profiler.onnx_export import export_decoder
-from adaptare.profiler.onnx_session import run_model
-from adaptare.profiler.random_model import cache_argument
+from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.cut import SCOPES, cut
+from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.session import run_model
 
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]

@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
-from adaptare.profiler.adapter_weights import random_adapter
-from adaptare.profiler.equality import largest_difference
-from adaptare.profiler.onnx_base import OnnxBase
-from adaptare.profiler.onnx_programs import OnnxPrograms
-from adaptare.profiler.onnx_quantise import dequantised_weights, rounded_weights
-from adaptare.profiler.programs import TorchPrograms
-from adaptare.profiler.random_model import random_model
-from adaptare.profiler.torch_programs import build
+from adaptare.profiler.models.random_model import random_model
+from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.programs.equality import largest_difference
+from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.programs import OnnxPrograms
+from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
+from adaptare.profiler.programs.torch.programs import build
+from adaptare.profiler.workloads.adapter_weights import random_adapter
 
 Logits = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 Outputs = Callable[[Program], tuple[float, ...]]

@@ -18,11 +18,18 @@ from onnx import numpy_helper
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.profiler.onnx_adapted import write_onnx_merged
-from adaptare.profiler.onnx_base import MODEL, OnnxBase, adapter_inputs
-from adaptare.profiler.onnx_quantise import BITS, BLOCK, dequantised_weights, quantise, quantise_base, rounded_weights
-from adaptare.profiler.onnx_session import run_model
-from adaptare.profiler.onnx_surgery import Halves, add_static, add_swappable, load_graph, save_graph
+from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.quantise import (
+    BITS,
+    BLOCK,
+    dequantised_weights,
+    quantise,
+    quantise_base,
+    rounded_weights,
+)
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.surgery import Halves, add_static, add_swappable, load_graph, save_graph
 
 Adapter = dict[str, Halves]
 Arrays = dict[str, NDArray[Any]]
@@ -270,7 +277,7 @@ def test_importing_a_quantiser_for_the_first_time_leaves_logging_as_it_was() -> 
     """In a process of its own, because the second import of a module does nothing."""
     code = (
         "import logging, numpy\n"
-        "from adaptare.profiler.onnx_quantise import rounded_weights\n"
+        "from adaptare.profiler.programs.onnx.quantise import rounded_weights\n"
         "for kind in ('int4', 'int8'):\n"
         "    rounded_weights({'w': numpy.ones((32, 2), 'f')}, kind)\n"
         "root = logging.getLogger()\n"

@@ -19,7 +19,7 @@ from adaptare.profiler import (
     group_run,
     profile,
 )
-from adaptare.profiler.onnx_programs import OnnxPrograms
+from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 
 pytestmark = pytest.mark.usefixtures("brief")
 

@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import Feed, Program, ProgramFile, Work, canonical_json, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler.onnx_adapted import write_onnx_merged
-from adaptare.profiler.onnx_base import MODEL, OnnxBase, adapter_inputs
-from adaptare.profiler.onnx_export import export_decoder
-from adaptare.profiler.onnx_session import run_model
-from adaptare.profiler.onnx_surgery import (
+from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.surgery import (
     Halves,
     add_folded,
     add_static,

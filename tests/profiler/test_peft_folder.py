@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, peft_arguments, read_peft
-from adaptare.profiler.peft_folder import OTHER_KINDS, OTHER_SETTINGS
+from adaptare.profiler.workloads.peft_folder import OTHER_KINDS, OTHER_SETTINGS
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,

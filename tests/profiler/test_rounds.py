@@ -28,8 +28,8 @@ from adaptare.profiler import (
     profile,
     profile_groups,
 )
-from adaptare.profiler.group_run import reference_visits
-from adaptare.profiler.programs import SimulatedPrograms
+from adaptare.profiler.measuring.group_run import reference_visits
+from adaptare.profiler.programs.builders import SimulatedPrograms
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:

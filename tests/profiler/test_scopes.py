@@ -7,7 +7,7 @@ from transformers import LlamaConfig
 
 from adaptare.devices import Device, TorchCpu, ort_cpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
-from adaptare.profiler.programs import TorchPrograms
+from adaptare.profiler.programs.builders import TorchPrograms
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=512, num_attention_heads=4, intermediate_size=1024, vocab_size=1024)

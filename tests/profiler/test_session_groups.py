@@ -9,7 +9,7 @@ from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import WarmUp
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Progress, Workload, profile, profile_groups
-from adaptare.profiler.programs import SimulatedPrograms
+from adaptare.profiler.programs.builders import SimulatedPrograms
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:

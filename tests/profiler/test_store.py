@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
-from adaptare.profiler import store as store_module
+from adaptare.profiler.store import database as store_module
 
 
 def measure(

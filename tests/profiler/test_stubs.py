@@ -29,7 +29,7 @@ from adaptare.profiler import (
     stub_of,
     stubs_of,
 )
-from adaptare.profiler.programs import SimulatedPrograms
+from adaptare.profiler.programs.builders import SimulatedPrograms
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)

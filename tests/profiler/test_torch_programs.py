@@ -9,10 +9,10 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.devices import InputError, TorchCpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.programs import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes
-from adaptare.profiler.random_model import cache_argument
-from adaptare.profiler.shape import one_layer
-from adaptare.profiler.torch_programs import Bindable, build
+from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.programs.builders import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes
+from adaptare.profiler.programs.torch.programs import Bindable, build
+from adaptare.profiler.workloads.shape import one_layer
 
 Configs = Mapping[str, Callable[[], PreTrainedConfig]]
 

@@ -10,8 +10,8 @@ import torch
 
 from adaptare.devices import Program, TorchCpu
 from adaptare.profiler import Configuration, ModelShape, Workload, torch_weights
-from adaptare.profiler.programs import TorchPrograms
-from adaptare.profiler.torch_programs import Bindable, build
+from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.programs.torch.programs import Bindable, build
 
 PATH = "model.layers.1.mlp.down_proj"
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from adaptare.profiler.warmup import Steadiness, _ranks, steadiness
+from adaptare.profiler.analysis.warmup import Steadiness, _ranks, steadiness
 
 Series = NDArray[np.float64]
 

@@ -17,14 +17,9 @@ from transformers import LlamaConfig, PreTrainedModel
 from adaptare.devices import Device, Program, TorchCpu, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, stub_of
-from adaptare.profiler.narrowing import kept_parts
-from adaptare.profiler.onnx_base import OnnxBase
-from adaptare.profiler.onnx_export import export_decoder
-from adaptare.profiler.onnx_narrow import narrow_base, write_narrow
-from adaptare.profiler.onnx_programs import OnnxPrograms
-from adaptare.profiler.onnx_session import run_model
-from adaptare.profiler.parts import blocks_of
-from adaptare.profiler.programs import (
+from adaptare.profiler.measuring.parts import blocks_of
+from adaptare.profiler.models.random_model import random_model
+from adaptare.profiler.programs.builders import (
     SimulatedPrograms,
     TorchPrograms,
     adapter_bytes,
@@ -32,8 +27,13 @@ from adaptare.profiler.programs import (
     memory_bytes,
     own_bytes,
 )
-from adaptare.profiler.random_model import random_model
-from adaptare.profiler.torch_programs import build
+from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
+from adaptare.profiler.programs.onnx.programs import OnnxPrograms
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.torch.programs import build
+from adaptare.profiler.workloads.narrowing import kept_parts
 
 QUERY, DOWN, GATE = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj", "model.layers.0.mlp.gate_proj"
 # No multiples of 32, which quantised weights come in blocks of.

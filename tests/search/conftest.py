@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from adaptare.search.super_adapter import SuperAdapter
-    from adaptare.search.token_examples import TokenExample
+    from adaptare.search.super_adapter.model import SuperAdapter
+    from adaptare.search.training.token_examples import TokenExample
 
 RANKS = (0, 2, 4)
 
@@ -57,7 +57,7 @@ def _disturb(super_adapter: SuperAdapter, seed: int = 1) -> None:
 
 
 def _super_adapter(model: PreTrainedModel) -> SuperAdapter:
-    from adaptare.search.super_adapter import SuperAdapter
+    from adaptare.search.super_adapter.model import SuperAdapter
 
     return SuperAdapter(model, _space(model), seed=0)
 
@@ -102,7 +102,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture
 def token_examples() -> Callable[[int], list[TokenExample]]:
     """Random examples that all begin with the same four tokens, as with a chat template."""
-    from adaptare.search.token_examples import TokenExample
+    from adaptare.search.training.token_examples import TokenExample
 
     def build(n: int) -> list[TokenExample]:
         rng = np.random.default_rng(7)

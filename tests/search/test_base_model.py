@@ -6,7 +6,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.search.base_model import load_base
+from adaptare.search.super_adapter.base_model import load_base
 
 
 def test_model_comes_in_fp32_frozen_and_in_evaluation_mode(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape, Space, named_space, rank_space, read_space
 from adaptare.search import InfeasibleBudgetError, Limit
-from adaptare.search.budget_repair import BudgetRepair
+from adaptare.search.algorithms.budget_repair import BudgetRepair
 
 SHAPE = ModelShape.from_mapping(
     {

@@ -18,7 +18,7 @@ from adaptare.search import (
     hypervolume,
     search,
 )
-from adaptare.search.screen import AdditiveScreen
+from adaptare.search.algorithms.screen import AdditiveScreen
 
 RANKS = (0, 2, 4, 8, 16)
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.search import Candidate, Limit, evaluate
-from adaptare.search.candidate import violations
+from adaptare.search.budget.candidate import violations
 
 
 @dataclass(frozen=True)

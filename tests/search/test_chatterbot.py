@@ -3,8 +3,8 @@ import importlib.util
 import pytest
 
 from adaptare.devices import InputError, MissingPackageError
-from adaptare.search.chatterbot import chatterbot_examples
-from adaptare.search.training_data import Example
+from adaptare.search.training.chatterbot import chatterbot_examples
+from adaptare.search.training.data import Example
 
 
 def test_questions_come_with_their_answers() -> None:

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from adaptare.devices import InputError
-from adaptare.search.elastic import ElasticLinear
-from adaptare.search.scaling import SCALING_RULES, Scaling
+from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.scaling import SCALING_RULES, Scaling
 
 SIZES = (12, 7)
 

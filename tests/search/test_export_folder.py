@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import InputError, StorageError
-from adaptare.search.export_folder import export_folder
+from adaptare.search.export.folder import export_folder
 
 ORIGIN = {"kind": "test"}
 FULL_DISK = "too long"

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.search import Candidate, Front, front_of, hypervolume, non_dominated, pick_winners
-from adaptare.search.front import most_spread
+from adaptare.search.budget.front import most_spread
 
 NAMES = ("loss_nats", "latency_s")
 

@@ -13,11 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import DeviceError, InputError, MissingPackageError
 from adaptare.profiler import Configuration, Quantisation, rounded_weights, write_onnx_adapter
-from adaptare.profiler.onnx_quantise import dequantised_weights
-from adaptare.search import onnx_check
-from adaptare.search.onnx_check import OnnxKind, check_onnx_export, onnx_difference
-from adaptare.search.onnx_export import export_onnx, export_onnx_adapter
-from adaptare.search.super_adapter import SuperAdapter
+from adaptare.profiler.programs.onnx.quantise import dequantised_weights
+from adaptare.search.export import onnx_check
+from adaptare.search.export.onnx import export_onnx, export_onnx_adapter
+from adaptare.search.export.onnx_check import OnnxKind, check_onnx_export, onnx_difference
+from adaptare.search.super_adapter.model import SuperAdapter
 
 Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"

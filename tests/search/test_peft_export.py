@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, read_peft
-from adaptare.search.peft_export import export_merged, export_peft
-from adaptare.search.scaling import Scaling
-from adaptare.search.super_adapter import SuperAdapter
+from adaptare.search.export.peft import export_merged, export_peft
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.scaling import Scaling
 
 Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.search.quality import CompletionLoss
-from adaptare.search.super_adapter import SuperAdapter
-from adaptare.search.token_examples import TokenExample
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.token_examples import TokenExample
 
 Examples = Callable[[int], list[TokenExample]]
 

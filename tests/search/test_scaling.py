@@ -1,7 +1,7 @@
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.search.scaling import Scaling
+from adaptare.search.super_adapter.scaling import Scaling
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.search import Candidate
-from adaptare.search.screen import AdditiveScreen
+from adaptare.search.algorithms.screen import AdditiveScreen
 
 N_SITES = 6
 WEIGHTS = np.array([3.0, 1.0, 0.0, 2.0, 0.5, 1.5])

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.profiler import Site, Space, rank_space
-from adaptare.search.step_sampler import SandwichSampler, StepSampler, UniformSampler, step_codes
+from adaptare.search.training.step_sampler import SandwichSampler, StepSampler, UniformSampler, step_codes
 
 DRAWS = 3000
 SAMPLERS: list[StepSampler] = [UniformSampler(), SandwichSampler()]

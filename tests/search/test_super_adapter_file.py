@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from adaptare.devices import InputError, StorageError
-from adaptare.search.scaling import Scaling
-from adaptare.search.super_adapter import SuperAdapter
-from adaptare.search.super_adapter_file import load_super_adapter, save_super_adapter
+from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.scaling import Scaling
 
 
 def test_what_was_saved_computes_the_same(

@@ -2,8 +2,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.search.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
-from adaptare.search.training_data import Example
+from adaptare.search.training.data import Example
+from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
 
 CHAT = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</>\n{% endfor %}"

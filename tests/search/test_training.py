@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from adaptare.devices import InputError, StorageError
-from adaptare.search.quality import CompletionLoss
-from adaptare.search.step_sampler import UniformSampler, step_codes
-from adaptare.search.super_adapter import SuperAdapter
-from adaptare.search.super_adapter_file import load_super_adapter
-from adaptare.search.token_examples import TokenExample
-from adaptare.search.training import TrainingOutcome, train_super_adapter
+from adaptare.search.super_adapter.file import load_super_adapter
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.step_sampler import UniformSampler, step_codes
+from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.training.train import TrainingOutcome, train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]
 Train = Callable[..., TrainingOutcome]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.search.training_data import Example, Split, read_examples, split_examples
+from adaptare.search.training.data import Example, Split, read_examples, split_examples
 
 
 def written(folder: Path, *lines: str) -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import InputError, StorageError
-from adaptare.search.training_record import read_losses, write_record
+from adaptare.search.training.record import read_losses, write_record
 
 SETTINGS = {"steps": 3, "space": {"sites": ["a", "b"]}}
 

@@ -1,0 +1,1 @@
+"""Regressors for few rows and physical features."""

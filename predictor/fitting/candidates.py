@@ -1,0 +1,101 @@
+"""The fits that compete for a device: the shrunken one, simpler ones that are as good, and those clearly better."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from adaptare.predictor.estimators.curved import Curved
+from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
+from adaptare.predictor.estimators.shrunken import ShrunkenLinear
+from adaptare.predictor.features import FLOPS, SITES
+from adaptare.predictor.fitting.training_rows import ROUNDS, SESSION, WORKLOAD
+from adaptare.predictor.fitting.transferred import Transferred
+from adaptare.predictor.intervals.session_spread import SessionSpread, session_spread
+
+SHRUNKEN = "shrunken"
+TRANSFERRED = "transferred"
+ONLY_PRIOR = (float("inf"),)
+SIMPLER = ("sites-affine", "FLOPs-affine")
+Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
+
+
+def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
+    """The fits by their names.
+
+    Args:
+        prior: Columns that explain most of latency; see `FeatureSet.prior`.
+    """
+    return {
+        SHRUNKEN: ShrunkenLinear(prior_columns=prior),
+        "non-negative": NonNegativeLinear(),
+        "curved": Curved(prior_columns=prior),
+        "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
+        "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
+        # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
+        "FLOPs-affine": ShrunkenLinear(prior_columns=(FLOPS,), strengths=ONLY_PRIOR),
+    }
+
+
+CANDIDATES: Mapping[str, Candidate] = candidates()
+BASELINES: Mapping[str, Any] = {
+    "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
+    "random forest": RandomForestRegressor(20, random_state=0),
+}
+
+
+def candidate_interval(
+    estimator: Candidate, ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> tuple[NDArray[np.float64], SessionSpread]:
+    """Error of each workload when it was left out, relative to its prediction, and the spread of a new session.
+
+    Rows of one workload are left out together, and the last of them counts, so that measuring often makes no interval
+    narrower. So are rows of the same rounds, which share the luck of an opening and of its reference: a new row has its
+    own. Rounds are not left out where they are all of their session, whose shift is the spread's part, nor where the
+    rest would know fewer than half of the workloads, which would be too few to tell. Shape of the errors:
+    (n_workloads,).
+
+    Args:
+        estimator: Fitted to the rows.
+        ratios: Shape (n,).
+        groups: Workload, rounds and session of each row. Shape (n, 3).
+    """
+    shared = groups[:, None, :] == groups
+    same_workload, same_rounds = shared[:, :, WORKLOAD], shared[:, :, ROUNDS]
+    spread = session_spread(_relative(estimator, ratios, same_workload), groups[:, SESSION], groups[:, WORKLOAD])
+    errors = _relative(estimator, ratios, same_workload | (same_rounds & _spared(groups)[:, None]))
+    return errors[_last_of_each(groups)], spread
+
+
+def _relative(estimator: Candidate, ratios: NDArray[np.float64], apart: NDArray[np.bool_]) -> NDArray[np.float64]:
+    residuals = estimator.left_out_residuals(apart)
+    return residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
+
+
+def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Rows whose rounds can be left out: their session and enough workloads remain. Shape (n,)."""
+    found = np.zeros(len(groups), dtype=np.bool_)
+    enough = len(np.unique(groups[:, WORKLOAD])) / 2
+    for label in np.unique(groups[:, ROUNDS]):
+        own = groups[:, ROUNDS] == label
+        session_remains = np.isin(groups[own, SESSION], groups[~own, SESSION]).all()
+        found[own] = session_remains and len(np.unique(groups[~own, WORKLOAD])) >= enough
+    return found
+
+
+def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Index of the last row of each workload, ascending."""
+    _, from_end = np.unique(groups[::-1, WORKLOAD], return_index=True)
+    return np.sort(len(groups) - 1 - from_end)
+
+
+def of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Mean of the rows of each. Shape (n,) -> (n_workloads,)."""
+    _, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
+    found: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)
+    return found

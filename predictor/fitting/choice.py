@@ -1,0 +1,59 @@
+"""The choice between fits: the shrunken one, simpler ones that are as good, and those clearly better."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.predictor.fitting.candidates import SHRUNKEN, SIMPLER, TRANSFERRED, of_workloads
+
+# Standard errors of the difference by which another fit must be better than the shrunken one to ship.
+CLEARLY_BETTER = 2.0
+# The same by which the shrunken one must be better than a line, and a line than a constant; a larger number of errors
+# would keep few noisy rows from ever showing that there is more than a line. A strength is chosen by the same.
+WORTH_ITS_COLUMNS = 0.5
+# A transferred fit is not simpler, but has seen more.
+TRANSFER_BETTER = 1.0
+
+
+def choose_candidate(
+    left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> str:
+    """The shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
+
+    A constant ranks nothing, so it never ships for being as good. A transferred fit, where it is better than the
+    shrunken one, stands in for it, and then a line must be clearly better too. Each workload counts once.
+    """
+    errors = {name: of_workloads(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
+    usual = SHRUNKEN
+    if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
+        usual = TRANSFERRED
+    better = [name for name in errors if _clearly(errors[usual] - errors[name], CLEARLY_BETTER)]
+    as_good = [
+        name
+        for name in SIMPLER
+        if usual == SHRUNKEN
+        and _clearly(errors["constant"] - errors[name], WORTH_ITS_COLUMNS)
+        and not _clearly(errors[name] - errors[SHRUNKEN], WORTH_ITS_COLUMNS)
+    ]
+    return min([*better, *as_good] or [usual], key=lambda name: float(errors[name].mean()))
+
+
+def reason_for(
+    chosen: str, left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> str:
+    """Why a candidate ships, for people."""
+    if chosen == SHRUNKEN:
+        return (
+            "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"
+        )
+    errors = {name: of_workloads(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
+    gains = errors[SHRUNKEN] - errors[chosen]
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    points = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points {'less' if gains.mean() >= 0 else 'more'}"
+    as_good = "simpler, and as good: " if chosen in SIMPLER and not _clearly(gains, CLEARLY_BETTER) else ""
+    return f"{as_good}off by {points} than the shrunken fit on adapters left out"
+
+
+def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:
+    return bool(gains.mean() > standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)))

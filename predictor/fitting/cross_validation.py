@@ -1,0 +1,98 @@
+"""Cross-validation of the fits, and of the choice between them, on workloads that were left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from adaptare.predictor.fitting.candidates import BASELINES, Candidate, candidate_interval
+from adaptare.predictor.fitting.choice import choose_candidate
+from adaptare.predictor.fitting.training_rows import WORKLOAD
+from adaptare.predictor.intervals.conformal import conformal_half_width
+
+FOLDS = 10
+# Of the rows outside one fold, for the choice that is judged there; with as many as FOLDS a fit would take four times
+# as long as without, with these twice as long.
+INNER_FOLDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Predictions of rows that neither the fit, nor the choice between fits, nor the interval has seen.
+
+    Args:
+        ratios: Predicted. Shape (n,).
+        half_widths: Of the interval around them. Shape (n,).
+    """
+
+    ratios: NDArray[np.float64]
+    half_widths: NDArray[np.float64]
+
+
+def cross_validate(
+    candidates: Mapping[str, Candidate],
+    X: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    *,
+    level: float,
+) -> tuple[Mapping[str, NDArray[np.float64]], LeftOut]:
+    """Ratios that each candidate predicts for rows left out, and the answers of the whole procedure.
+
+    The best of several candidates looks better than it is on the rows it was chosen by. So the procedure chooses anew
+    without each fold, by cross-validation inside the other rows, and its errors are those of a predictor that was
+    fitted and chosen without the row. The folds keep workloads whole. Where the workloads outside a fold are too few
+    for the level, the interval is that of their largest residual.
+
+    References:
+        Varma, Simon 2006, "Bias in error estimation when using cross-validation for model selection".
+    """
+    folds = _folds(groups, FOLDS)
+    predicted = {name: np.empty(len(ratios)) for name in candidates}
+    procedure = LeftOut(np.empty(len(ratios)), np.empty(len(ratios)))
+    for fold in np.unique(folds):
+        seen, unseen = folds != fold, folds == fold
+        fitted = {name: clone(each).fit(X[seen], ratios[seen]) for name, each in candidates.items()}
+        for name, estimator in fitted.items():
+            predicted[name][unseen] = estimator.predict(X[unseen])
+        inner = _left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
+        chosen = choose_candidate(inner, ratios[seen], groups[seen])
+        residuals, spread = candidate_interval(fitted[chosen], ratios[seen], groups[seen])
+        reached = min(level, len(residuals) / (len(residuals) + 1))
+        half_width = spread.widened(conformal_half_width(residuals, level=reached), level)
+        procedure.ratios[unseen] = predicted[chosen][unseen]
+        procedure.half_widths[unseen] = half_width * predicted[chosen][unseen]
+    return predicted, procedure
+
+
+def baseline_errors(
+    X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+) -> Mapping[str, NDArray[np.float64]]:
+    """Errors of regressors that are shown for comparison and never ship, in the same folds. Shape (n,) each."""
+    predicted = _left_out_ratios(BASELINES, X, ratios, groups, folds=FOLDS)
+    return {name: np.abs(each - ratios) for name, each in predicted.items()}
+
+
+def _left_out_ratios(
+    candidates: Mapping[str, Candidate],
+    X: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    *,
+    folds: int = INNER_FOLDS,
+) -> dict[str, NDArray[np.float64]]:
+    members, predicted = _folds(groups, folds), {name: np.empty(len(ratios)) for name in candidates}
+    for fold in np.unique(members):
+        seen, unseen = members != fold, members == fold
+        for name, candidate in candidates.items():
+            predicted[name][unseen] = clone(candidate).fit(X[seen], ratios[seen]).predict(X[unseen])
+    return predicted
+
+
+def _folds(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
+    """A fold for each row; the same workloads give the same folds."""
+    labels, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    return shuffled[members] % min(folds, len(labels))

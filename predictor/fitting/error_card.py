@@ -1,0 +1,89 @@
+"""Errors of a predictor on rows it has not seen, beside those of other regressors."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from adaptare.predictor.fitting.candidates import of_workloads
+from adaptare.predictor.fitting.cross_validation import LeftOut
+
+# Of the upper confidence end of the error, which stays above the error that few adapters show by luck.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class ErrorCard:
+    """Errors of the whole procedure by nested cross-validation; all rows of one workload are left out together.
+
+    One overhead point is a hundredth of the reference's latency. The choice between fits is made anew without each
+    fold. Rows of one session do not show the shift of a new session, rows of one opening not the luck of another: read
+    the errors beside both counts. The interval allows for a new session, so it holds rows of known ones more often.
+
+    Args:
+        rows: Measurements learned from.
+        sessions: Sessions they come from.
+        openings: Openings of programs they come from.
+        mae_overhead_points: Mean absolute error of the predicted ratio, overhead points.
+        mape: Mean absolute error in per cent of the measured latency.
+        kendall_tau: Rank correlation of predicted and measured latency; nan where either never differs.
+        coverage: Share of the rows inside the interval that the others gave.
+        half_width_points: Median half width of that interval, overhead points.
+        baselines: Mean absolute error of what was not chosen, and of a nearest neighbour and a random forest, overhead
+            points.
+        composed: How many of the rows were composed from stubs, not measured whole.
+        mape_upper: Upper confidence end of `mape`, one-sided with probability 0.95; nan in files written before.
+    """
+
+    rows: int
+    sessions: int
+    openings: int
+    mae_overhead_points: float
+    mape: float
+    kendall_tau: float
+    coverage: float
+    half_width_points: float
+    baselines: Mapping[str, float]
+    composed: int = 0
+    mape_upper: float = math.nan
+
+
+def make_error_card(
+    left_out: LeftOut,
+    ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    *,
+    others: Mapping[str, NDArray[np.float64]],
+    sessions: int,
+    openings: int,
+    composed: int,
+) -> ErrorCard:
+    """The card of predictions of rows left out, beside the errors of other regressors on the same rows.
+
+    An adapter that was measured several times counts once.
+    """
+    from scipy.stats import kendalltau  # takes a second to import, and few commands fit anything
+
+    errors = np.abs(left_out.ratios - ratios)
+    relative = 100 * of_workloads(errors / ratios, groups)
+    allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))
+
+    def points(errors: NDArray[np.float64]) -> float:
+        return float(100 * of_workloads(errors, groups).mean())
+
+    return ErrorCard(
+        rows=len(ratios),
+        sessions=sessions,
+        openings=openings,
+        mae_overhead_points=points(errors),
+        mape=float(relative.mean()),
+        kendall_tau=float(kendalltau(left_out.ratios, ratios).statistic),
+        coverage=points((errors <= left_out.half_widths).astype(np.float64)) / 100,
+        half_width_points=float(100 * np.median(left_out.half_widths)),
+        baselines={name: points(errors) for name, errors in others.items()},
+        composed=composed,
+        mape_upper=float(relative.mean() + allowed),
+    )

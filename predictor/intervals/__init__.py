@@ -1,0 +1,1 @@
+"""Prediction intervals: conformal half-widths and the spread between sessions."""

@@ -1,0 +1,1 @@
+"""Confidence intervals, warm-up, drift alarms and verdicts."""

@@ -1,0 +1,115 @@
+"""Whether a series of times has settled, and from when on: instead of a fixed number of warm-up calls."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler.analysis.noise import Noise
+
+Trend = Literal["flat", "warm-up", "slowdown", "no steady state"]
+
+# Levels whose medians differ by less are one: who decides about adapters does not care.
+SAME = 0.02
+# A change has to explain more than chance would: in units of the variance of a rank, times log n.
+PENALTY = 3.0
+# Rounds that follow each other share the state of the machine. So few of them never show that they do not.
+LEAST_CORRELATED = 0.7
+# What has settled has done so for at least this share of the series.
+LEAST_STEADY = 0.5
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """How a series of times went.
+
+    Args:
+        trend: `flat`: one level, whatever noise is on it; `warm-up`: slower at first; `slowdown`: faster at first;
+            `no steady state`: still changing in the second half.
+        start: The first value of the level it ends on; 0 unless it is a warm-up or a slowdown.
+    """
+
+    trend: Trend
+    start: int = 0
+
+
+def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
+    """Finds the levels of a series and says how it goes from the first to the last.
+
+    Changes are looked for in the ranks of the values, so that neither spikes nor the shape of the noise matter; levels
+    that are practically equal are one. A search for changes in independent values also finds the excursions of
+    autocorrelated noise, so two levels stay two only if such noise would hardly take them so far apart.
+
+    Args:
+        seconds: In the order in which they were measured. Shape (n,); no value is left out of it.
+
+    References:
+        Barrett et al. 2017, "Virtual machine warmup blows hot and cold" (the classes).
+        Killick, Fearnhead, Eckley 2012, "Optimal detection of changepoints with a linear computational cost", section 2
+        (the partition); Haynes, Fearnhead, Eckley 2017, "A computationally efficient nonparametric approach for
+        changepoint detection" (without a model of the noise).
+        Romano, Rigaill, Runge, Fearnhead 2022, "Detecting abrupt changes in the presence of local fluctuations and
+        autocorrelated noise" (what becomes of a search that takes values for independent).
+    """
+    starts = _beyond_noise(_changes(seconds), np.log(seconds))
+    ends = [*starts[1:], len(seconds)]
+    levels = np.log([np.median(seconds[start:end]) for start, end in zip(starts, ends, strict=True)])
+    unequal = np.flatnonzero(np.abs(levels - levels[-1]) > SAME)
+    if not len(unequal):
+        return Steadiness("flat")
+    start = ends[unequal[-1]]
+    if len(seconds) - start < LEAST_STEADY * len(seconds):
+        return Steadiness("no steady state")
+    if abs(levels[0] - levels[-1]) <= SAME:
+        return Steadiness("flat")  # disturbed for a while, and as before then
+    return Steadiness("warm-up" if levels[0] > levels[-1] else "slowdown", start)
+
+
+def _beyond_noise(starts: list[int], logs: NDArray[np.float64]) -> list[int]:
+    """Joins the two neighbouring levels that differ least, until each two differ by more than noise would make them."""
+    if len(starts) == 1:
+        return starts
+    noise = Noise.of(logs, least_correlation=LEAST_CORRELATED)
+    sums, bounds = np.concatenate([[0.0], np.cumsum(logs)]), np.array([*starts, len(logs)])
+    while len(bounds) > 2:
+        lengths = np.diff(bounds)
+        variances = np.maximum(noise.variance_of_mean(lengths), np.finfo(np.float64).tiny)
+        evidence = np.diff(np.diff(sums[bounds]) / lengths) ** 2 / (variances[1:] + variances[:-1])
+        weakest = int(np.argmin(evidence))
+        if evidence[weakest] > PENALTY * np.log(len(logs)):
+            break
+        bounds = np.delete(bounds, weakest + 1)
+    return [int(start) for start in bounds[:-1]]
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1, their mean where values are equal: `scipy.stats.rankdata`, which takes a second to import."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    mean: NDArray[np.float64] = np.cumsum(sizes) - (sizes - 1) / 2
+    return mean[group]
+
+
+def _changes(values: NDArray[np.float64]) -> list[int]:
+    """Where the segments begin that explain the ranks best, each at the price of the penalty."""
+    n = len(values)
+    if n < 2:
+        return [0]
+    # Uniform from 0 to 1 if nothing changes, so that the variance is known.
+    ranks = (_ranks(values) - 0.5) / n
+    sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (ranks, ranks**2))
+    positions = np.arange(n + 1)
+    best = np.full(n + 1, np.inf)
+    best[0] = 0.0
+    last = np.zeros(n + 1, dtype=np.int64)
+    price = PENALTY * np.log(n)
+    for end in range(1, n + 1):
+        begins = positions[:end]
+        unexplained = squares[end] - squares[:end] - (sums[end] - sums[:end]) ** 2 / (end - begins)
+        totals = best[:end] + 12 * unexplained + price
+        last[end] = int(np.argmin(totals))
+        best[end] = totals[last[end]]
+    starts = [int(last[n])]
+    while starts[0] > 0:
+        starts.insert(0, int(last[starts[0]]))
+    return starts

@@ -1,0 +1,1 @@
+"""Benchmark sessions: groups, openings, rounds, stopping rules, calibration, energy and attribution."""

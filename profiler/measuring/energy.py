@@ -1,0 +1,116 @@
+"""What a call uses, on devices that count it. Nowhere else is it known, and it is never estimated."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import Device, DeviceError, InputError, MeteredWorker
+from adaptare.profiler.analysis.intervals import Interval, ratio_interval
+from adaptare.profiler.programs.builders import Programs
+from adaptare.profiler.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class EnergyUse:
+    """Of one workload, with 95 % intervals over loadings of its program.
+
+    Args:
+        workload: What was called.
+        joules: Of one call, with all that the device draws meanwhile.
+        watts: Of the device while it ran, median over loadings.
+        over_base: Its joules over those of its base, minus one; `None` for a base.
+    """
+
+    workload: Workload
+    joules: Interval
+    watts: float
+    over_base: Interval | None
+
+
+def measure_energy(
+    workloads: Sequence[Workload],
+    *,
+    device: Device,
+    programs: Programs,
+    seconds: float = 1.0,
+    rounds: int = 8,
+    seed: int = 0,
+) -> list[EnergyUse] | None:
+    """Calls each workload again and again and reads the device's counter before and after.
+
+    Counters count everything, so calls follow each other without a pause, for a thousand times what a counter takes to
+    move. Every round loads each program anew, in random order; rounds in which a counter started again do not count.
+
+    Args:
+        workloads: Their bases among them.
+        device: Runs them.
+        programs: Of the device's runtime.
+        seconds: Of calling, in every round and of every workload.
+        rounds: Three or more.
+        seed: Of the order.
+
+    Returns:
+        What each uses, in their order; `None` where nothing counts it, or a counter stands still.
+
+    Raises:
+        InputError: There are too few rounds, too little time for a call, or a workload stands there twice.
+        ProgramError: A workload fails.
+        DeviceError: No worker can be had, or counters started again in nearly every round.
+    """
+    if rounds < 3 or seconds <= 0:
+        raise InputError(f"energy needs 3 rounds and some time in each, not {rounds} of {seconds:g} s")
+    if len(set(workloads)) < len(workloads):
+        raise InputError("energy needs each workload once; one came twice")
+    rng = np.random.default_rng(seed)
+    joules, watts = ({workload: np.full(rounds, np.nan) for workload in workloads} for _ in range(2))
+    with device.open() as worker:
+        if not isinstance(worker, MeteredWorker):
+            return None
+        for number in range(rounds):
+            for index in rng.permutation(len(workloads)):
+                workload = workloads[index]
+                used = _one_call(workload, worker, programs, seconds)
+                if used is None:
+                    return None
+                joules[workload][number], watts[workload][number] = used
+    return [_use(workload, joules, watts[workload]) for workload in workloads]
+
+
+def counts_energy(device: Device) -> bool:
+    """Whether the device has a counter that can be read; one that stands still is only noticed by measuring."""
+    with device.open() as worker:
+        return isinstance(worker, MeteredWorker) and worker.energy_j() is not None
+
+
+def _one_call(
+    workload: Workload, worker: MeteredWorker, programs: Programs, seconds: float
+) -> tuple[float, float] | None:
+    """Joules of a call and watts, in its own loading; nan if counters started again, `None` if they stood still."""
+    loaded = worker.load(programs.program(workload))
+    warm_s = worker.run(loaded.program_id, workload.hash, 2)[-1]
+    calls = max(1, math.ceil(seconds / warm_s))
+    before = worker.energy_j()
+    took = worker.run(loaded.program_id, workload.hash, calls)
+    after = worker.energy_j()
+    worker.unload(loaded.program_id)
+    if before is None or after is None or before == after:
+        return None
+    joules = after - before if after > before else math.nan
+    return joules / calls, joules / sum(took)
+
+
+def _use(workload: Workload, joules: Mapping[Workload, NDArray[np.float64]], watts: NDArray[np.float64]) -> EnergyUse:
+    own, base = joules[workload], joules.get(workload.base)
+    compared = _interval(own / base) if workload != workload.base and base is not None else None
+    over = Interval(compared.lower - 1, compared.middle - 1, compared.upper - 1) if compared else None
+    return EnergyUse(workload, _interval(own), float(np.nanmedian(watts)), over)
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    counted = np.flatnonzero(~np.isnan(values))
+    if len(counted) < 3:
+        raise DeviceError("the energy counter started again in nearly every round; calls take too long for it")
+    return ratio_interval(values[counted], counted)

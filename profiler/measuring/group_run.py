@@ -1,0 +1,338 @@
+"""Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from adaptare.devices import (
+    Device,
+    DeviceError,
+    Loaded,
+    Program,
+    ProgramError,
+    WatchedWorker,
+    Worker,
+    WorkerDiedError,
+    WorkerInfo,
+    counts_first_call,
+)
+from adaptare.profiler.programs.builders import Programs
+from adaptare.profiler.programs.equality import (
+    changes_outputs,
+    check_applied,
+    check_twin,
+    largest_difference,
+    needs_twin,
+)
+from adaptare.profiler.store.measurement import Visit, paired_ratio
+from adaptare.profiler.workloads.workload import Workload
+
+# A visit lasts at least this long and at least so many steps of the clock, within so many calls.
+VISIT_S = 0.02
+VISIT_STEPS = 200
+MOST_CALLS = 1000
+# Who is visited together shares the state of the machine; among too many the reference would be too far away
+# (benchmarks/visits_together.py).
+MOST_TOGETHER = 4
+# The reference may fail once, by bad luck; twice is its own fault.
+REFERENCE_DEATHS = 2
+
+
+class _NewWorkerNeededError(Exception):
+    """A new worker is needed; whose fault that is has been noted."""
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A workload and what has been seen of it in this group.
+
+    Args:
+        workload: What it is.
+        visits: Those that were kept.
+        warmup_s: Seconds of the calls before the first round of each opening.
+        calls: Timed calls of a visit.
+        loaded: By the worker that is open.
+        first_call_s: Seconds of its very first call.
+        checked: Whether its outputs have been compared.
+        alone: Whether it is loaded on its own even if others have the same program.
+        failure: Why it is not run any more.
+    """
+
+    workload: Workload
+    visits: list[Visit] = field(default_factory=list)
+    warmup_s: list[float] = field(default_factory=list)
+    calls: int = 1
+    loaded: Loaded | None = None
+    first_call_s: float = 0.0
+    checked: bool = False
+    alone: bool = False
+    failure: str = ""
+
+    @property
+    def feed(self) -> str:
+        """What the worker calls its inputs."""
+        return self.workload.hash
+
+    @property
+    def outputs(self) -> tuple[float, ...]:
+        """What its first call gave."""
+        return self.loaded.outputs.get(self.feed, ()) if self.loaded else ()
+
+
+class GroupRun:
+    """Candidates and their reference, side by side in one worker at a time.
+
+    Args:
+        candidates: What to time.
+        reference: Visited in every round.
+        device: Opens the workers.
+        programs: Of the device's runtime.
+        rng: Orders the visits.
+        opening: Number of the first opening in the session.
+        round_: Number of the first round in the session.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        reference: Candidate,
+        *,
+        device: Device,
+        programs: Programs,
+        rng: np.random.Generator,
+        opening: int,
+        round_: int,
+    ) -> None:
+        self.candidates = candidates
+        self.reference = reference
+        self.next_opening = opening
+        self.next_round = round_
+        self._told: list[WorkerInfo] = []
+        self._after: Mapping[str, Any] = {}
+        self._device = device
+        self._info = device.info()
+        self._counts_first_call = counts_first_call(self._info)
+        self._programs = programs
+        self._rng = rng
+        self._deaths = 0
+
+    def running(self) -> list[Candidate]:
+        """Candidates that have not failed."""
+        return [candidate for candidate in self.candidates if not candidate.failure]
+
+    def run_opening(self, enough: Callable[[int], bool]) -> int:
+        """Loads everything anew and runs rounds until `enough(rounds)`. Returns the rounds done.
+
+        A worker that dies is replaced, which makes one more opening; the candidate that ran then has failed.
+
+        Raises:
+            DeviceError: The reference cannot be loaded or run.
+        """
+        rounds = 0
+        while self.running():
+            with self._opened() as worker, contextlib.suppress(_NewWorkerNeededError):
+                self._load(worker)
+                while self.running():
+                    self._round(worker)
+                    rounds += 1
+                    if not self.running() or enough(rounds):
+                        return rounds
+        return rounds
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Worker]:
+        """A worker whose environment is noted at its start and at its end."""
+        with self._device.open() as worker:
+            self._told.append(worker.info)
+            yield worker
+            with contextlib.suppress(ProgramError):  # a dead worker tells nothing
+                self._after = worker.environment() if isinstance(worker, WatchedWorker) else {}
+
+    def environments(self) -> dict[str, Any]:
+        """Facts that the workers told: the environment of the first `before`, of the last `after`, and the `worker`."""
+        if not self._told:
+            return {}
+        first = json.loads(json.dumps(asdict(self._told[0])))  # as it is read from a store
+        return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
+
+    def widest(self) -> float:
+        """Half-width of the widest interval of any running candidate, see `Interval.half_width`."""
+        reference = {visit.round: visit for visit in self.reference.visits}
+        return max(
+            paired_ratio(candidate.visits, [reference[visit.round] for visit in candidate.visits]).half_width
+            for candidate in self.running()
+        )
+
+    def _load(self, worker: Worker) -> None:
+        """Loads, checks and sizes everybody."""
+        self.next_opening += 1
+        reference = (self._programs.program(self.reference.workload), [self.reference])
+        others = _shared([(self._programs.program(each.workload), each) for each in self.running()])
+        # What is loaded first often has the worst place in memory, so that must not always be the same.
+        shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
+        # Unless the reference failed: if it was for want of memory, that is not its fault.
+        for program, sharing in [reference, *others] if self._deaths else shuffled:
+            self._load_program(program, sharing, worker)
+        unchecked = [candidate for candidate in self.running() if not candidate.checked]
+        for candidate in unchecked:
+            self._check_applied(candidate)
+        compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
+        twins = [(self._programs.twin(each.workload), each) for each in compared]
+        # A program that is its own twin has nothing to be compared with.
+        unequal = [(twin, each) for twin, each in twins if twin != self._programs.program(each.workload)]
+        for twin, sharing in _shared(unequal):
+            self._check_twins(twin, sharing, worker)
+        for candidate in unchecked:
+            candidate.checked = True
+
+    def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        try:
+            loaded = worker.load(program)
+        except ProgramError as error:
+            self._blame(candidates, error)
+            return
+        least_s = max(VISIT_S, VISIT_STEPS * worker.info.timer_step_s)
+        for candidate in candidates:
+            candidate.loaded = loaded
+            candidate.first_call_s = candidate.first_call_s or loaded.first_call_s.get(candidate.feed, 0.0)
+            try:
+                first = worker.run(loaded.program_id, candidate.feed, loaded.copies + 1)
+            except ProgramError as error:
+                self._blame([candidate], error)
+                continue
+            candidate.warmup_s.extend(first)
+            # Caches settle by what has been moved, so a stub is called as often as its whole would be.
+            candidate.calls = int(np.clip(np.ceil(least_s / (first[-1] * program.stands_for)), 1, MOST_CALLS))
+
+    def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
+        """Notes who failed.
+
+        Raises:
+            DeviceError: It was the reference, and not for the first time.
+            _NewWorkerNeededError: The worker cannot be used any more, or it is not clear yet who failed.
+        """
+        if self.reference in candidates:
+            self._deaths += 1
+            if self._deaths >= REFERENCE_DEATHS:
+                raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
+            raise _NewWorkerNeededError
+        if len(candidates) > 1:  # the inputs of one may have spoilt it for all who share the program
+            for candidate in candidates:
+                candidate.alone = True
+            raise _NewWorkerNeededError
+        candidates[0].failure = str(error)
+        if isinstance(error, WorkerDiedError):
+            raise _NewWorkerNeededError
+
+    def _check_applied(self, candidate: Candidate) -> None:
+        try:
+            if changes_outputs(candidate.workload) and candidate.workload.bare == self.reference.workload:
+                check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
+        except ProgramError as error:
+            candidate.failure = str(error)
+
+    def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        # Where the weights of a base are quantised, it differs from its twin even without adapter.
+        quantised = (each.workload.bare for each in candidates if each.workload.quantisation != "none")
+        bases = dict.fromkeys(quantised)
+        feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
+        try:
+            twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
+            worker.unload(twin.program_id)
+            outputs = {base: (self._outputs(base, worker), twin.outputs.get(base.hash, ())) for base in bases}
+            noise = {base: largest_difference(*both) for base, both in outputs.items() if all(both)}
+        except ProgramError as error:
+            self._blame(candidates, error)
+            return
+        for candidate in candidates:
+            try:
+                theirs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.bare, 0.0)
+                check_twin(candidate.workload, candidate.outputs, theirs, noise=noise_here)
+            except ProgramError as error:
+                candidate.failure = str(error)
+
+    def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
+        """What a base gives, which need not be the reference."""
+        if base == self.reference.workload:
+            return self.reference.outputs
+        loaded = worker.load(self._programs.program(base))
+        worker.unload(loaded.program_id)
+        return loaded.outputs.get(base.hash, ())
+
+    def _round(self, worker: Worker) -> None:
+        """One visit of everybody and several of the reference, in random order, kept only if all came to an end."""
+        candidates = self.running()
+        stops = [[self.reference]] * reference_visits(len(candidates)) + self._stops(candidates)
+        visits: dict[Candidate, list[Visit]] = {}
+        for index in self._rng.permutation(len(stops)):
+            for candidate, visit in self._visits(stops[index], worker):
+                visits.setdefault(candidate, []).append(visit)
+        for candidate, found in visits.items():
+            candidate.visits.append(sorted(found, key=lambda visit: visit.median_s)[len(found) // 2])
+        self.next_round += 1
+
+    def _stops(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """Who is visited right after whom, in random order: a few who are fed to one program, if it takes long.
+
+        What a program lost to the caches while others ran is back after one call, whoever is fed. What a feed has lost
+        as well matters in short calls, so those are visited one by one; and so are those of a cold part, of which a
+        call is to find nothing that the one before brought back.
+        """
+        together: dict[str, list[Candidate]] = {}
+        for index in self._rng.permutation(len(candidates)):
+            candidate = candidates[index]
+            loaded = candidate.loaded
+            shared = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
+            together.setdefault(shared, []).append(candidate)
+        size = MOST_TOGETHER
+        return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
+
+    def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
+        """One of each, after a call of the first, or of each of its copies, that does not count."""
+        touch_s, found = None, []
+        for candidate in stop:
+            program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
+            touches = copies if touch_s is None and not self._counts_first_call else 0
+            try:
+                seconds = worker.run(program_id, candidate.feed, touches + candidate.calls)
+            except ProgramError as error:
+                self._blame([candidate], error)
+                continue
+            touch_s = seconds[0] if touch_s is None else touch_s
+            counted = tuple(seconds[touches:])
+            found.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, counted)))
+        return found
+
+
+def reference_visits(candidates: int) -> int:
+    """How often a round visits the reference; the visit that took neither longest nor shortest is kept.
+
+    Whatever is off in the reference is off in the ratios of all its candidates, so it is worth more time than one of
+    them: best is the square root of their number, at any length of a session. An odd number has a middle, which lies
+    above what all visits would show as often as below.
+
+    References:
+        Dunnett 1955, "A multiple comparison procedure for comparing several treatments with a control".
+        Bechhofer 1969, "Optimal allocation of observations when comparing several treatments with a control".
+    """
+    return 1 + 2 * (math.isqrt(candidates) // 2)
+
+
+def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
+    """Programs that are the same but for what they are fed with, as one with all the feeds."""
+    sharing: dict[tuple[Program, str], list[tuple[Program, Candidate]]] = {}
+    for program, candidate in asked:
+        key = replace(program, feeds=()), candidate.feed if candidate.alone else ""
+        sharing.setdefault(key, []).append((program, candidate))
+    return [
+        (
+            replace(together[0][0], feeds=tuple(feed for program, _ in together for feed in program.feeds)),
+            [candidate for _, candidate in together],
+        )
+        for together in sharing.values()
+    ]

@@ -1,0 +1,144 @@
+"""What the decoder blocks and the head of a model take alone, and how far their sum is from the whole."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from adaptare.devices import Device, InputError
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.rounds import profile
+from adaptare.profiler.measuring.stopping import StoppingRule
+from adaptare.profiler.programs.builders import Programs, programs_for
+from adaptare.profiler.store.measurement import Measurement, Visit
+from adaptare.profiler.workloads.workload import Caches, Workload
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a whole model, timed beside it in the same rounds.
+
+    Args:
+        blocks: Every kind of block, and how many of the decoder layers are of it.
+        head: Embedding, last norm and output.
+    """
+
+    blocks: tuple[tuple[Measurement, int], ...]
+    head: Measurement
+
+    @cached_property
+    def together(self) -> Measurement:
+        """Their sum in each round, as if the whole had been measured that way: its `ratio` is 1 if nothing is lost."""
+        measured = [*self.blocks, (self.head, 1)]
+        failures = [part.failure for part, _ in measured if part.failure]
+        own = [({visit.round: visit for visit in part.visits}, count) for part, count in measured]
+        common = sorted(set.intersection(*(set(visits) for visits, _ in own)))
+        theirs = {visit.round: visit for visit in self.head.reference_visits}
+
+        def total(name: str) -> float:
+            return sum(count * float(getattr(part, name)) for part, count in measured)
+
+        return replace(
+            self.head,
+            workload=self.head.reference,
+            visits=tuple(_sum([(visits[each], count) for visits, count in own]) for each in common),
+            reference_visits=tuple(theirs[each] for each in common),
+            resident_bytes=round(total("resident_bytes")),
+            load_s=total("load_s"),
+            first_call_s=total("first_call_s"),
+            failure=next(iter(failures), ""),
+            origin="composed",
+        )
+
+
+def measure_parts(
+    whole: Workload,
+    *,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int | None = None,
+    caches: Sequence[Caches] = ("cold",),
+    programs: Programs | None = None,
+) -> dict[Caches, Parts]:
+    """Times the blocks and the head of a model alone, beside the whole.
+
+    Inside a whole model the other layers ran since a block did, and what they moved is in the caches of the processor
+    instead of its weights, where those are smaller than the model. Alone and `hot` it finds its weights there.
+
+    Args:
+        whole: Of scope `model`, with any adapter. Blocks with the same ranks are timed once.
+        device: See `profile_groups`.
+        stop: See `profile_groups`.
+        seed: See `profile_groups`.
+        openings: See `profile_groups`.
+        caches: How the parts find them.
+        programs: See `profile_groups`.
+
+    Raises:
+        InputError: It is no whole model, its layers do unlike work, or it and its parts are not held in memory at once.
+        DeviceError: No worker can be had, or the whole does not run.
+    """
+    if whole.scope != "model":
+        raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
+    if whole.shape.period > 1 and whole.shape.window and whole.length > whole.shape.window:
+        raise InputError(
+            f"blocks are timed as the first layer is, and beyond {whole.shape.window} positions not all layers of this "
+            f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
+        )
+    programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
+    blocks, head = blocks_of(whole), replace(whole.base, scope="head")
+    wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
+    with device.open() as worker:
+        free_bytes = worker.info.free_bytes
+
+    def fit(parts: Sequence[Workload]) -> bool:
+        return len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) == 1
+
+    every = list(itertools.chain.from_iterable(wanted.values()))
+    sessions = [every] if fit(every) else list(wanted.values())
+    if not all(fit(parts) for parts in sessions):
+        raise InputError(
+            f"a head and {len(blocks)} kinds of block are more than is held beside the whole at once; "
+            "free memory, or take an adapter whose layers are more alike"
+        )
+    reference_s: float | None = None
+    for parts in sessions:
+        measured = profile(
+            parts,
+            reference=whole,
+            device=device,
+            stop=stop,
+            seed=seed,
+            openings=openings,
+            reference_s=reference_s,
+            programs=programs,
+        )
+        reference_s = next((each.reference_s for each in measured if each.complete), reference_s)
+        found |= {each.workload: each for each in measured}
+    return {
+        state: Parts(tuple(zip((found[part] for part in own), blocks.values(), strict=True)), found[last])
+        for state, (*own, last) in wanted.items()
+    }
+
+
+def blocks_of(whole: Workload) -> Counter[Workload]:
+    """Blocks that differ, each as if it were the first layer, and how many layers there are of each."""
+    largest = max(whole.configuration.by_path.values(), default=0)
+    blocks = Counter[Workload]()
+    for layer in whole.configuration.of_layers(whole.shape):
+        if whole.mode == "padded":
+            layer = replace(layer, ranks=tuple((path, largest) for path, _ in layer.ranks))
+        alone = replace(whole, configuration=layer, scope="block")
+        blocks[alone if layer.ranks or alone.graph == "open" else alone.merged] += 1
+    return blocks
+
+
+def _sum(parts: Sequence[tuple[Visit, int]]) -> Visit:
+    first, _ = parts[0]
+    touch_s, seconds = (
+        sum(count * each for each, (_, count) in zip(values, parts, strict=True))
+        for values in ([visit.touch_s for visit, _ in parts], [visit.median_s for visit, _ in parts])
+    )
+    return Visit(first.opening, first.round, touch_s, (seconds,))

@@ -1,0 +1,203 @@
+"""Measuring workloads: one session, groups that fit into memory, openings, rounds."""
+
+import datetime
+import itertools
+import math
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from adaptare.devices import Device, InputError
+from adaptare.profiler.measuring.group_run import Candidate, GroupRun
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.stopping import Progress, StoppingRule
+from adaptare.profiler.programs.builders import Programs, programs_for
+from adaptare.profiler.store.measurement import INTERRUPTED, Measurement
+from adaptare.profiler.workloads.workload import Workload
+
+
+def profile(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int | None = None,
+    reference_s: float | None = None,
+    programs: Programs | None = None,
+) -> list[Measurement]:
+    """Times workloads in one session; see `profile_groups`.
+
+    One measurement per workload, in their order; those of groups that an interruption kept from beginning have none.
+    """
+    groups = profile_groups(
+        workloads,
+        reference=reference,
+        device=device,
+        stop=stop,
+        seed=seed,
+        openings=openings,
+        reference_s=reference_s,
+        programs=programs,
+    )
+    by_workload = {measurement.workload: measurement for group in groups for measurement in group}
+    return [by_workload[workload] for workload in workloads if workload in by_workload]
+
+
+def profile_groups(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int | None = None,
+    reference_s: float | None = None,
+    programs: Programs | None = None,
+    seen: Callable[[Sequence[Measurement]], None] | None = None,
+) -> Iterator[list[Measurement]]:
+    """Times workloads in one session, as many at once as half the free memory holds.
+
+    Each round visits every candidate of the group in a new random order, and the reference several times among many
+    (`reference_visits`), of which the middle visit counts. The first call of a visit brings its weights back into the
+    caches and does not count, nor do those of the other copies of a cold part. Workloads that share a program (several
+    ranks of one placement, where the runtime is fed with them) are timed in the same loading of it, and visited one
+    right after the other where calls are long. Candidates whose outputs differ from their merged twin's are not timed.
+    A candidate that fails, crashes or hangs becomes a measurement with its failure, and the others go on with a new
+    worker.
+
+    Args:
+        workloads: What to time; no workload twice.
+        reference: Visited in every round; usually the base without adapter.
+        device: Who takes the time.
+        stop: Ends openings, and the group.
+        seed: Of the order of visits.
+        openings: Loads every program anew at most so often; the outer level of the intervals. Default: as the rule has
+            it, which is once with fixed rounds, and as often as the time allows with `precise_within`.
+        reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first group
+            in which not everything failed.
+        programs: Of the device's runtime; default: what `programs_for` gives.
+        seen: Takes the measurements of the group as they stand after each opening.
+
+    Yields:
+        The measurements of one group, in the order of its workloads; after an interruption no further group.
+
+    Raises:
+        InputError: A workload stands there twice, there is none, or the device cannot run one.
+        DeviceError: No worker can be had, or the reference does not run.
+    """
+    if not workloads:
+        raise InputError("profile needs at least one workload; none came")
+    if len(set(workloads)) != len(workloads):
+        raise InputError("profile needs each workload once; one came twice")
+    if openings is not None and openings < 1:
+        raise InputError(f"openings must be at least 1, not {openings}")
+    info = device.info()
+    programs = programs or programs_for(info)
+    with device.open() as worker:
+        free_bytes = worker.info.free_bytes
+    groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=free_bytes)
+    session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    rng = np.random.default_rng(seed)
+    next_opening = next_round = 0
+    for number, group in enumerate(groups):
+        run = GroupRun(
+            [Candidate(workload) for workload in group],
+            Candidate(reference),
+            device=device,
+            programs=programs,
+            rng=rng,
+            opening=next_opening,
+            round_=next_round,
+        )
+        started, stopped_by = monotonic(), ""
+        found: list[Measurement] = []
+        for reason in _openings(run, stop, openings, group=number, groups=len(groups)):
+            stopped_by = reason or ""
+            own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
+            common: dict[str, Any] = {
+                "device": info,
+                "reference": reference,
+                "reference_s": own_s if reference_s is None else reference_s,
+                "session": session,
+                "taken_at": taken_at,
+            }
+            environments = {**run.environments(), "elapsed_s": monotonic() - started}
+            found = [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
+            if seen and run.running():
+                seen(found)
+        next_opening, next_round = run.next_opening, run.next_round
+        if reference_s is None and stopped_by != INTERRUPTED and run.running():
+            reference_s = found[0].reference_s  # a group in which everything failed does not calibrate the device
+        yield found
+        if stopped_by == INTERRUPTED:
+            return
+
+
+def _openings(
+    run: GroupRun, stop: StoppingRule, openings: int | None, *, group: int, groups: int
+) -> Iterator[str | None]:
+    """Runs a group to its end. Yields after each opening: `None`, or the reason if it was the last."""
+    most, started, half_width = openings or stop.openings, monotonic(), math.inf
+    for opening in itertools.count():
+        before = Progress(group, groups, len(run.running()), opening, half_width=half_width)
+        ended, after = _run_opening(run, stop, before, started)
+        if ended == INTERRUPTED or not run.running():
+            yield ended
+            return
+        half_width = run.widest()
+        reason = stop.reason(replace(after, half_width=half_width))
+        if not reason and opening + 1 == most:
+            reason = "openings" if most > 1 else ended
+        yield reason or None
+        if reason:
+            return
+
+
+def _run_opening(run: GroupRun, stop: StoppingRule, before: Progress, started: float) -> tuple[str, Progress]:
+    """Runs one opening. Returns the reason of its end, and how far the group has come by then."""
+    reason, after = "", before
+    first: float | None = None
+
+    def enough(rounds: int) -> bool:
+        nonlocal reason, after, first
+        now = monotonic()
+        # Loading and warming up are not rounds, so their clock starts with the first of these.
+        first = now if first is None else first
+        candidates = len(run.running())
+        after = replace(before, candidates=candidates, rounds=rounds, rounds_s=now - first, elapsed_s=now - started)
+        reason = stop.opening_reason(after)
+        return bool(reason)
+
+    run.run_opening(enough)
+    return reason, after
+
+
+def _measurement(
+    candidate: Candidate,
+    reference: Candidate,
+    stopped_by: str,
+    environments: Mapping[str, Any],
+    common: Mapping[str, Any],
+) -> Measurement:
+    rounds = {visit.round for visit in candidate.visits}
+    loaded = candidate.loaded
+    copies = loaded.copies if loaded else 1
+    return Measurement(
+        workload=candidate.workload,
+        visits=tuple(candidate.visits),
+        reference_visits=tuple(visit for visit in reference.visits if visit.round in rounds),
+        warmup_s=tuple(candidate.warmup_s),
+        stopped_by=stopped_by,
+        resident_bytes=loaded.resident_bytes // copies if loaded else 0,
+        load_s=loaded.load_s / copies if loaded else 0.0,
+        first_call_s=candidate.first_call_s,
+        failure=candidate.failure,
+        environment={**environments, "providers": dict(loaded.providers) if loaded else {}},
+        **common,
+    )

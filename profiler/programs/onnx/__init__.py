@@ -1,0 +1,1 @@
+"""ONNX graphs with adapters: export, quantisation and surgery."""

@@ -1,0 +1,197 @@
+"""Decoders of transformers as ONNX graphs with a key/value cache, one graph for prefill and decode."""
+
+import contextlib
+import io
+import logging
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from adaptare.devices import ProgramError
+from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, Port, SiteTensors
+from adaptare.profiler.programs.onnx.cut import cut, scopes_of
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.surgery import fold_transposes, weight_bytes
+
+OPSET = 20
+# Sizes of the example that is traced: none is 0 or 1, which torch would take for constants, and no two are equal.
+EXAMPLE = {"batch": 2, "tokens": 5, "past": 7}
+# The sizes that an export is compared with torch at; none was traced.
+CHECKED = (
+    {"batch": 1, "tokens": 9, "past": 0},
+    {"batch": 1, "tokens": 1, "past": 6},
+    {"batch": 3, "tokens": 2, "past": 4},
+)
+TOLERANCE = 1e-4
+
+
+def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") -> OnnxBase:
+    """Writes a decoder into an empty folder: `input_ids` and flat cache in, logits of the last token and cache out.
+
+    Every linear of a decoder layer stays one MatMul with a weight of shape (in, out), so that an adapter can be put
+    beside it later. Batch, tokens and cached positions are free, so the same graph does prefill and decode.
+
+    Args:
+        model: In evaluation mode, in fp32.
+        folder: Exists and is empty.
+        module: Path of a decoder layer, or of a linear in one, which is then cut out and all that is kept.
+
+    Raises:
+        ProgramError: The graph computes something else than torch does.
+    """
+    started = time.monotonic()
+    decoder = _Decoder(model)
+    sizes = decoder.cache_sizes
+    example = decoder.example(**EXAMPLE)
+    dynamic = torch.export.Dim.DYNAMIC
+    cached = tuple({0: dynamic, 2: dynamic} for _ in sizes)
+    free = ({0: dynamic, 1: dynamic}, *([cached] if cached else []))
+    layers = range(len(sizes) // 2)
+    names = ["input_ids", *(f"past.{layer}.{half}" for layer in layers for half in ("key", "value"))]
+    outputs = ["logits", *(f"present.{layer}.{half}" for layer in layers for half in ("key", "value"))]
+    with _quiet():
+        exported = torch.onnx.export(
+            decoder,
+            tuple(example),
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=free,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        if exported is None:
+            raise ProgramError(f"torch does not export {model.config.model_type}")
+        exported.save(folder / MODEL, external_data=True)
+    graph = onnx.load(folder / MODEL, load_external_data=False)
+    fold_transposes(graph, folder / DATA)
+    sites = _name_sites(graph, decoder.prefix)
+    _name_sizes(graph.graph)
+    onnx.save(graph, folder / MODEL)
+    difference = _difference_from_torch(decoder, folder / MODEL, names)
+    if not difference <= TOLERANCE:
+        raise ProgramError(f"the exported {model.config.model_type} differs from torch by {difference:.2g}")
+    if module:
+        cut(graph, decoder.prefix + module)
+        sites = {path: tensors for path, tensors in sites.items() if f"{path}.".startswith(f"{module}.")}
+    inputs = tuple(port_of(value) for value in graph.graph.input)
+    _forget_origins(graph)
+    onnx.save(graph, folder / MODEL)
+    base = OnnxBase(folder, inputs, sites, weight_bytes(graph), difference, time.monotonic() - started)
+    base.save()
+    return base
+
+
+class _Decoder(nn.Module):
+    """Flat tensors in and out, as an ONNX graph has them."""
+
+    prefix = "model."
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+        config = model.config
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.cache_sizes = [(kv_heads, head)] * (2 * config.num_hidden_layers)
+
+    def forward(self, input_ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the last token, shape (batch, 1, vocabulary), and the grown cache."""
+        # Without a config every layer keeps all positions; sliding windows are masked, not cut.
+        cache = DynamicCache()
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        arguments = {"input_ids": input_ids, "use_cache": True, "logits_to_keep": 1}
+        logits = self.model(**arguments, **{cache_argument(self.model): cache}).logits
+        return (logits, *(half for layer in cache.layers for half in (layer.keys, layer.values)))
+
+    def example(self, *, batch: int, tokens: int, past: int) -> list[Tensor]:
+        """Random inputs of these sizes."""
+        random = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, self.model.config.vocab_size, (batch, tokens), generator=random)
+        return [ids, *(torch.randn(batch, kv, past, head, generator=random) for kv, head in self.cache_sizes)]
+
+
+def _name_sites(model: onnx.ModelProto, prefix: str) -> dict[str, SiteTensors]:
+    """Finds the product of every linear in a decoder layer by the module it came from, and names its weight so."""
+    constants = {initializer.name for initializer in model.graph.initializer}
+    sites, renamed = {}, {}
+    for node in model.graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in constants:
+            continue
+        path = next((scope for scope in reversed(scopes_of(node)) if ".layers." in scope), "").removeprefix(prefix)
+        if not path:
+            continue
+        node.name = path
+        renamed[node.input[1]] = f"{path}.weight"
+        sites[path] = SiteTensors(node.input[0], node.output[0], f"{path}.weight")
+    for initializer in model.graph.initializer:
+        initializer.name = renamed.get(initializer.name, initializer.name)
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return sites
+
+
+def _forget_origins(model: onnx.ModelProto) -> None:
+    """Leaves out where nodes came from, and the types of what lies between them, which runtimes work out."""
+    graph = model.graph
+    for noted in (graph, *graph.node, *graph.input, *graph.output):
+        del noted.metadata_props[:]
+    del graph.value_info[:]
+
+
+def _name_sizes(graph: onnx.GraphProto) -> None:
+    """Calls the free sizes `batch`, `tokens` and `past`, wherever torch's own symbols for them stand."""
+    names = {graph.input[0].type.tensor_type.shape.dim[0].dim_param: "batch"}
+    names[graph.input[0].type.tensor_type.shape.dim[1].dim_param] = "tokens"
+    names.update({port.type.tensor_type.shape.dim[2].dim_param: "past" for port in graph.input[1:]})
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
+
+
+def port_of(value: onnx.ValueInfoProto) -> Port:
+    """Name, type and shape of a tensor that the graph declares."""
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
+
+
+def _difference_from_torch(decoder: _Decoder, file: Path, names: Sequence[str]) -> float:
+    differences = []
+    for sizes in CHECKED:
+        with torch.inference_mode():
+            example = decoder.example(**sizes)
+            if sizes["past"]:
+                # A cache as the model makes it: a random one would blow up rounding errors.
+                example[1:] = decoder(*decoder.example(batch=sizes["batch"], tokens=sizes["past"], past=0))[1:]
+            expected = decoder(*example)[0].numpy()
+        inputs: Mapping[str, Any] = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
+        ours = run_model(file, inputs)[0]
+        differences.append(float(np.max(np.abs(ours - expected)) / max(1.0, np.max(np.abs(expected)))))
+    return max(differences)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and notes of the exporter."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)

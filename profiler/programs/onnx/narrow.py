@@ -1,0 +1,77 @@
+"""Graphs of bases with narrower layers: the first neurons of their MLPs, cut out of the base's weights."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from adaptare.profiler.programs.onnx.base import OnnxBase, Port
+from adaptare.profiler.programs.onnx.surgery import change_weights, load_graph, read_weight, save_graph
+from adaptare.profiler.workloads.narrowing import Part
+from adaptare.profiler.workloads.shape import Site
+
+
+def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Path) -> None:
+    """Writes a graph whose other weights stay in the file of the base.
+
+    Args:
+        base: In floating point.
+        parts: Module path -> the part that is kept of its weight.
+        file: The graph.
+        data: The narrower weights; has to lie beside the graph and the base in the end.
+    """
+    model = load_graph(base)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights: dict[str, NDArray[Any]] = {}
+    for path, part in parts.items():
+        if path in base.sites:
+            name = base.sites[path].weight
+            weights[name] = read_weight(tensors[name], base.folder)[part.inputs, part.outputs]
+    change_weights(model, weights, data)
+    _narrow_biases(model.graph, base, parts)
+    _narrow_ends(model.graph, base, parts, {name: weight.shape for name, weight in weights.items()})
+    save_graph(model, file)
+
+
+def narrow_base(base: OnnxBase, sites: Mapping[str, Site], graph: str, weight_bytes: int) -> OnnxBase:
+    """The record of a base whose graph has narrower layers.
+
+    Args:
+        base: Of which it is a part.
+        sites: Path in the graph -> the linear, as wide as it is here.
+        graph: File in the same folder.
+        weight_bytes: Of all its weights.
+    """
+    taken = {base.sites[path].input: site.in_features for path, site in sites.items()}
+    inputs = tuple(
+        Port(port.name, port.dtype, (*port.shape[:-1], taken.get(port.name, port.shape[-1]))) for port in base.inputs
+    )
+    return replace(base, inputs=inputs, weight_bytes=weight_bytes, graph=graph)
+
+
+def _narrow_biases(graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, Part]) -> None:
+    """Biases are added to products; several linears may share the values of one."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    products = {base.sites[path].output: part for path, part in parts.items() if path in base.sites}
+    for node in graph.node:
+        part = next((products[name] for name in node.input if name in products), None)
+        bias = next((name for name in node.input if name in tensors and len(tensors[name].dims) == 1), "")
+        if node.op_type == "Add" and part and bias:
+            values = read_weight(tensors[bias], base.folder)[part.outputs]
+            own = f"{node.name}.narrow"
+            graph.initializer.append(onnx.numpy_helper.from_array(values, own))
+            node.input[list(node.input).index(bias)] = own
+
+
+def _narrow_ends(
+    graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, Part], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Where a linear is all there is, its input and output are narrower too."""
+    ends = {value.name: value for value in (*graph.input, *graph.output)}
+    for tensors in (base.sites[path] for path in parts if path in base.sites):
+        for name, size in zip((tensors.input, tensors.output), shapes[tensors.weight], strict=True):
+            if name in ends:
+                ends[name].type.tensor_type.shape.dim[-1].dim_value = size

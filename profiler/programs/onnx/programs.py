@@ -1,0 +1,243 @@
+"""What ONNX Runtime runs for workloads: a base that is exported once, and adapters put into its graph."""
+
+import json
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from adaptare.devices import DeviceInfo, Feed, InputError, Json, Program, ProgramFile, canonical_json, program_file
+from adaptare.profiler.models.disk_cache import UNFINISHED
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.programs.builders import (
+    Need,
+    adapter_bytes,
+    base_bytes,
+    cache_bytes,
+    copies_bytes,
+    copies_name,
+    name_of,
+    turn_of,
+)
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs
+from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of, content_hash
+from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.workloads.shape import Site, first_layer
+from adaptare.profiler.workloads.workload import FED, Mode, Workload
+
+# What the worker is told about twins: they are run once, so nothing is worth preparing.
+ONCE = canonical_json({"prepared": False})
+
+
+class OnnxPrograms:
+    """ONNX files in the cache, beside the base that they put adapters into.
+
+    Programs of one base share its file of weights, the same that `export` writes, and each session has what it makes of
+    them in memory of its own. One swappable program serves every rank of its placement, because A and B are fed to it.
+
+    Args:
+        device: Who runs them.
+        cache: Folder for all of it; default: the user's cache folder.
+        weights: A model that programs of its whole shape have the weights of; those of other shapes have random ones.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        self._bases = OnnxBases(cache, weights=weights)
+        self._cache_bytes = device.cache_bytes
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
+        padded: tuple[Mode, ...] = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
+        return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`; a session packs the weights of its base for itself."""
+        workload.shape.check_positions(workload.positions)
+        if workload.dtype != "float32":
+            raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
+        if workload.configuration.kind != "lora":
+            raise InputError(
+                "DoRA is not put into ONNX graphs: each call would have to compute the lengths of the rows of W + B A; "
+                "merge it with PEFT's merge_and_unload, which costs nothing then, or measure it on torch-cpu"
+            )
+        if _ranks(workload) and workload.mode == "merged" and workload.quantisation != "none":
+            raise InputError(
+                f"an adapter cannot be merged into {workload.quantisation} weights as they are; apply it swappable or "
+                "static, or merge in floating point and quantise again: requantised"
+            )
+        if workload.mode == "requantised" and workload.quantisation == "none":
+            raise InputError("requantised needs a quantised base; merge the adapter instead")
+        adapter = adapter_bytes(workload)
+        fed = workload.mode in FED
+        weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
+        name = f"{self._file(workload)}{copies_name(workload)}"
+        # The cache is an input, and with what the call adds an output.
+        return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
+
+    def disk_bytes(self, base: Workload) -> int:
+        """See `Programs.disk_bytes`; the embeddings stay in floating point beside a quantised head."""
+        return self._bases.base(base).weight_bytes
+
+    def program(self, workload: Workload) -> Program:
+        """See `Programs.program`."""
+        need, base, file = self.need(workload), self._bases.base(workload), self._file(workload)
+        self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
+        feed = _feed(workload, base, self._adapter_inputs(workload))
+        return Program(
+            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *turn_of(workload)
+        )
+
+    def twin(self, workload: Workload) -> Program:
+        """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
+        self.need(workload)
+        base = self._bases.base(replace(workload, quantisation="none"))
+        file = _beside(base.model, f"folded-{workload.quantisation}")
+        self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
+        ranks = _ranks(workload)
+        inputs = {}
+        for path, site in _scope(workload).items():
+            inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
+        feed = _feed(workload, base, inputs)
+        return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
+
+    def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
+        """A and B of every site that is fed, padded to the largest rank if the workload is."""
+        if workload.mode not in FED:
+            return {}
+        ranks, inputs = _ranks(workload), {}
+        largest = max(ranks.values(), default=0)
+        for path, halves in _adapter(workload).items():
+            inputs.update(_fed(path, halves, width=largest if workload.mode == "padded" else ranks[path]))
+        return inputs
+
+    def _file(self, workload: Workload) -> Path:
+        """The graph of a workload; equal for workloads that share it."""
+        ranks, base = _ranks(workload), self._bases.graph(workload)
+        if not ranks:
+            return base
+        if workload.mode in FED:
+            return _beside(base, f"swappable-{content_hash(sorted(ranks))}")
+        return _beside(base, f"{workload.mode}-{content_hash(ranks)}")
+
+    def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
+        """The graph of a base with an adapter."""
+        from adaptare.profiler.programs.onnx import surgery
+
+        if workload.in_weights:
+            self._write_merged(workload, file, data=data)
+            return
+        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
+        model = surgery.load_graph(base)
+        if workload.mode == "static":
+            surgery.add_static(model, base.sites, adapter)
+        else:
+            surgery.add_swappable(model, {path: base.sites[path] for path in adapter}, _widths(workload))
+        surgery.save_graph(model, file)
+
+    def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
+        """Merges in floating point, and then quantises as the base is."""
+        from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
+        from adaptare.profiler.programs.onnx.quantise import quantise
+        from adaptare.profiler.programs.onnx.surgery import rename_data
+
+        base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
+        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
+            write_onnx_merged(base, adapter, Path(place))
+            # A graph names its data, so both have their own names before they take their places.
+            target = Path(place) / data.name.removesuffix(".data")
+            if workload.quantisation != "none":
+                quantise(Path(place) / MODEL, target, workload.quantisation)
+            else:
+                rename_data(Path(place) / MODEL, target)
+            if _data_of(target).exists():
+                _data_of(target).replace(data)
+            target.replace(file)
+
+    def _write_folded(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
+        from adaptare.profiler.programs.onnx import surgery
+        from adaptare.profiler.programs.onnx.quantise import dequantised_weights
+
+        model = surgery.load_graph(base)
+        if workload.quantisation != "none":
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
+                fresh = Path(place) / data.name
+                surgery.change_weights(model, dequantised_weights(self._bases.base(workload).model), fresh)
+                fresh.replace(data)
+        surgery.add_folded(model, base.sites, _widths(workload))
+        surgery.save_graph(model, file)
+
+
+def _beside(base: Path, name: str) -> Path:
+    """A graph that is made of a base; several bases of one folder differ in their widths."""
+    return base.with_name(f"{name}.onnx" if base.name == MODEL else f"{base.stem}-{name}.onnx")
+
+
+def _data_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.data")
+
+
+def _files(graph: Path) -> tuple[ProgramFile, ...]:
+    """A graph, and the files of weights beside it that it names."""
+    content = graph.read_bytes()
+    data = [file for file in sorted(graph.parent.glob("*.data")) if file.name.encode() in content]
+    return tuple(program_file(file) for file in (graph, *data))
+
+
+def _scope(workload: Workload) -> dict[str, Site]:
+    """The linears that run, by their paths in the graph."""
+    rename = first_layer if workload.scope != "model" else str
+    return {rename(site.path): site for site in workload.scope_sites}
+
+
+def _widths(workload: Workload) -> dict[str, tuple[int, int]]:
+    return {path: (site.in_features, site.out_features) for path, site in _scope(workload).items()}
+
+
+def _ranks(workload: Workload) -> dict[str, int]:
+    """Path in the graph -> rank, of those linears that run and take an adapter: all of them in an open graph."""
+    ranks, every = workload.configuration.by_path, workload.graph == "open"
+    return {path: ranks.get(site.path, 0) for path, site in _scope(workload).items() if every or site.path in ranks}
+
+
+def _adapter(workload: Workload) -> dict[str, tuple[RandomMatrix, RandomMatrix]]:
+    widths = _widths(workload)
+    return {path: random_adapter(path, rank, *widths[path]) for path, rank in _ranks(workload).items()}
+
+
+def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | None = None) -> dict[str, Json]:
+    """How the worker makes A and B, put into zeros so that both have `width` ranks if that is given."""
+    A, B = halves
+    inputs: dict[str, Json] = {}
+    padded = ((A.shape[0], width), (width, B.shape[1])) if width else (None, None)
+    for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
+        made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
+        made |= {"uniform": half.limit, "seed": half.seed} if min(half.shape) else {"constant": 0}
+        inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
+    return inputs
+
+
+def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Feed:
+    """Random tokens and a random cache, the same for every program of a base, and the adapter if it is fed."""
+    decode = workload.phase == "decode"
+    sizes = {
+        "batch": workload.batch,
+        "tokens": 1 if decode else workload.tokens,
+        "past": workload.past if decode else 0,
+    }
+    vocabulary = json.loads(config_of(workload))["vocab_size"]
+    inputs = {port.name: _filled(port, port.sizes(**sizes), vocabulary) for port in base.inputs}
+    return Feed(workload.hash, canonical_json({"inputs": {**inputs, **adapter}}), workload.work())
+
+
+def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
+    made: dict[str, Json] = {"dtype": port.dtype, "shape": shape}
+    seed = zlib.crc32(port.name.encode())
+    if port.dtype == "bool":
+        return {**made, "constant": True}
+    if port.dtype.startswith("int"):
+        return {**made, "integers": vocabulary, "seed": seed}
+    return {**made, "uniform": 3**0.5, "seed": seed}  # of standard deviation 1

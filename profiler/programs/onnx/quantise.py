@@ -1,0 +1,110 @@
+"""Quantised weights, as ONNX Runtime's own tools make them, and what values they stand for."""
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase
+from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
+
+BITS = {"int8": 8, "int4": 4}
+BLOCK = 32
+# Activations are rounded to 8 bits, block by block: the fastest kernel, and what phones use.
+INT8_ACTIVATIONS = 4
+
+
+def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
+    """A base with quantised weights, into an empty folder; inputs and sites are those of the original."""
+    started = time.monotonic()
+    quantise(base.model, folder / MODEL, quantisation)
+    size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
+    elapsed_s = time.monotonic() - started
+    replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
+
+
+def quantise(source: Path, target: Path, quantisation: str) -> None:
+    """Writes a graph with quantised weights, its data beside it under the same name with `.data` behind it.
+
+    Every product with a constant weight becomes a MatMulNBits of symmetric blocks of 32 weights with one scale each, of
+    4 or 8 bits. Activations are quantised as they come, in blocks too: one scale for all of them, as the older dynamic
+    quantisation has, lets the outliers of language models drown the rest.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with _unlogged():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        quantiser = MatMulNBitsQuantizer(
+            onnx.load(source),
+            bits=BITS[quantisation],
+            block_size=BLOCK,
+            is_symmetric=True,
+            accuracy_level=INT8_ACTIVATIONS,
+        )
+        quantiser.process()
+        onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
+    data = target.with_name(f"{target.name}.data")
+    if data.exists():  # small weights stay in the graph; of a file of its own, onnx lets nobody else read it
+        data.chmod(target.stat().st_mode)
+
+
+def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
+    """The values that the quantised weights of a graph stand for: name of the original -> shape (in, out)."""
+    graph = onnx.load(model, load_external_data=False).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            packed, scales = (read_weight(tensors[name], model.parent) for name in node.input[1:3])
+            sizes = {attribute.name: attribute.i for attribute in node.attribute}
+            found[node.input[2].removesuffix("_scales")] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
+    return found
+
+
+def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:
+    """What quantising makes of weights, in floating point again. Each has the shape (in, out)."""
+    inputs, nodes, initializers, outputs = [], [], [], []
+    for name, weight in weights.items():
+        inputs.append(helper.make_tensor_value_info(f"{name}/x", TensorProto.FLOAT, [1, weight.shape[0]]))
+        outputs.append(helper.make_tensor_value_info(f"{name}/y", TensorProto.FLOAT, [1, weight.shape[1]]))
+        nodes.append(helper.make_node("MatMul", [f"{name}/x", name], [f"{name}/y"], name))
+        initializers.append(numpy_helper.from_array(np.ascontiguousarray(weight), name))
+    graph = helper.make_graph(nodes, "weights", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with tempfile.TemporaryDirectory() as place:
+        source, quantised = Path(place) / "source.onnx", Path(place) / "quantised.onnx"
+        onnx.save(model, source, save_as_external_data=True, location="source.onnx.data")
+        quantise(source, quantised, quantisation)
+        return dequantised_weights(quantised)
+
+
+def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """Of blocks, shape (out, blocks, bytes); the middle of the range stands for zero. Shape (in, out)."""
+    if bits == 4:  # two values a byte, the low half first
+        packed = np.stack([packed & 0x0F, packed >> 4], axis=-1)
+    columns, blocks = packed.shape[:2]
+    values = packed.reshape(columns, blocks, BLOCK).astype(np.float32) - 2 ** (bits - 1)
+    return np.ascontiguousarray((values * scales.reshape(columns, blocks, 1)).reshape(columns, blocks * BLOCK).T)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without the notes of the quantisers, and without the handler that importing one of them installs."""
+    root = logging.getLogger()
+    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -1,0 +1,205 @@
+"""Putting adapters into the graph of a base, without loading its weights.
+
+Every function changes the graph it is given. Weights stay in the base's external-data file, which all graphs beside it
+share. An adapter adds x A B to the product of its linear; whatever scale it has is already in B.
+"""
+
+import copy
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from adaptare.profiler.programs.onnx.base import OnnxBase, SiteTensors, adapter_inputs
+
+Halves = tuple[NDArray[np.float32], NDArray[np.float32]]
+Widths = tuple[int, int]
+ALIGNMENT = 4096
+
+
+def load_graph(base: OnnxBase) -> onnx.ModelProto:
+    """The graph of a base; its weights stay in their file."""
+    return onnx.load(base.model, load_external_data=False)
+
+
+def is_graph(file: Path) -> bool:
+    """Whether a file is there and a graph; a machine that lost its power may have left a part of one."""
+    try:
+        return bool(onnx.load(file, load_external_data=False).graph.node)
+    except Exception:  # no such file, or what the parser has of its own kinds, for which no types are published
+        return False
+
+
+def save_graph(model: onnx.ModelProto, file: Path) -> None:
+    """Writes a graph whose large weights are in files already."""
+    onnx.save(model, file)
+
+
+def rename_data(graph: Path, target: Path) -> None:
+    """Moves a graph whose data lie beside it as `GRAPH.data`, and them to `TARGET.data`."""
+    model = onnx.load(graph, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = f"{target.name}.data"
+    data = graph.with_name(f"{graph.name}.data")
+    if data.exists():  # small weights stay in the graph
+        data.replace(target.with_name(f"{target.name}.data"))
+    save_graph(model, target)
+    graph.unlink()
+
+
+def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
+    """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; every rank has a name of its own.
+
+    Args:
+        model: Of the base, quantised or not.
+        sites: Those that carry an adapter.
+        widths: Module path -> (in, out).
+    """
+    for path in sites:
+        _declare_inputs(model.graph, path, widths[path])
+    _add_adapters(model.graph, sites)
+
+
+def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, Halves]) -> None:
+    """Adds adapters whose weights are constants of the graph, of a base that is quantised or not."""
+    for path, halves in adapter.items():
+        for name, half in zip(adapter_inputs(path), halves, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(half, name))
+    _add_adapters(model.graph, {path: sites[path] for path in adapter})
+
+
+def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
+    """Makes every weight W + A B, computed anew in each run, with A and B as inputs.
+
+    That is what merging means, in no need of a file of weights for every adapter: the twin that others are compared
+    with. Rank 0 leaves a site as it is.
+    """
+    before = {}
+    for path, tensors in sites.items():
+        _declare_inputs(model.graph, path, widths[path])
+        product, folded = f"{path}/AB", f"{path}/W+AB"
+        before[tensors.output] = [
+            helper.make_node("MatMul", list(adapter_inputs(path)), [product], f"{path}/AB"),
+            helper.make_node("Add", [tensors.weight, product], [folded], f"{path}/fold"),
+        ]
+    nodes = []
+    for node in model.graph.node:
+        added = before.get(node.output[0], [])
+        if added:
+            node.input[1] = added[-1].output[0]
+        nodes += [*added, node]
+    _replace_nodes(model.graph, nodes)
+
+
+def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], data: Path) -> None:
+    """Gives initializers other values, which are written to a file of their own.
+
+    Args:
+        model: Changed.
+        weights: Name of an initializer -> its new value.
+        data: The new file, which has to lie beside the graph in the end.
+    """
+    with data.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if tensor.name in weights:
+                file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
+                write_weight(tensor, weights[tensor.name], file, data.name)
+
+
+def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
+    """Turns weights around in the file, so that no product needs a Transpose node, which hides them from quantisers.
+
+    Args:
+        model: Its nodes are changed.
+        data: The file of its weights; it grows where a weight is needed in both ways, as by tied embeddings.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    turned = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    with data.open("r+b") as file:
+        for node in turned:
+            weight = weights[node.input[0]]
+            if len(weight.dims) != 2:
+                continue
+            values = read_weight(weight, data.parent).T
+            tensor = TensorProto(name=node.output[0], data_type=weight.data_type, dims=values.shape)
+            place = {entry.key: entry.value for entry in weight.external_data}
+            if uses[weight.name] == 1 and place:
+                file.seek(int(place.get("offset", 0)))
+            else:
+                file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
+            write_weight(tensor, values, file, data.name)
+            model.graph.initializer.append(tensor)
+            if uses[weight.name] == 1:
+                model.graph.initializer.remove(weight)
+            model.graph.node.remove(node)
+
+
+def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
+    """Writes values where the file stands, and lets the tensor refer to them there."""
+    place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
+    file.write(np.ascontiguousarray(values).tobytes())
+    tensor.dims[:] = values.shape
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all initializers, wherever they are."""
+    width = helper.tensor_dtype_to_np_dtype
+    return sum(width(each.data_type).itemsize * math.prod(each.dims) for each in model.graph.initializer)
+
+
+def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:
+    """The values of an initializer, wherever they are; the graph still refers to the file."""
+    values: NDArray[Any] = numpy_helper.to_array(tensor, str(folder))
+    return values
+
+
+def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
+    A, B = adapter_inputs(path)
+    rank = f"rank.{path}"
+    graph.input.extend(
+        [
+            helper.make_tensor_value_info(A, TensorProto.FLOAT, [widths[0], rank]),
+            helper.make_tensor_value_info(B, TensorProto.FLOAT, [rank, widths[1]]),
+        ]
+    )
+
+
+def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
+    """Computes x A B right behind the linear, added to its product before any bias."""
+    paths = {tensors.output: path for path, tensors in sites.items()}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        path = paths.get(node.output[0])
+        if path is None:
+            continue
+        A, B = adapter_inputs(path)
+        own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
+        node.output[0] = own
+        nodes += [
+            helper.make_node("MatMul", [sites[path].input, A], [inner], f"{path}/A"),
+            helper.make_node("MatMul", [inner, B], [update], f"{path}/B"),
+            helper.make_node("Add", [own, update], [sites[path].output], f"{path}/add"),
+        ]
+    _replace_nodes(graph, nodes)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = [copy.deepcopy(node) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

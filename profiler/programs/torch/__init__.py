@@ -1,0 +1,1 @@
+"""PyTorch modules with adapters, and the checkpoints that they load."""

@@ -1,0 +1,277 @@
+"""What a torch worker builds for a workload: a decoder, loaded from a file, and PEFT's own adapter modules.
+
+This module is loaded in the worker. All programs of one base share its weights, so that a candidate costs the
+memory of its adapter only and every candidate reads the same bytes; merged layers have their own.
+"""
+
+import json
+import weakref
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from adaptare.profiler.models.model_cache import without_bars
+from adaptare.profiler.models.random_model import cache_argument, random_model
+from adaptare.profiler.programs.torch.weights import part_of
+from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
+from adaptare.profiler.workloads.narrowing import WHOLE, Part, kept_parts
+from adaptare.profiler.workloads.shape import ModelShape, first_layer
+from adaptare.profiler.workloads.workload import Scope
+
+# The base models that loaded programs hold; a base goes when the last program that shares it goes.
+_bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.WeakValueDictionary()
+
+
+def build(
+    *,
+    config: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    kind: AdapterKind,
+    mode: str,
+    scope: Scope,
+    site: str,
+    dtype: str,
+    widths: Mapping[str, int] | None = None,
+    folder: str | None = None,
+    copy: int = 0,
+) -> "Bindable":
+    """The program of a workload; the factory that `Program.source` names.
+
+    Args:
+        config: Content of a transformers config.
+        ranks: Module path -> rank.
+        kind: Of the adapter.
+        mode: `merged` or `swappable`.
+        scope: `model`, `block`, `layer` or `head`.
+        site: Module path of the timed linear when the scope is `layer`.
+        dtype: Name of a torch dtype.
+        widths: Layer -> intermediate size of the narrower layers of what the scope loads.
+        folder: Holds config and weights of what the scope loads, with the adapter in the weights where it is merged;
+            without it, the weights are random.
+        copy: Programs of different numbers share no weights.
+    """
+    config, ranks = part_of(config, ranks, scope=scope, site=site)
+    # A layer is copied alone, because what lies around it does not run.
+    base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy, folder)
+    in_file = folder is not None and mode == "merged"
+    model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
+    model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode)
+    if scope == "layer":
+        model = _plain(model).get_submodule(first_layer(site))
+        model = deepcopy(model) if copy else model
+    return Bindable(base, model, scope)
+
+
+def _base(config: str, dtype: str, number: int, folder: str | None) -> nn.Module:
+    key = (folder or config, dtype, number)
+    base = _bases.get(key)
+    if base is None:
+        base = _loaded(folder, dtype) if folder else random_model(json.loads(config), dtype=dtype)
+        if number and folder:  # or all copies would be mapped from the same pages
+            for parameter in base.parameters():
+                parameter.data = parameter.data.clone()
+        _bases[key] = base
+    return base
+
+
+def _loaded(folder: str, dtype: str) -> nn.Module:
+    """A checkpoint, as transformers' documentation loads it."""
+    with without_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
+
+
+def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
+    """The model with the first neurons of some MLPs only: layer -> intermediate size.
+
+    Whole rows stay where they are, in the memory of the base; columns are copied, as every runtime needs them in one
+    piece.
+    """
+    if not widths:
+        return model
+    clone = deepcopy(model, {id(tensor): tensor for tensor in (*model.buffers(), *model.parameters())})
+    for path, part in kept_parts(ModelShape.from_config(model.config), widths).items():
+        linear = clone.get_submodule(path)
+        weight = linear.get_parameter("weight").data[part.outputs, part.inputs].contiguous()
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        for name, size in zip(("out_features", "in_features"), weight.shape, strict=True):
+            setattr(linear, name, size)
+        if linear.bias is not None:
+            linear.bias = nn.Parameter(linear.get_parameter("bias").data[part.outputs], requires_grad=False)
+    return clone
+
+
+def merge(
+    model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind, parts: Mapping[str, Part] | None = None
+) -> None:
+    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the lengths of their rows.
+
+    Args:
+        model: Changed.
+        ranks: Module path -> rank.
+        kind: Of the adapter.
+        parts: Module path -> the part of the weight that the adapter is of, where that is not all of it.
+    """
+    for path, rank in ranks.items():
+        whole, part = model.get_submodule(path).get_parameter("weight").data, (parts or {}).get(path, WHOLE)
+        weight = whole[part.outputs, part.inputs]
+        A, B = _halves(path, weight, rank)
+        lengths = weight.norm(dim=1, keepdim=True)
+        weight = weight + B @ A
+        if kind == "dora":
+            weight *= lengths / weight.norm(dim=1, keepdim=True)
+        whole[part.outputs, part.inputs] = weight
+
+
+def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
+    """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights.
+
+    DoRA starts with the lengths that the rows of the base have, and keeps them.
+    """
+    if not adapter.ranks:
+        return base
+    owned = {f"{path}.weight" for path, _ in adapter.ranks} if mode == "merged" else set()
+    shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
+    clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
+    if mode == "merged":
+        merge(clone, adapter.by_path, adapter.kind)
+        return clone
+    scales = {path: 1.0 for path, _ in adapter.ranks}
+    config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
+    # In the precision of the base; PEFT would compute adapters beside 16-bit weights in 32 bits.
+    peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
+    for path, rank in adapter.ranks:
+        layer = _plain(peft_model).get_submodule(path)
+        A, B = _halves(path, layer.base_layer.weight, rank)
+        layer.lora_A["default"].weight.data.copy_(A)
+        layer.lora_B["default"].weight.data.copy_(B)
+    swappable: nn.Module = peft_model.eval().requires_grad_(False)
+    return swappable
+
+
+def _halves(path: str, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A, shape (rank, in), and B, shape (out, rank), for a weight of shape (out, in)."""
+    wide_out, wide_in = weight.shape
+    down, up = (torch.from_numpy(half.array()).T for half in random_adapter(path, rank, wide_in, wide_out))
+    return down.to(weight.dtype), up.to(weight.dtype)
+
+
+class Bindable:
+    """A loaded program; `bind` makes one of its feeds ready.
+
+    Args:
+        base: Kept alive for the programs that share its weights.
+        model: What runs, or of which a block runs.
+        scope: `model`, `block`, `layer` or `head`.
+    """
+
+    def __init__(self, base: nn.Module, model: nn.Module, scope: str) -> None:
+        self._base = base
+        self._model = model
+        self._scope = scope
+        self._random = torch.Generator()
+
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
+        """The timed call and what restores the state before it.
+
+        Args:
+            arguments: `phase`, `batch` and `length`, as in a workload.
+        """
+        self._random.manual_seed(0)  # the same inputs in whatever order feeds are bound
+        phase, batch, length = arguments["phase"], arguments["batch"], arguments["length"]
+        tokens = length if phase == "prefill" else 1
+        past = length if phase == "decode" else 0
+        if self._scope == "layer":
+            return self._bind_layer(batch * tokens)
+        cache = self._cache(batch, past)
+        inputs = {"input_ids": self._tokens(batch, tokens), "use_cache": True, "logits_to_keep": 1}
+        if phase == "decode" or self._scope == "block":
+            inputs[cache_argument(self._base)] = cache
+        restore = _restorer(cache)
+        if self._scope == "block":
+            return self._bind_block(inputs, restore), restore
+        return _timed(lambda: self._model(**inputs).logits), restore
+
+    def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
+        linear, weight = self._model, next(self._model.parameters())
+        inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight.dtype)
+        return _timed(lambda: linear(inputs)), _do_nothing
+
+    def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
+        """The call of decoder layer 0 with exactly the arguments that the model gives it."""
+        block = _plain(self._model).get_submodule("model.layers.0")
+        seen: dict[str, Any] = {}
+        hook = block.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.update(args=args, kwargs=kwargs), with_kwargs=True
+        )
+        restore()
+        with torch.inference_mode():
+            self._model(**inputs)
+        hook.remove()
+        return _timed(lambda: _first(block(*seen["args"], **seen["kwargs"])))
+
+    def _tokens(self, batch: int, tokens: int) -> Tensor:
+        vocabulary: int = _plain(self._model).config.vocab_size
+        return torch.randint(0, vocabulary, (batch, tokens), generator=self._random)
+
+    def _cache(self, batch: int, past: int) -> DynamicCache:
+        cache = DynamicCache(config=self._base.config)
+        if past:
+            with torch.inference_mode():
+                inputs = {"input_ids": self._tokens(batch, past), "logits_to_keep": 1, "use_cache": True}
+                self._model(**inputs, **{cache_argument(self._base): cache})
+        return cache
+
+
+def _plain(model: Any) -> Any:
+    """The transformers model inside a PEFT model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _first(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _restorer(cache: DynamicCache) -> Callable[[], None]:
+    """Puts the cache back to what it holds now; layers grow by making new tensors, so references suffice."""
+    states = [(layer, dict(vars(layer))) for layer in cache.layers]
+
+    def restore() -> None:
+        for layer, state in states:
+            vars(layer).clear()
+            vars(layer).update(state)
+
+    return restore
+
+
+def _timed(call: Callable[[], Tensor]) -> Callable[[], "Output"]:
+    def run() -> Output:
+        with torch.inference_mode():
+            return Output(call())
+
+    return run
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Output:
+    """Keeps the conversion of the output out of the timed region."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def tolist(self) -> list[float]:
+        """All values, flat."""
+        values: list[float] = self._tensor.float().flatten().tolist()
+        return values

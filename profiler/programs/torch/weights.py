@@ -1,0 +1,106 @@
+"""Files of weights that torch programs load, as a user loads a checkpoint: mapped from the file, not made in memory.
+
+Weights that lie in the pages of a file are read a few per cent slower than those that a process has allocated
+(`benchmarks/stock_process.py` compares with processes that load a checkpoint).
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import Json, ProgramFile, canonical_json, program_file
+from adaptare.profiler.models.disk_cache import CACHE_BYTES, cache_folder, cached_folder, make_room, mark_used
+from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.profiler.workloads.narrowing import kept_parts
+from adaptare.profiler.workloads.shape import ModelShape, first_layer, no_layer, one_layer
+from adaptare.profiler.workloads.workload import Scope
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Files of an older layout are made anew.
+LAYOUT = 1
+
+
+class TorchWeights:
+    """One folder for each base, and for each adapter that is merged into one; their weights are random.
+
+    Args:
+        cache: Folder for all of them; default: the user's cache folder.
+    """
+
+    def __init__(self, cache: str | Path | None = None) -> None:
+        self._root = cache_folder(cache) / "torch"
+        self._in_use: set[Path] = set()
+
+    def files(
+        self,
+        config: Mapping[str, Any],
+        ranks: Mapping[str, int],
+        *,
+        kind: AdapterKind,
+        dtype: str,
+        widths: Mapping[int, int] | None = None,
+    ) -> tuple[ProgramFile, ...]:
+        """Config and weights, made if need be.
+
+        Args:
+            config: Content of a transformers config.
+            ranks: Module path -> rank of the adapter that is merged into the weights; none for a base.
+            kind: Of the adapter.
+            dtype: Name of a torch dtype.
+            widths: Layer -> intermediate size of the layers that the adapter found narrower; the file holds the rest of
+                these too, as it was.
+
+        Raises:
+            StorageError: The cache cannot be written.
+        """
+        versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
+        named = [LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype]
+        narrow: list[Json] = [{str(layer): width for layer, width in widths.items()}] if widths else []
+        identity = canonical_json([*named, *narrow])
+        folder = self._root / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        files = [folder / CONFIG, folder / WEIGHTS]
+        self._in_use.update(files)
+        if not all(file.exists() for file in files):  # some of it may have had to make room
+            shutil.rmtree(folder, ignore_errors=True)
+            cached_folder(folder, lambda fresh: _write(fresh, config, ranks, widths or {}, kind=kind, dtype=dtype))
+            make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
+        mark_used(files[0])
+        return tuple(program_file(file) for file in files)
+
+
+def part_of(
+    config: Mapping[str, Any], ranks: Mapping[str, int], *, scope: Scope, site: str
+) -> tuple[Mapping[str, Any], dict[str, int]]:
+    """The config and the ranks of what is loaded for a scope: one decoder layer for a block or a linear."""
+    if scope == "model":
+        return config, dict(ranks)
+    if scope == "head":
+        return no_layer(config), {}
+    first = {first_layer(path): rank for path, rank in ranks.items()}
+    only = first_layer(site) if scope == "layer" else ""
+    return one_layer(config), {path: rank for path, rank in first.items() if not only or path == only}
+
+
+def _write(
+    folder: Path,
+    config: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    widths: Mapping[int, int],
+    *,
+    kind: AdapterKind,
+    dtype: str,
+) -> None:
+    from adaptare.profiler.models.model_cache import without_bars
+    from adaptare.profiler.models.random_model import random_model
+    from adaptare.profiler.programs.torch.programs import merge
+
+    model = random_model(config, dtype=dtype)
+    merge(model, ranks, kind, kept_parts(ModelShape.from_config(model.config), widths) if widths else None)
+    with without_bars():
+        model.save_pretrained(folder)
+    # As it came, whatever this version of transformers makes of it.
+    (folder / CONFIG).write_text(json.dumps(dict(config)), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Measurements, and the database that keeps them."""

@@ -1,0 +1,286 @@
+"""Where measurements are kept: SQLite by default, any database that SQLAlchemy reaches; rows are only ever added."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import sqlalchemy as sql
+from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from adaptare.devices import DeviceInfo, InputError, StorageError
+from adaptare.profiler.store.measurement import (
+    Measurement,
+    Origin,
+    device_hash,
+    measurement_from_json,
+    measurement_to_json,
+)
+from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.workload import Workload
+
+# Stores of schema 1 have one calibration for ever in a table of its own, which nothing reads any more.
+SCHEMA_VERSION = 2
+
+_tables = sql.MetaData()
+_meta = sql.Table(
+    "meta",
+    _tables,
+    sql.Column("name", sql.String(40), primary_key=True),
+    sql.Column("value", sql.String(40), nullable=False),
+)
+_shapes = sql.Table(
+    "shapes",
+    _tables,
+    sql.Column("hash", sql.String(16), primary_key=True),
+    sql.Column("config", sql.Text, nullable=False),
+)
+_measurements = sql.Table(
+    "measurements",
+    _tables,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("session", sql.String(40), nullable=False),
+    sql.Column("device", sql.String(16), nullable=False, index=True),
+    sql.Column("workload", sql.String(16), nullable=False, index=True),
+    sql.Column("reference", sql.String(16), nullable=False),
+    sql.Column("complete", sql.Boolean, nullable=False),
+    sql.Column("content", sql.Text, nullable=False),
+)
+for _table in (_shapes, _measurements):
+    for _change in ("UPDATE", "DELETE"):
+        _rule = sql.DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER {_table.name}_no_{_change.lower()} BEFORE {_change} ON {_table.name} "
+            f"BEGIN SELECT RAISE(ABORT, 'rows of {_table.name} are never changed'); END"
+        )
+        sql.event.listen(_table, "after_create", _rule.execute_if(dialect="sqlite"))
+
+
+class Store:
+    """Measurements and the shapes they belong to; each carries the calibration of its own session.
+
+    Args:
+        location: A file name, or a database URL such as `postgresql+psycopg://user@host/name`.
+        create: Whether a store that is not there yet is made; else it is an error.
+
+    Raises:
+        InputError: There is no store, it is of a newer schema, or the file is no store.
+        StorageError: It cannot be opened or made.
+    """
+
+    def __init__(self, location: str | Path, *, create: bool = True) -> None:
+        place = str(location)
+        if not place:
+            raise InputError("the store has no name; give a file or a database URL with --store")
+        url = _url(place)
+        self.location = url.render_as_string(hide_password=True) if "://" in place else place
+        file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        if file and not create and not file.exists():
+            raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
+        if file and file.is_file() and not file.stat().st_size:
+            raise InputError(f"{self.location!r} is an empty file and no store; remove it or name another: --store")
+        try:
+            if file and not file.exists():
+                _make_whole(file)
+            self._engine = sql.create_engine(url)
+            self._check_or_create()
+        except (OperationalError, OSError) as error:
+            raise StorageError(
+                f"store {self.location!r} cannot be opened: {_reason(error)}; name a file that can be written: --store"
+            ) from error
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.location!r} is no adaptare store: {_reason(error)}") from error
+
+    def _check_or_create(self) -> None:
+        present = set(sql.inspect(self._engine).get_table_names())
+        if present and "meta" not in present:
+            raise InputError(f"{self.location!r} is a database of something else; name another file with --store")
+        if "meta" in present:
+            with self._engine.connect() as connection:
+                query = sql.select(_meta.c.value).where(_meta.c.name == "schema_version")
+                version = int(connection.execute(query).scalar_one())
+            if version > SCHEMA_VERSION:
+                raise InputError(
+                    f"store {self.location!r} has schema {version}; this version of adaptare reads up to "
+                    f"{SCHEMA_VERSION}; update it with: pip install --upgrade adaptare"
+                )
+            return
+        with self._engine.begin() as connection:
+            if not sql.inspect(connection).has_table("meta"):  # another process may have been faster
+                _fill(connection)
+
+    def append(self, measurements: Sequence[Measurement]) -> None:
+        """Adds all of them or none.
+
+        Raises:
+            StorageError: The disk is full, or the store cannot be written; what it held before is intact.
+        """
+        with self._writing() as connection:
+            for measurement in measurements:
+                info, reference = device_hash(measurement.device), measurement.reference
+                for shape in {measurement.workload.shape, reference.shape}:
+                    self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
+                connection.execute(
+                    _measurements.insert().values(
+                        session=measurement.session,
+                        device=info,
+                        workload=measurement.workload.hash,
+                        reference=reference.hash,
+                        complete=measurement.complete,
+                        content=json.dumps(measurement_to_json(measurement)),
+                    )
+                )
+
+    def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
+        """Seconds of the reference by the newest complete measurement; `None` if there is none.
+
+        One that was composed from parts has a calibration of its own.
+        """
+        query = (
+            sql.select(_measurements.c.content)
+            .where(*_complete(device, reference, origin))
+            .order_by(_measurements.c.id.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            newest = connection.execute(query).scalar_one_or_none()
+        return None if newest is None else float(json.loads(newest)["reference_s"])
+
+    def finished(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> set[str]:
+        """Hashes of the workloads that need not be measured again on this device beside this reference.
+
+        What was composed from parts does for what is to be composed, not for what is to be measured.
+        """
+        query = sql.select(_measurements.c.workload).where(*_complete(device, reference, origin))
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
+        """In the order in which they were added; of one device and one reference if given.
+
+        All of one device and reference are on the scale of its newest calibration, whichever their own session had.
+        """
+        query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
+        if device is not None:
+            query = query.where(_measurements.c.device == device_hash(device))
+        if reference is not None:
+            query = query.where(_measurements.c.reference == reference.hash)
+        with self._reading() as connection:
+            rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
+            contents = [json.loads(content) for content in connection.execute(query).scalars()]
+        used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
+        # As it was stored: another version of transformers may know more settings, which would make it another shape.
+        shapes = {
+            name: replace(ModelShape.from_mapping(json.loads(config)), config=config)
+            for name, config in rows
+            if name in used
+        }
+        return _on_newest_scale([measurement_from_json(content, shapes) for content in contents])
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    @staticmethod
+    def _add_once(connection: sql.Connection, table: sql.Table, key: dict[str, str], **values: object) -> None:
+        same = [table.c[name] == value for name, value in key.items()]
+        if connection.execute(sql.select(sql.literal(1)).select_from(table).where(*same)).first() is None:
+            connection.execute(table.insert().values(**key, **values))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sql.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise InputError(
+                f"store {self.location!r} cannot be read: {_reason(error)}; restore a copy or name another: --store"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+        except DatabaseError as error:
+            raise StorageError(
+                f"store {self.location!r} cannot be written: {error.orig}; what it held is intact, "
+                "what was just measured is not in it"
+            ) from error
+
+
+def _url(place: str) -> sql.URL:
+    """The place as SQLAlchemy names it. Raises `InputError`."""
+    try:
+        return sql.make_url(place) if "://" in place else sql.URL.create("sqlite", database=place)
+    except (SQLAlchemyError, ValueError) as error:
+        raise InputError(
+            "the store is no database URL; one reads, for example, postgresql+psycopg://user@host:5432/name"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a database or its driver says, without the words of the library between them."""
+    if isinstance(error, DatabaseError):
+        return str(error.orig)
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    if isinstance(error, NoSuchModuleError):
+        return "there is no such kind of database; use sqlite, postgresql+psycopg or mysql+pymysql"
+    if isinstance(error, ImportError):
+        return f"the driver {error.name} is not installed; install it, or name another as in mysql+pymysql"
+    return "its tables are not those of one"
+
+
+def _fill(connection: sql.Connection) -> None:
+    """Makes the tables."""
+    _tables.create_all(connection)
+    connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+
+
+def _make_whole(file: Path) -> None:
+    """Makes the file of a store under another name first: nobody ever sees one that has no tables yet."""
+    fresh = file.with_name(f"{file.name}.new-{uuid.uuid4().hex[:8]}")
+    engine = sql.create_engine(sql.URL.create("sqlite", database=str(fresh)))
+    try:
+        with engine.begin() as connection:
+            _fill(connection)
+        engine.dispose()
+        _take_place(fresh, file)
+    finally:
+        engine.dispose()
+        fresh.unlink(missing_ok=True)
+
+
+def _take_place(fresh: Path, file: Path) -> None:
+    try:
+        os.link(fresh, file)
+    except FileExistsError:  # another process was faster
+        return
+    except OSError:  # a file system without links
+        fresh.rename(file)
+
+
+def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[sql.ColumnElement[bool], ...]:
+    """Conditions of the complete measurements of a device beside a reference."""
+    return (
+        _measurements.c.device == device_hash(device),
+        _measurements.c.reference == reference.hash,
+        _measurements.c.complete,
+        _measurements.c.content.contains(json.dumps({"origin": origin})[1:-1]),
+    )
+
+
+def _on_newest_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
+    keys = [(each.device, each.reference, each.origin) for each in measurements]
+    newest = {key: each.reference_s for key, each in zip(keys, measurements, strict=True) if each.complete}
+    return [
+        replace(each, reference_s=newest.get(key, each.reference_s))
+        for key, each in zip(keys, measurements, strict=True)
+    ]

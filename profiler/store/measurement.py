@@ -1,0 +1,362 @@
+"""What was measured: every sample of a candidate and of the reference beside it, and what follows from them."""
+
+import hashlib
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import DeviceInfo, InputError, canonical_json
+from adaptare.profiler.analysis.alarms import stable_rounds
+from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
+from adaptare.profiler.analysis.warmup import Trend, steadiness
+from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.workload import Workload
+
+INTERRUPTED = "interrupted"
+LOW = 0.1
+Origin = Literal["measured", "composed"]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One candidate's turn in one round.
+
+    Args:
+        opening: Which loading of the program, counted over the session.
+        round: Which round, counted over the session.
+        touch_s: The first of the discarded calls, seconds; of several visited together the first one's.
+        samples_s: The calls that count, seconds.
+    """
+
+    opening: int
+    round: int
+    touch_s: float
+    samples_s: tuple[float, ...]
+
+    @cached_property
+    def median_s(self) -> float:
+        """Of the calls that count."""
+        return statistics.median(self.samples_s)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One workload on one device in one session.
+
+    Args:
+        workload: What was timed.
+        device: Who timed it.
+        reference: The fixed workload that was visited in every round beside it.
+        reference_s: What the reference took when the device was calibrated, seconds.
+        session: Names the session; measurements of one session share their rounds.
+        visits: Of the candidate, in the order of the rounds.
+        reference_visits: Of the reference, in the same rounds.
+        warmup_s: Calls before the first round of each opening, seconds.
+        stopped_by: Reason of its end: `precise`: every interval over all openings was as narrow as asked; `budget`: no
+            time was left; `openings` or `rounds`: as many as were allowed; `interrupted`.
+        resident_bytes: What loading the program added to the worker, for each copy of it.
+        load_s: Seconds to load it, for each copy.
+        first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
+        environment: What the machine said of itself `before` and `after`, and the `worker` when it was opened; how many
+            nodes of the graph each of the `providers` runs; `elapsed_s` of its group, loading included.
+        failure: Why it was given up; what was seen before that is kept. Empty if all went well.
+        taken_at: Start of the session, ISO 8601 in UTC.
+        origin: `measured`, or `composed` from parts that were.
+    """
+
+    workload: Workload
+    device: DeviceInfo
+    reference: Workload
+    reference_s: float
+    session: str
+    visits: tuple[Visit, ...] = field(repr=False)
+    reference_visits: tuple[Visit, ...] = field(repr=False)
+    warmup_s: tuple[float, ...] = field(default=(), repr=False)
+    stopped_by: str = ""
+    resident_bytes: int = 0
+    load_s: float = 0.0
+    first_call_s: float = 0.0
+    environment: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    failure: str = ""
+    taken_at: str = ""
+    origin: Origin = "measured"
+
+    @property
+    def complete(self) -> bool:
+        """Whether it need not be measured again."""
+        return not self.failure and self.stopped_by != INTERRUPTED
+
+    @cached_property
+    def ratios(self) -> NDArray[np.float64]:
+        """Candidate over reference in each round. Shape (n_rounds,)."""
+        self._check_measured()
+        return _medians(self.visits) / _medians(self.reference_visits)
+
+    @cached_property
+    def openings(self) -> NDArray[np.int64]:
+        """The opening of each round. Shape (n_rounds,)."""
+        return np.array([visit.opening for visit in self.visits], dtype=np.int64)
+
+    @cached_property
+    def within_one_opening(self) -> bool:
+        """True if fewer than two openings contribute rounds: the interval then says nothing about the next loading."""
+        if not self.visits:
+            return True
+        counts = settled(self.visits, self.reference_visits)
+        return len(contributing(self.openings[counts])) < 2
+
+    @cached_property
+    def trends(self) -> tuple[Trend, ...]:
+        """How the candidate's own seconds went, in each opening."""
+        self._check_measured()
+        medians = _medians(self.visits)
+        return tuple(steadiness(medians[self.openings == opening]).trend for opening in np.unique(self.openings))
+
+    @cached_property
+    def ratio(self) -> Interval:
+        """Candidate over reference in the rounds in which both have warmed up, with a 95 % interval."""
+        self._check_measured()
+        return paired_ratio(self.visits, self.reference_visits)
+
+    def quantile_s(self, share: float) -> float:
+        """A quantile over all calls of settled rounds, on the scale of `latency_s`; 0.9 is p90."""
+        self._check_measured()
+        steady = settled(self.visits, self.reference_visits)
+        scaled = [
+            sample / other.median_s
+            for own, other, counts in zip(self.visits, self.reference_visits, steady, strict=True)
+            if counts
+            for sample in own.samples_s
+        ]
+        return float(np.quantile(scaled, share)) * self.reference_s
+
+    @property
+    def low_s(self) -> float:
+        """Tenth percentile of the candidate's own seconds in stable rounds: repeats better than a median.
+
+        What comes between makes calls slower and never faster, so a low quantile repeats; the very lowest would be
+        those for which the processor changed its speed in the middle of a round.
+        """
+        stable = stable_rounds(_lows(self.reference_visits))
+        rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
+        return _low_of_usual(rounds)
+
+    @property
+    def reference_low_s(self) -> float:
+        """The same of the reference: at another speed of the machine it is another."""
+        self._check_measured()
+        return _low_of_usual(self.reference_visits)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of all sequences together."""
+        return self.workload.rows / self.latency_s
+
+    @property
+    def latency_s(self) -> float:
+        """Candidate / reference (see `ratio_interval`), times the reference's calibrated seconds."""
+        return self.ratio.middle * self.reference_s
+
+    @property
+    def lower_s(self) -> float:
+        """Lower end of the 95 % interval of `latency_s`."""
+        return self.ratio.lower * self.reference_s
+
+    @property
+    def upper_s(self) -> float:
+        """Upper end of the 95 % interval of `latency_s`."""
+        return self.ratio.upper * self.reference_s
+
+    @property
+    def overhead(self) -> Interval:
+        """Latency over that of the base, minus one. Raises `InputError` unless the base was the reference."""
+        if self.reference != self.workload.base:
+            raise InputError("the reference was not the base of this workload; compare with a measurement of the base")
+        return Interval(self.ratio.lower - 1, self.ratio.middle - 1, self.ratio.upper - 1)
+
+    @property
+    def raw_s(self) -> float:
+        """Median over rounds of the candidate's own seconds, whatever state the device was in."""
+        self._check_measured()
+        return float(np.median([visit.median_s for visit in self.visits]))
+
+    @cached_property
+    def raw_interval(self) -> Interval:
+        """Own seconds at the usual speed of each opening, behind the warm-up, with a 95 % interval over openings."""
+        self._check_measured()
+        counts, seconds = settled(self.visits, self.reference_visits), _medians(self.reference_visits)
+        for opening in np.unique(self.openings):
+            rows = np.flatnonzero(counts & (self.openings == opening))
+            counts[rows] = stable_rounds(seconds[rows])
+        return ratio_interval(_medians(self.visits)[counts], self.openings[counts])
+
+    @property
+    def reference_raw_s(self) -> float:
+        """Median over rounds of the reference's seconds in this session."""
+        self._check_measured()
+        return float(np.median([visit.median_s for visit in self.reference_visits]))
+
+    @cached_property
+    def reference_interval(self) -> Interval:
+        """Median over rounds of the reference's seconds in this session, with a 95 % interval."""
+        self._check_measured()
+        return ratio_interval(_medians(self.reference_visits), self.openings)
+
+    @property
+    def slowdown(self) -> float:
+        """How much slower the device was than when it was calibrated: 0.05 is 5 %."""
+        return self.reference_raw_s / self.reference_s - 1.0
+
+    def _check_measured(self) -> None:
+        if not self.visits:
+            raise InputError(f"nothing was measured: {self.failure or 'no round was finished'}")
+
+
+def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
+    """One over the other in the same rounds, with a 95 % interval; see `ratio_interval`.
+
+    Args:
+        visits: Of one candidate.
+        others: Of another in the same rounds.
+    """
+    counts = settled(visits, others)
+    openings = np.array([visit.opening for visit in visits], dtype=np.int64)
+    return ratio_interval((_medians(visits) / _medians(others))[counts], openings[counts])
+
+
+def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool_]:
+    """Which rounds lie behind the warm-up of both, in each opening. Shape (n_rounds,)."""
+    openings = np.array([visit.opening for visit in visits], dtype=np.int64)
+    counts = np.ones(len(openings), dtype=np.bool_)
+    for opening in np.unique(openings):
+        rows = np.flatnonzero(openings == opening)
+        medians = (tuple(series[row].median_s for row in rows.tolist()) for series in (visits, others))
+        start = max(_warm_from(each) for each in medians)
+        counts[rows[:start]] = False
+    return counts
+
+
+@lru_cache(maxsize=2**12)
+def _warm_from(seconds: tuple[float, ...]) -> int:
+    """First round after the warm-up of an opening; asked again after each later opening."""
+    found = steadiness(np.array(seconds))
+    return found.start if found.trend == "warm-up" else 0
+
+
+def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:
+    """How fast the calls of each visit were that nothing came between."""
+    return np.array([np.quantile(visit.samples_s, LOW) for visit in visits])
+
+
+def _low_of_usual(visits: Sequence[Visit]) -> float:
+    """Low quantile of all calls at the speed that most visits had."""
+    usual = stable_rounds(_lows(visits))
+    return float(np.quantile(np.concatenate([each.samples_s for each in itertools.compress(visits, usual)]), LOW))
+
+
+def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:
+    return np.array([visit.median_s for visit in visits])
+
+
+def overhead(candidate: Measurement, base: Measurement) -> Interval:
+    """Latency of the candidate over that of the base, minus one; paired by rounds within a session.
+
+    Args:
+        candidate: With an adapter.
+        base: The same workload without.
+
+    Raises:
+        InputError: They were not measured in the same session on the same device.
+    """
+    if candidate.session != base.session or candidate.device != base.device:
+        raise InputError("overhead needs both measured in one session on one device; measure them together")
+    theirs = {(visit.opening, visit.round): visit for visit in base.visits}
+    both = [visit for visit in candidate.visits if (visit.opening, visit.round) in theirs]
+    if not both:
+        raise InputError("the two have no round in common")
+    ratio = paired_ratio(both, [theirs[visit.opening, visit.round] for visit in both])
+    return Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
+    """Everything but the shapes, which are named by their hashes."""
+
+    def rows(visits: Sequence[Visit]) -> list[list[Any]]:
+        return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
+
+    info = measurement.device
+    return {
+        "workload": measurement.workload.to_json(),
+        "reference": measurement.reference.to_json(),
+        "device": device_to_json(info),
+        "reference_s": measurement.reference_s,
+        "session": measurement.session,
+        "visits": rows(measurement.visits),
+        "reference_visits": rows(measurement.reference_visits),
+        "warmup_s": list(measurement.warmup_s),
+        "stopped_by": measurement.stopped_by,
+        "resident_bytes": measurement.resident_bytes,
+        "load_s": measurement.load_s,
+        "first_call_s": measurement.first_call_s,
+        "environment": dict(measurement.environment),
+        "failure": measurement.failure,
+        "taken_at": measurement.taken_at,
+        "origin": measurement.origin,
+    }
+
+
+def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> Measurement:
+    """Inverse of `measurement_to_json`; `shapes` maps hashes to shapes."""
+
+    def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
+        return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
+
+    plain = (
+        "reference_s",
+        "session",
+        "stopped_by",
+        "resident_bytes",
+        "load_s",
+        "environment",
+        "failure",
+        "taken_at",
+        "origin",
+    )
+    return Measurement(
+        workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
+        reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),
+        device=device_from_json(content["device"]),
+        visits=visits(content["visits"]),
+        reference_visits=visits(content["reference_visits"]),
+        warmup_s=tuple(content["warmup_s"]),
+        first_call_s=content.get("first_call_s", 0.0),
+        **{name: content[name] for name in plain},
+    )
+
+
+def device_to_json(info: DeviceInfo) -> dict[str, Any]:
+    """Every field of a device info."""
+    return {
+        "device": info.device,
+        "hardware": info.hardware,
+        "runtime": info.runtime,
+        "threads": info.threads,
+        "options": list(info.options),
+    }
+
+
+def device_hash(info: DeviceInfo) -> str:
+    """Equal for equal device infos: 16 hex digits of SHA-256."""
+    return hashlib.sha256(canonical_json(device_to_json(info)).encode()).hexdigest()[:16]
+
+
+def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:
+    """Inverse of `device_to_json`; release 0.1.0 wrote the step of the clock, too, which is the worker's."""
+    known = {name: value for name, value in content.items() if name != "timer_step_s"}
+    return DeviceInfo(**{**known, "options": tuple(content["options"])})

@@ -1,0 +1,1 @@
+"""Workloads: model shapes, configurations, the spaces that they are drawn from, and PEFT folders."""

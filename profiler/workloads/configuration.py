@@ -1,0 +1,145 @@
+"""Configurations of a base model: the rank of the adapter on each linear, and the width of each layer's MLP."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+from adaptare.devices import InputError
+from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site, first_layer
+
+AdapterKind = Literal["lora", "dora"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Ranks per site and widths per layer; the base model itself where it says nothing.
+
+    Args:
+        ranks: Pairs of module path and rank, in any order; kept sorted by path. Rank 0 is no adapter there, and is left
+            out.
+        widths: Pairs of layer and intermediate size of its MLP, in any order; kept sorted by layer. A layer that is not
+            named has the size of the base.
+        kind: `lora` adds B A x, whatever the scale (rsLoRA only has another). `dora` also gives every row of W + B A
+            a length of its own, which PEFT computes anew in every call.
+
+    References:
+        Hu et al. 2022, "LoRA"; Liu et al. 2024, "DoRA: weight-decomposed low-rank adaptation".
+    """
+
+    ranks: tuple[tuple[str, int], ...] = ()
+    widths: tuple[tuple[int, int], ...] = ()
+    kind: AdapterKind = "lora"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(AdapterKind):
+            raise InputError(f"kind must be one of {', '.join(get_args(AdapterKind))}, not {self.kind!r}")
+        _check_different("site", (path for path, _ in self.ranks))
+        _check_different("layer", (layer for layer, _ in self.widths))
+        for path, rank in self.ranks:
+            if type(rank) is not int or rank < 0:
+                raise InputError(f"rank of {path} must be a whole number from 0, not {rank!r}")
+        for layer, width in self.widths:
+            if type(layer) is not int or type(width) is not int or layer < 0 or width < 1:
+                raise InputError(
+                    f"a width is a layer, from 0, and its intermediate size, from 1, not {layer!r} and {width!r}"
+                )
+        object.__setattr__(self, "ranks", tuple(sorted(pair for pair in self.ranks if pair[1])))
+        object.__setattr__(self, "widths", tuple(sorted(self.widths)))
+
+    @classmethod
+    def of(
+        cls, ranks: Mapping[str, int], *, widths: Mapping[int, int] | None = None, kind: AdapterKind = "lora"
+    ) -> "Configuration":
+        """From mappings: module path -> rank, and layer -> intermediate size."""
+        pairs = tuple((path, int(rank)) for path, rank in ranks.items())
+        return cls(pairs, tuple((int(layer), int(width)) for layer, width in (widths or {}).items()), kind)
+
+    @classmethod
+    def uniform(cls, shape: ModelShape, rank: int, *, kinds: tuple[str, ...] = ()) -> "Configuration":
+        """The same rank on every site, or on the sites of the given kinds (`q_proj`, …)."""
+        return cls.of({site.path: rank for site in shape.sites if not kinds or site.kind in kinds}).on(shape)
+
+    @cached_property
+    def by_path(self) -> Mapping[str, int]:
+        """Module path -> rank."""
+        return dict(self.ranks)
+
+    @cached_property
+    def by_layer(self) -> Mapping[int, int]:
+        """Layer -> intermediate size, of those that differ from the base."""
+        return dict(self.widths)
+
+    @classmethod
+    def of_codes(cls, columns: Sequence[Column], codes: Sequence[int]) -> "Configuration":
+        """From one number for each column: a rank or a width. Inverse of `codes`."""
+        pairs = list(zip(columns, (int(code) for code in codes), strict=True))
+        ranks = {column.path: code for column, code in pairs if isinstance(column, Site)}
+        widths = {c.layer: code for c, code in pairs if isinstance(c, MlpWidth) and code != c.largest}
+        return cls.of(ranks, widths=widths)
+
+    def codes(self, columns: Sequence[Column]) -> tuple[int, ...]:
+        """The rank or width of each column; 0 and the base's where this says nothing."""
+        return tuple(
+            self.by_path.get(column.path, 0)
+            if isinstance(column, Site)
+            else self.by_layer.get(column.layer, column.largest)
+            for column in columns
+        )
+
+    @property
+    def without_adapter(self) -> "Configuration":
+        """The widths alone."""
+        return Configuration(widths=self.widths)
+
+    def sites(self, shape: ModelShape) -> tuple[Site, ...]:
+        """Every linear of the decoder layers, as wide as it is here; in the order of `ModelShape.sites`."""
+        return shape.sites_with(self.by_layer) if self.widths else shape.sites
+
+    def on(self, shape: ModelShape) -> "Configuration":
+        """The same for one base model: widths that are the base's are left out.
+
+        Raises:
+            InputError: A site or layer is not in the shape, a layer is wider than the base's, or a rank is larger than
+                the linear.
+        """
+        if wrong := next((each for each in self.widths if each[0] >= shape.layers), None):
+            raise InputError(f"the base model has no layer {wrong[0]}; its layers are 0 to {shape.layers - 1}")
+        if wrong := next((each for each in self.widths if each[1] > shape.intermediate), None):
+            raise InputError(
+                f"width {wrong[1]} of layer {wrong[0]} is larger than that of the base model; use at most "
+                f"{shape.intermediate}"
+            )
+        narrower = tuple(each for each in self.widths if each[1] < shape.intermediate)
+        here = self if narrower == self.widths else replace(self, widths=narrower)
+        sites = shape.site_by_path if not narrower else {site.path: site for site in here.sites(shape)}
+        for path, rank in self.ranks:
+            site = sites.get(path)
+            if site is None:
+                raise InputError(f"the base model has no linear {path!r}; its first is {shape.sites[0].path!r}")
+            if rank > site.largest_rank:
+                raise InputError(
+                    f"rank {rank} is larger than {path}, which is {site.in_features} x {site.out_features}; "
+                    f"use at most {site.largest_rank}"
+                )
+        return here
+
+    def of_layers(self, shape: ModelShape) -> list["Configuration"]:
+        """The part of every layer, as if it were the first layer."""
+        ranks: list[dict[str, int]] = [{} for _ in range(shape.layers)]
+        for path, rank in self.ranks:
+            ranks[shape.site_by_path[path].layer][first_layer(path)] = rank
+        widths = [{0: self.by_layer[layer]} if layer in self.by_layer else {} for layer in range(shape.layers)]
+        return [Configuration.of(own, widths=narrow, kind=self.kind) for own, narrow in zip(ranks, widths, strict=True)]
+
+    def adapter_parameters(self, shape: ModelShape) -> int:
+        """Weights in all A and B matrices, and the lengths of rows that DoRA has beside them."""
+        sites = [(site, self.by_path[site.path]) for site in self.sites(shape) if site.path in self.by_path]
+        lengths = sum(site.out_features for site, _ in sites) if self.kind == "dora" else 0
+        return lengths + sum(rank * (site.in_features + site.out_features) for site, rank in sites)
+
+
+def _check_different(what: str, named: Iterable[str | int]) -> None:
+    seen = list(named)
+    if len(set(seen)) != len(seen):
+        raise InputError(f"a {what} is named twice in a configuration")

@@ -1,0 +1,78 @@
+"""Which configurations of a space to measure."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler.workloads.shape import Site
+from adaptare.profiler.workloads.space import Space
+
+POOL = 256
+PICKED_OF_A_POOL = 32
+
+
+def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
+    """Codes of different configurations, spread over what they cost. Shape (n, n_columns).
+
+    The first is every site at its largest rank and every layer at its largest width, the second every site at its
+    smallest rank above 0 and every layer at its smallest width: between them lies what rank and width cost, and between
+    the second and the base what presence costs. Each of the rest is, of a pool drawn by `space.spread`, the one whose
+    calls, bytes and FLOPs (`quantities`) are the least like those of any before it (Kennard and Stone 1969). The first
+    rows of a longer design are those of a shorter one, so a campaign can be made longer later.
+
+    Args:
+        space: To choose from.
+        n: At least 2.
+        seed: Of the choice.
+
+    Raises:
+        InputError: The space has fewer different configurations.
+    """
+    if n < 2:
+        raise InputError(f"a design needs at least 2 configurations, not {n}")
+    largest = space.expand((space.n_choices - 1)[None, :])[0]
+    lowest = [min(int(each.choices[0] == 0), len(each.choices) - 1) for each in space.dimensions]
+    smallest_genes = np.array(lowest, dtype=np.int64)
+    smallest = space.expand(smallest_genes[None, :])[0]
+    ends = np.stack([largest, smallest])
+    chosen = [row for row in ends[: 2 - int((largest == smallest).all())] if space.changes_base(row[None])[0]]
+    seen = {row.tobytes() for row in chosen} | {space.base.tobytes()}
+    scale = np.maximum(quantities(space, ends).max(axis=0), 1)
+    rng, idle = np.random.default_rng(seed), 0
+    while 0 < len(chosen) < n and idle < 100:
+        pool = np.unique(space.expand(space.spread(POOL, rng)), axis=0)
+        pool = pool[[row.tobytes() not in seen for row in pool]]
+        idle = 0 if len(pool) else idle + 1
+        places = quantities(space, pool) / scale
+        taken = quantities(space, np.stack(chosen)) / scale
+        nearest = np.linalg.norm(places[:, None] - taken[None], axis=2).min(axis=1)
+        for _ in range(min(PICKED_OF_A_POOL, len(pool))):
+            best = int(np.argmax(nearest))
+            chosen.append(pool[best])
+            seen.add(pool[best].tobytes())
+            nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
+            nearest[best] = -1.0
+    if len(chosen) < n:
+        raise InputError(
+            f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}; "
+            "ask for fewer, or give it more ranks"
+        )
+    return np.stack(chosen[:n])
+
+
+def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What latency depends on, of linears of each size and of all. Shape (n, 2 n_sizes + 2), and 2 more for widths.
+
+    Two columns each: adapted linears, to which calls are proportional; and weights of the adapters, to which bytes and
+    FLOPs are. Where the space has widths: narrower layers, and neurons that they lack.
+    """
+    ranked = np.array([isinstance(column, Site) for column in space.columns], dtype=np.bool_)
+    ranks, lacking = codes[:, ranked], (space.base - codes)[:, ~ranked]
+    sizes = np.array([(site.in_features, site.out_features) for site in space.sites]).reshape(-1, 2)
+    known, of = np.unique(sizes, axis=0, return_inverse=True)
+    member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
+    both = [(ranks > 0) @ member, (ranks * sizes.sum(axis=1)) @ member]
+    found = [part for each in both for part in (each, each.sum(axis=1, keepdims=True))]
+    if space.has_widths:
+        found += [(lacking > 0).sum(axis=1, keepdims=True), lacking.sum(axis=1, keepdims=True)]
+    return np.hstack(found)

@@ -1,0 +1,39 @@
+"""Layers narrower than the base's: which part of each weight stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adaptare.profiler.workloads.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a linear that a narrower MLP keeps: its first neurons.
+
+    Args:
+        outputs: Rows of the weight, of shape (out, in); those of gate and up one after the other where they are fused.
+        inputs: Columns of the weight.
+    """
+
+    outputs: slice | list[int]
+    inputs: slice
+
+
+WHOLE = Part(slice(None), slice(None))
+
+
+def kept_parts(shape: ModelShape, widths: Mapping[int, int]) -> dict[str, Part]:
+    """Module path -> part, of the linears that the given widths make smaller.
+
+    Args:
+        shape: Of the base.
+        widths: Layer -> intermediate size.
+    """
+    found = {}
+    for usual, site in zip(shape.sites, shape.sites_with(widths), strict=True):
+        if site != usual:
+            width, times = widths[site.layer], usual.out_features // shape.intermediate
+            fused = [half * shape.intermediate + neuron for half in range(times) for neuron in range(width)]
+            outputs = fused if site.out_features < usual.out_features and times > 1 else slice(site.out_features)
+            found[site.path] = Part(outputs, slice(site.in_features))
+    return found

@@ -1,0 +1,186 @@
+"""Reading the folder of a PEFT adapter: sites, ranks and kind, or why adaptare cannot measure it."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptare.devices import InputError, parse_json
+from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
+from adaptare.profiler.workloads.finite_weights import not_finite
+from adaptare.profiler.workloads.shape import ModelShape, Site
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+HALF = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
+LENGTHS = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
+MERGE = "merge it with PEFT's merge_and_unload: then it costs what the base costs"
+PROMPT = "it makes the prompt longer and changes no linear; measure the base with so many more tokens, -p"
+# What PEFT calls a kind of adapter -> why it is not measured, and what to do.
+OTHER_KINDS = {
+    "ADALORA": f"its matrices have a vector between them, which is one more product in every call; {MERGE}",
+    "IA3": f"it scales activations by vectors and has no rank; {MERGE}",
+    "LOHA": f"its update is a product of two low-rank ones, element by element, and has no A and B; {MERGE}",
+    "LOKR": f"its update is a Kronecker product and has no A and B; {MERGE}",
+    "VERA": f"all its linears share one A and B and scale them by vectors, as no LoRA does; {MERGE}",
+    "LN_TUNING": f"it changes norms and no linear; {MERGE}",
+    "PROMPT_TUNING": PROMPT,
+    "MULTITASK_PROMPT_TUNING": PROMPT,
+    "P_TUNING": PROMPT,
+    "CPT": PROMPT,
+    "PREFIX_TUNING": "it makes the cache longer and changes no linear; measure the base with more positions, -d",
+}
+# Settings of a LoRA that change what runs beside A and B -> why that is not measured, and what to do.
+OTHER_SETTINGS = {
+    "modules_to_save": "whole modules were trained beside the adapter; save those into the base model",
+    "trainable_token_indices": "embeddings were trained beside the adapter; save those into the base model",
+    "target_parameters": "it adapts parameters that belong to no linear, such as those of experts; adapt linears",
+    "layer_replication": "it is of a model with repeated layers; save that as a base model of its own",
+    "lora_bias": "its B has a bias, which is one more addition in every call; measure a LoRA without it instead",
+    "alora_invocation_tokens": "it is applied from certain tokens on only; measure a plain LoRA of its ranks instead",
+    "use_qalora": "it pools the activations before A; measure a plain LoRA of its ranks instead",
+    "use_bdlora": "its matrices are block-diagonal; measure a plain LoRA of its ranks instead",
+    "arrow_config": "it routes every token through several adapters; measure one of them",
+    "kasa_config": f"it changes the base's weights and has a diagonal between A and B; {MERGE}",
+    "monteclora_config": "it samples its weights; measure a plain LoRA of its ranks instead",
+}
+
+
+def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
+    """The adapter config of a PEFT folder, or of a config alone.
+
+    Weights, where they are, decide: their shapes are what is loaded. Of a config without weights, sites and ranks
+    follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them. The
+    scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one number that
+    PEFT multiplies by whatever it is: it takes no part in what a call costs, but has to be finite.
+
+    Args:
+        path: A folder with `adapter_config.json` and `adapter_model.safetensors`; or the `adapter_config.json` itself,
+            which needs no weights beside it.
+        shape: Of the base model.
+
+    Raises:
+        InputError: It is no LoRA or DoRA, is one of another base model, lacks its weights, or has NaN or infinity
+            among them.
+    """
+    config_only = Path(path).name == CONFIG
+    file = Path(path) if config_only else Path(path) / CONFIG
+    try:
+        settings = parse_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{file.parent} is no PEFT adapter folder: {CONFIG} cannot be read ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    kind = _kind(settings, file)
+    _check_scale(settings, file)
+    weights = file.with_name(WEIGHTS)
+    if weights.exists():
+        return Configuration.of(_ranks_of_weights(weights, shape, kind), kind=kind)
+    if not config_only:
+        link = f" (it is a link to {str(weights.readlink())!r}, which is not there)" if weights.is_symlink() else ""
+        raise InputError(
+            f"{file.parent} has no {WEIGHTS}{link}; save it with PEFT's save_pretrained, or name its {CONFIG} to go by "
+            "the sites and ranks that are written there"
+        )
+    try:
+        ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
+    except (re.error, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
+    config = Configuration.of(ranks, kind=kind)
+    if not config.ranks:
+        raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
+    return config.on(shape)
+
+
+def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
+    pattern = settings.get("alpha_pattern") or {}
+    scales = {"lora_alpha": [settings.get("lora_alpha") or 0.0]}
+    scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
+    for name, numbers in scales.items():
+        if wrong := [each for each in numbers if not isinstance(each, int | float) or not math.isfinite(each)]:
+            raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r}; save it anew with PEFT")
+
+
+def _kind(settings: Any, file: Path) -> AdapterKind:
+    """Raises `InputError`, with the reason, unless nothing but A and B (and DoRA's lengths) is at work."""
+    kind = settings.get("peft_type") if isinstance(settings, dict) else None
+    if kind != "LORA":
+        reason = OTHER_KINDS.get(str(kind), f"most others cost nothing once they are merged: {MERGE}")
+        raise InputError(f"{file}: peft_type is {kind!r}; only LORA (with rsLoRA and DoRA) is measured: {reason}")
+    for name, reason in OTHER_SETTINGS.items():
+        if settings.get(name):
+            raise InputError(f"{file}: {name} is set: {reason}")
+    if settings.get("bias") not in (None, "none"):
+        reason = "biases of the base were trained beside the adapter; save those into the base model"
+        raise InputError(f"{file}: bias is {settings['bias']!r}: {reason}")
+    return "dora" if settings.get("use_dora") else "lora"
+
+
+def _ranks_of_weights(file: Path, shape: ModelShape, kind: AdapterKind) -> dict[str, int]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="numpy") as tensors:
+            sizes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{file} cannot be read, it may be incomplete: {error}") from error
+    if name := not_finite(file):
+        raise InputError(f"{file}: {name!r} has NaN or infinite values; train it again, or save an earlier checkpoint")
+    ranks: dict[str, dict[str, int]] = {}
+    halves_of = {name: size for name, size in sizes.items() if kind == "lora" or not LENGTHS.fullmatch(name)}
+    for name, size in halves_of.items():
+        found = HALF.fullmatch(name)
+        if not found or len(size) != 2:
+            raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear; only those are measured")
+        path, half = found.groups()
+        site = shape.site_by_path.get(path)
+        rank, width = size if half == "A" else reversed(size)
+        expected = site and (site.in_features if half == "A" else site.out_features)
+        if width != expected:
+            of = f"{expected} wide there" if site else "without such a linear"
+            raise InputError(
+                f"{file} is an adapter of another base model: {name} is {size[0]} x {size[1]}, this one is {of}"
+            )
+        ranks.setdefault(path, {})[half] = int(rank)
+    _check_complete(ranks, sizes, kind, file)
+    return {path: halves["A"] for path, halves in ranks.items()}
+
+
+def _check_complete(
+    ranks: Mapping[str, Mapping[str, int]], names: Iterable[str], kind: AdapterKind, file: Path
+) -> None:
+    incomplete = [path for path, halves in ranks.items() if len(halves) < 2 or len(set(halves.values())) > 1]
+    if incomplete or not ranks:
+        raise InputError(
+            f"{file} is incomplete: {(incomplete or ['every linear'])[0]} lacks an A and a B of equal rank"
+        )
+    lengths = {found.group(1) for name in names if (found := LENGTHS.fullmatch(name))}
+    if kind == "dora" and lengths != set(ranks):
+        raise InputError(f"{file} is incomplete: {min(lengths ^ set(ranks))} lacks a part of its DoRA")
+
+
+def _targets(site: Site, settings: Mapping[str, Any]) -> bool:
+    excluded, targets = settings.get("exclude_modules"), settings.get("target_modules")
+    if (excluded and _names(site, excluded)) or not _names(site, targets):
+        return False
+    layers = settings.get("layers_to_transform")
+    # PEFT asks for the layer only where a suffix matched, not for an expression or a whole path.
+    if layers in (None, []) or isinstance(targets, str) or site.path in (targets or ()):
+        return True
+    return site.layer in ([layers] if isinstance(layers, int) else layers)
+
+
+def _names(site: Site, modules: Any) -> bool:
+    if isinstance(modules, str):
+        return modules.lower() == "all-linear" or re.fullmatch(modules, site.path) is not None
+    return any(site.path == module or site.path.endswith(f".{module}") for module in modules or ())
+
+
+def _rank(site: Site, settings: Mapping[str, Any]) -> int:
+    patterns: Mapping[str, int] = settings.get("rank_pattern") or {}
+    for pattern, rank in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", site.path):
+            return rank
+    return int(settings.get("r", 8))

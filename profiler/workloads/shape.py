@@ -1,0 +1,278 @@
+"""The sizes of a decoder language model and the linears in it that may carry an adapter."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from adaptare.devices import InputError, canonical_json
+from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
+
+# What a config says about a checkpoint and not about the sizes of the model.
+_NOT_SHAPE = {
+    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "quantization_config",
+    "name_or_path", "chunk_size_feed_forward", "id2label", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """One linear of the base model that may carry an adapter.
+
+    Args:
+        path: Module path, for example `model.layers.3.self_attn.q_proj`.
+        kind: The last part of the path.
+        layer: Index of its decoder layer.
+        in_features: Width of its input.
+        out_features: Width of its output.
+    """
+
+    path: str
+    kind: str
+    layer: int
+    in_features: int
+    out_features: int
+
+    @property
+    def largest_rank(self) -> int:
+        """Beyond it an adapter is no longer of low rank."""
+        return min(self.in_features, self.out_features)
+
+
+@dataclass(frozen=True)
+class MlpWidth:
+    """The width of the MLP of one decoder layer, which may be smaller than the base's.
+
+    Args:
+        layer: Index of the decoder layer.
+        largest: Intermediate size of the base.
+    """
+
+    layer: int
+    largest: int
+
+
+# What a number of a configuration can be: the rank on a site, or a width.
+Column = Site | MlpWidth
+ONE_LAYER_VOCABULARY = 64
+LinearSizes = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a base model; weights are not needed to measure its latency.
+
+    Args:
+        family: `model_type` of the transformers config.
+        layers: Decoder layers.
+        hidden: Width of the residual stream.
+        heads: Query heads.
+        kv_heads: Key and value heads.
+        head_dim: Width of one head.
+        intermediate: Width of the MLP.
+        vocabulary: Rows of the embedding.
+        config: Canonical JSON of the transformers config, reduced to what shapes the model.
+    """
+
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    config: str = field(repr=False)
+
+    @classmethod
+    def from_config(cls, config: Any) -> "ModelShape":
+        """The shape in a transformers config object.
+
+        Raises:
+            InputError: The family is not one of those whose linears are known, or a size is below 1.
+        """
+        family = str(config.model_type)
+        if family not in FAMILIES:
+            raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
+        for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
+            if getattr(config, name) < 1:
+                raise InputError(f"{name} of a model must be at least 1, not {getattr(config, name)}")
+        heads = int(config.num_attention_heads)
+        kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        check_heads(heads, kv_heads)
+        kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
+        return cls(
+            family=family,
+            layers=int(config.num_hidden_layers),
+            hidden=int(config.hidden_size),
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+            intermediate=int(config.intermediate_size),
+            vocabulary=int(config.vocab_size),
+            config=canonical_json(json.loads(json.dumps(kept, default=str))),
+        )
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> "ModelShape":
+        """The shape in the content of a `config.json`.
+
+        Raises:
+            InputError: It names no model family, or one that is not supported, or its values make no model.
+        """
+        family = config.get("model_type")
+        if not isinstance(family, str):
+            raise InputError("the config has no model_type; a transformers config.json names its model family there")
+        if family not in FAMILIES:
+            raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
+        check_sizes(config)
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig
+
+        fields = {name: value for name, value in config.items() if name != "model_type"}
+        try:
+            parsed = AutoConfig.for_model(family, **fields)
+        except (StrictDataclassError, ArithmeticError, TypeError, ValueError) as error:
+            raise InputError(f"the config is none of a {family} model: {reason_of(error, config)}") from error
+        return cls.from_config(parsed)
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the shape: 16 hex digits of SHA-256 over its config."""
+        return hashlib.sha256(self.config.encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """For people: what tells one model from another."""
+        return f"{self.family} of {self.layers} layers, width {self.hidden}, vocabulary {self.vocabulary:,}"
+
+    @property
+    def sizes(self) -> tuple[str | int, ...]:
+        """Family and numbers; unlike the hash they say the same in all versions of transformers."""
+        numbers = (self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim, self.intermediate)
+        return (self.family, *numbers, self.vocabulary)
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the head has the weights of the embedding."""
+        return bool(json.loads(self.config).get("tie_word_embeddings"))
+
+    @cached_property
+    def period(self) -> int:
+        """Layers after which their kinds of attention repeat, such as five with a sliding window and one without."""
+        kinds = json.loads(self.config).get("layer_types") or [""]
+        return next(each for each in range(1, len(kinds) + 1) if kinds[each:] == kinds[:-each])
+
+    @cached_property
+    def window(self) -> int | None:
+        """Positions that layers with a sliding window attend to."""
+        window: int | None = json.loads(self.config).get("sliding_window")
+        return window
+
+    def check_positions(self, count: int) -> None:
+        """Raises `InputError` if the model ends before so many positions."""
+        most = json.loads(self.config).get("max_position_embeddings")
+        if most and count > most:
+            raise InputError(
+                f"the model ends at {most:,} positions (max_position_embeddings), and this needs {count:,}; choose a "
+                "shorter prompt or cache"
+            )
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
+        return self.sites_with({})
+
+    def sites_with(self, widths: Mapping[int, int]) -> tuple[Site, ...]:
+        """The same linears where some layers have an MLP of another intermediate size: layer -> size."""
+        sizes = {width: FAMILIES[self.family](replace(self, intermediate=width)) for width in set(widths.values())}
+        usual = FAMILIES[self.family](self)
+        return tuple(
+            Site(f"model.layers.{layer}.{name}", name.rsplit(".", 1)[1], layer, wide_in, wide_out)
+            for layer in range(self.layers)
+            for name, wide_in, wide_out in (sizes[widths[layer]] if layer in widths else usual)
+        )
+
+    @cached_property
+    def mlp_widths(self) -> tuple[MlpWidth, ...]:
+        """The width of every layer's MLP."""
+        return tuple(MlpWidth(layer, self.intermediate) for layer in range(self.layers))
+
+    @cached_property
+    def site_by_path(self) -> Mapping[str, Site]:
+        """Module path -> site."""
+        return {site.path: site for site in self.sites}
+
+    def stub(self, layers: int) -> "ModelShape":
+        """The same widths and head with the first layers only: two stubs give slope and intercept of a large model.
+
+        Raises:
+            InputError: The model does not have so many layers.
+        """
+        if not 1 <= layers <= self.layers:
+            raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
+        return ModelShape.from_mapping(_with_layers(json.loads(self.config), layers))
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the decoder layers' linears and of the embedding, which is counted once."""
+        return sum(site.in_features * site.out_features for site in self.sites) + self.vocabulary * self.hidden
+
+
+def no_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config without decoder layers: embedding, last norm and logits."""
+    return _with_layers(config, 0)
+
+
+def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config with one decoder layer and next to no vocabulary."""
+    tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
+    return {**_with_layers(config, 1), **tokens, "vocab_size": ONE_LAYER_VOCABULARY}
+
+
+def _with_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    types = {"layer_types": config["layer_types"][:layers]} if config.get("layer_types") else {}
+    return {**config, **types, "num_hidden_layers": layers}
+
+
+def first_layer(path: str) -> str:
+    """The same linear in layer 0."""
+    parts = path.split(".")
+    return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
+
+
+def _separate(shape: ModelShape) -> LinearSizes:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return (
+        ("self_attn.q_proj", shape.hidden, queries),
+        ("self_attn.k_proj", shape.hidden, keys),
+        ("self_attn.v_proj", shape.hidden, keys),
+        ("self_attn.o_proj", queries, shape.hidden),
+        ("mlp.gate_proj", shape.hidden, shape.intermediate),
+        ("mlp.up_proj", shape.hidden, shape.intermediate),
+        ("mlp.down_proj", shape.intermediate, shape.hidden),
+    )
+
+
+def _fused(shape: ModelShape) -> LinearSizes:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return (
+        ("self_attn.qkv_proj", shape.hidden, queries + 2 * keys),
+        ("self_attn.o_proj", queries, shape.hidden),
+        ("mlp.gate_up_proj", shape.hidden, 2 * shape.intermediate),
+        ("mlp.down_proj", shape.intermediate, shape.hidden),
+    )
+
+
+FAMILIES: Mapping[str, Callable[[ModelShape], LinearSizes]] = {
+    "gemma": _separate,
+    "gemma2": _separate,
+    "gemma3_text": _separate,
+    "llama": _separate,
+    "mistral": _separate,
+    "phi3": _fused,
+    "qwen2": _separate,
+    "qwen3": _separate,
+}

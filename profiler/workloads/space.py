@@ -1,0 +1,332 @@
+"""Spaces of configurations, written down as integers: the codes that searches and predictors work on."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
+
+ATTENTION = ("*.self_attn.*",)
+MLP = ("*.mlp.*",)
+DEFAULT_RANKS = (0, 2, 4, 8, 16)
+# Levels in the YAML file of a space; it needs four.
+DEEPEST = 20
+# name -> (one tie group per layer for each of these glob lists, what it is for)
+RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
+    "layers": (("*",),),
+    "blocks": (ATTENTION, MLP),
+    "kinds": (
+        ("*.q*_proj", "*.k_proj", "*.v_proj"),
+        ("*.o_proj",),
+        ("*.gate*_proj", "*.up_proj"),
+        ("*.down_proj",),
+    ),
+    "sites": (),
+}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One axis of a space: a number that its columns have in common.
+
+    Args:
+        name: For people, such as `rank of layer 3 mlp` or `width of all layers`.
+        choices: What the number may be, ascending: ranks, of which 0 is no adapter, or intermediate sizes.
+        columns: Columns of the codes that it sets, as indices: sites, or widths of layers.
+    """
+
+    name: str = field(compare=False)
+    choices: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to be the same.
+
+    Codes are ranks and widths: shape (n, n_columns). Genes are choices: shape (n, n_dimensions), each the index of a
+    choice of its dimension; `expand` turns genes into codes.
+
+    Args:
+        name: The recipe or file it came from.
+        columns: What the columns of the codes stand for: sites in the order of the shape, then widths by layer.
+        dimensions: Each column belongs to one of them.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the codes."""
+        return len(self.columns)
+
+    @property
+    def n_dimensions(self) -> int:
+        """Columns of the genes."""
+        return len(self.dimensions)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The columns that are ranks."""
+        return tuple(column for column in self.columns if isinstance(column, Site))
+
+    @property
+    def has_widths(self) -> bool:
+        """Whether it sets the width of some layer."""
+        return len(self.sites) < len(self.columns)
+
+    @cached_property
+    def n_choices(self) -> NDArray[np.int64]:
+        """Choices of each dimension. Shape (n_dimensions,)."""
+        return np.array([len(dimension.choices) for dimension in self.dimensions], dtype=np.int64)
+
+    @cached_property
+    def base(self) -> NDArray[np.int64]:
+        """Codes of the base model: no adapter, and its own widths. Shape (n_columns,)."""
+        return np.array(Configuration().codes(self.columns), dtype=np.int64)
+
+    def changes_base(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a configuration has an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
+        changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
+        return changed
+
+    def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Codes of genes. Shape (n, n_dimensions) -> (n, n_columns)."""
+        return self._values[np.arange(self.n_dimensions), genes][:, self._dimension_of_column]
+
+    def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> Configuration:
+        """The configuration of one row of codes, shape (n_columns,)."""
+        return Configuration.of_codes(self.columns, [int(code) for code in codes])
+
+    def encode(self, configuration: Configuration) -> NDArray[np.int64]:
+        """The row of codes of a configuration, shape (n_columns,). Its numbers need not be among the choices.
+
+        Raises:
+            InputError: The configuration has an adapter or a narrower layer that the space does not set.
+        """
+        if outside := set(configuration.by_path) - {site.path for site in self.sites}:
+            raise InputError(f"the space {self.name!r} has no site {min(outside)!r}")
+        set_here = {column.layer for column in self.columns if isinstance(column, MlpWidth)}
+        if narrower := set(configuration.by_layer) - set_here:
+            raise InputError(f"the space {self.name!r} does not set the width of layer {min(narrower)}")
+        return np.array(configuration.codes(self.columns), dtype=np.int64)
+
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Genes with every choice equally likely. Shape (n, n_dimensions)."""
+        return rng.integers(0, self.n_choices, size=(n, self.n_dimensions))
+
+    def spread(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Genes spread evenly from few to many sites, low to high ranks and narrow to wide. Shape (n, n_dimensions).
+
+        Independent uniform choices all have about the same total cost; a predictor needs the whole range. So
+        the share of dimensions with an adapter, and how far up its list a dimension goes, are each drawn from a
+        Latin hypercube per row.
+        """
+        share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
+        genes = np.empty((n, self.n_dimensions), dtype=np.int64)
+        has_zero = np.array([dimension.choices[0] == 0 for dimension in self.dimensions])
+        lowest = has_zero.astype(np.int64)
+        for row in range(n):
+            # Beta(2 level, 2 - 2 level) has mean `level` and keeps some spread between the dimensions.
+            height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=self.n_dimensions)
+            steps = np.minimum((height * (self.n_choices - lowest)).astype(np.int64), self.n_choices - lowest - 1)
+            active = rng.random(self.n_dimensions) < share[row]
+            genes[row] = np.where(active | ~has_zero, np.maximum(lowest + steps, 0), 0)
+        return genes
+
+    @cached_property
+    def _values(self) -> NDArray[np.int64]:
+        table = np.zeros((self.n_dimensions, int(self.n_choices.max())), dtype=np.int64)
+        for number, dimension in enumerate(self.dimensions):
+            table[number, : len(dimension.choices)] = dimension.choices
+        return table
+
+    @cached_property
+    def _dimension_of_column(self) -> NDArray[np.int64]:
+        owner = np.empty(self.n_columns, dtype=np.int64)
+        for number, dimension in enumerate(self.dimensions):
+            owner[list(dimension.columns)] = number
+        return owner
+
+
+def rank_space(
+    name: str, sites: Sequence[Site], groups: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]
+) -> Space:
+    """A space of ranks alone.
+
+    Args:
+        name: For people.
+        sites: In the order of the shape.
+        groups: Indices of the sites that are tied.
+        choices: Ranks of each group, ascending.
+    """
+    dimensions = tuple(
+        Dimension(f"rank of {', '.join(sites[index].path for index in members)}", tuple(ranks), tuple(members))
+        for members, ranks in zip(groups, choices, strict=True)
+    )
+    return Space(name, tuple(sites), dimensions)
+
+
+def named_space(
+    recipe: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS, layers_alike: bool = False
+) -> Space:
+    """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
+
+    The name says what has a rank of its own: each layer, each half of each layer, and so on; where layers are to be
+    alike, the same half of all layers.
+    """
+    if recipe not in RECIPES:
+        raise InputError(f"unknown space {recipe!r}; recipes are {', '.join(RECIPES)}, or name a YAML file")
+    globs, tie = RECIPES[recipe], "all" if layers_alike else "layer"
+    if not globs:
+        kinds = dict.fromkeys(site.kind for site in shape.sites)
+        globs, tie = ([[f"*.{kind}"] for kind in kinds], tie) if layers_alike else ([["*"]], "none")
+    parts = [{"sites": list(each), "tie": tie} for each in globs]
+    return _build(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
+
+
+def read_space(file: str | Path, shape: ModelShape) -> Space:
+    """A space from a YAML file.
+
+    Each entry of `groups` has `sites` (globs on module paths), `ranks`, and `tie`: `layer` (one rank per decoder
+    layer, the default), `all` (one rank for all its sites) or `none`. A site belongs to the first entry that names
+    it; a site that none names is not in the space.
+
+    Or it has `widths`, the intermediate sizes that MLPs may have, and may have `layers` (a list; default: all that are
+    still free) and `tie`: `layer` (one width per layer, the default) or `all`.
+
+    Raises:
+        InputError: The file cannot be read, or says something else.
+    """
+    try:
+        content = _plain_yaml(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"space {str(file)!r} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"space {str(file)!r} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("groups"), list) or not content["groups"]:
+        raise InputError(f"space {str(file)!r} needs a list `groups` of entries with `sites` and `ranks`")
+    return _build(str(file), content["groups"], shape)
+
+
+def _plain_yaml(text: str) -> Any:
+    """The content of a YAML text. Raises `yaml.YAMLError` for what grows when it is read: aliases and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has an alias, *{event.anchor}; write the values out instead")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"it is nested deeper than {DEEPEST} levels")
+    return yaml.safe_load(text)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """An entry of a space as it was written: choices, and columns that it ties where their keys are equal."""
+
+    where: str
+    choices: tuple[int, ...]
+    columns: Sequence[Column]
+    title: str
+    tie: str
+
+    def dimensions(self) -> list[tuple[str, Sequence[Column]]]:
+        """Name and columns of each."""
+        tied: dict[int | str, list[Column]] = {}
+        for column in self.columns:
+            key = {"layer": column.layer, "all": "", "none": getattr(column, "path", "")}[self.tie]
+            tied.setdefault(key, []).append(column)
+        place = {"layer": " in layer {}", "all": "", "none": " at {}"}[self.tie]
+        return [(self.title + place.format(key), columns) for key, columns in tied.items()]
+
+
+def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
+    groups: list[_Group] = []
+    for number, entry in enumerate(entries):
+        where = f"space {name!r}, entry {number + 1}"
+        taken = {column for group in groups for column in group.columns}
+        read = _widths if isinstance(entry, dict) and "widths" in entry else _ranks
+        groups.append(read(where, entry, shape, taken))
+    _check_ranks(groups, shape)
+    used = {column for group in groups for column in group.columns}
+    columns = tuple(column for column in (*shape.sites, *shape.mlp_widths) if column in used)
+    index = {column: position for position, column in enumerate(columns)}
+    return Space(
+        name=name,
+        columns=columns,
+        dimensions=tuple(
+            Dimension(title, group.choices, tuple(index[column] for column in members))
+            for group in groups
+            for title, members in group.dimensions()
+        ),
+    )
+
+
+def _check_ranks(groups: Sequence[_Group], shape: ModelShape) -> None:
+    """Raises `InputError` if a rank does not fit a linear where its layer is at its narrowest."""
+    widths = {
+        column.layer: group.choices[0] for group in groups for column in group.columns if isinstance(column, MlpWidth)
+    }
+    narrowest = {site.path: site.largest_rank for site in shape.sites_with(widths)}
+    for group in groups:
+        largest = min((narrowest[column.path] for column in group.columns if isinstance(column, Site)), default=None)
+        if largest is not None and group.choices[-1] > largest:
+            raise InputError(f"{group.where}: rank {group.choices[-1]} is larger than a layer ({largest})")
+
+
+def _ranks(where: str, entry: Any, shape: ModelShape, taken: Container[Column]) -> _Group:
+    if not isinstance(entry, dict) or not {"sites", "ranks"} <= set(entry) <= {"sites", "ranks", "tie"}:
+        raise InputError(f"{where}: needs `sites` and `ranks`, may have `tie`; has {entry!r}")
+    globs = [entry["sites"]] if isinstance(entry["sites"], str) else entry["sites"]
+    if not isinstance(globs, list) or not all(isinstance(pattern, str) for pattern in globs):
+        raise InputError(f"{where}: `sites` must be a glob or a list of globs, not {entry['sites']!r}")
+    ranks = _choices(where, "ranks", entry["ranks"], least=0)
+    if ranks[-1] == 0:
+        raise InputError(f"{where}: `ranks` must have one above 0, or there is nothing to adapt")
+    tie = entry.get("tie", "layer")
+    if tie not in ("layer", "all", "none"):
+        raise InputError(f"{where}: `tie` must be layer, all or none, not {tie!r}")
+    members = [
+        site for site in shape.sites if site not in taken and any(fnmatchcase(site.path, pattern) for pattern in globs)
+    ]
+    if not members:
+        raise InputError(f"{where}: {globs} names no linear that is still free")
+    return _Group(where, ranks, members, f"rank of {', '.join(globs)}", tie)
+
+
+def _widths(where: str, entry: Mapping[str, Any], shape: ModelShape, taken: Container[Column]) -> _Group:
+    if not set(entry) <= {"widths", "layers", "tie"}:
+        raise InputError(f"{where}: has `widths`, may have `layers` and `tie`, and nothing else; has {entry!r}")
+    widths = _choices(where, "widths", entry["widths"], least=1)
+    if widths[-1] > shape.intermediate:
+        raise InputError(f"{where}: width {widths[-1]} is larger than that of the base model ({shape.intermediate})")
+    tie = entry.get("tie", "layer")
+    if tie not in ("layer", "all"):
+        raise InputError(f"{where}: `tie` of widths must be layer or all, not {tie!r}")
+    layers = entry.get("layers", list(range(shape.layers)))
+    if not isinstance(layers, list) or not all(type(layer) is int and 0 <= layer < shape.layers for layer in layers):
+        raise InputError(f"{where}: `layers` must be a list of numbers from 0 to {shape.layers - 1}, not {layers!r}")
+    members = [width for width in shape.mlp_widths if width.layer in layers and width not in taken]
+    if not members:
+        raise InputError(f"{where}: {layers} names no layer whose width is still free")
+    numbers = ", ".join(str(width.layer) for width in members)
+    return _Group(where, widths, members, "width" if tie == "layer" else f"width of layers {numbers}", tie)
+
+
+def _choices(where: str, name: str, numbers: Any, *, least: int) -> tuple[int, ...]:
+    whole = isinstance(numbers, list) and numbers and all(type(each) is int and each >= least for each in numbers)
+    if not whole or len(set(numbers)) != len(numbers):
+        raise InputError(f"{where}: `{name}` must be different whole numbers >= {least}, not {numbers!r}")
+    return tuple(sorted(numbers))

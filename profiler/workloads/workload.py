@@ -1,0 +1,255 @@
+"""What is timed: a shape with an adapter, applied in some mode, in some phase."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from adaptare.devices import InputError, Work, canonical_json
+from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.shape import ModelShape, Site
+
+Phase = Literal["prefill", "decode"]
+Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
+Scope = Literal["model", "block", "layer", "head"]
+Caches = Literal["cold", "hot"]
+Quantisation = Literal["none", "int8", "int4"]
+Graph = Literal["cut", "open"]
+
+# Modes in which A and B are inputs of the graph.
+FED = ("swappable", "padded")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Weights of the base, with a scale for each block of 32.
+QUANTISED_BYTES = {"int8": 1 + 4 / 32, "int4": 0.5 + 4 / 32}
+# Kernels that one decoder layer of torch eager issues beside its linears, and a model beside its layers.
+LAYER_LAUNCHES = 36
+MODEL_LAUNCHES = 12
+# What an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
+ADAPTER_LAUNCHES = 4
+DORA_LAUNCHES = 12
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to time.
+
+    Args:
+        shape: Of the base model.
+        configuration: Ranks of the adapter on each site, and widths of the layers.
+        mode: How the adapter is applied.
+        graph: `cut`: sites without adapter leave nothing in the program; `open`: every site takes a swappable adapter
+            at run time, and those without one are given rank 0, which still takes time. Where every site has an adapter
+            both are the same program, which is called `cut`.
+        phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token against `past` cached ones.
+        scope: The whole `model`; one decoder `block` (layer 0); one adapted `layer` (a linear); or the `head`: all but
+            the decoder layers.
+        site: For scope `layer`: the module path of the linear.
+        batch: Sequences at once.
+        tokens: Tokens per sequence in prefill; ignored in decode, also by comparisons.
+        past: Cached positions in decode; ignored in prefill, also by comparisons.
+        caches: Whether a block, layer or head finds the caches of the processor `cold`, as the rest of its model leaves
+            them, or `hot`, as the call before did. A whole model has the caches to itself.
+        dtype: Of base and adapter.
+        quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters beside them stay in `dtype`.
+    """
+
+    shape: ModelShape = field(repr=False)
+    configuration: Configuration = field(default=Configuration(), repr=False)
+    mode: Mode = "swappable"
+    graph: Graph = "cut"
+    phase: Phase = "decode"
+    scope: Scope = "model"
+    site: str = ""
+    batch: int = 1
+    tokens: int = field(default=64, compare=False)
+    past: int = field(default=64, compare=False)
+    caches: Caches = "cold"
+    dtype: str = "float32"
+    quantisation: Quantisation = "none"
+    length: int = field(init=False, repr=False)
+    """`tokens` in prefill, `past` in decode."""
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("mode", self.mode, get_args(Mode)),
+            ("graph", self.graph, get_args(Graph)),
+            ("phase", self.phase, get_args(Phase)),
+            ("scope", self.scope, get_args(Scope)),
+            ("caches", self.caches, get_args(Caches)),
+            ("dtype", self.dtype, tuple(BYTES)),
+            ("quantisation", self.quantisation, get_args(Quantisation)),
+        ):
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        decoding = self.phase == "decode"
+        object.__setattr__(self, "length", self.past if decoding else self.tokens)
+        counts = (("batch", self.batch, 1), ("past", self.past, 0) if decoding else ("tokens", self.tokens, 1))
+        for name, count, least in counts:
+            if count < least:
+                raise InputError(f"{name} must be at least {least}, not {count}")
+        if (self.scope == "layer") != bool(self.site):
+            raise InputError("scope 'layer' needs the path of a site, and only that scope takes one")
+        if self.site and self.site not in self.shape.site_by_path:
+            raise InputError(f"the base model has no linear {self.site!r}")
+        object.__setattr__(self, "configuration", self.configuration.on(self.shape))
+        if self.graph == "open" and self.mode != "swappable":
+            raise InputError(f"sites stay open for adapters that are swapped only; use mode swappable, not {self.mode}")
+        if all(site.path in self.configuration.by_path for site in self.scope_sites):
+            object.__setattr__(self, "graph", "cut")
+
+    @property
+    def base(self) -> "Workload":
+        """The base model as it is, without adapter: what overhead is measured against."""
+        return replace(self, configuration=Configuration(), mode="merged", graph="cut")
+
+    def describe(self) -> str:
+        """For people: everything but the adapter, in a few words."""
+        what = self.site or self.scope
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        weights = self.dtype if self.quantisation == "none" else self.quantisation
+        caches = "" if self.scope == "model" else f" {self.caches}"
+        mode = f"{self.mode}{' open' * (self.graph == 'open')}"
+        return f"{what}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
+
+    @property
+    def bare(self) -> "Workload":
+        """The same widths without adapter."""
+        return replace(self.base, configuration=self.configuration.without_adapter)
+
+    def with_configuration(self, configuration: Configuration) -> "Workload":
+        """The same with other ranks and widths."""
+        return replace(self, configuration=configuration)
+
+    @property
+    def merged(self) -> "Workload":
+        """The same function with the adapter folded into the base."""
+        return replace(self, mode="merged", graph="cut")
+
+    @property
+    def folded(self) -> "Workload":
+        """The adapter in the weights themselves: merged, and on a quantised base quantised again."""
+        return self.merged if self.quantisation == "none" else replace(self, mode="requantised", graph="cut")
+
+    @property
+    def in_weights(self) -> bool:
+        """Whether the adapter has become part of the base's weights, so that nothing runs beside them."""
+        return self.mode in ("merged", "requantised")
+
+    @property
+    def positions(self) -> int:
+        """Positions of each sequence once a call is over."""
+        return self.past + 1 if self.phase == "decode" else self.tokens
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the workload: 16 hex digits of SHA-256."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix that every linear multiplies."""
+        return self.batch * (1 if self.phase == "decode" else self.tokens)
+
+    @cached_property
+    def scope_sites(self) -> tuple[Site, ...]:
+        """The linears that run in this scope, as wide as they are here."""
+        sites = self.configuration.sites(self.shape)
+        if self.scope == "layer":
+            return tuple(site for site in sites if site.path == self.site)
+        return tuple(site for site in sites if site.layer < self.layers)
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers that run whole."""
+        return {"model": self.shape.layers, "block": 1, "layer": 0, "head": 0}[self.scope]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether tokens go in and logits come out."""
+        return self.scope in ("model", "head")
+
+    def work(self) -> Work:
+        """Launches, bytes and FLOPs of one call, counted from the shape."""
+        sites = self.scope_sites
+        width = BYTES[self.dtype]
+        weights = sum(site.in_features * site.out_features for site in sites)
+        layers = self.layers
+        keys = self.positions
+        attention = self.shape.heads * self.shape.head_dim
+        cached = layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim
+        base = Work(
+            launches=len(sites) + layers * LAYER_LAUNCHES,
+            moved_bytes=int(self.base_weight_bytes * weights) + width * cached,
+            flops=2 * self.rows * weights + layers * 4 * self.rows * keys * attention,
+        )
+        if self.has_head:
+            head = self.shape.vocabulary * self.shape.hidden
+            base += Work(MODEL_LAUNCHES, int(self.base_weight_bytes * head), 2 * self.batch * head)
+        return base + self._adapter_work()
+
+    def _adapter_work(self) -> Work:
+        added = Work(0, 0, 0)
+        if self.in_weights:
+            return added
+        largest = max(self.configuration.by_path.values(), default=0)
+        for site in self.scope_sites:
+            rank = self.configuration.by_path.get(site.path, 0)
+            rank = largest if self.mode == "padded" and rank else rank
+            weights = rank * (site.in_features + site.out_features)
+            moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
+            added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
+            added += self._dora_work(site, rank) if rank and self.configuration.kind == "dora" else Work(0, 0, 0)
+        return added
+
+    def _dora_work(self, site: Site, rank: int) -> Work:
+        """What PEFT does in every call beside LoRA: B A of a unit matrix, W + B A, the lengths of its rows."""
+        unit, weights = site.in_features**2, site.in_features * site.out_features
+        moved = BYTES[self.dtype] * (2 * unit + 5 * weights)
+        return Work(DORA_LAUNCHES, moved, 2 * rank * (unit + weights) + 4 * weights)
+
+    @property
+    def base_weight_bytes(self) -> float:
+        """Bytes of one weight of the base."""
+        return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the shape, which is named by its hash; what is usual goes without saying.
+
+        An open graph is known by the rank 0 of some site.
+        """
+        ranks = {site.path: 0 for site in self.scope_sites} if self.graph == "open" else {}
+        widths = {str(layer): width for layer, width in self.configuration.widths}
+        quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
+        caches = {} if self.scope == "model" else {"caches": self.caches}
+        kind = {} if self.configuration.kind == "lora" else {"adapter_kind": self.configuration.kind}
+        return {
+            "shape": self.shape.hash,
+            "adapter": {**ranks, **self.configuration.by_path},
+            "mode": self.mode,
+            "phase": self.phase,
+            "scope": self.scope,
+            "site": self.site,
+            "batch": self.batch,
+            "length": self.length,
+            "dtype": self.dtype,
+            **quantised,
+            **caches,
+            **kind,
+            **({"widths": widths} if widths else {}),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], shape: ModelShape) -> "Workload":
+        """Inverse of `to_json`. Raises `InputError` if it belongs to another shape."""
+        if content["shape"] != shape.hash:
+            raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
+        fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
+        fields["quantisation"] = content.get("quantisation", "none")
+        fields["caches"] = content.get("caches", "cold")
+        ranks, widths = content["adapter"], {int(layer): width for layer, width in content.get("widths", {}).items()}
+        configuration = Configuration.of(ranks, widths=widths, kind=content.get("adapter_kind", "lora"))
+        length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
+        read = cls(shape, configuration, **fields, **length)
+        fed = read.mode == "swappable" and all(site.path in ranks for site in read.scope_sites)
+        return replace(read, graph="open") if fed else read

@@ -1,0 +1,1 @@
+"""Search algorithms: NSGA-II, random search, screening and budget repair."""

@@ -1,0 +1,97 @@
+"""Chooses which of many proposals are worth an expensive evaluation, from those evaluated so far."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.search.budget.candidate import Candidate
+from adaptare.search.budget.front import most_spread, non_dominated
+
+
+class Screen(Protocol):
+    """Chooses among proposals before objectives are evaluated."""
+
+    def proposals(self, n: int, history: Sequence[Candidate]) -> int:
+        """How many proposals to choose n from, at least n."""
+        ...
+
+    def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
+        """The rows to evaluate, at most n and all different.
+
+        Args:
+            codes: Proposals, all different and none in the history. Shape (n_proposals, n_columns).
+            history: What was evaluated.
+            n: How many may be evaluated.
+        """
+        ...
+
+
+class AdditiveScreen:
+    """Believes that each site adds its own share to every objective, according to the log of its rank.
+
+    A ridge regression on the history predicts the objectives of the proposals; the best fronts of these are
+    chosen, well spread. Losses are not quite additive, so a quarter of every batch is left to the algorithm.
+
+    Args:
+        oversampling: Proposals for each evaluation.
+        least: Evaluations before it starts; until then the first proposals are taken.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    def __init__(self, *, oversampling: int = 20, least: int = 20) -> None:
+        if oversampling < 1 or least < 2:
+            raise InputError(f"a screen needs oversampling >= 1 and least >= 2, not {oversampling} and {least}")
+        self._oversampling = oversampling
+        self._least = least
+
+    def proposals(self, n: int, history: Sequence[Candidate]) -> int:
+        """Oversampled once there is enough history to learn from."""
+        return n * self._oversampling if len(history) >= self._least else n
+
+    def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
+        """The first quarter as they come, the others by predicted front. Shape (at most n,)."""
+        values = np.array([candidate.values for candidate in history])
+        if len(history) < self._least or len(codes) <= n:
+            return np.arange(min(n, len(codes)))
+        finite = np.all(np.isfinite(values), axis=1)
+        known = np.array([candidate.codes for candidate in history], dtype=np.int64)
+        if np.sum(finite) < self._least:
+            return np.arange(n)
+        unscreened = n // 4
+        predicted = _predicted(known[finite], values[finite], codes[unscreened:])
+        return np.concatenate([np.arange(unscreened), unscreened + _best(predicted, n - unscreened)])
+
+
+def _predicted(known: NDArray[np.int64], values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Shapes (n_known, n_columns), (n_known, n_objectives), (n, n_columns) -> (n, n_objectives)."""
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(alphas=np.logspace(-4, 2, 13)).fit(_features(known), values)
+    return np.asarray(model.predict(_features(codes)), dtype=np.float64).reshape(len(codes), -1)
+
+
+def _features(codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log ranks, and how many and how high they are on the whole, which few evaluations tell already."""
+    logs = np.log1p(codes)
+    whole = np.column_stack([logs.mean(axis=1), (codes > 0).mean(axis=1)])
+    return np.column_stack([logs, np.sqrt(codes.shape[1]) * whole])
+
+
+def _best(values: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """The n rows of the first fronts, the last of these thinned out. Shape (n,)."""
+    chosen: list[int] = []
+    left = np.arange(len(values))
+    while len(chosen) < n:
+        on_front = non_dominated(values[left])
+        front, left = left[on_front], left[~on_front]
+        room = n - len(chosen)
+        if len(front) > room:
+            lowest = int(np.argmin(values[front, 0]))
+            front = front[most_spread(values[front], [lowest], room)]
+        chosen.extend(front.tolist())
+    return np.array(chosen, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Budgets, objectives, candidates and Pareto fronts."""

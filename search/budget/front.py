@@ -1,0 +1,129 @@
+"""Which candidates are worth having, how good they are together, and which few to show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.search.budget.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Front:
+    """The outcome of a search.
+
+    Args:
+        objectives: Their names, in the order of every candidate's values.
+        members: Feasible candidates with an adapter that none other dominates, by the first objective.
+        history: Every candidate on which the objectives were evaluated, in that order.
+    """
+
+    objectives: tuple[str, ...]
+    members: tuple[Candidate, ...]
+    history: tuple[Candidate, ...]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Of the members. Shape (n_members, n_objectives)."""
+        return _values(self.members, len(self.objectives))
+
+
+def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
+    """The front among candidates; of several with equal values the first. Infeasible, empty and NaN ones stay out."""
+    eligible = [one for one in history if one.feasible and one.has_adapter and np.all(np.isfinite(one.values))]
+    first = {one.values: one for one in reversed(eligible)}
+    distinct = [first[values] for values in sorted(first)]
+    kept = non_dominated(_values(distinct, len(objectives)))
+    return Front(
+        objectives=tuple(objectives),
+        members=tuple(one for one, keep in zip(distinct, kept, strict=True) if keep),
+        history=tuple(history),
+    )
+
+
+def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows no other row beats: as good in all objectives and better in one.
+
+    Args:
+        values: Objectives to minimise, shape (n, n_objectives). Equal rows do not beat each other.
+
+    Returns:
+        Shape (n,).
+    """
+    as_good = np.all(values[:, None, :] <= values[None, :, :], axis=2)
+    better = np.any(values[:, None, :] < values[None, :, :], axis=2)
+    beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
+    return ~beaten
+
+
+def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Area dominated by `values` below `reference`; larger is better.
+
+    Args:
+        values: Two objectives to minimise, shape (n, 2). Rows beyond the reference add nothing.
+        reference: The worst corner, shape (2,), in the units of `values`.
+
+    Raises:
+        InputError: There are not two objectives.
+    """
+    if values.ndim != 2 or values.shape[1] != 2 or reference.shape != (2,):
+        raise InputError(f"the hypervolume is of two objectives, not of shapes {values.shape} and {reference.shape}")
+    inside = values[np.all(values < reference, axis=1)]
+    inside = inside[np.lexsort(inside.T[::-1])]
+    # Sorted by the first objective, each row adds the strip by which it lowers the second.
+    ceiling = np.minimum.accumulate(np.concatenate([reference[1:], inside[:, 1]]))
+    return float(np.sum((reference[0] - inside[:, 0]) * -np.diff(ceiling)))
+
+
+def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Candidate, ...]:
+    """The best members within the budget, and within smaller and smaller parts of it.
+
+    A budget leaves `bound - base` for an adapter. The first winner has the lowest first objective of all members,
+    the next the lowest within (n - 1) / n of that, and so on: who finds the first one too close to the limit when it
+    is measured has something to fall back on.
+
+    Args:
+        front: Of a search under one limit at least.
+        n: How many; there are fewer where several parts have the same best member, or none.
+        base: What the first limit bounds, without any adapter.
+        bound: The first limit.
+
+    Raises:
+        InputError: n is below 1.
+    """
+    if n < 1:
+        raise InputError(f"at least one winner must be asked for, not {n}")
+    # Where the bound leaves nothing beside the base, but something is predicted to meet it, there are no smaller parts.
+    ends = [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
+    within = ([one for one in front.members if one.upper[0] <= end] for end in ends)
+    best = [min(members, key=lambda one: one.values[0]) for members in within if members]
+    return tuple(dict.fromkeys(best))
+
+
+def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> list[int]:
+    """Rows beginning with `start`, each next one the farthest from those before, each objective scaled to 0..1.
+
+    Args:
+        values: Shape (at least n, n_objectives).
+        start: At least one row.
+        n: Length of the answer, unless `start` is longer.
+    """
+    scaled = _scaled(values)
+    picked = list(start)
+    while len(picked) < n:
+        distances = np.linalg.norm(scaled[:, None] - scaled[picked], axis=2).min(axis=1)
+        distances[picked] = -1.0
+        picked.append(int(np.argmax(distances)))
+    return picked
+
+
+def _values(candidates: Sequence[Candidate], n_objectives: int) -> NDArray[np.float64]:
+    return np.array([one.values for one in candidates], dtype=np.float64).reshape(-1, n_objectives)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, span = values.min(axis=0), np.ptp(values, axis=0)
+    scaled: NDArray[np.float64] = (values - low) / np.where(span > 0, span, 1.0)
+    return scaled

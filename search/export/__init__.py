@@ -1,0 +1,1 @@
+"""Exports of a configuration: PEFT folders, merged checkpoints and ONNX files."""

@@ -1,0 +1,199 @@
+"""One sub-adapter as files for ONNX Runtime: in a model with its base, or alone."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from adaptare.devices import InputError, Json
+from adaptare.profiler import (
+    Configuration,
+    ModelShape,
+    OnnxBase,
+    OnnxBases,
+    Quantisation,
+    Workload,
+    adapter_inputs,
+    open_model,
+    write_onnx_adapter,
+)
+from adaptare.search.export.folder import export_folder
+from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
+from adaptare.search.super_adapter.model import SuperAdapter
+
+Adapter = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+Bases = Callable[[Quantisation], OnnxBase]
+BESIDE = ("config.json", "generation_config.json")
+
+
+def export_onnx(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    folder: str | Path,
+    *,
+    kind: OnnxKind,
+    base: str | Path,
+    base_name: str | None = None,
+    quantisation: Quantisation = "none",
+    every_site: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    cache: str | Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> float:
+    """Writes a model that computes with a sub-adapter, once ONNX Runtime was seen to compute what torch does.
+
+    Every graph takes `input_ids` and a key/value cache, and returns the logits of the last token and the longer
+    cache. Weights come from the folder of the base, not from the model in memory, which may hold rounded ones.
+
+    Args:
+        super_adapter: Where the adapter comes from.
+        config: The sites and ranks.
+        folder: Absent, empty, or an earlier export, which is replaced.
+        kind: How the adapter is applied. `onnx`: merged into the weights. `onnx-static`: constants beside them.
+            `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
+        base: Folder of the base model.
+        base_name: Its hub id, to be noted.
+        quantisation: Of the weights; the adapter stays in floating point, or is merged before.
+        every_site: A swappable model takes adapters on any site, not only on those of this one.
+        tokenizer: Written beside the model.
+        cache: Folder that keeps the exported base; default: the user's cache folder.
+        note: Is told what takes long, before it does.
+
+    Returns:
+        Largest difference of the logits from torch's, as `onnx_difference` defines it.
+
+    Raises:
+        InputError: The config is not of this super-adapter, or swappable without any site; every site is asked for
+            of another kind; or the folder holds something else.
+        MissingPackageError: A package is not installed.
+        DeviceError: ONNX Runtime computes something else than torch, or nothing; the folder is as it was before.
+        StorageError: The folder could not be written; what was there before is intact.
+    """
+    if kind not in get_args(OnnxKind) or quantisation not in get_args(Quantisation):
+        raise InputError(
+            f"kind must be one of {get_args(OnnxKind)} and quantisation one of {get_args(Quantisation)}, "
+            f"not {kind!r} and {quantisation!r}"
+        )
+    source, adapter = Path(base), _halves(super_adapter, config)
+    if kind == "onnx-swappable":
+        _check_sites(config)
+    elif every_site:
+        raise InputError(
+            f"only a model whose adapters are swapped takes them on every site; {kind} has one for good: use "
+            "onnx-swappable, or leave every_site out"
+        )
+    stored = open_model(str(source))
+    if every_site:
+        adapter = {**_without_rank(stored.shape), **adapter}
+    bases = OnnxBases(cache, weights=stored)
+
+    def base_as(quantised: Quantisation) -> OnnxBase:
+        workload = Workload(stored.shape, quantisation=quantised)
+        if not bases.folder(workload).is_dir():
+            form = "ONNX" if quantised == "none" else f"ONNX with {quantised} weights"
+            note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
+        return bases.base(workload)
+
+    with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
+        _WRITERS[kind](base_as, adapter, quantisation, fresh)
+        for name in BESIDE:
+            if (source / name).exists():
+                shutil.copyfile(source / name, fresh / name)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(fresh)
+        note("comparing what ONNX Runtime computes with torch")
+        return check_onnx_export(super_adapter, config, fresh, kind=kind, base=source, quantisation=quantisation)
+
+
+def export_onnx_adapter(
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
+) -> None:
+    """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with these sites, or more.
+
+    Args:
+        super_adapter: Where the weights come from.
+        config: The sites and ranks, at least one.
+        folder: Absent, empty, or an earlier export, which is replaced.
+        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
+
+    Raises:
+        InputError: The config is empty or not of this super-adapter, or the folder holds something else.
+        MissingPackageError: A package is not installed.
+        StorageError: The folder could not be written; what was there before is intact.
+    """
+    _check_sites(config)
+    adapter = _halves(super_adapter, config)
+    with export_folder(folder, origin=_origin("onnx_adapter", config, base_name, "none")) as fresh:
+        write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
+
+
+def _merged(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
+    from adaptare.profiler import write_onnx_merged, write_onnx_requantised
+
+    if quantisation == "none":
+        write_onnx_merged(bases("none"), adapter, folder)
+    else:
+        write_onnx_requantised(bases("none"), adapter, folder, quantisation)
+
+
+def _static(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
+    from adaptare.profiler import write_onnx_static
+
+    write_onnx_static(bases(quantisation), adapter, folder)
+
+
+def _swappable(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
+    from adaptare.profiler import write_onnx_swappable
+
+    write_onnx_swappable(bases(quantisation), adapter, folder)
+    write_onnx_adapter(_named(adapter), folder / ADAPTER_FILE)
+
+
+_WRITERS: Mapping[OnnxKind, Callable[[Bases, Adapter, Quantisation, Path], None]] = {
+    "onnx": _merged,
+    "onnx-static": _static,
+    "onnx-swappable": _swappable,
+}
+
+
+def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:
+    """A, shape (in, rank), and B, shape (rank, out), in which the scale is; the graph adds x A B."""
+    scales = super_adapter.scales(config)
+    return {path: (_array(A.T), _array(scales[path] * B.T)) for path, (A, B) in super_adapter.tensors(config).items()}
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(tensor.float().cpu().numpy())
+
+
+def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
+    """By the inputs of a swappable graph."""
+    return {
+        name: half
+        for path, halves in adapter.items()
+        for name, half in zip(adapter_inputs(path), halves, strict=True)
+        if half.size
+    }
+
+
+def _without_rank(shape: ModelShape) -> Adapter:
+    """Nothing on every site."""
+    return {
+        site.path: (np.zeros((site.in_features, 0), np.float32), np.zeros((0, site.out_features), np.float32))
+        for site in shape.sites
+    }
+
+
+def _check_sites(config: Configuration) -> None:
+    if not config.ranks:
+        raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
+
+
+def _origin(kind: str, config: Configuration, base_name: str | None, quantisation: str) -> dict[str, Json]:
+    ranks: dict[str, Json] = dict(config.ranks)
+    return {"schema": 1, "kind": kind, "base_model": base_name, "quantisation": quantisation, "ranks": ranks}

@@ -1,0 +1,140 @@
+"""Whether an exported model, loaded in a process that knows only ONNX Runtime, computes what torch does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adaptare.devices import DeviceError
+from adaptare.profiler import Configuration, Quantisation
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised_base import on_base, requantised
+
+OnnxKind = Literal["onnx", "onnx-static", "onnx-swappable"]
+MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
+TOKENS = 24
+# Of logits, relative to the largest. Kernels for quantised weights round activations too, which torch does not.
+TOLERANCES: Mapping[Quantisation, float] = {"none": 1e-3, "int8": 0.1, "int4": 0.1}
+
+# Runs without adaptare: only what any user of ONNX Runtime has.
+_LOADER = """
+import json, sys
+import numpy, onnxruntime
+
+request = json.load(sys.stdin)
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+session = onnxruntime.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
+past = {port.name: port.shape for port in session.get_inputs() if port.name != "input_ids"}
+logits = []
+for file in request["adapters"]:
+    run_options = onnxruntime.RunOptions()
+    if file:
+        adapter = onnxruntime.LoraAdapter()
+        adapter.Load(file)
+        run_options.add_active_adapter(adapter)
+    cache = {name: numpy.zeros((1, heads, 0, width), numpy.float32) for name, (_, heads, _, width) in past.items()}
+    for tokens in request["steps"]:
+        found, *present = session.run(None, {"input_ids": numpy.array([tokens]), **cache}, run_options)
+        cache = dict(zip(cache, present, strict=True))
+        logits.append(found.ravel().tolist())
+print(json.dumps(logits))
+"""
+
+
+def check_onnx_export(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    folder: Path,
+    *,
+    kind: OnnxKind,
+    base: Path,
+    quantisation: Quantisation = "none",
+) -> float:
+    """What `onnx_difference` gives, if it is small enough.
+
+    Raises:
+        DeviceError: It is not, or ONNX Runtime did not run the model.
+    """
+    difference = onnx_difference(super_adapter, config, folder, kind=kind, base=base, quantisation=quantisation)
+    if not difference <= TOLERANCES[quantisation]:
+        advice = "another version of onnxruntime" if quantisation == "none" else "an export that is not quantised"
+        raise DeviceError(
+            f"logits of the {kind} export with {quantisation} quantisation differ from torch's by {difference:.2g} of "
+            f"the largest, and {TOLERANCES[quantisation]:g} is allowed; try {advice}"
+        )
+    return difference
+
+
+def onnx_difference(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    folder: Path,
+    *,
+    kind: OnnxKind,
+    base: Path,
+    quantisation: Quantisation = "none",
+) -> float:
+    """Largest difference of the logits from torch's, absolute, relative to the largest of torch's if that is above 1.
+
+    Compared are a prefill and a decode step with its cache; of a swappable export with the adapter and without.
+    Torch computes with the weights of the base's folder, or with what they stand for when quantised. It does not round
+    activations, as quantised kernels do.
+
+    Args:
+        super_adapter: What was exported.
+        config: Its sites and ranks.
+        folder: Holds `model.onnx`, and the adapter's file if swappable.
+        kind: As it was exported, see `export_onnx`.
+        base: Folder of the base model.
+        quantisation: As it was exported.
+
+    Raises:
+        DeviceError: ONNX Runtime did not run the model.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, super_adapter.shape.vocabulary, (TOKENS + 1,), generator=generator).tolist()
+    swappable = kind == "onnx-swappable"
+    request = {
+        "model": str(folder / MODEL_FILE),
+        "adapters": [str(folder / ADAPTER_FILE), ""] if swappable else [""],
+        "steps": [tokens[:-1], tokens[-1:]],
+    }
+    ours = _run(request)
+    if kind == "onnx" and quantisation != "none":
+        twin, applied = requantised(super_adapter, config, base, quantisation), [Configuration()]
+    else:
+        twin = on_base(super_adapter, base, quantisation)
+        applied = [config, Configuration()] if swappable else [config]
+    theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
+    return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
+
+
+def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Logits of the last token, of every adapter and step."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _LOADER],
+        input=json.dumps(request),
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and without a word"]
+        raise DeviceError(f"ONNX Runtime could not run the export: {said[-1]}")
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _logits(twin: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Of the last two tokens: what a prefill up to the last but one returns, and a decode step after it."""
+    with twin.activated(config), torch.inference_mode():
+        logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
+    return logits

@@ -1,0 +1,92 @@
+"""One sub-adapter as files that stock PEFT or transformers load."""
+
+import json
+from pathlib import Path
+
+import safetensors.torch
+from transformers import PreTrainedTokenizerBase
+
+from adaptare.devices import Json
+from adaptare.profiler import Configuration, peft_arguments
+from adaptare.search.export.folder import export_folder
+from adaptare.search.progress_bars import without_progress_bars
+from adaptare.search.super_adapter.model import SuperAdapter
+
+
+def export_peft(
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
+) -> None:
+    """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
+
+    The config names every site by its whole path, with rank and alpha of its own; sites without adapter are
+    absent. Options that are not written have PEFT's defaults, so that every version of PEFT reads the file.
+
+    Args:
+        super_adapter: Where the weights come from.
+        config: The sites and ranks, at least one.
+        folder: Absent, empty, or an earlier export, which is replaced.
+        base_name: Hub id or folder of the base model, for those who load the adapter without naming one; `None` if
+            it has no name that means something on another machine.
+
+    Raises:
+        InputError: The config is empty or not of this super-adapter, or the folder holds something else.
+        StorageError: The folder could not be written; what was there before is intact.
+    """
+    settings: dict[str, Json] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "inference_mode": True,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "use_rslora": False,
+        **peft_arguments(config, super_adapter.scales(config)),
+    }
+    tensors = {
+        f"base_model.model.{path}.lora_{half}.weight": tensor.cpu()
+        for path, halves in super_adapter.tensors(config).items()
+        for half, tensor in zip("AB", halves, strict=True)
+    }
+    with export_folder(folder, origin=_origin("peft", config, base_name)) as fresh:
+        content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+        (fresh / "adapter_model.safetensors").write_bytes(content)
+        (fresh / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def export_merged(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    folder: str | Path,
+    *,
+    base_name: str | None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Writes the base model with a sub-adapter folded into its weights; the model in memory is not changed.
+
+    Args:
+        super_adapter: Where the weights come from.
+        config: The sites and ranks; none gives the base model.
+        folder: Absent, empty, or an earlier export, which is replaced.
+        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
+        tokenizer: Written beside the weights.
+
+    Raises:
+        InputError: The config is not of this super-adapter, or the folder holds something else.
+        StorageError: The folder could not be written; what was there before is intact.
+    """
+    scales, model = super_adapter.scales(config), super_adapter.model
+    with super_adapter.lifted(), export_folder(folder, origin=_origin("merged", config, base_name)) as fresh:
+        weights = model.state_dict()
+        for path, (A, B) in super_adapter.tensors(config).items():
+            base = weights[f"{path}.weight"]
+            weights[f"{path}.weight"] = (base.to(A.dtype) + scales[path] * (B @ A)).to(base.dtype)
+        with without_progress_bars():
+            model.save_pretrained(fresh, state_dict=weights)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(fresh)
+
+
+def _origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
+    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}

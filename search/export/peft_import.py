@@ -1,0 +1,67 @@
+"""An adapter that PEFT saved, as the only one of a super-adapter, so that it is exported like any other."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration, ModelShape, rank_space, read_peft
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.scaling import Scaling
+
+# Ways to begin that leave the base as it is; others take a part of its weights out, into the adapter.
+BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
+
+
+def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, Configuration]:
+    """Loads a LoRA or rsLoRA onto its base model, whose weights stay as they are.
+
+    Args:
+        folder: With `adapter_config.json` and `adapter_model.safetensors`.
+        model: The base.
+
+    Returns:
+        A super-adapter of just these sites and ranks, and their adapter config.
+
+    Raises:
+        InputError: It is no LoRA, is of another base model or of one that was changed for it, or has no weights.
+    """
+    config = read_peft(folder, ModelShape.from_config(model.config))
+    if config.kind != "lora":
+        raise InputError(
+            f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
+        )
+    settings = LoraConfig.from_pretrained(str(folder))
+    if settings.init_lora_weights not in BEGINNINGS:
+        raise InputError(
+            f"{folder} began with {settings.init_lora_weights!r}, which changes the base; save it anew with PEFT's "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
+        )
+    settings.init_lora_weights = False
+    parts = {}
+    try:
+        loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
+        name = loaded.active_adapter
+        for path, _ in config.ranks:
+            layer = loaded.base_model.model.get_submodule(path)
+            A, B = (half[name].weight.detach().float().clone() for half in (layer.lora_A, layer.lora_B))
+            parts[path] = A, B * layer.scaling[name]
+    except (RuntimeError, AttributeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder}: its adapter_config.json and its weights disagree ({error}); save it anew with PEFT"
+        ) from error
+    base = loaded.unload()
+    sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
+    ranks = config.by_path
+    space = rank_space(
+        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[each.path]] for each in sites]
+    )
+    super_adapter = SuperAdapter(base, space, scaling=Scaling(alpha=1.0), seed=0)
+    scales, state = super_adapter.scales(config), super_adapter.state()
+    with torch.no_grad():
+        for path, (A, B) in parts.items():
+            state[f"{path}.A"].copy_(A)
+            state[f"{path}.B"].copy_(B / scales[path])
+    return super_adapter, config

@@ -1,0 +1,1 @@
+"""Elastic adapters: the super-adapter, its file and its base model."""

@@ -1,0 +1,68 @@
+"""A linear with a low-rank adapter whose rank can be changed at any time."""
+
+from math import sqrt
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adaptare.devices import InputError
+from adaptare.search.super_adapter.scaling import Scaling
+
+
+class ElasticLinear(nn.Module):
+    """y = base(x) + factor(r) * B[:, :r] A[:r] x, where r is the active rank.
+
+    Ranks are nested: rank r is the first r rows of A and the first r columns of B of every larger rank. Rank 0 is
+    the base alone. As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
+
+    Args:
+        base: The linear that is adapted; it is used, never changed.
+        largest: Rows of A and columns of B.
+        scaling: Gives the factor.
+        generator: Where the initial A comes from, on the processor.
+
+    References:
+        Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2.
+    """
+
+    def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base
+        self.scaling = scaling
+        # Uniform in +-1/sqrt(fan in) is what kaiming_uniform with a = sqrt(5) gives.
+        bound = 1 / sqrt(base.in_features)
+        start = (2 * torch.rand(largest, base.in_features, generator=generator) - 1) * bound
+        self.A = nn.Parameter(start.to(base.weight.device))
+        self.B = nn.Parameter(torch.zeros(base.out_features, largest, device=base.weight.device))
+        self._rank = largest
+
+    @property
+    def largest(self) -> int:
+        """The rank with all rows of A."""
+        return self.A.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """The active rank; 0 is the base alone."""
+        return self._rank
+
+    @rank.setter
+    def rank(self, rank: int) -> None:
+        if not 0 <= rank <= self.largest:
+            raise InputError(f"rank must be 0 to {self.largest} here, not {rank}; build the space with larger ranks")
+        self._rank = rank
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (..., in) -> (..., out), in the dtype of the base's output."""
+        y: torch.Tensor = self.base(x)
+        if self._rank == 0:
+            return y
+        A, B = self.A[: self._rank], self.B[:, : self._rank]
+        update = functional.linear(functional.linear(x.to(A.dtype), A), B)
+        return y + (update * self.scaling.factor(self._rank, self.largest)).to(y.dtype)
+
+    def slices(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of A and B of a rank >= 1. Shapes (rank, in) and (out, rank)."""
+        A, B = self.A.detach()[:rank], self.B.detach()[:, :rank]
+        return A.clone(), B.clone(memory_format=torch.contiguous_format)

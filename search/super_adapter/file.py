@@ -1,0 +1,148 @@
+"""Super-adapters on disk: `super_adapter.safetensors` and the `super_adapter.json` that says what they fit."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError, Json, StorageError, parse_json, write_whole
+from adaptare.profiler import ModelShape, Space, rank_space
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.scaling import Scaling
+
+SCHEMA = 1
+_TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
+
+
+def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
+    """What a super-adapter fits, and how its ranks count, as JSON."""
+    space, scaling = super_adapter.space, super_adapter.scaling
+    return {
+        "schema": SCHEMA,
+        "base_shape": super_adapter.shape.hash,
+        "space": {
+            "name": space.name,
+            "sites": [site.path for site in space.sites],
+            "groups": [list(each.columns) for each in space.dimensions],
+            "choices": [list(each.choices) for each in space.dimensions],
+        },
+        "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
+    }
+
+
+def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
+    """Writes both files into a folder, which is made if needed; each appears whole or not at all.
+
+    Raises:
+        StorageError: They could not be written.
+    """
+    state = {name: tensor.cpu().contiguous() for name, tensor in super_adapter.state().items()}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_whole(Path(folder) / _TENSORS, safetensors.torch.save(state))
+        write_whole(Path(folder) / _DESCRIPTION, json.dumps(describe(super_adapter), indent=1))
+    except OSError as error:
+        raise StorageError(
+            f"the super-adapter cannot be written to {str(folder)!r}: {error.strerror or error}"
+        ) from error
+
+
+def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Space | None = None) -> SuperAdapter:
+    """Puts a saved super-adapter on a model of the same shape.
+
+    Args:
+        folder: Where it was saved.
+        model: The base model, without adapters.
+        space: The space it must have been trained for; default: the one it was.
+
+    Raises:
+        InputError: There is no super-adapter, it is damaged, or of another base model or space. The model is
+            unchanged.
+    """
+    description = read_description(folder)
+    shape = ModelShape.from_config(model.config)
+    damage = f"{str(folder)!r} holds a damaged {_DESCRIPTION}; train again, or use another folder"
+    try:
+        base, saved_space, scaling = description["base_shape"], description["space"], Scaling(**description["scaling"])
+    except (KeyError, TypeError) as error:
+        raise InputError(damage) from error
+    if base != shape.hash:
+        raise InputError(
+            f"the super-adapter in {str(folder)!r} is of a base model of shape {base}, this one "
+            f"has shape {shape.hash}; load the base model it was trained on"
+        )
+    try:
+        saved = _space(saved_space, shape)
+    except (KeyError, TypeError) as error:
+        raise InputError(damage) from error
+    if space is not None and (space.columns, space.dimensions) != (saved.columns, saved.dimensions):
+        raise InputError(
+            f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
+            "search the space it was trained for, or train another"
+        )
+    super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0)
+    try:
+        load_tensors(super_adapter, folder)
+    except InputError:
+        super_adapter.remove()
+        raise
+    return super_adapter
+
+
+def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
+    """Overwrites the weights of a super-adapter with saved ones of the same sites and ranks.
+
+    Raises:
+        InputError: The file cannot be read or does not fit; the weights are unchanged.
+    """
+    file = Path(folder) / _TENSORS
+    try:
+        loaded = safetensors.torch.load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read: {error}; train again, or use another folder") from error
+    state = super_adapter.state()
+    if _sizes(loaded) != _sizes(state):
+        raise InputError(f"{file} does not hold the sites and ranks its description names; train again")
+    if wrong := [name for name, tensor in loaded.items() if not torch.isfinite(tensor).all()]:
+        raise InputError(f"{file}: {wrong[0]!r} has NaN or infinite values; train again with a lower --learning-rate")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(loaded[name])
+
+
+def read_description(folder: str | Path) -> Mapping[str, Any]:
+    """What `super_adapter.json` says, once its schema is known.
+
+    Raises:
+        InputError: There is none, or it is of a later version.
+    """
+    file = Path(folder) / _DESCRIPTION
+    try:
+        description = parse_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} holds no super-adapter: {_DESCRIPTION} cannot be read") from error
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    found = description.get("schema") if isinstance(description, dict) else None
+    if found != SCHEMA:
+        raise InputError(f"{file} has schema {found!r}; this version reads {SCHEMA}: update adaptare or train again")
+    return dict(description)
+
+
+def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
+    sites = [shape.site_by_path[path] for path in saved["sites"]]
+    return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
+
+
+def _words(space: Space) -> str:
+    ranks = sorted({rank for each in space.dimensions for rank in each.choices})
+    return f"space {space.name!r} ({space.n_columns} sites in {space.n_dimensions} groups, ranks {ranks})"

@@ -1,0 +1,164 @@
+"""The super-adapter: nested adapters on the sites of a rank space, trained once, sliced at will."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration, ModelShape, Space
+from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.scaling import Scaling
+
+
+class SuperAdapter:
+    """Puts an elastic adapter on every site of a space, in place; all other weights are frozen.
+
+    It starts with the largest ranks active. `remove` gives the model back as it was.
+
+    Args:
+        model: A causal language model whose shape has the sites.
+        space: Sites and their largest ranks. A site whose only choice is 0 is left alone.
+        scaling: How strongly each rank counts.
+        seed: Of the initial A matrices.
+
+    Raises:
+        InputError: The model lacks a site, or has another width there, or carries an adapter already.
+    """
+
+    def __init__(self, model: PreTrainedModel, space: Space, *, scaling: Scaling | None = None, seed: int) -> None:
+        self.model = model
+        self.space = space
+        self.scaling = scaling or Scaling()
+        self.shape = ModelShape.from_config(model.config)
+        generator = torch.Generator().manual_seed(seed)
+        if space.has_widths:
+            raise InputError(
+                f"a super-adapter trains ranks, and the space {space.name!r} has widths, which are not trained yet; "
+                "leave them out"
+            )
+        self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
+        bases = {site.path: _linear(model, site.path, site.in_features, site.out_features) for site in space.sites}
+        self._layers: dict[str, ElasticLinear] = {
+            site.path: ElasticLinear(bases[site.path], int(largest), scaling=self.scaling, generator=generator)
+            for site, largest in zip(space.sites, self._largest, strict=True)
+            if largest > 0
+        }
+        self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
+        model.requires_grad_(False)
+        self._put(self._layers)
+        self.activate(self._largest)
+
+    @property
+    def largest(self) -> NDArray[np.int64]:
+        """Codes of the configuration with every rank at its largest. Shape (n_columns,)."""
+        return self._largest.copy()
+
+    @property
+    def active(self) -> NDArray[np.int64]:
+        """Codes of the active configuration. Shape (n_columns,)."""
+        return self._active.copy()
+
+    @property
+    def parameters(self) -> int:
+        """Trainable weights: all of A and B."""
+        return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
+
+    def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
+        """Makes the model compute with these ranks, until the next call.
+
+        Args:
+            configuration: A configuration of ranks, or its codes, shape (n_columns,).
+
+        Raises:
+            InputError: A rank is larger than the super-adapter has there, or the shape is another; what was
+                active stays active.
+        """
+        codes = self.codes(configuration)
+        for site, rank in zip(self.space.sites, codes, strict=True):
+            if site.path in self._layers:
+                self._layers[site.path].rank = int(rank)
+        self._active = codes
+
+    @contextmanager
+    def activated(self, configuration: Configuration | NDArray[np.int64]) -> Iterator[None]:
+        """Activates a configuration, and at the end what was active before."""
+        before = self.active
+        self.activate(configuration)
+        try:
+            yield
+        finally:
+            self.activate(before)
+
+    def codes(self, configuration: Configuration | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Checked codes of a configuration. Shape (n_columns,)."""
+        if isinstance(configuration, Configuration):
+            codes = self.space.encode(configuration)
+        else:
+            codes = np.array(configuration, dtype=np.int64)
+        if codes.shape != (self.space.n_columns,):
+            raise InputError(f"codes of one configuration have shape ({self.space.n_columns},), not {codes.shape}")
+        for site, rank, largest in zip(self.space.sites, codes, self._largest, strict=True):
+            if not 0 <= rank <= largest:
+                raise InputError(f"rank of {site.path} must be 0 to {largest} in this super-adapter, not {rank}")
+        return codes
+
+    def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter."""
+        self.codes(config)
+        return {path: self._layers[path].slices(rank) for path, rank in config.ranks}
+
+    def scales(self, config: Configuration) -> Mapping[str, float]:
+        """Module path -> factor on B A x of a sub-adapter."""
+        self.codes(config)
+        return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All trainable tensors under the names `<module path>.A` and `<module path>.B`; no copies."""
+        return {
+            f"{path}.{half}": tensor.detach()
+            for path, layer in self._layers.items()
+            for half, tensor in (("A", layer.A), ("B", layer.B))
+        }
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """The model without the adapters, their training flags and all, for the time of the context."""
+        self.remove()
+        try:
+            yield
+        finally:
+            self.model.requires_grad_(False)
+            self._put(self._layers)
+
+    def remove(self) -> None:
+        """Takes the adapters off; the model has its own modules again, and trains what it trained before."""
+        self._put({path: layer.base for path, layer in self._layers.items()})
+        for weight in self._thawed:
+            weight.requires_grad_(True)
+
+    def _put(self, modules: Mapping[str, nn.Module]) -> None:
+        for path, module in modules.items():
+            parent, _, name = path.rpartition(".")
+            setattr(self.model.get_submodule(parent), name, module)
+
+
+def _linear(model: PreTrainedModel, path: str, wide_in: int, wide_out: int) -> nn.Linear:
+    try:
+        module = model.get_submodule(path)
+    except AttributeError as error:
+        raise InputError(f"the model has no module {path!r}; is the space of another base model?") from error
+    if isinstance(module, ElasticLinear):
+        raise InputError(f"{path} carries a super-adapter already; call its `remove` first")
+    if not isinstance(module, nn.Linear):
+        raise InputError(f"{path} is a {type(module).__name__}; a super-adapter needs plain linears")
+    if (module.in_features, module.out_features) != (wide_in, wide_out):
+        raise InputError(
+            f"{path} is {module.in_features} x {module.out_features} in the model and {wide_in} x {wide_out} in the "
+            "space; build the space from this model's shape"
+        )
+    return module

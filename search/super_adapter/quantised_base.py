@@ -1,0 +1,79 @@
+"""Base models with the rounded weights of a quantised runtime, in floating point: what adapters there really see."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adaptare.profiler import Configuration, ModelShape
+from adaptare.search.super_adapter.base_model import load_base
+from adaptare.search.super_adapter.model import SuperAdapter
+
+
+def round_base(model: PreTrainedModel, quantisation: str) -> None:
+    """Replaces the weights of the decoder's linears and of the head by what quantising makes of them.
+
+    Embeddings stay as they are, also where head and embedding share their weights.
+
+    Args:
+        model: Changed in place.
+        quantisation: `none`, `int8` or `int4`, as in a workload; activations are not rounded.
+    """
+    if quantisation == "none":
+        return
+    from adaptare.profiler import rounded_weights
+
+    linears = {site.path: model.get_submodule(site.path) for site in ModelShape.from_config(model.config).sites}
+    linears["lm_head"] = model.get_output_embeddings()
+    weights = {path: linear.weight.detach().float().T.numpy() for path, linear in linears.items()}
+    for path, rounded in rounded_weights(weights, quantisation).items():
+        weight = linears[path].weight
+        # A new parameter, not new values: the old one may be the embedding too.
+        linears[path].weight = nn.Parameter(torch.from_numpy(rounded).T.to(weight.dtype), requires_grad=False)
+    model.config.tie_word_embeddings = False
+
+
+def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) -> SuperAdapter:
+    """The same adapters on the model of a folder, whose weights are rounded as `round_base` does.
+
+    Args:
+        super_adapter: What is copied; left as it is.
+        folder: Of the base model's original weights.
+        quantisation: `none`, `int8` or `int4`.
+
+    Raises:
+        InputError: The folder holds no model, or one of another shape.
+    """
+    model, _ = load_base(folder)
+    round_base(model, quantisation)
+    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0)
+    trained = super_adapter.state()
+    for name, tensor in copied.state().items():
+        tensor.copy_(trained[name])
+    return copied
+
+
+def requantised(
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str
+) -> SuperAdapter:
+    """The base with a sub-adapter merged into it in floating point and then quantised, as a super-adapter of its own.
+
+    With rank 0 everywhere it computes what an application mode `requantised` does, so that its loss can be compared.
+
+    Args:
+        super_adapter: Where the sub-adapter comes from; left as it is.
+        config: Sites and ranks.
+        folder: Of the base model's original weights.
+        quantisation: `int8` or `int4`.
+
+    Raises:
+        InputError: The config is not of this super-adapter, or the folder holds no model.
+    """
+    model, _ = load_base(folder)
+    scales = super_adapter.scales(config)
+    for path, (A, B) in super_adapter.tensors(config).items():
+        weight = model.get_submodule(path).get_parameter("weight")
+        weight.data += (scales[path] * (B @ A)).to(weight)
+    round_base(model, quantisation)
+    return SuperAdapter(model, super_adapter.space, seed=0)

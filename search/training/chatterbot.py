@@ -1,0 +1,57 @@
+"""Real dialogues that come as a package, to try things on."""
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+
+from adaptare.devices import InputError, MissingPackageError
+from adaptare.search.training.data import Example
+
+# Short answers in plain English; left out are code, and what has only a handful of questions.
+TOPICS = (
+    "ai",
+    "computers",
+    "conversations",
+    "emotion",
+    "history",
+    "literature",
+    "movies",
+    "psychology",
+    "science",
+    "sports",
+    "tech_support",
+    "trivia",
+)
+
+
+def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
+    """Questions and answers in English from the package `chatterbot-corpus` (BSD licence), repetitions and all.
+
+    A dialogue of more than two turns is a list of questions, each followed by its answer.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+        InputError: It has no such topic.
+    """
+    found = importlib.util.find_spec("chatterbot_corpus")
+    if found is None or not found.submodule_search_locations:
+        raise MissingPackageError(
+            "the dialogues of chatterbot-corpus are not installed; install them with: pip install 'adaptare[demo]'"
+        )
+    folder = Path(found.submodule_search_locations[0]) / "data" / "english"
+    return [example for topic in topics for example in _dialogues(folder / f"{topic}.yml")]
+
+
+def _dialogues(file: Path) -> list[Example]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = sorted(other.stem for other in file.parent.glob("*.yml"))
+        raise InputError(f"chatterbot-corpus has no topic {file.stem!r}; it has {', '.join(known)}") from error
+    return [
+        Example(str(question).strip(), str(answer).strip())
+        for turns in content["conversations"]
+        if isinstance(turns, list)  # a few entries are broken
+        for question, answer in zip(turns[::2], turns[1::2], strict=False)
+    ]

@@ -1,0 +1,204 @@
+"""Training a super-adapter, so that it can be interrupted at any time and loses nothing."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PrinterCallback, TrainingArguments
+
+from adaptare.devices import InputError, Json, StorageError, interrupts_noted
+from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint
+from adaptare.search.training.record import check_hash, read_losses, write_record
+from adaptare.search.training.step_sampler import SandwichSampler, StepSampler
+from adaptare.search.training.token_examples import TokenExample, pad_batch
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How far training came.
+
+    Args:
+        steps: Steps it should have.
+        losses: Training loss of each step done so far, in nats per completion token, earlier calls included.
+        seconds: Duration of this call.
+    """
+
+    steps: int
+    losses: tuple[float, ...]
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return len(self.losses) >= self.steps
+
+
+def train_super_adapter(
+    super_adapter: SuperAdapter,
+    examples: Sequence[TokenExample],
+    *,
+    folder: str | Path,
+    steps: int,
+    batch_size: int = 8,
+    micro_batches: int = 1,
+    learning_rate: float = 2e-3,
+    seed: int,
+    sampler: StepSampler | None = None,
+    save_every: int = 50,
+    max_seconds: float | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> TrainingOutcome:
+    """Trains all slices of a super-adapter together, one sampled configuration per optimiser step.
+
+    The optimiser is AdamW without weight decay; the learning rate falls linearly to zero. Rows of A and columns
+    of B outside the active rank get a gradient of zero, and what momentum they have still moves them: it is left
+    to run out, as in the published systems. Sites at rank 0 take no part in a step and do not move.
+
+    The folder ends up with the super-adapter. Until all steps are done it also holds a checkpoint; the same call
+    goes on from there, and ends with the weights an uninterrupted call would have given. A Ctrl-C lets the
+    current step end, writes a checkpoint and raises `KeyboardInterrupt`; a second one does not wait.
+    Transformers seeds the global random generators with `seed`.
+
+    Args:
+        super_adapter: Trained in place; what was active before is active again afterwards.
+        examples: What to learn.
+        folder: Of this training alone.
+        steps: Optimiser steps in all, earlier calls included.
+        batch_size: Examples per micro-batch.
+        micro_batches: Micro-batches per step; their gradients are added up.
+        learning_rate: At the start.
+        seed: Of the order of the examples and of the configurations.
+        sampler: Draws the configuration of each step; default: `SandwichSampler()`.
+        save_every: Steps between checkpoints.
+        max_seconds: Ends this call with a checkpoint when it has taken so long.
+        stop: Asked after every step; true ends this call with a checkpoint.
+        progress: Called after every step with steps done, steps in all, and the loss of the step.
+
+    Raises:
+        InputError: An argument is out of range, or the folder holds a training with other arguments or data.
+        StorageError: The folder cannot be written.
+        KeyboardInterrupt: On Ctrl-C, once the checkpoint is written.
+    """
+    sampler = sampler or SandwichSampler()
+    _check(examples, steps, batch_size, micro_batches, learning_rate, save_every)
+    settings: dict[str, Json] = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "micro_batches": micro_batches,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "sampler": repr(sampler),
+        "examples": _hash(examples),
+        "super_adapter": describe(super_adapter),
+    }
+    place, began = Path(folder), time.monotonic()
+    losses = read_losses(place, settings)
+    if len(losses) >= steps:
+        load_tensors(super_adapter, place)
+        return TrainingOutcome(steps, losses, time.monotonic() - began)
+    write_record(place, settings, losses)
+    with interrupts_noted() as interrupted:
+
+        def should_stop() -> bool:
+            late = max_seconds is not None and time.monotonic() - began >= max_seconds
+            return late or interrupted() or (stop is not None and stop())
+
+        callback = StepCallback(
+            super_adapter, sampler=sampler, seed=seed, stop=should_stop, progress=progress or _unseen
+        )
+        arguments = _arguments(place, settings, save_every)
+        losses = _trained(super_adapter, examples, folder=place, arguments=arguments, callback=callback)
+        save_super_adapter(super_adapter, place)
+        write_record(place, settings, losses)
+        was_interrupted = interrupted()
+    if len(losses) >= steps:
+        for checkpoint in place.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    if was_interrupted:
+        raise KeyboardInterrupt
+    return TrainingOutcome(steps, losses, time.monotonic() - began)
+
+
+def _trained(
+    super_adapter: SuperAdapter,
+    examples: Sequence[TokenExample],
+    *,
+    folder: Path,
+    arguments: TrainingArguments,
+    callback: StepCallback,
+) -> tuple[float, ...]:
+    model, checkpoint = super_adapter.model, last_checkpoint(folder)
+    training, use_cache = model.training, model.config.use_cache
+    try:
+        trainer = AdapterTrainer(
+            super_adapter, args=arguments, data_collator=pad_batch, train_dataset=list(examples), callbacks=[callback]
+        )
+        trainer.remove_callback(PrinterCallback)
+        with super_adapter.activated(super_adapter.largest):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except OSError as error:
+        raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error
+    finally:
+        model.train(training)
+        model.config.use_cache = use_cache
+    return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
+
+
+def check_examples(folder: str | Path, examples: Sequence[TokenExample]) -> None:
+    """Raises `InputError` if the training in this folder learned other examples than these."""
+    check_hash(Path(folder), _hash(examples))
+
+
+def _hash(examples: Sequence[TokenExample]) -> str:
+    return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]
+
+
+def _unseen(done: int, of: int, loss: float) -> None:
+    pass
+
+
+def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings["steps"],
+        per_device_train_batch_size=settings["batch_size"],
+        gradient_accumulation_steps=settings["micro_batches"],
+        learning_rate=settings["learning_rate"],
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        seed=settings["seed"],
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=save_every,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to=[],
+    )
+
+
+def _check(
+    examples: Sequence[TokenExample],
+    steps: int,
+    batch_size: int,
+    micro_batches: int,
+    learning_rate: float,
+    save_every: int,
+) -> None:
+    if not examples:
+        raise InputError("there is nothing to train on; pass at least one example")
+    whole = {"steps": steps, "batch_size": batch_size, "micro_batches": micro_batches, "save_every": save_every}
+    for name, value in whole.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    if not 0 < learning_rate < 1:
+        raise InputError(f"learning_rate must be above 0 and below 1, not {learning_rate}")
