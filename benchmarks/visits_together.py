@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from profiling_models import ORT, placements
 
 from adaptare.devices import connect
-from adaptare.profiler import Measurement, Progress, group_run, profile
+from adaptare.profiler import Measurement, Progress, profile
+from adaptare.profiler.measuring import group_run
 
 Array = NDArray[np.float64]
 TOGETHER = group_run.MOST_TOGETHER

@@ -224,7 +224,7 @@ def _columns(selection: Selection) -> tuple[Column[Verified], ...]:
 
     return (
         Column("", lambda each: each.choice.name),
-        Column("sites", lambda each: str(len(each.choice.config)), 5),
+        Column("sites", lambda each: str(len(each.choice.config.ranks)), 5),
         Column("predicted ms", lambda each: milliseconds(each.choice.predicted_s[0]), 6),
         Column("measured ms", of(lambda found: milliseconds(found.raw_interval.middle), "failed")),
         Column("95 %", of(lambda found: interval(found, found.raw_interval, milliseconds))),

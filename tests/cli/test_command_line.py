@@ -136,10 +136,16 @@ from adaptare.console import Console, command
 @app.command("say")
 @command
 def say(as_json: bool = typer.Option(False, "--json")):
-    console = Console(as_json=as_json)
-    for _ in range(10_000):
-        console.say("a long line " * 20)
-    console.result({"lines": ["a long line " * 20] * 1000})
+    return Console(as_json=as_json).show(Endless())
+
+class Endless:
+    exit_code = 0
+
+    def sections(self):
+        return ["a long line " * 20] * 10_000
+
+    def to_json(self):
+        return {"lines": self.sections()}
 
 from adaptare.__main__ import main
 main()

@@ -12,7 +12,8 @@ import pytest
 
 from adaptare.export_command import Kind
 from adaptare.profiler import Configuration, ModelShape, open_model
-from adaptare.search import load_base, onnx_check
+from adaptare.search import load_base
+from adaptare.search.export import onnx_check
 from adaptare.search.workflows.selection import Choice, Selection, save_selection
 
 Run = Callable[..., Any]
@@ -21,12 +22,13 @@ ONNX = [kind for kind in get_args(Kind) if kind.startswith("onnx")]
 
 
 @pytest.fixture
-def export(run: Run, model_cache: Path, data: Path, tmp_path: Path) -> Run:
-    """Runs `export` of the front of a model that is trained once for all tests."""
-    kept = model_cache / "trained for export"
+def export(run: Run, model_cache: Path, data: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs `export` of the front of a model that each process of the tests trains once."""
+    own = tmp_path_factory.getbasetemp()
+    kept = own / "trained for export"
     if not kept.exists():
-        shutil.copy(data, model_cache)
-        options = ("--steps", 2, "--data", model_cache / data.name, "--held-out", 8, "--space", "sites")
+        shutil.copy(data, own)
+        options = ("--steps", 2, "--data", own / data.name, "--held-out", 8, "--space", "sites")
         assert run("train", "tiny-random", "-o", "run", *options, "--cache", model_cache).code == 0
         winner = Choice("winner 1", Configuration.of(SITES), "swappable", (2.0, 1.0, 3.0), 1.0, 1.0)
         selection = Selection("decode=3ms", 3.0, 1.0, (winner,), (), (), {})

@@ -53,7 +53,7 @@ def test_graphs_with_every_site_are_one_program_that_predictors_know(
     answer = run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache, "--json")
     assert answer.code == 0, answer.err
     assert (answer.json["measured"], answer.json["failed"]) == (12, 0)
-    grid = ("--rank", "0,8", "--sites", "q_proj,v_proj", "--sites", "all", "-p", 0, "-d", 4)
+    grid = ("--rank", "0,8", "-p", 0, "-d", 4)
     assert run("overhead", "tiny-random", *grid, *QUICKLY, "--device", INT4, "--cache", model_cache).code == 0
     fitted = run("fit", "--device", INT4, "--open", "--json").json
     assert (fitted["open"], fitted["length"], fitted["predictor"]) == (True, 4, "predictor-decode-int4-open")

@@ -81,7 +81,7 @@ def test_several_lengths_are_measured_and_each_prompt_is_a_request(overhead: Cal
     assert "-d must be -1 or more, not -2" in overhead("-d", "-2").err
     refused = overhead("-p", "4,many")
     assert refused.code == 2
-    assert "-p must be whole numbers such as 64 or 64,512, not '4,many'" in refused.err
+    assert "-p must be whole numbers with commas between them, such as 16 or 4,8,64, not '4,many'" in refused.err
 
 
 def test_without_n_there_is_no_request(overhead: Callable[..., Any]) -> None:

@@ -131,7 +131,7 @@ def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search
     trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
     other = ("--device", "simulated:launch_s=1e-5", "--store", "other.db")
     assert trained("profile", MODEL, *other, "--space", "sites", "--count", 10).code == 0
-    assert trained("fit", *other, "-o", "predictor-decode").code == 0
+    assert trained("fit", *other, "-o", "predictor-decode", "--replace").code == 0
     answer = trained("verify", "run/front.json")
     assert answer.code == 2
     assert "predictor-decode is not the predictor of this search any more" in answer.err

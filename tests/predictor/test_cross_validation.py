@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from adaptare.predictor import CANDIDATES, cross_validation
+from adaptare.predictor import CANDIDATES
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
+from adaptare.predictor.fitting import cross_validation
 from adaptare.predictor.fitting.candidates import ONLY_PRIOR
 from adaptare.predictor.fitting.choice import choose_candidate
 from adaptare.predictor.fitting.cross_validation import cross_validate

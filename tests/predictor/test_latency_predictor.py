@@ -285,7 +285,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
     with pytest.raises(InputError, match="references must be of the predictor's device"):
         predictor.relevelled(elsewhere)
     prefill = campaign(draw_configs(20, 1), template=replace(predictor.template, phase="prefill"))
-    with pytest.raises(InputError, match="only in the adapter"):
+    with pytest.raises(InputError, match="only in ranks and widths"):
         predictor.relevelled(prefill)
 
 

@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler import Configuration, ModelShape, Workload, onnx_bases, onnx_export, open_model, programs_for
+from adaptare.profiler import Configuration, ModelShape, Workload, open_model, programs_for
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.equality import largest_difference
+from adaptare.profiler.programs.onnx import bases as onnx_bases
+from adaptare.profiler.programs.onnx import export as onnx_export
 from adaptare.profiler.programs.onnx.base import OnnxBase
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights

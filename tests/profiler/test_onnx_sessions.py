@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
-from adaptare.profiler import (
-    Configuration,
-    FixedRounds,
-    Measurement,
-    ModelShape,
-    Progress,
-    Workload,
-    group_run,
-    profile,
-)
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Progress, Workload, profile
+from adaptare.profiler.measuring import group_run
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 
 pytestmark = pytest.mark.usefixtures("brief")

@@ -24,10 +24,10 @@ from adaptare.profiler import (
     ModelShape,
     Progress,
     Workload,
-    group_run,
     profile,
     profile_groups,
 )
+from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.group_run import reference_visits
 from adaptare.profiler.programs.builders import SimulatedPrograms
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from adaptare.devices import Program, TorchCpu
-from adaptare.profiler import Configuration, ModelShape, Workload, torch_weights
+from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.programs.torch import weights as torch_weights
 from adaptare.profiler.programs.torch.programs import Bindable, build
 
 PATH = "model.layers.1.mlp.down_proj"

@@ -153,7 +153,7 @@ def test_a_model_with_every_site_takes_adapters_of_other_sites(
     folder, other = tmp_path / "export", Configuration.of({Q.format(0): 2})
     export_onnx(trained, CONFIG, folder, kind="onnx-swappable", every_site=True, **options)
     export_onnx_adapter(trained, other, tmp_path / "other", base_name="some/base")
-    assert len(read_onnx_adapter(folder / "adapter.onnx_adapter")) == 2 * len(CONFIG)
+    assert len(read_onnx_adapter(folder / "adapter.onnx_adapter")) == 2 * len(CONFIG.ranks)
     for config, adapter in ((CONFIG, folder), (other, tmp_path / "other")):
         found = logits(folder, adapter=adapter / "adapter.onnx_adapter")
         assert np.abs(found - expected(trained, config)).max() < 1e-4
@@ -169,7 +169,7 @@ def test_a_and_b_can_be_fed_as_well(trained: SuperAdapter, tmp_path: Path, optio
 def test_the_adapter_file_holds_a_and_the_scaled_b(trained: SuperAdapter, tmp_path: Path) -> None:
     export_onnx_adapter(trained, CONFIG, tmp_path / "adapter", base_name="some/base")
     found = read_onnx_adapter(tmp_path / "adapter" / "adapter.onnx_adapter")
-    assert len(found) == 2 * len(CONFIG)
+    assert len(found) == 2 * len(CONFIG.ranks)
     for path, (A, B) in trained.tensors(CONFIG).items():
         assert np.array_equal(found[f"{path}.lora_A"], A.T.numpy())
         assert np.array_equal(found[f"{path}.lora_B"], (trained.scales(CONFIG)[path] * B).T.numpy())
