@@ -46,7 +46,7 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         X, y = self._rows
         left_out = np.empty(len(y))
         for judged, rows in judged_together(np.eye(len(y), dtype=np.bool_) if apart is None else apart):
-            if len(rows) == len(y):  # nothing is left to learn from
+            if len(rows) == len(y):  # no training rows remain
                 left_out[judged] = y[judged] - y.mean()
                 continue
             intercept, prices = _prices(np.delete(X, rows, axis=0), np.delete(y, rows))

@@ -14,7 +14,7 @@ from adaptare.devices import InputError
 STRENGTHS = (float("inf"), *np.logspace(3, -2, 21).tolist())
 # Chance favours weak strengths: a weaker one must be better by this many standard errors of the difference.
 CLEARLY_BETTER = 0.5
-# A row whose leverage is closer to 1 than this determines its own prediction and cannot be left out.
+# A row whose leverage is closer to 1 than this determines its prediction and cannot be left out.
 SMALLEST_FREEDOM = 1e-8
 
 

@@ -109,7 +109,7 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
 
 
 def noise_of(rows: Sequence[Measurement]) -> str:
-    """Warning about rows whose own intervals are wider than what adapters usually cost; empty if there are none."""
+    """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
     widths = {id(row): row.ratio.half_width for row in rows if not row.within_one_opening}
     noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
     if not noisy:

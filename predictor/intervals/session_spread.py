@@ -59,9 +59,8 @@ class SessionVariance:
     def spread(self, shares: NDArray[np.float64]) -> SessionSpread:
         """Part of a new session's shift that is missing from the residuals of a fit to several sessions.
 
-        With shares p of the rows, a new session differs from their mean by a variance of (1 + sum p^2) times that of
-        one session, and the residuals contain (1 - sum p^2) times it: all but a little where sessions are many, nothing
-        where there is one.
+        With shares p of the rows, the difference of a new session from their mean has (1 + sum p^2) times the variance
+        of one session, and the residuals contain (1 - sum p^2) times it: almost all with many sessions, none with one.
 
         Args:
             shares: Share of the rows in each session; their sum is 1. Shape (n_sessions,).
