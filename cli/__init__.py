@@ -1,6 +1,6 @@
-"""Measure what a low-rank adapter costs on its device, predict it, and search the adapters that fit.
+"""Measures and predicts the cost of low-rank adapters on a device, and searches for adapters within a budget.
 
-The library lives in four packages, each importing only those before it: `adaptare.devices`,
+The library consists of four packages, each importing only those before it: `adaptare.devices`,
 `adaptare.profiler`, `adaptare.predictor`, `adaptare.search`.
 """
 

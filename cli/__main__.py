@@ -1,4 +1,4 @@
-"""`python -m adaptare` and the `adaptare` command."""
+"""Entry point of `python -m adaptare` and the `adaptare` command."""
 
 import sys
 
@@ -6,7 +6,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line; an interrupt ends it quietly from the first import on."""
+    """Runs the command line; an interrupt ends it without a traceback, even during imports."""
     try:
         from adaptare.entry import run
 

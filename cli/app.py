@@ -1,4 +1,4 @@
-"""The command line: which commands there are. Their libraries are imported when one of them runs."""
+"""Commands of the command line. Their libraries are imported when a command runs."""
 
 import typer
 
@@ -44,4 +44,4 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True)) -> None:
-    """Takes the options that stand before the command."""
+    """Accepts the options that precede the command."""

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,7 +56,7 @@ DataOption = Annotated[
     ),
 ]
 
-# As `adaptare.profiler` has them, which takes too long to import for a page of help.
+# Copied from `adaptare.profiler`, which takes too long to import for a help page.
 Phase = Literal["prefill", "decode"]
 Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
 Quantisation = Literal["none", "int8", "int4"]

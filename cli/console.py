@@ -1,4 +1,4 @@
-"""What the user sees: one JSON object or tables on stdout; progress and notes on stderr."""
+"""Console output: one JSON object or tables on stdout; progress and notes on stderr."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adaptare.profiler.results.report import Feedback, Report, Section
     from adaptare.profiler.results.table import AnyTable
 
-# What a plain installation does without, and the extra that brings it.
+# Optional packages and the extra that installs each.
 OPTIONAL: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 
 
 def command(function: Callable[P, int]) -> Callable[P, None]:
-    """Turns what a command returns into its exit code, and what it raises into a message and an exit code."""
+    """Turns the return value of a command into its exit code, and an exception into a message and an exit code."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -68,14 +68,14 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
 
 
 class OutputError(OSError):
-    """Stdout cannot be written, unlike a file that a command writes."""
+    """Stdout cannot be written; distinguishes it from errors of files that a command writes."""
 
 
 class WatchedOutput:
-    """Stdout whose errors say that they are its own.
+    """Wrapper of stdout that raises its errors as `OutputError`.
 
     Args:
-        stream: Is written to.
+        stream: The wrapped stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -106,9 +106,9 @@ def _as_output_error() -> Iterator[None]:
 
 
 def output_lost(error: OSError) -> int:
-    """Gives stdout up, so that the interpreter does not try to write the rest at its end. Returns the exit code.
+    """Detaches stdout, so that the interpreter does not flush it at exit. Returns the exit code.
 
-    A reader that has seen enough gets the quiet end that a shell gives to other programs.
+    A closed pipe ends the program silently, as with other shell programs.
     """
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,14 +120,14 @@ def output_lost(error: OSError) -> int:
 
 
 def refuse(message: str) -> None:
-    """Says why there is no result: on stderr, and as the JSON object if one was asked for."""
+    """Reports why there is no result: on stderr, and as the JSON object if requested."""
     typer.echo(f"error: {message}", err=True)
     if "--json" in sys.argv:
         typer.echo(json.dumps({"error": message}))
 
 
 class Console:
-    """Where a command's results go.
+    """Output of a command's results.
 
     Args:
         as_json: One JSON object on stdout instead of tables.
@@ -139,17 +139,17 @@ class Console:
 
     @property
     def feedback(self) -> "Feedback":
-        """What the library tells of a long task."""
+        """Callbacks through which the library reports on a long task."""
         from adaptare.profiler.results.report import Feedback
 
         return Feedback(note=self.note, progress=self.progress, preview=self.preview, show=self.section)
 
     def note(self, text: str) -> None:
-        """A line for people, on stderr."""
+        """Prints a line on stderr."""
         typer.echo(text, err=True)
 
     def section(self, section: "Section") -> None:
-        """A table or a line of the result, left out when the result is JSON, or a note."""
+        """Prints a table or line of the result, omitted if the result is JSON, or a note."""
         from adaptare.profiler.results.report import Note
 
         if isinstance(section, Note):
@@ -162,7 +162,7 @@ class Console:
             print_table(section)
 
     def show(self, report: "Report") -> int:
-        """All sections of a result, or the one JSON object, if that was asked for. Returns the exit code."""
+        """Prints all sections of a result, or one JSON object if requested. Returns the exit code."""
         for section in report.sections():
             self.section(section)
         if self._as_json:
@@ -170,7 +170,7 @@ class Console:
         return report.exit_code
 
     def preview(self, table: "AnyTable") -> None:
-        """A table above the bar of `progress`, until the next preview or the end of the bar; nothing without a bar."""
+        """Shows a table above the bar of `progress` until the next preview or the end of the bar, if there is a bar."""
         self._above = [table]
 
     @contextmanager
@@ -218,7 +218,7 @@ class Console:
 
 
 def _left(elapsed_s: float, share: float) -> str:
-    """How much longer it takes if it goes on like this; the first hundredth tells nothing yet."""
+    """Estimated remaining time at the current rate; empty during the first hundredth."""
     if not 0.01 <= share < 1:
         return ""
     left_s = elapsed_s * (1 / share - 1)
@@ -226,7 +226,7 @@ def _left(elapsed_s: float, share: float) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become null."""
+    """Value with infinities and NaNs, which JSON lacks, replaced by null."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

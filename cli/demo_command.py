@@ -66,7 +66,7 @@ def demo(
 
 
 def _effort(*, quick: bool) -> "Effort":
-    """The size of every step that fits into the time."""
+    """Size of every step for the time limit."""
     from adaptare.profiler import precise_within
     from adaptare.search.workflows.demonstration import Effort
 

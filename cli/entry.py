@@ -1,4 +1,4 @@
-"""The command line as a program: bad words, a reader that is gone and a full stdout have an exit code of their own."""
+"""Command line as a program, with separate exit codes for usage errors, a closed pipe and a full stdout."""
 
 import json
 import sys
@@ -10,12 +10,12 @@ from adaptare.app import app
 from adaptare.console import OutputError, WatchedOutput, output_lost
 from adaptare.devices import ExitCode
 
-# Of what a command line does not say right; the class above it has no name that all versions of Typer share.
+# Usage errors; their common base class has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 
 
 def run() -> int:
-    """Runs the words of the command line. Returns the exit code; what is not understood is told in JSON too."""
+    """Runs the command line. Returns the exit code; usage errors are reported in JSON too."""
     sys.stdout = WatchedOutput(sys.stdout)
     try:
         code = app(standalone_mode=False)
@@ -29,6 +29,6 @@ def run() -> int:
         return ExitCode.INTERRUPTED
     except (BrokenPipeError, OutputError) as error:
         return output_lost(error)
-    except SystemExit:  # Typer ends so, and only so, where the reader of stdout is gone
+    except SystemExit:  # raised by Typer only if the reader of stdout has closed the pipe
         return output_lost(BrokenPipeError())
     return int(code or 0)

@@ -9,7 +9,7 @@ import typer
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
 
-# As `adaptare.search.workflows.exporting` has them.
+# Copied from `adaptare.search.workflows.exporting`.
 Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
 
 
@@ -72,7 +72,7 @@ def export(
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
     if to not in ("peft", "merged"):
-        OnnxBases(cache)  # says what is not installed, before anything is loaded
+        OnnxBases(cache)  # reports missing packages before anything is loaded
     from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of
 
     chosen = (

@@ -1,4 +1,4 @@
-"""Pictures as files."""
+"""Figures as files."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def check_figure(file: Path | None) -> None:
-    """Raises `InputError` unless a figure can go there, and `MissingPackageError` unless it can be drawn."""
+    """Raises `InputError` if the path cannot hold a figure, and `MissingPackageError` if none can be drawn."""
     if file is None:
         return
     if file.suffix not in FORMATS:
@@ -25,7 +25,7 @@ def check_figure(file: Path | None) -> None:
 
 
 def drawn(draw: Callable[[], None], file: Path, console: Console) -> bool:
-    """Draws a figure of a result, which is told all the same where that fails. Whether it did not."""
+    """Draws a figure of a result and reports a failure as a note. True if it was drawn."""
     try:
         draw()
     except StorageError as error:
@@ -37,7 +37,7 @@ def drawn(draw: Callable[[], None], file: Path, console: Console) -> bool:
 
 @contextmanager
 def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
-    """So many axes of matplotlib side by side, which are in the file afterwards.
+    """Yields `count` matplotlib axes side by side, saved to the file when the context ends.
 
     Raises:
         StorageError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""Spaces, ranks, lengths and errors as they are written on the command line."""
+"""Parsing of spaces, ranks, lengths and errors given on the command line."""
 
 import math
 import re
@@ -11,7 +11,7 @@ WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> Space:
-    """A space by recipe and ranks, whose layers may have to be alike, or from a YAML file, which says so itself."""
+    """Space by recipe and ranks, with equal layers if required, or from a YAML file, which defines its ties itself."""
     if spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml"):
         if ranks is not None:
             raise InputError(f"{spelling} says which ranks there are; leave out --ranks, or write them there")
@@ -22,7 +22,7 @@ def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alik
 
 
 def read_error(text: str) -> float:
-    """A share of latency, per cent, from `2%`; a bare number might be meant either way. Raises `InputError`."""
+    """Share of latency, per cent, from `2%`; a number without unit is ambiguous. Raises `InputError`."""
     try:
         error = float(text.removesuffix("%")) if text.endswith("%") else math.nan
     except ValueError:
@@ -33,7 +33,7 @@ def read_error(text: str) -> float:
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
-    """The numbers in `1,8,64`, of which none is empty. Raises `InputError`."""
+    """Numbers in `1,8,64`, none of them empty. Raises `InputError`."""
     parts = text.split(",")
     if not all(WHOLE.fullmatch(part) for part in parts):
         raise InputError(f"{option} must be whole numbers with commas between them, such as 16 or 4,8,64, not {text!r}")
@@ -49,7 +49,7 @@ def read_ranks(text: str) -> list[int]:
 
 
 def read_lengths(text: str, option: str, *, least: int) -> list[int]:
-    """Numbers of tokens such as `64` or `64,512`, once each. Raises `InputError`."""
+    """Numbers of tokens such as `64` or `64,512`, without duplicates. Raises `InputError`."""
     lengths = list(dict.fromkeys(whole_numbers(text, option)))
     if any(length < least for length in lengths):
         raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
@@ -57,12 +57,12 @@ def read_lengths(text: str, option: str, *, least: int) -> list[int]:
 
 
 def check_length(phase: Phase, length: int) -> None:
-    """Raises `InputError` if a phase cannot be that long."""
+    """Raises `InputError` if a phase cannot have this length."""
     if length < (phase == "prefill"):
         raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
 
 
 def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
-    """Raises `InputError` if there is a folder and its sites or ranks are given beside it."""
+    """Raises `InputError` if both a folder and sites or ranks are given."""
     if folder and (rank or sites):
         raise InputError("an adapter folder has sites and ranks of its own; give it, or --rank and --sites, not both")

@@ -40,7 +40,7 @@ def operators(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Where the time of a call goes, operator by operator, without an adapter and with it."""
+    """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, check_length
     from adaptare.profiler import Workload, open_model, programs_for
     from adaptare.profiler.campaigns.grid import case_of

@@ -82,7 +82,7 @@ def overhead(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """What adapters cost on a device, merged and not, in prefill and decode, with 95 % intervals."""
+    """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.figure_file import check_figure, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.overhead_figure import draw

@@ -1,4 +1,4 @@
-"""Overhead over rank as a picture."""
+"""Figure of overhead over rank."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Default precision and time of every command that measures."""
+"""Default precision and time limit of every command that measures."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +9,8 @@ class Pace:
     """Limits of one measurement: the first that is reached ends it; see `precise_within`.
 
     Args:
-        half_width: Of the widest interval; 0.01 is 1 %.
-        seconds: Of each phase and group, loading included.
+        half_width: Half-width of the widest interval; 0.01 is 1 %.
+        seconds: Time limit of each phase and group, including loading.
     """
 
     half_width: float

@@ -1,4 +1,4 @@
-"""Predicted over measured latency as a picture."""
+"""Parity figure: predicted over measured latency."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from adaptare.predictor import LatencyPredictor
 
 
 def draw_parity(predictor: LatencyPredictor, file: Path, *, title: str) -> None:
-    """What was predicted of every adapter when it was left out, with its interval, over what was measured.
+    """Draws the held-out prediction of every adapter, with its interval, over its measured latency.
 
     Raises:
         StorageError: The file cannot be written.

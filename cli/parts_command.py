@@ -46,7 +46,7 @@ def parts(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """What blocks and head take alone, with cold caches and hot ones, and how far their sum is from the whole."""
+    """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
     from adaptare.devices import InputError
     from adaptare.inputs import check_alone, check_length
     from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for

@@ -34,7 +34,7 @@ def predict(
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What adapters would take, without running them: time, and memory for weights, adapter and cache."""
+    """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
     from adaptare.devices import InputError
     from adaptare.inputs import check_alone, read_ranks
     from adaptare.predictor import load_predictor

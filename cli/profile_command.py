@@ -136,7 +136,7 @@ def profile(
 
 
 def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
-    """Options by which `adaptare fit` finds the rows again; less if there are `only` these rows of the device."""
+    """Options that select these rows in `adaptare fit`; fewer if they are the `only` rows of the device."""
     said: list[tuple[str, object]] = [("--device", device)]
     said += [("--store", store)] * (store != DEFAULT_STORE)
     if not only:

@@ -13,7 +13,7 @@ def store(
     place: Annotated[str, typer.Argument(metavar="STORE", help="A file or database URL.")] = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """What a store holds: devices, models, phases and modes, with how many measurements there are of each."""
+    """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
     from adaptare.profiler.campaigns.contents import contents_of
 

@@ -1,4 +1,4 @@
-"""Tables of results within the width that there is."""
+"""Tables of results, fitted to the available width."""
 
 import os
 import sys
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
     from adaptare.profiler.results.table import AnyTable, Column
 
-# A column has a space on either side and a border; a table has one border more.
+# A column has a space on either side and a border; a table has one more border.
 PADDING: Final = 3
 BORDER: Final = 1
-# Text that folds keeps at least so many characters in a line.
+# Minimum characters per line of wrapped text.
 FOLDED: Final = 20
 PIPE_WIDTH: Final = 120
 
 
 def print_table(table: "AnyTable") -> None:
-    """Prints within the width of the terminal, or `COLUMNS`; a pipe without that is 120 wide."""
+    """Prints within the width of the terminal, or `COLUMNS`; default for a pipe: 120."""
     from rich.console import Console
 
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
@@ -30,14 +30,14 @@ def print_table(table: "AnyTable") -> None:
 
 
 def drawn(table: "AnyTable", width: int) -> "RichTable":
-    """A table that is no wider than that, without columns of the highest rank if need be; numbers are never cut.
+    """Table of at most this width, without columns of the highest rank if necessary; numbers are never truncated.
 
-    Where even the columns of rank 0 are wider, so is the table.
+    If even the columns of rank 0 are wider, so is the table.
     """
     from rich.table import Table as RichTable
 
     columns, rows = list(table.columns), table.cells
-    if _total(_most(columns, rows)) > width:  # caveats go below their intervals
+    if _total(_most(columns, rows)) > width:  # caveats move below their intervals
         rows = [[cell.replace("] ", "]\n") for cell in row] for row in rows]
     while _total(_least(columns, rows)) > width and (highest := max(column.rank for column in columns)):
         last = max(index for index, column in enumerate(columns) if column.rank == highest)
@@ -64,12 +64,12 @@ def _longest(rows: Sequence[Sequence[str]], index: int) -> int:
 
 
 def _most(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Widths at which nothing is broken."""
+    """Widths without line breaks."""
     return [max(len(column.heading), _longest(rows, index)) for index, column in enumerate(columns)]
 
 
 def _least(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Widths at which headings are broken between words, and text that folds anywhere."""
+    """Smallest widths: headings broken between words, wrapping text broken anywhere."""
     found = []
     for index, column in enumerate(columns):
         longest = _longest(rows, index)

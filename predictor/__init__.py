@@ -1,4 +1,4 @@
-"""From measurements to predicted latency: physical features, fits for few rows, intervals, files."""
+"""Latency prediction from measurements: physical features, fits for few rows, intervals, files."""
 
 from adaptare.predictor.estimators.averaged import Averaged
 from adaptare.predictor.estimators.block_linear import BlockLinear, BlockVariances, block_variances, stacked_blocks

@@ -1,4 +1,4 @@
-"""What a configuration asks of the hardware, in numbers a linear fit can price."""
+"""Hardware demands of a configuration as features for a linear fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.profiler import BYTES, Column, Configuration, MlpWidth, Site, Workload
 
-# The columns of the whole configuration; behind them come `sites:KIND` and `bytes:KIND` for every kind of linear.
+# Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
 Codes = NDArray[np.int64]
 Array = NDArray[np.float64]
@@ -20,7 +20,7 @@ def columns_of(template: Workload, configurations: Sequence[Configuration]) -> t
     """Columns of the codes of some configurations: the linears that run, and widths if some layer is narrower.
 
     Args:
-        template: Everything about the workloads but their configurations.
+        template: The workloads without their configurations.
         configurations: Ranks and widths.
     """
     base = template.base
@@ -32,17 +32,17 @@ def columns_of(template: Workload, configurations: Sequence[Configuration]) -> t
 class FeatureSet:
     """Physical features of configurations for one workload template.
 
-    Of the adapter, each feature is what it adds to one call: the sites it is applied at (each issues its own kernels),
-    the bytes it moves and its FLOPs, and the first two again for each kind of linear. All are zero where the adapter is
-    folded into the base, and count the largest rank everywhere where ranks are padded to it.
+    Adapter features count what the adapter adds to one call: its sites (linears with an adapter, each issuing separate
+    kernels), bytes moved and FLOPs, and the first two again per kind of linear. All are zero if the adapter is merged
+    into the base; with padded ranks every site counts the largest rank.
 
-    Where the codes have widths, the FLOPs are those that the adapter adds less those that narrower layers take away,
-    and two more features are what these take away alone, in bytes and FLOPs: 0 for the base and negative otherwise, so
-    that a price is never below zero.
+    Where the codes have widths, the FLOPs are those added by the adapter less those saved by narrower layers, and two
+    more features are the savings alone, in bytes and FLOPs: 0 for the base and negative otherwise, so that a
+    coefficient is never below zero.
 
     Args:
-        template: Everything about the workload but its configuration, which is ignored.
-        columns: What the columns of the codes stand for.
+        template: The workload; its configuration is ignored.
+        columns: Meaning of the columns of the codes.
     """
 
     template: Workload
@@ -50,12 +50,12 @@ class FeatureSet:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """The columns that are ranks."""
+        """Columns that are ranks."""
         return tuple(column for column in self.columns if isinstance(column, Site))
 
     @cached_property
     def widths(self) -> tuple[MlpWidth, ...]:
-        """The columns that are widths."""
+        """Columns that are widths."""
         return tuple(column for column in self.columns if isinstance(column, MlpWidth))
 
     @cached_property
@@ -78,14 +78,14 @@ class FeatureSet:
 
     @property
     def prior(self) -> tuple[int, ...]:
-        """Columns that explain most of latency whatever the device."""
+        """Columns that explain most of the latency on any device."""
         return (SITES, FLOPS, len(self.names) - 1) if self.widths else (SITES, FLOPS)
 
     def matrix(self, codes: Codes) -> Array:
         """The features of each configuration. Shape (n, n_columns) -> (n, n_features).
 
         Raises:
-            InputError: The codes are no ranks and widths of these columns.
+            InputError: The codes are not valid ranks and widths for these columns.
         """
         self._check(codes)
         ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.bool_)
@@ -105,28 +105,28 @@ class FeatureSet:
 
     @cached_property
     def _per_site(self) -> Array:
-        """What a site adds whatever its rank: the activations moved around it. Shape (n_sites, n_features)."""
+        """Cost of a site at any rank: the activations moved around it. Shape (n_sites, n_features)."""
         return self._of_sites([1] * len(self.sites), [site.out_features for site in self.sites], per_rank=False)
 
     @cached_property
     def _per_rank(self) -> Array:
-        """What each rank of a site adds: one row of A and one column of B. Shape (n_sites, n_features)."""
+        """Cost of each rank of a site: one row of A and one column of B. Shape (n_sites, n_features)."""
         weights = [site.in_features + site.out_features for site in self.sites]
         return self._of_sites([0] * len(self.sites), weights, per_rank=True)
 
     @cached_property
     def _per_site_and_neuron(self) -> Array:
-        """The part of `_per_site` that each neuron of the site's layer makes. Shape (n_sites, n_features)."""
+        """Part of `_per_site` due to each neuron of the site's layer. Shape (n_sites, n_features)."""
         return self._of_sites([0] * len(self.sites), [wide_out for _, wide_out in self._per_neuron_of], per_rank=False)
 
     @cached_property
     def _per_rank_and_neuron(self) -> Array:
-        """The part of `_per_rank` that each neuron of the site's layer makes. Shape (n_sites, n_features)."""
+        """Part of `_per_rank` due to each neuron of the site's layer. Shape (n_sites, n_features)."""
         return self._of_sites([0] * len(self.sites), [sum(wide) for wide in self._per_neuron_of], per_rank=True)
 
     @cached_property
     def _per_neuron(self) -> Array:
-        """Bytes and FLOPs of the base that one neuron of a layer makes. Shape (n_widths, 2)."""
+        """Bytes and FLOPs of the base due to one neuron of a layer. Shape (n_widths, 2)."""
         own = [site for site in self.template.shape.sites if site.layer == 0]
         weights = sum(
             wide_in * site.out_features + wide_out * site.in_features
@@ -141,11 +141,11 @@ class FeatureSet:
 
     @cached_property
     def _site_of_layer(self) -> Array:
-        """Whether a site lies in the layer of a width. Shape (n_widths, n_sites)."""
+        """1 if a site lies in the layer of a width, else 0. Shape (n_widths, n_sites)."""
         return np.array([[site.layer == width.layer for site in self.sites] for width in self.widths], dtype=np.float64)
 
     def _of_sites(self, launches: Sequence[int], features: Sequence[int], *, per_rank: bool) -> Array:
-        """Columns of the sites: calls, and what is proportional to weights of a rank or to activations."""
+        """Columns of the sites: calls, and quantities proportional to weights of a rank or to activations."""
         if self.template.in_weights:
             return np.zeros((len(self.sites), 3 + 2 * len(self.kinds)))
         width, rows = BYTES[self.template.dtype], self.template.rows
@@ -180,7 +180,7 @@ def _largest(column: Column) -> int:
 
 
 def _of_one_neuron(template: Workload, sites: Sequence[Site]) -> list[tuple[int, int]]:
-    """Input and output features of each site that belong to one neuron of its MLP."""
+    """Numbers of input and output features of each site that belong to one neuron of its MLP."""
     shape = template.shape
     other = {site.path: site for site in shape.sites_with(dict.fromkeys(range(shape.layers), shape.intermediate + 1))}
     return [

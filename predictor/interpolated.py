@@ -1,4 +1,4 @@
-"""A predictor for a number of tokens that was not profiled, from those of a smaller and of a larger one."""
+"""Predictor for a length that was not profiled, interpolated between a shorter and a longer one."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from adaptare.profiler import Workload
 
 
 def interpolate(predictors: Sequence[LatencyPredictor], length: int) -> LatencyPredictor:
-    """Latency at so many tokens of prefill, or cached positions of decode, on the straight line between two profiled.
+    """Predictor at a number of prefill tokens, or cached decode positions, linear between two profiled ones.
 
-    Attention and activations grow with the tokens, so between numbers that are not far apart latency is close to a
-    line; `bends` says how close, and the interval, the wider of both ends, does not know it.
+    Attention and activations grow with the tokens, so between nearby lengths latency is almost linear; `bends` gives
+    the deviation, which the interval, the wider of both ends, does not include.
 
     Args:
-        predictors: Of one device, base, phase and application mode, each of another length; two or more.
+        predictors: Two or more, of one device, base, phase and application mode, each of another length.
         length: Between the shortest and the longest of them.
 
     Raises:
@@ -41,7 +41,7 @@ def interpolate(predictors: Sequence[LatencyPredictor], length: int) -> LatencyP
 
 
 def bends(predictors: Sequence[LatencyPredictor]) -> dict[int, float]:
-    """What the base alone is off if an inner length is left out and interpolated, relative; length -> error."""
+    """Relative error of the base alone if an inner length is left out and interpolated; length -> error."""
     models = _by_length(predictors)
     found = {}
     for before, inner, after in zip(models, models[1:], models[2:], strict=False):
@@ -69,7 +69,7 @@ def _by_length(predictors: Sequence[LatencyPredictor]) -> list[FittedModel]:
 
 
 def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
-    """The same model on the features of another length, where it is linear too."""
+    """Model on the features of another length, linear between both ends."""
     ends = (short.features.template.length, long.features.template.length)
     share = (length - ends[0]) / (ends[1] - ends[0])
     features = replace(short.features, template=_at(short.features.template, length))
@@ -87,7 +87,7 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
         residuals=wider.residuals,
         spread=wider.spread,
         level=min(short.level, long.level),
-        # Both ends have to know an adapter.
+        # An adapter must lie in the profiled range of both ends.
         feature_range=np.stack([lowest.max(axis=0), highest.min(axis=0)]),
         chosen=INTERPOLATED,
         reference=_at(short.reference, length),
@@ -101,11 +101,11 @@ def _between(short: FittedModel, long: FittedModel, length: int) -> FittedModel:
 
 
 def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
-    """The model for features of another length that says the same: its coefficients, profiled range and curves.
+    """Equivalent model on the features of another length: coefficients, profiled range and curves.
 
-    They exist because all layers have the same linears: one of a kind, and each of its ranks, adds at either length the
-    same to every feature. In decode no feature depends on the length; in prefill no sum of the features of another
-    length is what an adapter on narrower layers adds.
+    It exists because all layers have the same linears: each linear of a kind, and each of its ranks, adds the same to
+    every feature at either length. In decode no feature depends on the length; in prefill the cost of an adapter on
+    narrower layers is not a linear combination of the features of another length.
     """
     if features.widths:
         if features.template.phase == "prefill":
@@ -114,7 +114,7 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
     probes = np.vstack([rank * np.eye(len(features.sites), dtype=np.int64) for rank in (1, 2)])
     there, here = model.features.matrix(probes), features.matrix(probes)
     scale = np.where((largest := here.max(axis=0)) > 0, largest, 1.0)
-    # Features there are so many times those here.
+    # Features of the other length as linear combinations of those of this length.
     basis: NDArray[np.float64] = np.linalg.lstsq(here / scale, there, rcond=1e-10)[0] / scale[:, None]
     return replace(
         model,
@@ -125,10 +125,10 @@ def _moved(model: FittedModel, features: FeatureSet) -> FittedModel:
 
 
 def _growth(there: FeatureSet, here: FeatureSet) -> NDArray[np.float64]:
-    """How many times a feature is at least, and at most, what it is at another length. Shape (2, n_features).
+    """Smallest and largest ratio of a feature to its value at another length. Shape (2, n_features).
 
-    Features are sums over sites of what is never below 0, so what they grow by lies between the least and the most that
-    one site does, at its smallest or its largest rank.
+    Features are sums of non-negative terms over sites, so the ratio lies between the smallest and the largest of a
+    single site, at its smallest or its largest rank.
     """
     largest = np.array([site.largest_rank for site in here.sites], dtype=np.int64)
     probes = np.vstack([np.eye(len(largest), dtype=np.int64), np.diag(largest)])

@@ -1,4 +1,4 @@
-"""Learns from some tens of measured adapters what all others would take on the same device."""
+"""Latency predictor, fitted to some tens of measured adapters on one device."""
 
 from collections.abc import Sequence
 
@@ -27,11 +27,11 @@ LEVEL = 0.9
 class LatencyPredictor:
     """Latency of configurations on one device, for workloads that differ only in ranks and widths.
 
-    Learns the ratio to the reference, which survives a change of the device's speed between sessions, from physical
+    Learns the ratio to the reference, which is robust to changes of the device's speed between sessions, from physical
     features; predicted seconds are that ratio times the reference's calibrated seconds.
 
     Args:
-        level: Probability with which an interval shall hold what would be measured.
+        level: Probability with which an interval contains the measured latency.
     """
 
     def __init__(self, *, level: float = LEVEL) -> None:
@@ -43,7 +43,7 @@ class LatencyPredictor:
 
     @classmethod
     def from_model(cls, model: FittedModel) -> "LatencyPredictor":
-        """A predictor that was fitted before."""
+        """Predictor from an already fitted model."""
         predictor = cls(level=model.level)
         predictor._model = model
         return predictor
@@ -51,18 +51,18 @@ class LatencyPredictor:
     def fit(
         self, measurements: Sequence[Measurement], *, source: "LatencyPredictor | None" = None
     ) -> "LatencyPredictor":
-        """Fits, judges and chooses; failed and interrupted measurements are left out.
+        """Fits, evaluates and chooses a model; failed and interrupted measurements are left out.
 
         Args:
-            measurements: Of one device and base, which differ only in ranks and widths. Widths are learned if some row
-                has layers narrower than the base's.
-            source: Of another device, runtime, thread count, dtype or size of model, to begin with: 10 to 20
-                measurements are then enough. Whether it helps is judged on rows left out; `chosen` is `transferred`
-                if so.
+            measurements: Measurements of one device and base, which differ only in ranks and widths. Widths are learned
+                if some row has layers narrower than the base's.
+            source: Predictor of another device, runtime, thread count, dtype or size of model, to transfer from: 10 to
+                20 measurements are then enough. It is used only if it lowers the error on held-out rows; `chosen` is
+                then `transferred`.
 
         Raises:
             InputError: Device, reference or anything but the adapter differs, too few adapters were measured, or the
-                source has seen some of them on this device.
+                source was fitted to some of them on this device.
         """
         rows = training_rows(measurements)
         if source and source.model.device == rows.device and set(source.model.workloads) & set(rows.workloads):
@@ -120,11 +120,11 @@ class LatencyPredictor:
 
         Args:
             codes: Shape (n, n_columns); rank 0 = no adapter.
-            columns: What the columns stand for, as `Space.columns`; default: `self.columns`. Sites that are not named
-                have no adapter, and layers the base's width.
+            columns: Meaning of the columns, as `Space.columns`; default: `self.columns`. Sites without a column have no
+                adapter, and layers without one the base's width.
 
         Raises:
-            InputError: The codes are no ranks and widths of these columns, or the predictor knows no such column.
+            InputError: The codes are not ranks and widths of these columns, or the predictor lacks such a column.
         """
         if columns is not None:
             codes = spread(np.asarray(codes), columns, self.columns)
@@ -135,16 +135,16 @@ class LatencyPredictor:
         return self.model.predict(self._codes(configs))
 
     def probability_within(self, configs: Sequence[Configuration], budget_s: float) -> NDArray[np.float64]:
-        """Probability with which each configuration takes at most so many seconds. Shape (n,)."""
+        """Probability that each configuration's latency is within the budget. Shape (n,)."""
         return self.model.probability_within(self._codes(configs), budget_s)
 
     def relevelled(self, references: Sequence[Measurement]) -> "LatencyPredictor":
-        """The same predictor for a session of which some rows were measured, spread evenly over it.
+        """Predictor recalibrated for a session in which some rows were measured, spread evenly over it.
 
-        Its level and its interval are those of the references; seconds stay those of the base as it was calibrated.
+        Level and interval come from the references; seconds remain those of the calibrated base.
 
         Raises:
-            InputError: They are of another device, base or kind of workload, or too few.
+            InputError: The references are of another device, base or kind of workload, or too few.
         """
         rows = training_rows(references)
         if rows.device != self.model.device:
@@ -152,7 +152,7 @@ class LatencyPredictor:
                 f"references must be of the predictor's device; they are of "
                 f"{differences(rows.device, self.model.device)}"
             )
-        # Where an adapter is on every site, all are open anyway.
+        # With an adapter on every site, a cut graph equals an open one.
         everywhere = self.template.graph == "open" and (rows.codes > 0).all()
         template = self.template if everywhere else rows.template
         if template.hash != self.template.hash or rows.reference.hash != self.model.reference.hash:
@@ -166,34 +166,34 @@ class LatencyPredictor:
 
     @property
     def model(self) -> FittedModel:
-        """All that was learned. Raises `InputError` before `fit`."""
+        """The fitted model. Raises `InputError` before `fit`."""
         if self._model is None:
             raise InputError("the predictor knows nothing yet; call fit(measurements), or load a saved one")
         return self._model
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What the columns of the codes stand for."""
+        """Meaning of the columns of the codes."""
         return self.model.features.columns
 
     @property
     def template(self) -> Workload:
-        """What every predicted workload has in common, without adapter."""
+        """Common part of every predicted workload, without adapter."""
         return self.model.features.template
 
     @property
     def chosen(self) -> str:
-        """Which fit ships: `shrunken`, `transferred`, a simpler or better one by its name, or `interpolated`."""
+        """Name of the chosen fit: `shrunken`, `transferred`, a simpler or better one, or `interpolated`."""
         return self.model.chosen
 
     @property
     def reason(self) -> str:
-        """Why that one ships, in a sentence; empty of a loaded predictor, because files do not keep rows."""
+        """Reason for the choice, one sentence; empty for a loaded predictor, because files do not keep rows."""
         return self._reason
 
     @property
     def left_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Ratio to the reference of every row: measured, predicted and chosen without it, half width. Shape (n,) each.
+        """Ratio of every row: measured, predicted by a model fitted and chosen without it, half width. Shape (n,) each.
 
         Raises:
             InputError: The predictor was loaded, and files do not keep rows.
@@ -204,7 +204,7 @@ class LatencyPredictor:
 
     @property
     def error_card(self) -> ErrorCard:
-        """What the predictor is off on adapters it has not seen."""
+        """Errors of the predictor on held-out adapters."""
         return self.model.error_card
 
     def _codes(self, configs: Sequence[Configuration]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What a predictor answers."""
+"""Predicted latencies."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class Prediction:
         mean_s: Shape (n,), seconds.
         lower_s: Lower end of the interval. Shape (n,), seconds.
         upper_s: Upper end of the interval; the end that must meet a budget. Shape (n,), seconds.
-        extrapolates: Whether a configuration lies outside what was profiled, where the interval promises nothing.
-            Shape (n,).
+        extrapolates: True if a configuration lies outside the profiled range, where the interval is not valid. Shape
+            (n,).
     """
 
     mean_s: NDArray[np.float64]

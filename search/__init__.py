@@ -1,6 +1,6 @@
-"""From predicted latency and measured quality to adapters that fit.
+"""Search for adapters within a budget, from predicted latency and measured quality.
 
-What needs torch or pymoo is imported when it is first used.
+Modules that need torch or pymoo are imported on first use.
 """
 
 import importlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from adaptare.search.training.train import TrainingOutcome, check_examples, train_super_adapter
 
-# What the extra `torch` brings.
+# Packages of the extra `torch`.
 OF_TORCH = ("torch", "peft", "accelerate")
 _LATER = {
     "load_base": "super_adapter.base_model",

@@ -1,4 +1,4 @@
-"""The search itself: spends a number of expensive evaluations on configurations that are predicted to fit."""
+"""Budgeted search: spends a number of expensive evaluations on configurations predicted to meet the limits."""
 
 from collections.abc import Callable, Container, Sequence
 
@@ -14,7 +14,7 @@ from adaptare.search.budget.candidate import Candidate, evaluate, violations
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
 
-# Batches in a row that bring nothing new before the space counts as exhausted.
+# Consecutive batches without a new configuration after which the space counts as exhausted.
 PATIENCE = 50
 
 
@@ -33,21 +33,21 @@ def search(
 ) -> Front:
     """Minimises the objectives under the limits.
 
-    Limits are free: what the algorithm proposes is first brought under them (`BudgetRepair`). Objectives are
-    expensive: they are evaluated on configurations that are feasible, carry an adapter and are new, and only
+    Limits are cheap: proposals of the algorithm are first repaired to meet them (`BudgetRepair`). Objectives are
+    expensive: they are evaluated only on configurations that are feasible, carry an adapter and are new, and only
     these count.
 
     Args:
-        algorithm: Of the same space.
-        space: Of genes and codes.
-        objectives: What is minimised, at least one.
-        limits: What must be met; none is allowed.
+        algorithm: Algorithm on the same space.
+        space: Space of genes and codes.
+        objectives: Objectives to minimise, at least one.
+        limits: Limits to meet; may be empty.
         evaluations: Configurations to evaluate. Fewer where the feasible part of the space has no more.
-        seed: Of the repair.
+        seed: Seed of the repair.
         batch: Configurations proposed at once.
-        screen: Chooses among many proposals by what was found so far; without it the algorithm's first are taken.
+        screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
         progress: Called with every candidate once it is evaluated.
-        should_stop: Asked before every batch; what was evaluated until then is returned.
+        should_stop: Called before every batch; if true, the evaluations so far are returned.
 
     Raises:
         InfeasibleBudgetError: No adapter of the space meets the limits; nothing was evaluated.
@@ -82,7 +82,7 @@ def _new_rows(codes: NDArray[np.int64], found: Container[tuple[int, ...]]) -> li
 def _tell(
     algorithm: Algorithm, genes: NDArray[np.int64], answers: Sequence[Candidate], limits: Sequence[Limit]
 ) -> None:
-    """Tells what came out, except values that are no numbers."""
+    """Passes the evaluations to the algorithm, except those with values that are not finite."""
     told = [row for row, candidate in enumerate(answers) if np.all(np.isfinite(candidate.values))]
     if told:
         values = np.array([answers[row].values for row in told])

@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Loading and saving show nothing on the terminal for the time of the context."""
+    """Hides progress bars of loading and saving within the context."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

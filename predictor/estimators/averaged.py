@@ -1,4 +1,4 @@
-"""Averaging the fits that rows they have not seen do not speak against."""
+"""Average of the regressors whose cross-validated error is close to the best."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from adaptare.devices import InputError
 
 
 class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """The mean of those regressors whose cross-validated relative error is not clearly above the least one.
+    """Mean of the regressors whose cross-validated relative error is not significantly above the lowest.
 
-    Ten rows seldom say which fit is best. Choosing one of several that they cannot tell apart is a bet on their noise,
-    and fits that are off in different ways are off less on average.
+    Ten rows seldom show which fit is best. Choosing one of several indistinguishable fits amounts to fitting noise, and
+    averaging fits whose errors differ reduces the error.
 
     Args:
         candidates: Pairs of a name and a regressor.
-        folds: Of the cross-validation; at most as many as rows.
-        standard_errors: So far above the least error, in standard errors of the difference, one may be; never twice
-            as high, however much few rows spread the difference.
+        folds: Folds of the cross-validation; at most as many as rows.
+        standard_errors: Allowed excess over the lowest error, in standard errors of the difference; a candidate with
+            twice the lowest error is excluded in any case.
 
     Attributes:
-        averaged_: Names of those that are averaged.
-        errors_: Name -> mean relative error on rows left out.
-        regressors_: The averaged ones, fitted to all rows.
+        averaged_: Names of the averaged candidates.
+        errors_: Name -> mean relative error on held-out rows.
+        regressors_: The averaged candidates, fitted to all rows.
 
     References:
         Claeskens, Hjort 2008, "Model selection and model averaging", chapter 7.

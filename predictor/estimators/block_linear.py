@@ -1,4 +1,4 @@
-"""A linear fit that has learned on other devices which of its columns matter."""
+"""Linear fit with block-wise shrinkage learned from other devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from adaptare.devices import InputError
 
 Array = NDArray[np.float64]
-# Of the level, in variances of y, so that the mean of few rows does not fix it.
+# Variance of the level, in variances of y, so that the mean of few rows does not fix it.
 LEVEL_VARIANCE = 4.0
-# Before any device is known: what a block and the noise explain, and the standard deviation of its logarithm.
+# Prior without known devices: variance explained by a block and by noise, and the standard deviation of its logarithm.
 USUAL_VARIANCE, USUAL_NOISE, SPREAD = 0.05, 0.02, 2.0
 LEAST_LOG, MOST_LOG = -14.0, 4.0
-# Of the largest value of a block: what is shorter is a constant with rounding.
+# Relative to the largest value of a block: anything smaller is a constant with rounding error.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class BlockVariances:
-    """How much of the latency on one device each block of columns explains.
+    """Variance of the latency on one device explained by each block of columns.
 
     Args:
-        variances: Of what the block adds, one for each block, in variances of the latency.
-        noise: Of what no block explains.
+        variances: Variance of each block's contribution, in variances of the latency.
+        noise: Variance that no block explains.
 
     Raises:
-        InputError: One of them is not above 0.
+        InputError: A variance is not above 0.
     """
 
     variances: tuple[float, ...]
@@ -46,7 +46,7 @@ def stacked_blocks(parts: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
     """Blocks of columns side by side, centred, with rows of a mean square length of 1, and how many columns each has.
 
     Args:
-        parts: Of all architectures in question, not of the measured ones only. Shape (n, k) each.
+        parts: Blocks for all candidate architectures, not only the measured ones. Shape (n, k) each.
     """
     found = []
     for part in parts:
@@ -58,7 +58,7 @@ def stacked_blocks(parts: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
 
 
 def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockVariances:
-    """What is most likely on a device with many measured rows; some hundred are enough.
+    """Most likely variances on a device with many measured rows; some hundred are enough.
 
     Args:
         X: See `stacked_blocks`. Shape (n, n_features).
@@ -66,7 +66,7 @@ def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockV
         blocks: Columns of each block.
 
     Raises:
-        InputError: Blocks are not of as many columns as X.
+        InputError: The blocks do not add up to the columns of X.
 
     References:
         MacKay 1992, "Bayesian interpolation"; the evidence, maximised with a weak prior.
@@ -93,20 +93,20 @@ def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockV
 
 
 class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """Ridge regression with a strength for each block of columns, averaged over what known devices have taught.
+    """Ridge regression with one strength per block of columns, averaged over the strengths of known devices.
 
-    Every known device says how much each block matters; none is chosen. All are tried on the new rows, and what they
-    predict is averaged with the evidence for each as its weight, so that ten rows of a device without like do not have
-    to choose between hundreds of columns.
+    Every known device supplies block variances; none is selected. All are tried on the new rows, and their predictions
+    are averaged with their evidence as weights, so that ten rows of an unfamiliar device do not have to choose between
+    hundreds of columns.
 
     Args:
-        blocks: Columns of each block, in their order. Empty: all are one block.
-        known: What known devices say; see `block_variances`. Empty: what is usual.
+        blocks: Columns of each block, in their order. Empty: a single block.
+        known: Variances of known devices; see `block_variances`. Empty: a generic prior.
 
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The prediction at X = 0.
-        weights_: Of each known device; they sum to 1.
+        weights_: Weight of each known device; they sum to 1.
 
     References:
         Hoeting et al. 1999, "Bayesian model averaging: a tutorial".
@@ -120,7 +120,7 @@ class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """X of shape (n_samples, n_features), see `stacked_blocks`; y of shape (n_samples,).
 
         Raises:
-            InputError: Blocks are not of as many columns as X, or known devices tell of another number of blocks.
+            InputError: The blocks do not add up to the columns of X, or known devices have another number of blocks.
         """
         checked: tuple[Array, Array]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
@@ -147,17 +147,17 @@ class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return checked @ self.coef_ + self.intercept_
 
     def rows_to_measure(self, pool: Array, n: int) -> NDArray[np.int64]:
-        """The rows that leave least unknown about all of a pool, one after the other; no latency is needed for it.
+        """Rows whose measurement reduces the variance over the whole pool most, in greedy order; needs no latencies.
 
         Args:
-            pool: See `stacked_blocks`; takes memory for n_pool x n_pool numbers. Shape (n_pool, n_features).
-            n: How many.
+            pool: See `stacked_blocks`; needs memory for n_pool x n_pool numbers. Shape (n_pool, n_features).
+            n: Number of rows.
 
         Returns:
-            Indices into the pool, the most telling first. Shape (n,).
+            Indices into the pool, the most informative first. Shape (n,).
 
         Raises:
-            InputError: The pool has fewer rows, or see `fit`.
+            InputError: The pool has fewer rows; also as in `fit`.
 
         References:
             Cohn 1996, "Neural network exploration using optimal experiment design"; the expected variance.
@@ -199,7 +199,7 @@ def _parts(X: Array, blocks: Sequence[int]) -> list[Array]:
 
 
 def _covariance(kernels: Sequence[Array], scales: Sequence[float] | Array) -> Array:
-    """Of the rows, in variances of y; the last scale is that of the noise."""
+    """Covariance of the rows, in variances of y; the last scale is that of the noise."""
     *variances, noise = scales
     found = LEVEL_VARIANCE + noise * np.eye(len(kernels[0]))
     for variance, kernel in zip(variances, kernels, strict=True):

@@ -1,4 +1,4 @@
-"""A physical fit, and what is left of it learned by something more flexible."""
+"""Physical fit whose residual is learned by a more flexible regressor."""
 
 from typing import Any
 
@@ -9,27 +9,27 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.devices import InputError
 
-# A correction beyond this factor is not learned but extrapolated.
+# A correction beyond this factor is an extrapolation.
 LARGEST = 3.0
 
 
 class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
     """y = mean(X) exp(correction(Z)), both fitted one after the other.
 
-    Learning the ratio instead of the latency keeps a flexible model from exploding outside the rows it has seen: what
-    it does not know, it leaves as the physical fit has it.
+    Learning the ratio instead of the latency keeps a flexible model from diverging outside the training rows, where it
+    falls back to the physical fit.
 
     Args:
         mean: A regressor of y, whose predictions are above 0.
         correction: A regressor of log(y / mean).
-        mean_columns: What the mean sees of X; default: all.
-        correction_columns: What the correction sees; default: all.
-        per_mean: Whether the correction sees Z = X / mean(X): a linear correction of relative size, as of the costs of
-            single kinds of operators; else Z = X.
+        mean_columns: Columns of X used by the mean; default: all.
+        correction_columns: Columns used by the correction; default: all.
+        per_mean: True if the correction is given Z = X / mean(X): a linear correction of relative size, such as the
+            costs of single kinds of operators; else Z = X.
 
     Attributes:
-        mean_: Fitted.
-        correction_: Fitted.
+        mean_: The fitted mean.
+        correction_: The fitted correction.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return tags
 
     def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What there is to correct, above 0. Shape (n, n_features) -> (n,)."""
+        """Predictions of the mean, above 0. Shape (n, n_features) -> (n,)."""
         found: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
         return np.maximum(found, np.finfo(np.float64).tiny ** 0.5)
 
@@ -81,7 +81,7 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
 
 
 def bounded(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The factors of which these are the logarithms, none beyond what can be learned."""
+    """Factors with these logarithms, clipped to the learnable range."""
     factors: NDArray[np.float64] = np.exp(np.clip(logs, -np.log(LARGEST), np.log(LARGEST)))
     return factors
 

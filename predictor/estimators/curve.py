@@ -1,4 +1,4 @@
-"""A smooth function given by numbers alone: what is left of a Gaussian process once it is fitted."""
+"""Smooth function stored as arrays: the predictive mean of a fitted Gaussian process."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ class Curve:
     """f(x) = level + sum_i weights_i k(|(x basis - centre) / scale - rows_i|).
 
     Args:
-        rows: Where it was learned, centred and scaled. Shape (n_rows, n_features).
-        weights: In units of f. Shape (n_rows,).
+        rows: Training rows, centred and scaled. Shape (n_rows, n_features).
+        weights: Kernel weights in units of f. Shape (n_rows,).
         centre: Shape (n_features,).
         scale: Length scale of each feature. Shape (n_features,).
-        basis: From the features that it is asked with to those that it was learned in. Shape (n_features, n_features).
-        level: What it is far from all rows.
+        basis: Map from the features of a query to those of the training rows. Shape (n_features, n_features).
+        level: Value far from all rows.
         nu: Smoothness of the kernel, a key of `KERNELS`.
 
     References:
@@ -50,9 +50,9 @@ class Curve:
         return found
 
     def times(self, share: float) -> "Curve":
-        """So many times as high."""
+        """The curve multiplied by a factor."""
         return replace(self, weights=share * self.weights, level=share * self.level)
 
     def seen_through(self, basis: Array) -> "Curve":
-        """The same function of other features, of which these are linear combinations. Shape (n, n_features)."""
+        """Same function in terms of other features, of which these are linear combinations. Shape (n, n_features)."""
         return replace(self, basis=basis @ self.basis)

@@ -1,4 +1,4 @@
-"""A physical fit that is bent where rows it has not seen say that it has to be."""
+"""Physical fit with a smooth, nonlinear correction."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from adaptare.predictor.estimators.smooth import Smooth
 
 
 class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """y = (X coef_ + intercept_) exp(curve_(X)): a shrunken linear fit, and a Gaussian process of its log-ratio.
+    """y = (X coef_ + intercept_) exp(curve_(X)): a shrunken linear fit and a Gaussian process on its log-ratio.
 
-    For devices on which a cost has a knee: ranks that fill a tile, adapters that leave the cache.
+    For devices on which a cost has a knee: ranks that fill a tile, adapters that exceed the cache.
 
     Args:
-        prior_columns: Of the linear fit; see `ShrunkenLinear`.
+        prior_columns: Prior columns of the linear fit; see `ShrunkenLinear`.
 
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The linear prediction at X = 0.
-        curve_: Of the logarithm; far from all rows it is their mean.
+        curve_: Curve of the log-ratio; far from all rows it is their mean.
     """
 
     def __init__(self, prior_columns: tuple[int, ...] = ()) -> None:
@@ -34,7 +34,7 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         checked: tuple[NDArray[np.float64], NDArray[np.float64]]
         checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         columns, self._target = checked
-        # One length scale for all columns: tens of rows do not tell one for each.
+        # One length scale for all columns: tens of rows do not determine one for each.
         self.corrected_ = Corrected(ShrunkenLinear(self.prior_columns), Smooth(by_column=False)).fit(*checked)
         self.coef_: NDArray[np.float64] = self.corrected_.mean_.coef_
         self.intercept_: float = self.corrected_.mean_.intercept_
@@ -55,7 +55,7 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return tags
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """See `ShrunkenLinear.left_out_residuals`; both parts leave the rows out, each beside the other as it is."""
+        """See `ShrunkenLinear.left_out_residuals`; each part leaves the rows out while the other stays as fitted."""
         check_is_fitted(self)
         means = self._target - self.corrected_.mean_.left_out_residuals(apart)
         logs = self._logs - self.corrected_.correction_.left_out_residuals(apart)

@@ -1,4 +1,4 @@
-"""Predicting any architecture from tens of measured ones, given what it asks of the hardware."""
+"""Latency of any architecture from tens of measured ones and their hardware demands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.estimators.smooth import Smooth
 
-# Down to least squares in all columns, since only what is left of the physical fit is shrunk.
+# Down to least squares in all columns, since only the residual of the physical fit is shrunk.
 STRENGTHS = (float("inf"), *np.logspace(3, -6, 37).tolist())
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a feature matrix mean.
+    """Meaning of the columns of a feature matrix.
 
-    To predict architectures of your own, write a matrix with one row for each, whose columns are quantities that a
-    call needs, and say here which are which:
+    To predict custom architectures, build a matrix with one row per architecture, whose columns are quantities that a
+    call needs, and declare the role of each column here:
 
         columns = Columns(("flops", "layers", "wide", "depth"), size=0, work=(0, 1), details=(2,), smooth=(3,))
         few_shot(columns).fit(X_measured, seconds).predict(X_all)
 
     Args:
         names: One for each column, with its unit where that is not obvious.
-        size: The column that latency is proportional to if nothing else is known, such as FLOPs.
-        work: Columns with a price of at least 0: calls, bytes, FLOPs, by kind of operator.
-        details: Columns with a price of either sign, as for the difference that one width makes; few of them are
-            needed, and with few rows none is used.
-        smooth: Columns that latency depends on smoothly, in no known way, such as widths and depths.
+        size: The column that latency is proportional to by default, such as FLOPs.
+        work: Columns with a non-negative coefficient: calls, bytes, FLOPs, by kind of operator.
+        details: Columns with a coefficient of either sign, such as the effect of one width; few of them are needed, and
+            with few rows none is used.
+        smooth: Columns that latency depends on smoothly, in an unknown form, such as widths and depths.
     """
 
     names: tuple[str, ...]
@@ -54,10 +54,10 @@ class Columns:
 
 
 def few_shot(columns: Columns) -> Averaged:
-    """An unfitted regressor of seconds: the average of what cross-validation does not find clearly worse than the best.
+    """Unfitted regressor of seconds: average of the candidates whose cross-validated error is close to the best.
 
-    Out of these: affine in the size; non-negative prices of all work; these, corrected by prices of details; these,
-    corrected by a smooth function; a smooth function alone, within a factor of three around the median.
+    Candidates: affine in the size; non-negative coefficients of all work; the latter corrected by coefficients of the
+    details; or by a smooth function; a smooth function alone, within a factor of three around the median.
     """
     physical = NonNegativeLinear()
     candidates: list[tuple[str, Any]] = [("affine", _seeing((columns.size,), NonNegativeLinear()))]

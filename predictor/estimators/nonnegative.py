@@ -1,4 +1,4 @@
-"""A linear fit of costs, which cannot be negative."""
+"""Linear fit of costs with non-negative coefficients."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,15 +8,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.predictor.estimators.shrunken import judged_together
 
-# Of the active-set method, for each column.
+# Iterations of the active-set method per column.
 MOST_STEPS = 30
 
 
 class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """Least squares in relative error with a price of at least 0 for every column and for the call itself.
+    """Least squares in relative error with non-negative coefficients for every column and the intercept.
 
-    Minimises sum((b + X c - y)^2 / y^2) over b, c >= 0. Where columns are calls, bytes and FLOPs, no price can be
-    negative, and knowing that is worth many rows: the fit has few columns at work and needs no strength to choose.
+    Minimises sum((b + X c - y)^2 / y^2) over b, c >= 0. For columns of calls, bytes and FLOPs no cost can be negative,
+    and the constraint is worth many rows: few columns are active and no regularisation strength has to be chosen.
 
     Attributes:
         coef_: Shape (n_features,), in units of y per unit of the column.
@@ -41,12 +41,12 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         return checked @ self.coef_ + self.intercept_
 
     def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """What each training row is off when it and others are left out; see `ShrunkenLinear.left_out_residuals`."""
+        """Residual of each training row when it and others are left out; see `ShrunkenLinear.left_out_residuals`."""
         check_is_fitted(self)
         X, y = self._rows
         left_out = np.empty(len(y))
         for judged, rows in judged_together(np.eye(len(y), dtype=np.bool_) if apart is None else apart):
-            if len(rows) == len(y):  # nothing is left to learn from
+            if len(rows) == len(y):  # no training rows remain
                 left_out[judged] = y[judged] - y.mean()
                 continue
             intercept, prices = _prices(np.delete(X, rows, axis=0), np.delete(y, rows))
@@ -54,7 +54,7 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         return left_out
 
     def __sklearn_tags__(self) -> object:
-        """A latency of 0 or below has no relative error, and costs do not fit what is not one."""
+        """Tags: targets are above 0, since 0 has no relative error, and a fit of costs scores low on other data."""
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True
         return tags
@@ -65,6 +65,6 @@ def _prices(X: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, NDAr
     largest = np.abs(X).max(axis=0)
     scale = np.where(largest > 0, largest, 1.0)
     design = np.hstack([np.ones((len(y), 1)), X / scale])
-    # Totals beside their parts make the columns dependent, which takes the active-set method more steps than usual.
+    # Totals alongside their parts make columns dependent, which takes the active-set method more steps than usual.
     prices, _ = nnls(design * weights[:, None], y * weights, maxiter=MOST_STEPS * design.shape[1])
     return float(prices[0]), prices[1:] / scale

@@ -1,4 +1,4 @@
-"""The time of one kernel: a launch, and whichever of arithmetic and memory takes longer."""
+"""Time of one kernel: a launch plus the longer of arithmetic and memory time."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.devices import InputError
 
-# Between the sum of both times (1) and the longer one (infinity); they overlap, but not wholly.
+# Between the sum of both times (1) and the longer one (infinity); they overlap partly.
 SHARPNESS = 4.0
-# Relative errors above this count with their size instead of its square: a kernel may be chosen by another rule.
+# Relative errors above this count linearly, not squared: the runtime may switch to another kernel.
 OUTLIER = 0.1
 
 
 class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
     """y = launch + ((memory * t_m)^p + (arithmetic * t_a)^p)^(1/p), with p = 4.
 
-    The columns t_m and t_a are what a call takes at the rates of the data sheet: bytes over bandwidth and FLOPs over
-    the peak, or bytes and FLOPs themselves; the fitted factors are then what share of them is reached, or the rates.
+    The columns t_m and t_a are the times of a call at the rates of the data sheet: bytes over bandwidth and FLOPs over
+    the peak, or bytes and FLOPs themselves; the fitted factors are then the share of them reached, or the rates.
 
     Args:
         memory: Column of bytes.
         arithmetic: Column of FLOPs.
 
     Attributes:
-        launch_: In units of y.
-        factors_: Of memory and of arithmetic: y per unit of the column.
+        launch_: Launch time, in units of y.
+        factors_: Factors of memory and arithmetic: y per unit of the column.
 
     References:
         Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
@@ -55,7 +55,7 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             residuals: NDArray[np.float64] = np.log(_time(work, np.exp(logs))) - target
             return residuals
 
-        # From a launch as the fastest row, and from memory and arithmetic that each explain the slowest rows alone.
+        # Start: a launch equal to the fastest row, and memory and arithmetic that each explain the slowest rows alone.
         launch, slow = target.min(), target >= np.quantile(target, 0.7)
         alone = (column[slow] if column[slow].all() else np.full(1, column.max()) for column in work.T)
         each = np.array([np.median(target[slow] - np.log(column)) for column in alone])

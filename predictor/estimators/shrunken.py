@@ -1,4 +1,4 @@
-"""A linear fit that few rows cannot lead astray: least squares in few columns, and more only where it pays."""
+"""Linear fit that is robust with few rows: least squares in few columns, with more only where they reduce the error."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.devices import InputError
 
-# From least squares in the prior columns to rather free. Anything below, where leave-one-out error favours it by
+# From least squares in the prior columns to weak shrinkage. Weaker strengths, favoured by leave-one-out error by
 # chance, cost some 10 % more error at 10 to 16 simulated rows and gained next to nothing at 40.
 STRENGTHS = (float("inf"), *np.logspace(3, -2, 21).tolist())
 # Chance favours weak strengths: a weaker one must be better by this many standard errors of the difference.
 CLEARLY_BETTER = 0.5
-# A row whose leverage is closer to 1 than this decides its own prediction and cannot be left out.
+# A row whose leverage is closer to 1 than this determines its prediction and cannot be left out.
 SMALLEST_FREEDOM = 1e-8
 
 
@@ -22,17 +22,17 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     """Ridge regression that shrinks towards least squares in the prior columns instead of towards zero.
 
     Minimises |y - b - P g - Z d|^2 + n strength |d|^2, where P are the prior columns and Z the others, standardised.
-    The strength is the strongest whose leave-one-out error, which has a closed form, is not clearly above the least;
-    equal rows of X are left out together, because a row would be known by its twin.
+    The strength is the strongest whose leave-one-out error, which has a closed form, is not clearly above the lowest;
+    equal rows of X are left out together, because a duplicate would reveal the row.
 
     Args:
         prior_columns: Indices of the columns whose coefficients are not shrunk; none: shrinks towards the mean.
-        strengths: What to choose from, strongest first; infinity is least squares in the prior columns.
+        strengths: Candidate strengths, strongest first; infinity is least squares in the prior columns.
 
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The prediction at X = 0.
-        strength_: The chosen one.
+        strength_: The chosen strength.
 
     References:
         Hastie, Tibshirani, Friedman 2009, "The elements of statistical learning", eq. 3.47 and 7.64.
@@ -56,13 +56,13 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return checked @ self.coef_ + self.intercept_
 
     def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """What each training row is off when it and others are left out, all else equal.
+        """Residual of each training row when it and others are left out, all else equal.
 
         A row without which the fit is undetermined is compared with the mean of the others.
 
         Args:
-            apart: Whether row j is left out when row i is judged; true where i = j. Shape (n_samples, n_samples).
-                Default: each alone.
+            apart: True if row j is left out when row i is evaluated; true where i = j. Shape (n_samples, n_samples).
+                Default: each row alone.
         """
         check_is_fitted(self)
         n = len(self._residuals)
@@ -105,16 +105,16 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         singular: NDArray[np.float64],
         same: NDArray[np.int64],
     ) -> None:
-        """Compares errors of rows that are left out with their twins; the hat matrix is basis x gains x basis'.
+        """Compares errors of rows left out with their duplicates; the hat matrix is basis x gains x basis'.
 
-        Of m twins with leverage h, the block of the hat matrix is h everywhere, and its freedom has the inverse
-        I + h / (1 - m h).
+        For m equal rows with leverage h, the block of the hat matrix is h everywhere, and identity minus it has the
+        inverse I + h / (1 - m h).
 
         Args:
-            unexplained: What the prior columns leave. Shape (n,).
+            unexplained: Residuals of the prior columns. Shape (n,).
             left: Directions of the other columns. Shape (n, n_directions).
-            singular: How far rows are spread in each. Shape (n_directions,).
-            same: Equal numbers for equal rows, from 0 on. Shape (n,).
+            singular: Singular value of each direction. Shape (n_directions,).
+            same: Group number of equal rows, from 0. Shape (n,).
         """
         n, n_fixed = len(unexplained), self._basis.shape[1] - left.shape[1]
         twins = np.bincount(same)[same]
@@ -135,12 +135,12 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
 
 def _sums(values: NDArray[np.float64], same: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Over equal rows. Shape (m, n) -> (m, n_different)."""
+    """Sums over equal rows. Shape (m, n) -> (m, n_different)."""
     return np.stack([np.bincount(same, weights=row) for row in values])
 
 
 def judged_together(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows that are judged without the same rows, and these; both ascending, the first among the second."""
+    """Rows with the same held-out set, and that set; both ascending, the first a subset of the second."""
     patterns, members = np.unique(apart, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
         yield np.flatnonzero(members == number), np.flatnonzero(pattern)
@@ -155,7 +155,7 @@ def _split(n_features: int, prior_columns: tuple[int, ...]) -> tuple[list[int], 
 
 
 def _scale(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations; infinite for a column that never changes, which so has no part in the fit."""
+    """Standard deviations; infinite for a constant column, which removes it from the fit."""
     spread = X.std(axis=0)
     return np.where(spread > 1e-12 * np.abs(X).max(axis=0), spread, np.inf)
 
@@ -163,7 +163,7 @@ def _scale(X: NDArray[np.float64]) -> NDArray[np.float64]:
 def _reduced_svd(
     matrix: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The part of a singular value decomposition that is not rounding error."""
+    """Singular value decomposition without the components that are rounding error."""
     left, singular, right = np.linalg.svd(matrix, full_matrices=False)
     kept = singular > 1e-10 * np.sqrt(matrix.size + 1)
     return left[:, kept], singular[kept], right[kept]

@@ -1,4 +1,4 @@
-"""A smooth function of few numbers, learned from tens to hundreds of rows."""
+"""Smooth function of few features, learned from tens to hundreds of rows."""
 
 import warnings
 
@@ -17,13 +17,13 @@ from adaptare.predictor.estimators.shrunken import judged_together
 
 
 class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """A Gaussian process with a noise of its own and length scales, all by marginal likelihood.
+    """Gaussian process whose noise and length scales maximise the marginal likelihood.
 
-    Columns are standardised and the mean of y is taken off, so far from any row it predicts that mean.
+    Columns are standardised and y is centred, so far from any row it predicts the mean of y.
 
     Args:
         nu: Smoothness of the Matern kernel: 0.5 is rough, 1.5 and 2.5 have one and two derivatives, infinity has all.
-        by_column: Whether each column has a length scale, which takes rows to tell, or all share one.
+        by_column: True for one length scale per column, which needs more rows; else all columns share one.
 
     Attributes:
         curve_: The fitted function.
@@ -49,7 +49,7 @@ class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self._unit = deviation if deviation > 0 else 1.0
         process = GaussianProcessRegressor(self._kernel(columns.shape[1]), random_state=0)
         with warnings.catch_warnings():
-            # A length scale at its bound only says that the column does not matter.
+            # A length scale at its bound only means that the column has no effect.
             warnings.simplefilter("ignore", ConvergenceWarning)
             process.fit((columns - centre) / scale, (target - level) / self._unit)
         heights, lengths = process.kernel_.k1.k1.constant_value, process.kernel_.k1.k2.length_scale
@@ -73,10 +73,10 @@ class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self.curve_(checked)
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What each training row is off when it and others are left out, all else equal.
+        """Residual of each training row when it and others are left out, all else equal.
 
         Args:
-            apart: Whether row j is left out when row i is judged; true where i = j. Shape (n_samples, n_samples).
+            apart: True if row j is left out when row i is evaluated; true where i = j. Shape (n_samples, n_samples).
 
         References:
             Rasmussen, Williams 2006, eq. 5.12, for several rows at once.

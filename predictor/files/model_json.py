@@ -1,4 +1,4 @@
-"""A fitted model as JSON content beside its arrays, complete without the measurements or the base model."""
+"""Fitted model as JSON content plus arrays, complete without the measurements or the base model."""
 
 import importlib.metadata
 import math
@@ -19,12 +19,12 @@ from adaptare.profiler import Configuration, ModelShape, Workload, device_from_j
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 MAY_BE_NAN = ("kendall_tau", "mape_upper")
-# So many residuals stand for a half width.
+# Number of residuals that represent a half width.
 STANDING_FOR = 99
 
 
 def model_to_json(model: FittedModel) -> dict[str, Any]:
-    """Everything but the arrays."""
+    """The model without its arrays."""
     shapes = (model.features.template.shape, model.reference.shape)
     card = asdict(model.error_card)
     return {
@@ -39,14 +39,14 @@ def model_to_json(model: FittedModel) -> dict[str, Any]:
         "level": model.level,
         "features": _feature_list(model.features),
         "session_spread": asdict(model.spread),
-        # A rank correlation of equal values is nan, which JSON cannot say.
+        # A rank correlation of equal values is nan, which JSON cannot represent.
         "error_card": {**card, **{name: None if math.isnan(card[name]) else card[name] for name in MAY_BE_NAN}},
         "workloads": list(model.workloads),
     }
 
 
 def model_arrays(model: FittedModel) -> dict[str, NDArray[np.float64]]:
-    """The arrays, by name; those of each curve end in its number."""
+    """Arrays by name; those of each curve end in its number."""
     arrays = {
         "coefficients": model.coefficients,
         "intercept": np.array(model.intercept),
@@ -64,7 +64,7 @@ def model_from_json(content: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
     Release 0.1.0 wrote `half_width` in place of `residuals`. Files without a session spread take the prior.
 
     Raises:
-        InputError: The model was fitted on features that this version does not have.
+        InputError: The model was fitted on features that this version lacks.
         KeyError, TypeError, ValueError, AttributeError: The content is damaged.
     """
     shapes = {name: ModelShape(**sizes) for name, sizes in content["shapes"].items()}
@@ -115,7 +115,7 @@ def _curve(number: int, arrays: Mapping[str, NDArray[np.float64]]) -> Curve:
 
 
 def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:
-    """Residuals, evenly spread to both sides, whose interval of a level has a half width."""
+    """Residuals, evenly spread to both sides, whose interval at a level has the given half width."""
     ranks = np.arange(1, STANDING_FOR + 1)
     residuals: NDArray[np.float64] = (-1.0) ** ranks * half_width / level * ranks / (STANDING_FOR + 1)
     return residuals

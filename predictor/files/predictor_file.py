@@ -1,4 +1,4 @@
-"""Predictors on disk: one JSON file to read, one NPZ file of arrays beside it, nothing that is executed."""
+"""Predictors on disk: a JSON file and an NPZ file of arrays; loading executes no code."""
 
 import hashlib
 import io
@@ -15,20 +15,20 @@ from adaptare.predictor.fitting.fitted_model import FittedModel
 from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.latency_predictor import LatencyPredictor
 
-# Goes up when files change or a feature of the same name is computed differently.
+# Incremented when the files change or a feature of the same name is computed differently.
 SCHEMA = 2
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 
 
 def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path, Path]:
-    """Writes `path`.json and `path`.npz, or both as `predictor` into the folder `path` if there is one.
+    """Writes `path`.json and `path`.npz, or both as `predictor` into `path` if it is a folder.
 
-    Both are written before the first is replaced, each in one step, and the JSON file names the content of the NPZ
-    file, so that two files that do not belong together are noticed.
+    Both are written before the first is replaced, each atomically, and the JSON file holds the hash of the NPZ file, so
+    that mismatched files are detected.
 
     Returns:
-        Where the two are.
+        Paths of the two files.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -48,10 +48,10 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path,
 
 
 def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> LatencyPredictor:
-    """Reads what `save_predictor` wrote; it predicts exactly as before.
+    """Reads the files of `save_predictor`; predictions are exactly as before.
 
     Args:
-        path: As it was given to `save_predictor`, or either of the two files.
+        path: As passed to `save_predictor`, or either of the two files.
         device: The device the predictions are for; None accepts the predictor of any device.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Fitting on behalf of a user: choice of rows, measuring until the error is small, reports of fits and predictions."""
+"""Fitting workflow: row selection, measuring until the error is small, reports of fits and predictions."""

@@ -1,4 +1,4 @@
-"""Measuring until a predictor is good enough, the most telling adapters first."""
+"""Adaptive measurement until a predictor is accurate enough, the most informative adapters first."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,18 +27,18 @@ def measure_until(
     error: float,
     note: Callable[[str], None],
 ) -> tuple[list[Measurement], float | None]:
-    """Measures some of the workloads, until the cross-validated error of a predictor is small enough.
+    """Measures workloads until the cross-validated error of a predictor is small enough.
 
-    That is when the upper confidence end of the error is: the error itself dips below the wanted one by luck sooner or
-    later if it is looked at after every batch.
+    The criterion is the upper confidence bound of the error: the error itself, checked after every batch, sooner or
+    later falls below the target by chance.
 
-    Returns what was measured, and that upper end; `None` where the rows are too few for a predictor.
+    Returns the new measurements and that bound; `None` where the rows are too few for a predictor.
 
     Args:
-        workloads: To choose from, not measured yet; the first ones are taken first.
-        known: What was measured before.
-        measure: Measures and stores some; fewer than asked for when its time is up.
-        error: Mean absolute error on adapters left out, per cent of latency.
+        workloads: Unmeasured candidates; the first ones are taken first.
+        known: Earlier measurements.
+        measure: Measures and stores some; fewer than requested when its time is up.
+        error: Target mean absolute error on held-out adapters, per cent of latency.
     """
     rows, left, found = list(known), list(workloads), list[Measurement]()
     off, time_is_up = None, False

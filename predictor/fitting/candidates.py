@@ -1,4 +1,4 @@
-"""The fits that compete for a device: the shrunken one, simpler ones that are as good, and those clearly better."""
+"""Candidate regressors for a device: the shrunken fit, simpler fits and more flexible ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
 
 
 def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
-    """The fits by their names.
+    """Candidate fits by name.
 
     Args:
         prior: Columns that explain most of latency; see `FeatureSet.prior`.
@@ -37,7 +37,7 @@ def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
         "curved": Curved(prior_columns=prior),
         "constant": ShrunkenLinear(strengths=ONLY_PRIOR),
         "sites-affine": ShrunkenLinear(prior_columns=(SITES,), strengths=ONLY_PRIOR),
-        # Within one predictor parameters are proportional to FLOPs, so this is the fit in parameters too.
+        # Within one predictor, parameters are proportional to FLOPs, so this is the fit in parameters too.
         "FLOPs-affine": ShrunkenLinear(prior_columns=(FLOPS,), strengths=ONLY_PRIOR),
     }
 
@@ -52,16 +52,16 @@ BASELINES: Mapping[str, Any] = {
 def candidate_interval(
     estimator: Candidate, ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> tuple[NDArray[np.float64], SessionSpread]:
-    """Error of each workload when it was left out, relative to its prediction, and the spread of a new session.
+    """Held-out error of each workload, relative to its prediction, and the spread of a new session.
 
-    Rows of one workload are left out together, and the last of them counts, so that measuring often makes no interval
-    narrower. So are rows of the same rounds, which share the luck of an opening and of its reference: a new row has its
-    own. Rounds are not left out where they are all of their session, whose shift is the spread's part, nor where the
-    rest would know fewer than half of the workloads, which would be too few to tell. Shape of the errors:
-    (n_workloads,).
+    Rows of one workload are left out together, and the last of them counts, so that repeated measurement narrows no
+    interval. So are rows of the same rounds, which share the random effects of an opening (one fresh load of all
+    programs) and of its reference; a new row has different ones. Rounds are not left out where they are all of their
+    session, whose shift the spread covers, nor where fewer than half of the workloads would remain, too few for an
+    estimate. Shape of the errors: (n_workloads,).
 
     Args:
-        estimator: Fitted to the rows.
+        estimator: Estimator fitted to the rows.
         ratios: Shape (n,).
         groups: Workload, rounds and session of each row. Shape (n, 3).
     """
@@ -95,7 +95,7 @@ def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
 
 
 def of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Mean of the rows of each. Shape (n,) -> (n_workloads,)."""
+    """Mean error of each workload. Shape (n,) -> (n_workloads,)."""
     _, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
     found: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)
     return found

@@ -1,4 +1,4 @@
-"""The choice between fits: the shrunken one, simpler ones that are as good, and those clearly better."""
+"""Model selection: the shrunken fit, a simpler fit that is as good, or one that is clearly better."""
 
 from collections.abc import Mapping
 
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 
 from adaptare.predictor.fitting.candidates import SHRUNKEN, SIMPLER, TRANSFERRED, of_workloads
 
-# Standard errors of the difference by which another fit must be better than the shrunken one to ship.
+# Standard errors of the difference by which another fit must be better than the shrunken one to be chosen.
 CLEARLY_BETTER = 2.0
-# The same by which the shrunken one must be better than a line, and a line than a constant; a larger number of errors
-# would keep few noisy rows from ever showing that there is more than a line. A strength is chosen by the same.
+# Likewise for the shrunken fit over a line, and for a line over a constant; with a larger margin, few noisy rows could
+# never show more than a line. The shrinkage strength uses the same margin.
 WORTH_ITS_COLUMNS = 0.5
-# A transferred fit is not simpler, but has seen more.
+# A transferred fit is not simpler, but uses more data.
 TRANSFER_BETTER = 1.0
 
 
 def choose_candidate(
     left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> str:
-    """The shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
+    """Name of the shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
-    A constant ranks nothing, so it never ships for being as good. A transferred fit, where it is better than the
-    shrunken one, stands in for it, and then a line must be clearly better too. Each workload counts once.
+    A constant cannot rank, so being as good is not enough for it. A transferred fit that is better than the shrunken
+    one replaces it, and then a line must be clearly better too. Each workload counts once.
     """
     errors = {name: of_workloads(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
     usual = SHRUNKEN
@@ -42,7 +42,7 @@ def choose_candidate(
 def reason_for(
     chosen: str, left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> str:
-    """Why a candidate ships, for people."""
+    """Readable reason for the choice of a candidate."""
     if chosen == SHRUNKEN:
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"

@@ -1,4 +1,4 @@
-"""Cross-validation of the fits, and of the choice between them, on workloads that were left out."""
+"""Nested cross-validation of the fits and of the choice between them, on held-out workloads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from adaptare.predictor.fitting.training_rows import WORKLOAD
 from adaptare.predictor.intervals.conformal import conformal_half_width
 
 FOLDS = 10
-# Of the rows outside one fold, for the choice that is judged there; with as many as FOLDS a fit would take four times
-# as long as without, with these twice as long.
+# Inner folds, over the rows outside one outer fold, for the choice evaluated there; with as many as FOLDS a fit would
+# take four times as long as without, with these twice as long.
 INNER_FOLDS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Predictions of rows that neither the fit, nor the choice between fits, nor the interval has seen.
+    """Predictions of rows held out from the fit, the choice between fits and the interval.
 
     Args:
-        ratios: Predicted. Shape (n,).
-        half_widths: Of the interval around them. Shape (n,).
+        ratios: Predicted ratios. Shape (n,).
+        half_widths: Half-widths of their intervals. Shape (n,).
     """
 
     ratios: NDArray[np.float64]
@@ -39,12 +39,12 @@ def cross_validate(
     *,
     level: float,
 ) -> tuple[Mapping[str, NDArray[np.float64]], LeftOut]:
-    """Ratios that each candidate predicts for rows left out, and the answers of the whole procedure.
+    """Ratios that each candidate predicts for held-out rows, and the predictions of the whole procedure.
 
-    The best of several candidates looks better than it is on the rows it was chosen by. So the procedure chooses anew
-    without each fold, by cross-validation inside the other rows, and its errors are those of a predictor that was
-    fitted and chosen without the row. The folds keep workloads whole. Where the workloads outside a fold are too few
-    for the level, the interval is that of their largest residual.
+    The error of the best of several candidates is biased low on the rows it was chosen by. The procedure therefore
+    repeats the choice without each fold, by cross-validation inside the other rows, and its errors are those of a
+    predictor that was fitted and chosen without the row. The folds keep workloads whole. Where the workloads outside a
+    fold are too few for the level, the interval is that of their largest residual.
 
     References:
         Varma, Simon 2006, "Bias in error estimation when using cross-validation for model selection".
@@ -70,7 +70,7 @@ def cross_validate(
 def baseline_errors(
     X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> Mapping[str, NDArray[np.float64]]:
-    """Errors of regressors that are shown for comparison and never ship, in the same folds. Shape (n,) each."""
+    """Errors, in the same folds, of regressors that serve for comparison only. Shape (n,) each."""
     predicted = _left_out_ratios(BASELINES, X, ratios, groups, folds=FOLDS)
     return {name: np.abs(each - ratios) for name, each in predicted.items()}
 
@@ -92,7 +92,7 @@ def _left_out_ratios(
 
 
 def _folds(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
-    """A fold for each row; the same workloads give the same folds."""
+    """Fold of each row; the same workloads give the same folds."""
     labels, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     return shuffled[members] % min(folds, len(labels))

@@ -1,4 +1,4 @@
-"""Errors of a predictor on rows it has not seen, beside those of other regressors."""
+"""Errors of a predictor on held-out rows, compared with those of other regressors."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from adaptare.predictor.fitting.candidates import of_workloads
 from adaptare.predictor.fitting.cross_validation import LeftOut
 
-# Of the upper confidence end of the error, which stays above the error that few adapters show by luck.
+# Confidence of the upper bound of the error, since the error on few adapters may be low by chance.
 CONFIDENCE = 0.95
 
 
@@ -19,23 +19,24 @@ CONFIDENCE = 0.95
 class ErrorCard:
     """Errors of the whole procedure by nested cross-validation; all rows of one workload are left out together.
 
-    One overhead point is a hundredth of the reference's latency. The choice between fits is made anew without each
-    fold. Rows of one session do not show the shift of a new session, rows of one opening not the luck of another: read
-    the errors beside both counts. The interval allows for a new session, so it holds rows of known ones more often.
+    One overhead point is a hundredth of the reference's latency. The choice between fits is repeated without each fold.
+    Rows of one session do not show the shift of a new session, nor rows of one opening (one fresh load of all programs)
+    that of another: read the errors with both counts. The interval allows for a new session, so its coverage of rows
+    of known sessions is higher.
 
     Args:
-        rows: Measurements learned from.
-        sessions: Sessions they come from.
-        openings: Openings of programs they come from.
+        rows: Number of training measurements.
+        sessions: Number of their sessions.
+        openings: Number of their openings.
         mae_overhead_points: Mean absolute error of the predicted ratio, overhead points.
         mape: Mean absolute error in per cent of the measured latency.
         kendall_tau: Rank correlation of predicted and measured latency; nan where either never differs.
-        coverage: Share of the rows inside the interval that the others gave.
+        coverage: Share of the rows inside the interval computed from the others.
         half_width_points: Median half width of that interval, overhead points.
-        baselines: Mean absolute error of what was not chosen, and of a nearest neighbour and a random forest, overhead
+        baselines: Mean absolute error of the other candidates, a nearest neighbour and a random forest, overhead
             points.
-        composed: How many of the rows were composed from stubs, not measured whole.
-        mape_upper: Upper confidence end of `mape`, one-sided with probability 0.95; nan in files written before.
+        composed: Number of rows composed from stubs (models with few layers), not measured whole.
+        mape_upper: Upper confidence bound of `mape`, one-sided with probability 0.95; nan in older files.
     """
 
     rows: int
@@ -61,7 +62,7 @@ def make_error_card(
     openings: int,
     composed: int,
 ) -> ErrorCard:
-    """The card of predictions of rows left out, beside the errors of other regressors on the same rows.
+    """Error card of predictions of held-out rows, with the errors of other regressors on the same rows.
 
     An adapter that was measured several times counts once.
     """

@@ -1,4 +1,4 @@
-"""A fit as a result: its error on adapters left out, beside other regressors."""
+"""Report of a fit: its error on held-out adapters, compared with other regressors."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
 
 
 def error_sections(predictor: LatencyPredictor) -> Iterator[Section]:
-    """Errors of a predictor beside those of others."""
+    """Errors of a predictor and of other regressors."""
     card = predictor.error_card
     of = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
     of += f", {card.composed} of them composed from stubs" * bool(card.composed)
@@ -35,7 +35,7 @@ def error_sections(predictor: LatencyPredictor) -> Iterator[Section]:
 
 @dataclass(frozen=True)
 class FitReport:
-    """A predictor that was written to files of the name `base`; `source` is the one that the fit began with."""
+    """Predictor written to files named `base`; `source` is the predictor the fit was transferred from."""
 
     predictor: LatencyPredictor
     base: Path

@@ -1,4 +1,4 @@
-"""Choice of the measurements of a store that a predictor is fitted to."""
+"""Selection of the measurements of a store to which a predictor is fitted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,20 +9,20 @@ from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Wor
 from adaptare.profiler.campaigns.comparison import named, of_device
 from adaptare.profiler.campaigns.target import read_spelling
 
-# Half width of a row's interval, over its latency: as much as all linears cost at usual ranks.
+# Half width of a row's interval, over its latency: equal to the cost of adapters on all linears at usual ranks.
 NOISY = 0.1
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user says of the workloads; None = whatever the store has, if that is of one kind.
+    """User's filter on the workloads; None = any value, if all rows of the store agree in it.
 
     Args:
         phase: Prefill or decode.
-        mode: How adapters are applied.
+        mode: Application mode of the adapters.
         length: Tokens or cached positions.
-        open: Whether graphs had every site open.
-        model: The base.
+        open: True for graphs in which every site (linear that may carry an adapter) takes one.
+        model: Base model.
     """
 
     phase: str | None = None
@@ -33,14 +33,14 @@ class Asked:
     model: ModelShape | None = None
 
     def matches(self, workload: Workload) -> bool:
-        """Whether the workload is of what was asked for."""
+        """True if the workload passes the filter."""
         graph = None if self.open is None else "open" if self.open else "cut"
         said = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
         same = all(value in (None, getattr(workload, name)) for name, value in said.items())
         return same and (self.model is None or self.model.sizes == workload.shape.sizes)
 
     def describe(self) -> str:
-        """For people: after `measurements`."""
+        """Text for messages, to follow the word `measurements`."""
         said = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
         said += [f" of length {self.length}"] * (self.length is not None)
         said += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
@@ -53,10 +53,10 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
 
     Args:
         place: The store.
-        device: As on the command line. Of a device as it is now, if it can be reached and was measured; else of the one
-            that was spelled so, or that has this hash. `None`: the only one in the store, whatever its weights.
-        asked: By what they are chosen.
-        note: Is told if they are not of the device as it is now.
+        device: As on the command line: the reachable device in its current state, if measured; else the one stored
+            under this spelling or hash. `None`: the only device of the store, with any weights.
+        asked: Filter on the workloads.
+        note: Called with a message if the rows are not of the device in its current state.
 
     Raises:
         InputError: There are none, or they are of several kinds.
@@ -80,9 +80,9 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
         for (bare, reference), rows in _kinds(measured).items()
         if asked.matches(bare) and (not said or (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype))
     }
-    if asked.model:  # of two that differ in nothing but what shapes no latency, the one that was named
+    if asked.model:  # of two models that differ only in fields without effect on latency, the one that was named
         kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == asked.model.hash} or kinds
-    # A folded adapter runs as its base does; few of them stand beside others as a check and are no campaign.
+    # A merged adapter runs like its base; a few such rows among others are a check, not a campaign.
     kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
     if not kinds:
         has = "; ".join(each[0].workload.describe() for each in _kinds(measured).values()) or "none that is complete"
@@ -109,7 +109,7 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
 
 
 def noise_of(rows: Sequence[Measurement]) -> str:
-    """Warning about rows whose own intervals are wider than what adapters usually cost; empty if there are none."""
+    """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
     widths = {id(row): row.ratio.half_width for row in rows if not row.within_one_opening}
     noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
     if not noisy:
@@ -124,7 +124,7 @@ def noise_of(rows: Sequence[Measurement]) -> str:
 
 
 def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:
-    """What the device says of itself now, or why it says nothing."""
+    """Current info of the device, or the reason for its absence."""
     try:
         return connect(device).info(), ""
     except AdaptareError as error:
@@ -132,13 +132,13 @@ def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:
 
 
 def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:
-    """By what is the same about them: the workload without its adapter, and the hash of the reference."""
+    """Measurements grouped by workload without its adapter and by hash of the reference."""
     kinds: dict[tuple[Workload, str], list[Measurement]] = {}
     for each in measured:
         if each.complete and each.workload.configuration.kind == "lora":
             kinds.setdefault((each.workload.with_configuration(Configuration()), each.reference.hash), []).append(each)
     for (bare, reference), rows in kinds.items():
-        if bare.graph == "open":  # where an adapter is on every site, all are open anyway
+        if bare.graph == "open":  # with an adapter on every site, a cut graph equals an open one
             cut = kinds.get((replace(bare, graph="cut"), reference), [])
             every = len(bare.scope_sites)
             rows.extend(each for each in cut if len(each.workload.configuration.ranks) == every)
@@ -146,6 +146,6 @@ def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[M
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
-    """A few rows of another kind, left by `adaptare overhead`, are none."""
+    """True unless these are the few rows of another kind that `adaptare overhead` leaves in a store."""
     enough = len({each.workload.hash for each in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
     return enough and 2 * sum(each.workload.graph == bare.graph for each in rows) > len(rows)

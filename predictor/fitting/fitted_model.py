@@ -1,4 +1,4 @@
-"""All that a fitted predictor knows: what is saved, loaded, and evaluated."""
+"""State of a fitted predictor, as saved, loaded and evaluated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,35 +17,35 @@ from adaptare.predictor.intervals.session_spread import SessionSpread
 from adaptare.predictor.prediction import Prediction
 from adaptare.profiler import Workload
 
-# How far beyond the profiled range of a feature, in shares of the range, still counts as inside: new configs, drawn
-# like 24 profiled ones, lie outside the bare range of one of 17 features in 24 % of cases, with this slack in 3 %.
+# Extension of the profiled range of a feature, as a share of the range, that still counts as inside: new configs, drawn
+# like 24 profiled ones, lie outside the exact range of one of 17 features in 24 % of cases, with this slack in 3 %.
 RANGE_SLACK = 0.25
-# Of a bound that was computed in two ways.
+# Relative rounding error of a bound that was computed in two ways.
 ROUNDING = 1e-9
 INTERPOLATED = "interpolated"
 
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A model of the ratio to the reference, linear or bent, with its interval and where it comes from.
+    """Model of the ratio to the reference, linear or curved, with its interval and provenance.
 
     Args:
-        features: What it is linear in, with the workload template.
+        features: Features of the linear part, with the workload template.
         coefficients: Ratio per unit of each feature. Shape (n_features,).
         intercept: Ratio without adapter.
-        residuals: Errors of rows that the fit had not seen, relative to their prediction. Shape (n_residuals,).
-        level: Probability the interval is for.
-        feature_range: Smallest and largest profiled. Shape (2, n_features).
-        chosen: Which candidate it is: `shrunken`, `transferred`, or a simpler or better one by its name; or
+        residuals: Errors of held-out rows, relative to their prediction. Shape (n_residuals,).
+        level: Coverage probability of the interval.
+        feature_range: Smallest and largest profiled value. Shape (2, n_features).
+        chosen: Name of the chosen candidate: `shrunken`, `transferred`, or a simpler or better one; or
             `interpolated` from the models of two lengths.
-        reference: What the ratio is over.
-        reference_s: What the reference takes, seconds.
-        device: Who took the time.
+        reference: Workload in the denominator of the ratio.
+        reference_s: Latency of the reference, seconds.
+        device: The measured device.
         workloads: Hash of each training row's workload.
-        error_card: What it is off.
+        error_card: Prediction errors.
         spread: Shift of a new session, which the residuals do not contain.
-        source: The other device whose prices the fit began with, if it was transferred.
-        curves: Of the features; the exponential of their sum is what the linear ratio is multiplied with.
+        source: The device from which the coefficients were transferred, if any.
+        curves: Curves over the features; the linear ratio is multiplied by the exponential of their sum.
     """
 
     features: FeatureSet
@@ -66,7 +66,7 @@ class FittedModel:
 
     @property
     def origin(self) -> str:
-        """`predicted`, or in what other ways it was: `interpolated`, `transferred`, `composed` where some rows were."""
+        """`predicted`, or any of `interpolated`, `transferred`, and `composed` if some rows were."""
         ways = {
             INTERPOLATED: self.chosen == INTERPOLATED,
             "transferred": self.source is not None,
@@ -75,25 +75,25 @@ class FittedModel:
         return ", ".join(way for way, so in ways.items() if so) or "predicted"
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
-        """What one unit of each named feature takes, seconds; 0 for a kind of linear that this base does not have.
+        """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
 
-        Of a bent model that is its linear part: knees belong to one device.
+        For a curved model, those of its linear part: knees are specific to one device.
 
-        Features are physical, so prices mean the same on another device, runtime or size of model.
+        Features are physical, so prices are comparable across devices, runtimes and model sizes.
         """
         seconds = dict(zip(self.features.names, self.coefficients * self.reference_s, strict=True))
         return tuple(float(seconds.get(name, 0.0)) for name in names)
 
     @cached_property
     def half_width(self) -> float:
-        """Of the interval for a row of a new session, relative to the predicted ratio."""
+        """Half-width of the interval for a row of a new session, relative to the predicted ratio."""
         return self.spread.widened(conformal_half_width(self.residuals, level=self.level), self.level)
 
     def probability_within(self, codes: NDArray[np.int64], budget_s: float) -> NDArray[np.float64]:
-        """Probability with which a config takes at most so many seconds; shape (n, n_columns) -> (n,).
+        """Probability that the latency of a config is within the budget; shape (n, n_columns) -> (n,).
 
-        That of a residual which is exchangeable with those of the rows left out, and of the shift of a new session:
-        without a shift k of n residuals would be within the budget, so at least k / (n + 1).
+        Assumes a residual exchangeable with those of held-out rows, plus the shift of a new session: if k of n
+        residuals are within the budget without a shift, the probability is at least k / (n + 1).
         """
         slack = budget_s / self.predict(codes).mean_s - 1
         below = self.spread.probability_below(slack[:, None] - self.residuals).sum(axis=1)
@@ -101,11 +101,11 @@ class FittedModel:
         return probability
 
     def relevelled(self, codes: NDArray[np.int64], ratios: NDArray[np.float64]) -> "FittedModel":
-        """The same for a session in which references were measured, whose shift is known by them; see `relevel`.
+        """Model for a session whose shift is known from references measured in it; see `relevel`.
 
         Args:
-            codes: Of the references. Shape (n, n_columns).
-            ratios: Measured in the session, over its own reference. Shape (n,).
+            codes: Codes of the references. Shape (n, n_columns).
+            ratios: Ratios measured in the session, over its reference. Shape (n,).
         """
         predicted = self.predict(codes).mean_s / self.reference_s
         scale = relevel(ratios, predicted, level=self.level).scale

@@ -1,4 +1,4 @@
-"""A predictor for a length between those that were profiled, as a result."""
+"""Report of a predictor interpolated between profiled lengths."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from adaptare.profiler.results.units import milliseconds
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Result of `write_between`; `bends` are errors of the base at inner lengths when those are left out."""
+    """Result of `write_between`; `bends` are the errors of the base at held-out inner lengths."""
 
     predictor: LatencyPredictor
     base: Path
@@ -42,14 +42,14 @@ class Interpolation:
 
 
 def write_between(predictors: Sequence[Path], length: int, *, output: Path | None, replace: bool) -> Interpolation:
-    """Writes a predictor for another length than those of some predictors.
+    """Writes a predictor for a length between those of the given predictors.
 
     Args:
         output: Name of the files; default: see `default_name`.
-        replace: True to write over whatever predictor has this name.
+        replace: True to overwrite any predictor of this name.
 
     Raises:
-        InputError: They cannot be read, are not of one kind, or something else has this name.
+        InputError: They cannot be read, are not of one kind, or another predictor has this name.
     """
     known = [load_predictor(path) for path in predictors]
     found = interpolate(known, length)

@@ -1,4 +1,4 @@
-"""Predicted latency and memory of adapters, as a result."""
+"""Report of predicted latency and memory of adapters."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ from adaptare.profiler.results.units import between, megabytes, milliseconds, pe
 
 @dataclass(frozen=True)
 class PredictedRow:
-    """One adapter.
+    """Prediction for one adapter.
 
     Args:
         mean_s: Predicted latency, with an interval from `lower_s` to `upper_s`.
         memory_bytes: Weights, adapter and cache.
-        adapter_bytes: Of the adapter alone.
-        extrapolates: True if it lies outside what the predictor was fitted on.
-        within: Probability that it meets a budget; `None` without one.
+        adapter_bytes: Memory of the adapter alone.
+        extrapolates: True if it lies outside the range of the training rows.
+        within: Probability of meeting a budget; `None` without one.
     """
 
     adapter: str
@@ -88,9 +88,9 @@ def report_predictions(
     """Predicts latency and memory of adapters.
 
     Args:
-        name: Of the predictor, for people.
+        name: Display name of the predictor.
         budget: As the user wrote it; empty without one.
-        limit_s: Latency that the budget allows; with it, the probability that each adapter stays within.
+        limit_s: Latency allowed by the budget; if given, the probability that each adapter meets it is reported.
     """
     template, configs = predictor.template, [config for _, config in adapters]
     predicted = predictor.predict_configs(configs)

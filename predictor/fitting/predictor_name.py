@@ -1,4 +1,4 @@
-"""Where a predictor is written, and the predictor that must not be lost there."""
+"""Default file name of a predictor, and protection of an earlier predictor of that name."""
 
 import math
 from pathlib import Path
@@ -7,17 +7,17 @@ from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor, load_predictor
 from adaptare.profiler.campaigns.target import weight_words
 
-# Origins that a fit has; that it began with another predictor makes it no other one.
+# Origins that distinguish predictors; a transferred fit is of the same kind as one without transfer.
 SAID_OF_IT = ("predicted", "transferred")
 
 
 def default_name(predictor: LatencyPredictor, *, length: int | None, every_site: bool) -> Path:
-    """`predictor-PHASE[-LENGTH][-BASE][-open]`, the base if its weights are none that go without saying.
+    """`predictor-PHASE[-LENGTH][-BASE][-open]`, with the weights of the base unless they are the default.
 
     Args:
-        predictor: To be written.
-        length: If the user named one.
-        every_site: Whether that graphs have every site open is to be seen.
+        predictor: Predictor to write.
+        length: Length, if the user gave one.
+        every_site: True to mark that graphs have every site open (taking an adapter at run time).
     """
     template = predictor.template
     weights = weight_words(template.quantisation, template.dtype)
@@ -25,14 +25,14 @@ def default_name(predictor: LatencyPredictor, *, length: int | None, every_site:
 
 
 def predictor_there(predictor: LatencyPredictor, base: Path) -> LatencyPredictor | None:
-    """An earlier predictor of the same device and kind of workload at the place of this one; `None` if there is none.
+    """Existing predictor of the same device and kind of workload under the same file name; `None` if there is none.
 
     Args:
-        predictor: To be written.
-        base: As `save_predictor` takes it.
+        predictor: Predictor to write.
+        base: Path as for `save_predictor`.
 
     Raises:
-        InputError: What is there cannot be read, or is a predictor of something else.
+        InputError: The existing files cannot be read, or are a predictor of another kind.
     """
     stem = predictor_stem(base)
     if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
@@ -50,7 +50,7 @@ def predictor_there(predictor: LatencyPredictor, base: Path) -> LatencyPredictor
 
 
 def why_better(there: LatencyPredictor, predictor: LatencyPredictor) -> str | None:
-    """Reason why a predictor should not take the place of an earlier one of the same kind; `None` if it may.
+    """Reason why a predictor should not replace an earlier one of the same kind; `None` if it may.
 
     An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
     the old one's interval.
@@ -65,7 +65,7 @@ def why_better(there: LatencyPredictor, predictor: LatencyPredictor) -> str | No
 
 
 def predictor_stem(path: Path) -> Path:
-    """The name of a predictor without the ending of either of its files."""
+    """Path of a predictor without the suffix of either of its files."""
     return path.with_suffix("") if path.suffix in (".json", ".npz") else path
 
 
@@ -74,7 +74,7 @@ def _word(length: int | None) -> list[str]:
 
 
 def _told_apart(predictor: LatencyPredictor) -> tuple[object, ...]:
-    """What makes it another predictor; another version of the runtime, or more rows, make it a newer one."""
+    """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
     template, device = predictor.template, predictor.model.device
     kind = (
         template.shape.sizes,

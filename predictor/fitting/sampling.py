@@ -1,27 +1,27 @@
-"""Which adapters to measure next."""
+"""Selection of the next adapters to measure."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 
-# What a row is taken to tell even about columns that no other row has, against a division by zero.
+# Prior information on every column, so that a column without rows does not cause a division by zero.
 RIDGE = 1e-2
 
 
 def next_rows(measured: NDArray[np.float64], pool: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The rows of a pool about which a linear fit to the measured ones knows least, one after the other.
+    """Rows of a pool at which a linear fit to the measured rows is most uncertain, in greedy order.
 
-    Each is the one whose prediction has the largest variance given the measured rows and those taken before it, which
-    does not depend on what is measured: the greedy D-optimal design.
+    Each has the largest prediction variance given the measured rows and those taken before it, which does not depend
+    on measured latencies: the greedy D-optimal design.
 
     Args:
-        measured: Features of what is known. Shape (n_measured, n_features).
-        pool: Features of what may be measured. Shape (n_pool, n_features).
-        n: How many.
+        measured: Features of the measured rows. Shape (n_measured, n_features).
+        pool: Features of the candidates. Shape (n_pool, n_features).
+        n: Number of rows.
 
     Returns:
-        Indices into the pool, the most telling first. Shape (n,).
+        Indices into the pool, the most informative first. Shape (n,).
 
     Raises:
         InputError: The pool has fewer rows.

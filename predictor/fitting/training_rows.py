@@ -1,4 +1,4 @@
-"""Measurements as the rows of one regression, or the reason why they cannot be."""
+"""Conversion of measurements to the rows of one regression, with checks that they are comparable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,21 +16,21 @@ WORKLOAD, ROUNDS, SESSION = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """What one predictor learns from.
+    """Training data of one predictor.
 
     Args:
-        template: Everything about the workloads but their configurations.
-        reference: What every ratio is over.
-        reference_s: What the reference takes, by the newest calibration, seconds; one that was measured whole counts
-            more than one that was composed.
-        device: Who took the time.
-        columns: What the columns of the codes stand for.
+        template: The workloads without their configurations.
+        reference: Workload in the denominator of every ratio.
+        reference_s: Latency of the reference by the newest calibration, seconds; one measured whole takes precedence
+            over a composed one.
+        device: The measured device.
+        columns: Meaning of the columns of the codes.
         codes: Ranks and widths. Shape (n, n_columns).
         ratios: Candidate over reference. Shape (n,).
-        groups: What each row shares with others: the hash of its workload; its rounds, known by session and first
-            opening; its session. Shape (n, 3).
-        openings: Different openings of programs, over all sessions.
-        composed: Rows that were composed from stubs.
+        groups: Groups of each row: hash of its workload; its rounds, identified by session and first opening (one
+            fresh load of all programs); its session. Shape (n, 3).
+        openings: Number of openings over all sessions.
+        composed: Number of rows composed from stubs (models with few layers).
     """
 
     template: Workload
@@ -51,18 +51,18 @@ class TrainingRows:
 
     @property
     def sessions(self) -> int:
-        """Different ones among the rows."""
+        """Number of sessions among the rows."""
         return len(np.unique(self.groups[:, SESSION]))
 
 
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
-    """The complete ones among the measurements, which must differ in nothing but ranks and widths.
+    """Training rows of the complete measurements, which may differ only in ranks and widths.
 
-    A workload without adapter is the base in every mode and may stand among the others, unless these are of a graph
-    with every site open, which costs something even without adapter.
+    A workload without adapter is the base in every mode and may be mixed with others, unless these are of a graph with
+    every site open (taking an adapter at run time), which has a cost even without adapter.
 
     Raises:
-        InputError: Nothing is complete, or device, reference or anything else about the workloads differs.
+        InputError: No measurement is complete, or device, reference or another property of the workloads differs.
     """
     rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
     if not rows:
@@ -92,10 +92,10 @@ def _groups(row: Measurement) -> tuple[str, str, str]:
 
 
 def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column]) -> NDArray[np.int64]:
-    """Ranks and widths as an array, shape (n, n_columns); a site that is no column does not run and does not count.
+    """Ranks and widths as an array, shape (n, n_columns); a site without a column does not run and is ignored.
 
     Raises:
-        InputError: An adapter is no LoRA, or a layer is narrower and its width no column.
+        InputError: An adapter is not a LoRA, or a layer is narrower and its width has no column.
     """
     if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
         raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
@@ -108,7 +108,7 @@ def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column])
 
 
 def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[Column]) -> NDArray[np.int64]:
-    """The same codes on more columns: no adapter and the base's width where they say nothing.
+    """Codes extended to more columns: no adapter and the base's width in the new ones.
 
     Raises:
         InputError: The codes have another number of columns, or one that is not among the others.
@@ -130,7 +130,7 @@ def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[C
 
 
 def _tells_mode(workload: Workload) -> bool:
-    """Whether the mode makes a difference; it makes none without adapter, unless every site is open for one."""
+    """True if the mode affects latency; without adapter it does so only where every site is open for one."""
     return bool(workload.configuration.ranks) or workload.graph == "open"
 
 
@@ -155,7 +155,7 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
 
 
 def _common_graph(rows: Sequence[Measurement]) -> Graph:
-    """`open` if any row is; where an adapter is on every site, all are open anyway."""
+    """`open` if any row is; with an adapter on every site, a cut graph equals an open one."""
     workloads = [row.workload for row in rows]
     if not any(workload.graph == "open" for workload in workloads):
         return "cut"
@@ -173,7 +173,7 @@ def _common_graph(rows: Sequence[Measurement]) -> Graph:
 
 
 def differences(ours: DeviceInfo, theirs: DeviceInfo) -> str:
-    """Every field in which two device infos are unequal."""
+    """Fields in which two device infos differ."""
     names = ("device", "hardware", "runtime", "threads", "options")
     unequal = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
     return ", ".join(f"{name} {getattr(theirs, name)!r} and {getattr(ours, name)!r}" for name in unequal)

@@ -1,4 +1,4 @@
-"""A fit that begins with what another device, runtime or model has taught."""
+"""Fit with coefficients transferred from another device, runtime or model."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 
 
 class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """Shrinks towards the prices of another fit, all scaled by one factor, instead of towards prices of its own.
+    """Ridge regression towards the coefficients of another fit, scaled by one factor, instead of towards its prior fit.
 
     Args:
-        prices: Of each column by the other fit; only their proportions matter. Length n_features; none: nothing is
-            known.
+        prices: Coefficient of each column in the other fit; only their proportions matter. Length n_features; none:
+            no prior knowledge.
 
     Attributes:
         coef_: Shape (n_features,).
@@ -34,7 +34,7 @@ class Transferred(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if len(self.prices) not in (0, n_features):
             raise InputError(f"{n_features} columns need as many prices, or none; {len(self.prices)} came")
         prices = np.asarray(self.prices if len(self.prices) else np.zeros(n_features), dtype=np.float64)
-        # Equal rows have equal prices to the last bit, by which they are known as equal.
+        # Equal rows have bitwise equal prices, by which they are recognised as equal.
         different, same = np.unique(checked[0], axis=0, return_inverse=True)
         known = (different @ prices)[same.ravel()]
         self.shrunken_ = ShrunkenLinear(prior_columns=(0,)).fit(np.column_stack([known, checked[0]]), checked[1])

@@ -1,4 +1,4 @@
-"""How far a prediction may be off, from what left-out rows were off, without assuming a distribution."""
+"""Distribution-free half-width of a prediction interval, from the residuals of held-out rows."""
 
 import math
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from adaptare.devices import InputError
 
 
 def rows_needed(level: float) -> int:
-    """The fewest residuals of which the largest is exceeded at most so often: 9 at level 0.9, 19 at 0.95."""
+    """Fewest residuals whose maximum holds a new one with probability `level`: 9 at level 0.9, 19 at 0.95."""
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, as 0.9, not {level}")
     return math.ceil(round(level / (1 - level), 9))
 
 
 def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> float:
-    """What a new row is off at most, with probability `level`; infinite with fewer than `rows_needed` residuals.
+    """Error bound of a new row with probability `level`; infinite with fewer than `rows_needed` residuals.
 
-    The residuals must be of rows that were left out of the fit. That a new row is like them is all that is
-    assumed, so the shift of a new session comes on top: `SessionSpread`. Of n residuals and a new one each is
-    equally likely to have any rank, so the k-th of n is exceeded with probability 1 - k / (n + 1); where (n + 1) level
-    is no whole number, the result lies between its two neighbours, and holds as often as `level` says if residuals are
-    about as dense at both. Leaving out one row at a time makes this hold closely but not strictly.
+    The residuals must be of rows that were left out of the fit. The only assumption is that a new row is
+    exchangeable with them, so the shift of a new session is added by `SessionSpread`. Of n residuals and a new one each
+    is equally likely to have any rank, so the k-th of n is exceeded with probability 1 - k / (n + 1); where
+    (n + 1) level is not an integer, the result is interpolated between its two neighbours, and has coverage `level` if
+    residuals are about as dense at both. With leave-one-out residuals this holds closely but not strictly.
 
     Args:
-        residuals: Of either sign. Shape (n,).
-        level: Probability with which the interval shall hold the truth.
+        residuals: Residuals of either sign. Shape (n,).
+        level: Coverage probability of the interval.
 
     References:
         Barber, Candès, Ramdas, Tibshirani 2021, "Predictive inference with the jackknife+", eq. 1.1.
@@ -40,11 +40,11 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
 
 @dataclass(frozen=True)
 class Level:
-    """How another session differs from what was learned.
+    """Latency level of a session relative to the training sessions.
 
     Args:
-        scale: Its latencies over the predicted ones.
-        half_width: What a row of it is off the scaled prediction at most, relative to that.
+        scale: Measured over predicted latencies.
+        half_width: Half-width of the interval, relative to the scaled prediction.
     """
 
     scale: float
@@ -52,20 +52,20 @@ class Level:
 
 
 def relevel(measured: NDArray[np.float64], predicted: NDArray[np.float64], *, level: float) -> Level:
-    """The level of a session, from reference rows that were measured in it.
+    """Level of a session, from reference rows that were measured in it.
 
-    A new session shifts all latencies more than it reorders them, and by that breaks intervals that were learned
-    before it. The references must be spread evenly over the session: those of its start, when a device is not yet as it
-    will be, are worse than none.
+    A new session mainly shifts all latencies together, which invalidates intervals of earlier sessions. The references
+    must be spread evenly over the session: those from its start only, before the device reaches a steady state, are
+    worse than none.
 
-    The references are judged by a scale they took part in, which covers a little less the fewer they are; that they are
-    spread evenly and not at random covers more (`hwgpt-session` of benchmarks/prediction_external.py prints the sum of
-    both), so no reference is left out of its scale.
+    The references are part of the scale they are compared with, which reduces coverage slightly, more so the fewer they
+    are; their even instead of random spacing raises it (`hwgpt-session` of benchmarks/prediction_external.py prints the
+    sum of both), so no reference is left out of its scale.
 
     Args:
-        measured: Of the references, in the session. Shape (n,), seconds.
-        predicted: Of the same rows. Shape (n,), seconds.
-        level: Probability with which the interval shall hold the truth.
+        measured: Latency of the references in the session. Shape (n,), seconds.
+        predicted: Predictions of the same rows. Shape (n,), seconds.
+        level: Coverage probability of the interval.
     """
     scale = float(np.median(measured / predicted))
     return Level(scale, conformal_half_width(measured / (scale * predicted) - 1, level=level))

@@ -1,4 +1,4 @@
-"""Shift of the latency ratios of a whole session, which rows of one session cannot show."""
+"""Shift of the latency ratios of a whole session, which is not observable within one session."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-# Standard deviation of that shift, and its degrees of freedom, where a store has one session: two sessions each of four
+# Standard deviation of that shift, and its degrees of freedom, if a store has one session: two sessions each of four
 # cells (ONNX Runtime int4 decode, fp32 decode and prefill, PyTorch fp32 decode; 79 adapters measured in both) shifted
-# by -0.46, 0.80, 0.20 and -0.11 %, of which noise explains 0.34, 0.19, 0.54 and 0.08; half of what is left of the mean
-# square is the variance of one session (`session_prior` of `benchmarks/prediction_on_device.py --kept`).
+# by -0.46, 0.80, 0.20 and -0.11 %, of which noise explains 0.34, 0.19, 0.54 and 0.08; half of the remaining mean square
+# is the variance of one session (`session_prior` of `benchmarks/prediction_on_device.py --kept`).
 PRIOR_SD, PRIOR_DEGREES = 0.0034, 4
-# A session of fewer adapters shows their own errors more than its shift.
+# With fewer adapters, their individual errors exceed the shift of the session.
 FEWEST_ADAPTERS = 5
 
 
@@ -21,7 +21,7 @@ class SessionSpread:
     """Student's t distribution of the shift of a new session that the residuals of a fit do not contain.
 
     Args:
-        scale: Relative to the latency ratio.
+        scale: Scale of the shift, relative to the latency ratio.
         degrees: Degrees of freedom.
     """
 
@@ -33,11 +33,11 @@ class SessionSpread:
         return self.scale * float(special.stdtrit(self.degrees, (1 + level) / 2))
 
     def widened(self, half_width: float, level: float) -> float:
-        """Half-width for a row of a new session, from that for a row of a known one, in quadrature."""
+        """Half-width for a row of a new session: that for a known session plus the shift, in quadrature."""
         return math.hypot(half_width, self.half_width(level))
 
     def probability_below(self, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of a shift of at most each of these; a shape like theirs."""
+        """Probability that the shift is at most each of these; same shape as `shifts`."""
         if self.scale == 0:
             return (shifts >= 0).astype(np.float64)
         below: NDArray[np.float64] = special.stdtr(self.degrees, shifts / self.scale)
@@ -49,8 +49,8 @@ class SessionVariance:
     """Variance of the shifts of sessions, with its weight in degrees of freedom.
 
     Args:
-        variance: Of the relative shift of one session.
-        degrees: Degrees of freedom it is known with.
+        variance: Variance of the relative shift of one session.
+        degrees: Degrees of freedom of the estimate.
     """
 
     variance: float
@@ -59,12 +59,11 @@ class SessionVariance:
     def spread(self, shares: NDArray[np.float64]) -> SessionSpread:
         """Part of a new session's shift that is missing from the residuals of a fit to several sessions.
 
-        With shares p of the rows, a new session differs from their mean by a variance of (1 + sum p^2) times that of
-        one session, and the residuals contain (1 - sum p^2) times it: all but a little where sessions are many, nothing
-        where there is one.
+        With shares p of the rows, the difference of a new session from their mean has (1 + sum p^2) times the variance
+        of one session, and the residuals contain (1 - sum p^2) times it: almost all with many sessions, none with one.
 
         Args:
-            shares: Of the rows in each session; their sum is 1. Shape (n_sessions,).
+            shares: Share of the rows in each session; their sum is 1. Shape (n_sessions,).
         """
         return SessionSpread(math.sqrt(2 * self.variance * float(np.sum(shares**2))), self.degrees)
 
@@ -79,13 +78,13 @@ def session_spread(
     *,
     prior: SessionVariance = PRIOR,
 ) -> SessionSpread:
-    """Spread for a new session, from the prior, and from the means of at least two sessions where they differ by more.
+    """Spread of a new session: the prior, or the spread of the means of two or more sessions where it is larger.
 
-    Few sessions that agree by luck do not narrow the prior: a mean of both would also take sessions of an unusual
-    device, of which the prior knows nothing, for less different than they are.
+    A few sessions that agree by chance do not narrow the prior: averaging both would also understate the differences
+    between sessions of an unusual device, which the prior does not cover.
 
     Args:
-        errors: Relative, of each row when its adapter, and not its session, is left out. Shape (n,).
+        errors: Relative error of each row when its adapter, but not its session, is left out. Shape (n,).
         sessions: Session of each row. Shape (n,).
         adapters: Adapter of each row. Shape (n,).
         prior: Knowledge from other devices.

@@ -1,4 +1,4 @@
-"""The contract of what proposes configurations."""
+"""Contract of a search algorithm."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Algorithm(Protocol):
-    """Proposes genes and learns from what became of them.
+    """Proposes genes and learns from their evaluations.
 
     Genes are choices per group of a `Space`, shape (n, n_dimensions). An algorithm is made with a space and a
     `seed`; the same seed and the same answers give the same proposals.
@@ -18,13 +18,13 @@ class Algorithm(Protocol):
         ...
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-        """Takes in what was found out.
+        """Receives evaluated genes.
 
-        The genes need not be those that were asked for: a search repairs them, and leaves out what it knows.
+        The genes may differ from those returned by `ask`: a search repairs them and drops those already evaluated.
 
         Args:
             genes: Shape (n, n_dimensions).
             values: Objectives to minimise, shape (n, n_objectives); NaN where the violation is above zero.
-            violations: How far the worst limit is exceeded, as a share of it; 0 = feasible. Shape (n,).
+            violations: Excess over the worst limit, as a share of it; 0 = feasible. Shape (n,).
         """
         ...

@@ -1,4 +1,4 @@
-"""Configurations that anybody would try without a search: what its result has to stand beside."""
+"""Baseline configurations, chosen without a search, for comparison with its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ FUSED_ATTENTION = ("qkv_proj",)
 
 @dataclass(frozen=True)
 class Baseline:
-    """A configuration under the name that people know it by.
+    """Configuration with its common name.
 
     Args:
         name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused) or `midpoint`.
-        config: Its ranks; need not be a choice of the space, but is never above the largest rank of a site there.
+        config: Ranks; not necessarily a choice of the space, but never above the largest rank of a site there.
     """
 
     name: str
@@ -26,10 +26,10 @@ class Baseline:
 
 
 def baselines(space: Space) -> tuple[Baseline, ...]:
-    """The baselines for a space: uniform ranks, query and value only, and the midpoint.
+    """Baselines for a space: uniform ranks, query and value only, and the midpoint.
 
-    Ranks are those that occur among the choices. Several names may stand for one configuration; whether one fits
-    a budget is for `evaluate` to say.
+    Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
+    against a budget.
     """
     sites = {number: column for number, column in enumerate(space.columns) if isinstance(column, Site)}
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in sites.values()) else QUERY_AND_VALUE
@@ -45,7 +45,7 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
 
 
 def midpoint(space: Space) -> NDArray[np.int64]:
-    """The middle choice of every group; the larger of the two middle ones of an even number. Shape (n_dimensions,).
+    """Middle choice of every group; the larger of the two middle ones of an even number. Shape (n_dimensions,).
 
     References:
         Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search" (its heuristic).
@@ -54,7 +54,7 @@ def midpoint(space: Space) -> NDArray[np.int64]:
 
 
 def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Baseline]:
-    """One baseline for each rank that every one of the sites can carry, on layers of the base's width."""
+    """One baseline for each rank that all of the sites can carry, on layers of the base's width."""
     largest = min(space.expand((space.n_choices - 1)[None])[0, list(sites)], default=0)
     of_ranks = [each for each in space.dimensions if isinstance(space.columns[each.columns[0]], Site)]
     known = {rank for each in of_ranks for rank in each.choices}

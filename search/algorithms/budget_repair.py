@@ -1,4 +1,4 @@
-"""Brings configurations under their limits before anything expensive is spent on them."""
+"""Repair of infeasible configurations before their expensive evaluation."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from adaptare.search.budget.objective import Limit
 
 
 class InfeasibleBudgetError(AdaptareError):
-    """No adapter of the space meets a limit; nothing was evaluated.
+    """Raised before any evaluation if no adapter of the space meets a limit.
 
     Args:
-        message: What the user reads.
-        name: What the limit bounds, with its unit.
+        message: Message for the user.
+        name: The limited quantity, with its unit.
         bound: The limit.
         smallest: The smallest value reachable with at least one adapter.
         without_adapter: The value of the base alone.
@@ -33,20 +33,20 @@ class InfeasibleBudgetError(AdaptareError):
 
 
 class BudgetRepair:
-    """Lowers the ranks and widths of infeasible genes, in random order, as little as that order allows.
+    """Lowers the ranks and widths of infeasible genes in random order, by the fewest steps that order allows.
 
-    Half of the configurations lose whole dimensions, half a step here and there: where the number of adapters costs
-    most the first wins, where ranks do the second. Genes of the base itself, without any adapter, are changed in one
-    dimension.
+    Half of the configurations lose whole dimensions, half single steps in random dimensions: the first is better where
+    the number of adapters dominates the cost, the second where ranks do. Genes of the base itself, without any adapter,
+    are changed in one dimension.
 
     Args:
-        space: Of the genes.
-        limits: What must be met.
-        seed: Of the order.
+        space: Space of the genes.
+        limits: Limits to meet.
+        seed: Seed of the order.
 
     Raises:
         InfeasibleBudgetError: Not even the smallest adapter of the space meets the limits.
-        InputError: The space has no adapter at all.
+        InputError: The space has no adapter.
     """
 
     def __init__(self, space: Space, limits: Sequence[Limit], *, seed: int) -> None:
@@ -65,7 +65,7 @@ class BudgetRepair:
             repaired[row, dimension] = (repaired[row, dimension] + further) % n_choices[dimension]
         broken = np.flatnonzero(~self._feasible(repaired))
         paths = [self._way_down(repaired[row]) for row in broken]
-        # Bisection: the start of a way is infeasible and its end is feasible, as is every `high` in between.
+        # Bisection: the start of a path is infeasible and its end is feasible, as is every `high` in between.
         low = np.zeros(len(paths), dtype=np.int64)
         high = np.array([len(path) for path in paths], dtype=np.int64)
         while np.any(high - low > 1):
@@ -86,7 +86,7 @@ class BudgetRepair:
         return fits
 
     def _way_down(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Groups in the order in which each loses one step. Shape (n_steps,)."""
+        """Group to lower at each step. Shape (n_steps,)."""
         if self._rng.random() < 0.5:
             return self._rng.permutation(np.repeat(np.arange(len(genes)), genes))
         order = self._rng.permutation(len(genes))
@@ -99,7 +99,7 @@ class BudgetRepair:
 
 
 def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
-    """The genes with the least cost among the lowest ranks everywhere and every change of one group of these."""
+    """Cheapest genes among the lowest ranks everywhere and every change of a single group of these."""
     changes = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
     genes = np.zeros((len(changes) + 1, space.n_dimensions), dtype=np.int64)
     for row, (number, choice) in enumerate(changes):

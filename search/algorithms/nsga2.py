@@ -1,4 +1,4 @@
-"""NSGA-II on integer genes, by way of pymoo."""
+"""NSGA-II on integer genes, using pymoo."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ class Nsga2:
     """NSGA-II that starts from the ladder of uniform configurations and a spread of random ones.
 
     Children take each group's choice from either parent, and polynomial mutation moves some choices up or down.
-    Feasible configurations come before infeasible ones, and those before others that exceed the limit by more.
+    Feasible configurations rank before infeasible ones, and these by increasing violation.
 
     Args:
-        space: What to choose from.
-        seed: The same seed and the same answers give the same genes.
+        space: Search space.
+        seed: The same seed and the same evaluations give the same genes.
         population: Configurations kept from one generation to the next.
-        start: Genes to begin with, before the others. Shape (n, n_dimensions).
+        start: Initial genes, proposed before the others. Shape (n, n_dimensions).
 
     Raises:
         InputError: `population` is below 4, or `start` is not of this space.
@@ -45,7 +45,7 @@ class Nsga2:
         self._rng = np.random.default_rng(seed)
         self._population = population
         self._queue = self._first_genes(start)
-        # Where its compiled part is missing, pymoo would say so on stdout, which belongs to the caller.
+        # Without its compiled part, pymoo would print a warning to stdout, which belongs to the caller.
         Config.warnings["not_compiled"] = False
         self._inner = NSGA2(
             pop_size=population,
@@ -56,22 +56,22 @@ class Nsga2:
         )
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """First what to begin with, then children of the population. Shape (n, n_dimensions)."""
+        """Initial genes, then children of the population. Shape (n, n_dimensions)."""
         first, self._queue = self._queue[:n], self._queue[n:]
         return self._filled([first, self._children(n - len(first))], n)
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-        """Lets the new ones compete with the population; those already in it are dropped."""
+        """Merges new genes into the population; those already in it are dropped."""
         rows = self._new_rows(genes)
         if not rows:
             return
         excess = violations[rows]
-        # Infeasible ones are compared by their violation alone; NaN would still upset the sorting.
+        # Infeasible genes are compared by their violation alone, but NaN would break the sorting.
         found = np.where(excess[:, None] > 0, 0.0, values[rows])
         if self._inner.problem is None:
             upper = self._space.n_choices - 1
             problem = Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
-            # Its constructor drops a termination that it is given, and its own one ends when values stagnate.
+            # The constructor ignores its termination argument, and the default one ends when values stagnate.
             self._inner.setup(problem, termination=NoTermination())
         self._inner.tell(infills=Population.new("X", genes[rows], "F", found, "G", excess[:, None]))
 
@@ -80,12 +80,12 @@ class Nsga2:
             return self._nothing
         self._inner.n_offsprings = n
         children = self._inner.ask()
-        if children is None:  # every child that came up is in the population
+        if children is None:  # every generated child is in the population
             return self._nothing
         return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_dimensions)
 
     def _filled(self, parts: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
-        """Random genes where too few came: before any answer, or when every child is in the population."""
+        """Genes filled up to n with random ones: before any evaluation, or if all children are in the population."""
         genes = np.concatenate(parts)
         missing = n - len(genes)
         return np.concatenate([genes, self._space.spread(missing, self._rng)]) if missing else genes

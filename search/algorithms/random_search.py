@@ -1,4 +1,4 @@
-"""Random search: the baseline that every other algorithm has to beat with equal evaluations."""
+"""Random search: the baseline for every other algorithm at an equal number of evaluations."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,10 @@ from adaptare.profiler import Space
 
 
 class RandomSearch:
-    """Genes spread from few to many adapters and from low to high ranks, whatever came of earlier ones.
+    """Genes spread from few to many adapters and from low to high ranks, independent of earlier results.
 
     Args:
-        space: What to choose from.
+        space: Search space.
         seed: The same seed gives the same genes.
     """
 
@@ -23,4 +23,4 @@ class RandomSearch:
         return self._space.spread(n, self._rng)
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-        """Learns nothing."""
+        """Ignores the evaluations."""

@@ -1,4 +1,4 @@
-"""Chooses which of many proposals are worth an expensive evaluation, from those evaluated so far."""
+"""Surrogate screening: selects the proposals worth an expensive evaluation, from earlier evaluations."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,29 +15,29 @@ class Screen(Protocol):
     """Chooses among proposals before objectives are evaluated."""
 
     def proposals(self, n: int, history: Sequence[Candidate]) -> int:
-        """How many proposals to choose n from, at least n."""
+        """Number of proposals from which to choose n, at least n."""
         ...
 
     def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
-        """The rows to evaluate, at most n and all different.
+        """Rows to evaluate, at most n and all different.
 
         Args:
             codes: Proposals, all different and none in the history. Shape (n_proposals, n_columns).
-            history: What was evaluated.
-            n: How many may be evaluated.
+            history: Evaluated candidates.
+            n: Maximum number of evaluations.
         """
         ...
 
 
 class AdditiveScreen:
-    """Believes that each site adds its own share to every objective, according to the log of its rank.
+    """Additive surrogate: each site contributes separately to every objective, by the log of its rank.
 
-    A ridge regression on the history predicts the objectives of the proposals; the best fronts of these are
-    chosen, well spread. Losses are not quite additive, so a quarter of every batch is left to the algorithm.
+    A ridge regression on the history predicts the objectives of the proposals; their best fronts are chosen, well
+    spread. Losses are not exactly additive, so a quarter of every batch is left to the algorithm.
 
     Args:
-        oversampling: Proposals for each evaluation.
-        least: Evaluations before it starts; until then the first proposals are taken.
+        oversampling: Proposals per evaluation.
+        least: Evaluations before screening starts; until then the first proposals are taken.
 
     Raises:
         InputError: An argument is out of range.
@@ -50,11 +50,11 @@ class AdditiveScreen:
         self._least = least
 
     def proposals(self, n: int, history: Sequence[Candidate]) -> int:
-        """Oversampled once there is enough history to learn from."""
+        """Number of proposals, oversampled once the history is large enough."""
         return n * self._oversampling if len(history) >= self._least else n
 
     def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
-        """The first quarter as they come, the others by predicted front. Shape (at most n,)."""
+        """Rows to evaluate: a quarter in proposal order, the others by predicted front. Shape (at most n,)."""
         values = np.array([candidate.values for candidate in history])
         if len(history) < self._least or len(codes) <= n:
             return np.arange(min(n, len(codes)))
@@ -76,14 +76,14 @@ def _predicted(known: NDArray[np.int64], values: NDArray[np.float64], codes: NDA
 
 
 def _features(codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log ranks, and how many and how high they are on the whole, which few evaluations tell already."""
+    """Log ranks, with their mean and the share of adapted sites, whose effects few evaluations determine."""
     logs = np.log1p(codes)
     whole = np.column_stack([logs.mean(axis=1), (codes > 0).mean(axis=1)])
     return np.column_stack([logs, np.sqrt(codes.shape[1]) * whole])
 
 
 def _best(values: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The n rows of the first fronts, the last of these thinned out. Shape (n,)."""
+    """The n rows of the first fronts, the last front thinned out. Shape (n,)."""
     chosen: list[int] = []
     left = np.arange(len(values))
     while len(chosen) < n:

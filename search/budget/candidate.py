@@ -1,4 +1,4 @@
-"""A configuration with all that a search found out about it."""
+"""Configuration with its evaluation in a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from adaptare.search.budget.objective import Limit, Objective
 
 @dataclass(frozen=True)
 class Candidate:
-    """One evaluated configuration.
+    """Evaluated configuration.
 
     Args:
-        codes: Rank of each site, 0 = no adapter there, and widths where the space has them.
-        values: Of the objectives, in their order.
-        upper: Of what the limits bound, in their order.
-        feasible: Whether every limit is met.
+        codes: Rank of each site (linear that may carry an adapter), 0 = no adapter, and widths if the space has them.
+        values: Values of the objectives, in their order.
+        upper: Values of the limited quantities, in the order of the limits.
+        feasible: True if every limit is met.
     """
 
     codes: tuple[int, ...]
@@ -28,19 +28,19 @@ class Candidate:
 
     @property
     def has_adapter(self) -> bool:
-        """Whether any rank is above 0; true wherever the codes have widths."""
+        """True if any rank is above 0; always true where the codes have widths."""
         return any(self.codes)
 
 
 def evaluate(
     codes: NDArray[np.int64], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
 ) -> tuple[Candidate, ...]:
-    """Evaluates every configuration, those beyond a limit too; what baselines are judged with.
+    """Evaluates every configuration, including infeasible ones; used for baselines.
 
     Args:
         codes: Shape (n, n_columns).
-        objectives: What is minimised.
-        limits: What must be stayed under.
+        objectives: Objectives to minimise.
+        limits: Upper limits.
     """
     if not len(codes):
         return ()
@@ -59,12 +59,12 @@ def evaluate(
 
 
 def limit_costs(codes: NDArray[np.int64], limits: Sequence[Limit]) -> NDArray[np.float64]:
-    """What the limits bound. Shape (n, n_columns) -> (n, n_limits)."""
+    """Values of the limited quantities. Shape (n, n_columns) -> (n, n_limits)."""
     return _columns(codes, [limit.cost for limit in limits])
 
 
 def violations(costs: NDArray[np.float64], limits: Sequence[Limit]) -> NDArray[np.float64]:
-    """How far the worst limit is exceeded, as a share of it; 0 = feasible. Shape (n, n_limits) -> (n,)."""
+    """Excess over the worst limit, as a share of it; 0 = feasible. Shape (n, n_limits) -> (n,)."""
     bounds = np.array([limit.bound for limit in limits])
     excess: NDArray[np.float64] = np.max((costs - bounds) / bounds, axis=1, initial=0.0)
     return excess

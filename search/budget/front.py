@@ -1,4 +1,4 @@
-"""Which candidates are worth having, how good they are together, and which few to show."""
+"""Pareto front of the candidates, its hypervolume, and the selection of winners."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from adaptare.search.budget.candidate import Candidate
 
 @dataclass(frozen=True)
 class Front:
-    """The outcome of a search.
+    """Result of a search.
 
     Args:
-        objectives: Their names, in the order of every candidate's values.
-        members: Feasible candidates with an adapter that none other dominates, by the first objective.
-        history: Every candidate on which the objectives were evaluated, in that order.
+        objectives: Names of the objectives, in the order of every candidate's values.
+        members: Non-dominated feasible candidates with an adapter, sorted by the first objective.
+        history: Every evaluated candidate, in order of evaluation.
     """
 
     objectives: tuple[str, ...]
@@ -26,12 +26,12 @@ class Front:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """Of the members. Shape (n_members, n_objectives)."""
+        """Objectives of the members. Shape (n_members, n_objectives)."""
         return _values(self.members, len(self.objectives))
 
 
 def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
-    """The front among candidates; of several with equal values the first. Infeasible, empty and NaN ones stay out."""
+    """Front of the candidates; of several with equal values the first. Excludes infeasible, empty and NaN ones."""
     eligible = [one for one in history if one.feasible and one.has_adapter and np.all(np.isfinite(one.values))]
     first = {one.values: one for one in reversed(eligible)}
     distinct = [first[values] for values in sorted(first)]
@@ -44,10 +44,10 @@ def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows no other row beats: as good in all objectives and better in one.
+    """Mask of rows that no other row dominates, by being as good in all objectives and better in one.
 
     Args:
-        values: Objectives to minimise, shape (n, n_objectives). Equal rows do not beat each other.
+        values: Objectives to minimise, shape (n, n_objectives). Equal rows do not dominate each other.
 
     Returns:
         Shape (n,).
@@ -78,16 +78,16 @@ def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
 
 def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Candidate, ...]:
-    """The best members within the budget, and within smaller and smaller parts of it.
+    """Best members within the budget, and within successively smaller parts of it.
 
     A budget leaves `bound - base` for an adapter. The first winner has the lowest first objective of all members,
-    the next the lowest within (n - 1) / n of that, and so on: who finds the first one too close to the limit when it
-    is measured has something to fall back on.
+    the next the lowest within (n - 1) / n of that, and so on, as fallbacks in case the first turns out too close to
+    the limit when measured.
 
     Args:
-        front: Of a search under one limit at least.
-        n: How many; there are fewer where several parts have the same best member, or none.
-        base: What the first limit bounds, without any adapter.
+        front: Front of a search under at least one limit.
+        n: Number of winners; fewer where several parts have the same best member, or none.
+        base: Value of the first limited quantity without any adapter.
         bound: The first limit.
 
     Raises:
@@ -95,7 +95,7 @@ def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Ca
     """
     if n < 1:
         raise InputError(f"at least one winner must be asked for, not {n}")
-    # Where the bound leaves nothing beside the base, but something is predicted to meet it, there are no smaller parts.
+    # If the bound leaves nothing for an adapter, yet a member is predicted to meet it, there are no smaller parts.
     ends = [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
     within = ([one for one in front.members if one.upper[0] <= end] for end in ends)
     best = [min(members, key=lambda one: one.values[0]) for members in within if members]
@@ -108,7 +108,7 @@ def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> li
     Args:
         values: Shape (at least n, n_objectives).
         start: At least one row.
-        n: Length of the answer, unless `start` is longer.
+        n: Length of the result, unless `start` is longer.
     """
     scaled = _scaled(values)
     picked = list(start)

@@ -1,4 +1,4 @@
-"""Budgets as a user writes them: `decode=20ms`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
+"""Budgets in user notation: `decode=20ms`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
 
 import re
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ _VALUE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-
 
 @dataclass(frozen=True)
 class Budget:
-    """An upper limit on what a configuration may cost on its device.
+    """Upper limit on a cost of a configuration on its device.
 
     Args:
         quantity: Latency of `prefill` or `decode`, `overhead` of either over the base, or `memory`.
-        percentile: Of the latency; the median unless it says `p90(...)`.
-        length: Tokens of prefill or cached positions of decode; None: those of the workload at hand.
+        percentile: Percentile of the latency; the median unless written as `p90(...)`.
+        length: Tokens of prefill or cached positions of decode; None: those of the current workload.
         limit: Seconds, ratio (0.05 for 5 %) or bytes.
-        spelling: As it was written.
+        spelling: The budget as written.
     """
 
     quantity: Quantity
@@ -48,10 +48,10 @@ class Budget:
 
 
 def read_budget(text: str) -> Budget:
-    """The budget in `QUANTITY[@LENGTH]=VALUE UNIT`, where QUANTITY may stand in `p90(...)`.
+    """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`, where QUANTITY may be wrapped in `p90(...)`.
 
     Raises:
-        InputError: It says something else.
+        InputError: The text is not a budget.
     """
     spelling = text.strip()
     subject, equals, value = (part.strip() for part in spelling.partition("="))
@@ -72,11 +72,11 @@ def read_budget(text: str) -> Budget:
 
 
 def latency_limit_s(budget: Budget, *, base_s: float) -> float:
-    """What a latency may be under a budget, seconds.
+    """Largest latency under a budget, seconds.
 
     Args:
-        budget: Of prefill, decode or overhead.
-        base_s: `latency_s` of the base without adapter on the same device; what an overhead is added to.
+        budget: Budget of prefill, decode or overhead.
+        base_s: `latency_s` of the base without adapter on the same device, to which an overhead is added.
 
     Raises:
         InputError: The budget limits memory.

@@ -1,4 +1,4 @@
-"""What a search minimises and what it must stay under, as functions of codes."""
+"""Objectives and limits of a search, as functions of codes."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,24 +11,24 @@ from adaptare.profiler import Column
 
 
 class Objective(Protocol):
-    """A number per configuration; smaller is better."""
+    """Maps each configuration to a number; smaller is better."""
 
     @property
     def name(self) -> str:
-        """What it is, with its unit at the end: `latency_s`, `loss_nats`."""
+        """Name of the objective, ending in its unit: `latency_s`, `loss_nats`."""
         ...
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Its values. Shape (n, n_columns) -> (n,)."""
+        """Values of the objective. Shape (n, n_columns) -> (n,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Limit:
-    """An upper bound on a function of codes that costs nothing to evaluate.
+    """Upper bound on a function of codes that is cheap to evaluate.
 
     Args:
-        cost: What is bounded, for example the upper end of the predicted latency.
+        cost: The bounded quantity, for example the upper end of the predicted latency.
         bound: The largest value allowed, in the unit of `cost`; above zero.
     """
 
@@ -45,12 +45,12 @@ class PredictedInterval(Protocol):
 
     @property
     def mean_s(self) -> NDArray[np.float64]:
-        """The middle."""
+        """Middle of the interval."""
         ...
 
     @property
     def upper_s(self) -> NDArray[np.float64]:
-        """The upper end of the interval."""
+        """Upper end of the interval."""
         ...
 
 
@@ -64,11 +64,11 @@ class CodesPredictor(Protocol):
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """The middle of the predicted latency: an objective.
+    """Middle of the predicted latency: an objective.
 
     Args:
-        predictor: Of the device and phase in question.
-        columns: Of the codes.
+        predictor: Predictor for the device and phase.
+        columns: Columns of the codes.
     """
 
     predictor: CodesPredictor
@@ -76,7 +76,7 @@ class PredictedLatency:
 
     @property
     def name(self) -> str:
-        """Says that it is predicted, and its unit."""
+        """Name that marks a prediction, with its unit."""
         return "predicted_latency_s"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
@@ -86,11 +86,11 @@ class PredictedLatency:
 
 @dataclass(frozen=True)
 class PredictedUpperEnd:
-    """The upper end of the predicted latency: what a budget limits.
+    """Upper end of the predicted latency: the quantity that a budget limits.
 
     Args:
-        predictor: Of the device and phase in question.
-        columns: Of the codes.
+        predictor: Predictor for the device and phase.
+        columns: Columns of the codes.
     """
 
     predictor: CodesPredictor
@@ -98,7 +98,7 @@ class PredictedUpperEnd:
 
     @property
     def name(self) -> str:
-        """Says that it is the upper end, and its unit."""
+        """Name that marks the upper end, with its unit."""
         return "predicted_upper_s"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:

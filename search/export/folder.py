@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all, and never over somebody's work."""
+"""Export folders, written atomically and never over unrelated files."""
 
 import json
 import tempfile
@@ -13,15 +13,15 @@ MARK = "adaptare.json"
 
 @contextmanager
 def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator[Path]:
-    """Yields an empty folder beside `folder` that takes its place when the context ends without an error.
+    """Yields an empty folder next to `folder` that replaces it when the context ends without an error.
 
     Args:
         folder: Absent, empty, or an earlier export, which is then replaced.
-        origin: What is exported from what; written to `adaptare.json`, by which an export is known later.
+        origin: Contents and source of the export; written to `adaptare.json`, which marks the folder as an export.
 
     Raises:
-        InputError: The folder holds something else; it is unchanged.
-        StorageError: It could not be written; what was there before is intact.
+        InputError: The folder holds other files; it is unchanged.
+        StorageError: The folder could not be written; its earlier content is intact.
     """
     target = Path(folder).absolute()
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):

@@ -1,4 +1,4 @@
-"""One sub-adapter as files for ONNX Runtime: in a model with its base, or alone."""
+"""Export of a sub-adapter to ONNX Runtime: in a model with its base, or alone."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -45,34 +45,34 @@ def export_onnx(
     cache: str | Path | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> float:
-    """Writes a model that computes with a sub-adapter, once ONNX Runtime was seen to compute what torch does.
+    """Writes a model with a sub-adapter, after checking that ONNX Runtime reproduces the outputs of torch.
 
-    Every graph takes `input_ids` and a key/value cache, and returns the logits of the last token and the longer
-    cache. Weights come from the folder of the base, not from the model in memory, which may hold rounded ones.
+    Every graph takes `input_ids` and a key/value cache, and returns the logits of the last token and the extended
+    cache. Weights come from the folder of the base, not from the model in memory, whose weights may be rounded.
 
     Args:
-        super_adapter: Where the adapter comes from.
-        config: The sites and ranks.
+        super_adapter: Source of the adapter.
+        config: Sites and ranks.
         folder: Absent, empty, or an earlier export, which is replaced.
-        kind: How the adapter is applied. `onnx`: merged into the weights. `onnx-static`: constants beside them.
+        kind: Application of the adapter. `onnx`: merged into the weights. `onnx-static`: separate constants.
             `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
         base: Folder of the base model.
-        base_name: Its hub id, to be noted.
-        quantisation: Of the weights; the adapter stays in floating point, or is merged before.
+        base_name: Hub id of the base model, recorded in the export.
+        quantisation: Quantisation of the weights; the adapter stays in floating point, or is merged before.
         every_site: A swappable model takes adapters on any site, not only on those of this one.
-        tokenizer: Written beside the model.
+        tokenizer: Saved with the model.
         cache: Folder that keeps the exported base; default: the user's cache folder.
-        note: Is told what takes long, before it does.
+        note: Called with a message before each long step.
 
     Returns:
         Largest difference of the logits from torch's, as `onnx_difference` defines it.
 
     Raises:
-        InputError: The config is not of this super-adapter, or swappable without any site; every site is asked for
-            of another kind; or the folder holds something else.
+        InputError: The config is not of this super-adapter, or swappable without any site; `every_site` is given with
+            another kind; or the folder holds other files.
         MissingPackageError: A package is not installed.
-        DeviceError: ONNX Runtime computes something else than torch, or nothing; the folder is as it was before.
-        StorageError: The folder could not be written; what was there before is intact.
+        DeviceError: ONNX Runtime's outputs differ from torch's, or it failed; the folder is unchanged.
+        StorageError: The folder could not be written; its earlier content is intact.
     """
     if kind not in get_args(OnnxKind) or quantisation not in get_args(Quantisation):
         raise InputError(
@@ -113,18 +113,18 @@ def export_onnx(
 def export_onnx_adapter(
     super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
 ) -> None:
-    """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with these sites, or more.
+    """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with at least these sites.
 
     Args:
-        super_adapter: Where the weights come from.
-        config: The sites and ranks, at least one.
+        super_adapter: Source of the weights.
+        config: Sites and ranks, at least one.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
+        base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, or the folder holds something else.
+        InputError: The config is empty or not of this super-adapter, or the folder holds other files.
         MissingPackageError: A package is not installed.
-        StorageError: The folder could not be written; what was there before is intact.
+        StorageError: The folder could not be written; its earlier content is intact.
     """
     _check_sites(config)
     adapter = _halves(super_adapter, config)
@@ -162,7 +162,7 @@ _WRITERS: Mapping[OnnxKind, Callable[[Bases, Adapter, Quantisation, Path], None]
 
 
 def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:
-    """A, shape (in, rank), and B, shape (rank, out), in which the scale is; the graph adds x A B."""
+    """A, shape (in, rank), and B, shape (rank, out), which includes the scale; the graph adds x A B."""
     scales = super_adapter.scales(config)
     return {path: (_array(A.T), _array(scales[path] * B.T)) for path, (A, B) in super_adapter.tensors(config).items()}
 
@@ -172,7 +172,7 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
-    """By the inputs of a swappable graph."""
+    """Adapter tensors by input name of a swappable graph."""
     return {
         name: half
         for path, halves in adapter.items()
@@ -182,7 +182,7 @@ def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
 
 
 def _without_rank(shape: ModelShape) -> Adapter:
-    """Nothing on every site."""
+    """Adapter of rank 0 on every site."""
     return {
         site.path: (np.zeros((site.in_features, 0), np.float32), np.zeros((0, site.out_features), np.float32))
         for site in shape.sites

@@ -1,4 +1,4 @@
-"""Whether an exported model, loaded in a process that knows only ONNX Runtime, computes what torch does."""
+"""Parity check of an exported model, run in a process with ONNX Runtime alone, against torch."""
 
 import json
 import os
@@ -20,10 +20,10 @@ from adaptare.search.super_adapter.quantised_base import on_base, requantised
 OnnxKind = Literal["onnx", "onnx-static", "onnx-swappable"]
 MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
 TOKENS = 24
-# Of logits, relative to the largest. Kernels for quantised weights round activations too, which torch does not.
+# Of logits, relative to the largest. Kernels for quantised weights also round activations, unlike torch.
 TOLERANCES: Mapping[Quantisation, float] = {"none": 1e-3, "int8": 0.1, "int4": 0.1}
 
-# Runs without adaptare: only what any user of ONNX Runtime has.
+# Runs without adaptare: only with packages that any user of ONNX Runtime has.
 _LOADER = """
 import json, sys
 import numpy, onnxruntime
@@ -58,10 +58,10 @@ def check_onnx_export(
     base: Path,
     quantisation: Quantisation = "none",
 ) -> float:
-    """What `onnx_difference` gives, if it is small enough.
+    """Result of `onnx_difference`, if it is small enough.
 
     Raises:
-        DeviceError: It is not, or ONNX Runtime did not run the model.
+        DeviceError: The difference is too large, or ONNX Runtime did not run the model.
     """
     difference = onnx_difference(super_adapter, config, folder, kind=kind, base=base, quantisation=quantisation)
     if not difference <= TOLERANCES[quantisation]:
@@ -82,19 +82,19 @@ def onnx_difference(
     base: Path,
     quantisation: Quantisation = "none",
 ) -> float:
-    """Largest difference of the logits from torch's, absolute, relative to the largest of torch's if that is above 1.
+    """Largest absolute difference of the logits from torch's, over the largest of torch's if that is above 1.
 
-    Compared are a prefill and a decode step with its cache; of a swappable export with the adapter and without.
-    Torch computes with the weights of the base's folder, or with what they stand for when quantised. It does not round
-    activations, as quantised kernels do.
+    Compares a prefill and a decode step with its cache; for a swappable export with the adapter and without. Torch
+    computes with the weights of the base's folder, dequantised if they are quantised. It does not round activations,
+    as quantised kernels do.
 
     Args:
-        super_adapter: What was exported.
-        config: Its sites and ranks.
+        super_adapter: The exported super-adapter.
+        config: The exported sites and ranks.
         folder: Holds `model.onnx`, and the adapter's file if swappable.
-        kind: As it was exported, see `export_onnx`.
+        kind: Kind of the export, see `export_onnx`.
         base: Folder of the base model.
-        quantisation: As it was exported.
+        quantisation: Quantisation of the export.
 
     Raises:
         DeviceError: ONNX Runtime did not run the model.
@@ -118,7 +118,7 @@ def onnx_difference(
 
 
 def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Logits of the last token, of every adapter and step."""
+    """Logits of the last token, for every adapter and step."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _LOADER],
         input=json.dumps(request),
@@ -134,7 +134,7 @@ def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _logits(twin: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Of the last two tokens: what a prefill up to the last but one returns, and a decode step after it."""
+    """Logits of the last two tokens: those of a prefill up to the last but one, and of a decode step after it."""
     with twin.activated(config), torch.inference_mode():
         logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
     return logits

@@ -1,4 +1,4 @@
-"""One sub-adapter as files that stock PEFT or transformers load."""
+"""Export of a sub-adapter to files that unmodified PEFT or transformers load."""
 
 import json
 from pathlib import Path
@@ -18,19 +18,19 @@ def export_peft(
 ) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
-    The config names every site by its whole path, with rank and alpha of its own; sites without adapter are
+    The config names every site by its full path, with a separate rank and alpha; sites without adapter are
     absent. Options that are not written have PEFT's defaults, so that every version of PEFT reads the file.
 
     Args:
-        super_adapter: Where the weights come from.
-        config: The sites and ranks, at least one.
+        super_adapter: Source of the weights.
+        config: Sites and ranks, at least one.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, for those who load the adapter without naming one; `None` if
-            it has no name that means something on another machine.
+        base_name: Hub id or folder of the base model, used when the adapter is loaded without naming one; `None` if
+            it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, or the folder holds something else.
-        StorageError: The folder could not be written; what was there before is intact.
+        InputError: The config is empty or not of this super-adapter, or the folder holds other files.
+        StorageError: The folder could not be written; its earlier content is intact.
     """
     settings: dict[str, Json] = {
         "peft_type": "LORA",
@@ -63,18 +63,18 @@ def export_merged(
     base_name: str | None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Writes the base model with a sub-adapter folded into its weights; the model in memory is not changed.
+    """Writes the base model with a sub-adapter merged into its weights; the model in memory is not changed.
 
     Args:
-        super_adapter: Where the weights come from.
-        config: The sites and ranks; none gives the base model.
+        super_adapter: Source of the weights.
+        config: Sites and ranks; none gives the base model.
         folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, to be noted; `None` if it has neither.
-        tokenizer: Written beside the weights.
+        base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
+        tokenizer: Saved with the weights.
 
     Raises:
-        InputError: The config is not of this super-adapter, or the folder holds something else.
-        StorageError: The folder could not be written; what was there before is intact.
+        InputError: The config is not of this super-adapter, or the folder holds other files.
+        StorageError: The folder could not be written; its earlier content is intact.
     """
     scales, model = super_adapter.scales(config), super_adapter.model
     with super_adapter.lifted(), export_folder(folder, origin=_origin("merged", config, base_name)) as fresh:

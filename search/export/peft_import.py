@@ -1,4 +1,4 @@
-"""An adapter that PEFT saved, as the only one of a super-adapter, so that it is exported like any other."""
+"""Import of a PEFT adapter as the only configuration of a super-adapter, so that it is exported like any other."""
 
 from pathlib import Path
 
@@ -11,22 +11,22 @@ from adaptare.profiler import Configuration, ModelShape, rank_space, read_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
-# Ways to begin that leave the base as it is; others take a part of its weights out, into the adapter.
+# Initialisations that leave the base unchanged; others move a part of its weights into the adapter.
 BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 
 
 def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapter, Configuration]:
-    """Loads a LoRA or rsLoRA onto its base model, whose weights stay as they are.
+    """Loads a LoRA or rsLoRA onto its base model, whose weights are unchanged.
 
     Args:
-        folder: With `adapter_config.json` and `adapter_model.safetensors`.
-        model: The base.
+        folder: Folder with `adapter_config.json` and `adapter_model.safetensors`.
+        model: Base model.
 
     Returns:
-        A super-adapter of just these sites and ranks, and their adapter config.
+        A super-adapter of exactly these sites and ranks, and their adapter config.
 
     Raises:
-        InputError: It is no LoRA, is of another base model or of one that was changed for it, or has no weights.
+        InputError: The adapter is not a LoRA, is of another base model or a modified one, or has no weights.
     """
     config = read_peft(folder, ModelShape.from_config(model.config))
     if config.kind != "lora":

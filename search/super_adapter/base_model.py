@@ -1,4 +1,4 @@
-"""Base models from a local folder, ready to be adapted."""
+"""Loading of base models from a local folder."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from adaptare.search.progress_bars import without_progress_bars
 
 
 def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, in fp32, frozen and in evaluation mode, and the tokenizer of a folder; no network is used.
+    """Loads the model, in fp32, frozen and in evaluation mode, and the tokenizer of a folder; no network is used.
 
     Raises:
         InputError: The folder holds no causal language model with safetensors weights and a tokenizer, or one

@@ -1,4 +1,4 @@
-"""A linear with a low-rank adapter whose rank can be changed at any time."""
+"""Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
 
@@ -17,10 +17,10 @@ class ElasticLinear(nn.Module):
     the base alone. As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
 
     Args:
-        base: The linear that is adapted; it is used, never changed.
+        base: The adapted linear; never modified.
         largest: Rows of A and columns of B.
-        scaling: Gives the factor.
-        generator: Where the initial A comes from, on the processor.
+        scaling: Rule for the factor.
+        generator: CPU generator of the initial A.
 
     References:
         Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2.
@@ -30,7 +30,7 @@ class ElasticLinear(nn.Module):
         super().__init__()
         self.base = base
         self.scaling = scaling
-        # Uniform in +-1/sqrt(fan in) is what kaiming_uniform with a = sqrt(5) gives.
+        # Uniform in +-1/sqrt(fan in), as kaiming_uniform with a = sqrt(5).
         bound = 1 / sqrt(base.in_features)
         start = (2 * torch.rand(largest, base.in_features, generator=generator) - 1) * bound
         self.A = nn.Parameter(start.to(base.weight.device))
@@ -39,12 +39,12 @@ class ElasticLinear(nn.Module):
 
     @property
     def largest(self) -> int:
-        """The rank with all rows of A."""
+        """Largest rank: all rows of A."""
         return self.A.shape[0]
 
     @property
     def rank(self) -> int:
-        """The active rank; 0 is the base alone."""
+        """Active rank; 0 is the base alone."""
         return self._rank
 
     @rank.setter

@@ -1,4 +1,4 @@
-"""Super-adapters on disk: `super_adapter.safetensors` and the `super_adapter.json` that says what they fit."""
+"""Super-adapters on disk: `super_adapter.safetensors`, and `super_adapter.json` with base model, space and scaling."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
 def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
-    """What a super-adapter fits, and how its ranks count, as JSON."""
+    """Base model, space and scaling of a super-adapter, as JSON."""
     space, scaling = super_adapter.space, super_adapter.scaling
     return {
         "schema": SCHEMA,
@@ -36,10 +36,10 @@ def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
 
 
 def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
-    """Writes both files into a folder, which is made if needed; each appears whole or not at all.
+    """Writes both files into a folder, which is created if needed; each is written atomically.
 
     Raises:
-        StorageError: They could not be written.
+        StorageError: The files could not be written.
     """
     state = {name: tensor.cpu().contiguous() for name, tensor in super_adapter.state().items()}
     try:
@@ -53,15 +53,15 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
 
 
 def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Space | None = None) -> SuperAdapter:
-    """Puts a saved super-adapter on a model of the same shape.
+    """Loads a saved super-adapter onto a model of the same shape.
 
     Args:
-        folder: Where it was saved.
-        model: The base model, without adapters.
-        space: The space it must have been trained for; default: the one it was.
+        folder: Folder of the saved files.
+        model: Base model, without adapters.
+        space: Space it must have been trained for; default: the saved one.
 
     Raises:
-        InputError: There is no super-adapter, it is damaged, or of another base model or space. The model is
+        InputError: The super-adapter is missing, damaged, or of another base model or space. The model is
             unchanged.
     """
     description = read_description(folder)
@@ -116,10 +116,10 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
 
 
 def read_description(folder: str | Path) -> Mapping[str, Any]:
-    """What `super_adapter.json` says, once its schema is known.
+    """Content of `super_adapter.json`, after a check of its schema.
 
     Raises:
-        InputError: There is none, or it is of a later version.
+        InputError: The file is missing, or of a later version.
     """
     file = Path(folder) / _DESCRIPTION
     try:

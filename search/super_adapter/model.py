@@ -1,4 +1,4 @@
-"""The super-adapter: nested adapters on the sites of a rank space, trained once, sliced at will."""
+"""Super-adapter: nested adapters on the sites of a rank space, trained once, usable at any smaller ranks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ from adaptare.search.super_adapter.scaling import Scaling
 
 
 class SuperAdapter:
-    """Puts an elastic adapter on every site of a space, in place; all other weights are frozen.
+    """Adds an elastic adapter to every site (linear that may carry an adapter), in place; freezes all other weights.
 
-    It starts with the largest ranks active. `remove` gives the model back as it was.
+    The largest ranks are active at first. `remove` restores the model.
 
     Args:
         model: A causal language model whose shape has the sites.
-        space: Sites and their largest ranks. A site whose only choice is 0 is left alone.
-        scaling: How strongly each rank counts.
-        seed: Of the initial A matrices.
+        space: Sites and their largest ranks. A site whose only choice is 0 is not adapted.
+        scaling: Rule for the scale of each rank.
+        seed: Seed of the initial A matrices.
 
     Raises:
-        InputError: The model lacks a site, or has another width there, or carries an adapter already.
+        InputError: The model lacks a site, or has another width there, or already has an adapter.
     """
 
     def __init__(self, model: PreTrainedModel, space: Space, *, scaling: Scaling | None = None, seed: int) -> None:
@@ -65,7 +65,7 @@ class SuperAdapter:
 
     @property
     def parameters(self) -> int:
-        """Trainable weights: all of A and B."""
+        """Number of trainable weights: all of A and B."""
         return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
@@ -75,8 +75,8 @@ class SuperAdapter:
             configuration: A configuration of ranks, or its codes, shape (n_columns,).
 
         Raises:
-            InputError: A rank is larger than the super-adapter has there, or the shape is another; what was
-                active stays active.
+            InputError: A rank is above the super-adapter's largest at a site, or the shape differs; the active
+                configuration is kept.
         """
         codes = self.codes(configuration)
         for site, rank in zip(self.space.sites, codes, strict=True):
@@ -86,7 +86,7 @@ class SuperAdapter:
 
     @contextmanager
     def activated(self, configuration: Configuration | NDArray[np.int64]) -> Iterator[None]:
-        """Activates a configuration, and at the end what was active before."""
+        """Activates a configuration within the context, then restores the previous one."""
         before = self.active
         self.activate(configuration)
         try:
@@ -127,7 +127,7 @@ class SuperAdapter:
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """The model without the adapters, their training flags and all, for the time of the context."""
+        """Removes the adapters and their training flags from the model within the context."""
         self.remove()
         try:
             yield
@@ -136,7 +136,7 @@ class SuperAdapter:
             self._put(self._layers)
 
     def remove(self) -> None:
-        """Takes the adapters off; the model has its own modules again, and trains what it trained before."""
+        """Removes the adapters; restores the model's original modules and training flags."""
         self._put({path: layer.base for path, layer in self._layers.items()})
         for weight in self._thawed:
             weight.requires_grad_(True)

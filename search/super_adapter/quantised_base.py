@@ -1,4 +1,4 @@
-"""Base models with the rounded weights of a quantised runtime, in floating point: what adapters there really see."""
+"""Base models with the weights of a quantised runtime, dequantised to floating point, for training and evaluation."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from adaptare.search.super_adapter.model import SuperAdapter
 
 
 def round_base(model: PreTrainedModel, quantisation: str) -> None:
-    """Replaces the weights of the decoder's linears and of the head by what quantising makes of them.
+    """Replaces the weights of the decoder's linears and of the head by their quantised and dequantised values.
 
-    Embeddings stay as they are, also where head and embedding share their weights.
+    Embeddings are unchanged, even if head and embedding share their weights.
 
     Args:
         model: Changed in place.
@@ -29,17 +29,17 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     weights = {path: linear.weight.detach().float().T.numpy() for path, linear in linears.items()}
     for path, rounded in rounded_weights(weights, quantisation).items():
         weight = linears[path].weight
-        # A new parameter, not new values: the old one may be the embedding too.
+        # A new parameter instead of new values, because the old one may be shared with the embedding.
         linears[path].weight = nn.Parameter(torch.from_numpy(rounded).T.to(weight.dtype), requires_grad=False)
     model.config.tie_word_embeddings = False
 
 
 def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) -> SuperAdapter:
-    """The same adapters on the model of a folder, whose weights are rounded as `round_base` does.
+    """Copy of the adapters on the model of a folder, whose weights are rounded as in `round_base`.
 
     Args:
-        super_adapter: What is copied; left as it is.
-        folder: Of the base model's original weights.
+        super_adapter: Super-adapter to copy; not modified.
+        folder: Folder of the base model's original weights.
         quantisation: `none`, `int8` or `int4`.
 
     Raises:
@@ -57,14 +57,14 @@ def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) 
 def requantised(
     super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str
 ) -> SuperAdapter:
-    """The base with a sub-adapter merged into it in floating point and then quantised, as a super-adapter of its own.
+    """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
 
-    With rank 0 everywhere it computes what an application mode `requantised` does, so that its loss can be compared.
+    With rank 0 everywhere its outputs are those of application mode `requantised`, so that its loss can be compared.
 
     Args:
-        super_adapter: Where the sub-adapter comes from; left as it is.
+        super_adapter: Source of the sub-adapter; not modified.
         config: Sites and ranks.
-        folder: Of the base model's original weights.
+        folder: Folder of the base model's original weights.
         quantisation: `int8` or `int4`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How strongly a low-rank update counts: the factor in y = W x + factor * B A x."""
+"""Scale of a low-rank update: the factor in y = W x + factor * B A x."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ SCALING_RULES: Mapping[str, Callable[[float, int, int], float]] = {
 
 @dataclass(frozen=True)
 class Scaling:
-    """A scaling rule and its alpha.
+    """Scaling rule and its alpha.
 
-    `constant` divides alpha by the site's largest rank whatever rank is active, so a slice computes the same with
-    and without the rows behind it: the rule of nested adapters and the default. `per-rank` divides by the
-    active rank, as LoRA does; `rank-stabilised` by its square root.
+    `constant` divides alpha by the site's largest rank at any active rank, so the output of a slice does not depend on
+    the inactive rows: the rule of nested adapters and the default. `per-rank` divides by the active rank, as LoRA
+    does; `rank-stabilised` by its square root.
 
     Args:
         rule: One of `SCALING_RULES`.
@@ -42,5 +42,5 @@ class Scaling:
             raise InputError(f"alpha of a scaling must be a number above 0, not {self.alpha!r}")
 
     def factor(self, rank: int, largest: int) -> float:
-        """The factor on B A x at an active rank >= 1 of a site whose largest rank is given."""
+        """Factor on B A x at an active rank >= 1 of a site with the given largest rank."""
         return SCALING_RULES[self.rule](self.alpha, rank, largest)

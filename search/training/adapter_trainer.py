@@ -1,4 +1,4 @@
-"""The parts that make `transformers.Trainer` train a super-adapter."""
+"""Extensions of `transformers.Trainer` for a super-adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from adaptare.search.training.step_sampler import StepSampler, step_codes
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Keeps in its checkpoints the adapter alone, and not the base model."""
+    """Trainer whose checkpoints hold the adapter alone, without the base model."""
 
     def __init__(self, super_adapter: SuperAdapter, **parts: Any) -> None:
         super().__init__(model=super_adapter.model, **parts)
@@ -27,18 +27,18 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Activates one configuration per optimiser step, reports each step, and ends training when asked to.
+    """Activates one configuration per optimiser step, reports each step, and ends training on request.
 
-    The configuration depends on seed and step alone, so a resumed run draws what an uninterrupted one would. It
-    is set once, before the first micro-batch, and nothing changes it until the step is done: neither further
-    micro-batches nor the recomputation of activations in the backward pass see another.
+    The configuration depends on seed and step alone, so a resumed run draws the same ones as an uninterrupted run. It
+    is set once, before the first micro-batch, and stays fixed until the step is done, including further micro-batches
+    and the recomputation of activations in the backward pass.
 
     Args:
-        super_adapter: What is trained.
+        super_adapter: The trained super-adapter.
         sampler: Draws the configurations.
-        seed: Of the draws.
-        stop: Asked after every step; true ends training with a checkpoint.
-        progress: Called after every step with steps done, steps in all, and the loss of the step.
+        seed: Seed of the draws.
+        stop: Called after every step; true ends training with a checkpoint.
+        progress: Called after every step with steps done, steps in total, and the loss of the step.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: object
     ) -> None:
-        """Before the first micro-batch of a step."""
+        """Draws the configuration, before the first micro-batch of a step."""
         codes = step_codes(self._sampler, self._super_adapter.space, seed=self._seed, step=state.global_step)
         self._super_adapter.activate(codes)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: object
     ) -> None:
-        """After the optimiser's update."""
+        """Checks for a stop request, after the optimiser's update."""
         if self._stop():
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: object) -> None:
-        """After the loss of a step is known, and once more at the end of training."""
+        """Reports the loss of a step; called once more at the end of training."""
         newest = state.log_history[-1]
         if "loss" in newest:
             self._progress(state.global_step, state.max_steps, newest["loss"])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    # The state of the trainer is the last file of a checkpoint to be written.
+    """Newest complete checkpoint."""
+    # The state of the trainer is the last file written in a checkpoint.
     whole = [file.parent for file in folder.glob("checkpoint-*/trainer_state.json")]
     return max(whole, key=lambda checkpoint: int(checkpoint.name.partition("-")[2]), default=None)

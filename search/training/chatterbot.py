@@ -1,4 +1,4 @@
-"""Real dialogues that come as a package, to try things on."""
+"""Example data: real dialogues from an installable package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 from adaptare.devices import InputError, MissingPackageError
 from adaptare.search.training.data import Example
 
-# Short answers in plain English; left out are code, and what has only a handful of questions.
+# Topics with short answers in plain English; excludes code and topics with only a handful of questions.
 TOPICS = (
     "ai",
     "computers",
@@ -26,7 +26,7 @@ TOPICS = (
 
 
 def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
-    """Questions and answers in English from the package `chatterbot-corpus` (BSD licence), repetitions and all.
+    """Questions and answers in English from the package `chatterbot-corpus` (BSD licence), including repetitions.
 
     A dialogue of more than two turns is a list of questions, each followed by its answer.
 
@@ -52,6 +52,6 @@ def _dialogues(file: Path) -> list[Example]:
     return [
         Example(str(question).strip(), str(answer).strip())
         for turns in content["conversations"]
-        if isinstance(turns, list)  # a few entries are broken
+        if isinstance(turns, list)  # a few entries are malformed
         for question, answer in zip(turns[::2], turns[1::2], strict=False)
     ]

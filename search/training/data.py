@@ -1,4 +1,4 @@
-"""Prompts and completions to train on, and their split into parts that share no text."""
+"""Training data: prompts and completions, and their split into parts that share no prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from adaptare.devices import InputError, Json, parse_json
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """One thing to learn: what is given, and what should follow."""
+    """Training example: a prompt and its completion."""
 
     prompt: str
     completion: str
@@ -19,7 +19,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples by use: to fit weights, to choose among sub-adapters, and to judge the choice once at the end."""
+    """Examples by use: training, validation (choice among sub-adapters), and one final test of the choice."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
@@ -27,7 +27,7 @@ class Split:
 
 
 def read_examples(file: str | Path) -> list[Example]:
-    """Examples from JSON lines with `prompt` and `completion`, or `instruction`, maybe `input`, and `output`.
+    """Examples from JSON lines with `prompt` and `completion`, or `instruction`, optionally `input`, and `output`.
 
     Empty lines are skipped.
 
@@ -47,9 +47,9 @@ def read_examples(file: str | Path) -> list[Example]:
 
 
 def split_examples(examples: Sequence[Example], *, seed: int, validation: float = 0.15, test: float = 0.15) -> Split:
-    """Splits examples at random, after repeated ones have been removed.
+    """Splits examples at random, after removing duplicates.
 
-    Examples with the same prompt go to the same part, so nothing that is judged was seen in training.
+    Examples with the same prompt go to the same part, so no evaluated prompt was seen in training.
 
     Args:
         examples: At least three different prompts.

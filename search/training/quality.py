@@ -1,4 +1,4 @@
-"""Quality of sub-adapters: loss on completions that were not trained on."""
+"""Quality of sub-adapters: loss on held-out completions."""
 
 import copy
 import inspect
@@ -20,15 +20,15 @@ class CompletionLoss:
     """Loss of configurations of a super-adapter, in nats per completion token; smaller is better.
 
     It is the mean over all completion tokens of all examples, and with rank 0 everywhere the loss of the base
-    model. What was computed once is remembered, so the weights must not change in between.
+    model. Results are cached, so the weights must not change between calls.
 
-    Two savings leave the value as it is: the tokens that all prompts begin with (a chat template's system
-    message) are computed once per configuration, and logits only from the first completion on.
+    Two optimisations do not affect the value: the common prefix of all prompts (a chat template's system
+    message) is computed once per configuration, and logits only from the first completion on.
 
     Args:
-        super_adapter: Gives the sub-adapters; what was active stays active.
+        super_adapter: Source of the sub-adapters; its active configuration is restored.
         examples: Held-out examples.
-        batch_size: Examples that are computed at once.
+        batch_size: Examples per batch.
     """
 
     def __init__(self, super_adapter: SuperAdapter, examples: Sequence[TokenExample], *, batch_size: int = 16) -> None:
@@ -43,18 +43,18 @@ class CompletionLoss:
         # transformers 5.24 renamed the argument and warns about the old name.
         arguments = inspect.signature(super_adapter.model.forward).parameters
         self._cache_name = "cache" if "cache" in arguments else "past_key_values"
-        # Neighbours in this order are of similar length, which saves padding.
+        # Adjacent examples in this order have similar lengths, which saves padding.
         ordered = sorted(examples, key=lambda example: (len(example.ids), example.prompt_tokens, example.ids))
         self._batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
 
     @property
     def evaluations(self) -> int:
-        """Different configurations computed so far."""
+        """Number of different configurations computed so far."""
         return len(self._known)
 
     @property
     def name(self) -> str:
-        """What it is, with its unit."""
+        """Name of the objective, with its unit."""
         return "loss_nats"
 
     def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -103,7 +103,7 @@ class CompletionLoss:
 
 
 def _shared_prefix(examples: Sequence[TokenExample]) -> tuple[int, ...]:
-    # The last token of a prompt predicts the first of its completion, and so belongs to no prefix.
+    # The last token of a prompt predicts the first of its completion, so it is excluded from the prefix.
     prompts = [example.ids[: example.prompt_tokens - 1] for example in examples]
     columns = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     return tuple(column[0] for column in columns)

@@ -1,4 +1,4 @@
-"""What was asked of a training, and how far it came: `training.json` in its folder."""
+"""Settings and progress of a training run: `training.json` in its folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _FILE = "training.json"
 
 
 def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]:
-    """Losses of the steps that are done; none if the folder holds no training.
+    """Losses of the completed steps; empty if the folder holds no training.
 
     Raises:
         InputError: The folder holds a training with other settings.
@@ -37,9 +37,9 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
 
 
 def check_hash(folder: Path, examples: str) -> None:
-    """Raises `InputError` if a training in this folder learned others than the examples of this hash.
+    """Raises `InputError` if a training in this folder used other examples than those of this hash.
 
-    Of other data other examples are held out, and some of those have been learned.
+    Other data have another held-out part, and some of it would have been used in training.
     """
     try:
         found = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
@@ -53,7 +53,7 @@ def check_hash(folder: Path, examples: str) -> None:
 
 
 def write_record(folder: Path, settings: Mapping[str, Json], losses: Sequence[float]) -> None:
-    """Raises `StorageError` if it cannot be written."""
+    """Writes the record. Raises `StorageError` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record = {"schema": SCHEMA, "settings": settings, "losses": losses}

@@ -1,4 +1,4 @@
-"""Which configuration is trained in which optimiser step."""
+"""Sampling of the configuration trained in each optimiser step."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +22,7 @@ class StepSampler(Protocol):
 
 @dataclass(frozen=True)
 class UniformSampler:
-    """Every choice of every group equally likely: the rule of LoNAS, Shears and SQFT."""
+    """Draws each group's choice uniformly: the rule of LoNAS, Shears and SQFT."""
 
     def draw(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
         """See `StepSampler.draw`."""
@@ -32,11 +32,11 @@ class UniformSampler:
 
 @dataclass(frozen=True)
 class SandwichSampler:
-    """Now and then the largest configuration, else one at random.
+    """Draws the largest configuration at a fixed share of the steps, else one at random.
 
-    The sandwich rule of slimmable networks trains the largest, the smallest and random widths in every step. A
-    step here has one configuration, and the smallest has nothing to train where ranks begin at 0; so the largest
-    comes up at a fixed share of the steps.
+    The sandwich rule of slimmable networks trains the largest, the smallest and random widths in every step. Here a
+    step has one configuration, and the smallest has nothing to train where ranks begin at 0; only the largest is drawn
+    more often.
 
     Args:
         largest: Share of the steps with every rank at its largest, 0 to 1.
@@ -60,9 +60,9 @@ class SandwichSampler:
 
 
 def step_codes(sampler: StepSampler, space: Space, *, seed: int, step: int) -> NDArray[np.int64]:
-    """Codes of the configuration of one step; the same whatever was drawn before. Shape (n_columns,).
+    """Codes of the configuration of one step, independent of earlier draws. Shape (n_columns,).
 
-    A configuration without any adapter has nothing to train, so another is drawn.
+    A configuration without any adapter has nothing to train and is redrawn.
     """
     rng = np.random.default_rng([seed, step])
     for _ in range(MOST_DRAWS):

@@ -1,4 +1,4 @@
-"""Examples as tokens, and batches of them."""
+"""Tokenised examples and batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.devices import InputError
 from adaptare.search.training.data import Example, split_examples
 
-IGNORED = -100  # the label that transformers leaves out of the loss
+IGNORED = -100  # label that transformers excludes from the loss
 
 
 @dataclass(frozen=True)
 class TokenExample:
-    """Token ids of one example; the completion begins after `prompt_tokens` of them, of which there is one at least."""
+    """Token ids of one example; the completion follows the first `prompt_tokens`, at least one, of them."""
 
     ids: tuple[int, ...]
     prompt_tokens: int
@@ -28,7 +28,7 @@ class TokenExample:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens that the loss is about."""
+        """Number of tokens in the loss."""
         return len(self.ids) - self.prompt_tokens
 
 
@@ -37,9 +37,9 @@ class TokenExamples:
     """Tokenised examples.
 
     Args:
-        examples: Those of which some of the completion is left.
-        dropped: How many were left out because nothing of their completion fitted.
-        cut: How many of the rest have lost the end of their completion.
+        examples: Examples with at least a part of their completion.
+        dropped: Number of examples dropped because none of their completion fitted.
+        cut: Number of the rest whose completion was truncated.
     """
 
     examples: tuple[TokenExample, ...]
@@ -50,18 +50,18 @@ class TokenExamples:
 def tokenize_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int = 64
 ) -> TokenExamples:
-    """Tokenises examples as the model will see them in use.
+    """Tokenises examples as in inference.
 
-    With the tokenizer's chat template, if it has one; otherwise as prompt, line break, completion, end of
-    text. Prompt and completion are tokenised apart, as they are when the model generates.
+    Uses the tokenizer's chat template, if it has one; otherwise prompt, line break, completion, end of
+    text. Prompt and completion are tokenised separately, as in generation.
 
     Args:
-        examples: What to tokenise.
-        tokenizer: Of the base model.
-        max_tokens: Longer examples lose their end, and are left out if that is all of the completion.
+        examples: Examples to tokenise.
+        tokenizer: Tokenizer of the base model.
+        max_tokens: Longer examples are truncated, and dropped if none of the completion remains.
 
     Raises:
-        InputError: Nothing is left.
+        InputError: No example remains.
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens must be at least 2, not {max_tokens}")
@@ -83,7 +83,7 @@ def tokenize_examples(
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Tokenised examples by use; see `Split`, and `TokenExamples` for what is left out or cut, here in all parts."""
+    """Tokenised examples by use; see `Split`. `dropped` and `cut` of `TokenExamples` are totals of all parts."""
 
     train: tuple[TokenExample, ...]
     validation: tuple[TokenExample, ...]
@@ -98,7 +98,7 @@ def tokenize_split(
     """Splits examples into parts that share no prompt, and tokenises each.
 
     Raises:
-        InputError: Too few examples for three parts, or nothing of a part fits into `max_tokens`.
+        InputError: Too few examples for three parts, or no example of a part fits into `max_tokens`.
     """
     split = split_examples(examples, seed=seed)
     parts = [
@@ -114,7 +114,7 @@ def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
     """`input_ids`, `attention_mask` and `labels`, each of shape (n, longest), padded at the end."""
     longest = max(len(example.ids) for example in examples)
     shape = (len(examples), longest)
-    # What stands in the padding does not matter: no earlier position attends to it, and the loss ignores it.
+    # The padding value has no effect: no earlier position attends to it, and the loss ignores it.
     ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORED)
     for row, example in enumerate(examples):
@@ -140,6 +140,6 @@ def _chat(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, st
     answered = [*asked, {"role": "assistant", "content": example.completion}]
     prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
     whole = tokenizer.apply_chat_template(answered, tokenize=False)
-    if not whole.startswith(prompt):  # some templates write finished answers differently
+    if not whole.startswith(prompt):  # some templates format finished answers differently
         return prompt, f"{example.completion}{tokenizer.eos_token or ''}"
     return prompt, whole[len(prompt) :].rstrip()

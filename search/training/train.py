@@ -1,4 +1,4 @@
-"""Training a super-adapter, so that it can be interrupted at any time and loses nothing."""
+"""Training of a super-adapter, interruptible and resumable at any time without loss."""
 
 import hashlib
 import shutil
@@ -21,11 +21,11 @@ from adaptare.search.training.token_examples import TokenExample, pad_batch
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How far training came.
+    """Progress of training.
 
     Args:
-        steps: Steps it should have.
-        losses: Training loss of each step done so far, in nats per completion token, earlier calls included.
+        steps: Total number of steps.
+        losses: Training loss of each completed step, in nats per completion token, including earlier calls.
         seconds: Duration of this call.
     """
 
@@ -35,7 +35,7 @@ class TrainingOutcome:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
+        """True if all steps are done."""
         return len(self.losses) >= self.steps
 
 
@@ -55,31 +55,31 @@ def train_super_adapter(
     stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainingOutcome:
-    """Trains all slices of a super-adapter together, one sampled configuration per optimiser step.
+    """Trains all configurations of a super-adapter together, one sampled configuration per optimiser step.
 
-    The optimiser is AdamW without weight decay; the learning rate falls linearly to zero. Rows of A and columns
-    of B outside the active rank get a gradient of zero, and what momentum they have still moves them: it is left
-    to run out, as in the published systems. Sites at rank 0 take no part in a step and do not move.
+    The optimiser is AdamW without weight decay; the learning rate decays linearly to zero. Rows of A and columns
+    of B outside the active rank get a gradient of zero, but their remaining momentum still updates them, as in the
+    published systems. Sites at rank 0 take no part in a step and are not updated.
 
-    The folder ends up with the super-adapter. Until all steps are done it also holds a checkpoint; the same call
-    goes on from there, and ends with the weights an uninterrupted call would have given. A Ctrl-C lets the
-    current step end, writes a checkpoint and raises `KeyboardInterrupt`; a second one does not wait.
+    The super-adapter is saved in the folder. Until all steps are done it also holds a checkpoint; the same call
+    resumes from it and ends with the same weights as an uninterrupted call. Ctrl-C lets the current step finish,
+    writes a checkpoint and raises `KeyboardInterrupt`; a second one does not wait.
     Transformers seeds the global random generators with `seed`.
 
     Args:
-        super_adapter: Trained in place; what was active before is active again afterwards.
-        examples: What to learn.
-        folder: Of this training alone.
-        steps: Optimiser steps in all, earlier calls included.
+        super_adapter: Trained in place; its active configuration is restored afterwards.
+        examples: Training examples.
+        folder: Folder for this training alone.
+        steps: Optimiser steps in total, including earlier calls.
         batch_size: Examples per micro-batch.
-        micro_batches: Micro-batches per step; their gradients are added up.
-        learning_rate: At the start.
-        seed: Of the order of the examples and of the configurations.
+        micro_batches: Micro-batches per step; their gradients are accumulated.
+        learning_rate: Initial learning rate.
+        seed: Seed of the order of the examples and of the configurations.
         sampler: Draws the configuration of each step; default: `SandwichSampler()`.
         save_every: Steps between checkpoints.
-        max_seconds: Ends this call with a checkpoint when it has taken so long.
-        stop: Asked after every step; true ends this call with a checkpoint.
-        progress: Called after every step with steps done, steps in all, and the loss of the step.
+        max_seconds: Duration after which this call ends with a checkpoint.
+        stop: Called after every step; true ends this call with a checkpoint.
+        progress: Called after every step with steps done, steps in total, and the loss of the step.
 
     Raises:
         InputError: An argument is out of range, or the folder holds a training with other arguments or data.
@@ -152,7 +152,7 @@ def _trained(
 
 
 def check_examples(folder: str | Path, examples: Sequence[TokenExample]) -> None:
-    """Raises `InputError` if the training in this folder learned other examples than these."""
+    """Raises `InputError` if the training in this folder used other examples than these."""
     check_hash(Path(folder), _hash(examples))
 
 

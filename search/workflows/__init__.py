@@ -1,1 +1,1 @@
-"""Searching on behalf of a user: training, selection under a budget, verification, exports, and all of it in a row."""
+"""Workflows: training, selection under a budget, verification, exports, and a demonstration of all of them."""

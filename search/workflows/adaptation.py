@@ -1,4 +1,4 @@
-"""A base model with its examples and its super-adapter, trained or loaded."""
+"""Base model with its examples and its super-adapter, trained or loaded."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, l
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What training needs, loaded."""
+    """Loaded inputs of training."""
 
     task: Task
     model: PreTrainedModel
@@ -36,12 +36,12 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training went.
+    """Result of a training.
 
     Args:
-        super_adapter: On its base model.
+        super_adapter: Super-adapter on its base model.
         steps: Optimiser steps done.
-        seconds: Of this call.
+        seconds: Duration of this call.
         base_loss: Validation loss without adapter, nats per completion token.
         full_loss: Validation loss with every rank at its largest.
         validation: Loss of any configuration on the validation examples.
@@ -57,7 +57,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """A training as a result."""
+    """Report of a training."""
 
     model: str
     folder: Path
@@ -106,7 +106,7 @@ def load_adaptation(
 
 
 def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
-    """Loads what `adaptare train` left in a folder. Raises `InputError` if its examples are not those of then."""
+    """Loads the output folder of `adaptare train`. Raises `InputError` if its examples have changed since."""
     adaptation = _load(load_task(folder))
     check_examples(folder, adaptation.examples.train)
     return adaptation, load_super_adapter(folder, adaptation.model)
@@ -124,7 +124,7 @@ def train_adaptation(
     feedback: Feedback,
     max_seconds: float | None = None,
 ) -> Trained:
-    """Trains, or goes on training, the super-adapter in a folder."""
+    """Trains, or resumes training, the super-adapter in a folder."""
     check_unclaimed(adaptation.task, folder)
     super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
     started = time.monotonic()
@@ -133,7 +133,7 @@ def train_adaptation(
 
         def show(done: int, of: int, loss: float) -> None:
             nonlocal claimed
-            if not claimed:  # from the first step on, so that nothing goes on with it on another base
+            if not claimed:  # from the first step on, so that no run resumes it on another base
                 save_task(adaptation.task, folder)
                 claimed = True
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")

@@ -1,4 +1,4 @@
-"""The whole path: campaign, fit, training, search under a budget, verification and exports, in a row."""
+"""End-to-end demonstration: campaign, fit, training, search under a budget, verification and exports."""
 
 import tempfile
 import time
@@ -44,12 +44,12 @@ class Effort:
     """Size of every step.
 
     Args:
-        configurations: To measure for the predictor.
-        pace: Precision and time of measuring those, and the winners.
-        steps: Of training.
-        train_s: After which training stops short.
-        evaluations: Of the search, and as many of the random search beside it.
-        held_out: Examples that a loss is computed on.
+        configurations: Number of configurations measured for the predictor.
+        pace: Precision and time limit of measuring these and the winners.
+        steps: Training steps.
+        train_s: Time limit of training, seconds.
+        evaluations: Evaluations of the search, and as many of the random search for comparison.
+        held_out: Number of examples for computing a loss.
     """
 
     configurations: int
@@ -73,13 +73,13 @@ class DemoReport:
     """Result of `demonstrate`.
 
     Args:
-        device: As the user spells it.
+        device: Device as the user wrote it.
         front: File of the selection.
         full: The largest rank on every linear, swappable.
-        full_folded: The same, merged, and on a quantised base quantised again.
-        verification: Winners and baselines, measured again.
+        full_folded: The same, merged, and requantised on a quantised base.
+        verification: Winners and baselines, remeasured.
         exports: Folder of each winner.
-        export_differences: Largest difference of logits, for each export, when stock PEFT loads it.
+        export_differences: Largest difference of logits, for each export, when loaded by unmodified PEFT.
         onnx_export: Folder of the first winner within the budget as an ONNX model, and the largest relative difference
             of its logits from torch's; `None` where no ONNX Runtime is the device.
     """
@@ -154,18 +154,18 @@ def demonstrate(
     seed: int,
     feedback: Feedback,
 ) -> DemoReport:
-    """All steps; what the output folder has already is not done again.
+    """Runs all steps; results already in the output folder are reused.
 
     Args:
         model: Any model with weights.
-        target: Where latency is measured, and on what base.
-        device: The same as the user spells it.
-        budget: For decode; default: half of the way from the base to the largest rank everywhere.
+        target: Measured device and base.
+        device: The device as the user wrote it.
+        budget: Budget for decode; default: midway between the base and the largest rank everywhere.
         data: JSON lines; `None` for dialogues.
 
     Raises:
         InfeasibleBudgetError: No adapter is predicted to meet the budget.
-        DeviceError: The scale of the budget could not be measured.
+        DeviceError: The latencies that define the default budget could not be measured.
     """
     started = time.monotonic()
 
@@ -182,7 +182,7 @@ def demonstrate(
     adaptation = load_adaptation(
         source, data=data, seed=seed, max_tokens=64, held_out=effort.held_out, quantisation=target.quantisation
     )
-    # A training has a fixed number of steps and one base, so each has a folder of its own.
+    # A training has a fixed number of steps and one base, so each has a separate folder.
     base = "" if target.quantisation == "none" else f"-{target.quantisation}"
     folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
     check_unclaimed(adaptation.task, folder)
@@ -268,7 +268,7 @@ def demonstrate(
 def _export(
     adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
 ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
-    """Folders of the winners, and how far what stock PEFT makes of them is from the super-adapter."""
+    """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
     configs = [each.config for each in winners]
     folders = tuple(output / each.name.replace(" ", "-") for each in winners)
     for config, folder in zip(configs, folders, strict=True):
@@ -276,7 +276,7 @@ def _export(
     with tempfile.TemporaryDirectory() as place:
         base = Path(adaptation.task.model)
         if adaptation.task.quantisation != "none":
-            # PEFT is to see the rounded weights that the adapters were trained on.
+            # PEFT must load the rounded weights that the adapters were trained on.
             base = Path(place) / "base"
             export_merged(trained.super_adapter, Configuration(), base, base_name=adaptation.task.model)
         return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))

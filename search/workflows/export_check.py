@@ -1,4 +1,4 @@
-"""Check of exported adapters: stock PEFT, in a process of its own, computes what the super-adapter does."""
+"""Parity check of exported adapters: unmodified PEFT, in a separate process, against the super-adapter."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from adaptare.search import SuperAdapter
 
 TOKENS = 24
 
-# Runs without adaptare: only what any user of PEFT has.
+# Runs without adaptare: only with packages that any user of PEFT has.
 _LOADER = """
 import json, sys
 import torch
@@ -38,13 +38,13 @@ def largest_export_difference(
     """Largest absolute difference of the logits, for each export.
 
     Args:
-        super_adapter: What was exported.
+        super_adapter: The exported super-adapter.
         configs: The configuration of each folder.
         folders: Exports for PEFT.
-        base: Folder of the base model; it is loaded once for each export.
+        base: Folder of the base model; it is loaded once per export.
 
     Raises:
-        DeviceError: PEFT did not load them.
+        DeviceError: PEFT did not load the exports.
     """
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, super_adapter.shape.vocabulary, (1, TOKENS), generator=generator)

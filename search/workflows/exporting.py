@@ -1,4 +1,4 @@
-"""Exports of a winner, or of an adapter of one's own, as files that stock PEFT, transformers or ONNX Runtime load."""
+"""Export of a winner, or of a PEFT adapter, to files that unmodified PEFT, transformers or ONNX Runtime load."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from adaptare.search.workflows.selection import load_selection
 ExportKind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
 _SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
 _ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
-# Kind -> the Python that loads what was written.
+# Kind -> Python code that loads the export.
 LOADING: Final[dict[ExportKind, str]] = {
     "peft": "PeftModel.from_pretrained(base, {folder!r})",
     "merged": "AutoModelForCausalLM.from_pretrained({folder!r})",
@@ -42,13 +42,13 @@ LOADING: Final[dict[ExportKind, str]] = {
 
 @dataclass(frozen=True)
 class Exportable:
-    """An adapter with its base.
+    """Adapter with its base.
 
     Args:
         base: Folder of the base model.
-        base_name: Name by which others load it; `None` if it has none.
-        quantisation: Of the base that the adapter was trained on.
-        opened: True if latency was predicted where every site is open.
+        base_name: Published name of the base; `None` if it has none.
+        quantisation: Quantisation of the base that the adapter was trained on.
+        opened: True if latency was predicted for graphs with every site open (taking an adapter at run time).
     """
 
     super_adapter: SuperAdapter
@@ -61,13 +61,13 @@ class Exportable:
 
 
 def winner_of(front: Path, winner: int) -> Exportable:
-    """A winner of a search, by its number from 1. Raises `InputError`."""
+    """Winner of a search, by its number from 1. Raises `InputError`."""
     selection, folder, predictor = load_selection(front)
     if not 1 <= winner <= len(selection.winners):
         raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
     adaptation, super_adapter = reload_adaptation(folder)
     task, opened = adaptation.task, False
-    with contextlib.suppress(InputError):  # an export needs no predictor, so it may be gone
+    with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
         opened = load_predictor(predictor).template.graph == "open"
     config = selection.winners[winner - 1].config
     return Exportable(
@@ -76,7 +76,7 @@ def winner_of(front: Path, winner: int) -> Exportable:
 
 
 def adapter_of(folder: Path, base: str, *, cache: Path | None) -> Exportable:
-    """The adapter of a PEFT folder on its base model. Raises `InputError`."""
+    """Adapter of a PEFT folder on its base model. Raises `InputError`."""
     weights = open_model(base, cache=cache).weights_folder().resolve()
     model, tokenizer = load_base(weights)
     super_adapter, config = import_peft(folder, model)
@@ -88,9 +88,9 @@ class ExportReport:
     """Result of `export_files`.
 
     Args:
-        quantisation: Of the weights of a model.
+        quantisation: Quantisation of a model's weights.
         opened: True if every site takes an adapter.
-        difference: Largest difference of the logits from torch's, over the largest; `None` where nothing was run.
+        difference: Largest difference of the logits from torch's, over the largest; `None` if no check was run.
     """
 
     chosen: Exportable
@@ -141,9 +141,9 @@ def export_files(
 
     Args:
         kind: See `LOADING`.
-        quantisation: Of a model for ONNX Runtime; default: as the adapter was trained.
-        every_site: True for swapped adapters on every site, False on those of this one; default: as it was predicted.
-        note: Hears what takes long.
+        quantisation: Quantisation of a model for ONNX Runtime; default: as the adapter was trained.
+        every_site: True for swapped adapters on every site, False on those of this one; default: as predicted.
+        note: Called with a message before each long step.
     """
     onnx_model = kind in ("onnx", "onnx-static", "onnx-swappable")
     weights = quantisation or (chosen.quantisation if onnx_model else "none")
@@ -153,7 +153,7 @@ def export_files(
     if kind == "peft":
         export_peft(super_adapter, config, folder, base_name=name)
     elif kind == "merged":
-        # Weights that were rounded for training are not what a model in floating point should have.
+        # A floating-point model must not have the weights that were rounded for training.
         rounded = chosen.quantisation != "none"
         original = on_base(super_adapter, chosen.base, "none") if rounded else super_adapter
         export_merged(original, config, folder, base_name=name, tokenizer=chosen.tokenizer)

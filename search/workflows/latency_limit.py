@@ -1,4 +1,4 @@
-"""The latency that a budget allows, by a predictor."""
+"""Latency limit that a budget sets for a predictor."""
 
 from adaptare.devices import InputError
 from adaptare.predictor import LatencyPredictor
@@ -6,7 +6,7 @@ from adaptare.search import MEDIAN, Budget, latency_limit_s
 
 
 def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
-    """What a latency may be, seconds. Raises `InputError` if the predictor cannot speak to the budget."""
+    """Largest allowed latency, seconds. Raises `InputError` if the predictor does not cover the budget."""
     template = predictor.template
     if budget.percentile != MEDIAN:
         raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")

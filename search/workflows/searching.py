@@ -1,4 +1,4 @@
-"""Search under a budget: winners and baselines, predicted and judged."""
+"""Search under a budget: winners and baselines with predicted latency and losses."""
 
 from pathlib import Path
 from typing import Final
@@ -54,19 +54,19 @@ def search_folder(
     seed: int,
     feedback: Feedback,
 ) -> SearchReport:
-    """Searches the super-adapter that a training left in a folder, and writes the selection.
+    """Searches the trained super-adapter of a folder, and writes the selection.
 
     Args:
         output: File of the result; default: `front.json` in the folder.
-        evaluations: Losses to compute, in the search and at random.
+        evaluations: Losses to compute, in the search and in the random search each.
 
     Raises:
-        InputError: One of them cannot be read, or does not fit the others.
+        InputError: An input cannot be read, or does not fit the others.
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
     """
     fitted = load_predictor(predictor)
     limit_of(budget, fitted)
-    load_task(folder)  # says what is wrong with it before its weights are loaded
+    load_task(folder)  # reports errors before the weights are loaded
     file = output or folder / "front.json"
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
@@ -98,11 +98,11 @@ def select(
     seed: int,
     feedback: Feedback,
 ) -> Selection:
-    """Searches with NSGA-II, and at random with as many evaluations, and judges the choices on the test examples.
+    """Runs NSGA-II and a random search of as many evaluations, and evaluates the choices on the test examples.
 
     Raises:
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
-        InputError: The budget is not one of this predictor.
+        InputError: The predictor does not cover the budget.
     """
     space, limit_s = super_adapter.space, limit_of(budget, predictor)
     _check_same_base(adaptation, super_adapter, predictor)
@@ -177,7 +177,7 @@ def _folded(
     validation: CompletionLoss,
     test: CompletionLoss,
 ) -> Choice:
-    """The largest adapter in the weights themselves: it costs no time; on a quantised base it may cost quality."""
+    """The largest adapter, merged: adds no latency, but may lose quality on a quantised base."""
     codes, task = super_adapter.largest, adaptation.task
     config = super_adapter.space.decode(codes)
     if task.quantisation == "none":
@@ -190,7 +190,7 @@ def _folded(
 
 
 class _Shown:
-    """What a progress bar says of a search."""
+    """Progress-bar text of a search."""
 
     def __init__(self, evaluations: int) -> None:
         self._evaluations = evaluations
@@ -198,7 +198,7 @@ class _Shown:
         self._lowest = float("inf")
 
     def after(self, candidate: Candidate) -> tuple[float, str]:
-        """Share and text once a candidate was evaluated."""
+        """Progress share and text after the evaluation of a candidate."""
         self._done += 1
         self._lowest = min(self._lowest, candidate.values[0])
         text = f"{self._done} of {self._evaluations} evaluated, lowest loss {self._lowest:.3f}"
@@ -206,7 +206,7 @@ class _Shown:
 
 
 def _worth_a_row(space: Space) -> list[Baseline]:
-    """Uniform ranks and the midpoint; of those on query and value only the largest."""
+    """Baselines to report: uniform ranks, the midpoint, and the largest rank on query and value."""
     found = list(baselines(space))
     everywhere = [each for each in found if each.name.startswith(("uniform", "midpoint"))]
     attention_only = [each for each in found if each not in everywhere]

@@ -1,4 +1,4 @@
-"""The outcome of a search: winners and baselines, and the file that keeps them."""
+"""Result of a search: winners and baselines, and their file."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration that somebody might ship.
+    """Configuration to deploy: a winner or a baseline.
 
     Args:
         name: `winner 1`, `uniform 8`, `merged`, …
-        mode: How it is applied.
+        mode: Application mode.
         predicted_s: Middle, lower and upper end of the predicted latency, seconds.
-        val_loss: On the examples that the search chose by.
-        test_loss: On examples that nothing was chosen by.
-        extrapolates: Whether it lies outside what the predictor was fitted on.
+        val_loss: Loss on the validation examples, which guided the search.
+        test_loss: Loss on the test examples, which guided no choice.
+        extrapolates: True if it lies outside the range of the predictor's training rows.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Selection:
     """Winners and baselines of a search.
 
     Args:
-        budget_s: What a latency may be, seconds.
+        budget_s: Largest allowed latency, seconds.
         base_s: Latency of the base without adapter, seconds.
-        winners: From the front, the lowest loss first.
+        winners: Choices from the front, the lowest loss first.
         front: Loss and predicted seconds of all non-dominated candidates.
-        evaluations: Configurations whose loss was computed, by algorithm.
-        origin: How latencies were predicted, see `FittedModel.origin`.
+        evaluations: Number of evaluated configurations, by algorithm.
+        origin: Origin of the predicted latencies, see `FittedModel.origin`.
     """
 
     budget: str
@@ -61,13 +61,13 @@ class Selection:
 
     @property
     def measured_base_s(self) -> float | None:
-        """What the base took when it was measured, seconds; `None` where it was composed or interpolated."""
+        """Measured latency of the base, seconds; `None` if it was composed or interpolated."""
         guessed = {"composed", "interpolated"} & set(self.origin.split(", "))
         return None if guessed else self.base_s
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
-    """Everything, as plain JSON values."""
+    """The selection as plain JSON values."""
 
     def rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
         return [
@@ -99,7 +99,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """A selection as a result: the file that keeps it, and the level of the predicted intervals."""
+    """Report of a selection, with its file and the level of the predicted intervals."""
 
     selection: Selection
     file: Path
@@ -132,9 +132,9 @@ class SearchReport:
 
 
 def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: Path) -> None:
-    """Writes a selection, and where its super-adapter and predictor are, seen from the file.
+    """Writes a selection with the paths of its super-adapter and predictor relative to the file.
 
-    So all of it can be moved together, and the file be used from any working folder.
+    Relative paths allow moving all of them together, and using the file from any working folder.
     """
     places = {
         name: os.path.relpath(place, file.parent) for name, place in (("folder", folder), ("predictor", predictor))
@@ -143,7 +143,7 @@ def save_selection(selection: Selection, file: Path, *, folder: Path, predictor:
 
 
 def load_selection(file: Path) -> tuple[Selection, Path, Path]:
-    """A selection, the folder of its super-adapter, and its predictor. Raises `InputError` if the file is none."""
+    """Selection, folder of its super-adapter, and path of its predictor. Raises `InputError` for another file."""
     otherwise = f"{str(file)!r} is no result of a search; make one with: adaptare search"
     content = read_versioned(file, schema=SCHEMA, otherwise=otherwise)
     try:

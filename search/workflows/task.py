@@ -1,4 +1,4 @@
-"""The task of a super-adapter, kept beside it so that a search judges with the same held-out examples."""
+"""Task of a super-adapter, stored with it so that a search uses the same held-out examples."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,16 +16,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Task:
-    """A base model and the examples it is adapted to.
+    """Base model and the examples it is adapted to.
 
     Args:
         model: Folder with its weights.
-        model_name: As the user called it.
+        model_name: Name given by the user.
         data: JSON lines; `None` for the dialogues of the package `chatterbot-corpus`.
-        seed: Of the split into training, validation and test.
-        max_tokens: Longer examples are cut.
-        held_out: At most so many examples for validation, and as many for the test.
-        quantisation: Of the base that adapters are trained and judged on.
+        seed: Seed of the split into training, validation and test.
+        max_tokens: Longer examples are truncated.
+        held_out: Maximum number of examples for validation, and as many for the test.
+        quantisation: Quantisation of the base that adapters are trained and evaluated on.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Task:
 
 
 def texts_of(task: Task) -> Sequence[Example]:
-    """Prompts and completions. Raises `InputError` if they cannot be read."""
+    """Prompts and completions of a task. Raises `InputError` if they cannot be read."""
     return read_examples(task.data) if task.data else chatterbot_examples()
 
 
@@ -60,7 +60,7 @@ def save_task(task: Task, folder: Path) -> None:
 
 
 def load_task(folder: Path) -> Task:
-    """Raises `InputError` if the folder is not what `adaptare train` wrote."""
+    """Reads the task of a folder. Raises `InputError` if the folder was not written by `adaptare train`."""
     otherwise = f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train"
     try:
         return Task(**read_versioned(folder / _FILE, schema=SCHEMA, otherwise=otherwise))
@@ -69,7 +69,7 @@ def load_task(folder: Path) -> Task:
 
 
 def check_unclaimed(task: Task, folder: Path) -> None:
-    """Raises `InputError` if the folder is of another task, before any time is spent on this one."""
+    """Raises `InputError` if the folder belongs to another task; called before any expensive step."""
     if not (folder / _FILE).exists():
         return
     ours, theirs = asdict(task), asdict(load_task(folder))

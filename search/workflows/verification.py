@@ -1,4 +1,4 @@
-"""Verification: choices of a search measured again, and judged by the budget."""
+"""Verification: choices of a search, remeasured and compared with the budget."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ BudgetVerdict = Literal["met", "missed", "ambiguous"]
 
 @dataclass(frozen=True)
 class Verified:
-    """A choice and its measurement; `None`, and why, if it could not be measured."""
+    """Choice and its measurement; `None` with a reason if it could not be measured."""
 
     choice: Choice
     measurement: Measurement | None
@@ -30,9 +30,9 @@ class Verified:
     def verdict(self, selection: Selection) -> BudgetVerdict | None:
         """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
 
-        An overhead is one over the base that was measured beside it. A latency is judged by seconds of its own session,
-        and is ambiguous where the device is off its calibration and yet was not calibrated anew, because it changed its
-        speed meanwhile. An interval within one opening meets no budget.
+        An overhead is relative to the interleaved base. A latency is compared in seconds of its session, and is
+        ambiguous if the device deviates from its calibration but was not recalibrated because its speed changed during
+        the session. An interval within one opening (one fresh load of all programs) meets no budget.
         """
         found = self.measurement
         if found is None:
@@ -48,17 +48,17 @@ class Verified:
         return "met" if interval.upper <= limit and not found.within_one_opening else "ambiguous"
 
     def meets(self, selection: Selection) -> bool:
-        """True if the budget is met for certain."""
+        """True if the verdict is `met`."""
         return self.verdict(selection) == "met"
 
     def slowdown(self, selection: Selection) -> float | None:
-        """Share by which the base was slower than when the search's predictor was calibrated; `None` if unknown."""
+        """Relative slowdown of the base since the search's predictor was calibrated; `None` if unknown."""
         if self.measurement is None or selection.measured_base_s is None:
             return None
         return self.measurement.reference_raw_s / selection.measured_base_s - 1
 
     def to_json(self, selection: Selection) -> dict[str, Any]:
-        """What was measured, and the verdict."""
+        """Measurement and verdict."""
         found = self.measurement
         return {
             **_ends("measured", "_s", found.raw_interval if found else None),
@@ -86,7 +86,7 @@ class Verification:
 
     @property
     def met(self) -> list[int]:
-        """Numbers of the winners that meet the budget, from 1."""
+        """Numbers, from 1, of the winners that meet the budget."""
         return [number for number, each in enumerate(self.winners, start=1) if each.meets(self.selection)]
 
     @property
@@ -97,7 +97,7 @@ class Verification:
         return next((code for verdict, code in codes.items() if verdict in verdicts), ExitCode.ANSWER_IS_NO)
 
     def sections(self) -> Iterator[Section]:
-        """One table, best loss first among the winners, in seconds of this session; and what follows from a no."""
+        """Table in seconds of this session, winners sorted by loss, and advice if no winner meets the budget."""
         selection, every = self.selection, (*self.winners, *self.baselines)
         base = f"base {milliseconds(selection.base_s)} ms"
         for each in [each for each in every if each.measurement][:1]:
@@ -119,7 +119,7 @@ class Verification:
             yield Note(f"no winner is within {selection.budget}; {advice}")
 
     def to_json(self) -> dict[str, Any]:
-        """The selection with what was measured beside what was predicted."""
+        """The selection with measured and predicted latencies."""
         content = selection_to_json(self.selection)
         for rows, verified in ((content["winners"], self.winners), (content["baselines"], self.baselines)):
             for row, each in zip(rows, verified, strict=True):
@@ -129,11 +129,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a search chose, and where it is to be measured.
+    """Choices of a search and the device to measure them on.
 
     Args:
-        template: Their workloads without adapters.
-        target: The device, and the weights of the base.
+        template: Their workload without adapters.
+        target: Device and weights of the base.
     """
 
     selection: Selection
@@ -142,14 +142,14 @@ class Choices:
 
 
 def load_choices(front: Path, device: str | None) -> Choices:
-    """Choices of a search with a device that its predictor speaks for.
+    """Choices of a search, with a device that its predictor covers.
 
     Args:
         front: File of the search.
-        device: As on the command line; `None` for that of the predictor.
+        device: Device as on the command line; `None` for that of the predictor.
 
     Raises:
-        InputError: One of the files cannot be read, the predictor is another one by now, or of another device.
+        InputError: A file cannot be read, or the predictor was replaced since the search or is of another device.
     """
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
@@ -165,12 +165,12 @@ def load_choices(front: Path, device: str | None) -> Choices:
 
 
 def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Verification:
-    """Measures winners and baselines in one session, then the ambiguous winners longer.
+    """Measures winners and baselines in one session, then ambiguous winners again.
 
-    Two choices that are the same workload are measured once.
+    Choices with the same workload are measured once.
 
     Args:
-        repeats: Further measurements of ambiguous winners, each as long as the first; all of it counts.
+        repeats: Further measurements of ambiguous winners, each as long as the first; all samples are pooled.
     """
     known: dict[Workload, Measurement] = {}
     selection, template, stop = choices.selection, choices.template, campaign.stop
