@@ -13,7 +13,7 @@ import platformdirs
 
 from adaptare.devices import StorageError
 
-# Only folders with one of these names in them are ever removed: the cache may be a folder with files of the user.
+# Only folders marked with one of these names are ever removed: the user may have chosen a folder with other files.
 MARK = ".adaptare-cache"
 # Limit for all folders of one kind together.
 CACHE_BYTES = 30 * 2**30
