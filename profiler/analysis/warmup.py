@@ -25,7 +25,7 @@ class Steadiness:
     """Course of a time series.
 
     Args:
-        trend: `flat`: one level, whatever noise is on it; `warm-up`: slower at first; `slowdown`: faster at first;
+        trend: `flat`: one level, with any noise; `warm-up`: slower at first; `slowdown`: faster at first;
             `no steady state`: still changing in the second half.
         start: Index of the first value of the final level; 0 unless it is a warm-up or a slowdown.
     """

@@ -318,5 +318,5 @@ def _is_hash(spelling: str, info: DeviceInfo) -> bool:
 
 
 def named(info: DeviceInfo) -> str:
-    """Display name: spelling, and what distinguishes devices of the same spelling."""
+    """Display name: spelling, and facts that distinguish devices of the same spelling."""
     return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"

@@ -24,7 +24,7 @@ class Case:
     config: Configuration
 
     def on(self, template: Workload) -> Workload:
-        """The workload of this adapter; rank 0 is a graph with every site open, and raises `InputError` on some sites."""
+        """The workload of this adapter; rank 0 opens every site in the graph, and raises `InputError` on some sites."""
         if not self.rank and self.placement != ALL:
             raise InputError("rank 0 stands for a graph with every site open; leave out --sites, or rank 0")
         return replace(template, configuration=self.config, graph="cut" if self.rank else "open")

@@ -92,7 +92,7 @@ def report_parts(
 
     Args:
         adapted: The model with its adapter; without adapted sites, the base is timed.
-        stop: Ends openings and groups.
+        stop: Ends openings (fresh loads of all programs) and groups.
 
     Raises:
         DeviceError: A part does not run.

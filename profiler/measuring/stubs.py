@@ -39,8 +39,8 @@ def profile_by_stubs(
     the interval includes the extrapolation error.
 
     Args:
-        workloads: Of scope `model`, with the same ranks and widths in every layer.
-        reference: Of scope `model`.
+        workloads: Workloads of scope `model`, with the same ranks and widths in every layer.
+        reference: Workload of scope `model`.
         device: See `profile_groups`.
         stop: See `profile_groups`; applies to the stubs.
         seed: See `profile_groups`.
@@ -199,7 +199,7 @@ def _fits(
     deep = stub_of(reference, depths[-1])
     stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
     for stub in (deep, *stubs):
-        programs.need(stub)  # raises what the runtime cannot run, regardless of memory
+        programs.need(stub)  # raises for workloads that the runtime cannot run in any memory
     try:
         return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
     except InputError:
@@ -271,7 +271,7 @@ class _Line:
 
 
 def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:
-    """The line extrapolated to the whole depth, by opening and round.
+    """The line extrapolated to the whole depth, by opening (one fresh load of all programs) and round.
 
     Rounds in which a stub was disturbed so much that the extrapolation is not positive are left out.
     """

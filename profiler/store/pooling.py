@@ -8,7 +8,7 @@ from adaptare.profiler.store.measurement import Measurement, Visit
 
 
 def pooled(earlier: Measurement, later: Measurement) -> Measurement:
-    """One measurement with the openings and rounds of both, and all other fields of the later one.
+    """One measurement with the openings (program loads) and rounds of both, and all other fields of the later one.
 
     Raises:
         InputError: Workload, device or reference differ.

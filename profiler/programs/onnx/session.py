@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def run_model(file: Path, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """All outputs of a graph, as it is in the file: not optimised, weights not prepacked."""
+    """Computes all outputs of a graph, without optimisation and weight prepacking."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
