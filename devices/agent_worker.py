@@ -85,7 +85,7 @@ class AgentWorker:
 
     @property
     def process_id(self) -> int:
-        """Process at this end of the pipe: the agent itself if local."""
+        """ID of the process at this end of the pipe: the agent itself if local."""
         return self._process.pid
 
     def hello(

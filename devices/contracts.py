@@ -20,8 +20,7 @@ class DeviceInfo:
         threads: Threads inside one operator.
         options: Everything else that changes latency, as sorted `name=value` pairs, including any deviation from a
             plain process that uses the runtime as documented.
-        cache_bytes: Size of its last-level caches; determines the number of copies of a cold part. Not part of the
-            identity.
+        cache_bytes: Size of its last-level caches; determines the copies of a cold part. Not in the identity.
     """
 
     device: str

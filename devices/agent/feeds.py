@@ -69,7 +69,7 @@ def uniform(seed: int, shape: Sequence[int], limit: float) -> np.ndarray:
 
 
 def words(seed: int, shape: Sequence[int]) -> np.ndarray:
-    """Uniformly distributed 32-bit words, flat: numpy's scalar arithmetic differs from that of arrays."""
+    """Uniformly distributed 32-bit words, flat: numpy would turn a 0-d array into a scalar."""
     count = int(np.prod(shape, dtype=np.int64))
     x = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed % 2**32)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):

@@ -49,7 +49,7 @@ class Machine:
         return [*(processor for processor in cores if processor not in alone), *sorted(alone)][-threads:]
 
     def _cores(self) -> dict[int, str]:
-        """Processor -> core, ascending; each its own core if the topology is not available."""
+        """Processor -> core, ascending; one core each if the topology is not available."""
         topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
         return {processor: self._line(topology.format(processor)) or str(processor) for processor in processors()}
 

@@ -43,7 +43,7 @@ def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int
 
     Args:
         moved_bytes: Bytes moved by one call.
-        others_bytes: Bytes moved by the rest of the model between two calls; twice the caches evicts everything.
+        others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
         cache_bytes: Size of the last-level caches.
     """
     return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))

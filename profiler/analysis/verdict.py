@@ -12,9 +12,8 @@ EQUIVALENCE_BAND = 0.01
 def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND) -> Verdict:
     """Classifies an overhead.
 
-    `same`: the whole interval lies within the equivalence band around zero, so any difference is negligible. `slower`
-    and `faster`: the interval excludes zero, and is not within the band. Otherwise `ambiguous`: more samples are
-    needed.
+    `same`: the whole interval lies within the band around zero, so any difference is negligible. `slower` and `faster`:
+    the interval excludes zero, and is not within the band. Otherwise `ambiguous`: more samples are needed.
 
     Args:
         overhead: Relative difference; 0.05 is 5 % slower.

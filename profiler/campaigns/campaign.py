@@ -103,8 +103,7 @@ class Campaign:
             workloads: Workloads of one base.
             title: Title of the progress display.
             limit_s: No group starts after this many seconds; the remaining workloads are not in the result.
-            seen: Receives the measurements of a group so far after each opening (one fresh load of all programs); not
-                called for stubs.
+            seen: Receives a group's measurements after each opening (one fresh load of all programs); not for stubs.
 
         Raises:
             KeyboardInterrupt: After the measurements so far have been stored.

@@ -41,9 +41,8 @@ def measure_energy(
 ) -> list[EnergyUse] | None:
     """Reads the device's energy counter before and after repeated calls of each workload.
 
-    Counters include all that the device draws, so calls follow each other without a pause, for a thousand times the
-    update interval of a counter. Each round reloads all programs, in random order; rounds in which the counter was
-    reset are dropped.
+    Counters count everything, so calls are made without a pause, for a thousand times the counter's update interval.
+    Each round reloads all programs, in random order; rounds in which a counter was reset are dropped.
 
     Args:
         workloads: Workloads to measure, including their bases.

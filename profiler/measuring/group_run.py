@@ -169,7 +169,7 @@ class GroupRun:
         )
 
     def _load(self, worker: Worker) -> None:
-        """Loads all programs, checks their outputs, and sets the number of calls per visit."""
+        """Loads all programs, checks outputs, and sets the calls per visit."""
         self.next_opening += 1
         reference = (self._programs.program(self.reference.workload), [self.reference])
         others = _shared([(self._programs.program(each.workload), each) for each in self.running()])

@@ -51,8 +51,7 @@ class Workload:
         caches: Processor caches at the call of a block, layer or head: `cold`, as left by the rest of its model, or
             `hot`, as left by its previous call. A whole model has the caches to itself.
         dtype: Data type of base and adapter.
-        quantisation: Quantisation of the base's linears and head, 8 or 4 bits in blocks of 32; adapters stay in
-            `dtype`.
+        quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters stay in `dtype`.
     """
 
     shape: ModelShape = field(repr=False)

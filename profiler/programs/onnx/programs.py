@@ -39,8 +39,7 @@ class OnnxPrograms:
     Args:
         device: Device that runs them.
         cache: Parent folder; default: the user's cache folder.
-        weights: A model whose weights are used for programs of its complete shape; those of other shapes have random
-            ones.
+        weights: A model whose weights programs of its complete shape have; those of other shapes have random ones.
     """
 
     def __init__(
