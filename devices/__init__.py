@@ -1,4 +1,4 @@
-"""Things that can time a program: contracts, the worker process, and the devices themselves."""
+"""Devices that time programs: contracts, the worker process, and the implementations."""
 
 from adaptare.devices.agent.feeds import uniform
 from adaptare.devices.agent.machine import USUAL_CACHE_BYTES, Machine

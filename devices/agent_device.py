@@ -1,4 +1,4 @@
-"""A device behind an agent, whatever its runtime and wherever it is."""
+"""A device behind an agent, for any runtime and location."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,24 +15,24 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class AgentDevice:
-    """Opens workers that are agents; every fact about the device is the agent's own.
+    """Starts agents as workers; every fact about the device comes from the agent.
 
     Args:
-        name: The spelling without options, for example `ort-cpu`.
+        name: Spelling without options, for example `ort-cpu`.
         runtime: Class with which the agent loads programs, as `module:class`.
-        options: Given to its `setup`.
-        spelled: Options that are not at their defaults, as `name=value`, beside those below.
-        described: Options that go into `DeviceInfo.options` whatever their values, beside those below.
+        options: Passed to its `setup`.
+        spelled: Non-default options, as `name=value`, in addition to those below.
+        described: Options that are always part of `DeviceInfo.options`, in addition to those below.
         threads: Threads inside one operator; default: the physical cores of the device.
         pin: Restricts the worker to as many processors as it has threads, as some applications do; the operating
-            system's scheduler then moves no thread in the middle of a call.
-        gap_s: Pause before a program runs after another one, seconds; default: 0.05 with several threads, because
-            those of the program before wait busily for as long, and else none.
-        first_call: `left-out`: the first call of a visit, which brings the weights back into the caches that other
-            candidates used meanwhile, does not count; a process that serves one model never makes it. Or `counted`.
-        timeout_s: How long one load or run may take before it counts as hung.
-        memory_bytes: Limit of the worker's memory; default: what is free when it opens.
-        transport: The way to the device; default: this machine.
+            system's scheduler then migrates no thread during a call.
+        gap_s: Pause before a program runs after another one, seconds; default: 0.05 with several threads, because those
+            of the previous program busy-wait for as long, otherwise none.
+        first_call: `left-out`: discards the first call of a visit, which reloads weights that other candidates evicted
+            from the caches; a process that serves one model never makes such a call. Or `counted`.
+        timeout_s: Limit for one load or run, after which the worker counts as hung.
+        memory_bytes: Limit of the worker's memory; default: free memory at its start.
+        transport: Connection to the device; default: this machine.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class AgentDevice:
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`. Raises `InputError` where the device cannot have the options."""
+        """See `Device.open`. Raises `InputError` if the device does not support the options."""
         with self._opened() as worker:
             yield worker
 
@@ -119,10 +119,10 @@ class AgentDevice:
 
 
 def counts_first_call(info: DeviceInfo) -> bool:
-    """Tells if the first call of a visit is a sample like the others on this device."""
+    """True if the first call of a visit is a sample like the others on this device."""
     return f"{FIRST_CALL}=counted" in info.options
 
 
 def yes_or_no(value: bool) -> str:
-    """Spelling of a flag among the options of a device."""
+    """Spelling of a flag among device options."""
     return "yes" if value else "no"

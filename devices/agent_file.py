@@ -1,4 +1,4 @@
-"""The agent as one file, for devices where adaptare is not installed."""
+"""The agent as a single file, for devices without an installation of adaptare."""
 
 import zipfile
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 from adaptare.devices.errors import StorageError
 
 PACKAGES = ("adaptare", "adaptare/devices")
-# Equal contents make equal files.
+# A constant timestamp makes files with equal contents identical.
 NEVER_CHANGED = (1980, 1, 1, 0, 0, 0)
 START = "import runpy\n\nrunpy.run_module('adaptare.devices.agent', run_name='__main__', alter_sys=True)\n"
 
 
 def write_agent(file: Path) -> None:
-    """Writes the agent as a file that Python runs: `python FILE MODULE:RUNTIME FOLDER`.
+    """Writes the agent as a file for Python: `python FILE MODULE:RUNTIME FOLDER`.
 
-    It needs Python 3.9 or newer and what its runtime imports: numpy and onnxruntime for ONNX files.
+    It needs Python 3.9 or newer and the packages of its runtime: numpy and onnxruntime for ONNX files.
 
     Raises:
         StorageError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""The near side of the agent: a `Worker` that talks JSON lines to a process, wherever that process runs."""
+"""Host side of the agent: a `Worker` that exchanges JSON lines with a local or remote process."""
 
 import contextlib
 import json
@@ -23,12 +23,12 @@ from adaptare.devices.errors import (
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Link
 
-# A longer request may wait for the agent to read it.
+# A request longer than the pipe's buffer blocks until the agent reads it.
 HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
-# Packages of runtimes, with the extra that brings them.
+# Packages of runtimes, with the extra that installs them.
 EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
 
 
@@ -36,9 +36,9 @@ class AgentWorker:
     """One agent process behind a pipe.
 
     Args:
-        link: Starts the agent and brings files to it.
-        timeout_s: How long the agent may take to read one request, and then to answer it, before it counts as hung and
-            is killed.
+        link: Starts the agent and transfers files to it.
+        timeout_s: Limit for the agent to read a request, and then to answer it; after that it counts as hung and is
+            killed.
     """
 
     def __init__(self, link: Link, *, timeout_s: float) -> None:
@@ -57,7 +57,7 @@ class AgentWorker:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,  # Ctrl-C is the caller's to handle; the agent finishes its call
+                start_new_session=True,  # Ctrl-C is handled by the caller; the agent finishes its call
             )
         except OSError as error:
             raise DeviceError(f"the worker could not be started with {link.command[0]!r}: {error}") from error
@@ -85,16 +85,16 @@ class AgentWorker:
 
     @property
     def process_id(self) -> int:
-        """Of the near end of the pipe: the agent itself when local."""
+        """ID of the process at this end of the pipe: the agent itself if local."""
         return self._process.pid
 
     def hello(
         self, *, threads: int, pin: bool, gap_s: float | None, options: Mapping[str, object], memory_bytes: int
     ) -> None:
-        """Sets the agent up and learns about its device; 0 threads or bytes: the device decides.
+        """Configures the agent and reads the facts about its device; 0 threads or bytes: the device decides.
 
         Raises:
-            InputError: The device cannot have these options, or lacks a package.
+            InputError: The device does not support these options, or lacks a package.
             DeviceError: It does not answer.
         """
         try:
@@ -124,7 +124,7 @@ class AgentWorker:
         self._bring(program)
         reply = self._request(
             "load",
-            # Each feed is called once in it.
+            # Loading calls each feed once.
             times=max(1, len(program.feeds)),
             program_id=program_id,
             source=program.source,
@@ -201,7 +201,7 @@ class AgentWorker:
         ]
 
     def _bring(self, program: Program) -> None:
-        """Brings files that the device does not have. Raises `ProgramError` if one cannot be read."""
+        """Transfers files that the device lacks. Raises `ProgramError` if one cannot be read."""
         files = {file.digest: file for file in program.files}
         if not files:
             return
@@ -212,7 +212,7 @@ class AgentWorker:
                 raise ProgramError(f"{files[digest].name} could not be brought to the device: {error}") from error
 
     def close(self) -> None:
-        """Ends the agent by the explicit message, or by force if it does not answer."""
+        """Ends the agent by an explicit message, or by force if it does not answer."""
         if self._process.poll() is None:
             with contextlib.suppress(AdaptareError):
                 self._request("close")
@@ -248,7 +248,7 @@ class AgentWorker:
         return reply
 
     def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
-        """Writes a request; to an agent that does not read, one that a pipe does not hold would be written for ever."""
+        """Writes a request, with a timeout: one larger than the pipe's buffer blocks until the agent reads it."""
         stdin = self._process.stdin
         if stdin is None:
             raise BrokenPipeError("the pipe is closed")
@@ -286,7 +286,7 @@ class AgentWorker:
         except subprocess.TimeoutExpired:
             self._end()
             self._process.wait()
-        if self._held():  # by a process that a program has started
+        if self._held():  # by a child process of a program
             self._end()
         held = self._held()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -295,7 +295,7 @@ class AgentWorker:
                     stream.close()
 
     def _end(self) -> None:
-        """Ends the agent and what it has started, which is a session of its own where the system has such."""
+        """Kills the agent and its child processes, which form a session where the system supports it."""
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -303,7 +303,7 @@ class AgentWorker:
                 self._process.kill()
 
     def _held(self) -> list[IO[str] | None]:
-        """Streams that somebody has open for writing, and that cannot be closed while they are read."""
+        """Streams that another process has open for writing; they cannot be closed while they are read."""
         for drain in self._drains:
             drain.join(timeout=DRAINED_S)
         streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
@@ -311,7 +311,7 @@ class AgentWorker:
 
 
 def _refusal(reply: Mapping[str, Any]) -> Exception:
-    """The error that a reply stands for."""
+    """Error that corresponds to a reply."""
     if reply.get("cause") == "option":
         return InputError(reply["error"])
     if reply.get("cause") == "package" and (extra := EXTRAS.get(reply["package"])):
@@ -321,7 +321,7 @@ def _refusal(reply: Mapping[str, Any]) -> Exception:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A reply; empty if the text is none, as when a login shell greets on the same pipe."""
+    """A reply; empty if the text is not one, as the greeting of a login shell on the same pipe."""
     try:
         reply = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The contracts between everything that times programs and everything that asks for times."""
+"""Contracts between devices, which time programs, and the code that requests timings."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,13 +14,13 @@ class DeviceInfo:
     """Identity of the measuring device. Measurements are comparable if and only if these are equal.
 
     Args:
-        device: The spelling that opens it, for example `torch-cpu:threads=1`.
-        hardware: Processor model as the device names it, with the architecture.
-        runtime: Name and version of the library, for example `torch 2.13.0`; the name selects who builds its programs.
+        device: Spelling for `connect`, for example `torch-cpu:threads=1`.
+        hardware: Processor model as named by the device, with the architecture.
+        runtime: Name and version of the library, for example `torch 2.13.0`; the name selects the program builder.
         threads: Threads inside one operator.
-        options: Everything else that changes latency, as sorted `name=value` pairs; what differs from a plain process
-            that uses the runtime as documented is among them.
-        cache_bytes: Size of its last-level caches; decides how many copies a cold part needs. No part of the identity.
+        options: Everything else that changes latency, as sorted `name=value` pairs, including any deviation from a
+            plain process that uses the runtime as documented.
+        cache_bytes: Size of its last-level caches; determines the copies of a cold part. Not in the identity.
     """
 
     device: str
@@ -38,20 +38,20 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Facts about a device as its worker tells them when it is opened.
+    """Facts about a device, as reported by its worker at start.
 
     Args:
         free_bytes: Memory free on the device.
-        processors: Processors it runs on, by number; none where it does not know.
+        processors: Numbers of the processors it runs on; empty if unknown.
         timer_step_s: Smallest step of its clock, seconds.
         hardware: See `DeviceInfo`.
         runtime: See `DeviceInfo`.
         threads: See `DeviceInfo`.
         cache_bytes: See `DeviceInfo`.
         providers: Execution providers of the runtime.
-        capabilities: What it can do beside loading and running: `energy`, `attribution`, `environment`, `forget`.
-        environment: Snapshot of all that may change latency and is no part of the identity: frequencies, temperature,
-            load, variables, page policy, battery, as far as the device tells.
+        capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`.
+        environment: Snapshot of everything outside the identity that may change latency: frequencies, temperature,
+            load, variables, page policy, battery, as far as available.
         gap_s: Pause before a program runs after another one, seconds.
     """
 
@@ -70,20 +70,20 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Facts about a program that a worker has just loaded.
+    """Facts about a newly loaded program.
 
     Args:
-        program_id: Names the program in `run` and `unload`.
+        program_id: Identifier of the program for `run` and `unload`.
         resident_bytes: Growth of the worker's private memory while loading.
-        load_s: Seconds until it is ready, without imports: every feed has been bound and called once. Files that were
-            read before come from the page cache.
-        providers: How many nodes each execution provider really runs; torch names itself.
-        outputs: Feed name -> the first values of the first output, evenly spaced, at most 512; the same feed
-            of programs that mean the same function must agree here before either is timed.
-        bind_s: Feed name -> seconds to make its inputs and bind them.
-        first_call_s: Feed name -> seconds of its first call, which allocates whatever later calls find there.
-        peak_bytes: The most memory the whole worker had resident until it was ready; 0 where that is unknown.
-        copies: How many of it are called in turn.
+        load_s: Seconds until every feed is bound and called once, without imports. Files read before come from the page
+            cache.
+        providers: Number of nodes that each execution provider actually runs; torch counts as one.
+        outputs: Feed name -> values of the first output, evenly spaced, at most 512; programs of the same function must
+            agree here for the same feed before either is timed.
+        bind_s: Feed name -> seconds to create its inputs and bind them.
+        first_call_s: Feed name -> seconds of its first call, which allocates buffers that later calls reuse.
+        peak_bytes: Peak resident memory of the worker until the program is ready; 0 if unknown.
+        copies: Number of copies that are called in turn.
     """
 
     program_id: str
@@ -100,40 +100,40 @@ class Loaded:
 class Worker(Protocol):
     """A process on the device that loads programs and times calls.
 
-    Every method raises `ProgramError` when the program is at fault and the worker lives, `WorkerDiedError`
-    when the worker ended or stopped answering; after the latter only a new worker helps.
+    Every method raises `ProgramError` if the program fails and the worker survives, and `WorkerDiedError` if the worker
+    ended or stopped answering, after which a new worker is needed.
     """
 
     @property
     def info(self) -> WorkerInfo:
-        """Facts about the device, as the worker told them when it was opened."""
+        """Facts about the device, as reported at the start of the worker."""
         ...
 
     def load(self, program: Program) -> Loaded:
-        """Makes a program ready to run, with every feed bound beforehand."""
+        """Prepares a program for running, with every feed bound."""
         ...
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """Wall-clock seconds of each call, in order, state restored between them outside the timed region."""
+        """Wall-clock seconds of each call, in order; the state is restored before each, outside the timed region."""
         ...
 
     def unload(self, program_id: str) -> None:
-        """Gives the program's memory back."""
+        """Frees the program's memory."""
         ...
 
 
 @runtime_checkable
 class MeteredWorker(Worker, Protocol):
-    """A worker of a device that counts energy, where `energy` is among its capabilities."""
+    """A worker of a device with an energy counter, if `energy` is among its capabilities."""
 
     def energy_j(self) -> float | None:
-        """Joules since some start, of everything that the counter counts; `None` where nothing does."""
+        """Joules of everything the counter includes, since an arbitrary start; `None` without a counter."""
         ...
 
 
 @runtime_checkable
 class WatchedWorker(Worker, Protocol):
-    """A worker that can also describe its environment again, while it is open."""
+    """A worker that can also report its environment later on."""
 
     def environment(self) -> Mapping[str, Any]:
         """See `WorkerInfo.environment`."""
@@ -145,18 +145,18 @@ class ForgettingWorker(Worker, Protocol):
     """A worker that can also drop files from the page cache."""
 
     def forget(self, program: Program) -> bool:
-        """Lets the next loading read the program's files from storage. Returns success."""
+        """Makes the next load read the program's files from storage. Returns True on success."""
         ...
 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """Time of the operators of one kind in one call.
+    """Time of the operators of one type in one call.
 
     Args:
-        name: As the runtime calls the kind: `MatMul` in ONNX Runtime, `aten::mm` in torch.
-        calls: How often it ran.
-        seconds: Of all of them, without the operators that they called themselves.
+        name: Operator type in the runtime: `MatMul` in ONNX Runtime, `aten::mm` in torch.
+        calls: Executions.
+        seconds: Total self time, excluding nested operators.
     """
 
     name: str
@@ -166,11 +166,11 @@ class OperatorTime:
 
 @dataclass(frozen=True)
 class AttributedCall:
-    """One call while the runtime's profiler was at work.
+    """One call under the runtime's profiler.
 
     Args:
-        seconds: Of the whole call, the profiler's own work included.
-        operators: Those that ran in it; together they took no longer.
+        seconds: Time of the whole call, including profiler overhead.
+        operators: Operators of the call; their times add up to no more than the call.
     """
 
     seconds: float
@@ -179,20 +179,20 @@ class AttributedCall:
 
 @runtime_checkable
 class AttributingWorker(Worker, Protocol):
-    """A worker that can also say which operators take the time."""
+    """A worker that can also attribute time to operators."""
 
     def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
-        """Loads the program for this alone, with the runtime's profiler; warm-up calls are left out."""
+        """Loads the program under the runtime's profiler, for this purpose only; warm-up calls are excluded."""
         ...
 
 
 class Device(Protocol):
-    """Something that can time programs."""
+    """A target on which programs are timed."""
 
     def info(self) -> DeviceInfo:
-        """Identity of the device, from its worker's answers; equal on every call while nothing changed."""
+        """Identity of the device, reported by its worker; equal on every call unless the device changed."""
         ...
 
     def open(self) -> AbstractContextManager[Worker]:
-        """Starts a worker that lives until the context ends. Raises `DeviceError` if none can be had."""
+        """Starts a worker that lives until the context ends. Raises `DeviceError` if no worker can be started."""
         ...

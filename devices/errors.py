@@ -1,4 +1,4 @@
-"""What can go wrong, by who has to act: the caller, the device, or the one program that ran."""
+"""Error types by responsibility: the caller, the device, or a single program."""
 
 from typing import ClassVar
 
@@ -6,27 +6,27 @@ from adaptare.devices.exit_codes import ExitCode
 
 
 class AdaptareError(Exception):
-    """Root of every error that adaptare raises on purpose; `exit_code` is that of the command line."""
+    """Base class of all errors that adaptare raises deliberately; `exit_code` is that of the command line."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.WORLD_FAILED
 
 
 class InputError(AdaptareError, ValueError):
-    """The caller asked for something that cannot be; nothing was measured or written."""
+    """The caller's request is invalid; nothing was measured or written."""
 
     exit_code = ExitCode.BAD_INPUT
 
 
 class StorageError(InputError):
-    """A file or database could not be written; what was stored before is intact."""
+    """A file or database could not be written; earlier content is intact."""
 
 
 class MissingPackageError(InputError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 class DeviceError(AdaptareError):
-    """The device or the link to it failed; programs are not at fault."""
+    """The device or the connection to it failed, independent of programs."""
 
 
 class ProgramError(AdaptareError):
@@ -34,4 +34,4 @@ class ProgramError(AdaptareError):
 
 
 class WorkerDiedError(ProgramError):
-    """The worker process ended or stopped answering while it served a program; open a new one."""
+    """The worker process ended or stopped answering while it served a program; a new one is needed."""

@@ -1,10 +1,10 @@
-"""Exit codes of the command line, which errors and results carry."""
+"""Exit codes of the command line, carried by errors and results."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Answer of a command to the shell."""
+    """Exit status of a command."""
 
     DONE = 0
     ANSWER_IS_NO = 1

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment of our own choosing."""
+"""Deferred handling of Ctrl-C."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from types import FrameType
 
 @contextmanager
 def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C a note that the yielded function tells of; a second one interrupts at once.
+    """Records the first Ctrl-C, which the yielded function reports; a second one interrupts at once.
 
-    The context decides what to do about the note. Outside the main thread, where Ctrl-C never arrives, and where
-    it is ignored, nothing changes.
+    The caller decides how to react. Outside the main thread, which never receives Ctrl-C, and where it is ignored,
+    nothing changes.
     """
     noted = threading.Event()
     before = signal.getsignal(signal.SIGINT)

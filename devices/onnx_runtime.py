@@ -1,4 +1,4 @@
-"""ONNX Runtime, with any execution provider that the installed package has."""
+"""ONNX Runtime, with any execution provider of the installed package."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -13,15 +13,15 @@ CPU = "CPUExecutionProvider"
 
 
 class OnnxRuntime:
-    """Runs ONNX files in a process of their own, each a plain `InferenceSession` with its inputs bound.
+    """Runs ONNX files in a separate process, each as a plain `InferenceSession` with bound inputs.
 
     Args:
-        provider: Execution provider, by its full name. It must run at least one node of every program that is
-            loaded; what it cannot run is left to the processor and counted in `Loaded.providers`.
+        provider: Full name of the execution provider. It must run at least one node of every loaded program; nodes that
+            it does not support run on the processor, and are counted in `Loaded.providers`.
         threads: See `AgentDevice`.
         pin: See `AgentDevice`.
-        spinning: Lets threads wait for the next operator busily, as is the library's default.
-        flush_denormals: Lets numbers too small for full precision count as zero.
+        spinning: Lets threads busy-wait for the next operator, as is the library's default.
+        flush_denormals: Treats denormal numbers as zero.
         gap_s: See `AgentDevice`.
         first_call: See `AgentDevice`.
         timeout_s: See `AgentDevice`.

@@ -1,4 +1,4 @@
-"""What a device can load, and the inputs it is then timed with."""
+"""Programs that a device can load, and their inputs."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "J
 
 
 def canonical_json(value: Json) -> str:
-    """One text per value: sorted keys, no spaces, so that equal values hash equally."""
+    """Unique text of a value: sorted keys, no spaces, so that equal values have equal hashes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one call of a program asks of the hardware; the closed form behind every latency model.
+    """Hardware work of one program call; input of the closed form behind every latency model.
 
     Args:
         launches: Kernels (operator calls) issued.
@@ -38,12 +38,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Feed:
-    """One set of inputs for a loaded program, described so that the worker can make it.
+    """One set of inputs for a loaded program, specified so that the worker can create it.
 
     Args:
         name: Unique within its program.
-        arguments: Canonical JSON, given to the program's `bind`.
-        work: What one call with these inputs asks of the hardware.
+        arguments: Canonical JSON, passed to the program's `bind`.
+        work: Hardware work of one call with these inputs.
     """
 
     name: str
@@ -56,9 +56,9 @@ class ProgramFile:
     """A file that a program needs on the device.
 
     Args:
-        name: There, beside the program's other files.
+        name: File name on the device, in one folder with the program's other files.
         digest: SHA-256 of the content, 64 hex digits.
-        path: Here; the transport brings it from there.
+        path: Path on the host, from which the transport transfers it.
     """
 
     name: str
@@ -68,21 +68,21 @@ class ProgramFile:
 
 @dataclass(frozen=True)
 class Program:
-    """Something a worker can load.
+    """A program that a worker can load.
 
     Args:
-        name: For people; it takes no part in the hash.
+        name: Display name; not part of the hash.
         source: `module:factory`, or the name of the main file.
-        arguments: Canonical JSON, given to the factory.
-        feeds: The sets of inputs it can be timed with.
-        files: All that loading reads.
-        weight_bytes: What loading it is expected to add to the worker's resident memory.
-        moved_bytes: What one call of it moves without an adapter, where one of the next two is given.
-        others_bytes: What the rest of its model moves between two calls. So many copies are loaded and called in turn,
-            up to a bound, that the others of them move as much, or fill the processor's caches twice. 0 = one copy,
+        arguments: Canonical JSON, passed to the factory.
+        feeds: Sets of inputs for timing.
+        files: All files read by loading.
+        weight_bytes: Expected increase of the worker's resident memory by loading.
+        moved_bytes: Bytes moved by one call without adapter, if one of the next two is given.
+        others_bytes: Bytes moved by the rest of its model between two calls. Enough copies are loaded and called in
+            turn, up to a limit, for the others to move as much, or to fill the processor's caches twice. 0 = one copy,
             which finds its weights in the caches.
-        between_bytes: What the rest of the model whose stub this is moves between two calls. So much other memory is
-            read before each call, as long as that and the stub do not fill the processor's caches twice.
+        between_bytes: For a stub, bytes moved by the missing rest of its model between two calls. This much other
+            memory is read before each call, unless that and the stub fill the processor's caches twice.
     """
 
     name: str = field(compare=False)
@@ -97,7 +97,7 @@ class Program:
 
     @property
     def stands_for(self) -> float:
-        """How many times as much the whole model moves as this stub of it; 1 for all that is none."""
+        """Ratio of the bytes moved by the whole model to those of this stub of it; 1 for other programs."""
         return (self.moved_bytes + self.between_bytes) / self.moved_bytes if self.between_bytes else 1.0
 
     @property

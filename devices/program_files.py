@@ -1,4 +1,4 @@
-"""Files of programs, identified by what they contain."""
+"""Files of programs, identified by content hash."""
 
 import contextlib
 import hashlib
@@ -9,13 +9,13 @@ from pathlib import Path
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.whole_file import write_whole
 
-# Hashing so much takes longer than loading it does, so its digest is kept beside it.
+# Above this size, hashing takes longer than loading, so the digest is cached next to the file.
 LARGE_BYTES = 16 * 2**20
 SUFFIX = ".sha256"
 
 
 def program_file(path: Path) -> ProgramFile:
-    """A file with its content hash, which is kept beside large files until they change. Raises `OSError`."""
+    """A file with its content hash, cached next to large files until they change. Raises `OSError`."""
     return ProgramFile(path.name, _digest(path), path)
 
 
@@ -27,10 +27,10 @@ def _digest(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(kept.read_text(encoding="utf-8"))
         if content["of"] == identity:
-            os.utime(kept)  # caches remove first what was used longest ago
+            os.utime(kept)  # caches evict the least recently used files first
             return str(content["sha256"])
     digest = _hashed(path)
-    with contextlib.suppress(OSError):  # a cache that is read-only keeps nothing
+    with contextlib.suppress(OSError):  # a read-only cache stores nothing
         write_whole(kept, json.dumps({"of": identity, "sha256": digest}))
     return digest
 

@@ -1,4 +1,4 @@
-"""From the spelling of a device, `[TRANSPORT/]RUNTIME[:options]`, to the device."""
+"""Registry that maps the spelling of a device, `[TRANSPORT/]RUNTIME[:options]`, to the device."""
 
 import importlib.metadata
 import inspect
@@ -20,10 +20,10 @@ class Reach:
     """Reachability of a device.
 
     Args:
-        name: Its spelling without options.
-        info: Its identity, if it can be reached.
-        told: Facts that its worker told.
-        problem: Why it cannot, and what to do.
+        name: Spelling without options.
+        info: Identity, if it is reachable.
+        told: Facts reported by its worker.
+        problem: Reason it is not reachable, and what to do.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Reach:
 
 
 def connect(spelling: str) -> Device:
-    """The device of that spelling, for example `torch-cpu:threads=1,pin=no` or `simulated`.
+    """The device with a given spelling, for example `torch-cpu:threads=1,pin=no` or `simulated`.
 
     Raises:
-        InputError: The runtime is unknown, or an option is unknown or has a value of the wrong kind.
+        InputError: The runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
     if "/" in spelling:
         transport = re.split("[:/]", spelling)[0]
@@ -50,7 +50,7 @@ def connect(spelling: str) -> Device:
 
 
 def _signature(build: Callable[..., Device]) -> inspect.Signature:
-    """Parameters that are not fixed yet, with annotations as types, unless those name what is not imported."""
+    """Parameters that are not fixed yet, with annotations resolved to types if all their names are imported."""
     try:
         signature = inspect.signature(build, eval_str=True)
     except NameError:
@@ -60,7 +60,7 @@ def _signature(build: Callable[..., Device]) -> inspect.Signature:
 
 
 def reachable() -> list[Reach]:
-    """Every known device, with facts from a worker that is opened for them, or why it cannot be used."""
+    """Every registered device, with facts from a worker started for this, or the reason it is unavailable."""
     return [_reach(name) for name in sorted(_entries())]
 
 

@@ -1,4 +1,4 @@
-"""A device whose true latency is a closed form: the ground truth for everything statistical above it."""
+"""A device whose true latency has a closed form: ground truth for the statistics built on it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from adaptare.devices.simulated_noise import Moment, Noise
 
 
 class SimulatedDevice:
-    """Answers with `launch_s x launches + max(bytes / bandwidth, flops / compute)`, times the noise.
+    """Simulates `launch_s x launches + max(bytes / bandwidth, flops / compute)`, multiplied by noise.
 
-    Time is virtual: a thousand seconds of measuring take milliseconds. Each opening continues the clock.
+    Time is virtual: a thousand simulated seconds take milliseconds. Each new worker continues the clock.
 
     Args:
         launch_s: Cost of issuing one kernel, seconds.
         bandwidth_bytes_s: Memory bandwidth, bytes per second.
         compute_flops_s: Arithmetic throughput, floating-point operations per second.
-        noise: Disturbances, multiplied.
-        seed: Of the noise.
-        failures: Program hash -> what happens when it runs: `error` (the worker lives) or `crash`.
-        dies_after_calls: The worker at work then dies after so many calls of the device in all, whatever runs.
-        free_bytes: What its workers say is free.
-        power_w: What it draws while a call runs, watts; `None`: nothing counts that.
+        noise: Disturbances, multiplied with each other.
+        seed: Seed of the noise.
+        failures: Program hash -> behaviour when it runs: `error` (the worker survives) or `crash`.
+        dies_after_calls: Total number of calls on the device, of any program, after which the present worker dies.
+        free_bytes: Free memory reported by its workers.
+        power_w: Power during a call, watts; `None`: no energy counter.
 
     References:
         Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
@@ -61,7 +61,7 @@ class SimulatedDevice:
         self.openings = 0
 
     def latency_s(self, work: Work) -> float:
-        """The truth, seconds: what a call of this work takes without noise."""
+        """True latency of a call with this work, without noise, seconds."""
         moving_s = work.moved_bytes / self.bandwidth_bytes_s
         computing_s = work.flops / self.compute_flops_s
         return self.launch_s * work.launches + max(moving_s, computing_s)
@@ -89,7 +89,7 @@ class SimulatedDevice:
 
 
 class SimulatedWorker:
-    """See `Worker`; lives on the virtual clock of its device."""
+    """See `Worker`; uses the virtual clock of its device."""
 
     def __init__(self, device: SimulatedDevice, opening: int) -> None:
         self._device = device

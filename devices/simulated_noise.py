@@ -1,4 +1,4 @@
-"""What disturbs a simulated device, each kind on its own, so that a statistical test can ask for exactly one."""
+"""Disturbances of a simulated device, one class per kind, so that a statistical test can select exactly one."""
 
 import math
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in the life of a simulated worker a call happens.
+    """Time and state of a simulated worker at a call.
 
     Args:
-        clock_s: Virtual time since the device was made, seconds.
+        clock_s: Virtual time since the device was created, seconds.
         call: Calls of this program since it was loaded.
-        opening: How often the device had been opened before.
+        opening: Number of earlier workers of the device.
         program: Hash of the running program.
-        switched: Whether another program ran just before.
+        switched: True if another program ran just before.
     """
 
     clock_s: float
@@ -27,10 +27,10 @@ class Moment:
 
 
 class Noise(Protocol):
-    """Multiplies the true latency of a call."""
+    """Factor on the true latency of a call."""
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """1 leaves the call as it is."""
+        """Factor; 1 leaves the latency unchanged."""
         ...
 
 
@@ -46,7 +46,7 @@ class Jitter:
 
 
 class Autocorrelated:
-    """Log-normal noise that remembers: an AR(1) series of standard deviation `sigma`, correlation `rho`."""
+    """Autocorrelated log-normal noise: an AR(1) series of standard deviation `sigma`, correlation `rho`."""
 
     def __init__(self, sigma: float, rho: float) -> None:
         self._sigma, self._rho, self._state = sigma, rho, 0.0
@@ -60,7 +60,7 @@ class Autocorrelated:
 
 @dataclass(frozen=True)
 class Bursts:
-    """A share of calls, taken at random, is slower by `slowdown`."""
+    """Slows down a random share of the calls by `slowdown`."""
 
     share: float
     slowdown: float
@@ -72,7 +72,7 @@ class Bursts:
 
 @dataclass(frozen=True)
 class RegimeStep:
-    """From `at_s` on, everything is slower by `slowdown`, as when a neighbour moves in."""
+    """Slows down everything by `slowdown` from `at_s` on, like a new process on the same host."""
 
     at_s: float
     slowdown: float
@@ -84,7 +84,7 @@ class RegimeStep:
 
 @dataclass(frozen=True)
 class Drift:
-    """Everything gets slower by the share `per_s` each second, as when the device heats up."""
+    """Slows down everything by the share `per_s` each second, like a device that heats up."""
 
     per_s: float
 
@@ -95,7 +95,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The first call of a program is slower by `slowdown`, fading over about `calls` calls."""
+    """Slows down the first call of a program by `slowdown`, fading over about `calls` calls."""
 
     calls: float
     slowdown: float
@@ -107,7 +107,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Touch:
-    """The first call after another program ran is slower by `slowdown`: its weights left the cache."""
+    """Slows down the first call after another program by `slowdown`: its weights were evicted from the cache."""
 
     slowdown: float
 
@@ -118,7 +118,7 @@ class Touch:
 
 @dataclass(frozen=True)
 class OpeningOffset:
-    """Each opening of each program has a lasting log-normal offset of standard deviation `sigma`."""
+    """Log-normal offset of standard deviation `sigma` per program and opening (one fresh load of all programs)."""
 
     sigma: float
     seed: int = 0

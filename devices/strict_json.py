@@ -1,4 +1,4 @@
-"""JSON in which every key is written once: of two, one would win without a word."""
+"""JSON with unique keys: of duplicates, one would silently win."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ def parse_json(text: str) -> Any:
     """The value in a JSON text.
 
     Raises:
-        ValueError: It is not JSON, has a key twice in one object, or is nested deeper than Python reads.
+        ValueError: The text is not JSON, has a key twice in one object, or is nested deeper than Python supports.
     """
     try:
         return json.loads(text, object_pairs_hook=_with_unique_keys)

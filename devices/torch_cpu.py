@@ -1,4 +1,4 @@
-"""PyTorch, eager, on this machine's processor."""
+"""PyTorch in eager mode, on the processor of this machine."""
 
 from functools import partial
 

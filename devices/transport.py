@@ -1,4 +1,4 @@
-"""The way to a device: how its agent is started, and how files get there."""
+"""Connections to devices: start of the agent, and file transfer."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from adaptare.devices.program import ProgramFile
 
 @dataclass(frozen=True)
 class Link:
-    """An agent that can be started.
+    """A connection that can start an agent.
 
     Args:
-        command: Starts it, with its replies on standard output.
-        bring: Brings the content of a file into the agent's folder, as `files/DIGEST`.
-        environment: Of the command.
+        command: Command that starts it, with its replies on standard output.
+        bring: Transfers the content of a file into the agent's folder, as `files/DIGEST`.
+        environment: Environment variables of the command.
     """
 
     command: Sequence[str]
@@ -30,10 +30,10 @@ class Link:
 
 
 class Transport(Protocol):
-    """A way to a device."""
+    """A kind of connection to a device."""
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
-        """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is out of reach."""
+        """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is not reachable."""
         ...
 
 
@@ -49,12 +49,12 @@ class LocalTransport:
                 target = Path(folder) / "files" / file.digest
                 try:
                     target.symlink_to(file.path.resolve())
-                except OSError:  # the system grants no symbolic links
+                except OSError:  # the system does not permit symbolic links
                     shutil.copyfile(file.path, target)
 
             yield Link([sys.executable, "-m", "adaptare.devices.agent", runtime, folder], bring, local_environment())
 
 
 def local_environment() -> dict[str, str]:
-    """This process's environment, without network or telemetry."""
+    """Environment variables of this process, with network and telemetry disabled."""
     return {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""JSON files that name the schema they are written in."""
+"""JSON files that include their schema version."""
 
 import json
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from adaptare.devices.whole_file import write_whole
 
 
 def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> None:
-    """Writes a JSON object into a folder, which is made if needed.
+    """Writes a JSON object to a file, and creates its folder if needed.
 
     Raises:
-        StorageError: It cannot be written; an old file stays as it is.
+        StorageError: The file is not writable; an old file is unchanged.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -24,15 +24,15 @@ def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> N
 
 
 def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]:
-    """The object in a file without its schema.
+    """Content of a file without its schema version.
 
     Args:
-        file: Written by `write_versioned`, by this version or an earlier one.
-        schema: The latest that can be read.
-        otherwise: What the file is not, and what to do.
+        file: File written by `write_versioned`, by this version or an earlier one.
+        schema: Latest supported version.
+        otherwise: End of the error message: the kind of file it is not, and what to do.
 
     Raises:
-        InputError: There is no such file, or it is of a newer version.
+        InputError: There is no such file, or it has a newer version.
     """
     try:
         content = parse_json(file.read_text(encoding="utf-8"))

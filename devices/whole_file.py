@@ -1,4 +1,4 @@
-"""Files that are never seen half written."""
+"""Atomic file writes."""
 
 import contextlib
 import os
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 def write_whole(file: Path, content: bytes | str) -> None:
-    """Writes beside the file first and then moves, so that an old one stays whole until the new one is.
+    """Writes to a temporary file first and then moves it, so that an old file stays complete until it is replaced.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it then.
+        OSError: The file is not writable; the temporary file is removed.
     """
     write_together({file: content})
 
 
 def write_together(contents: Mapping[Path, bytes | str]) -> None:
-    """The same for files that belong together: none is moved before all are written.
+    """Like `write_whole` for files that belong together: none is moved before all are written.
 
     Raises:
-        OSError: One cannot be written beside its place; the old ones stay then.
+        OSError: A temporary file is not writable; the old files are unchanged.
     """
     beside = {file: file.with_name(f".{file.name}.{os.getpid()}.part") for file in contents}
     try:

@@ -1,6 +1,6 @@
-"""From a workload to a measurement: shapes, adapters, spaces, rounds, statistics and the store.
+"""Measurement of workloads: shapes, adapters, spaces, rounds, statistics and the store.
 
-What needs onnx or torch is imported when it is first used.
+Modules that need onnx or torch are imported on first use.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Starts the agent: `MODULE:RUNTIME FOLDER [ROOT]`, where ROOT holds the system's `proc` and `sys`."""
+"""Starts the agent: `MODULE:RUNTIME FOLDER [ROOT]`, where ROOT contains the system's `proc` and `sys`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from adaptare.devices.agent.server import Agent, refuse, serve
 
 
 def main(runtime: str, folder: str, root: str = "/") -> None:
-    """Serves on the standard streams; what libraries print goes to stderr and cannot break the protocol."""
+    """Serves on the standard streams; output of libraries goes to stderr, separate from the protocol."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     module, _, name = runtime.partition(":")
     try:
         chosen = getattr(importlib.import_module(module), name)()
-    except ModuleNotFoundError as error:  # numpy, without which a runtime's own file cannot be imported
+    except ModuleNotFoundError as error:  # numpy, which a runtime's module imports
         refuse(error, sys.stdin, replies)
         return
     serve(Agent(chosen, Machine(root), Files(folder)), sys.stdin, replies)

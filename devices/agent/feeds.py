@@ -1,4 +1,4 @@
-"""Inputs that every language makes alike, bit for bit.
+"""Input generation that is bit-identical in every language.
 
 Value i of a feed comes from one 32-bit word, all arithmetic modulo 2**32:
 
@@ -24,15 +24,15 @@ HALF = 2**23
 
 
 def filled(name: str, spec: Mapping[str, Any]) -> np.ndarray:
-    """The array that a spec describes.
+    """The array specified by `spec`.
 
     Args:
-        name: Of the input, for messages.
-        spec: `dtype`, `shape`, one fill (`constant`, or `integers` or `uniform` with a `seed`), and `padded_to` if
-            zeros follow on every axis.
+        name: Name of the input, for messages.
+        spec: `dtype`, `shape`, one fill (`constant`, or `integers` or `uniform` with a `seed`), and `padded_to` for
+            zero padding at the end of every axis.
 
     Raises:
-        ValueError: The spec says something else.
+        ValueError: The spec is invalid.
     """
     kinds = sorted(set(spec) - {"dtype", "shape", "seed", "padded_to"})
     if len(kinds) != 1 or kinds[0] not in FILLS:
@@ -62,14 +62,14 @@ def _values(kind: str, spec: Mapping[str, Any]) -> np.ndarray:
 
 
 def uniform(seed: int, shape: Sequence[int], limit: float) -> np.ndarray:
-    """Values from -limit to below limit, float32, in the order of rows."""
+    """Values in [-limit, limit), float32, in row-major order."""
     values = (words(seed, shape) >> np.uint32(8)).astype(np.float32) - np.float32(HALF)
     values *= np.float32(limit / HALF)
     return values.reshape(shape)
 
 
 def words(seed: int, shape: Sequence[int]) -> np.ndarray:
-    """Uniformly distributed 32-bit words, one after another: numpy takes a single value for no array."""
+    """Uniformly distributed 32-bit words, flat: numpy would turn a 0-d array into a scalar."""
     count = int(np.prod(shape, dtype=np.int64))
     x = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed % 2**32)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):

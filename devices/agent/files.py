@@ -1,4 +1,4 @@
-"""Files of programs on the device, kept by content hash and linked under their names for each program."""
+"""Program files on the device, stored by content hash and linked under their names for each program."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 class Files:
-    """A folder with `files/HASH` for every content and `programs/HASH/NAME` for every program.
+    """A folder with `files/HASH` for every file content and `programs/HASH/NAME` for every program.
 
     Args:
-        folder: On the device.
+        folder: Folder on the device.
     """
 
     def __init__(self, folder: str) -> None:
@@ -22,24 +22,24 @@ class Files:
         os.makedirs(self._contents, exist_ok=True)
 
     def missing(self, digests: Sequence[str]) -> list[str]:
-        """Those that are not here yet."""
+        """Digests without a stored file."""
         return [digest for digest in digests if not os.path.exists(self.content(digest))]
 
     def content(self, digest: str) -> str:
-        """Path of a content."""
+        """Path of the stored file with this digest."""
         if not digest.isalnum():
             raise ValueError(f"{digest!r} is no content hash")
         return os.path.join(self._contents, digest)
 
     def placed(self, digests: Mapping[str, str]) -> str:
-        """A folder that holds the contents under these names, so that files find each other by name.
+        """A folder with the stored files under these names, so that files can refer to each other by name.
 
         Args:
             digests: File name -> content hash.
 
         Raises:
-            FileNotFoundError: A content is not here.
-            ValueError: A name is no plain file name.
+            FileNotFoundError: A digest has no stored file.
+            ValueError: A name is not a plain file name.
         """
         absent = self.missing(list(digests.values()))
         if absent:
@@ -48,7 +48,7 @@ class Files:
         folder = os.path.join(self._programs, key)
         os.makedirs(folder, exist_ok=True)
         contents = {name: os.path.realpath(self.content(digest)) for name, digest in digests.items()}
-        # ONNX Runtime follows links, and refuses data that do not lie in the folder of their graph then.
+        # ONNX Runtime resolves links, and rejects data that are then outside the folder of their graph.
         alike = len(set(map(os.path.dirname, contents.values()))) == 1
         ways: list[Callable[[str, str], object]] = [os.link, shutil.copyfile]
         if alike:
@@ -62,7 +62,7 @@ class Files:
 
 
 def _link(source: str, target: str, ways: Sequence[Callable[[str, str], object]]) -> None:
-    """The first of these ways that the system grants."""
+    """Uses the first of these ways that the system permits."""
     for way in ways:
         try:
             way(source, target)

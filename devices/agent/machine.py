@@ -1,4 +1,4 @@
-"""Facts about the machine that the agent runs on, from the system's own files; what it does not tell is `None`."""
+"""Facts about the agent's machine, from system files; `None` if not available."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from typing import Any
 
 USUAL_CACHE_BYTES = 32 * 2**20
 FILES = ("inactive_file ", "active_file ")
-# Variables that allocators, thread pools and runtimes read.
+# Environment variables read by allocators, thread pools and runtimes.
 VARIABLES = ("CUDA_", "GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "ORT_", "TORCH_")
 PACKAGES = ("numpy", "onnxruntime", "peft", "torch", "transformers")
 
 
 class Machine:
-    """The machine as its system files under `root` describe it.
+    """The machine, as described by the system files under `root`.
 
     Args:
-        root: Folder that holds `proc` and `sys`.
+        root: Folder that contains `proc` and `sys`.
     """
 
     def __init__(self, root: str = "/") -> None:
         self._root = root
 
     def hardware(self) -> str:
-        """Processor model, or that of the board, and architecture."""
+        """Model of the processor or of the board, and architecture."""
         name = self._processor_field("model name") or self._board() or platform.processor() or "unknown processor"
         return f"{name} ({platform.machine()})"
 
     def physical_cores(self) -> int:
-        """Cores that this process may use, each counted once whatever number of threads it runs."""
+        """Cores available to this process, each counted once for all its hardware threads."""
         return len(set(self._cores().values()))
 
     def processors_for(self, threads: int) -> list[int]:
-        """Processors for so many pinned threads: the last ones, as the first tends to serve interrupts, one per core.
+        """Processors for pinned threads: the last ones, as the first tends to serve interrupts, and one per core.
 
-        More threads than cores take the others too.
+        With more threads than cores, the others are used too.
         """
         cores = self._cores()
         alone = {core: processor for processor, core in cores.items()}.values()
         return [*(processor for processor in cores if processor not in alone), *sorted(alone)][-threads:]
 
     def _cores(self) -> dict[int, str]:
-        """Processor -> core it belongs to, ascending; a core of its own where the system does not tell."""
+        """Processor -> core, ascending; one core each if the topology is not available."""
         topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
         return {processor: self._line(topology.format(processor)) or str(processor) for processor in processors()}
 
     def cache_bytes(self) -> int:
-        """Size of the last-level caches of this process's processors; that of a usual one where the system is silent.
+        """Size of the last-level caches of this process's processors; a typical size if not available.
 
-        Each group of processors that has one of its own keeps what it uses, so they count together.
+        Each group of processors with a separate cache uses it independently, so the sizes are added.
         """
         largest: dict[str, int] = {}
         for processor in processors():
@@ -70,14 +70,14 @@ class Machine:
         return sum(largest.values()) or USUAL_CACHE_BYTES
 
     def free_bytes(self) -> int:
-        """Memory that could be given to a new program now; all there is where the system tells only that."""
+        """Memory available to a new program; total memory if only that is known."""
         found = self._fields("proc/meminfo").get("MemAvailable")
         return min(1024 * int(found.split()[0]), self._left_in_group()) if found else _all_bytes()
 
     def _left_in_group(self) -> int:
-        """Memory that the control group of this process, as that of a container, leaves.
+        """Memory left by the control group of this process, such as that of a container.
 
-        Files that were read are kept in memory as long as nobody wants it for something else.
+        The page cache counts as available, because it is reclaimed on demand.
         """
         limit, used = (self._line(f"sys/fs/cgroup/memory.{name}") or "" for name in ("max", "current"))
         if not (limit.isdigit() and used.isdigit()):  # none, or no limit
@@ -87,9 +87,9 @@ class Machine:
         return min(int(limit), max(0, int(limit) - int(used) + sum(kept)))
 
     def energy_j(self) -> float | None:
-        """Joules counted by all processor packages; each counter starts again from 0 after some hours.
+        """Joules counted by all processor packages; each counter restarts from 0 after some hours.
 
-        Other zones are parts of a package, or the whole machine with its packages in it.
+        Other zones are parts of a package, or the whole machine including its packages.
         """
         found = []
         for zone in glob.glob(self._path("sys/class/powercap/intel-rapl:*")):
@@ -99,10 +99,10 @@ class Machine:
         return sum(found) / 1e6 if found else None
 
     def environment(self) -> dict[str, Any]:
-        """A snapshot of all that may change latency and is not part of the device's identity.
+        """Snapshot of everything that may change latency and is not part of the device's identity.
 
-        Counters (`steal_s`, `energy_j`, `switches`) go on from some start, so that the difference of two snapshots
-        counts.
+        Counters (`steal_s`, `energy_j`, `switches`) start at an arbitrary time; only differences of snapshots are
+        meaningful.
         """
         return {
             "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -129,7 +129,7 @@ class Machine:
         }
 
     def _virtualisation(self) -> str | None:
-        """The hypervisor in the system's words; only x86 processors say that there is none."""
+        """Name of the hypervisor; only x86 processors report its absence."""
         named, flags = self._line("sys/hypervisor/type"), self._processor_field("flags")
         if named or not flags:
             return named
@@ -139,7 +139,7 @@ class Machine:
         return " ".join(filter(None, product)) or "unnamed hypervisor"
 
     def _frequency_hz(self) -> dict[str, float | None] | None:
-        """Mean of the processors now, and the limits of the first."""
+        """Mean over the processors at present, and the limits of the first."""
         now = [float(line.split(":")[1]) for line in _lines(self._path("proc/cpuinfo")) if line.startswith("cpu MHz")]
         folder = "sys/devices/system/cpu/cpu0/cpufreq"
         files = {"current": "scaling_cur_freq", "min": "cpuinfo_min_freq", "max": "cpuinfo_max_freq"}
@@ -150,7 +150,7 @@ class Machine:
         return found if any(found.values()) else None
 
     def _temperature_c(self) -> dict[str, float] | None:
-        """Hottest reading of each kind of sensor."""
+        """Maximum over the sensors of each kind."""
         found: dict[str, float] = {}
         for pattern, naming, reading in (
             ("sys/class/thermal/thermal_zone*", "type", "temp"),
@@ -172,12 +172,12 @@ class Machine:
         return None
 
     def _steal_s(self) -> float | None:
-        """Seconds that the hypervisor gave to others, of all processors together."""
+        """Seconds that the hypervisor gave to other guests, summed over processors."""
         total = next((line.split() for line in _lines(self._path("proc/stat")) if line.startswith("cpu ")), [])
         return int(total[8]) / os.sysconf("SC_CLK_TCK") if len(total) > 8 else None
 
     def _board(self) -> str:
-        """Model of a board whose processor has no name, or maker and part number of the processor."""
+        """Model of the board if the processor has no name, or implementer and part number of the processor."""
         model = self._line("proc/device-tree/model")
         parts = [self._processor_field(name) for name in ("CPU implementer", "CPU part")]
         return model.strip("\0 ") if model else " ".join(filter(None, parts))
@@ -202,20 +202,20 @@ class Machine:
 
 
 def processors() -> list[int]:
-    """Processors this process may run on."""
+    """Processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def pin(chosen: Sequence[int]) -> None:
-    """Keeps this process on the given processors, where the system can."""
+    """Restricts this process to the given processors, where supported."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, chosen)
 
 
 def timer_step_s() -> float:
-    """Smallest difference the clock showed in 1,000 readings, seconds."""
+    """Smallest clock difference in 1,000 readings, seconds."""
     readings = [time.perf_counter() for _ in range(1000)]
     following = itertools.islice(readings, 1, None)
     steps = [later - earlier for earlier, later in zip(readings, following) if later > earlier]
@@ -223,7 +223,7 @@ def timer_step_s() -> float:
 
 
 def _switches() -> dict[str, int] | None:
-    """Number of times this process gave a processor up or lost it."""
+    """Number of context switches of this process, voluntary and involuntary."""
     try:
         import resource
     except ImportError:
@@ -243,7 +243,7 @@ def _versions() -> dict[str, str]:
 
 
 def _all_bytes() -> int:
-    """Memory of the machine; as many bytes as can be counted where the system does not tell."""
+    """Total memory of the machine; the largest integer size if not available."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):

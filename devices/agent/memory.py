@@ -1,4 +1,4 @@
-"""Memory of the agent's own process."""
+"""Memory of the agent process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def private_bytes() -> int:
-    """Resident memory that only this process holds, where the system tells; else 0."""
+    """Resident memory private to this process, bytes; 0 if not available."""
     try:
         with open("/proc/self/smaps_rollup", encoding="ascii") as lines:
             sizes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
@@ -17,7 +17,7 @@ def private_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """Highest resident memory of this process until now, where the system tells; else 0."""
+    """Peak resident memory of this process, bytes; 0 if not available."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
             found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
@@ -27,7 +27,7 @@ def peak_bytes() -> int:
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Lets allocations beyond the limit fail inside this process instead of taking the machine down."""
+    """Makes allocations beyond the limit fail in this process, instead of exhausting the machine's memory."""
     try:
         import resource
     except ImportError:
@@ -38,7 +38,7 @@ def limit_memory(limit_bytes: int) -> None:
 
 
 def mapped_file_bytes() -> int:
-    """Bytes of files mapped privately and writable, which the limit counts; what is only read takes no memory."""
+    """Bytes of private writable file mappings, which count towards the limit; pages only read take no memory."""
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
             fields = [line.split(maxsplit=5) for line in lines]
@@ -49,10 +49,10 @@ def mapped_file_bytes() -> int:
 
 
 def forget(file: str) -> bool:
-    """Drops a file from the page cache, as if it had not been read since the system started.
+    """Drops a file from the page cache, as if it had not been read since system start.
 
     Returns:
-        Success; a file that some process has mapped stays, and other systems have no such request.
+        True on success; False where unsupported. Files mapped by a process stay in the page cache.
     """
     if not hasattr(os, "posix_fadvise"):
         return False

@@ -1,4 +1,4 @@
-"""Programs that are ONNX files, in ONNX Runtime as its documentation has it: a session with its inputs bound."""
+"""Programs that are ONNX files, run as in ONNX Runtime's documentation: a session with bound inputs."""
 
 from __future__ import annotations
 
@@ -47,47 +47,47 @@ class OrtRuntime:
         return f"onnxruntime {_onnxruntime().__version__}"
 
     def providers(self) -> Sequence[str]:
-        """See `Runtime.providers`; `get_all_providers` would list those that any build could have."""
+        """See `Runtime.providers`; `get_all_providers` would include those of other builds."""
         names: list[str] = _onnxruntime().get_available_providers()
         return names
 
     def prepare(self, source: str) -> None:
-        """See `Runtime.prepare`; the library was imported for its version."""
+        """See `Runtime.prepare`; the library is already imported for its version."""
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> OrtModel:
-        """A session of the file.
+        """Creates a session for the file.
 
         Args:
             folder: See `Runtime.load`.
             source: Name of the graph.
-            arguments: `prepared: false` leaves the graph as it stands and its weights unpacked, for programs that are
-                run once and not timed.
-            copy: Beyond 0, a copy of the file and of the weights beside it is loaded, so that it shares none of them.
-                Its intermediate results lie where those of other copies do, as layers of one model have theirs.
+            arguments: `prepared: false` disables graph optimisation and weight prepacking, for programs that run once
+                and are not timed.
+            copy: Above 0, loads a copy of the file and of its weight files, so that no weights are shared. Intermediate
+                results share memory with other copies, as do the layers of one model.
 
         Raises:
-            RuntimeError: The provider that was asked for runs none of the nodes.
+            RuntimeError: The requested provider runs none of the nodes.
         """
         if not copy:
             return self._session(os.path.join(folder, source), arguments)
-        with tempfile.TemporaryDirectory() as place:  # what is mapped stays until it is no longer mapped
+        with tempfile.TemporaryDirectory() as place:  # mapped files stay until they are unmapped
             for name in os.listdir(folder):
                 shutil.copyfile(os.path.join(folder, name), os.path.join(place, name))
             self._share_memory()
             return self._session(os.path.join(place, source), arguments, {"session.use_env_allocators": "1"})
 
     def mapped_bytes(self, folder: str, source: str) -> int:
-        """See `Runtime.mapped_bytes`: the files of weights beside a graph, of which a session maps what it can."""
+        """See `Runtime.mapped_bytes`: the weight files of a graph, which a session maps where possible."""
         names = [name for name in os.listdir(folder) if name != source]
         return sum(os.stat(os.path.join(folder, name)).st_size for name in names)
 
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """See `Runtime.attribute`. Kinds are those of the graph as it runs, after fusions, in whole microseconds.
+        """See `Runtime.attribute`. Operator types are those of the graph after fusions; times in whole microseconds.
 
         Raises:
-            RuntimeError: The profiler did not record every call; it keeps a million events.
+            RuntimeError: The profiler did not record every call; it is limited to a million events.
         """
         with tempfile.TemporaryDirectory() as place:
             model = self._session(os.path.join(folder, source), arguments, trace=os.path.join(place, "trace"))
@@ -126,7 +126,7 @@ class OrtRuntime:
         return model
 
     def _share_memory(self) -> None:
-        """Makes the memory that sessions may share, once for a worker."""
+        """Creates the allocator shared by sessions, once per worker."""
         import onnxruntime as ort
 
         if not self._shares_memory:
@@ -136,7 +136,7 @@ class OrtRuntime:
 
 
 class OrtModel:
-    """A session, its inputs and outputs bound anew for each feed."""
+    """A session, with inputs and outputs bound separately for each feed."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -145,7 +145,7 @@ class OrtModel:
             self._nodes[part.ep_name] += len(part.get_nodes())
 
     def nodes(self) -> Mapping[str, int]:
-        """See `Model.nodes`; as the graph was divided, later fusions may leave fewer."""
+        """See `Model.nodes`; counted after partitioning, later fusions may leave fewer."""
         return dict(self._nodes)
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
@@ -177,7 +177,7 @@ class OrtModel:
 
 
 class _Output:
-    """First output of a binding, read only when asked for; keeps the inputs alive, whose memory no binding owns."""
+    """First output of a binding, read on demand; keeps the inputs alive, because bindings do not own their memory."""
 
     def __init__(self, binding: Any, inputs: Sequence[Any]) -> None:
         self._binding, self._inputs = binding, inputs
@@ -188,11 +188,11 @@ class _Output:
 
 
 def _nothing() -> None:
-    """An ONNX graph keeps no state."""
+    """Restores nothing: an ONNX graph has no state."""
 
 
 def _onnxruntime() -> Any:
-    """The library, imported without the uploader of its Linux wheels."""
+    """The library, imported with the telemetry of its Linux wheels disabled."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -205,9 +205,9 @@ def _refuse_active_adapters(arguments: Mapping[str, Any]) -> None:
 
 
 def _operators(events: Sequence[Mapping[str, Any]]) -> list[dict[str, list[float]]]:
-    """Calls and seconds by kind of operator, for each run in a trace.
+    """Calls and seconds by operator type, for each run in a trace.
 
-    An event is written when it ends: those inside a node that has a graph of its own stand before it.
+    Events are recorded at their end: those inside a node with a subgraph precede it.
     """
     runs: list[dict[str, list[float]]] = []
     run: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The contract between the agent and a library that loads and runs programs."""
+"""Contract between the agent and a library that loads and runs programs."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ class Model(Protocol):
     """A loaded program."""
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
-        """Makes one set of inputs ready.
+        """Prepares one set of inputs.
 
         Returns:
-            The timed call, which gives the first output as numbers or as something with `tolist()`; and what restores
-            the state before each call.
+            The timed call, which returns the first output as numbers or an object with `tolist()`; and the function
+            that restores the state before each call.
         """
         ...
 
     def nodes(self) -> Mapping[str, int]:
-        """Number of nodes that each execution provider runs."""
+        """Number of nodes per execution provider."""
         ...
 
 
 class Runtime(Protocol):
-    """Loads programs with one library. Every method may raise; the agent answers with the error's own words."""
+    """Loads programs with one library. Every method may raise; the agent replies with the error's message."""
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
-        """Checks the options of the device and fixes them, with the number of threads, for all programs."""
+        """Validates the options of the device, and applies them and the number of threads to all programs."""
         ...
 
     def version(self) -> str:
-        """Name and version of the library, for example `onnxruntime 1.32.0`; the name selects who builds programs."""
+        """Name and version of the library, for example `onnxruntime 1.32.0`; the name selects the program builder."""
         ...
 
     def providers(self) -> Sequence[str]:
-        """Execution providers of the installed library; none where it has no such notion."""
+        """Execution providers of the installed library; empty if the library has none."""
         ...
 
     def prepare(self, source: str) -> None:
-        """Imports what loading needs, before seconds and bytes of a program are counted."""
+        """Imports the packages needed for loading, before time and memory of a program are measured."""
         ...
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int) -> Model:
         """Loads a program.
 
         Args:
-            folder: Holds the program's files by their names.
+            folder: Folder with the program's files under their names.
             source: The main file, or `module:factory`.
             arguments: As in `Program.arguments`.
-            copy: Copies of a program, numbered from 0, share no weights; those of one number may.
+            copy: Copies of a program, numbered from 0, share no weights; programs with equal numbers may.
         """
         ...
 
     def mapped_bytes(self, folder: str, source: str) -> int:
-        """Largest number of bytes that loading maps from files instead of allocating them."""
+        """Maximum bytes that loading maps from files instead of allocating them."""
         ...
 
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """Loads a program with the library's profiler on and calls `timed(call, restore)` once.
+        """Loads a program under the library's profiler and calls `timed(call, restore)` once.
 
         Returns:
-            Seconds of each call, and of each call `{kind of operator: [calls, seconds]}`.
+            Seconds of each call, and for each call `{operator type: [calls, seconds]}`.
         """
         ...

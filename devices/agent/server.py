@@ -1,7 +1,7 @@
-"""The agent: loads programs and times calls, spoken to in JSON lines over stdin and stdout.
+"""The agent: loads programs and times calls, controlled by JSON lines over stdin and stdout.
 
-Each request carries a sequence number that its reply repeats; every list comes with its length; the end is an explicit
-message. A link that breaks can therefore never look like success.
+Each reply repeats the sequence number of its request; every list is sent with its length; the end is an explicit
+message. A broken connection can therefore not be mistaken for success.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from adaptare.devices.agent.machine import Machine, pin, processors, timer_step_
 from adaptare.devices.agent.runtime import Bound, Runtime
 
 OUTPUT_VALUES = 512
-# Below it a worker could not even answer.
+# Minimum memory for a worker to be able to reply.
 LEAST_BYTES = 64 * 2**20
 MOST_COPIES = 256
-# A profiler's first events cost most.
+# The first events of a profiler are the most expensive.
 WARM_CALLS = 3
-# Threads wait busily for some 40 ms after a call, and would take the processors from the next program meanwhile.
+# Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
 GAP_S = 0.05
 NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
 CAPABILITIES = ("attribution", "environment", "forget")
 
 
 class OptionError(ValueError):
-    """The device was asked for with options that it cannot have."""
+    """The device does not support the requested options."""
 
 
 def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
-    """Number of copies that, called in turn, each find the caches as the rest of their model leaves them.
+    """Number of copies such that calling them in turn leaves each the cache state of a call within its model.
 
     Args:
-        moved_bytes: By one call.
-        others_bytes: By the rest of the model between two calls; what fills the caches twice leaves nothing in them.
-        cache_bytes: Of the last level.
+        moved_bytes: Bytes moved by one call.
+        others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
+        cache_bytes: Size of the last-level caches.
     """
     return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
 
 
 def sample_output(output: Any) -> list[float]:
-    """At most 512 values of an output, evenly spaced over all of it."""
+    """At most 512 values of an output, evenly spaced."""
     flat = output.tolist() if hasattr(output, "tolist") else list(output)
     step = max(1, -(-len(flat) // OUTPUT_VALUES))
     return [float(value) for value in flat[::step]]
 
 
 def in_turn(bound: Sequence[Bound]) -> Bound:
-    """One call and one restoring, each time those of the next copy."""
+    """Call and restore functions that cycle through the copies."""
     if len(bound) == 1:
         return bound[0]
     calls, restores = (itertools.cycle(each) for each in zip(*bound))
@@ -65,13 +65,13 @@ def in_turn(bound: Sequence[Bound]) -> Bound:
 
 
 class OtherMemory:
-    """Memory that is read in place of the rest of a model."""
+    """Memory that is read in place of the rest of the model of a stub."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def before(self, restore: Callable[[], None], size: int) -> Callable[[], None]:
-        """Reads so many bytes and restores."""
+        """Restore function that first reads `size` bytes."""
         if size > len(self._bytes):
             self._bytes = bytearray(b"1") * size
 
@@ -83,7 +83,7 @@ class OtherMemory:
 
 
 def timed_calls(call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
-    """Seconds of each call; restoring is left out of them."""
+    """Seconds of each call, excluding the restore functions."""
     clock = time.perf_counter
     seconds = []
     for _ in range(calls):
@@ -99,8 +99,8 @@ class Agent:
 
     Args:
         runtime: Loads and runs programs.
-        machine: Tells where this is.
-        files: Contents that were brought here.
+        machine: Provides the facts about the machine.
+        files: Program files stored on the device.
     """
 
     def __init__(self, runtime: Runtime, machine: Machine, files: Files) -> None:
@@ -114,7 +114,7 @@ class Agent:
         self.last_program = ""
 
     def hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Settles threads, processors and memory before anything is loaded, and tells all about the device."""
+        """Sets threads, processors and memory before anything is loaded, and reports the facts about the device."""
         threads, available = request["threads"] or self.machine.physical_cores(), len(processors())
         if not 1 <= threads <= available:
             raise OptionError(f"threads must be 1 to {available} here, not {threads}")
@@ -145,20 +145,20 @@ class Agent:
         }
 
     def environment(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Tells what the machine is like now."""
+        """Reports the present state of the machine."""
         return {"environment": self.machine.environment()}
 
     def missing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Names contents that have to be brought before a program can be loaded."""
+        """Lists the files to transfer before a program can be loaded."""
         return {"missing": self.files.missing(request["digests"])}
 
     def forget(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Drops contents from the page cache, so that the next loading reads them from storage."""
+        """Drops files from the page cache, so that the next load reads them from storage."""
         forgotten = [memory.forget(self.files.content(digest)) for digest in request["digests"]]
         return {"forgotten": bool(forgotten) and all(forgotten)}
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Builds a program, in as many copies as are called in turn, binds its feeds and calls each copy once."""
+        """Builds a program, in as many copies as are called in turn, binds its feeds, and calls each copy once."""
         self.runtime.prepare(request["source"])
         folder = self.files.placed(request["files"])
         copies = copies_in_turn(request["moved_bytes"], request["others_bytes"], self.machine.cache_bytes())
@@ -202,7 +202,7 @@ class Agent:
         }
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Times the calls, one by one, once threads of the program before have gone to sleep."""
+        """Times each call, after a pause until the threads of the previous program are idle."""
         program, feeds = request["program_id"], self._loaded(request["program_id"])
         if request["feed_id"] not in feeds:
             raise LookupError(f"the program has no feed {request['feed_id']!r}; it has {sorted(feeds)}")
@@ -217,7 +217,7 @@ class Agent:
         return {"energy_j": self.machine.energy_j()}
 
     def attribute(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Tells which operators take the time of each call, in a loading of its own; profiling slows the calls down."""
+        """Attributes the time of each call to operators, in a separate load; profiling slows the calls down."""
         calls, source = request["calls"], request["source"]
         folder = self.files.placed(request["files"])
         timed = functools.partial(timed_calls, calls=WARM_CALLS + calls)
@@ -227,7 +227,7 @@ class Agent:
         return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
 
     def unload(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Forgets a program."""
+        """Unloads a program."""
         self._loaded(request["program_id"])
         del self.feeds[request["program_id"]]
         gc.collect()
@@ -235,7 +235,7 @@ class Agent:
 
     @contextlib.contextmanager
     def _mapping(self, folder: str, source: str, copies: int) -> Iterator[None]:
-        """Lets loading map files beyond the memory limit, and what stays mapped lie beyond it from then on."""
+        """Raises the memory limit by the file mappings while loading, and afterwards by those that remain."""
         most = self.runtime.mapped_bytes(folder, source)
         memory.limit_memory(self.memory_bytes + memory.mapped_file_bytes() + copies * most)
         try:
@@ -250,7 +250,7 @@ class Agent:
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """The reply to a request that raised. Torch and ONNX Runtime tell only in words that an allocation failed."""
+    """Reply to a request that raised. Torch and ONNX Runtime report failed allocations in the message only."""
     no_memory = isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
     kind = "out of memory" if no_memory else type(error).__name__
     reply = {"ok": False, "error": f"{kind}: {error}"}
@@ -262,14 +262,14 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def refuse(error: BaseException, requests: Any, replies: Any) -> None:
-    """Answers the first request with an error that leaves nothing to serve with."""
+    """Answers the first request with an error that prevents serving."""
     request = json.loads(next(iter(requests)))
     replies.write(json.dumps({"seq": request["seq"], **failure(error)}) + "\n")
     replies.flush()
 
 
 def serve(agent: Agent, requests: Any, replies: Any) -> None:
-    """Answers until the explicit end or until the other side is gone."""
+    """Answers requests until the explicit end or the end of the stream."""
     for line in requests:
         request = json.loads(line)
         if request["op"] == "close":
@@ -278,7 +278,7 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             return
         try:
             reply = {"ok": True, **getattr(agent, request["op"])(request)}
-        except Exception as error:  # whatever a program raises is an answer, not the end
+        except Exception as error:  # any exception of a program is answered, and serving continues
             traceback.print_exc()
             reply = failure(error)
         replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")

@@ -16,7 +16,7 @@ CALL = "adaptare.call"
 class TorchRuntime:
     """See `Runtime`. Factories return an object with `bind`.
 
-    Those whose programs have files take `folder`, and those whose programs can be cold take `copy`.
+    Factories take `folder` if their programs have files, and `copy` if their programs can be cold.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class TorchRuntime:
         self._threads = threads
 
     def version(self) -> str:
-        """See `Runtime.version`; tells it without importing torch."""
+        """See `Runtime.version`; determined without importing torch."""
         try:
             return f"torch {metadata.version('torch')}"
         except metadata.PackageNotFoundError as error:
@@ -38,7 +38,7 @@ class TorchRuntime:
         return []
 
     def prepare(self, source: str) -> None:
-        """See `Runtime.prepare`: the factory, with libraries of hundreds of megabytes that are no program's."""
+        """See `Runtime.prepare`: imports the factory, and libraries of hundreds of megabytes shared by all programs."""
         import torch
 
         torch.set_num_threads(self._threads)
@@ -58,7 +58,7 @@ class TorchRuntime:
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """See `Runtime.attribute`. Operators call each other (`aten::linear` calls `aten::addmm`): exclusive times."""
+        """See `Runtime.attribute`. Operators are nested (`aten::linear` calls `aten::addmm`): times are exclusive."""
         self.prepare(source)
         from torch import profiler
 
@@ -74,7 +74,7 @@ class TorchRuntime:
 
 
 class TorchModel:
-    """A module as its factory built it; torch runs all of it itself."""
+    """A module as created by its factory; all of it runs in torch."""
 
     def __init__(self, built: Any) -> None:
         self._built = built
@@ -90,7 +90,7 @@ class TorchModel:
 
 
 def _operators(events: Any) -> list[dict[str, list[float]]]:
-    """Calls and seconds by operator, for each marked call in their order."""
+    """Calls and seconds by operator, for each marked call, in order."""
     marks = sorted((event for event in events if event.name == CALL), key=lambda event: event.time_range.start)
     found: dict[int, dict[str, list[float]]] = {id(mark): {} for mark in marks}
     for event in events:

@@ -1,4 +1,4 @@
-"""What the reference says about the machine: when it changed, and in which rounds it ran at its usual speed."""
+"""Device state from the reference's latencies: when the speed changed, and which rounds ran at the usual speed."""
 
 from collections.abc import Sequence
 
@@ -7,26 +7,26 @@ from numpy.typing import NDArray
 
 from adaptare.profiler.analysis.noise import Noise
 
-# A change of the machine that is worth a word.
+# Smallest change of the device's speed that is reported.
 CHANGE = 0.05
-# Rounds no further apart than that ran at one speed. The steps of a processor's clock are as wide, or wider.
+# Largest spread of rounds at one speed. The steps of a processor's clock are at least this wide.
 SAME_SPEED = 0.025
-# Rounds that have to agree, before which nothing is said, and how far beyond the usual noise they have to lie.
+# Consecutive rounds that must agree before a change is reported, and their minimum distance in units of the noise.
 AGREEING = 3
 LEAST_BEFORE = 8
 NOISES = 2.5
 
 
 def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
-    """Rounds by which the machine had become faster or slower than it was before, for longer than by chance.
+    """Rounds at which the device had become significantly faster or slower than before.
 
-    A change counts once three rounds in a row lie more than 5 %, and more than 2.5 standard deviations of the noise, on
-    the same side of the median since the change before; further where noise is autocorrelated, by as much as that
-    makes the mean of three rounds and the median before them vary more. Fast changes are seen in their third round;
-    slow ones as soon as they have come to so much.
+    A change counts once three consecutive rounds lie more than 5 %, and more than 2.5 standard deviations of the noise,
+    on the same side of the median since the last change; with autocorrelated noise the threshold grows with the
+    variance of the mean of three rounds and of the median before them. Sudden changes are detected in their third
+    round; slow ones once they reach the threshold.
 
     Args:
-        seconds: Of the reference in each round. Shape (n_rounds,).
+        seconds: Latency of the reference in each round. Shape (n_rounds,).
     """
     logs = np.log(seconds)
     if len(logs) < LEAST_BEFORE + AGREEING:
@@ -48,13 +48,13 @@ def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
 
 
 def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Rounds at the speed that the machine ran at most often: those that absolute times are taken from.
+    """Rounds at the most frequent speed of the device, from which absolute times are taken.
 
-    A processor runs at one of several speeds for a while, some faster than usual, some slower. As many rounds as lie
-    within 2.5 % of each other are those of the usual one; of two as usual, the faster.
+    A processor runs at one of several speeds for a while, some faster than usual, some slower. The largest set of
+    rounds within 2.5 % of each other defines the usual speed; of two equally frequent ones, the faster.
 
     Args:
-        seconds: Of one program in each round. Shape (n_rounds,).
+        seconds: Latency of one program in each round. Shape (n_rounds,).
     """
     ordered = np.sort(seconds)
     together = np.searchsorted(ordered, (1 + SAME_SPEED) * ordered, side="right") - np.arange(len(ordered))

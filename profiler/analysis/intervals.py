@@ -1,4 +1,4 @@
-"""Confidence intervals of a ratio from rounds that share openings and the state of the machine."""
+"""Confidence intervals of a ratio, from rounds that share openings (fresh loads of all programs) and device state."""
 
 import math
 import statistics
@@ -10,15 +10,15 @@ from scipy import special
 
 RESAMPLES = 1000
 LEVEL = 0.95
-# Share of the openings that each end of the trimmed mean leaves out: the interquartile mean. Where one of ten openings
-# is far off, the squared error of six is half that of their mean. Where none is, its standard error is 9 % larger.
+# Share of the openings trimmed at each end: the interquartile mean. If one of ten openings is an outlier, its squared
+# error for six openings is half that of the mean. Without outliers, its standard error is 9 % larger.
 TRIMMED = 0.25
 STANDARD_ERROR = 1.09
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate between its two ends."""
+    """An estimate with the lower and upper end of its interval."""
 
     lower: float
     middle: float
@@ -26,36 +26,36 @@ class Interval:
 
     @property
     def relative_half_width(self) -> float:
-        """Half the distance of the ends over the estimate."""
+        """Half-width of the interval relative to the estimate."""
         return (self.upper - self.lower) / 2 / abs(self.middle) if self.middle else float("inf")
 
     @property
     def half_width(self) -> float:
-        """Half the distance of the ends of a ratio, over 1 or the estimate, whichever is less."""
+        """Half-width of the interval of a ratio, relative to 1 or to the estimate, whichever is less."""
         return (self.upper - self.lower) / 2 / min(1.0, self.middle)
 
     def contains(self, value: float) -> bool:
-        """Whether the value lies between the ends."""
+        """True if the value lies within the interval."""
         return self.lower <= value <= self.upper
 
 
 def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> Interval:
-    """Typical ratio with a 95 % interval over openings or, within one, over blocks of rounds.
+    """Typical ratio with a 95 % interval over openings or, within a single one, over blocks of rounds.
 
-    The same program loaded anew differs for as long as it stays loaded, so openings are the independent samples: each
-    gives the median of its rounds. The estimate is their interquartile mean, which one odd opening among several moves
-    little, and the interval around it is as wide as Student's t of all of them, odd ones included. Within one
-    opening, consecutive rounds share the state of the machine, so blocks of them are resampled; that interval says
-    nothing about the next opening.
+    A reloaded program has a different latency for as long as it stays loaded, so openings are the independent samples:
+    each contributes the median of its rounds. The estimate is their interquartile mean, which is robust to a single
+    outlier among several, and the interval around it is as wide as that of Student's t for all of them, including
+    outliers. Within one opening, consecutive rounds share the state of the machine, so blocks of them are resampled;
+    that interval does not generalise to the next opening.
 
     Args:
-        ratios: Candidate over reference in each round. Shape (n_rounds,).
+        ratios: Ratio of candidate to reference in each round. Shape (n_rounds,).
         openings: Opening of each round. Shape (n_rounds,).
 
     Returns:
         Interquartile geometric mean of the openings' medians, or the median of the only one, with a 95 % interval
-        symmetric in logarithms; the same input gives the same interval. One opening of too few rounds has an interval
-        without ends.
+        symmetric in logarithms; deterministic for the same input. A single opening with too few rounds has an infinite
+        interval.
 
     References:
         Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time", section 6 (levels of repetition).
@@ -76,21 +76,21 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         return Interval(0.0, float(np.exp(middle)), float("inf"))
     else:
         drawn = rows[0][_draw_blocks(n, length, np.random.default_rng(0))]
-        # Resampling k blocks shows only (k - 1) / k of their variance.
+        # Resampling k blocks reproduces only (k - 1) / k of their variance.
         blocks = max(n / length, 2.0)
         half = _quantile(blocks) * np.sqrt(blocks / (blocks - 1)) * np.std(np.median(logs[drawn], axis=1))
     return Interval(float(np.exp(middle - half)), float(np.exp(middle)), float(np.exp(middle + half)))
 
 
 def _trimmed_mean(values: NDArray[np.float64]) -> float:
-    """Mean without a share of `TRIMMED` at either end, values counted in part where that is no whole number of them."""
+    """Mean after trimming a share of `TRIMMED` at either end; values at the boundary are weighted fractionally."""
     kept = np.clip(np.arange(1, len(values) + 1) - TRIMMED * len(values), 0.0, 1.0)
     weights = np.minimum(kept, kept[::-1])
     return float(np.sort(values) @ weights / weights.sum())
 
 
 def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Row indices of each opening that counts: a worker that died leaves a few rounds, which do not.
+    """Row indices of each opening that counts; an opening cut short by the death of its worker does not.
 
     Args:
         openings: Opening of each round. Shape (n_rounds,).
@@ -101,12 +101,12 @@ def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def openings_needed(half_width: float, openings: int, wanted: float) -> int:
-    """Openings after which an interval of this half-width over so many is as narrow as wanted, if they go on as before.
+    """Openings at which an interval reaches the wanted half-width, if the spread between openings stays the same.
 
     Args:
-        half_width: Of the present interval.
+        half_width: Half-width of the present interval.
         openings: At least 2.
-        wanted: Above 0.
+        wanted: Wanted half-width, above 0.
     """
     needed = openings
     while half_width * math.sqrt(openings / needed) * _quantile(needed) / _quantile(openings) > wanted:
@@ -115,7 +115,7 @@ def openings_needed(half_width: float, openings: int, wanted: float) -> int:
 
 
 def _quantile(parts: float) -> float:
-    """Half of an interval in standard errors, known from so many independent parts; 1.96 for very many."""
+    """Half-width of an interval in standard errors, estimated from independent parts; 1.96 for very many."""
     return float(special.stdtrit(parts - 1, (1 + LEVEL) / 2))
 
 

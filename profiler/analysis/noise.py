@@ -1,15 +1,15 @@
-"""Autocorrelated noise on a series of times, estimated in spite of the changes that are on it too."""
+"""Autocorrelated noise of a time series, estimated robustly against level changes in the series."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Differences over so many rounds are nearly those of independent values; longer ones meet more changes of the level.
+# Differences at this lag are nearly those of independent values; longer ones span more changes of the level.
 LAG = 4
-# Larger differences than so many standard deviations are of a change or a spike, and count as if they were as large.
+# Differences beyond this many standard deviations are attributed to a change or a spike, and clipped.
 LARGEST = 3.0
-# What remembers for longer cannot be told from a level that changes.
+# Stronger correlation cannot be distinguished from a changing level.
 MOST_CORRELATED = 0.85
 TO_SIGMA = 1.4826
 
@@ -20,7 +20,7 @@ class Noise:
 
     Args:
         sigma: Standard deviation.
-        correlation: Between a value and the next.
+        correlation: Correlation of consecutive values.
     """
 
     sigma: float
@@ -28,15 +28,14 @@ class Noise:
 
     @classmethod
     def of(cls, logs: NDArray[np.float64], *, least_correlation: float = 0.0) -> "Noise":
-        """Estimates noise from differences of values a few rounds apart, of which a change of the level touches few.
+        """Estimates noise from differences of values a few rounds apart, few of which span a change of the level.
 
         Differences over two rounds have 1 + correlation times the variance of those over one. The estimate is raised by
-        its standard error, about one over the square root of the length: an alarm that is missed costs less than one
-        for nothing.
+        its standard error, about one over the square root of the length: a missed alarm costs less than a false one.
 
         Args:
             logs: Shape (n,), more than `LAG` of them.
-            least_correlation: Assumed where the estimate is lower.
+            least_correlation: Lower bound of the estimate.
 
         References:
             Chakar, Lebarbier, Lévy-Leduc, Robin 2017, "A robust approach for estimating change-points in the mean of an
@@ -51,7 +50,7 @@ class Noise:
         return cls(apart / float(np.sqrt(2)), correlation)
 
     def variance_of_mean(self, n: NDArray[np.int64] | int) -> NDArray[np.float64]:
-        """Variance of the mean of `n` values in a row. Shape of `n`."""
+        """Variance of the mean of `n` consecutive values. Shape of `n`."""
         rho, many = self.correlation, np.asarray(n, dtype=np.float64)
         memory = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**many) / (many * (1 - rho) ** 2)
         return np.asarray(self.sigma**2 * memory / many)

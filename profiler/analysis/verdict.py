@@ -1,4 +1,4 @@
-"""What an interval says about a difference."""
+"""Classification of a difference by its confidence interval."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ EQUIVALENCE_BAND = 0.01
 
 
 def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND) -> Verdict:
-    """Four answers to "does it cost anything?".
+    """Classifies an overhead.
 
-    `same`: the whole interval lies within the band around zero, so any difference is too small to matter.
-    `slower` and `faster`: the interval excludes zero, and does not lie within the band. Else `ambiguous`: measure on.
+    `same`: the whole interval lies within the band around zero, so any difference is negligible. `slower` and `faster`:
+    the interval excludes zero, and is not within the band. Otherwise `ambiguous`: more samples are needed.
 
     Args:
-        overhead: A relative difference; 0.05 is 5 % slower.
+        overhead: Relative difference; 0.05 is 5 % slower.
         band: Half-width of the equivalence band.
     """
     if -band <= overhead.lower and overhead.upper <= band:

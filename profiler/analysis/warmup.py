@@ -1,4 +1,4 @@
-"""Whether a series of times has settled, and from when on: instead of a fixed number of warm-up calls."""
+"""Detection of the steady state of a time series, instead of a fixed number of warm-up calls."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,24 +10,24 @@ from adaptare.profiler.analysis.noise import Noise
 
 Trend = Literal["flat", "warm-up", "slowdown", "no steady state"]
 
-# Levels whose medians differ by less are one: who decides about adapters does not care.
+# Levels whose medians differ by less count as one: the difference is irrelevant for choosing adapters.
 SAME = 0.02
-# A change has to explain more than chance would: in units of the variance of a rank, times log n.
+# A change must explain more than chance would: in units of the variance of a rank, times log n.
 PENALTY = 3.0
-# Rounds that follow each other share the state of the machine. So few of them never show that they do not.
+# Consecutive rounds share the state of the machine; so few of them cannot show a lower correlation.
 LEAST_CORRELATED = 0.7
-# What has settled has done so for at least this share of the series.
+# A steady state covers at least this share of the series.
 LEAST_STEADY = 0.5
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """How a series of times went.
+    """Course of a time series.
 
     Args:
-        trend: `flat`: one level, whatever noise is on it; `warm-up`: slower at first; `slowdown`: faster at first;
+        trend: `flat`: one level, with any noise; `warm-up`: slower at first; `slowdown`: faster at first;
             `no steady state`: still changing in the second half.
-        start: The first value of the level it ends on; 0 unless it is a warm-up or a slowdown.
+        start: Index of the first value of the final level; 0 unless it is a warm-up or a slowdown.
     """
 
     trend: Trend
@@ -35,14 +35,14 @@ class Steadiness:
 
 
 def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
-    """Finds the levels of a series and says how it goes from the first to the last.
+    """Segments a series into levels and classifies its course from the first to the last.
 
-    Changes are looked for in the ranks of the values, so that neither spikes nor the shape of the noise matter; levels
-    that are practically equal are one. A search for changes in independent values also finds the excursions of
-    autocorrelated noise, so two levels stay two only if such noise would hardly take them so far apart.
+    Changes are detected in the ranks of the values, so neither spikes nor the noise distribution matter; levels that
+    are practically equal are joined. Change detection for independent values also reports the excursions of
+    autocorrelated noise, so two levels remain separate only if such noise is unlikely to explain their distance.
 
     Args:
-        seconds: In the order in which they were measured. Shape (n,); no value is left out of it.
+        seconds: Times in the order of measurement. Shape (n,); no value is left out.
 
     References:
         Barrett et al. 2017, "Virtual machine warmup blows hot and cold" (the classes).
@@ -62,12 +62,12 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     if len(seconds) - start < LEAST_STEADY * len(seconds):
         return Steadiness("no steady state")
     if abs(levels[0] - levels[-1]) <= SAME:
-        return Steadiness("flat")  # disturbed for a while, and as before then
+        return Steadiness("flat")  # a temporary disturbance
     return Steadiness("warm-up" if levels[0] > levels[-1] else "slowdown", start)
 
 
 def _beyond_noise(starts: list[int], logs: NDArray[np.float64]) -> list[int]:
-    """Joins the two neighbouring levels that differ least, until each two differ by more than noise would make them."""
+    """Joins the two most similar neighbouring levels, until all neighbours differ by more than noise explains."""
     if len(starts) == 1:
         return starts
     noise = Noise.of(logs, least_correlation=LEAST_CORRELATED)
@@ -84,18 +84,18 @@ def _beyond_noise(starts: list[int], logs: NDArray[np.float64]) -> list[int]:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, their mean where values are equal: `scipy.stats.rankdata`, which takes a second to import."""
+    """Ranks from 1, averaged over ties: `scipy.stats.rankdata`, which takes a second to import."""
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     mean: NDArray[np.float64] = np.cumsum(sizes) - (sizes - 1) / 2
     return mean[group]
 
 
 def _changes(values: NDArray[np.float64]) -> list[int]:
-    """Where the segments begin that explain the ranks best, each at the price of the penalty."""
+    """Start indices of the segments that explain the ranks best, with a penalty per segment."""
     n = len(values)
     if n < 2:
         return [0]
-    # Uniform from 0 to 1 if nothing changes, so that the variance is known.
+    # Uniform from 0 to 1 without a change, so that the variance is known.
     ranks = (_ranks(values) - 0.5) / n
     sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (ranks, ranks**2))
     positions = np.arange(n + 1)

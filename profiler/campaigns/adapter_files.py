@@ -1,4 +1,4 @@
-"""Adapters as a user names them: PEFT folders, JSON files of ranks, and CSV files with one adapter in each line."""
+"""Readers of adapters: PEFT folders, JSON files of ranks, and CSV files with one adapter per line."""
 
 import csv
 from collections.abc import Collection, Mapping
@@ -13,24 +13,24 @@ CONFIG = "adapter_config.json"
 
 
 def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
-    """The adapters of one path, by name.
+    """Adapters in one path, by name.
 
     Args:
-        path: A PEFT folder, or an `adapter_config.json`, which needs no weights beside it; a JSON file with an object
-            of module path to rank; or a CSV file whose first line has module paths, and `name` if the lines have one,
-            and whose other lines are adapters. In place of paths there may be globs on them such as `*.q_proj`; a
-            site that several name has the rank of the last, and an empty cell says nothing.
-        shape: Of the base model.
+        path: A PEFT folder, or an `adapter_config.json`, which needs no weights; a JSON file with an object of module
+            path to rank; or a CSV file whose header has module paths, and optionally `name`, and whose other lines are
+            adapters. Globs such as `*.q_proj` may replace paths; for a site matched several times the last one counts,
+            and empty cells are ignored.
+        shape: Shape of the base model.
 
     Raises:
-        InputError: The path is none of these, or names a site or rank that the base model does not have.
+        InputError: The path is none of these, or has a site or rank that the base model does not have.
     """
     if not path.exists():
         raise InputError(f"there is no {str(path)!r}; an adapter is a PEFT folder, or a JSON or CSV file")
     if path.is_dir() or path.name == CONFIG:
         return {str(path.parent if path.name == CONFIG else path): read_peft(path, shape)}
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets mark what they write
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
         ranks = None if path.suffix == ".csv" else parse_json(text)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -62,7 +62,7 @@ def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]
 
 
 def _paths(names: Collection[str], file: Path, shape: ModelShape) -> dict[str, list[str]]:
-    """What each module path or glob stands for."""
+    """Module paths matched by each path or glob."""
     paths = {name: [site.path for site in shape.sites if fnmatchcase(site.path, name)] for name in names}
     unknown = [name for name, found in paths.items() if not found]
     if not paths or unknown:

@@ -1,4 +1,4 @@
-"""A campaign: workloads measured in groups, each stored as soon as it is there, with progress and Ctrl-C noted."""
+"""A campaign: workloads measured in groups, each stored on completion, with progress and Ctrl-C handling."""
 
 import math
 import time
@@ -61,13 +61,13 @@ class Watched:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Measures workloads on one device, beside their base, into one store.
+    """Measures workloads on one device, interleaved with their base, and stores them.
 
     Args:
-        store: Keeps each group as soon as it is measured.
-        stop: Precision and time of each group. Stubs take all of the time, because their intervals are not those of
-            the models they stand for.
-        recalibrate: True to take the base's present seconds for its calibration, even where those in the store hold.
+        store: Receives each group as soon as it is measured.
+        stop: Precision and time limit of each group. Stubs always use the full time, because their intervals are not
+            those of the models composed from them.
+        recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         stubs: True to compose whole models from stubs instead of loading them.
     """
 
@@ -82,11 +82,11 @@ class Campaign:
 
     @property
     def origin(self) -> Origin:
-        """Origin of what it measures."""
+        """Origin of its measurements."""
         return "composed" if self.stubs else "measured"
 
     def calibration_s(self, reference: Workload) -> float | None:
-        """Seconds of a base when the device was calibrated, if the store has them."""
+        """Seconds of a base when the device was calibrated; `None` if the store has none."""
         return self.store.calibration(self.device.info(), reference, origin=self.origin)
 
     def measure(
@@ -97,16 +97,16 @@ class Campaign:
         limit_s: float | None = None,
         seen: Callable[[Sequence[Measurement]], None] | None = None,
     ) -> list[Measurement]:
-        """Measures workloads of one base, stores each group when it is done, and returns all of them.
+        """Measures workloads of one base, stores each group on completion, and returns all measurements.
 
         Args:
-            workloads: Of one base.
-            title: Of the progress.
-            limit_s: No group is begun after so many seconds; what is left is not in the result.
-            seen: Takes the measurements of a group as they stand after each opening; not called for stubs.
+            workloads: Workloads of one base.
+            title: Title of the progress display.
+            limit_s: No group starts after this many seconds; the remaining workloads are not in the result.
+            seen: Receives a group's measurements after each opening (one fresh load of all programs); not for stubs.
 
         Raises:
-            KeyboardInterrupt: After what was measured by then has been stored.
+            KeyboardInterrupt: After the measurements so far have been stored.
         """
         reference = workloads[0].base
         self._prepare(workloads, reference)
@@ -141,7 +141,7 @@ class Campaign:
         return measured
 
     def _prepare(self, workloads: Sequence[Workload], reference: Workload) -> None:
-        """Makes the programs, so that exporting a model, which may take minutes, is seen and not timed."""
+        """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
         timed = [reference, *workloads]
         if self.stubs:
             depths = fitting_layers(workloads, reference, self.programs, free_bytes(self.device))
@@ -156,13 +156,13 @@ class Campaign:
 
 
 def free_bytes(device: Device) -> int:
-    """Memory that programs may take on a device."""
+    """Free memory for programs on a device, bytes."""
     with device.open() as worker:
         return worker.info.free_bytes
 
 
 def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
-    """Raises `InputError` if the workloads of one phase do not fit into memory, before the first is measured."""
+    """Raises `InputError` if the workloads of one phase exceed the memory, before any measurement."""
     free = free_bytes(device)
     for workloads in phases:
         split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=free)
@@ -180,14 +180,14 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
-    # Of many short openings a few always seem to change by luck.
+    # Of many short openings, a few appear unsteady by chance.
     unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
     if unsteady:
         yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
 
 
 def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:
-    """How far off its calibration the device was, and what came of it."""
+    """Deviation of the device from its calibration, and its consequence."""
     last = next((each for each in reversed(measured) if each.complete), None)
     if last is None or before_s is None:
         return

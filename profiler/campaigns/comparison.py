@@ -1,4 +1,4 @@
-"""The same workloads in two sets of measurements, or those of two adapters: what one takes over the other."""
+"""Comparison of the same workloads in two sets of measurements, or of the workloads of two adapters."""
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
@@ -28,7 +28,7 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
 
 SHORT_HASH = 8
-# Of both, the best to compare first.
+# Origins of both measurements, in order of preference.
 ORIGINS: Sequence[tuple[Origin, Origin]] = (
     ("measured", "measured"),
     ("composed", "composed"),
@@ -39,16 +39,16 @@ ORIGINS: Sequence[tuple[Origin, Origin]] = (
 
 @dataclass(frozen=True)
 class Compared:
-    """One workload in both.
+    """One workload in both sets.
 
     Args:
-        workload: Its hash in the second.
+        workload: Hash of the workload in the second set.
         parameters: Weights of the adapter.
-        one_s: Latency in the first, seconds.
-        other_s: In the second.
-        difference: Overhead or latency in the second over the first, minus one.
-        origin: `measured`, `composed`, or both, where one of the two was composed from stubs.
-        within_one_opening: True if one of the two was measured in a single opening.
+        one_s: Latency in the first set, seconds.
+        other_s: Latency in the second set, seconds.
+        difference: Overhead or latency in the second set relative to the first, minus one.
+        origin: `measured`, `composed`, or both, if one of the two was composed from stubs.
+        within_one_opening: True if one of the two has a single opening (one fresh load of all programs).
     """
 
     workload: str
@@ -64,7 +64,7 @@ class Compared:
 
     @property
     def interval(self) -> str:
-        """Ends of the difference, for people."""
+        """Formatted interval of the difference."""
         ends = self.difference.lower, self.difference.upper
         return between(*ends, percent, within_one_opening=self.within_one_opening)
 
@@ -86,8 +86,8 @@ class Comparison:
     """Result of `compare_stores`.
 
     Args:
-        compared: `overhead`, or `latency` where the devices are unlike.
-        band: Differences up to this share are the same.
+        compared: `overhead`, or `latency` if the devices differ.
+        band: Equivalence band; smaller differences count as the same.
     """
 
     title: str
@@ -97,9 +97,9 @@ class Comparison:
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 if a row is slower by more than the band for certain.
+        """1 if a row is significantly slower by more than the band.
 
-        Of many rows that are the same in truth some are slower by luck, but hardly any by the whole band.
+        Among many rows without a true difference, some are slower by chance, but hardly any by the whole band.
         """
         slower = any(row.difference.lower > self.band for row in self.rows)
         return ExitCode.ANSWER_IS_NO if slower else ExitCode.DONE
@@ -123,17 +123,17 @@ def compare_stores(
     other_adapter: Path | None,
     band: float,
 ) -> Comparison:
-    """The workloads that two stores have in common, or those of two devices or adapters.
+    """Compares the workloads that two stores have in common, or those of two devices or adapters.
 
     Args:
-        here: Has what is compared with.
-        there: Has what is compared; may be the same.
-        device: See `of_device`; `other_device` is that in `there`, the same unless it is named.
-        adapter: PEFT folder of the only adapter that counts; `other_adapter` is that in `there`.
-        band: Differences up to this share are the same.
+        here: Store of the first set.
+        there: Store of the second set; may be the same.
+        device: See `of_device`; `other_device` is the device in `there`, by default the same.
+        adapter: PEFT folder that selects one adapter; `other_adapter` is the one in `there`.
+        band: Equivalence band; smaller differences count as the same.
 
     Raises:
-        InputError: There is nothing in common, or the devices are unlike and the second was not named.
+        InputError: Nothing is in common, or the devices differ and the second was not given.
     """
     one = of_device(here.measurements(), device, here.location)
     second = of_device(there.measurements(), other_device or device, there.location)
@@ -156,22 +156,22 @@ def compare_stores(
 
 
 def compared_sections(rows: Sequence[Compared], title: str) -> tuple[Table[Compared], str]:
-    """A table, and how often each verdict was given."""
+    """A table, and the number of rows per verdict."""
     counts = ", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count)
     return Table(title, COLUMNS, rows), counts
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
-    """Those that were taken on one device.
+    """Measurements taken on one device.
 
     Args:
-        measurements: Of any devices.
-        spelling: As the device was spelled when they were taken, or the first digits of its hash, which tell apart
-            what is spelled alike, as two versions of a runtime; `None` where there is only one.
-        place: Where they are from, for people.
+        measurements: Measurements from any devices.
+        spelling: Spelling of the device at the time of measurement, or the first digits of its hash, which distinguish
+            devices of the same spelling, such as two versions of a runtime; `None` if there is only one.
+        place: Display name of their store.
 
     Raises:
-        InputError: There is none, or there are several and none was named.
+        InputError: There is none, or there are several and none was selected.
     """
     infos = list(dict.fromkeys(each.device for each in measurements))
     known = "; ".join(dict.fromkeys(named(info) for info in infos)) or "nothing"
@@ -191,7 +191,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
 
 
 def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
-    """What is not the same about two devices."""
+    """Differences between two devices."""
     theirs = device_to_json(other)
     return [
         f"{name} {value!r} and {theirs[name]!r}" for name, value in device_to_json(one).items() if value != theirs[name]
@@ -199,10 +199,10 @@ def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
 
 
 def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) -> list[Measurement]:
-    """Those of the sites and ranks that an adapter folder has.
+    """Measurements with the sites and ranks of an adapter folder.
 
     Raises:
-        InputError: There is none, or the adapter fits no base model that was measured.
+        InputError: There is none, or the adapter fits none of the measured base models.
     """
     configs = _configs(folder, measurements)
     found = [each for each in measurements if each.workload.configuration == configs.get(each.workload.shape.hash)]
@@ -212,7 +212,7 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
 
 
 def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Configuration]:
-    """What the folder means for each shape it fits, by the shape's hash."""
+    """Configuration of the folder for each shape that it fits, by the shape's hash."""
     shapes = {each.workload.shape.hash: each.workload.shape for each in measurements}
     found, refused = {}, None
     for name, shape in shapes.items():
@@ -233,16 +233,16 @@ def compare(
     across_adapters: bool = False,
     band: float = EQUIVALENCE_BAND,
 ) -> list[Compared]:
-    """Every workload that both have, by the last complete measurement of each; paired where they share rounds.
+    """Compares the workloads in both sets by the last complete measurement of each; paired if they share rounds.
 
-    What was composed from stubs counts only where the two have no whole measurement in common.
+    Measurements composed from stubs count only if the sets have no whole measurement in common.
 
     Args:
-        one: Of one device.
-        other: Of one device, which may be another.
-        latencies: Whether latencies are compared; else what is slower than the base, by how much, in each.
-        across_adapters: Whether each is of one adapter, and workloads are the same but for that.
-        band: Differences up to this share are the same.
+        one: Measurements of one device.
+        other: Measurements of one device, which may be another.
+        latencies: If true, compares latencies; otherwise overheads relative to the base in the same set.
+        across_adapters: If true, each set is of one adapter, and workloads match if they differ in it only.
+        band: Equivalence band; smaller differences count as the same.
     """
 
     def name(workload: Workload) -> Hashable:
@@ -261,7 +261,7 @@ def compare(
 
 
 def counts_of(rows: Sequence[Compared]) -> dict[str, int]:
-    """How often each verdict was given."""
+    """Number of rows per verdict."""
     known: tuple[Verdict, ...] = ("faster", "same", "slower", "ambiguous")
     return {name: sum(row.verdict == name for row in rows) for name in known}
 
@@ -286,9 +286,9 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
 
 
 def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> Interval:
-    """Of two that share no rounds, so that their errors add as those of independent measurements do.
+    """Difference of two measurements without common rounds, with errors added as for independent measurements.
 
-    A latency is a ratio times what the base took, so that both of these errors count.
+    A latency is a ratio times the seconds of the base, so the errors of both count.
     """
     over, under = [other.ratio], [one.ratio]
     if latencies:
@@ -306,7 +306,7 @@ def _log(large: float, small: float) -> float:
 
 
 def _in_full(spelling: str) -> str:
-    """As a measurement spells the device, with all that goes without saying; unchanged if it cannot be reached."""
+    """Spelling of the device in measurements, including defaults; unchanged if it cannot be reached."""
     try:
         return target_of(spelling).device.info().device
     except AdaptareError:
@@ -318,5 +318,5 @@ def _is_hash(spelling: str, info: DeviceInfo) -> bool:
 
 
 def named(info: DeviceInfo) -> str:
-    """For people: the spelling, and what tells apart what is spelled alike."""
+    """Display name: spelling, and facts that distinguish devices of the same spelling."""
     return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"

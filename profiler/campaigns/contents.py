@@ -1,4 +1,4 @@
-"""Contents of a store: measurements that differ in nothing but the adapter, counted."""
+"""Contents of a store: number of measurements that differ only in the adapter."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """The workload, and what is unusual about it."""
+        """The workload with its non-default properties."""
         return self.workload + ", dora" * (self.kind == "dora") + COMPOSED * (self.origin == "composed")
 
 
@@ -69,7 +69,7 @@ class Contents:
 
 
 def contents_of(store: Store) -> Contents:
-    """Kinds of measurements, in the order in which the first of each was taken."""
+    """Kinds of measurements, ordered by the first measurement of each."""
     kinds: dict[Any, list[Measurement]] = {}
     for each in store.measurements():
         bare = each.workload.with_configuration(Configuration(kind=each.workload.configuration.kind))

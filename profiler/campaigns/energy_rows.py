@@ -1,4 +1,4 @@
-"""Energy of calls, beside their latency."""
+"""Energy of calls, reported together with their latency."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class EnergyRow:
     """Energy of one row of `adaptare overhead`, or of a base.
 
     Args:
-        placement: As in a row; `base` without adapter.
-        joules: Of one call, with all that the device draws meanwhile; with a 95 % interval.
-        watts: Of the device while it ran.
-        over_base: Over the joules of the base, minus one; with a 95 % interval.
+        placement: As in an overhead row; `base` without adapter.
+        joules: Energy of one call, including everything the device draws meanwhile; with a 95 % interval.
+        watts: Power of the device during the calls.
+        over_base: Ratio to the joules of the base, minus one; with a 95 % interval.
     """
 
     phase: str
@@ -38,7 +38,7 @@ class EnergyRow:
 
     @property
     def over_base_interval(self) -> str:
-        """What it uses over the base, with its interval, for people; empty for a base."""
+        """Formatted overhead relative to the base, with its interval; empty for a base."""
         if self.over_base is None or self.over_base_lower is None or self.over_base_upper is None:
             return ""
         return f"{percent(self.over_base)} {between(self.over_base_lower, self.over_base_upper, percent)}"
@@ -57,12 +57,12 @@ COLUMNS: Final[tuple[Column[EnergyRow], ...]] = (
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of all rows, or the reason that there is none.
+    """Energy of all rows, or the reason why it is missing.
 
     Args:
-        rows: Of every measured workload and its base.
-        reason: Why there are none.
-        failed: True if counting was possible and failed.
+        rows: Rows of every measured workload and its base.
+        reason: Reason why there are no rows.
+        failed: True if the device has a counter and counting failed.
     """
 
     rows: tuple[EnergyRow, ...] = ()
@@ -71,14 +71,14 @@ class Energy:
 
     @property
     def section(self) -> Section:
-        """A table, or why there is none."""
+        """A table, or the reason why it is missing."""
         if self.reason:
             return f"energy: {self.reason}"
         return Table("energy of a call, with all that the device draws meanwhile", COLUMNS, self.rows)
 
 
 def not_available(device: Device) -> Energy:
-    """Where nothing counts energy."""
+    """Result for a device without energy counter."""
     name = device.info().device
     return Energy(reason=f"not available: {name} has no counter that can be read, and energy is not estimated")
 
@@ -86,7 +86,7 @@ def not_available(device: Device) -> Energy:
 def count_energy(
     found: Sequence[tuple[Case, Measurement]], *, device: Device, programs: Programs, note: Callable[[str], None]
 ) -> Energy:
-    """Of every measured workload and its base; a failure costs nothing of what was measured before."""
+    """Energy of every measured workload and its base; a failure does not affect earlier measurements."""
     cases = {each.workload: case for case, each in found}
     workloads = list(dict.fromkeys(one for each in cases for one in (each.base, each)))
     note("counting energy: a second of calls without a pause, eight times for each row and its base")

@@ -15,8 +15,8 @@ class Case:
     """One adapter of the grid.
 
     Args:
-        placement: Kinds of linears, `all`, or the folder it comes from.
-        rank: On every site; the largest where they differ.
+        placement: Kinds of linears, `all`, or the adapter's folder.
+        rank: Rank on every site; the largest if they differ.
     """
 
     placement: str
@@ -24,14 +24,14 @@ class Case:
     config: Configuration
 
     def on(self, template: Workload) -> Workload:
-        """The workload of this adapter; rank 0 is a graph with every site open, and raises `InputError` on some."""
+        """The workload of this adapter; rank 0 opens every site in the graph, and raises `InputError` on some sites."""
         if not self.rank and self.placement != ALL:
             raise InputError("rank 0 stands for a graph with every site open; leave out --sites, or rank 0")
         return replace(template, configuration=self.config, graph="cut" if self.rank else "open")
 
 
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
-    """Every rank on every placement; rank 0 is every site open and without adapter."""
+    """Every rank on every placement; rank 0 is a graph with every site open and without adapter."""
     known = list(dict.fromkeys(site.kind for site in shape.sites))
     found = []
     for placement in placements or [ALL]:
@@ -49,7 +49,7 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
 
 
 def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
-    """The adapters of some folders. Raises `InputError`, also where two of them cost the same by construction."""
+    """Adapters of the given folders. Raises `InputError`, also if two of them cost the same by construction."""
     found: dict[Configuration, Case] = {}
     for folder in folders:
         config = read_peft(folder, shape)
@@ -63,19 +63,19 @@ def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
 
 
 def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str | None) -> Case:
-    """The adapter of a folder, or else one rank on one placement."""
+    """The adapter of a folder, or one rank on one placement."""
     (case,) = cases_of(shape, [folder]) if folder else grid(shape, [rank], [ALL if placement is None else placement])
     return case
 
 
 def phases_of(base: Workload, *, prompts: Sequence[int], pasts: Sequence[int]) -> list[Workload]:
-    """The base in prefill of every prompt, and in decode at every number of cached positions, once each."""
+    """The base in prefill for every prompt length, and in decode at every cache length, without duplicates."""
     prefills = [replace(base, phase="prefill", tokens=tokens) for tokens in prompts]
     return prefills + [replace(base, phase="decode", past=past) for past in dict.fromkeys(pasts)]
 
 
 def workloads_of(template: Workload, cases: Sequence[Case], programs: Programs) -> dict[Workload, Case]:
-    """What to measure for one phase: every case swappable, and the largest of each placement in every other way too.
+    """Workloads of one phase: every case swappable, and the largest of each placement in all other modes too.
 
     Raises:
         InputError: The runtime does not run one of them.

@@ -1,4 +1,4 @@
-"""Devices that can be reached, and facts about the machines they are on."""
+"""Reachable devices, and facts about their machines."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from adaptare.profiler import device_to_json
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
 
-# Facts about machines that are worth a line; the environment has more.
+# Facts about machines to display; the environment has more.
 SHOWN: Final = {
     "virtualisation": "virtualisation",
     "governor": "governor",
@@ -38,13 +38,13 @@ FACTS: Final[tuple[Column[tuple[str, str]], ...]] = (
 
 @dataclass(frozen=True)
 class Machines:
-    """Known devices as a result."""
+    """Result with the known devices."""
 
     devices: Sequence[Reach]
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
-        """See `Report`. Facts are those of a machine's first device, as some change from one moment to the next."""
+        """See `Report`. Machine facts are those of its first device, as some vary over time."""
         yield Table("Devices", COLUMNS, self.devices)
         machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
         for each in self.devices:
@@ -70,7 +70,7 @@ class Machines:
 
 
 def _facts(told: WorkerInfo) -> list[tuple[str, str]]:
-    """Names and values."""
+    """Names and values of the facts to display."""
     return [
         ("processors", ", ".join(map(str, told.processors)) or "not available"),
         ("last-level caches, MiB", f"{told.cache_bytes / 2**20:g}"),

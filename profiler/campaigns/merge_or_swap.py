@@ -1,4 +1,4 @@
-"""One base and many tasks: merge the adapter of each into a model of its own, or swap adapters beside the base."""
+"""One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from adaptare.profiler.results.units import megabytes, milliseconds, percent
 
 @dataclass(frozen=True)
 class Way:
-    """What one mode costs for all tasks.
+    """Cost of one application mode for all tasks.
 
     Args:
-        disk_bytes: Base and adapters, or one model for each task.
-        memory_bytes: While one task is ready.
-        memory_of_all_bytes: While all of them are ready.
-        peak_bytes: See `Loading`, as `swap_s` and `cold_swap_s`.
-        latency_s: As measured in that phase, beside `base_s` without adapter.
+        disk_bytes: Base and adapters, or one model per task.
+        memory_bytes: Memory with one task loaded.
+        memory_of_all_bytes: Memory with all tasks loaded.
+        peak_bytes: See `Loading`, also for `swap_s` and `cold_swap_s`.
+        latency_s: Measured latency in that phase; `base_s` without adapter.
     """
 
     mode: str
@@ -57,16 +57,16 @@ COLUMNS: Final[tuple[Column[Way], ...]] = (
 
 @dataclass(frozen=True)
 class MergeOrSwap:
-    """The ways to serve several tasks with adapters of the same sites and ranks.
+    """Comparison of application modes for several tasks whose adapters have the same sites and ranks.
 
     Args:
-        adapter_bytes: Of one adapter.
-        base_bytes: Of the weights of one base on the disk.
-        ways: Those modes that were measured.
-        failures: Mode -> why it could not be loaded.
-        tokens_to_pay: Merging costs less time than swapping from so many decoded tokens for each change of task on;
-            `None` where one of both is better throughout, or decode was not measured.
-        conclusion: What follows, in a sentence.
+        adapter_bytes: Size of one adapter.
+        base_bytes: Size of the weights of one base on disk.
+        ways: Measured application modes.
+        failures: Mode -> reason it could not be loaded.
+        tokens_to_pay: Decoded tokens per task change from which merging takes less time than swapping; `None` if one of
+            them is always faster, or decode was not measured.
+        conclusion: Conclusion in one sentence.
     """
 
     tasks: int
@@ -80,7 +80,7 @@ class MergeOrSwap:
     conclusion: str
 
     def sections(self) -> Iterator[Section]:
-        """A table, failures, and what follows."""
+        """A table, failures, and the conclusion."""
         adapters = f"adapters of {megabytes(self.adapter_bytes)} MB, a base of {megabytes(self.base_bytes)} MB"
         title = f"Merge or swap for {self.tasks} tasks, {self.placement} r{self.rank}: {adapters}"
         yield Table(title, COLUMNS, self.ways)
@@ -90,7 +90,7 @@ class MergeOrSwap:
 
 
 def largest_case(cases: Sequence[Case], template: Workload) -> Case:
-    """The adapter with the most weights. Raises `InputError` if none has any."""
+    """The adapter with the most weights. Raises `InputError` if all are empty."""
     largest = max(cases, key=lambda case: case.config.adapter_parameters(template.shape))
     if not largest.rank:
         raise InputError("--tasks compares ways to apply an adapter; give one of rank 1 or more")
@@ -105,13 +105,13 @@ def weigh_ways(
     tasks: int,
     campaign: Campaign,
 ) -> MergeOrSwap:
-    """Loads every measured mode of an adapter, and adds up what so many tasks take.
+    """Loads every measured mode of an adapter, and sums its costs over all tasks.
 
     Args:
-        rows: What was measured; decode counts where there is any.
-        base: Shape, batch and quantisation.
-        tasks: At least 1; all with adapters like this one.
-        campaign: Has the device that loads them.
+        rows: Measured rows; those of decode are used if there are any.
+        base: Provides shape, batch and quantisation.
+        tasks: Number of tasks, at least 1; all with adapters like this one.
+        campaign: Provides the device that loads them.
     """
     own = [row for row in rows if (row.placement, row.rank) == (case.placement, case.rank)]
     decode = [row for row in own if row.phase == "decode"] or own
@@ -146,7 +146,7 @@ def weigh_ways(
 
 
 def workload_of(row: Row, base: Workload, case: Case) -> Workload:
-    """What a row measured."""
+    """The workload measured in a row."""
     sized = replace(base, phase="decode", past=row.length)
     if row.phase == "prefill":
         sized = replace(base, phase="prefill", tokens=row.length)
@@ -176,7 +176,7 @@ def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_
 
 
 def tokens_to_pay(ways: Sequence[Way]) -> float | None:
-    """From how many decoded tokens for each change of task on merging takes less time; see `MergeOrSwap`."""
+    """Decoded tokens per task change from which merging takes less time; see `MergeOrSwap`."""
     folded, beside = _folded(ways), _quickest_beside(ways)
     if not folded or not beside or beside.phase != "decode":
         return None
@@ -185,7 +185,7 @@ def tokens_to_pay(ways: Sequence[Way]) -> float | None:
 
 
 def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
-    """What follows from the ways, in a sentence; empty if the adapter was not both folded and beside the base."""
+    """Conclusion in one sentence; empty unless both a folded and an unmerged mode were measured."""
     folded, beside = _folded(ways), _quickest_beside(ways)
     if not folded or not beside:
         return ""
@@ -206,6 +206,6 @@ def _folded(ways: Sequence[Way]) -> Way | None:
 
 
 def _quickest_beside(ways: Sequence[Way]) -> Way | None:
-    """Of those that leave the base alone, the one that changes tasks in the least time."""
+    """The unmerged mode with the shortest task change."""
     beside = [way for way in ways if way.mode not in ("merged", "requantised")]
     return min(beside, key=lambda way: way.swap_s, default=None)

@@ -1,4 +1,4 @@
-"""Operators of a call, without an adapter and with it, as the runtime's profiler attributes its time."""
+"""Operators of a call with and without an adapter, timed by the runtime's profiler."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds
 
-# Other rows that are less of the profiled call stand in the table together.
+# Operators beyond these rows and below this share of the profiled call are summed in one row.
 SHOWN_ROWS = 12
 SHOWN_SHARE = 0.005
 
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """Operators of one kind in one call, without the adapter and with it; shares are of the profiled calls."""
+    """Operators of one type in one call, with and without the adapter; shares refer to the profiled calls."""
 
     operator: str
     base_calls: float
@@ -36,13 +36,13 @@ class OperatorRow:
         return self.adapted_s - self.base_s
 
     def to_json(self) -> dict[str, Any]:
-        """All fields and the difference."""
+        """All fields, and the difference."""
         return {**asdict(self), "difference_s": self.difference_s}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: an operator, several of them, or a total, which has no calls."""
+    """One table line: an operator, a sum of several, or a total, which has no number of calls."""
 
     title: str
     base_s: float
@@ -53,7 +53,7 @@ class Line:
 
     @classmethod
     def of(cls, title: str, rows: Sequence[OperatorRow]) -> "Line":
-        """The sum of some rows."""
+        """Sum of some rows."""
         names = ("base_s", "adapted_s", "adapted_share", "base_calls", "adapted_calls")
         return cls(title, *(sum(getattr(row, name) for row in rows) for name in names))
 
@@ -71,7 +71,7 @@ COLUMNS: Final[tuple[Column[Line], ...]] = (
 
 @dataclass(frozen=True)
 class OperatorsReport:
-    """Result of `report_operators`: calls of the base and of the model with the adapter."""
+    """Result of `report_operators`: profiled calls of the base and of the model with the adapter."""
 
     model: str
     target: Target
@@ -82,7 +82,7 @@ class OperatorsReport:
 
     @property
     def rows(self) -> list[OperatorRow]:
-        """One for each kind of operator that either has, the most expensive first."""
+        """One row per operator type of either model, most expensive first."""
         before, after = ({cost.name: cost for cost in each.operators} for each in (self.base, self.adapted))
         rows = []
         for name in before | after:
@@ -148,11 +148,11 @@ class OperatorsReport:
 def report_operators(
     model: str, case: Case, template: Workload, target: Target, *, calls: int, programs: Programs
 ) -> OperatorsReport:
-    """Calls a model without an adapter and with it, with the runtime's profiler and without, by turns.
+    """Calls a model with and without an adapter, alternately with and without the runtime's profiler.
 
     Args:
-        template: Shape, mode, phase and weights.
-        calls: Profiled calls in each round.
+        template: Provides shape, mode, phase and weights.
+        calls: Profiled calls per round.
     """
     workload = template.with_configuration(case.config)
     pair = [workload.base, workload]

@@ -1,4 +1,4 @@
-"""Overhead of adapters on a device: one campaign over all phases, and everything that follows from it."""
+"""Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,15 +35,15 @@ class OverheadRequest:
 
     Args:
         target: Device, and weights of the base.
-        adapters: PEFT folders, of which the first is compared with the others.
-        ranks: Without folders: on every site of each placement.
-        placements: Kinds of linears with commas; none for all.
+        adapters: PEFT folders; the first is compared with the others.
+        ranks: Ranks on every site of each placement, used without folders.
+        placements: Comma-separated kinds of linears; none for all.
         prompts: Tokens in prefill.
         depths: Cached positions in decode.
-        generated: Tokens after the first one of each prompt; 0 for no requests.
-        tasks: Adapters to serve, merged or swapped; 0 for no such comparison.
-        energy: True if joules are asked for.
-        stubs: True if whole models are composed from stubs.
+        generated: Tokens after the first one of each prompt; 0 to compose no requests.
+        tasks: Number of adapters to serve, merged or swapped; 0 for no such comparison.
+        energy: True to measure energy.
+        stubs: True to compose whole models from stubs.
     """
 
     model: str
@@ -63,28 +63,28 @@ class OverheadRequest:
 
     @property
     def base(self) -> Workload:
-        """Shape, batch and weights."""
+        """The base workload: shape, batch and weights."""
         return Workload(self.shape, batch=self.batch, **self.target.weights)
 
     @cached_property
     def cases(self) -> list[Case]:
-        """The adapters."""
+        """Adapters of the request."""
         return cases_of(self.shape, self.adapters) if self.adapters else grid(self.shape, self.ranks, self.placements)
 
     @cached_property
     def phases(self) -> list[dict[Workload, Case]]:
-        """Workloads of each phase, with their adapters."""
+        """Workloads of each phase, mapped to their adapters."""
         pasts = [*self.depths, *cached_positions(self.prompts, self.generated)]
         phases = phases_of(self.base, prompts=self.prompts, pasts=pasts)
         return [workloads_of(phase, self.cases, self.programs) for phase in phases]
 
     @cached_property
     def counts_energy(self) -> bool:
-        """True if energy is asked for and the device counts it."""
+        """True if energy is requested and the device has a counter."""
         return self.energy and counts_energy(self.target.device)
 
     def check(self) -> None:
-        """Raises `InputError` if nothing is left to measure, or the device cannot run or hold it."""
+        """Raises `InputError` if there is nothing to measure, or the device cannot run it or lacks the memory."""
         if not self.prompts and not self.depths:
             raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
         if self.stubs and (self.tasks or self.energy):
@@ -98,7 +98,7 @@ class OverheadRequest:
 
 @dataclass(frozen=True)
 class Failure:
-    """An adapter that could not be measured, and why; see `Row`."""
+    """An adapter that could not be measured, with the reason; see `Row`."""
 
     phase: str
     length: int
@@ -113,10 +113,10 @@ class OverheadReport:
     """Result of `measure_overhead`.
 
     Args:
-        price: Time that narrower intervals would take, for people; empty if unknown.
-        differences: Other adapters compared with the `first`, by name.
-        energy: `None` where it was not asked for.
-        merge_or_swap: `None` where it was not asked for.
+        price: Formatted estimate of the time for narrower intervals; empty if unknown.
+        differences: Comparisons of the other adapters with the `first`, by name.
+        energy: `None` if not requested.
+        merge_or_swap: `None` if not requested.
     """
 
     title: str
@@ -133,7 +133,7 @@ class OverheadReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 if anything could not be measured, loaded or counted."""
+        """3 if anything could not be measured, loaded or counted, otherwise 0."""
         ways = self.merge_or_swap and self.merge_or_swap.failures
         failed = self.failures or ways or (self.energy and self.energy.failed)
         return ExitCode.WORLD_FAILED if failed else ExitCode.DONE
@@ -166,11 +166,11 @@ class OverheadReport:
 
 
 def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: float) -> OverheadReport:
-    """Measures every phase of a request, and composes what was asked for beside it.
+    """Measures every phase of a request, and derives the other requested results.
 
     Args:
         request: Adapters and phases.
-        band: Differences up to this share are the same.
+        band: Equivalence band; smaller differences count as the same.
     """
     target, cases, programs = request.target, request.cases, campaign.programs
     sites = f"{len(request.base.shape.sites)} linears"

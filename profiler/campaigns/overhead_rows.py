@@ -1,4 +1,4 @@
-"""Overhead of adapters: a row for each phase and mode, and seconds that more ranks and sites add."""
+"""Overhead of adapters: one row per phase and mode, and the marginal cost of ranks and sites."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ A_DAY_S: Final = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class Row:
-    """What one adapter cost in one phase and mode; overheads as shares.
+    """Cost of one adapter in one phase and mode; overheads are relative.
 
-    Seconds are on the scale of `latency_s`, but for `low_s` and `raw_s`, which are as they were taken.
+    Seconds are on the scale of `latency_s`, except `low_s` and `raw_s`, which are unscaled.
     """
 
     origin: str
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def interval(self) -> str:
-        """Ends of its overhead, for people."""
+        """Formatted interval of its overhead."""
         ends = self.overhead_lower, self.overhead_upper
         return between(*ends, percent, within_one_opening=self.within_one_opening)
 
@@ -84,11 +84,11 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
 
 @dataclass(frozen=True)
 class Slope:
-    """What more of something adds to a call, seconds, with a 95 % interval.
+    """Marginal cost per call, seconds, with a 95 % interval.
 
     Args:
-        per: `rank`: one more on every site of the placement; `site`: one more adapted linear, at the lowest rank.
-        within_one_opening: True if the interval says nothing about the next loading of the programs.
+        per: `rank`: one more rank on every site of the placement; `site`: one more adapted linear, at the lowest rank.
+        within_one_opening: True if the interval does not generalise to the next load of the programs.
     """
 
     phase: str
@@ -108,7 +108,7 @@ class Slope:
 
 
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
-    """A measurement with its base as the reference; differences up to `band` are the same."""
+    """A row from a measurement whose reference is its base; differences up to `band` count as the same."""
     workload, share = measurement.workload, measurement.overhead
     names = ["origin", "latency_s", "lower_s", "upper_s", "low_s", "raw_s", "tokens_per_s", "within_one_opening"]
     names += ["trends", "stopped_by", "load_s", "first_call_s", "resident_bytes"]
@@ -135,15 +135,15 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
 
 
 def _sites(workload: Workload) -> int:
-    """Linears that an adapter is applied at; all of them in a graph with every site open."""
+    """Number of linears with an adapter; all of them in a graph with every site open."""
     return len(workload.scope_sites if workload.graph == "open" else workload.configuration.ranks)
 
 
 def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
-    """From the lowest to the highest rank of each placement, and from none of its sites to all of them.
+    """Marginal costs: from the lowest to the highest rank of each placement, and from none of its sites to all.
 
     Args:
-        measured: In any phases and modes; only what is swappable counts, within its phase.
+        measured: Measurements in any phases and modes; only swappable ones are used, within each phase.
     """
     found = []
     swappable = [each for each in measured if each[1].workload.mode == "swappable"]
@@ -152,7 +152,7 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
         at = (placement, phase, length)
         own = sorted((each for each, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
         low, first = own[0]
-        # A grid too large for one group has ranks that share no round with the lowest.
+        # In a grid too large for one group, some ranks share no round with the lowest.
         high, last = next(each for each in reversed(own) if _together(each[1], first))
         found.append(_slope("site", at, first.overhead, first.reference_s / _sites(first.workload), first))
         if high.rank > low.rank:
@@ -170,7 +170,7 @@ def _slope(per: str, at: tuple[str, str, int], share: Interval, scale_s: float, 
 def differences(
     measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case], *, band: float
 ) -> dict[str, list[Compared]]:
-    """Every other adapter compared with the first, by name; those of which nothing was measured are left out."""
+    """Comparisons of all other adapters with the first, by name; adapters without common measurements are left out."""
     of = {case: [each for own, each in measured if own == case] for case in cases}
     first = of[cases[0]]
     return {
@@ -186,7 +186,7 @@ def _together(one: Measurement, other: Measurement) -> bool:
 
 
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
-    """Time that the wanted width would take or, where it was reached, the next half of it; empty if not known."""
+    """Estimated time for the wanted width or, once reached, for the next half of it; empty if unknown."""
     known = [each for each in measured if not each.within_one_opening and 0 < each.ratio.half_width < math.inf]
     if not known or len(known) < len(measured):
         return ""

@@ -1,4 +1,4 @@
-"""Latency of blocks and head alone, with cold caches and hot ones, and the distance of their sum from the whole."""
+"""Latency of isolated blocks and head, with cold and hot caches, and their sum compared with the whole model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class PartRow:
     """One kind of block, the head, their sum, or the whole model.
 
     Args:
-        layers: Decoder layers of this kind; 0 where that says nothing.
+        layers: Decoder layers of this kind; 0 if not applicable.
         cold_s: Latency with cold caches; `hot_s` with hot ones.
-        share: All of its layers with cold caches, over the whole model.
+        share: Time of all its layers with cold caches, relative to the whole model.
     """
 
     name: str
@@ -40,7 +40,7 @@ COLUMNS: Final[tuple[Column[PartRow], ...]] = (
 
 @dataclass(frozen=True)
 class PartsReport:
-    """Result of `report_parts`: the whole model and its parts, by the state of the caches."""
+    """Result of `report_parts`: the whole model and its parts, by cache state."""
 
     model: str
     target: Target
@@ -88,11 +88,11 @@ class PartsReport:
 def report_parts(
     model: str, adapted: Workload, target: Target, *, stop: StoppingRule, seed: int, programs: Programs
 ) -> PartsReport:
-    """Times a whole model, and its parts with cold caches and hot ones, by turns.
+    """Times a whole model, and its parts with cold and with hot caches, interleaved.
 
     Args:
-        adapted: The model with its adapter; of one without sites the base is timed.
-        stop: Ends openings and groups.
+        adapted: The model with its adapter; without adapted sites, the base is timed.
+        stop: Ends openings (fresh loads of all programs) and groups.
 
     Raises:
         DeviceError: A part does not run.

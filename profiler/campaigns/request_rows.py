@@ -1,4 +1,4 @@
-"""A whole request, composed of what was measured: the prompt, and then one token after another."""
+"""Latency of whole requests, composed from measured parts: prefill of the prompt, then decode of each token."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from adaptare.profiler.results.units import between, milliseconds, per_second, p
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and the tokens that are generated after it, with an adapter, beside the same without.
+    """A prompt and the tokens generated after it, with an adapter and without.
 
-    Nothing of it was timed as a whole: the parts were, in rows of their own.
+    Requests are not timed as a whole, but composed from the rows of their parts.
 
     Args:
-        batch: Requests at once.
+        batch: Concurrent requests.
         prompt: Tokens of the prompt.
-        generated: Tokens decoded after the first one, which the prefill gives; each against all before.
+        generated: Tokens decoded after the first one, which is part of the prefill; each attends to all before.
         first_token_s: Prefill of the prompt, seconds.
-        token_s: Each decoded token, on average.
-        total_s: Of all that, with a 95 % interval from `lower_s` to `upper_s`.
-        base_s: The total without adapter.
-        tokens_per_s: Generated ones of all sequences, over the total.
-        overhead: Total over that of the base, minus one, with a 95 % interval.
-        within_one_opening: True if an interval of a part says nothing about the next loading of its program.
+        token_s: Mean per decoded token, seconds.
+        total_s: Total, seconds, with a 95 % interval from `lower_s` to `upper_s`.
+        base_s: Total without adapter, seconds.
+        tokens_per_s: Throughput: generated tokens of all sequences per second of the total.
+        overhead: Ratio of the total to that of the base, minus one, with a 95 % interval.
+        within_one_opening: True if the interval of a part does not generalise to the next load of its program.
     """
 
     placement: str
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def interval(self) -> str:
-        """Ends of its overhead, for people."""
+        """Formatted interval of its overhead."""
         ends = self.overhead_lower, self.overhead_upper
         return between(*ends, percent, within_one_opening=self.within_one_opening)
 
@@ -74,17 +74,17 @@ COLUMNS: Final[tuple[Column[Request], ...]] = (
 
 
 def requests_table(requests: Sequence[Request]) -> Table[Request]:
-    """All of them; at least one."""
+    """Table of at least one request."""
     prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
     after = f"the first token and {requests[0].generated} more, composed of the rows above"
     return Table(f"Requests of {prompts} tokens: {after}", COLUMNS, requests)
 
 
 def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
-    """Cache lengths at which decode is measured for requests: those of the first and the last token of each.
+    """Cache lengths at which decode is measured for requests: first and last token of each.
 
     Raises:
-        InputError: Tokens are to be generated after no prompt.
+        InputError: Tokens are to be generated without a prompt.
     """
     if generated and not prompts:
         raise InputError("-n generates tokens after a prompt; give it tokens with -p")
@@ -92,10 +92,10 @@ def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
 
 
 def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, band: float) -> list[Request]:
-    """One for each prompt, adapter and mode of which every part was measured.
+    """One request per prompt, adapter and mode for which every part was measured.
 
-    Decode latency is affine in the cached positions, so that the mean over all tokens is that of the first and the
-    last. Ends of intervals are added up, as if all parts erred to the same side: wider than need be.
+    Decode latency is affine in the cached positions, so the mean over all tokens is that of the first and the last.
+    Interval ends are added, as if all errors had the same sign: a conservative bound.
     """
     if not generated:
         return []
@@ -111,7 +111,7 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
 
 
 def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
-    """Of prefill, the first and the last token."""
+    """Composes a request from prefill, first and last token."""
     prefill = parts[0]
     times = (1.0, generated / 2, generated / 2)
 

@@ -1,4 +1,4 @@
-"""A campaign over configurations of a space, which measures what its store does not have yet."""
+"""A campaign over the configurations of a space, which measures those missing in its store."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import COMPOSED, between, milliseconds, percent
 
 Measure = Callable[[Sequence[Workload]], list[Measurement]]
-# Measures some of the missing workloads, beside those that are known; and the error reached, where it looks at one.
+# Measures some of the missing workloads, given the known ones; returns these and the error reached, if estimated.
 Strategy = Callable[[Sequence[Workload], Sequence[Measurement], Measure], tuple[list[Measurement], float | None]]
 
 
@@ -28,7 +28,7 @@ COLUMNS: Final[tuple[Column[Measurement], ...]] = (
 
 
 def latency_interval(measurement: Measurement) -> str:
-    """Ends of its latency in milliseconds, for people."""
+    """Formatted interval of its latency in milliseconds."""
     ends = measurement.lower_s, measurement.upper_s
     return between(*ends, milliseconds, within_one_opening=measurement.within_one_opening)
 
@@ -38,14 +38,14 @@ class SpaceReport:
     """Result of `measure_space`.
 
     Args:
-        template: The workloads without their adapters.
-        wanted: Configurations that were asked for.
-        already_there: Those that the store had before.
-        measured: Those measured now.
-        rows: All that are in the store now.
-        left: Those that are still missing.
-        error_wanted: Error at which it should stop, per cent; `None` for all.
-        error_reached: `None` where it was not looked at.
+        template: Workload without an adapter.
+        wanted: Number of requested configurations.
+        already_there: Number already in the store.
+        measured: Number measured now.
+        rows: Measurements of all that are now in the store.
+        left: Number still missing.
+        error_wanted: Error at which to stop, per cent; `None` for all.
+        error_reached: `None` if it was not estimated.
         base_s: Calibrated seconds of the base.
         alone: True if the store holds nothing else of this device.
     """
@@ -68,7 +68,7 @@ class SpaceReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 if something could not be measured, 1 if the wanted error is not reached."""
+        """3 if something could not be measured, 1 if the wanted error is not reached, otherwise 0."""
         if self.failed:
             return ExitCode.WORLD_FAILED
         reached = self.error_reached is not None and self.error_reached <= (self.error_wanted or 0.0)
@@ -90,7 +90,7 @@ class SpaceReport:
 def workloads_of_space(
     template: Workload, space: Space, *, count: int, seed: int, programs: Programs
 ) -> list[Workload]:
-    """A design of so many configurations. Raises `InputError` if the runtime does not run one of them."""
+    """Workloads of a design of `count` configurations. Raises `InputError` if the runtime does not run one of them."""
     workloads = [template.with_configuration(space.decode(row)) for row in design(space, count, seed=seed)]
     for workload in workloads:
         programs.need(workload)
@@ -108,14 +108,14 @@ def measure_space(
     strategy: Strategy | None = None,
     error_wanted: float | None = None,
 ) -> SpaceReport:
-    """Measures those workloads that the store does not have.
+    """Measures those workloads that are missing in the store.
 
     Args:
-        template: The workloads without their adapters.
-        workloads: All that are wanted.
-        target: Device and weights, for people.
-        limit_s: No group is begun after so many seconds.
-        strategy: Chooses which to measure, and when to stop; default: all of them.
+        template: Workload without an adapter.
+        workloads: All requested workloads.
+        target: Device and weights, for display.
+        limit_s: No group starts after this many seconds.
+        strategy: Selects the workloads to measure, and when to stop; default: all of them.
         error_wanted: Error at which the strategy stops, per cent.
     """
     store, info, note = campaign.store, campaign.device.info(), campaign.feedback.note
@@ -145,7 +145,7 @@ def measure_space(
     left, complete = len(missing) - len(measured), sum(not each.failure for each in measured)
     if left and not strategy:
         note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
-    # Read again, because this session may have calibrated the device anew.
+    # Read again, because this session may have recalibrated the device.
     there = {each.workload: each for each in of_this(store.measurements(info)) if each.complete}
     opened = " open" * (template.graph == "open")
     return SpaceReport(

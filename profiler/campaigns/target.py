@@ -1,4 +1,4 @@
-"""What `--device` names: a device, and what the weights of the base are there."""
+"""Target of `--device`: a device, and the format of the base's weights on it."""
 
 from dataclasses import dataclass
 from typing import Final, TypedDict, get_args
@@ -10,7 +10,7 @@ USUAL: Final = "float32"
 
 
 class Weights(TypedDict):
-    """What the weights of a base are, as fields of a workload."""
+    """Format of the base's weights, as fields of a workload."""
 
     quantisation: Quantisation
     dtype: str
@@ -18,12 +18,12 @@ class Weights(TypedDict):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to measure, and what.
+    """Device to measure on, and format of the base's weights.
 
     Args:
-        quantisation: Of the base.
-        dtype: Of what is not quantised.
-        named: Whether the spelling says what the weights are.
+        quantisation: Quantisation of the base.
+        dtype: Data type of everything that is not quantised.
+        named: True if the spelling includes the weight format.
     """
 
     device: Device
@@ -33,39 +33,39 @@ class Target:
 
     @property
     def weights(self) -> Weights:
-        """Of every workload that is measured here."""
+        """Weight format of every workload measured here."""
         return {"quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
     def place(self) -> dict[str, str]:
-        """Device and weights, as results name them in JSON."""
+        """Device and weights, with their names in JSON results."""
         return {"device": self.device.info().device, "quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
     def words(self) -> list[str]:
-        """What the weights are, unless that goes without saying."""
+        """Weight format, without defaults."""
         return weight_words(self.quantisation, self.dtype)
 
     @property
     def name(self) -> str:
-        """For people: the device's own spelling, with what the weights are."""
+        """Display name: the spelling of the device, with the weight format."""
         return ",".join([self.device.info().device, *self.words])
 
 
 def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
-    """What weights are, unless that goes without saying."""
+    """Weight format, without defaults."""
     return [word for word in (quantisation, dtype) if word not in ("none", USUAL)]
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """What `--device` says, before anything is reached.
+    """Parsed value of `--device`, before any connection.
 
     Args:
-        device: Without the weights of the base.
-        quantisation: Of the base.
-        dtype: Of what is not quantised.
-        named: Whether it says what the weights are.
+        device: Spelling without the weights of the base.
+        quantisation: Quantisation of the base.
+        dtype: Data type of everything that is not quantised.
+        named: True if it includes the weight format.
     """
 
     device: str
@@ -75,7 +75,7 @@ class Spelling:
 
 
 def read_spelling(text: str) -> Spelling:
-    """The parts of `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
+    """Parses spellings such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
     runtime, _, options = text.partition(":")
     quantisations: dict[str, Quantisation] = {name: name for name in get_args(Quantisation) if name != "none"}
     words, rest = list[str](), []
@@ -95,16 +95,16 @@ def read_spelling(text: str) -> Spelling:
 
 
 def target_of(spelling: str) -> Target:
-    """The device, connected, and the weights. Raises `InputError`."""
+    """The connected device, and the weights. Raises `InputError`."""
     said = read_spelling(spelling)
     return Target(connect(said.device), said.quantisation, said.dtype, named=said.named)
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:
-    """The device that the user names, or the one that is known, with the base of the template.
+    """The device given by the user, or the known one, with the base of the template.
 
     Raises:
-        InputError: The spelling names another base than the template has.
+        InputError: The spelling has other base weights than the template.
     """
     target = target_of(spelling or known.device)
     profiled = Target(target.device, template.quantisation, template.dtype)

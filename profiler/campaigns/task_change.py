@@ -1,4 +1,4 @@
-"""Memory and time to have an adapter ready, and to change to that of another task."""
+"""Memory and time to load an adapter, and to change to that of another task."""
 
 import statistics
 from dataclasses import dataclass, replace
@@ -6,22 +6,21 @@ from dataclasses import dataclass, replace
 from adaptare.devices import Device, ForgettingWorker, Program, Worker
 from adaptare.profiler import Programs, Workload
 
-# How often a task is changed; what counts is the median.
+# Number of task changes, of which the median counts.
 SWAPS = 3
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Memory and time to have one way of applying an adapter ready.
+    """Memory and time to load an adapter in one application mode.
 
     Args:
-        resident_bytes: Memory of the program with one adapter, in a worker of its own.
-        peak_bytes: The most that this worker had resident until then, its libraries included; 0 where unknown.
-        swap_s: Seconds until the adapter of another task answers, in a process that has imported all it needs: its
-            inputs are made and bound, or its program is loaded from files in the page cache, and called for the first
-            time.
-        cold_swap_s: The same, with the files read from storage; `None` where nothing is loaded, or the device cannot
-            drop files from its page cache.
+        resident_bytes: Memory of the program with one adapter, in a separate worker.
+        peak_bytes: Peak resident memory of this worker until then, including libraries; 0 if unknown.
+        swap_s: Seconds until the first result with the adapter of another task, in a process with all imports done:
+            creating and binding its inputs, or loading its program from files in the page cache, and the first call.
+        cold_swap_s: The same with files read from storage; `None` if nothing is loaded, or the device cannot drop files
+            from its page cache.
     """
 
     resident_bytes: int
@@ -31,18 +30,18 @@ class Loading:
 
 
 def load_and_change_task(workload: Workload, *, programs: Programs, device: Device) -> Loading:
-    """Loads the program of a workload in a worker of its own, and then changes tasks in another.
+    """Loads the program of a workload in one worker, and then changes tasks in another.
 
-    Where the adapter is an input, changing tasks is feeding another: its weights are drawn, which takes about as long
-    as reading them from a disk. Otherwise it is loading a program anew beside the base. Torch then makes new modules,
-    or merges into copies of the base's linears: it reads no model. What a call is fed with otherwise, its cache above
-    all, does not count then.
+    If the adapter is an input, a task change is a new input: its weights are drawn, which takes about as long as
+    reading them from disk. Otherwise a program is loaded in addition to the base. Torch then creates new modules, or
+    merges into copies of the base's linears, without reading a model. Creating the other inputs, mainly the KV cache,
+    is excluded.
 
     Raises:
-        ProgramError: It cannot be loaded.
+        ProgramError: The program cannot be loaded.
     """
     program = programs.program(workload)
-    # A model with its adapter in the weights has the form of the base, and needs none beside it.
+    # A model with its adapter in the weights has the form of the base, and needs no other base.
     whole = programs.program(workload.base) if workload.in_weights else program
     with device.open() as worker:
         alone = worker.load(whole)
@@ -63,12 +62,12 @@ def load_and_change_task(workload: Workload, *, programs: Programs, device: Devi
 
 
 def _seconds_to_load(worker: Worker, program: Program) -> float:
-    """Seconds until a program answers, without making what a call is fed with."""
+    """Seconds to load a program, without the creation of its inputs."""
     loaded = worker.load(program)
     worker.unload(loaded.program_id)
     return loaded.load_s - sum(loaded.bind_s.values())
 
 
 def fed_bytes(workload: Workload, programs: Programs) -> int:
-    """Of the adapter where it is among the inputs of its program, else 0."""
+    """Bytes of the adapter if it is an input of its program, else 0."""
     return programs.need(workload).feed_bytes - programs.need(workload.base).feed_bytes

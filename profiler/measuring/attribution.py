@@ -1,4 +1,4 @@
-"""Where the time of a call goes, operator by operator, as the runtime's own profiler sees it."""
+"""Time of a call by operator, from the runtime's own profiler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import changes_outputs, check_applied
 from adaptare.profiler.workloads.workload import Workload
 
-# What the profiler does for each operator is no small part of less.
+# Below this duration, the profiler's overhead per operator is significant.
 SHORT_S = 50e-6
 ROUNDS = 3
 WARM_CALLS = 3
@@ -19,12 +19,12 @@ WARM_CALLS = 3
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """What the operators of one kind take in one call of a workload.
+    """Cost of all operators of one type in one call of a workload.
 
     Args:
-        name: As the runtime calls the kind.
-        calls: How often it runs.
-        seconds: Of all of them, without the operators that they call themselves.
+        name: Operator type, as named by the runtime.
+        calls: Executions per call of the workload.
+        seconds: Total self time, excluding nested operators.
     """
 
     name: str
@@ -33,21 +33,21 @@ class OperatorCost:
 
     @property
     def short(self) -> bool:
-        """Whether much of its seconds may be the profiler's own."""
+        """True if a large part of the time may be profiler overhead."""
         return self.seconds < SHORT_S * self.calls
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Calls of one workload, with the profiler and without.
+    """Calls of one workload, with and without the profiler.
 
-    Every figure is a mean over that half of the calls where it is lowest: what was disturbed does not count, and the
-    operators add up to no more than the whole.
+    Every value is a mean over the faster half of the calls: disturbed calls are excluded, and the operators add up to
+    no more than the total.
 
     Args:
-        workload: What was called.
+        workload: The measured workload.
         plain_samples_s: Calls without the profiler, seconds.
-        attributed: Calls with it.
+        attributed: Calls with the profiler.
     """
 
     workload: Workload
@@ -56,22 +56,22 @@ class Attribution:
 
     @cached_property
     def plain_s(self) -> float:
-        """Of a call without the profiler, seconds."""
+        """Latency of a call without the profiler, seconds."""
         return _undisturbed([(seconds,) for seconds in self.plain_samples_s])[0]
 
     @cached_property
     def profiled_s(self) -> float:
-        """Of a call with the profiler, seconds; what exceeds `plain_s` is its own work."""
+        """Latency of a call with the profiler, seconds; the excess over `plain_s` is profiler overhead."""
         return _undisturbed([(call.seconds,) for call in self.attributed])[0]
 
     @property
     def slowdown(self) -> float:
-        """How many times as long a call takes with the profiler."""
+        """Ratio of the latency with the profiler to that without."""
         return self.profiled_s / self.plain_s
 
     @cached_property
     def operators(self) -> tuple[OperatorCost, ...]:
-        """By kind, the most expensive first."""
+        """Cost by operator type, most expensive first."""
         found = [{each.name: (each.seconds, each.calls) for each in call.operators} for call in self.attributed]
         costs = []
         for name in dict.fromkeys(name for call in found for name in call):
@@ -81,21 +81,21 @@ class Attribution:
 
     @property
     def outside_s(self) -> float:
-        """What the profiled call spends outside its operators, and in disturbances, seconds."""
+        """Time of the profiled call outside its operators, including disturbances, seconds."""
         return self.profiled_s - sum(cost.seconds for cost in self.operators)
 
 
 def attribute(workloads: Sequence[Workload], *, device: Device, programs: Programs, calls: int) -> list[Attribution]:
-    """Calls each workload with the runtime's profiler and without, in one worker, by turns.
+    """Calls each workload alternately with and without the runtime's profiler, in one worker.
 
     Args:
-        workloads: A base before what has an adapter, if it is to be checked that the adapter changes its output.
-        device: Runs them.
-        programs: Of the device's runtime.
-        calls: With the profiler and without, of each workload, in each of three rounds.
+        workloads: A base must precede its adapted workloads for the check that the adapter changes the output.
+        device: Device that runs them.
+        programs: Program builder of the device's runtime.
+        calls: Calls with the profiler, and as many without, per workload in each of three rounds.
 
     Raises:
-        InputError: The device does not say which operators take the time.
+        InputError: The device does not report time per operator.
         ProgramError: A workload fails, or its adapter is not applied.
     """
     if calls < 1:
@@ -109,7 +109,7 @@ def attribute(workloads: Sequence[Workload], *, device: Device, programs: Progra
             raise InputError(f"device {name!r} does not say which operators take the time; torch-cpu and ort-cpu do")
         made = {workload: programs.program(workload) for workload in workloads}
         for number in range(ROUNDS):
-            # The machine may change from one to the next, so that each goes first sometimes.
+            # Device speed may drift between calls, so the order alternates.
             for workload in workloads if number % 2 == 0 else workloads[::-1]:
                 outputs[workload], seconds = _plain_calls(made[workload], workload.hash, worker, calls)
                 if changes_outputs(workload) and workload.base in outputs:
@@ -120,7 +120,7 @@ def attribute(workloads: Sequence[Workload], *, device: Device, programs: Progra
 
 
 def _plain_calls(program: Program, feed: str, worker: Worker, calls: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Loads, calls and unloads. Returns what it gave, and the seconds of each call."""
+    """Loads, calls and unloads. Returns the outputs, and the seconds of each call."""
     loaded = worker.load(program)
     seconds = worker.run(loaded.program_id, feed, WARM_CALLS + calls)[WARM_CALLS:]
     worker.unload(loaded.program_id)
@@ -128,7 +128,7 @@ def _plain_calls(program: Program, feed: str, worker: Worker, calls: int) -> tup
 
 
 def _undisturbed(figures: Sequence[tuple[float, ...]]) -> list[float]:
-    """Means over that half of the calls whose first figure is lowest. One row of figures per call."""
+    """Means over the half of the calls with the lowest first value. One row of values per call."""
     rows = np.array(figures, dtype=np.float64)
     kept = np.argsort(rows[:, 0], kind="stable")[: (len(rows) + 1) // 2]
     means: list[float] = rows[kept].mean(axis=0).tolist()

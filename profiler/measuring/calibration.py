@@ -1,4 +1,4 @@
-"""Seconds of a reference that latencies are scaled by: those known from an earlier session, or those of the present."""
+"""Reference seconds that scale latencies: from an earlier session's calibration, or from the present session."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,25 +7,25 @@ import numpy as np
 
 from adaptare.profiler.store.measurement import Measurement
 
-# A reference further off its calibration is not the device that was calibrated.
+# A reference that deviates more than this from its calibration is treated as a changed device.
 CALIBRATION_HOLDS = 0.05
-# Share of the rounds at either end that are no speed of their own.
+# Share of the rounds at either end that is ignored as outliers.
 OUTLIERS = 0.1
 
 
 def calibrated(group: Sequence[Measurement], known_s: float | None) -> list[Measurement]:
     """Measurements of one group on the scale of their device's calibration.
 
-    A calibration holds while the reference takes what it took then, within 5 %. Beyond that the group calibrates the
-    device anew, unless the old speed is among those of this group: nobody knows then which one is the usual, so the old
-    calibration stays, and `Measurement.slowdown` tells how far off the group is.
+    A calibration is kept while the reference latency stays within 5 % of it. Beyond that the group recalibrates the
+    device, unless the calibrated speed occurs within this group: the usual speed is then ambiguous, so the old
+    calibration is kept, and `Measurement.slowdown` gives the deviation of the group.
 
     Args:
-        group: Of one device and reference, measured in the same rounds.
-        known_s: The calibration before; `None` where there is none, or none is wanted.
+        group: Measurements of one device and reference, from the same rounds.
+        known_s: The previous calibration, seconds; `None` if there is none or it is to be ignored.
     """
     first = next((each for each in group if each.complete and each.visits), None)
-    if first is None:  # calibrates nothing, and stays as it is
+    if first is None:  # no complete measurement: nothing to calibrate with
         return list(group)
     seconds = [visit.median_s for visit in first.reference_visits]
     own_s = first.reference_raw_s

@@ -1,4 +1,4 @@
-"""What a call uses, on devices that count it. Nowhere else is it known, and it is never estimated."""
+"""Energy of a call, on devices with an energy counter; elsewhere it is unknown and never estimated."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from adaptare.profiler.workloads.workload import Workload
 
 @dataclass(frozen=True)
 class EnergyUse:
-    """Of one workload, with 95 % intervals over loadings of its program.
+    """Energy of one workload, with 95 % intervals over program loads.
 
     Args:
-        workload: What was called.
-        joules: Of one call, with all that the device draws meanwhile.
-        watts: Of the device while it ran, median over loadings.
-        over_base: Its joules over those of its base, minus one; `None` for a base.
+        workload: The measured workload.
+        joules: Energy of one call, including everything the device draws meanwhile.
+        watts: Power of the device during the calls, median over program loads.
+        over_base: Ratio of its energy to that of its base, minus one; `None` for a base.
     """
 
     workload: Workload
@@ -39,26 +39,26 @@ def measure_energy(
     rounds: int = 8,
     seed: int = 0,
 ) -> list[EnergyUse] | None:
-    """Calls each workload again and again and reads the device's counter before and after.
+    """Reads the device's energy counter before and after repeated calls of each workload.
 
-    Counters count everything, so calls follow each other without a pause, for a thousand times what a counter takes to
-    move. Every round loads each program anew, in random order; rounds in which a counter started again do not count.
+    Counters count everything, so calls are made without a pause, for a thousand times the counter's update interval.
+    Each round reloads all programs, in random order; rounds in which a counter was reset are dropped.
 
     Args:
-        workloads: Their bases among them.
-        device: Runs them.
-        programs: Of the device's runtime.
-        seconds: Of calling, in every round and of every workload.
+        workloads: Workloads to measure, including their bases.
+        device: Device that runs them.
+        programs: Program builder of the device's runtime.
+        seconds: Duration of the calls, per round and workload.
         rounds: Three or more.
-        seed: Of the order.
+        seed: Seed of the visiting order.
 
     Returns:
-        What each uses, in their order; `None` where nothing counts it, or a counter stands still.
+        Energy per workload, in the given order; `None` if there is no energy counter, or it does not advance.
 
     Raises:
-        InputError: There are too few rounds, too little time for a call, or a workload stands there twice.
+        InputError: Too few rounds, no time for a call, or a duplicate workload.
         ProgramError: A workload fails.
-        DeviceError: No worker can be had, or counters started again in nearly every round.
+        DeviceError: No worker can be started, or counters were reset in nearly every round.
     """
     if rounds < 3 or seconds <= 0:
         raise InputError(f"energy needs 3 rounds and some time in each, not {rounds} of {seconds:g} s")
@@ -80,7 +80,7 @@ def measure_energy(
 
 
 def counts_energy(device: Device) -> bool:
-    """Whether the device has a counter that can be read; one that stands still is only noticed by measuring."""
+    """True if the device has a readable energy counter; one that never advances is only detected by measuring."""
     with device.open() as worker:
         return isinstance(worker, MeteredWorker) and worker.energy_j() is not None
 
@@ -88,7 +88,7 @@ def counts_energy(device: Device) -> bool:
 def _one_call(
     workload: Workload, worker: MeteredWorker, programs: Programs, seconds: float
 ) -> tuple[float, float] | None:
-    """Joules of a call and watts, in its own loading; nan if counters started again, `None` if they stood still."""
+    """Joules per call and watts, in a fresh load; nan if the counter was reset, `None` if it did not advance."""
     loaded = worker.load(programs.program(workload))
     warm_s = worker.run(loaded.program_id, workload.hash, 2)[-1]
     calls = max(1, math.ceil(seconds / warm_s))

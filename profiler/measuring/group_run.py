@@ -1,4 +1,4 @@
-"""Measures one group of candidates: opens workers, loads, warms up, and runs rounds; survives what fails."""
+"""Measures one group of candidates: starts workers, loads, warms up, runs rounds, and isolates failures."""
 
 import contextlib
 import json
@@ -32,35 +32,35 @@ from adaptare.profiler.programs.equality import (
 from adaptare.profiler.store.measurement import Visit, paired_ratio
 from adaptare.profiler.workloads.workload import Workload
 
-# A visit lasts at least this long and at least so many steps of the clock, within so many calls.
+# A visit lasts at least this many seconds and this many clock steps, within this many calls.
 VISIT_S = 0.02
 VISIT_STEPS = 200
 MOST_CALLS = 1000
-# Who is visited together shares the state of the machine; among too many the reference would be too far away
+# Candidates that are visited together share the machine state; with too many, the reference is too far away in time
 # (benchmarks/visits_together.py).
 MOST_TOGETHER = 4
-# The reference may fail once, by bad luck; twice is its own fault.
+# A first failure of the reference may be incidental; a second one is attributed to the reference.
 REFERENCE_DEATHS = 2
 
 
 class _NewWorkerNeededError(Exception):
-    """A new worker is needed; whose fault that is has been noted."""
+    """A new worker is needed; the failure has already been attributed."""
 
 
 @dataclass(eq=False)
 class Candidate:
-    """A workload and what has been seen of it in this group.
+    """A workload and its results in this group.
 
     Args:
-        workload: What it is.
-        visits: Those that were kept.
-        warmup_s: Seconds of the calls before the first round of each opening.
-        calls: Timed calls of a visit.
-        loaded: By the worker that is open.
+        workload: The workload to time.
+        visits: Visits (one turn of the candidate per round) of completed rounds.
+        warmup_s: Seconds of the warm-up calls of each opening (one fresh load of all programs).
+        calls: Timed calls per visit.
+        loaded: Its program in the current worker.
         first_call_s: Seconds of its very first call.
-        checked: Whether its outputs have been compared.
-        alone: Whether it is loaded on its own even if others have the same program.
-        failure: Why it is not run any more.
+        checked: True once its outputs have been compared.
+        alone: True if it is loaded separately even if others have the same program.
+        failure: Reason it no longer runs; empty if it runs.
     """
 
     workload: Workload
@@ -75,24 +75,24 @@ class Candidate:
 
     @property
     def feed(self) -> str:
-        """What the worker calls its inputs."""
+        """Identifier of its inputs in the worker."""
         return self.workload.hash
 
     @property
     def outputs(self) -> tuple[float, ...]:
-        """What its first call gave."""
+        """Outputs of its first call."""
         return self.loaded.outputs.get(self.feed, ()) if self.loaded else ()
 
 
 class GroupRun:
-    """Candidates and their reference, side by side in one worker at a time.
+    """Candidates and their reference, timed together in one worker at a time.
 
     Args:
-        candidates: What to time.
-        reference: Visited in every round.
-        device: Opens the workers.
-        programs: Of the device's runtime.
-        rng: Orders the visits.
+        candidates: Candidates to time.
+        reference: Candidate that is visited in every round.
+        device: Device that starts the workers.
+        programs: Program builder of the device's runtime.
+        rng: Generator of the visiting order.
         opening: Number of the first opening in the session.
         round_: Number of the first round in the session.
     """
@@ -126,9 +126,9 @@ class GroupRun:
         return [candidate for candidate in self.candidates if not candidate.failure]
 
     def run_opening(self, enough: Callable[[int], bool]) -> int:
-        """Loads everything anew and runs rounds until `enough(rounds)`. Returns the rounds done.
+        """Reloads all programs and runs rounds until `enough(rounds)`. Returns the number of completed rounds.
 
-        A worker that dies is replaced, which makes one more opening; the candidate that ran then has failed.
+        A worker that dies is replaced, which adds an opening; the candidate that was running is marked as failed.
 
         Raises:
             DeviceError: The reference cannot be loaded or run.
@@ -146,22 +146,22 @@ class GroupRun:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Worker]:
-        """A worker whose environment is noted at its start and at its end."""
+        """A worker whose environment is recorded at its start and at its end."""
         with self._device.open() as worker:
             self._told.append(worker.info)
             yield worker
-            with contextlib.suppress(ProgramError):  # a dead worker tells nothing
+            with contextlib.suppress(ProgramError):  # a dead worker has no environment to report
                 self._after = worker.environment() if isinstance(worker, WatchedWorker) else {}
 
     def environments(self) -> dict[str, Any]:
-        """Facts that the workers told: the environment of the first `before`, of the last `after`, and the `worker`."""
+        """Facts reported by the workers: first environment (`before`), last one (`after`), and the first `worker`."""
         if not self._told:
             return {}
-        first = json.loads(json.dumps(asdict(self._told[0])))  # as it is read from a store
+        first = json.loads(json.dumps(asdict(self._told[0])))  # the same form as read from a store
         return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
 
     def widest(self) -> float:
-        """Half-width of the widest interval of any running candidate, see `Interval.half_width`."""
+        """Half-width of the widest interval over all running candidates, see `Interval.half_width`."""
         reference = {visit.round: visit for visit in self.reference.visits}
         return max(
             paired_ratio(candidate.visits, [reference[visit.round] for visit in candidate.visits]).half_width
@@ -169,13 +169,13 @@ class GroupRun:
         )
 
     def _load(self, worker: Worker) -> None:
-        """Loads, checks and sizes everybody."""
+        """Loads all programs, checks outputs, and sets the calls per visit."""
         self.next_opening += 1
         reference = (self._programs.program(self.reference.workload), [self.reference])
         others = _shared([(self._programs.program(each.workload), each) for each in self.running()])
-        # What is loaded first often has the worst place in memory, so that must not always be the same.
+        # The first program loaded often gets the worst place in memory, so the load order is random.
         shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
-        # Unless the reference failed: if it was for want of memory, that is not its fault.
+        # After the reference failed it is loaded first: if memory is short, another program fails instead.
         for program, sharing in [reference, *others] if self._deaths else shuffled:
             self._load_program(program, sharing, worker)
         unchecked = [candidate for candidate in self.running() if not candidate.checked]
@@ -183,7 +183,7 @@ class GroupRun:
             self._check_applied(candidate)
         compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
         twins = [(self._programs.twin(each.workload), each) for each in compared]
-        # A program that is its own twin has nothing to be compared with.
+        # A program that equals its merged reference needs no comparison.
         unequal = [(twin, each) for twin, each in twins if twin != self._programs.program(each.workload)]
         for twin, sharing in _shared(unequal):
             self._check_twins(twin, sharing, worker)
@@ -206,22 +206,22 @@ class GroupRun:
                 self._blame([candidate], error)
                 continue
             candidate.warmup_s.extend(first)
-            # Caches settle by what has been moved, so a stub is called as often as its whole would be.
+            # Caches settle by bytes moved, so a stub is called as often as its whole model would be.
             candidate.calls = int(np.clip(np.ceil(least_s / (first[-1] * program.stands_for)), 1, MOST_CALLS))
 
     def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
-        """Notes who failed.
+        """Attributes a failure to a candidate.
 
         Raises:
-            DeviceError: It was the reference, and not for the first time.
-            _NewWorkerNeededError: The worker cannot be used any more, or it is not clear yet who failed.
+            DeviceError: The reference failed, and not for the first time.
+            _NewWorkerNeededError: The worker is unusable, or the failing candidate is not yet identified.
         """
         if self.reference in candidates:
             self._deaths += 1
             if self._deaths >= REFERENCE_DEATHS:
                 raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
             raise _NewWorkerNeededError
-        if len(candidates) > 1:  # the inputs of one may have spoilt it for all who share the program
+        if len(candidates) > 1:  # the inputs of one may have broken all that share the program
             for candidate in candidates:
                 candidate.alone = True
             raise _NewWorkerNeededError
@@ -237,7 +237,7 @@ class GroupRun:
             candidate.failure = str(error)
 
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        # Where the weights of a base are quantised, it differs from its twin even without adapter.
+        # A base with quantised weights differs from its merged reference even without adapter.
         quantised = (each.workload.bare for each in candidates if each.workload.quantisation != "none")
         bases = dict.fromkeys(quantised)
         feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
@@ -257,7 +257,7 @@ class GroupRun:
                 candidate.failure = str(error)
 
     def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
-        """What a base gives, which need not be the reference."""
+        """Outputs of a base, which is not necessarily the reference."""
         if base == self.reference.workload:
             return self.reference.outputs
         loaded = worker.load(self._programs.program(base))
@@ -265,7 +265,7 @@ class GroupRun:
         return loaded.outputs.get(base.hash, ())
 
     def _round(self, worker: Worker) -> None:
-        """One visit of everybody and several of the reference, in random order, kept only if all came to an end."""
+        """One visit of each candidate and several of the reference, in random order, kept only if all complete."""
         candidates = self.running()
         stops = [[self.reference]] * reference_visits(len(candidates)) + self._stops(candidates)
         visits: dict[Candidate, list[Visit]] = {}
@@ -277,11 +277,11 @@ class GroupRun:
         self.next_round += 1
 
     def _stops(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-        """Who is visited right after whom, in random order: a few who are fed to one program, if it takes long.
+        """Groups of consecutive visits, in random order: a few candidates that share a program, if calls are long.
 
-        What a program lost to the caches while others ran is back after one call, whoever is fed. What a feed has lost
-        as well matters in short calls, so those are visited one by one; and so are those of a cold part, of which a
-        call is to find nothing that the one before brought back.
+        After other programs ran, one call brings the weights of a shared program back into the caches, for any feed. In
+        short calls the evicted inputs matter too, so these candidates are visited one by one; so are cold parts, for
+        which no call may find data that the previous one loaded.
         """
         together: dict[str, list[Candidate]] = {}
         for index in self._rng.permutation(len(candidates)):
@@ -293,7 +293,7 @@ class GroupRun:
         return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
 
     def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
-        """One of each, after a call of the first, or of each of its copies, that does not count."""
+        """One visit each, after discarded first calls: one of the first candidate, or of each of its copies."""
         touch_s, found = None, []
         for candidate in stop:
             program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
@@ -310,11 +310,11 @@ class GroupRun:
 
 
 def reference_visits(candidates: int) -> int:
-    """How often a round visits the reference; the visit that took neither longest nor shortest is kept.
+    """Number of visits of the reference per round; the one with the median latency is kept.
 
-    Whatever is off in the reference is off in the ratios of all its candidates, so it is worth more time than one of
-    them: best is the square root of their number, at any length of a session. An odd number has a middle, which lies
-    above what all visits would show as often as below.
+    An error of the reference affects the ratios of all its candidates, so it deserves more time than each of them: the
+    optimum is the square root of their number, for a session of any length. An odd number has a middle visit, whose
+    latency is above the expected one as often as below.
 
     References:
         Dunnett 1955, "A multiple comparison procedure for comparing several treatments with a control".
@@ -324,7 +324,7 @@ def reference_visits(candidates: int) -> int:
 
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
-    """Programs that are the same but for what they are fed with, as one with all the feeds."""
+    """Programs that differ only in their feeds, joined into one with all the feeds."""
     sharing: dict[tuple[Program, str], list[tuple[Program, Candidate]]] = {}
     for program, candidate in asked:
         key = replace(program, feeds=()), candidate.feed if candidate.alone else ""

@@ -1,4 +1,4 @@
-"""Which candidates are held in memory at once."""
+"""Partition of candidates into groups that fit into memory together."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ from adaptare.devices import InputError
 from adaptare.profiler.programs.builders import Need, Programs
 from adaptare.profiler.workloads.workload import Workload
 
-# A group that is interrupted is lost to the last opening; this bounds the loss.
+# An interrupted group loses its last opening; this limits the loss.
 LARGEST_GROUP = 32
 
 
 def split_into_groups(
     workloads: Sequence[Workload], *, reference: Workload, programs: Programs, free_bytes: int
 ) -> list[list[Workload]]:
-    """Groups that fit, with the reference, into half of the free memory.
+    """Groups that fit, together with the reference, into half of the free memory.
 
-    Workloads that share a program stay together, because they are comparable within one opening only; otherwise
-    they keep their order.
+    Workloads that share a program stay together, because they are comparable only within one opening (one fresh load of
+    all programs); otherwise the order is kept.
 
     Raises:
-        InputError: A workload alone does not fit, or the runtime does not run it.
+        InputError: A single workload does not fit, or the runtime does not run it.
     """
     bound = free_bytes // 2
     start = programs.need(reference).total_bytes
@@ -47,7 +47,7 @@ def split_into_groups(
 
 
 def _parts(together: Sequence[tuple[Workload, Need]], bound: int) -> list[list[tuple[Workload, Need]]]:
-    """Workloads of one program, as few parts as a group can hold each."""
+    """Workloads of one program, split into as few parts as fit into a group each."""
     parts: list[list[tuple[Workload, Need]]] = []
     filled = 0
     for workload, need in together:

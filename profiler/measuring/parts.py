@@ -1,4 +1,4 @@
-"""What the decoder blocks and the head of a model take alone, and how far their sum is from the whole."""
+"""Latency of the decoder blocks and the head of a model in isolation, compared with the whole model."""
 
 import itertools
 from collections import Counter
@@ -17,10 +17,10 @@ from adaptare.profiler.workloads.workload import Caches, Workload
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a whole model, timed beside it in the same rounds.
+    """The parts of a whole model, timed in the same rounds as the model.
 
     Args:
-        blocks: Every kind of block, and how many of the decoder layers are of it.
+        blocks: Each distinct block with the number of decoder layers that consist of it.
         head: Embedding, last norm and output.
     """
 
@@ -29,7 +29,7 @@ class Parts:
 
     @cached_property
     def together(self) -> Measurement:
-        """Their sum in each round, as if the whole had been measured that way: its `ratio` is 1 if nothing is lost."""
+        """Sum of the parts in each round, as a measurement of the whole: a `ratio` of 1 means the parts explain it."""
         measured = [*self.blocks, (self.head, 1)]
         failures = [part.failure for part, _ in measured if part.failure]
         own = [({visit.round: visit for visit in part.visits}, count) for part, count in measured]
@@ -62,23 +62,23 @@ def measure_parts(
     caches: Sequence[Caches] = ("cold",),
     programs: Programs | None = None,
 ) -> dict[Caches, Parts]:
-    """Times the blocks and the head of a model alone, beside the whole.
+    """Times the blocks and the head of a model in isolation, in the same rounds as the whole model.
 
-    Inside a whole model the other layers ran since a block did, and what they moved is in the caches of the processor
-    instead of its weights, where those are smaller than the model. Alone and `hot` it finds its weights there.
+    Inside a model, other layers run between two calls of a block and evict its weights from the processor caches if the
+    model exceeds them. In isolation and with `hot` caches, a block finds its weights there.
 
     Args:
-        whole: Of scope `model`, with any adapter. Blocks with the same ranks are timed once.
+        whole: Workload of scope `model`, with any adapter. Blocks with the same ranks are timed once.
         device: See `profile_groups`.
         stop: See `profile_groups`.
         seed: See `profile_groups`.
         openings: See `profile_groups`.
-        caches: How the parts find them.
+        caches: Cache states in which the parts are timed.
         programs: See `profile_groups`.
 
     Raises:
-        InputError: It is no whole model, its layers do unlike work, or it and its parts are not held in memory at once.
-        DeviceError: No worker can be had, or the whole does not run.
+        InputError: The scope is not a whole model, layers do unequal work, or model and parts exceed the memory.
+        DeviceError: No worker can be started, or the whole model does not run.
     """
     if whole.scope != "model":
         raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
@@ -124,7 +124,7 @@ def measure_parts(
 
 
 def blocks_of(whole: Workload) -> Counter[Workload]:
-    """Blocks that differ, each as if it were the first layer, and how many layers there are of each."""
+    """Distinct blocks, each moved to the first layer, with the number of layers that consist of it."""
     largest = max(whole.configuration.by_path.values(), default=0)
     blocks = Counter[Workload]()
     for layer in whole.configuration.of_layers(whole.shape):

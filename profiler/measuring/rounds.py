@@ -1,4 +1,4 @@
-"""Measuring workloads: one session, groups that fit into memory, openings, rounds."""
+"""Measurement of workloads: a session of groups that fit into memory, openings (reloads of all programs), rounds."""
 
 import datetime
 import itertools
@@ -33,7 +33,7 @@ def profile(
 ) -> list[Measurement]:
     """Times workloads in one session; see `profile_groups`.
 
-    One measurement per workload, in their order; those of groups that an interruption kept from beginning have none.
+    One measurement per workload, in the given order; none for groups that did not start before an interruption.
     """
     groups = profile_groups(
         workloads,
@@ -61,35 +61,35 @@ def profile_groups(
     programs: Programs | None = None,
     seen: Callable[[Sequence[Measurement]], None] | None = None,
 ) -> Iterator[list[Measurement]]:
-    """Times workloads in one session, as many at once as half the free memory holds.
+    """Times workloads in one session, as many at once as fit into half of the free memory.
 
-    Each round visits every candidate of the group in a new random order, and the reference several times among many
-    (`reference_visits`), of which the middle visit counts. The first call of a visit brings its weights back into the
-    caches and does not count, nor do those of the other copies of a cold part. Workloads that share a program (several
-    ranks of one placement, where the runtime is fed with them) are timed in the same loading of it, and visited one
-    right after the other where calls are long. Candidates whose outputs differ from their merged twin's are not timed.
-    A candidate that fails, crashes or hangs becomes a measurement with its failure, and the others go on with a new
+    Each round visits every candidate of the group in a new random order, and the reference several times if there are
+    many candidates (`reference_visits`), of which the median visit is kept. The first call of a visit loads the weights
+    into the caches and is discarded, as are those of the other copies of a cold part. Workloads that share a program
+    (several ranks of one placement, where adapters are runtime inputs) are timed in the same load of it, and visited
+    consecutively if calls are long. Candidates whose outputs differ from their merged reference are not timed. A
+    candidate that fails, crashes or hangs yields a measurement with its failure, and the others continue in a new
     worker.
 
     Args:
-        workloads: What to time; no workload twice.
+        workloads: Workloads to time, without duplicates.
         reference: Visited in every round; usually the base without adapter.
-        device: Who takes the time.
-        stop: Ends openings, and the group.
-        seed: Of the order of visits.
-        openings: Loads every program anew at most so often; the outer level of the intervals. Default: as the rule has
-            it, which is once with fixed rounds, and as often as the time allows with `precise_within`.
+        device: Device that runs and times the programs.
+        stop: Rule that ends openings, and the group.
+        seed: Seed of the order of visits.
+        openings: Maximum number of fresh loads of all programs; the outer level of the intervals. Default: set by the
+            rule: one for fixed rounds, as many as the time allows for `precise_within`.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first group
-            in which not everything failed.
-        programs: Of the device's runtime; default: what `programs_for` gives.
-        seen: Takes the measurements of the group as they stand after each opening.
+            that has a complete measurement.
+        programs: Program builder of the device's runtime; default: the result of `programs_for`.
+        seen: Callback that receives the group's measurements so far after each opening.
 
     Yields:
         The measurements of one group, in the order of its workloads; after an interruption no further group.
 
     Raises:
-        InputError: A workload stands there twice, there is none, or the device cannot run one.
-        DeviceError: No worker can be had, or the reference does not run.
+        InputError: A workload is a duplicate, there is none, or the device cannot run one.
+        DeviceError: No worker can be started, or the reference does not run.
     """
     if not workloads:
         raise InputError("profile needs at least one workload; none came")
@@ -133,7 +133,7 @@ def profile_groups(
                 seen(found)
         next_opening, next_round = run.next_opening, run.next_round
         if reference_s is None and stopped_by != INTERRUPTED and run.running():
-            reference_s = found[0].reference_s  # a group in which everything failed does not calibrate the device
+            reference_s = found[0].reference_s  # a group in which all candidates failed does not calibrate the device
         yield found
         if stopped_by == INTERRUPTED:
             return
@@ -142,7 +142,7 @@ def profile_groups(
 def _openings(
     run: GroupRun, stop: StoppingRule, openings: int | None, *, group: int, groups: int
 ) -> Iterator[str | None]:
-    """Runs a group to its end. Yields after each opening: `None`, or the reason if it was the last."""
+    """Runs a group to completion. Yields after each opening: `None`, or the stopping reason if it was the last."""
     most, started, half_width = openings or stop.openings, monotonic(), math.inf
     for opening in itertools.count():
         before = Progress(group, groups, len(run.running()), opening, half_width=half_width)
@@ -160,14 +160,14 @@ def _openings(
 
 
 def _run_opening(run: GroupRun, stop: StoppingRule, before: Progress, started: float) -> tuple[str, Progress]:
-    """Runs one opening. Returns the reason of its end, and how far the group has come by then."""
+    """Runs one opening. Returns its stopping reason, and the progress of the group."""
     reason, after = "", before
     first: float | None = None
 
     def enough(rounds: int) -> bool:
         nonlocal reason, after, first
         now = monotonic()
-        # Loading and warming up are not rounds, so their clock starts with the first of these.
+        # Loading and warm-up are not rounds, so the clock of the rounds starts with the first of them.
         first = now if first is None else first
         candidates = len(run.running())
         after = replace(before, candidates=candidates, rounds=rounds, rounds_s=now - first, elapsed_s=now - started)

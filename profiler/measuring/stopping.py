@@ -1,4 +1,4 @@
-"""Stopping rules: when an opening has enough rounds, and a group of candidates enough openings."""
+"""Stopping rules: when an opening (one fresh load of all programs) and a group of candidates have enough samples."""
 
 import math
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Protocol
 from adaptare.devices import InputError
 
 PRECISE = "precise"
-# Rounds of one opening. They cannot reduce the spread between openings, but loading costs as much time as about ten of
-# them, so that between 8 and 16 the number hardly matters. Where rounds are slow, four are enough.
+# Rounds of one opening. They cannot reduce the spread between openings, but loading takes as long as about ten of
+# them, so the choice between 8 and 16 hardly matters. Where rounds are slow, four are enough.
 ROUNDS, LEAST_ROUNDS = 12, 4
-# The first opening is shorter, for the sake of an early answer. With half as many rounds it still counts.
+# The first opening is shorter, for an early first result. With half as many rounds it still counts.
 FIRST_ROUNDS = 6
 # Rounds of one opening take at most this share of the time.
 OPENING_SHARE = 1 / 8
-# An interval that is looked at after every opening is narrow too early by luck. Looking from the sixth on, it holds the
-# truth at least 93 of 100 times, whatever the spread between openings; from the fourth on, 91 (simulated).
+# Stopping at the first narrow interval is biased towards intervals that are too narrow. When checked from the sixth
+# opening on, coverage is at least 93 %, for any spread between openings; from the fourth on, 91 % (simulated).
 LEAST_PRECISE_OPENINGS = 6
 
 
@@ -26,7 +26,7 @@ class Progress:
     Args:
         group: Number of the group in the session, from 0.
         groups: Groups of the session.
-        candidates: Candidates of this group that still run.
+        candidates: Candidates of this group that have not failed.
         opening: Number of the opening in this group, from 0.
         rounds: Finished rounds of this opening.
         rounds_s: Time since the first of these rounds was finished, seconds.
@@ -50,21 +50,21 @@ class StoppingRule(Protocol):
 
     @property
     def openings(self) -> int | None:
-        """Openings of a group at most, unless the caller says otherwise; `None` for any number."""
+        """Maximum openings of a group, unless the caller sets it; `None` for no limit."""
         ...
 
     def opening_reason(self, progress: Progress) -> str:
-        """Reason to end this opening, asked after every round; empty to go on. `interrupted` ends the session."""
+        """Reason to end this opening, checked after every round; empty to go on. `interrupted` ends the session."""
         ...
 
     def reason(self, progress: Progress) -> str:
-        """Reason to load nothing anew, asked after every opening; empty to go on."""
+        """Reason to end the group, checked after every opening; empty to go on."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedRounds:
-    """The same number of rounds in every opening, and as many openings as were asked for."""
+    """The same number of rounds in every opening, and the requested number of openings."""
 
     rounds: int
     openings: int = 1
@@ -84,12 +84,12 @@ class FixedRounds:
 
 @dataclass(frozen=True)
 class PreciseWithin:
-    """Many short openings, until every interval over them is narrow or the time is up.
+    """Many short openings, until every interval over them is narrow enough or the time is up.
 
     Args:
-        half_width: Of the widest interval; see `Progress`.
-        seconds: Time of a group, loading included. Two openings are taken in any case.
-        openings: Openings at most; default: as many as the time holds.
+        half_width: Target for the widest interval; see `Progress`.
+        seconds: Time limit of a group, including loading. Two openings are always run.
+        openings: Maximum number of openings; default: limited by time only.
     """
 
     half_width: float
@@ -113,11 +113,11 @@ class PreciseWithin:
         openings = progress.opening + 1
         if openings >= LEAST_PRECISE_OPENINGS and progress.half_width <= self.half_width:
             return PRECISE
-        # One more opening will take as long as those before did.
+        # The next opening is expected to take as long as the mean of the previous ones.
         late = progress.elapsed_s * (openings + 1) / openings > self.seconds
         return "budget" if late and openings >= 2 else ""
 
 
 def precise_within(half_width: float, seconds: float, openings: int | None = None) -> PreciseWithin:
-    """The usual rule; see `PreciseWithin`."""
+    """The default rule; see `PreciseWithin`."""
     return PreciseWithin(half_width, seconds, openings)

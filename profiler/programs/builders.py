@@ -1,4 +1,4 @@
-"""From workloads to the programs that a device loads."""
+"""Builders that turn workloads into the programs that a device loads."""
 
 import functools
 import importlib.metadata
@@ -23,19 +23,19 @@ from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
 
-# Entry points named like a runtime; each is called as `builder(device, cache=…, weights=…)`.
+# Entry points are named after their runtime; each is called as `builder(device, cache=…, weights=…)`.
 BUILDERS = "adaptare.programs"
 TORCH_FACTORY = "adaptare.profiler.programs.torch.programs:build"
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a workload takes in the memory of a worker.
+    """Memory that a worker needs for one workload.
 
     Args:
-        program: Workloads of the same program share it; only what they are fed with differs.
-        program_bytes: Of the program; where programs share the weights of their base, only what it has beside them.
-        feed_bytes: Of what this workload feeds to it: its cache, and its adapter if that is fed.
+        program: Identifies the loaded program; workloads that differ only in their inputs share it.
+        program_bytes: Incremental bytes of the program; excludes base weights that are already loaded.
+        feed_bytes: Bytes of its inputs: KV cache, and the adapter if it is passed at run time.
     """
 
     program: str
@@ -44,48 +44,48 @@ class Need:
 
     @property
     def total_bytes(self) -> int:
-        """Of the program with this feed alone."""
+        """Bytes of the program with this workload's inputs only."""
         return self.program_bytes + self.feed_bytes
 
 
 class Programs(Protocol):
-    """Builds what one runtime runs for workloads; joined by an entry point in the group `adaptare.programs`."""
+    """Builds the programs of one runtime; registered as an entry point in the group `adaptare.programs`."""
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """The ways to apply an adapter that make sense on this base: those that can be swapped first."""
+        """Application modes that this base supports, those with a swappable adapter first."""
         ...
 
     def need(self, workload: Workload) -> Need:
-        """What it takes in memory. Raises `InputError` if this runtime does not run it; makes no file."""
+        """Memory estimate. Raises `InputError` if this runtime does not run the workload; writes no file."""
         ...
 
     def disk_bytes(self, base: Workload) -> int:
-        """What the weights of a base take on the disk, as a user would ship it."""
+        """Bytes on disk of the weights of a base, in the form that a user would ship."""
         ...
 
     def program(self, workload: Workload) -> Program:
-        """The program, with one feed named by the hash of the workload; makes the files that it needs."""
+        """The program, with one feed named by the hash of the workload; writes the files that it needs."""
         ...
 
     def twin(self, workload: Workload) -> Program:
-        """Another program of the same function, with the adapter folded into the weights, fed alike."""
+        """Merged reference: a program of the same function and inputs, with the adapter merged into the weights."""
         ...
 
 
 def programs_for(
     device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
 ) -> Programs:
-    """The builder of programs that is registered for the runtime of a device.
+    """The program builder registered for the runtime of a device.
 
     Args:
-        device: Whose runtime it is.
+        device: Device whose runtime selects the builder.
         cache: Folder for exported models; default: the user's cache folder.
-        weights: A model, whose weights exported programs then have instead of random ones. Latency does not depend on
-            them, but one export is then enough for measuring and for what users take away.
+        weights: A model whose weights replace the random ones of exported programs. Latency does not depend on them,
+            but one export then serves both measuring and deployment.
 
     Raises:
         InputError: No builder is registered for the runtime.
-        MissingPackageError: Making its programs needs a package that is not installed.
+        MissingPackageError: Building programs needs a package that is not installed.
     """
     builders = _builders()
     if device.runtime_name not in builders:
@@ -97,17 +97,17 @@ def programs_for(
 
 @functools.cache
 def _builders() -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points by the name of their runtime; looking through all installed packages takes a while."""
+    """Entry points by runtime name, cached because scanning all installed packages is slow."""
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=BUILDERS)}
 
 
 class TorchPrograms:
-    """Modules that a factory builds in the worker from a file of weights, which those of one base share.
+    """Modules built in the worker by a factory, from a weights file shared by all programs of one base.
 
     Args:
-        device: Runs them; default: one with caches of the usual size.
+        device: Device that runs them; default: one with caches of the usual size.
         cache: Folder for the files; default: the user's cache folder.
-        weights: Not used; they are random.
+        weights: Not used; weights are random.
     """
 
     def __init__(
@@ -180,12 +180,12 @@ class TorchPrograms:
 
 
 class SimulatedPrograms:
-    """Programs that are their workload in words; every mode and base goes.
+    """Programs that consist of a description of their workload; all modes and bases are supported.
 
     Args:
-        device: Runs them; default: one with caches of the usual size.
+        device: Device that runs them; default: one with caches of the usual size.
         cache: Not used; no file is made.
-        weights: Not used; they are random.
+        weights: Not used; weights are random.
     """
 
     def __init__(
@@ -218,12 +218,12 @@ class SimulatedPrograms:
 
 
 def name_of(workload: Workload) -> str:
-    """What to call the program of a workload."""
+    """Name of the program of a workload."""
     return f"{workload.scope} {workload.phase} {workload.mode} {workload.hash}"
 
 
 def _running(workload: Workload) -> dict[str, int]:
-    """Ranks of the adapted linears that run in the scope."""
+    """Ranks of the adapted linears in the scope."""
     ranks = workload.configuration.by_path
     return {site.path: ranks[site.path] for site in workload.scope_sites if site.path in ranks}
 
@@ -234,14 +234,14 @@ def _feed(workload: Workload) -> Feed:
 
 
 def is_cold(workload: Workload) -> bool:
-    """Whether its program is to find the caches as the rest of the model leaves them."""
+    """True if the processor caches must be in the state that the rest of the model leaves."""
     return workload.scope != "model" and workload.caches == "cold"
 
 
 def turn_of(workload: Workload) -> tuple[int, int]:
-    """Bytes that a call of a cold part moves, and the rest of the model until the next one; (0, 0) for all others.
+    """Bytes moved by a call of a cold part, and by the rest of the model before its next call; (0, 0) otherwise.
 
-    Without adapter, so that a part is called in turn with as many copies whatever it carries.
+    Adapters are excluded, so that the number of copies called in turn is the same for any adapter.
     """
     if not is_cold(workload):
         return 0, 0
@@ -250,26 +250,26 @@ def turn_of(workload: Workload) -> tuple[int, int]:
 
 
 def copies_name(workload: Workload) -> str:
-    """What tells a cold program from a hot one, and from one that is called in turn with other copies."""
+    """Name suffix that separates cold from hot programs, and programs with different numbers of copies."""
     return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
 
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
-    """Bytes of the copies that are called in turn with a cold program, on a device with caches of this size."""
+    """Bytes of the copies called in turn with a cold program, on a device with last-level caches of this size."""
     return (copies_in_turn(*turn_of(workload), last_level_bytes) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:
-    """Bytes of the weights that every call of the base reads: those of its linears and of its head."""
+    """Bytes of the weights that every call of the base reads: its linears and its head."""
     shape, sites = workload.shape, workload.scope_sites
     head = shape.vocabulary * shape.hidden if workload.has_head else 0
     return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
 
 
 def embedding_bytes(workload: Workload) -> int:
-    """Bytes of embeddings that are not those of the head, of which a call reads a row for each token.
+    """Bytes of embeddings that are not shared with the head; a call reads one row of them per token.
 
-    A quantised head is a copy of its own, beside embeddings that are never quantised.
+    A quantised head is a separate copy; the embeddings themselves are never quantised.
     """
     shape = workload.shape
     own = workload.has_head and not (shape.tied and workload.quantisation == "none")
@@ -277,12 +277,12 @@ def embedding_bytes(workload: Workload) -> int:
 
 
 def memory_bytes(workload: Workload) -> int:
-    """Bytes of what one call needs at least: the weights of the base, the adapter as it is applied, and the cache."""
+    """Minimum bytes for one call: base weights, the adapter in its application mode, and the KV cache."""
     return base_bytes(workload) + embedding_bytes(workload) + adapter_bytes(workload) + cache_bytes(workload)
 
 
 def adapter_bytes(workload: Workload) -> int:
-    """Bytes of the adapter beside the weights of the base, as it is applied."""
+    """Bytes of the adapter in addition to the base weights, in its application mode."""
     configuration = workload.configuration
     ranks = {site.path: configuration.by_path.get(site.path, 0) for site in workload.scope_sites}
     if workload.in_weights or not any(ranks.values()):
@@ -294,16 +294,16 @@ def adapter_bytes(workload: Workload) -> int:
 
 
 def cache_bytes(workload: Workload) -> int:
-    """Bytes of the keys and values of one call: those it finds and those it adds."""
+    """Bytes of the keys and values of one call: cached ones and new ones."""
     shape = workload.shape
     positions = workload.past + 1 if workload.phase == "decode" else workload.tokens
     return BYTES[workload.dtype] * 2 * workload.layers * workload.batch * positions * shape.kv_heads * shape.head_dim
 
 
 def own_bytes(workload: Workload) -> int:
-    """Incremental bytes once the base is loaded: the adapter, and the linears that are merged into or narrowed.
+    """Bytes added to a loaded base: adapter weights, and the linears rewritten by merging or narrowing.
 
-    The base itself counts whole.
+    For the base itself, its whole size.
     """
     if workload.configuration == Configuration():
         return base_bytes(workload)
@@ -315,7 +315,7 @@ def own_bytes(workload: Workload) -> int:
 
 
 def loaded_widths(workload: Workload) -> dict[int, int]:
-    """Layer -> intermediate size of the narrower layers of what is loaded: where not all are, the only one is 0."""
+    """Layer -> intermediate size of the narrower layers in the scope; in a partial scope the only layer is 0."""
     widths = workload.configuration.by_layer
     if workload.scope == "model":
         return dict(widths)

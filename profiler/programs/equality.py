@@ -1,4 +1,4 @@
-"""Whether programs that mean the same function give the same outputs; nothing is timed before they do."""
+"""Output checks: programs of the same function must give the same outputs before they are timed."""
 
 from collections.abc import Sequence
 
@@ -7,28 +7,28 @@ import numpy as np
 from adaptare.devices import ProgramError
 from adaptare.profiler.workloads.workload import Workload
 
-# Largest difference over the largest reference value (at least 1).
+# Largest difference relative to the largest reference value (at least 1).
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-# What an adapter changes at least: without it a program computes the same by the same kernels, which differs as graphs
-# do that the runtime optimised differently, and not at all where it runs operator by operator.
+# Minimum change of the outputs by an adapter. Graphs without an effective adapter may still differ by this much, as
+# the runtime optimises them differently; they do not differ at all if it runs operator by operator.
 APPLIED = {"float32": 1e-6, "bfloat16": 0.0, "float16": 0.0}
-# The twin of a quantised base has the same weights but does not round activations. How much that makes is seen at the
-# base itself, without adapter; with one it was at most a third more, while an adapter of twice the size is far beyond.
+# The merged reference of a quantised base has the same weights but does not round activations. That error is measured
+# on the base without adapter; with one it was at most a third larger, while an adapter of twice the size exceeds this.
 ALLOWED_NOISE = 3
 
 
 def needs_twin(workload: Workload) -> bool:
-    """Whether a workload means the same as one with its adapter merged: quantising again means something else."""
+    """True if the outputs must equal those of the merged reference: requantising changes the function."""
     return adapted(workload) and workload.mode != "requantised"
 
 
 def adapted(workload: Workload) -> bool:
-    """Whether an adapter lies on a linear that runs."""
+    """True if a linear in the scope has an adapter."""
     return bool(_kinds(workload))
 
 
 def changes_outputs(workload: Workload) -> bool:
-    """Whether an adapter must be seen in the outputs: a softmax over one key is 1, whatever query and key are."""
+    """True if an adapter must change the outputs: a softmax over one key is 1, for any query and key."""
     keys = workload.past + 1 if workload.phase == "decode" else workload.tokens
     unseen = {"q_proj", "k_proj"} if keys == 1 and workload.scope != "layer" else set[str]()
     return bool(_kinds(workload) - unseen)
@@ -40,22 +40,22 @@ def _kinds(workload: Workload) -> set[str]:
 
 
 def check_applied(workload: Workload, outputs: Sequence[float], base: Sequence[float]) -> None:
-    """Raises `ProgramError` if an adapter leaves the outputs of the base as they are."""
+    """Raises `ProgramError` if an adapter does not change the outputs of the base."""
     if outputs and base and largest_difference(outputs, base) <= APPLIED[workload.dtype]:
         raise ProgramError("the adapter does not change the output; it is not applied, so it is not timed")
 
 
 def check_twin(workload: Workload, outputs: Sequence[float], twin: Sequence[float], *, noise: float = 0.0) -> None:
-    """Compares with the same adapter folded into the weights.
+    """Compares outputs with those of the merged reference.
 
     Args:
-        workload: What was run.
-        outputs: What it gave.
-        twin: What the twin gave.
-        noise: By how much base and twin differ without adapter.
+        workload: The workload that was run.
+        outputs: Its outputs.
+        twin: Outputs of the merged reference.
+        noise: Difference between the base and its merged reference without adapter.
 
     Raises:
-        ProgramError: They differ by more than rounding explains.
+        ProgramError: The difference exceeds the tolerance for rounding.
     """
     tolerance = TOLERANCE[workload.dtype] + ALLOWED_NOISE * noise
     difference = largest_difference(outputs, twin) if outputs else 0.0

@@ -1,1 +1,1 @@
-"""Results that every command has in common: tables of typed rows, notes, progress, and numbers as text."""
+"""Common parts of command results: tables of typed rows, notes, progress, and number formatting."""

@@ -1,4 +1,4 @@
-"""The contract of results that commands show, and of those who hear how far a long task is."""
+"""Contracts of command results, and of callbacks for the progress of long tasks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +12,7 @@ Update = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Note:
-    """A remark beside a result, which is shown even where the result is JSON."""
+    """A remark on a result, shown even if the result is JSON."""
 
     text: str
 
@@ -25,15 +25,15 @@ class Report(Protocol):
 
     @property
     def exit_code(self) -> int:
-        """See `adaptare.devices`: 0 where all went well."""
+        """See `adaptare.devices`: 0 on success."""
         ...
 
     def sections(self) -> Iterable[Section]:
-        """Tables, sentences and notes for people, in order."""
+        """Tables, sentences and notes to display, in order."""
         ...
 
     def to_json(self) -> Mapping[str, Any]:
-        """The same for programs, as plain JSON values."""
+        """The result as plain JSON values."""
         ...
 
 
@@ -47,13 +47,13 @@ def _silent(title: str) -> Iterator[Update]:
 
 @dataclass(frozen=True)
 class Feedback:
-    """Callables that hear how far a long task is; all are silent by default.
+    """Callbacks for the progress of a long task; all do nothing by default.
 
     Args:
-        note: Takes a remark.
-        progress: Context of a task with that title, which yields `update(share, text)`.
-        preview: Takes a table as it stands while something is measured.
-        show: Takes a section of a result that is finished before the rest.
+        note: Receives a remark.
+        progress: Context of a task with a title, which yields `update(share, text)`.
+        preview: Receives an intermediate table during a measurement.
+        show: Receives a section of a result that is complete before the rest.
     """
 
     note: Callable[[str], None] = _ignore

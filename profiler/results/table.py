@@ -1,4 +1,4 @@
-"""Tables of typed rows, from which whatever shows a result takes its columns."""
+"""Tables of typed rows, the source of the columns of every displayed result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Column(Generic[Row]):
     """One column of a table.
 
     Args:
-        heading: Above the column.
-        text: Cell of a row.
-        rank: 0 for a column that is always shown; where room is short, those of the highest rank go first.
-        folds: True for text that may be broken, False for numbers, which are shown whole or not at all.
+        heading: Title of the column.
+        text: Formats the cell of a row.
+        rank: 0 for a column that is always shown; in narrow output, columns of the highest rank are dropped first.
+        folds: True for text that may be wrapped, False for numbers, which are shown complete or not at all.
     """
 
     heading: str
@@ -26,7 +26,7 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """Rows of one type, and the columns that people read of them; the first column is a name, and folds."""
+    """Rows of one type, and their displayed columns; the first column is a name and may be wrapped."""
 
     title: str
     columns: Sequence[Column[Row]]

@@ -1,4 +1,4 @@
-"""Quantities as people read them."""
+"""Formatting of quantities for display."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,37 +7,37 @@ COMPOSED: Final = ", composed from stubs"
 
 
 def milliseconds(seconds: float) -> str:
-    """Three significant digits, and whole numbers from 1,000 on."""
+    """Milliseconds with three significant digits, and as whole numbers from 1,000 on."""
     return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
 
 
 def energy(joules: float) -> str:
-    """Three significant digits, and whole numbers from 1,000 on."""
+    """Joules with three significant digits, and as whole numbers from 1,000 on."""
     if joules < 1:
         return f"{joules * 1e3:.3g} mJ"
     return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
 
 
 def per_second(rate: float) -> str:
-    """Three significant digits, and whole numbers from 1,000 on."""
+    """Rate with three significant digits, and as a whole number from 1,000 on."""
     return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
 
 
 def megabytes(count: float) -> str:
-    """A number of bytes, with one decimal below 100 MB."""
+    """Bytes in MB, with one decimal below 100 MB."""
     return f"{count / 1e6:.1f}" if count < 100e6 else f"{count / 1e6:,.0f}"
 
 
 def percent(share: float) -> str:
-    """With sign and one decimal."""
+    """Percentage with sign and one decimal."""
     return f"{share:+.1%}"
 
 
 def counted(count: int, noun: str) -> str:
-    """The number and its noun, in the plural unless it is one."""
+    """Number and noun, in the plural unless the number is one."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def between(lower: float, upper: float, text: Callable[[float], str], *, within_one_opening: bool = False) -> str:
-    """An interval, and its caveat if it says nothing about the next loading of the program."""
+    """Interval, with a caveat if it does not generalise to the next load of the program."""
     return f"[{text(lower)}, {text(upper)}]{' within one opening' * within_one_opening}"

@@ -1,4 +1,4 @@
-"""Where measurements are kept: SQLite by default, any database that SQLAlchemy reaches; rows are only ever added."""
+"""Append-only store of measurements: SQLite by default, or any database supported by SQLAlchemy."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from adaptare.profiler.store.measurement import (
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload
 
-# Stores of schema 1 have one calibration for ever in a table of its own, which nothing reads any more.
+# Stores of schema 1 have a single calibration in a separate table, which is no longer read.
 SCHEMA_VERSION = 2
 
 _tables = sql.MetaData()
@@ -59,15 +59,15 @@ for _table in (_shapes, _measurements):
 
 
 class Store:
-    """Measurements and the shapes they belong to; each carries the calibration of its own session.
+    """Measurements and their shapes; each measurement carries the calibration of its session.
 
     Args:
         location: A file name, or a database URL such as `postgresql+psycopg://user@host/name`.
-        create: Whether a store that is not there yet is made; else it is an error.
+        create: If true, a missing store is created; otherwise it is an error.
 
     Raises:
-        InputError: There is no store, it is of a newer schema, or the file is no store.
-        StorageError: It cannot be opened or made.
+        InputError: The store is missing, has a newer schema, or the file is not a store.
+        StorageError: It cannot be opened or created.
     """
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
@@ -114,10 +114,10 @@ class Store:
                 _fill(connection)
 
     def append(self, measurements: Sequence[Measurement]) -> None:
-        """Adds all of them or none.
+        """Adds all measurements, or none on failure.
 
         Raises:
-            StorageError: The disk is full, or the store cannot be written; what it held before is intact.
+            StorageError: The disk is full, or the store is not writable; earlier content is intact.
         """
         with self._writing() as connection:
             for measurement in measurements:
@@ -136,9 +136,9 @@ class Store:
                 )
 
     def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
-        """Seconds of the reference by the newest complete measurement; `None` if there is none.
+        """Seconds of the reference in the newest complete measurement; `None` if there is none.
 
-        One that was composed from parts has a calibration of its own.
+        Composed measurements have a separate calibration.
         """
         query = (
             sql.select(_measurements.c.content)
@@ -151,18 +151,18 @@ class Store:
         return None if newest is None else float(json.loads(newest)["reference_s"])
 
     def finished(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> set[str]:
-        """Hashes of the workloads that need not be measured again on this device beside this reference.
+        """Hashes of the workloads with a complete measurement on this device with this reference.
 
-        What was composed from parts does for what is to be composed, not for what is to be measured.
+        Composed measurements count only for workloads to be composed, not for those to be measured.
         """
         query = sql.select(_measurements.c.workload).where(*_complete(device, reference, origin))
         with self._reading() as connection:
             return set(connection.execute(query).scalars())
 
     def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
-        """In the order in which they were added; of one device and one reference if given.
+        """Measurements in the order of insertion; only of one device and one reference if given.
 
-        All of one device and reference are on the scale of its newest calibration, whichever their own session had.
+        All of one device and reference are scaled by its newest calibration, in place of their sessions'.
         """
         query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
         if device is not None:
@@ -173,7 +173,7 @@ class Store:
             rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
             contents = [json.loads(content) for content in connection.execute(query).scalars()]
         used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
-        # As it was stored: another version of transformers may know more settings, which would make it another shape.
+        # From the stored text: another version of transformers may add settings, which would change the shape.
         shapes = {
             name: replace(ModelShape.from_mapping(json.loads(config)), config=config)
             for name, config in rows
@@ -182,7 +182,7 @@ class Store:
         return _on_newest_scale([measurement_from_json(content, shapes) for content in contents])
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the database connections."""
         self._engine.dispose()
 
     @staticmethod
@@ -216,7 +216,7 @@ class Store:
 
 
 def _url(place: str) -> sql.URL:
-    """The place as SQLAlchemy names it. Raises `InputError`."""
+    """URL of a location for SQLAlchemy. Raises `InputError`."""
     try:
         return sql.make_url(place) if "://" in place else sql.URL.create("sqlite", database=place)
     except (SQLAlchemyError, ValueError) as error:
@@ -226,7 +226,7 @@ def _url(place: str) -> sql.URL:
 
 
 def _reason(error: Exception) -> str:
-    """What a database or its driver says, without the words of the library between them."""
+    """Message of the database or its driver, without the text that SQLAlchemy adds."""
     if isinstance(error, DatabaseError):
         return str(error.orig)
     if isinstance(error, OSError):
@@ -239,13 +239,13 @@ def _reason(error: Exception) -> str:
 
 
 def _fill(connection: sql.Connection) -> None:
-    """Makes the tables."""
+    """Creates the tables."""
     _tables.create_all(connection)
     connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
 
 
 def _make_whole(file: Path) -> None:
-    """Makes the file of a store under another name first: nobody ever sees one that has no tables yet."""
+    """Creates the store under a temporary name first, so that no process sees a file without tables."""
     fresh = file.with_name(f"{file.name}.new-{uuid.uuid4().hex[:8]}")
     engine = sql.create_engine(sql.URL.create("sqlite", database=str(fresh)))
     try:
@@ -268,7 +268,7 @@ def _take_place(fresh: Path, file: Path) -> None:
 
 
 def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[sql.ColumnElement[bool], ...]:
-    """Conditions of the complete measurements of a device beside a reference."""
+    """SQL conditions for the complete measurements of a device with a reference."""
     return (
         _measurements.c.device == device_hash(device),
         _measurements.c.reference == reference.hash,

@@ -1,4 +1,4 @@
-"""What was measured: every sample of a candidate and of the reference beside it, and what follows from them."""
+"""Measurements: every sample of a candidate and of its interleaved reference, and statistics derived from them."""
 
 import hashlib
 import itertools
@@ -28,10 +28,10 @@ class Visit:
     """One candidate's turn in one round.
 
     Args:
-        opening: Which loading of the program, counted over the session.
-        round: Which round, counted over the session.
-        touch_s: The first of the discarded calls, seconds; of several visited together the first one's.
-        samples_s: The calls that count, seconds.
+        opening: Number of the opening (one fresh load of all programs) in the session.
+        round: Number of the round in the session.
+        touch_s: First discarded call, seconds; in consecutive visits, that of the first one.
+        samples_s: Calls that count, seconds.
     """
 
     opening: int
@@ -41,7 +41,7 @@ class Visit:
 
     @cached_property
     def median_s(self) -> float:
-        """Of the calls that count."""
+        """Median of the calls that count, seconds."""
         return statistics.median(self.samples_s)
 
 
@@ -50,24 +50,24 @@ class Measurement:
     """One workload on one device in one session.
 
     Args:
-        workload: What was timed.
-        device: Who timed it.
-        reference: The fixed workload that was visited in every round beside it.
-        reference_s: What the reference took when the device was calibrated, seconds.
-        session: Names the session; measurements of one session share their rounds.
-        visits: Of the candidate, in the order of the rounds.
-        reference_visits: Of the reference, in the same rounds.
+        workload: The timed workload.
+        device: Identity of the measuring device.
+        reference: Fixed workload, interleaved in every round.
+        reference_s: Seconds of the reference when the device was calibrated.
+        session: Identifier of the session; measurements of one session share their rounds.
+        visits: Visits of the candidate, in the order of the rounds.
+        reference_visits: Visits of the reference, in the same rounds.
         warmup_s: Calls before the first round of each opening, seconds.
-        stopped_by: Reason of its end: `precise`: every interval over all openings was as narrow as asked; `budget`: no
-            time was left; `openings` or `rounds`: as many as were allowed; `interrupted`.
-        resident_bytes: What loading the program added to the worker, for each copy of it.
-        load_s: Seconds to load it, for each copy.
-        first_call_s: Seconds of its very first call, in the first opening; 0 where that was not noted.
-        environment: What the machine said of itself `before` and `after`, and the `worker` when it was opened; how many
-            nodes of the graph each of the `providers` runs; `elapsed_s` of its group, loading included.
-        failure: Why it was given up; what was seen before that is kept. Empty if all went well.
+        stopped_by: Stopping reason: `precise`: every interval over all openings reached the wanted width; `budget`:
+            time limit; `openings` or `rounds`: their maximum number; `interrupted`.
+        resident_bytes: Resident memory added to the worker by loading the program, per copy.
+        load_s: Seconds to load it, per copy.
+        first_call_s: Seconds of its very first call, in the first opening; 0 if not recorded.
+        environment: State of the machine `before` and `after`, and of the `worker` at its start; number of graph nodes
+            run by each of the `providers`; `elapsed_s` of its group, including loading.
+        failure: Reason of a failure; earlier samples are kept. Empty on success.
         taken_at: Start of the session, ISO 8601 in UTC.
-        origin: `measured`, or `composed` from parts that were.
+        origin: `measured`, or `composed` from measured parts.
     """
 
     workload: Workload
@@ -89,12 +89,12 @@ class Measurement:
 
     @property
     def complete(self) -> bool:
-        """Whether it need not be measured again."""
+        """True if no further measurement is needed."""
         return not self.failure and self.stopped_by != INTERRUPTED
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
-        """Candidate over reference in each round. Shape (n_rounds,)."""
+        """Ratio of candidate to reference in each round. Shape (n_rounds,)."""
         self._check_measured()
         return _medians(self.visits) / _medians(self.reference_visits)
 
@@ -105,7 +105,7 @@ class Measurement:
 
     @cached_property
     def within_one_opening(self) -> bool:
-        """True if fewer than two openings contribute rounds: the interval then says nothing about the next loading."""
+        """True if fewer than two openings contribute rounds: the interval then does not generalise to the next load."""
         if not self.visits:
             return True
         counts = settled(self.visits, self.reference_visits)
@@ -113,14 +113,14 @@ class Measurement:
 
     @cached_property
     def trends(self) -> tuple[Trend, ...]:
-        """How the candidate's own seconds went, in each opening."""
+        """Trend of the candidate's unscaled seconds in each opening."""
         self._check_measured()
         medians = _medians(self.visits)
         return tuple(steadiness(medians[self.openings == opening]).trend for opening in np.unique(self.openings))
 
     @cached_property
     def ratio(self) -> Interval:
-        """Candidate over reference in the rounds in which both have warmed up, with a 95 % interval."""
+        """Ratio of candidate to reference in the rounds after the warm-up of both, with a 95 % interval."""
         self._check_measured()
         return paired_ratio(self.visits, self.reference_visits)
 
@@ -138,10 +138,10 @@ class Measurement:
 
     @property
     def low_s(self) -> float:
-        """Tenth percentile of the candidate's own seconds in stable rounds: repeats better than a median.
+        """Tenth percentile of the candidate's unscaled seconds in stable rounds: repeats better than a median.
 
-        What comes between makes calls slower and never faster, so a low quantile repeats; the very lowest would be
-        those for which the processor changed its speed in the middle of a round.
+        Disturbances only ever slow calls down, so a low quantile is repeatable; the minimum would select calls during
+        which the processor changed its speed within a round.
         """
         stable = stable_rounds(_lows(self.reference_visits))
         rounds = [own for own, counts in zip(self.visits, stable, strict=True) if counts]
@@ -149,18 +149,18 @@ class Measurement:
 
     @property
     def reference_low_s(self) -> float:
-        """The same of the reference: at another speed of the machine it is another."""
+        """Tenth percentile of the reference's seconds; it depends on the speed of the device."""
         self._check_measured()
         return _low_of_usual(self.reference_visits)
 
     @property
     def tokens_per_s(self) -> float:
-        """Of all sequences together."""
+        """Throughput of all sequences together."""
         return self.workload.rows / self.latency_s
 
     @property
     def latency_s(self) -> float:
-        """Candidate / reference (see `ratio_interval`), times the reference's calibrated seconds."""
+        """Ratio of candidate to reference (see `ratio_interval`) times the reference's calibrated seconds."""
         return self.ratio.middle * self.reference_s
 
     @property
@@ -175,20 +175,20 @@ class Measurement:
 
     @property
     def overhead(self) -> Interval:
-        """Latency over that of the base, minus one. Raises `InputError` unless the base was the reference."""
+        """Latency relative to that of the base, minus one. Raises `InputError` unless the base was the reference."""
         if self.reference != self.workload.base:
             raise InputError("the reference was not the base of this workload; compare with a measurement of the base")
         return Interval(self.ratio.lower - 1, self.ratio.middle - 1, self.ratio.upper - 1)
 
     @property
     def raw_s(self) -> float:
-        """Median over rounds of the candidate's own seconds, whatever state the device was in."""
+        """Median over rounds of the candidate's unscaled seconds, in any device state."""
         self._check_measured()
         return float(np.median([visit.median_s for visit in self.visits]))
 
     @cached_property
     def raw_interval(self) -> Interval:
-        """Own seconds at the usual speed of each opening, behind the warm-up, with a 95 % interval over openings."""
+        """Unscaled seconds at the usual speed of each opening, after warm-up, with a 95 % interval over openings."""
         self._check_measured()
         counts, seconds = settled(self.visits, self.reference_visits), _medians(self.reference_visits)
         for opening in np.unique(self.openings):
@@ -210,7 +210,7 @@ class Measurement:
 
     @property
     def slowdown(self) -> float:
-        """How much slower the device was than when it was calibrated: 0.05 is 5 %."""
+        """Relative slowdown of the device since its calibration: 0.05 is 5 %."""
         return self.reference_raw_s / self.reference_s - 1.0
 
     def _check_measured(self) -> None:
@@ -219,11 +219,11 @@ class Measurement:
 
 
 def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
-    """One over the other in the same rounds, with a 95 % interval; see `ratio_interval`.
+    """Ratio of two candidates in the same rounds, with a 95 % interval; see `ratio_interval`.
 
     Args:
-        visits: Of one candidate.
-        others: Of another in the same rounds.
+        visits: Visits of the candidate in the numerator.
+        others: Visits of the candidate in the denominator, in the same rounds.
     """
     counts = settled(visits, others)
     openings = np.array([visit.opening for visit in visits], dtype=np.int64)
@@ -231,7 +231,7 @@ def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
 
 
 def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool_]:
-    """Which rounds lie behind the warm-up of both, in each opening. Shape (n_rounds,)."""
+    """Mask of the rounds after the warm-up of both, in each opening. Shape (n_rounds,)."""
     openings = np.array([visit.opening for visit in visits], dtype=np.int64)
     counts = np.ones(len(openings), dtype=np.bool_)
     for opening in np.unique(openings):
@@ -244,18 +244,18 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
 
 @lru_cache(maxsize=2**12)
 def _warm_from(seconds: tuple[float, ...]) -> int:
-    """First round after the warm-up of an opening; asked again after each later opening."""
+    """First round after the warm-up of an opening; recomputed after each later opening."""
     found = steadiness(np.array(seconds))
     return found.start if found.trend == "warm-up" else 0
 
 
 def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:
-    """How fast the calls of each visit were that nothing came between."""
+    """Undisturbed latency of the calls of each visit, as a low quantile."""
     return np.array([np.quantile(visit.samples_s, LOW) for visit in visits])
 
 
 def _low_of_usual(visits: Sequence[Visit]) -> float:
-    """Low quantile of all calls at the speed that most visits had."""
+    """Low quantile of all calls at the most frequent speed."""
     usual = stable_rounds(_lows(visits))
     return float(np.quantile(np.concatenate([each.samples_s for each in itertools.compress(visits, usual)]), LOW))
 
@@ -265,14 +265,14 @@ def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:
 
 
 def overhead(candidate: Measurement, base: Measurement) -> Interval:
-    """Latency of the candidate over that of the base, minus one; paired by rounds within a session.
+    """Latency of the candidate relative to the base, minus one; paired by rounds within a session.
 
     Args:
-        candidate: With an adapter.
-        base: The same workload without.
+        candidate: Measurement with an adapter.
+        base: Measurement of the same workload without adapter.
 
     Raises:
-        InputError: They were not measured in the same session on the same device.
+        InputError: They are not from the same session on the same device.
     """
     if candidate.session != base.session or candidate.device != base.device:
         raise InputError("overhead needs both measured in one session on one device; measure them together")
@@ -285,7 +285,7 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
 
 
 def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    """Everything but the shapes, which are named by their hashes."""
+    """All fields except the shapes, which are represented by their hashes."""
 
     def rows(visits: Sequence[Visit]) -> list[list[Any]]:
         return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
@@ -341,7 +341,7 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
 
 
 def device_to_json(info: DeviceInfo) -> dict[str, Any]:
-    """Every field of a device info."""
+    """All fields of a device info."""
     return {
         "device": info.device,
         "hardware": info.hardware,
@@ -352,11 +352,11 @@ def device_to_json(info: DeviceInfo) -> dict[str, Any]:
 
 
 def device_hash(info: DeviceInfo) -> str:
-    """Equal for equal device infos: 16 hex digits of SHA-256."""
+    """Identity hash of a device info: 16 hex digits of SHA-256."""
     return hashlib.sha256(canonical_json(device_to_json(info)).encode()).hexdigest()[:16]
 
 
 def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:
-    """Inverse of `device_to_json`; release 0.1.0 wrote the step of the clock, too, which is the worker's."""
+    """Inverse of `device_to_json`; release 0.1.0 also wrote the clock step, which now belongs to the worker."""
     known = {name: value for name, value in content.items() if name != "timer_step_s"}
     return DeviceInfo(**{**known, "options": tuple(content["options"])})

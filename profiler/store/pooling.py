@@ -1,4 +1,4 @@
-"""Measurements of one workload in several sessions, as one."""
+"""Pooling of the measurements of one workload from several sessions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +8,10 @@ from adaptare.profiler.store.measurement import Measurement, Visit
 
 
 def pooled(earlier: Measurement, later: Measurement) -> Measurement:
-    """One measurement with the openings and rounds of both, and everything else of the later one.
+    """One measurement with the openings (program loads) and rounds of both, and all other fields of the later one.
 
     Raises:
-        InputError: They differ in workload, device or reference.
+        InputError: Workload, device or reference differ.
     """
     for name in ("workload", "device", "reference"):
         if getattr(earlier, name) != getattr(later, name):

@@ -1,1 +1,1 @@
-"""Workloads: model shapes, configurations, the spaces that they are drawn from, and PEFT folders."""
+"""Workloads: model shapes, configurations, the spaces they are drawn from, and PEFT folders."""

@@ -1,4 +1,4 @@
-"""Adapters as PEFT describes them."""
+"""Adapters in PEFT's configuration format."""
 
 import re
 from collections import Counter
@@ -11,9 +11,9 @@ from adaptare.profiler.workloads.configuration import Configuration
 def peft_arguments(config: Configuration, scales: Mapping[str, float]) -> dict[str, Json]:
     """Keyword arguments of a `peft.LoraConfig` with exactly these sites, ranks and scales, of the same kind.
 
-    PEFT scales an adapter by alpha / rank, so alpha is written as scale x rank for every site; `rank_pattern`
-    and `alpha_pattern` hold what differs from the most common value. Their keys are whole module paths, with
-    dots escaped because PEFT matches them as regular expressions.
+    PEFT scales an adapter by alpha / rank, so alpha is written as scale x rank for every site; `rank_pattern` and
+    `alpha_pattern` hold deviations from the most common value. Their keys are complete module paths, with dots escaped
+    because PEFT matches them as regular expressions.
 
     Args:
         config: At least one site.

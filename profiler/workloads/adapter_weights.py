@@ -1,4 +1,4 @@
-"""Random adapter weights that every runtime makes alike, so that their outputs can be compared."""
+"""Random adapter weights, identical in every runtime, so that outputs can be compared."""
 
 import zlib
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from adaptare.devices import uniform
 
 @dataclass(frozen=True)
 class RandomMatrix:
-    """Uniformly distributed weights, described so that every device makes them alike; see `uniform`.
+    """Uniformly distributed weights, specified so that every device generates identical values; see `uniform`.
 
     Args:
         shape: Rows and columns.
-        limit: Values lie from -limit to limit.
+        limit: Bound of the absolute values.
         seed: 32 bits.
     """
 
@@ -31,8 +31,8 @@ class RandomMatrix:
 def random_adapter(path: str, rank: int, in_features: int, out_features: int) -> tuple[RandomMatrix, RandomMatrix]:
     """A, shape (in, rank), and B, shape (rank, out), of y = x W + x A B: row vectors, as ONNX multiplies.
 
-    They depend on site and rank alone, and are large enough to move the logits: standard deviations of 1 / sqrt(in) and
-    0.02.
+    They depend on site and rank only, and are large enough to change the logits: standard deviations of 1 / sqrt(in)
+    and 0.02.
     """
     down, up = (zlib.crc32(f"{path} {half} {rank}".encode()) for half in "AB")
     return (

@@ -1,4 +1,4 @@
-"""Refusal of model configs that no model can have, before anything is made of them."""
+"""Validation of model configs, before any model is built from them."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from adaptare.devices import InputError
 
 MOST_LAYERS, WIDEST = 10_000, 10_000_000
-# Field -> its largest value: far above any model, and far below what would fill the memory with names of linears.
+# Field -> its maximum: far above any model, and far below values at which the names of linears would fill the memory.
 LARGEST = {
     "num_hidden_layers": MOST_LAYERS,
     **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "head_dim", "vocab_size"), WIDEST),
@@ -19,10 +19,10 @@ FIELD = re.compile(r"field '(\w+)'")
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:
-    """Checks the sizes in the content of a config, of which any may be missing.
+    """Checks the sizes in the content of a config; any of them may be missing.
 
     Raises:
-        InputError: A size is no whole number, below 1 or larger than any model, or a value is NaN or infinite.
+        InputError: A size is not an integer, below 1 or larger than in any model, or a value is NaN or infinite.
     """
     for name, largest in LARGEST.items():
         value = config.get(name)
@@ -35,7 +35,7 @@ def check_sizes(config: Mapping[str, Any]) -> None:
 
 
 def check_heads(heads: int, kv_heads: int) -> None:
-    """Raises `InputError` unless the key and value heads share the query heads evenly."""
+    """Raises `InputError` unless the number of key and value heads divides the number of query heads."""
     if heads % kv_heads:
         raise InputError(
             f"num_key_value_heads must divide num_attention_heads, so that every key head has equally many queries; "
@@ -44,7 +44,7 @@ def check_heads(heads: int, kv_heads: int) -> None:
 
 
 def reason_of(error: Exception, config: Mapping[str, Any]) -> str:
-    """What is wrong with a config that transformers refuses, in one line and without the words of its validators."""
+    """Reason that transformers rejects a config, in one line and without the wording of its validators."""
     if found := FIELD.search(str(error)):
         name = found.group(1)
         return f"{name} cannot be {config.get(name)!r}"

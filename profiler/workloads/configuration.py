@@ -13,15 +13,14 @@ AdapterKind = Literal["lora", "dora"]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Ranks per site and widths per layer; the base model itself where it says nothing.
+    """Ranks per site and widths per layer; anything not given is as in the base model.
 
     Args:
-        ranks: Pairs of module path and rank, in any order; kept sorted by path. Rank 0 is no adapter there, and is left
-            out.
-        widths: Pairs of layer and intermediate size of its MLP, in any order; kept sorted by layer. A layer that is not
-            named has the size of the base.
-        kind: `lora` adds B A x, whatever the scale (rsLoRA only has another). `dora` also gives every row of W + B A
-            a length of its own, which PEFT computes anew in every call.
+        ranks: Pairs of module path and rank, in any order; kept sorted by path. Rank 0 means no adapter and is dropped.
+        widths: Pairs of layer and intermediate size of its MLP, in any order; kept sorted by layer. Layers that are not
+            listed have the size of the base.
+        kind: `lora` adds B A x, with any scale (rsLoRA differs in the scale only). `dora` also sets the norm of every
+            row of W + B A, which PEFT computes in every call.
 
     References:
         Hu et al. 2022, "LoRA"; Liu et al. 2024, "DoRA: weight-decomposed low-rank adaptation".
@@ -51,7 +50,7 @@ class Configuration:
     def of(
         cls, ranks: Mapping[str, int], *, widths: Mapping[int, int] | None = None, kind: AdapterKind = "lora"
     ) -> "Configuration":
-        """From mappings: module path -> rank, and layer -> intermediate size."""
+        """Creates one from mappings: module path -> rank, and layer -> intermediate size."""
         pairs = tuple((path, int(rank)) for path, rank in ranks.items())
         return cls(pairs, tuple((int(layer), int(width)) for layer, width in (widths or {}).items()), kind)
 
@@ -67,19 +66,19 @@ class Configuration:
 
     @cached_property
     def by_layer(self) -> Mapping[int, int]:
-        """Layer -> intermediate size, of those that differ from the base."""
+        """Layer -> intermediate size, for layers that differ from the base."""
         return dict(self.widths)
 
     @classmethod
     def of_codes(cls, columns: Sequence[Column], codes: Sequence[int]) -> "Configuration":
-        """From one number for each column: a rank or a width. Inverse of `codes`."""
+        """Creates one from one number per column: a rank or a width. Inverse of `codes`."""
         pairs = list(zip(columns, (int(code) for code in codes), strict=True))
         ranks = {column.path: code for column, code in pairs if isinstance(column, Site)}
         widths = {c.layer: code for c, code in pairs if isinstance(c, MlpWidth) and code != c.largest}
         return cls.of(ranks, widths=widths)
 
     def codes(self, columns: Sequence[Column]) -> tuple[int, ...]:
-        """The rank or width of each column; 0 and the base's where this says nothing."""
+        """Rank or width of each column; 0 and the width of the base where not set."""
         return tuple(
             self.by_path.get(column.path, 0)
             if isinstance(column, Site)
@@ -89,19 +88,19 @@ class Configuration:
 
     @property
     def without_adapter(self) -> "Configuration":
-        """The widths alone."""
+        """The widths without the ranks."""
         return Configuration(widths=self.widths)
 
     def sites(self, shape: ModelShape) -> tuple[Site, ...]:
-        """Every linear of the decoder layers, as wide as it is here; in the order of `ModelShape.sites`."""
+        """Every linear of the decoder layers at its configured width, in the order of `ModelShape.sites`."""
         return shape.sites_with(self.by_layer) if self.widths else shape.sites
 
     def on(self, shape: ModelShape) -> "Configuration":
-        """The same for one base model: widths that are the base's are left out.
+        """The configuration for one base model, without widths that equal the base's.
 
         Raises:
-            InputError: A site or layer is not in the shape, a layer is wider than the base's, or a rank is larger than
-                the linear.
+            InputError: A site or layer is not in the shape, a layer is wider than the base's, or a rank exceeds the
+                smaller dimension of its linear.
         """
         if wrong := next((each for each in self.widths if each[0] >= shape.layers), None):
             raise InputError(f"the base model has no layer {wrong[0]}; its layers are 0 to {shape.layers - 1}")
@@ -125,7 +124,7 @@ class Configuration:
         return here
 
     def of_layers(self, shape: ModelShape) -> list["Configuration"]:
-        """The part of every layer, as if it were the first layer."""
+        """Configuration of each layer, moved to the first layer."""
         ranks: list[dict[str, int]] = [{} for _ in range(shape.layers)]
         for path, rank in self.ranks:
             ranks[shape.site_by_path[path].layer][first_layer(path)] = rank
@@ -133,7 +132,7 @@ class Configuration:
         return [Configuration.of(own, widths=narrow, kind=self.kind) for own, narrow in zip(ranks, widths, strict=True)]
 
     def adapter_parameters(self, shape: ModelShape) -> int:
-        """Weights in all A and B matrices, and the lengths of rows that DoRA has beside them."""
+        """Weights in all A and B matrices, and the row norms of DoRA."""
         sites = [(site, self.by_path[site.path]) for site in self.sites(shape) if site.path in self.by_path]
         lengths = sum(site.out_features for site, _ in sites) if self.kind == "dora" else 0
         return lengths + sum(rank * (site.in_features + site.out_features) for site, rank in sites)

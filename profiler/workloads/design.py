@@ -1,4 +1,4 @@
-"""Which configurations of a space to measure."""
+"""Selection of the configurations of a space to measure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,21 @@ PICKED_OF_A_POOL = 32
 
 
 def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of different configurations, spread over what they cost. Shape (n, n_columns).
+    """Codes of distinct configurations, spread over their cost. Shape (n, n_columns).
 
-    The first is every site at its largest rank and every layer at its largest width, the second every site at its
-    smallest rank above 0 and every layer at its smallest width: between them lies what rank and width cost, and between
-    the second and the base what presence costs. Each of the rest is, of a pool drawn by `space.spread`, the one whose
-    calls, bytes and FLOPs (`quantities`) are the least like those of any before it (Kennard and Stone 1969). The first
-    rows of a longer design are those of a shorter one, so a campaign can be made longer later.
+    The first has every site at its largest rank and every layer at its largest width, the second every site at its
+    smallest rank above 0 and every layer at its smallest width: their difference is the cost of rank and width, and
+    that between the second and the base the cost of presence. Each further one is selected from a pool drawn by
+    `space.spread`, as the one whose calls, bytes and FLOPs (`quantities`) are farthest from all before it (Kennard and
+    Stone 1969). A longer design starts with the rows of a shorter one, so a campaign can be extended.
 
     Args:
-        space: To choose from.
+        space: Space to select from.
         n: At least 2.
-        seed: Of the choice.
+        seed: Seed of the selection.
 
     Raises:
-        InputError: The space has fewer different configurations.
+        InputError: The space has fewer distinct configurations.
     """
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
@@ -61,10 +61,10 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What latency depends on, of linears of each size and of all. Shape (n, 2 n_sizes + 2), and 2 more for widths.
+    """Features that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), plus 2 for widths.
 
-    Two columns each: adapted linears, to which calls are proportional; and weights of the adapters, to which bytes and
-    FLOPs are. Where the space has widths: narrower layers, and neurons that they lack.
+    Two columns each: number of adapted linears, proportional to calls; and number of adapter weights, proportional to
+    bytes and FLOPs. If the space has widths: number of narrower layers, and of neurons removed from them.
     """
     ranked = np.array([isinstance(column, Site) for column in space.columns], dtype=np.bool_)
     ranks, lacking = codes[:, ranked], (space.base - codes)[:, ~ranked]

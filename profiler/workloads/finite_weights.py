@@ -1,11 +1,11 @@
-"""Search for NaN and infinity in a file of weights, in whichever floating-point format they are."""
+"""Search for NaN and infinity in a weights file, in any of the common floating-point formats."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
-# Format -> unsigned integer of the same width, and the bits of the exponent: all of them set in NaN and infinity.
+# Format -> unsigned integer of the same width, and its exponent bits: all of them are set in NaN and infinity.
 FORMATS = {
     "F64": (np.uint64, 0x7FF0_0000_0000_0000),
     "F32": (np.uint32, 0x7F80_0000),
@@ -19,7 +19,7 @@ def not_finite(file: str | Path) -> str | None:
     """Name of the first tensor with a value that is NaN or infinite; `None` if there is none.
 
     Args:
-        file: A safetensors file that has been opened before, so its header is sound.
+        file: A safetensors file that has been opened before, so its header is valid.
     """
     with open(file, "rb") as content:
         header_bytes = int.from_bytes(content.read(PREFIX_BYTES), "little")

@@ -1,4 +1,4 @@
-"""Layers narrower than the base's: which part of each weight stays."""
+"""Parts of the weights that layers narrower than the base's keep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Part:
     """The part of a linear that a narrower MLP keeps: its first neurons.
 
     Args:
-        outputs: Rows of the weight, of shape (out, in); those of gate and up one after the other where they are fused.
+        outputs: Rows of the weight, shape (out, in); those of gate, then of up where both are fused.
         inputs: Columns of the weight.
     """
 
@@ -23,10 +23,10 @@ WHOLE = Part(slice(None), slice(None))
 
 
 def kept_parts(shape: ModelShape, widths: Mapping[int, int]) -> dict[str, Part]:
-    """Module path -> part, of the linears that the given widths make smaller.
+    """Module path -> part, for the linears that the given widths make smaller.
 
     Args:
-        shape: Of the base.
+        shape: Shape of the base.
         widths: Layer -> intermediate size.
     """
     found = {}

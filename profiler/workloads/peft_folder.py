@@ -1,4 +1,4 @@
-"""Reading the folder of a PEFT adapter: sites, ranks and kind, or why adaptare cannot measure it."""
+"""Reader for PEFT adapter folders: sites, ranks and kind, or the reason an adapter cannot be measured."""
 
 import math
 import re
@@ -16,7 +16,7 @@ HALF = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 LENGTHS = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
 MERGE = "merge it with PEFT's merge_and_unload: then it costs what the base costs"
 PROMPT = "it makes the prompt longer and changes no linear; measure the base with so many more tokens, -p"
-# What PEFT calls a kind of adapter -> why it is not measured, and what to do.
+# PEFT's name of an adapter kind -> reason it is not measured, and what to do.
 OTHER_KINDS = {
     "ADALORA": f"its matrices have a vector between them, which is one more product in every call; {MERGE}",
     "IA3": f"it scales activations by vectors and has no rank; {MERGE}",
@@ -30,7 +30,7 @@ OTHER_KINDS = {
     "CPT": PROMPT,
     "PREFIX_TUNING": "it makes the cache longer and changes no linear; measure the base with more positions, -d",
 }
-# Settings of a LoRA that change what runs beside A and B -> why that is not measured, and what to do.
+# LoRA settings that change the computation besides A and B -> reason they are not measured, and what to do.
 OTHER_SETTINGS = {
     "modules_to_save": "whole modules were trained beside the adapter; save those into the base model",
     "trainable_token_indices": "embeddings were trained beside the adapter; save those into the base model",
@@ -47,21 +47,21 @@ OTHER_SETTINGS = {
 
 
 def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
-    """The adapter config of a PEFT folder, or of a config alone.
+    """Configuration of the adapter in a PEFT folder, or in a config file alone.
 
-    Weights, where they are, decide: their shapes are what is loaded. Of a config without weights, sites and ranks
-    follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them. The
-    scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one number that
-    PEFT multiplies by whatever it is: it takes no part in what a call costs, but has to be finite.
+    Weights take precedence where present: their shapes are what is loaded. For a config without weights, sites and
+    ranks follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them.
+    The scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one factor
+    that does not affect the cost of a call, but it must be finite.
 
     Args:
         path: A folder with `adapter_config.json` and `adapter_model.safetensors`; or the `adapter_config.json` itself,
-            which needs no weights beside it.
-        shape: Of the base model.
+            which needs no weights.
+        shape: Shape of the base model.
 
     Raises:
-        InputError: It is no LoRA or DoRA, is one of another base model, lacks its weights, or has NaN or infinity
-            among them.
+        InputError: The adapter is neither LoRA nor DoRA, belongs to another base model, lacks its weights, or has NaN
+            or infinity among them.
     """
     config_only = Path(path).name == CONFIG
     file = Path(path) if config_only else Path(path) / CONFIG
@@ -104,7 +104,7 @@ def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
 
 
 def _kind(settings: Any, file: Path) -> AdapterKind:
-    """Raises `InputError`, with the reason, unless nothing but A and B (and DoRA's lengths) is at work."""
+    """Raises `InputError`, with the reason, if anything but A and B (and DoRA's row norms) affects the computation."""
     kind = settings.get("peft_type") if isinstance(settings, dict) else None
     if kind != "LORA":
         reason = OTHER_KINDS.get(str(kind), f"most others cost nothing once they are merged: {MERGE}")
@@ -166,7 +166,7 @@ def _targets(site: Site, settings: Mapping[str, Any]) -> bool:
     if (excluded and _names(site, excluded)) or not _names(site, targets):
         return False
     layers = settings.get("layers_to_transform")
-    # PEFT asks for the layer only where a suffix matched, not for an expression or a whole path.
+    # PEFT checks the layer index only for suffix matches, not for a regular expression or a complete path.
     if layers in (None, []) or isinstance(targets, str) or site.path in (targets or ()):
         return True
     return site.layer in ([layers] if isinstance(layers, int) else layers)

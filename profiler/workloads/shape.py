@@ -1,4 +1,4 @@
-"""The sizes of a decoder language model and the linears in it that may carry an adapter."""
+"""Sizes of a decoder language model, and its linears that may carry an adapter."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from adaptare.devices import InputError, canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
 
-# What a config says about a checkpoint and not about the sizes of the model.
+# Config fields that describe a checkpoint, not the sizes of the model.
 _NOT_SHAPE = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "quantization_config",
     "name_or_path", "chunk_size_feed_forward", "id2label", "label2id", "output_attentions",
@@ -38,13 +38,13 @@ class Site:
 
     @property
     def largest_rank(self) -> int:
-        """Beyond it an adapter is no longer of low rank."""
+        """Rank above which an adapter is no longer low-rank."""
         return min(self.in_features, self.out_features)
 
 
 @dataclass(frozen=True)
 class MlpWidth:
-    """The width of the MLP of one decoder layer, which may be smaller than the base's.
+    """Width of the MLP of one decoder layer, which may be smaller than the base's.
 
     Args:
         layer: Index of the decoder layer.
@@ -55,7 +55,7 @@ class MlpWidth:
     largest: int
 
 
-# What a number of a configuration can be: the rank on a site, or a width.
+# A number of a configuration: the rank on a site, or a width.
 Column = Site | MlpWidth
 ONE_LAYER_VOCABULARY = 64
 LinearSizes = tuple[tuple[str, int, int], ...]
@@ -74,7 +74,7 @@ class ModelShape:
         head_dim: Width of one head.
         intermediate: Width of the MLP.
         vocabulary: Rows of the embedding.
-        config: Canonical JSON of the transformers config, reduced to what shapes the model.
+        config: Canonical JSON of the transformers config, reduced to the fields that determine the shape.
     """
 
     family: str
@@ -89,10 +89,10 @@ class ModelShape:
 
     @classmethod
     def from_config(cls, config: Any) -> "ModelShape":
-        """The shape in a transformers config object.
+        """The shape of a transformers config object.
 
         Raises:
-            InputError: The family is not one of those whose linears are known, or a size is below 1.
+            InputError: The model family is not supported, or a size is below 1.
         """
         family = str(config.model_type)
         if family not in FAMILIES:
@@ -118,10 +118,10 @@ class ModelShape:
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> "ModelShape":
-        """The shape in the content of a `config.json`.
+        """The shape of the content of a `config.json`.
 
         Raises:
-            InputError: It names no model family, or one that is not supported, or its values make no model.
+            InputError: It has no model family, an unsupported one, or values that are invalid for a model.
         """
         family = config.get("model_type")
         if not isinstance(family, str):
@@ -145,34 +145,34 @@ class ModelShape:
         return hashlib.sha256(self.config.encode()).hexdigest()[:16]
 
     def describe(self) -> str:
-        """For people: what tells one model from another."""
+        """Short description that distinguishes models."""
         return f"{self.family} of {self.layers} layers, width {self.hidden}, vocabulary {self.vocabulary:,}"
 
     @property
     def sizes(self) -> tuple[str | int, ...]:
-        """Family and numbers; unlike the hash they say the same in all versions of transformers."""
+        """Family and numbers; unlike the hash they are equal in all versions of transformers."""
         numbers = (self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim, self.intermediate)
         return (self.family, *numbers, self.vocabulary)
 
     @cached_property
     def tied(self) -> bool:
-        """Whether the head has the weights of the embedding."""
+        """True if the head shares the weights of the embedding."""
         return bool(json.loads(self.config).get("tie_word_embeddings"))
 
     @cached_property
     def period(self) -> int:
-        """Layers after which their kinds of attention repeat, such as five with a sliding window and one without."""
+        """Layers after which the attention types repeat, such as five with a sliding window and one without."""
         kinds = json.loads(self.config).get("layer_types") or [""]
         return next(each for each in range(1, len(kinds) + 1) if kinds[each:] == kinds[:-each])
 
     @cached_property
     def window(self) -> int | None:
-        """Positions that layers with a sliding window attend to."""
+        """Positions in the window of layers with sliding-window attention."""
         window: int | None = json.loads(self.config).get("sliding_window")
         return window
 
     def check_positions(self, count: int) -> None:
-        """Raises `InputError` if the model ends before so many positions."""
+        """Raises `InputError` if the model supports fewer positions."""
         most = json.loads(self.config).get("max_position_embeddings")
         if most and count > most:
             raise InputError(
@@ -186,7 +186,7 @@ class ModelShape:
         return self.sites_with({})
 
     def sites_with(self, widths: Mapping[int, int]) -> tuple[Site, ...]:
-        """The same linears where some layers have an MLP of another intermediate size: layer -> size."""
+        """The linears with other MLP sizes in some layers: layer -> intermediate size."""
         sizes = {width: FAMILIES[self.family](replace(self, intermediate=width)) for width in set(widths.values())}
         usual = FAMILIES[self.family](self)
         return tuple(
@@ -197,7 +197,7 @@ class ModelShape:
 
     @cached_property
     def mlp_widths(self) -> tuple[MlpWidth, ...]:
-        """The width of every layer's MLP."""
+        """MLP width of every layer."""
         return tuple(MlpWidth(layer, self.intermediate) for layer in range(self.layers))
 
     @cached_property
@@ -206,10 +206,10 @@ class ModelShape:
         return {site.path: site for site in self.sites}
 
     def stub(self, layers: int) -> "ModelShape":
-        """The same widths and head with the first layers only: two stubs give slope and intercept of a large model.
+        """The same widths and head with fewer layers: two stubs give slope and intercept for a large model.
 
         Raises:
-            InputError: The model does not have so many layers.
+            InputError: The model has fewer layers.
         """
         if not 1 <= layers <= self.layers:
             raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
@@ -222,12 +222,12 @@ class ModelShape:
 
 
 def no_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a config without decoder layers: embedding, last norm and logits."""
+    """Content of a config without decoder layers: embedding, last norm and logits."""
     return _with_layers(config, 0)
 
 
 def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a config with one decoder layer and next to no vocabulary."""
+    """Content of a config with one decoder layer and a minimal vocabulary."""
     tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
     return {**_with_layers(config, 1), **tokens, "vocab_size": ONE_LAYER_VOCABULARY}
 
@@ -238,7 +238,7 @@ def _with_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
 
 
 def first_layer(path: str) -> str:
-    """The same linear in layer 0."""
+    """Path of the same linear in layer 0."""
     parts = path.split(".")
     return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
 

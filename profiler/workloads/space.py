@@ -1,4 +1,4 @@
-"""Spaces of configurations, written down as integers: the codes that searches and predictors work on."""
+"""Spaces of configurations, encoded as integers: the codes used by searches and predictors."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
 DEFAULT_RANKS = (0, 2, 4, 8, 16)
-# Levels in the YAML file of a space; it needs four.
+# Maximum nesting in the YAML file of a space; four levels are needed.
 DEEPEST = 20
-# name -> (one tie group per layer for each of these glob lists, what it is for)
+# name -> (one tie group per layer for each of these glob lists, description)
 RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
     "layers": (("*",),),
     "blocks": (ATTENTION, MLP),
@@ -36,12 +36,12 @@ RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Dimension:
-    """One axis of a space: a number that its columns have in common.
+    """One axis of a space: a number shared by its columns.
 
     Args:
-        name: For people, such as `rank of layer 3 mlp` or `width of all layers`.
-        choices: What the number may be, ascending: ranks, of which 0 is no adapter, or intermediate sizes.
-        columns: Columns of the codes that it sets, as indices: sites, or widths of layers.
+        name: Display name, such as `rank of layer 3 mlp` or `width of all layers`.
+        choices: Allowed values, ascending: ranks, of which 0 is no adapter, or intermediate sizes.
+        columns: Indices of the code columns that it sets: sites, or widths of layers.
     """
 
     name: str = field(compare=False)
@@ -51,15 +51,15 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to be the same.
+    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to one value.
 
     Codes are ranks and widths: shape (n, n_columns). Genes are choices: shape (n, n_dimensions), each the index of a
     choice of its dimension; `expand` turns genes into codes.
 
     Args:
-        name: The recipe or file it came from.
-        columns: What the columns of the codes stand for: sites in the order of the shape, then widths by layer.
-        dimensions: Each column belongs to one of them.
+        name: Recipe or file of the space.
+        columns: Meaning of the code columns: sites in the order of the shape, then widths by layer.
+        dimensions: Axes; each column belongs to exactly one.
     """
 
     name: str
@@ -68,41 +68,41 @@ class Space:
 
     @property
     def n_columns(self) -> int:
-        """Columns of the codes."""
+        """Number of code columns."""
         return len(self.columns)
 
     @property
     def n_dimensions(self) -> int:
-        """Columns of the genes."""
+        """Number of gene columns."""
         return len(self.dimensions)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """The columns that are ranks."""
+        """Columns that are ranks."""
         return tuple(column for column in self.columns if isinstance(column, Site))
 
     @property
     def has_widths(self) -> bool:
-        """Whether it sets the width of some layer."""
+        """True if the space includes the width of some layer."""
         return len(self.sites) < len(self.columns)
 
     @cached_property
     def n_choices(self) -> NDArray[np.int64]:
-        """Choices of each dimension. Shape (n_dimensions,)."""
+        """Number of choices of each dimension. Shape (n_dimensions,)."""
         return np.array([len(dimension.choices) for dimension in self.dimensions], dtype=np.int64)
 
     @cached_property
     def base(self) -> NDArray[np.int64]:
-        """Codes of the base model: no adapter, and its own widths. Shape (n_columns,)."""
+        """Codes of the base model: no adapter, original widths. Shape (n_columns,)."""
         return np.array(Configuration().codes(self.columns), dtype=np.int64)
 
     def changes_base(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether a configuration has an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
+        """True for configurations with an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
         changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
         return changed
 
     def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Codes of genes. Shape (n, n_dimensions) -> (n, n_columns)."""
+        """Converts genes to codes. Shape (n, n_dimensions) -> (n, n_columns)."""
         return self._values[np.arange(self.n_dimensions), genes][:, self._dimension_of_column]
 
     def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> Configuration:
@@ -110,10 +110,10 @@ class Space:
         return Configuration.of_codes(self.columns, [int(code) for code in codes])
 
     def encode(self, configuration: Configuration) -> NDArray[np.int64]:
-        """The row of codes of a configuration, shape (n_columns,). Its numbers need not be among the choices.
+        """Codes of a configuration, shape (n_columns,). Values need not be among the choices.
 
         Raises:
-            InputError: The configuration has an adapter or a narrower layer that the space does not set.
+            InputError: The configuration has an adapter or a narrower layer outside the space.
         """
         if outside := set(configuration.by_path) - {site.path for site in self.sites}:
             raise InputError(f"the space {self.name!r} has no site {min(outside)!r}")
@@ -123,15 +123,15 @@ class Space:
         return np.array(configuration.codes(self.columns), dtype=np.int64)
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Genes with every choice equally likely. Shape (n, n_dimensions)."""
+        """Genes drawn uniformly from the choices. Shape (n, n_dimensions)."""
         return rng.integers(0, self.n_choices, size=(n, self.n_dimensions))
 
     def spread(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Genes spread evenly from few to many sites, low to high ranks and narrow to wide. Shape (n, n_dimensions).
 
-        Independent uniform choices all have about the same total cost; a predictor needs the whole range. So
-        the share of dimensions with an adapter, and how far up its list a dimension goes, are each drawn from a
-        Latin hypercube per row.
+        Independent uniform choices concentrate around one total cost; a predictor needs the whole range. So the share
+        of dimensions with an adapter, and the mean position within the choices, are drawn from a Latin hypercube, one
+        point per row.
         """
         share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
         genes = np.empty((n, self.n_dimensions), dtype=np.int64)
@@ -163,11 +163,11 @@ class Space:
 def rank_space(
     name: str, sites: Sequence[Site], groups: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]
 ) -> Space:
-    """A space of ranks alone.
+    """A space of ranks only.
 
     Args:
-        name: For people.
-        sites: In the order of the shape.
+        name: Display name.
+        sites: Sites in the order of the shape.
         groups: Indices of the sites that are tied.
         choices: Ranks of each group, ascending.
     """
@@ -183,8 +183,8 @@ def named_space(
 ) -> Space:
     """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
 
-    The name says what has a rank of its own: each layer, each half of each layer, and so on; where layers are to be
-    alike, the same half of all layers.
+    The name is the unit with an independent rank: each layer, each half of each layer, and so on; with `layers_alike`,
+    the same half of all layers.
     """
     if recipe not in RECIPES:
         raise InputError(f"unknown space {recipe!r}; recipes are {', '.join(RECIPES)}, or name a YAML file")
@@ -197,17 +197,17 @@ def named_space(
 
 
 def read_space(file: str | Path, shape: ModelShape) -> Space:
-    """A space from a YAML file.
+    """Reads a space from a YAML file.
 
     Each entry of `groups` has `sites` (globs on module paths), `ranks`, and `tie`: `layer` (one rank per decoder
-    layer, the default), `all` (one rank for all its sites) or `none`. A site belongs to the first entry that names
-    it; a site that none names is not in the space.
+    layer, the default), `all` (one rank for all its sites) or `none`. A site belongs to the first entry that matches
+    it; unmatched sites are not in the space.
 
-    Or it has `widths`, the intermediate sizes that MLPs may have, and may have `layers` (a list; default: all that are
-    still free) and `tie`: `layer` (one width per layer, the default) or `all`.
+    Alternatively it has `widths`, the allowed intermediate sizes of MLPs, and optionally `layers` (a list; default: all
+    that are unassigned) and `tie`: `layer` (one width per layer, the default) or `all`.
 
     Raises:
-        InputError: The file cannot be read, or says something else.
+        InputError: The file cannot be read, or has other content.
     """
     try:
         content = _plain_yaml(Path(file).read_text(encoding="utf-8"))
@@ -221,7 +221,7 @@ def read_space(file: str | Path, shape: ModelShape) -> Space:
 
 
 def _plain_yaml(text: str) -> Any:
-    """The content of a YAML text. Raises `yaml.YAMLError` for what grows when it is read: aliases and deep nesting."""
+    """Content of a YAML text. Raises `yaml.YAMLError` for anything that expands: aliases and deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -234,7 +234,7 @@ def _plain_yaml(text: str) -> Any:
 
 @dataclass(frozen=True)
 class _Group:
-    """An entry of a space as it was written: choices, and columns that it ties where their keys are equal."""
+    """An entry of a space file: choices, and columns that are tied if their keys are equal."""
 
     where: str
     choices: tuple[int, ...]
@@ -243,7 +243,7 @@ class _Group:
     tie: str
 
     def dimensions(self) -> list[tuple[str, Sequence[Column]]]:
-        """Name and columns of each."""
+        """Name and columns of each dimension."""
         tied: dict[int | str, list[Column]] = {}
         for column in self.columns:
             key = {"layer": column.layer, "all": "", "none": getattr(column, "path", "")}[self.tie]
@@ -275,7 +275,7 @@ def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
 
 
 def _check_ranks(groups: Sequence[_Group], shape: ModelShape) -> None:
-    """Raises `InputError` if a rank does not fit a linear where its layer is at its narrowest."""
+    """Raises `InputError` if a rank does not fit a linear at the smallest width of its layer."""
     widths = {
         column.layer: group.choices[0] for group in groups for column in group.columns if isinstance(column, MlpWidth)
     }

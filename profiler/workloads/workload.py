@@ -1,4 +1,4 @@
-"""What is timed: a shape with an adapter, applied in some mode, in some phase."""
+"""The unit of timing: a shape with an adapter, applied in some mode, in some phase."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,41 +17,41 @@ Caches = Literal["cold", "hot"]
 Quantisation = Literal["none", "int8", "int4"]
 Graph = Literal["cut", "open"]
 
-# Modes in which A and B are inputs of the graph.
+# Modes in which A and B are graph inputs.
 FED = ("swappable", "padded")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Weights of the base, with a scale for each block of 32.
+# Bytes per weight of the base, with a scale for each block of 32.
 QUANTISED_BYTES = {"int8": 1 + 4 / 32, "int4": 0.5 + 4 / 32}
-# Kernels that one decoder layer of torch eager issues beside its linears, and a model beside its layers.
+# Kernels that one decoder layer of torch eager launches besides its linears, and a model besides its layers.
 LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
-# What an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
+# Launches that an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
 ADAPTER_LAUNCHES = 4
 DORA_LAUNCHES = 12
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to time.
+    """One program call to time.
 
     Args:
-        shape: Of the base model.
-        configuration: Ranks of the adapter on each site, and widths of the layers.
-        mode: How the adapter is applied.
-        graph: `cut`: sites without adapter leave nothing in the program; `open`: every site takes a swappable adapter
-            at run time, and those without one are given rank 0, which still takes time. Where every site has an adapter
-            both are the same program, which is called `cut`.
-        phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token against `past` cached ones.
+        shape: Shape of the base model.
+        configuration: Ranks of the adapter on each site (a linear that may carry one), and widths of the layers.
+        mode: Application mode of the adapter.
+        graph: `cut`: sites without adapter add no nodes to the program; `open`: every site takes a swappable adapter at
+            run time, and those without one get rank 0, which still takes time. If every site has an adapter, both are
+            the same program, named `cut`.
+        phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token with `past` cached ones.
         scope: The whole `model`; one decoder `block` (layer 0); one adapted `layer` (a linear); or the `head`: all but
             the decoder layers.
         site: For scope `layer`: the module path of the linear.
-        batch: Sequences at once.
-        tokens: Tokens per sequence in prefill; ignored in decode, also by comparisons.
-        past: Cached positions in decode; ignored in prefill, also by comparisons.
-        caches: Whether a block, layer or head finds the caches of the processor `cold`, as the rest of its model leaves
-            them, or `hot`, as the call before did. A whole model has the caches to itself.
-        dtype: Of base and adapter.
-        quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters beside them stay in `dtype`.
+        batch: Sequences processed together.
+        tokens: Tokens per sequence in prefill; ignored in decode, also in comparisons.
+        past: Cached positions in decode; ignored in prefill, also in comparisons.
+        caches: Processor caches at the call of a block, layer or head: `cold`, as left by the rest of its model, or
+            `hot`, as left by its previous call. A whole model has the caches to itself.
+        dtype: Data type of base and adapter.
+        quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters stay in `dtype`.
     """
 
     shape: ModelShape = field(repr=False)
@@ -100,11 +100,11 @@ class Workload:
 
     @property
     def base(self) -> "Workload":
-        """The base model as it is, without adapter: what overhead is measured against."""
+        """The base model without adapter or narrowing: the baseline of overheads."""
         return replace(self, configuration=Configuration(), mode="merged", graph="cut")
 
     def describe(self) -> str:
-        """For people: everything but the adapter, in a few words."""
+        """Short description of everything except the adapter."""
         what = self.site or self.scope
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         weights = self.dtype if self.quantisation == "none" else self.quantisation
@@ -114,31 +114,31 @@ class Workload:
 
     @property
     def bare(self) -> "Workload":
-        """The same widths without adapter."""
+        """The workload without adapter, at the same widths."""
         return replace(self.base, configuration=self.configuration.without_adapter)
 
     def with_configuration(self, configuration: Configuration) -> "Workload":
-        """The same with other ranks and widths."""
+        """The workload with other ranks and widths."""
         return replace(self, configuration=configuration)
 
     @property
     def merged(self) -> "Workload":
-        """The same function with the adapter folded into the base."""
+        """The same function with the adapter merged into the base."""
         return replace(self, mode="merged", graph="cut")
 
     @property
     def folded(self) -> "Workload":
-        """The adapter in the weights themselves: merged, and on a quantised base quantised again."""
+        """The adapter in the weights: merged, and requantised on a quantised base."""
         return self.merged if self.quantisation == "none" else replace(self, mode="requantised", graph="cut")
 
     @property
     def in_weights(self) -> bool:
-        """Whether the adapter has become part of the base's weights, so that nothing runs beside them."""
+        """True if the adapter is part of the base's weights and adds no operators."""
         return self.mode in ("merged", "requantised")
 
     @property
     def positions(self) -> int:
-        """Positions of each sequence once a call is over."""
+        """Positions of each sequence after a call."""
         return self.past + 1 if self.phase == "decode" else self.tokens
 
     @cached_property
@@ -153,7 +153,7 @@ class Workload:
 
     @cached_property
     def scope_sites(self) -> tuple[Site, ...]:
-        """The linears that run in this scope, as wide as they are here."""
+        """Linears that run in this scope, at their configured widths."""
         sites = self.configuration.sites(self.shape)
         if self.scope == "layer":
             return tuple(site for site in sites if site.path == self.site)
@@ -161,12 +161,12 @@ class Workload:
 
     @property
     def layers(self) -> int:
-        """Decoder layers that run whole."""
+        """Number of complete decoder layers that run."""
         return {"model": self.shape.layers, "block": 1, "layer": 0, "head": 0}[self.scope]
 
     @property
     def has_head(self) -> bool:
-        """Whether tokens go in and logits come out."""
+        """True if the input is tokens and the output logits."""
         return self.scope in ("model", "head")
 
     def work(self) -> Work:
@@ -203,7 +203,7 @@ class Workload:
         return added
 
     def _dora_work(self, site: Site, rank: int) -> Work:
-        """What PEFT does in every call beside LoRA: B A of a unit matrix, W + B A, the lengths of its rows."""
+        """Work of PEFT in every call in addition to LoRA: B A of a unit matrix, W + B A, and its row norms."""
         unit, weights = site.in_features**2, site.in_features * site.out_features
         moved = BYTES[self.dtype] * (2 * unit + 5 * weights)
         return Work(DORA_LAUNCHES, moved, 2 * rank * (unit + weights) + 4 * weights)
@@ -214,9 +214,9 @@ class Workload:
         return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the shape, which is named by its hash; what is usual goes without saying.
+        """All fields except defaults; the shape is represented by its hash.
 
-        An open graph is known by the rank 0 of some site.
+        An open graph is recognised by rank 0 on some site.
         """
         ranks = {site.path: 0 for site in self.scope_sites} if self.graph == "open" else {}
         widths = {str(layer): width for layer, width in self.configuration.widths}
@@ -241,7 +241,7 @@ class Workload:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], shape: ModelShape) -> "Workload":
-        """Inverse of `to_json`. Raises `InputError` if it belongs to another shape."""
+        """Inverse of `to_json`. Raises `InputError` if the content belongs to another shape."""
         if content["shape"] != shape.hash:
             raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}

@@ -1,6 +1,6 @@
-"""A base with an adapter as an ONNX model that stands alone: `model.onnx` and `model.onnx.data` in another folder.
+"""A base with an adapter as a self-contained ONNX model: `model.onnx` and `model.onnx.data` in another folder.
 
-Nothing is shared with the base, whose files are copied: they may be moved, and the onnx package reads no linked data.
+The base's files are copied, not shared: the model can be moved, and the onnx package does not read linked data.
 """
 
 import shutil
@@ -27,12 +27,12 @@ Adapter = Mapping[str, Halves]
 
 
 def write_onnx_merged(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
-    """Every weight of an adapted site is W + A B; the base is in floating point.
+    """Writes a model in which every weight of an adapted site is W + A B; the base is in floating point.
 
     Args:
-        base: What is copied.
+        base: Base to copy.
         adapter: Module path -> A, shape (in, rank), and B, shape (rank, out), scale included.
-        folder: Exists, and lies elsewhere than the base.
+        folder: Existing folder, different from the base's.
     """
     model = _copied(base, folder)
     paths = {base.sites[path].weight: path for path in adapter}
@@ -44,23 +44,23 @@ def write_onnx_merged(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
 
 
 def write_onnx_requantised(base: OnnxBase, adapter: Adapter, folder: Path, quantisation: str) -> None:
-    """Merged in floating point, and quantised then; arguments as of `write_onnx_merged`."""
+    """Merges in floating point and then quantises; arguments as in `write_onnx_merged`."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".merged-") as place:
         write_onnx_merged(base, adapter, Path(place))
         quantise(Path(place) / MODEL, folder / MODEL, quantisation)
 
 
 def write_onnx_static(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
-    """The adapter beside the weights, as constants; arguments as of `write_onnx_merged`, the base quantised or not."""
+    """Writes the adapter unmerged, as constants; arguments as in `write_onnx_merged`, the base quantised or not."""
     model = _copied(base, folder)
     add_static(model, base.sites, adapter)
     save_graph(model, folder / MODEL)
 
 
 def write_onnx_swappable(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
-    """A and B of every site of the adapter are inputs, which may be left out: the model is the base then.
+    """Writes a model with optional inputs A and B for every site of the adapter; without them it computes the base.
 
-    Arguments as of `write_onnx_merged`, the base quantised or not. The values of A and B are not written.
+    Arguments as in `write_onnx_merged`, the base quantised or not. The values of A and B are not written.
     """
     model = _copied(base, folder)
     widths = {path: (A.shape[0], B.shape[1]) for path, (A, B) in adapter.items()}
@@ -72,17 +72,17 @@ def write_onnx_swappable(base: OnnxBase, adapter: Adapter, folder: Path) -> None
 
 
 def _copied(base: OnnxBase, folder: Path) -> onnx.ModelProto:
-    """The graph of a base whose data are copied."""
+    """Graph of a base, with its data copied."""
     if base.graph == MODEL:
         shutil.copyfile(base.folder / DATA, folder / DATA)
         return load_graph(base)
-    whole = onnx.load(base.model)  # its weights are in two files
+    whole = onnx.load(base.model)  # a narrowed base has its weights in two files
     onnx.save(whole, folder / MODEL, save_as_external_data=True, location=DATA)
     return onnx.load(folder / MODEL, load_external_data=False)
 
 
 def _overwrite(tensor: TensorProto, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], folder: Path) -> None:
-    """Other values of the same shape, where the old ones are: in the file of the data or in the graph."""
+    """Overwrites a tensor in place with values of the same shape, in the data file or in the graph."""
     if tensor.data_location != TensorProto.EXTERNAL:
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         return

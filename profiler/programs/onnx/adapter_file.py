@@ -1,4 +1,4 @@
-"""Adapters as ONNX Runtime reads them: a file of named tensors that are fed to the inputs of these names."""
+"""Adapter files of ONNX Runtime: named tensors that are passed to the graph inputs of the same names."""
 
 import os
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from adaptare.devices import MissingPackageError
 
-# Numbers for whoever keeps several generations of adapters apart; ONNX Runtime compares neither with anything.
+# For users that version their adapters; ONNX Runtime does not check either number.
 ADAPTER_VERSION = MODEL_VERSION = 1
 
 
 def write_onnx_adapter(tensors: Mapping[str, NDArray[np.float32]], file: Path) -> None:
-    """Writes what `onnxruntime.LoraAdapter` loads.
+    """Writes a file for `onnxruntime.LoraAdapter`.
 
     Args:
         tensors: Name of an input of the graph -> its value.
-        file: Ends in `.onnx_adapter` by custom.
+        file: Target; by convention it ends in `.onnx_adapter`.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.

@@ -1,4 +1,4 @@
-"""A base model as an ONNX file: what its graph takes, and between which tensors each site lies."""
+"""A base model as an ONNX file: inputs of its graph, and input and output tensors of each site."""
 
 import json
 import re
@@ -15,7 +15,7 @@ class Port:
     """One input of a graph.
 
     Args:
-        name: Of the tensor.
+        name: Name of the tensor.
         dtype: Numpy's name.
         shape: Sizes, or sums of `batch`, `tokens` and `past` such as `past + tokens`.
     """
@@ -25,18 +25,18 @@ class Port:
     shape: tuple[int | str, ...]
 
     def sizes(self, **named: int) -> list[int]:
-        """The shape with numbers for the names."""
+        """The shape with its symbols replaced by numbers."""
         return [size if isinstance(size, int) else _sum(size, named) for size in self.shape]
 
 
 @dataclass(frozen=True)
 class SiteTensors:
-    """Where a site lies in a graph.
+    """Tensors of a site (a linear that may carry an adapter) in a graph.
 
     Args:
-        input: Tensor that the linear multiplies, shape (..., in).
+        input: Input tensor of the linear, shape (..., in).
         output: Its product before any bias, shape (..., out).
-        weight: Initializer of the product, shape (in, out); gone in a quantised graph.
+        weight: Initializer of the product, shape (in, out); absent in a quantised graph.
     """
 
     input: str
@@ -49,13 +49,13 @@ class OnnxBase:
     """A folder with `model.onnx`, its weights in `model.onnx.data`, and this record of both.
 
     Args:
-        folder: Where they are; files of adapters are put beside them, so that all share the weights.
-        inputs: Of the graph, in order.
-        sites: Module path -> tensors, in the order in which they run.
+        folder: Folder of these files; graphs with adapters are written there too, so that all share the weights.
+        inputs: Inputs of the graph, in order.
+        sites: Module path -> tensors, in execution order.
         weight_bytes: Size of all weights.
-        difference: Largest difference of its logits from torch's when it was exported, relative to the largest.
+        difference: Largest difference of its logits from torch's at export, relative to the largest.
         export_s: Seconds that the export took.
-        graph: Name of the file of the graph; of one with narrower layers, which lies beside the model it is cut from.
+        graph: File name of the graph; a graph with narrower layers is in the folder of the model it is cut from.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class OnnxBase:
 
     @property
     def model(self) -> Path:
-        """The graph."""
+        """Path of the graph."""
         return self.folder / self.graph
 
     def save(self) -> None:
@@ -87,7 +87,7 @@ class OnnxBase:
 
 
 def adapter_inputs(path: str) -> tuple[str, str]:
-    """Names of a site's A and B where they are inputs of a graph."""
+    """Names of the graph inputs for A and B of a site."""
     return f"{path}.lora_A", f"{path}.lora_B"
 
 

@@ -1,4 +1,4 @@
-"""Bases as ONNX files in the cache: exported once for each shape, then quantised."""
+"""Bases as ONNX files in the cache: exported once per shape, then quantised."""
 
 import hashlib
 import importlib.metadata
@@ -28,19 +28,19 @@ from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
-# Graphs of an older layout are made anew.
+# Graphs of an older layout are regenerated.
 LAYOUT = 3
-# Torch holds the weights once, and their graph once more while it is written.
+# Torch holds the weights once, and the graph holds another copy while it is written.
 EXPORT_TIMES = 3
 NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
 
 
 class OnnxBases:
-    """One folder for each base.
+    """One folder per base.
 
     Args:
-        cache: Folder for all of them; default: the user's cache folder.
-        weights: A model that bases of its whole shape have the weights of; those of other shapes have random ones.
+        cache: Parent folder; default: the user's cache folder.
+        weights: A model whose weights are used for bases of its complete shape; bases of other shapes have random ones.
 
     Raises:
         MissingPackageError: Exporting needs a package that is not installed.
@@ -56,11 +56,11 @@ class OnnxBases:
         self._weights = weights
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
         self._made_by = [*versions, _onnxruntime_version()]
-        # What was handed out may be loaded any time, so it makes no room.
+        # Paths that were returned may be loaded at any time, so they are never evicted.
         self._in_use: set[Path] = set()
 
     def base(self, workload: Workload) -> OnnxBase:
-        """The base of a workload, exported and quantised if it was not yet."""
+        """The base of a workload, exported and quantised unless it is cached."""
 
         def export(folder: Path) -> None:
             from adaptare.profiler.models.random_model import random_model
@@ -82,12 +82,12 @@ class OnnxBases:
         return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
 
     def graph(self, workload: Workload) -> Path:
-        """The graph of the base of a workload; one with narrower layers lies beside the base that it is cut from."""
+        """The graph of the base of a workload; one with narrower layers is in the folder of the base it is cut from."""
         narrow = _narrow_name(workload) if workload.quantisation == "none" else ""
         return self.folder(workload) / (f"{narrow}.onnx" if narrow else MODEL)
 
     def folder(self, workload: Workload) -> Path:
-        """Where the base of a workload is kept, or will be."""
+        """Folder of the base of a workload, which may not exist yet."""
         stored = self._stored(workload)
         identity = weights_identity(stored) if stored else None
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
@@ -96,7 +96,7 @@ class OnnxBases:
         return self._root / "-".join(filter(None, [key, _narrow_name(workload), workload.quantisation]))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
-        """Makes a file in the folder of a base if need be, and notes that it was used."""
+        """Writes a file into the folder of a base unless it exists, and marks it as used."""
         from adaptare.profiler.programs.onnx.surgery import is_graph
 
         self._in_use |= {file, file.parent / MODEL, file.parent / RECORD}
@@ -107,7 +107,7 @@ class OnnxBases:
         mark_used(file)
 
     def _narrow(self, workload: Workload) -> OnnxBase:
-        """The base of a workload whose layers are narrower, in floating point."""
+        """The base of a workload with narrower layers, in floating point."""
         from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 
         usual = workload.base
@@ -127,10 +127,10 @@ class OnnxBases:
         return narrow_base(base, sites, file.name, base.weight_bytes - base_bytes(usual) + base_bytes(workload))
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
-        """The base in a folder, made if need be, and noted as used."""
+        """The base in a folder, written if missing, and marked as used."""
         files = [folder / MODEL, folder / RECORD]
         self._in_use.update(files)
-        if not all(file.exists() for file in files):  # some of it may have had to make room
+        if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, write)
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
@@ -139,13 +139,13 @@ class OnnxBases:
         return OnnxBase.load(folder)
 
     def _stored(self, workload: Workload) -> Path | None:
-        """The folder with the weights of this very shape, if there is one."""
+        """The folder with weights of exactly this shape, if there is one."""
         known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
         return self._weights.folder if self._weights is not None and known else None
 
 
 def _onnxruntime_version() -> str:
-    """Version of whichever distribution brings the package here: builds for other hardware have other names."""
+    """Version of the installed distribution of the package: builds for other hardware have other names."""
     try:
         return importlib.metadata.version("onnxruntime")
     except importlib.metadata.PackageNotFoundError:
@@ -153,7 +153,7 @@ def _onnxruntime_version() -> str:
 
 
 def _check_memory(workload: Workload) -> None:
-    """Raises `InputError` where exporting would take more than there is."""
+    """Raises `InputError` if exporting would exceed the memory."""
     needed = EXPORT_TIMES * (base_bytes(workload) + embedding_bytes(workload))
     free = Machine().free_bytes()
     if needed > free:
@@ -164,7 +164,7 @@ def _check_memory(workload: Workload) -> None:
 
 
 def _narrow_name(workload: Workload) -> str:
-    """What tells apart bases of other widths; nothing where all are the base's."""
+    """File name part that identifies the widths; empty if all are those of the base."""
     widths = loaded_widths(workload)
     return f"narrow-{content_hash(sorted(widths.items()))}" if widths else ""
 
@@ -175,9 +175,9 @@ def content_hash(content: Json) -> str:
 
 
 def config_of(workload: Workload) -> str:
-    """The config that is exported, as JSON.
+    """The config to export, as JSON.
 
-    For a block or a layer, one decoder layer with next to no vocabulary; for a head, no layer.
+    For a block or a layer, one decoder layer with a minimal vocabulary; for a head, no layer.
     """
     if workload.scope == "model":
         return workload.shape.config
@@ -186,5 +186,5 @@ def config_of(workload: Workload) -> str:
 
 
 def module_of(workload: Workload) -> str:
-    """What is cut out of it."""
+    """Path of the module to cut out of the model."""
     return {"model": "", "head": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]

@@ -1,4 +1,4 @@
-"""One decoder layer, or one linear of it, cut out of an exported graph."""
+"""A single decoder layer, or one of its linears, cut out of an exported graph."""
 
 import json
 from collections.abc import Iterable
@@ -13,23 +13,23 @@ INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
 
 def scopes_of(node: onnx.NodeProto) -> list[str]:
-    """The modules that a node came from, outermost first, as the exporter noted them."""
+    """Modules that a node came from, outermost first, as recorded by the exporter."""
     found = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
     return [str(scope) for scope in json.loads(found.replace("'", '"'))]
 
 
 def cut(model: onnx.ModelProto, scope: str) -> None:
-    """Leaves only the nodes of a module; what they take from others becomes an input, what they give, an output.
+    """Keeps only the nodes of a module; tensors from other nodes become inputs, tensors for other nodes outputs.
 
-    Sizes that other nodes work out (a number of tokens, say) are still worked out, because what they are matters.
-    The first output is what the module returns; the cache comes after it.
+    Sizes that other nodes compute (a number of tokens, say) are still computed, because their values matter. The first
+    output is the return value of the module; the cache follows.
 
     Args:
-        model: As exported, with the types of its tensors; changed.
-        scope: As the exporter spells the module.
+        model: Exported model with the types of its tensors; modified in place.
+        scope: Module, as spelled by the exporter.
 
     Raises:
-        ProgramError: The exporter noted no node of this module.
+        ProgramError: The exporter recorded no node of this module.
     """
     graph = model.graph
     own = {index for index, node in enumerate(graph.node) if scope in scopes_of(node)}
@@ -56,7 +56,7 @@ def cut(model: onnx.ModelProto, scope: str) -> None:
 
 
 def _between(graph: onnx.GraphProto, own: set[int]) -> set[int]:
-    """Nodes on a way from one own node to another: the exporter's own rewriting forgets where they came from."""
+    """Nodes on a path between two nodes of the module: the exporter's rewriting drops the origin of some nodes."""
     behind, before = set(own), set(own)
     reached = {name for index in own for name in graph.node[index].output}
     for index, node in enumerate(graph.node):
@@ -74,7 +74,7 @@ def _between(graph: onnx.GraphProto, own: set[int]) -> set[int]:
 def _with_sizes(
     graph: onnx.GraphProto, own: set[int], made: dict[str, int], types: dict[str, onnx.ValueInfoProto]
 ) -> set[int]:
-    """The nodes, and those that work out sizes for them: they make whole numbers, one or a list of them."""
+    """The nodes, and those that compute sizes for them: integers, single or in a list."""
     kept, waiting = set(own), list(own)
     while waiting:
         for name in graph.node[waiting.pop()].input:
@@ -87,7 +87,7 @@ def _with_sizes(
 
 
 def _is_size(value: onnx.ValueInfoProto | None) -> bool:
-    """Whether a tensor holds sizes; those whose type nobody noted are small and made on the way."""
+    """True if a tensor holds sizes; tensors without a recorded type are small intermediate results."""
     if value is None:
         return True
     tensor = value.type.tensor_type

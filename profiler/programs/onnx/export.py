@@ -24,9 +24,9 @@ from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import fold_transposes, weight_bytes
 
 OPSET = 20
-# Sizes of the example that is traced: none is 0 or 1, which torch would take for constants, and no two are equal.
+# Sizes of the traced example: none is 0 or 1, which torch would treat as constants, and no two are equal.
 EXAMPLE = {"batch": 2, "tokens": 5, "past": 7}
-# The sizes that an export is compared with torch at; none was traced.
+# Sizes at which an export is compared with torch; none was traced.
 CHECKED = (
     {"batch": 1, "tokens": 9, "past": 0},
     {"batch": 1, "tokens": 1, "past": 6},
@@ -36,18 +36,18 @@ TOLERANCE = 1e-4
 
 
 def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") -> OnnxBase:
-    """Writes a decoder into an empty folder: `input_ids` and flat cache in, logits of the last token and cache out.
+    """Exports a decoder into an empty folder: `input_ids` and flat cache in, logits of the last token and cache out.
 
-    Every linear of a decoder layer stays one MatMul with a weight of shape (in, out), so that an adapter can be put
-    beside it later. Batch, tokens and cached positions are free, so the same graph does prefill and decode.
+    Every linear of a decoder layer stays one MatMul with a weight of shape (in, out), so that an adapter can be added
+    later. Batch, tokens and cached positions are dynamic, so one graph serves prefill and decode.
 
     Args:
-        model: In evaluation mode, in fp32.
-        folder: Exists and is empty.
-        module: Path of a decoder layer, or of a linear in one, which is then cut out and all that is kept.
+        model: Model in evaluation mode and fp32.
+        folder: Existing empty folder.
+        module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone.
 
     Raises:
-        ProgramError: The graph computes something else than torch does.
+        ProgramError: The outputs of the graph differ from torch's.
     """
     started = time.monotonic()
     decoder = _Decoder(model)
@@ -93,7 +93,7 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
 
 
 class _Decoder(nn.Module):
-    """Flat tensors in and out, as an ONNX graph has them."""
+    """Flat tensors as inputs and outputs, as required by an ONNX graph."""
 
     prefix = "model."
 
@@ -108,7 +108,7 @@ class _Decoder(nn.Module):
 
     def forward(self, input_ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         """Logits of the last token, shape (batch, 1, vocabulary), and the grown cache."""
-        # Without a config every layer keeps all positions; sliding windows are masked, not cut.
+        # Without a config every layer keeps all positions; sliding windows are masked, not truncated.
         cache = DynamicCache()
         for layer in range(len(past) // 2):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
@@ -124,7 +124,7 @@ class _Decoder(nn.Module):
 
 
 def _name_sites(model: onnx.ModelProto, prefix: str) -> dict[str, SiteTensors]:
-    """Finds the product of every linear in a decoder layer by the module it came from, and names its weight so."""
+    """Locates the product of every linear in a decoder layer by its module of origin, and names its weight after it."""
     constants = {initializer.name for initializer in model.graph.initializer}
     sites, renamed = {}, {}
     for node in model.graph.node:
@@ -144,7 +144,7 @@ def _name_sites(model: onnx.ModelProto, prefix: str) -> dict[str, SiteTensors]:
 
 
 def _forget_origins(model: onnx.ModelProto) -> None:
-    """Leaves out where nodes came from, and the types of what lies between them, which runtimes work out."""
+    """Removes the origin of nodes, and the types of intermediate tensors, which runtimes infer."""
     graph = model.graph
     for noted in (graph, *graph.node, *graph.input, *graph.output):
         del noted.metadata_props[:]
@@ -152,7 +152,7 @@ def _forget_origins(model: onnx.ModelProto) -> None:
 
 
 def _name_sizes(graph: onnx.GraphProto) -> None:
-    """Calls the free sizes `batch`, `tokens` and `past`, wherever torch's own symbols for them stand."""
+    """Names the dynamic sizes `batch`, `tokens` and `past`, replacing torch's symbols for them."""
     names = {graph.input[0].type.tensor_type.shape.dim[0].dim_param: "batch"}
     names[graph.input[0].type.tensor_type.shape.dim[1].dim_param] = "tokens"
     names.update({port.type.tensor_type.shape.dim[2].dim_param: "past" for port in graph.input[1:]})
@@ -175,7 +175,7 @@ def _difference_from_torch(decoder: _Decoder, file: Path, names: Sequence[str]) 
         with torch.inference_mode():
             example = decoder.example(**sizes)
             if sizes["past"]:
-                # A cache as the model makes it: a random one would blow up rounding errors.
+                # A cache that the model computed: a random one would amplify rounding errors.
                 example[1:] = decoder(*decoder.example(batch=sizes["batch"], tokens=sizes["past"], past=0))[1:]
             expected = decoder(*example)[0].numpy()
         inputs: Mapping[str, Any] = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
@@ -186,7 +186,7 @@ def _difference_from_torch(decoder: _Decoder, file: Path, names: Sequence[str]) 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings and notes of the exporter."""
+    """Suppresses the warnings and log output of the exporter."""
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

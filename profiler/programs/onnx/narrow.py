@@ -1,4 +1,4 @@
-"""Graphs of bases with narrower layers: the first neurons of their MLPs, cut out of the base's weights."""
+"""Graphs of bases with narrower layers: only the first neurons of their MLPs, cut out of the base's weights."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +15,13 @@ from adaptare.profiler.workloads.shape import Site
 
 
 def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Path) -> None:
-    """Writes a graph whose other weights stay in the file of the base.
+    """Writes a graph whose unchanged weights stay in the file of the base.
 
     Args:
-        base: In floating point.
-        parts: Module path -> the part that is kept of its weight.
-        file: The graph.
-        data: The narrower weights; has to lie beside the graph and the base in the end.
+        base: Base in floating point.
+        parts: Module path -> part of its weight to keep.
+        file: Target of the graph.
+        data: Target of the narrower weights; must end up in the folder of the graph and the base.
     """
     model = load_graph(base)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -37,13 +37,13 @@ def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Pa
 
 
 def narrow_base(base: OnnxBase, sites: Mapping[str, Site], graph: str, weight_bytes: int) -> OnnxBase:
-    """The record of a base whose graph has narrower layers.
+    """Record of a base whose graph has narrower layers.
 
     Args:
-        base: Of which it is a part.
-        sites: Path in the graph -> the linear, as wide as it is here.
-        graph: File in the same folder.
-        weight_bytes: Of all its weights.
+        base: Base that it is cut from.
+        sites: Path in the graph -> the linear at its narrower width.
+        graph: File name in the same folder.
+        weight_bytes: Size of all its weights.
     """
     taken = {base.sites[path].input: site.in_features for path, site in sites.items()}
     inputs = tuple(
@@ -53,7 +53,7 @@ def narrow_base(base: OnnxBase, sites: Mapping[str, Site], graph: str, weight_by
 
 
 def _narrow_biases(graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, Part]) -> None:
-    """Biases are added to products; several linears may share the values of one."""
+    """Narrows the biases added to products; several linears may share one bias tensor."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     products = {base.sites[path].output: part for path, part in parts.items() if path in base.sites}
     for node in graph.node:
@@ -69,7 +69,7 @@ def _narrow_biases(graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, P
 def _narrow_ends(
     graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, Part], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Where a linear is all there is, its input and output are narrower too."""
+    """Narrows the graph's input and output where the graph is a single linear."""
     ends = {value.name: value for value in (*graph.input, *graph.output)}
     for tensors in (base.sites[path] for path in parts if path in base.sites):
         for name, size in zip((tensors.input, tensors.output), shapes[tensors.weight], strict=True):

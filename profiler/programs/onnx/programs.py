@@ -1,4 +1,4 @@
-"""What ONNX Runtime runs for workloads: a base that is exported once, and adapters put into its graph."""
+"""ONNX Runtime programs of workloads: a base that is exported once, with adapters added to its graph."""
 
 import json
 import tempfile
@@ -26,20 +26,20 @@ from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_ada
 from adaptare.profiler.workloads.shape import Site, first_layer
 from adaptare.profiler.workloads.workload import FED, Mode, Workload
 
-# What the worker is told about twins: they are run once, so nothing is worth preparing.
+# Load arguments of merged references: they run once, so preparation is not worth its time.
 ONCE = canonical_json({"prepared": False})
 
 
 class OnnxPrograms:
-    """ONNX files in the cache, beside the base that they put adapters into.
+    """ONNX files in the cache, in the folder of the base that they add adapters to.
 
-    Programs of one base share its file of weights, the same that `export` writes, and each session has what it makes of
-    them in memory of its own. One swappable program serves every rank of its placement, because A and B are fed to it.
+    Programs of one base share its weights file, the same that `export` writes; each session prepacks the weights into
+    separate memory. One swappable program serves every rank of its placement, because A and B are inputs.
 
     Args:
-        device: Who runs them.
-        cache: Folder for all of it; default: the user's cache folder.
-        weights: A model that programs of its whole shape have the weights of; those of other shapes have random ones.
+        device: Device that runs them.
+        cache: Parent folder; default: the user's cache folder.
+        weights: A model whose weights programs of its complete shape have; those of other shapes have random ones.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class OnnxPrograms:
         self._cache_bytes = device.cache_bytes
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`; padding is left out where all ranks are equal anyway."""
+        """See `Programs.modes`; without padding if all ranks are equal anyway."""
         padded: tuple[Mode, ...] = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`; a session packs the weights of its base for itself."""
+        """See `Programs.need`; each session prepacks the weights of its base separately."""
         workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
@@ -74,11 +74,11 @@ class OnnxPrograms:
         fed = workload.mode in FED
         weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
         name = f"{self._file(workload)}{copies_name(workload)}"
-        # The cache is an input, and with what the call adds an output.
+        # The cache is an input and, extended by the call, an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`; the embeddings stay in floating point beside a quantised head."""
+        """See `Programs.disk_bytes`; a quantised head leaves the embeddings in floating point."""
         return self._bases.base(base).weight_bytes
 
     def program(self, workload: Workload) -> Program:
@@ -91,7 +91,7 @@ class OnnxPrograms:
         )
 
     def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`; one graph with the weights of every site open serves all adapters of a base."""
+        """See `Programs.twin`; one graph with the weights of every site as inputs serves all adapters of a base."""
         self.need(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
         file = _beside(base.model, f"folded-{workload.quantisation}")
@@ -104,7 +104,7 @@ class OnnxPrograms:
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
-        """A and B of every site that is fed, padded to the largest rank if the workload is."""
+        """A and B of every site with adapter inputs, padded to the largest rank in mode `padded`."""
         if workload.mode not in FED:
             return {}
         ranks, inputs = _ranks(workload), {}
@@ -114,7 +114,7 @@ class OnnxPrograms:
         return inputs
 
     def _file(self, workload: Workload) -> Path:
-        """The graph of a workload; equal for workloads that share it."""
+        """Path of the graph of a workload; equal for workloads that share it."""
         ranks, base = _ranks(workload), self._bases.graph(workload)
         if not ranks:
             return base
@@ -123,7 +123,7 @@ class OnnxPrograms:
         return _beside(base, f"{workload.mode}-{content_hash(ranks)}")
 
     def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
-        """The graph of a base with an adapter."""
+        """Writes the graph of a base with an adapter."""
         from adaptare.profiler.programs.onnx import surgery
 
         if workload.in_weights:
@@ -138,7 +138,7 @@ class OnnxPrograms:
         surgery.save_graph(model, file)
 
     def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
-        """Merges in floating point, and then quantises as the base is."""
+        """Merges in floating point, then quantises like the base."""
         from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
         from adaptare.profiler.programs.onnx.quantise import quantise
         from adaptare.profiler.programs.onnx.surgery import rename_data
@@ -147,7 +147,7 @@ class OnnxPrograms:
         adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
             write_onnx_merged(base, adapter, Path(place))
-            # A graph names its data, so both have their own names before they take their places.
+            # A graph refers to its data by name, so both get their final names before they are moved.
             target = Path(place) / data.name.removesuffix(".data")
             if workload.quantisation != "none":
                 quantise(Path(place) / MODEL, target, workload.quantisation)
@@ -172,7 +172,7 @@ class OnnxPrograms:
 
 
 def _beside(base: Path, name: str) -> Path:
-    """A graph that is made of a base; several bases of one folder differ in their widths."""
+    """Path of a graph derived from a base; several bases of one folder differ in their widths."""
     return base.with_name(f"{name}.onnx" if base.name == MODEL else f"{base.stem}-{name}.onnx")
 
 
@@ -181,14 +181,14 @@ def _data_of(file: Path) -> Path:
 
 
 def _files(graph: Path) -> tuple[ProgramFile, ...]:
-    """A graph, and the files of weights beside it that it names."""
+    """A graph, and the weight files in its folder that it refers to."""
     content = graph.read_bytes()
     data = [file for file in sorted(graph.parent.glob("*.data")) if file.name.encode() in content]
     return tuple(program_file(file) for file in (graph, *data))
 
 
 def _scope(workload: Workload) -> dict[str, Site]:
-    """The linears that run, by their paths in the graph."""
+    """The linears that run, by path in the graph."""
     rename = first_layer if workload.scope != "model" else str
     return {rename(site.path): site for site in workload.scope_sites}
 
@@ -198,7 +198,7 @@ def _widths(workload: Workload) -> dict[str, tuple[int, int]]:
 
 
 def _ranks(workload: Workload) -> dict[str, int]:
-    """Path in the graph -> rank, of those linears that run and take an adapter: all of them in an open graph."""
+    """Path in the graph -> rank of the linears that run and take an adapter: all of them in an open graph."""
     ranks, every = workload.configuration.by_path, workload.graph == "open"
     return {path: ranks.get(site.path, 0) for path, site in _scope(workload).items() if every or site.path in ranks}
 
@@ -209,7 +209,7 @@ def _adapter(workload: Workload) -> dict[str, tuple[RandomMatrix, RandomMatrix]]
 
 
 def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | None = None) -> dict[str, Json]:
-    """How the worker makes A and B, put into zeros so that both have `width` ranks if that is given."""
+    """Specification of A and B for the worker, zero-padded to `width` ranks if that is given."""
     A, B = halves
     inputs: dict[str, Json] = {}
     padded = ((A.shape[0], width), (width, B.shape[1])) if width else (None, None)
@@ -221,7 +221,7 @@ def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | N
 
 
 def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Feed:
-    """Random tokens and a random cache, the same for every program of a base, and the adapter if it is fed."""
+    """Random tokens and a random cache, equal for every program of a base, and the adapter if it is an input."""
     decode = workload.phase == "decode"
     sizes = {
         "batch": workload.batch,
@@ -240,4 +240,4 @@ def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
         return {**made, "constant": True}
     if port.dtype.startswith("int"):
         return {**made, "integers": vocabulary, "seed": seed}
-    return {**made, "uniform": 3**0.5, "seed": seed}  # of standard deviation 1
+    return {**made, "uniform": 3**0.5, "seed": seed}  # standard deviation 1

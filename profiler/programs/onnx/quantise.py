@@ -1,4 +1,4 @@
-"""Quantised weights, as ONNX Runtime's own tools make them, and what values they stand for."""
+"""Weights quantised with ONNX Runtime's tools, and the values they represent."""
 
 import contextlib
 import logging
@@ -19,12 +19,12 @@ from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
 BITS = {"int8": 8, "int4": 4}
 BLOCK = 32
-# Activations are rounded to 8 bits, block by block: the fastest kernel, and what phones use.
+# Activations are rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
 INT8_ACTIVATIONS = 4
 
 
 def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
-    """A base with quantised weights, into an empty folder; inputs and sites are those of the original."""
+    """Writes a base with quantised weights into an empty folder; inputs and sites stay those of the original."""
     started = time.monotonic()
     quantise(base.model, folder / MODEL, quantisation)
     size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
@@ -33,11 +33,11 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
 
 
 def quantise(source: Path, target: Path, quantisation: str) -> None:
-    """Writes a graph with quantised weights, its data beside it under the same name with `.data` behind it.
+    """Writes a graph with quantised weights, its data in the same folder under the same name plus `.data`.
 
-    Every product with a constant weight becomes a MatMulNBits of symmetric blocks of 32 weights with one scale each, of
-    4 or 8 bits. Activations are quantised as they come, in blocks too: one scale for all of them, as the older dynamic
-    quantisation has, lets the outliers of language models drown the rest.
+    Every product with a constant weight becomes a MatMulNBits with symmetric blocks of 32 weights and one scale each,
+    of 4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
+    the older dynamic quantisation, the outliers of language models dominate.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with _unlogged():
@@ -53,12 +53,12 @@ def quantise(source: Path, target: Path, quantisation: str) -> None:
         quantiser.process()
         onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
     data = target.with_name(f"{target.name}.data")
-    if data.exists():  # small weights stay in the graph; of a file of its own, onnx lets nobody else read it
+    if data.exists():  # small weights stay in the graph; onnx writes external data readable by its owner only
         data.chmod(target.stat().st_mode)
 
 
 def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
-    """The values that the quantised weights of a graph stand for: name of the original -> shape (in, out)."""
+    """Values represented by the quantised weights of a graph: name of the original -> shape (in, out)."""
     graph = onnx.load(model, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     found = {}
@@ -71,7 +71,7 @@ def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:
-    """What quantising makes of weights, in floating point again. Each has the shape (in, out)."""
+    """Weights after quantisation and dequantisation, in floating point. Each has the shape (in, out)."""
     inputs, nodes, initializers, outputs = [], [], [], []
     for name, weight in weights.items():
         inputs.append(helper.make_tensor_value_info(f"{name}/x", TensorProto.FLOAT, [1, weight.shape[0]]))
@@ -88,8 +88,8 @@ def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: st
 
 
 def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Of blocks, shape (out, blocks, bytes); the middle of the range stands for zero. Shape (in, out)."""
-    if bits == 4:  # two values a byte, the low half first
+    """Values of blocks, shape (out, blocks, bytes); the middle of the range is zero. Shape (in, out)."""
+    if bits == 4:  # two values per byte, low half first
         packed = np.stack([packed & 0x0F, packed >> 4], axis=-1)
     columns, blocks = packed.shape[:2]
     values = packed.reshape(columns, blocks, BLOCK).astype(np.float32) - 2 ** (bits - 1)
@@ -98,7 +98,7 @@ def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
-    """Without the notes of the quantisers, and without the handler that importing one of them installs."""
+    """Suppresses the log output of the quantisers, and removes the handler that importing one of them installs."""
     root = logging.getLogger()
     handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Sessions in this process, to see what a graph computes; nothing is timed here."""
+"""Sessions in this process that compute the outputs of a graph; nothing is timed here."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def run_model(file: Path, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """All outputs of a graph, as it stands in the file: not optimised, weights not packed."""
+    """Computes all outputs of a graph, without optimisation and weight prepacking."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 

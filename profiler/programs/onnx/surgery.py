@@ -1,7 +1,7 @@
-"""Putting adapters into the graph of a base, without loading its weights.
+"""Insertion of adapters into the graph of a base, without loading its weights.
 
-Every function changes the graph it is given. Weights stay in the base's external-data file, which all graphs beside it
-share. An adapter adds x A B to the product of its linear; whatever scale it has is already in B.
+Every function modifies the given graph. Weights stay in the base's external-data file, shared by all graphs in its
+folder. An adapter adds x A B to the product of its linear; any scale is already included in B.
 """
 
 import copy
@@ -30,20 +30,20 @@ def load_graph(base: OnnxBase) -> onnx.ModelProto:
 
 
 def is_graph(file: Path) -> bool:
-    """Whether a file is there and a graph; a machine that lost its power may have left a part of one."""
+    """True if a file exists and is a graph; after a power failure it may be truncated."""
     try:
         return bool(onnx.load(file, load_external_data=False).graph.node)
-    except Exception:  # no such file, or what the parser has of its own kinds, for which no types are published
+    except Exception:  # missing file, or the parser's own exceptions, whose types are not public
         return False
 
 
 def save_graph(model: onnx.ModelProto, file: Path) -> None:
-    """Writes a graph whose large weights are in files already."""
+    """Writes a graph whose large weights are already in external files."""
     onnx.save(model, file)
 
 
 def rename_data(graph: Path, target: Path) -> None:
-    """Moves a graph whose data lie beside it as `GRAPH.data`, and them to `TARGET.data`."""
+    """Moves a graph with its data file: `GRAPH.data` becomes `TARGET.data`."""
     model = onnx.load(graph, load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
@@ -57,11 +57,11 @@ def rename_data(graph: Path, target: Path) -> None:
 
 
 def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
-    """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; every rank has a name of its own.
+    """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; each rank is a separate symbol.
 
     Args:
-        model: Of the base, quantised or not.
-        sites: Those that carry an adapter.
+        model: Graph of the base, quantised or not.
+        sites: Sites that carry an adapter.
         widths: Module path -> (in, out).
     """
     for path in sites:
@@ -70,7 +70,7 @@ def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widt
 
 
 def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, Halves]) -> None:
-    """Adds adapters whose weights are constants of the graph, of a base that is quantised or not."""
+    """Adds adapters whose weights are constants of the graph; the base may be quantised."""
     for path, halves in adapter.items():
         for name, half in zip(adapter_inputs(path), halves, strict=True):
             model.graph.initializer.append(numpy_helper.from_array(half, name))
@@ -78,10 +78,10 @@ def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter
 
 
 def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
-    """Makes every weight W + A B, computed anew in each run, with A and B as inputs.
+    """Replaces every weight by W + A B, computed in each run, with A and B as inputs.
 
-    That is what merging means, in no need of a file of weights for every adapter: the twin that others are compared
-    with. Rank 0 leaves a site as it is.
+    This is merging without a weights file per adapter: the merged reference for output checks. Rank 0 leaves a site
+    unchanged.
     """
     before = {}
     for path, tensors in sites.items():
@@ -101,12 +101,12 @@ def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths:
 
 
 def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], data: Path) -> None:
-    """Gives initializers other values, which are written to a file of their own.
+    """Replaces the values of initializers; the new values are written to a separate file.
 
     Args:
-        model: Changed.
+        model: Modified in place.
         weights: Name of an initializer -> its new value.
-        data: The new file, which has to lie beside the graph in the end.
+        data: The new file, which must end up in the folder of the graph.
     """
     with data.open("wb") as file:
         for tensor in model.graph.initializer:
@@ -116,11 +116,11 @@ def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.floa
 
 
 def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
-    """Turns weights around in the file, so that no product needs a Transpose node, which hides them from quantisers.
+    """Transposes weights in the file, so that no product needs a Transpose node, which hides it from quantisers.
 
     Args:
-        model: Its nodes are changed.
-        data: The file of its weights; it grows where a weight is needed in both ways, as by tied embeddings.
+        model: Its nodes are modified.
+        data: The weights file; it grows if a weight is needed in both layouts, as with tied embeddings.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)
@@ -145,7 +145,7 @@ def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
 
 
 def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
-    """Writes values where the file stands, and lets the tensor refer to them there."""
+    """Writes values at the current file position, and makes the tensor refer to them."""
     place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
     file.write(np.ascontiguousarray(values).tobytes())
     tensor.dims[:] = values.shape
@@ -157,13 +157,13 @@ def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[byte
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initializers, wherever they are."""
+    """Bytes of all initializers, inline or external."""
     width = helper.tensor_dtype_to_np_dtype
     return sum(width(each.data_type).itemsize * math.prod(each.dims) for each in model.graph.initializer)
 
 
 def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:
-    """The values of an initializer, wherever they are; the graph still refers to the file."""
+    """Values of an initializer, inline or external; the graph still refers to the file."""
     values: NDArray[Any] = numpy_helper.to_array(tensor, str(folder))
     return values
 
@@ -180,7 +180,7 @@ def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
 
 
 def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
-    """Computes x A B right behind the linear, added to its product before any bias."""
+    """Computes x A B after the linear, added to its product before any bias."""
     paths = {tensors.output: path for path, tensors in sites.items()}
     nodes = []
     for node in graph.node:

@@ -1,7 +1,7 @@
-"""What a torch worker builds for a workload: a decoder, loaded from a file, and PEFT's own adapter modules.
+"""Programs that a torch worker builds: a decoder loaded from a file, with adapters from PEFT.
 
-This module is loaded in the worker. All programs of one base share its weights, so that a candidate costs the
-memory of its adapter only and every candidate reads the same bytes; merged layers have their own.
+This module is loaded in the worker. All programs of one base share its weights, so a candidate adds only the memory
+of its adapter and every candidate reads the same bytes; merged layers have separate weights.
 """
 
 import json
@@ -25,7 +25,7 @@ from adaptare.profiler.workloads.narrowing import WHOLE, Part, kept_parts
 from adaptare.profiler.workloads.shape import ModelShape, first_layer
 from adaptare.profiler.workloads.workload import Scope
 
-# The base models that loaded programs hold; a base goes when the last program that shares it goes.
+# Base models of the loaded programs; a base is freed with the last program that shares it.
 _bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.WeakValueDictionary()
 
 
@@ -42,23 +42,23 @@ def build(
     folder: str | None = None,
     copy: int = 0,
 ) -> "Bindable":
-    """The program of a workload; the factory that `Program.source` names.
+    """The program of a workload; the factory named in `Program.source`.
 
     Args:
         config: Content of a transformers config.
         ranks: Module path -> rank.
-        kind: Of the adapter.
+        kind: Kind of the adapter.
         mode: `merged` or `swappable`.
         scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
-        widths: Layer -> intermediate size of the narrower layers of what the scope loads.
-        folder: Holds config and weights of what the scope loads, with the adapter in the weights where it is merged;
-            without it, the weights are random.
-        copy: Programs of different numbers share no weights.
+        widths: Layer -> intermediate size of the narrower layers in the scope.
+        folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged; without it,
+            the weights are random.
+        copy: Programs with different numbers share no weights.
     """
     config, ranks = part_of(config, ranks, scope=scope, site=site)
-    # A layer is copied alone, because what lies around it does not run.
+    # For scope `layer` only the linear is copied, because the modules around it do not run.
     base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy, folder)
     in_file = folder is not None and mode == "merged"
     model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
@@ -74,7 +74,7 @@ def _base(config: str, dtype: str, number: int, folder: str | None) -> nn.Module
     base = _bases.get(key)
     if base is None:
         base = _loaded(folder, dtype) if folder else random_model(json.loads(config), dtype=dtype)
-        if number and folder:  # or all copies would be mapped from the same pages
+        if number and folder:  # otherwise all copies would be mapped from the same pages
             for parameter in base.parameters():
                 parameter.data = parameter.data.clone()
         _bases[key] = base
@@ -82,7 +82,7 @@ def _base(config: str, dtype: str, number: int, folder: str | None) -> nn.Module
 
 
 def _loaded(folder: str, dtype: str) -> nn.Module:
-    """A checkpoint, as transformers' documentation loads it."""
+    """A checkpoint, loaded as in transformers' documentation."""
     with without_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
     loaded: nn.Module = model.eval().requires_grad_(False)
@@ -90,10 +90,9 @@ def _loaded(folder: str, dtype: str) -> nn.Module:
 
 
 def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
-    """The model with the first neurons of some MLPs only: layer -> intermediate size.
+    """The model with only the first neurons of some MLPs: layer -> intermediate size.
 
-    Whole rows stay where they are, in the memory of the base; columns are copied, as every runtime needs them in one
-    piece.
+    Row slices are views into the memory of the base; column slices are copied, as every runtime needs them contiguous.
     """
     if not widths:
         return model
@@ -112,13 +111,13 @@ def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
 def merge(
     model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind, parts: Mapping[str, Part] | None = None
 ) -> None:
-    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the lengths of their rows.
+    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the row norms.
 
     Args:
-        model: Changed.
+        model: Modified in place.
         ranks: Module path -> rank.
-        kind: Of the adapter.
-        parts: Module path -> the part of the weight that the adapter is of, where that is not all of it.
+        kind: Kind of the adapter.
+        parts: Module path -> the part of the weight that the adapter applies to, where it is not the whole weight.
     """
     for path, rank in ranks.items():
         whole, part = model.get_submodule(path).get_parameter("weight").data, (parts or {}).get(path, WHOLE)
@@ -132,9 +131,9 @@ def merge(
 
 
 def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
-    """The base with an adapter of random weights: beside its linears, by PEFT, or added to their weights.
+    """The base with an adapter of random weights: unmerged by PEFT, or added to its weights.
 
-    DoRA starts with the lengths that the rows of the base have, and keeps them.
+    DoRA starts with the row norms of the base, and keeps them.
     """
     if not adapter.ranks:
         return base
@@ -146,7 +145,7 @@ def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
         return clone
     scales = {path: 1.0 for path, _ in adapter.ranks}
     config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
-    # In the precision of the base; PEFT would compute adapters beside 16-bit weights in 32 bits.
+    # In the precision of the base; PEFT would compute adapters of 16-bit weights in 32 bits.
     peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
     for path, rank in adapter.ranks:
         layer = _plain(peft_model).get_submodule(path)
@@ -165,11 +164,11 @@ def _halves(path: str, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 class Bindable:
-    """A loaded program; `bind` makes one of its feeds ready.
+    """A loaded program; `bind` prepares one of its feeds.
 
     Args:
         base: Kept alive for the programs that share its weights.
-        model: What runs, or of which a block runs.
+        model: Model to run, or that contains the block to run.
         scope: `model`, `block`, `layer` or `head`.
     """
 
@@ -180,12 +179,12 @@ class Bindable:
         self._random = torch.Generator()
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
-        """The timed call and what restores the state before it.
+        """The timed call, and the function that restores the state before it.
 
         Args:
             arguments: `phase`, `batch` and `length`, as in a workload.
         """
-        self._random.manual_seed(0)  # the same inputs in whatever order feeds are bound
+        self._random.manual_seed(0)  # the same inputs for any order in which feeds are bound
         phase, batch, length = arguments["phase"], arguments["batch"], arguments["length"]
         tokens = length if phase == "prefill" else 1
         past = length if phase == "decode" else 0
@@ -206,7 +205,7 @@ class Bindable:
         return _timed(lambda: linear(inputs)), _do_nothing
 
     def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
-        """The call of decoder layer 0 with exactly the arguments that the model gives it."""
+        """The call of decoder layer 0 with exactly the arguments that the model passes to it."""
         block = _plain(self._model).get_submodule("model.layers.0")
         seen: dict[str, Any] = {}
         hook = block.register_forward_pre_hook(
@@ -242,7 +241,7 @@ def _first(output: Any) -> Tensor:
 
 
 def _restorer(cache: DynamicCache) -> Callable[[], None]:
-    """Puts the cache back to what it holds now; layers grow by making new tensors, so references suffice."""
+    """Function that restores the present content of the cache; layers grow into new tensors, so references suffice."""
     states = [(layer, dict(vars(layer))) for layer in cache.layers]
 
     def restore() -> None:
@@ -266,7 +265,7 @@ def _do_nothing() -> None:
 
 
 class Output:
-    """Keeps the conversion of the output out of the timed region."""
+    """Defers the conversion of the output until after the timed region."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor

@@ -1,6 +1,6 @@
-"""Files of weights that torch programs load, as a user loads a checkpoint: mapped from the file, not made in memory.
+"""Weight files that torch programs load like a user's checkpoint: mapped from the file, not created in memory.
 
-Weights that lie in the pages of a file are read a few per cent slower than those that a process has allocated
+Weights in memory-mapped pages are read a few per cent slower than those in memory allocated by the process
 (`benchmarks/stock_process.py` compares with processes that load a checkpoint).
 """
 
@@ -20,15 +20,15 @@ from adaptare.profiler.workloads.shape import ModelShape, first_layer, no_layer,
 from adaptare.profiler.workloads.workload import Scope
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# Files of an older layout are made anew.
+# Files of an older layout are regenerated.
 LAYOUT = 1
 
 
 class TorchWeights:
-    """One folder for each base, and for each adapter that is merged into one; their weights are random.
+    """One folder per base, and per adapter merged into a base; weights are random.
 
     Args:
-        cache: Folder for all of them; default: the user's cache folder.
+        cache: Parent folder; default: the user's cache folder.
     """
 
     def __init__(self, cache: str | Path | None = None) -> None:
@@ -44,18 +44,18 @@ class TorchWeights:
         dtype: str,
         widths: Mapping[int, int] | None = None,
     ) -> tuple[ProgramFile, ...]:
-        """Config and weights, made if need be.
+        """Config and weights, written unless they exist.
 
         Args:
             config: Content of a transformers config.
-            ranks: Module path -> rank of the adapter that is merged into the weights; none for a base.
-            kind: Of the adapter.
+            ranks: Module path -> rank of the adapter that is merged into the weights; empty for a base.
+            kind: Kind of the adapter.
             dtype: Name of a torch dtype.
-            widths: Layer -> intermediate size of the layers that the adapter found narrower; the file holds the rest of
-                these too, as it was.
+            widths: Layer -> intermediate size of the narrower layers that the adapter applies to; the file keeps the
+                remaining neurons unchanged.
 
         Raises:
-            StorageError: The cache cannot be written.
+            StorageError: The cache is not writable.
         """
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
         named = [LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype]
@@ -64,7 +64,7 @@ class TorchWeights:
         folder = self._root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         files = [folder / CONFIG, folder / WEIGHTS]
         self._in_use.update(files)
-        if not all(file.exists() for file in files):  # some of it may have had to make room
+        if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, lambda fresh: _write(fresh, config, ranks, widths or {}, kind=kind, dtype=dtype))
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
@@ -75,7 +75,7 @@ class TorchWeights:
 def part_of(
     config: Mapping[str, Any], ranks: Mapping[str, int], *, scope: Scope, site: str
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
-    """The config and the ranks of what is loaded for a scope: one decoder layer for a block or a linear."""
+    """Config and ranks of the part loaded for a scope: one decoder layer for a block or a linear."""
     if scope == "model":
         return config, dict(ranks)
     if scope == "head":
@@ -102,5 +102,5 @@ def _write(
     merge(model, ranks, kind, kept_parts(ModelShape.from_config(model.config), widths) if widths else None)
     with without_bars():
         model.save_pretrained(folder)
-    # As it came, whatever this version of transformers makes of it.
+    # Written unchanged, independent of how this version of transformers normalises it.
     (folder / CONFIG).write_text(json.dumps(dict(config)), encoding="utf-8")
