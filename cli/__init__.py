@@ -1,13 +1,77 @@
-"""Measures and predicts the cost of low-rank adapters on a device, and searches for adapters within a budget.
+"""Measure what a low-rank adapter costs on its device, predict it, and search the adapters that fit.
 
-The library consists of four packages, each importing only those before it: `adaptare.devices`,
-`adaptare.profiler`, `adaptare.predictor`, `adaptare.search`.
+`overhead` answers the first question in one call. The library lives in four packages, each importing only those before
+it: `adaptare.devices`, `adaptare.profiler`, `adaptare.predictor`, `adaptare.search`.
 """
 
-from typing import Final
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from adaptare.devices import connect
+    from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+    from adaptare.profiler import (
+        Configuration,
+        Space,
+        Store,
+        Workload,
+        design,
+        named_space,
+        open_model,
+        precise_within,
+        profile,
+        read_peft,
+        read_space,
+    )
+    from adaptare.profiler.campaigns.overhead import overhead
 
 VERSION: Final = "0.2.0.dev0"
 
 __version__ = VERSION
 
-__all__ = ["VERSION", "__version__"]
+# Imported when first used: `adaptare --help` needs none of them.
+_LATER: Final = {
+    "Configuration": "profiler",
+    "LatencyPredictor": "predictor",
+    "Space": "profiler",
+    "Store": "profiler",
+    "Workload": "profiler",
+    "connect": "devices",
+    "design": "profiler",
+    "load_predictor": "predictor",
+    "named_space": "profiler",
+    "open_model": "profiler",
+    "overhead": "profiler.campaigns.overhead",
+    "precise_within": "profiler",
+    "profile": "profiler",
+    "read_peft": "profiler",
+    "read_space": "profiler",
+    "save_predictor": "predictor",
+}
+
+__all__ = [
+    "VERSION",
+    "Configuration",
+    "LatencyPredictor",
+    "Space",
+    "Store",
+    "Workload",
+    "__version__",
+    "connect",
+    "design",
+    "load_predictor",
+    "named_space",
+    "open_model",
+    "overhead",
+    "precise_within",
+    "profile",
+    "read_peft",
+    "read_space",
+    "save_predictor",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

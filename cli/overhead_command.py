@@ -86,49 +86,38 @@ def overhead(
     from adaptare.figure_file import check_figure, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.overhead_figure import draw
-    from adaptare.profiler import Store, open_model, precise_within, programs_for
-    from adaptare.profiler.campaigns.campaign import Campaign
-    from adaptare.profiler.campaigns.overhead_report import OverheadRequest, measure_overhead
-    from adaptare.profiler.campaigns.target import target_of
+    from adaptare.profiler.campaigns.overhead import overhead as measured_overhead
 
     console = Console(as_json=as_json)
     prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
     depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
     check_alone(adapters, rank=rank is not None, sites=sites)
     check_figure(figure)
-    stop = precise_within(half_width, seconds, openings)
-    target = target_of(device)
-    programs = programs_for(target.device.info(), cache=cache)
-    request = OverheadRequest(
+    report = measured_overhead(
         model,
-        open_model(model, cache=cache).shape,
-        target,
-        programs,
-        adapters=adapters or [],
+        adapters or (),
+        device=device,
         ranks=read_ranks(DEFAULT_RANK if rank is None else rank),
-        placements=sites or [],
+        placements=sites or (),
         prompts=prompts,
         depths=depths,
         generated=generate,
         tasks=tasks,
         energy=energy,
         batch=batch,
-        stubs=stubs,
-    )
-    request.check()
-    campaign = Campaign(
-        target.device,
-        programs,
-        Store(store),
-        stop,
-        seed,
+        half_width=half_width,
+        seconds=seconds,
+        openings=openings,
+        band=band,
         recalibrate=recalibrate,
         stubs=stubs,
+        store=store,
+        cache=cache,
+        seed=seed,
         feedback=console.feedback,
     )
-    report = measure_overhead(request, campaign, band=band)
     code = console.show(report)
     all_drawn = True
     if figure and report.rows:
-        all_drawn = drawn(partial(draw, report.rows, figure, title=f"{model} on {target.name}"), figure, console)
+        all_drawn = drawn(partial(draw, report.rows, figure, title=f"{model} on {device}"), figure, console)
     return code or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

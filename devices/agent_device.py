@@ -75,6 +75,9 @@ class AgentDevice:
         self._transport = transport or LocalTransport()
         self._info: DeviceInfo | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._info.device if self._info else self._name}>"
+
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
         if self._info is None:

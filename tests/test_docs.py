@@ -1,4 +1,4 @@
-"""What the documentation shows is run: examples in docstrings, and the Python of the README."""
+"""What the documentation shows is run: examples in docstrings and the Python of every page; links lead somewhere."""
 
 import doctest
 import importlib
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {"cli": "adaptare", "devices": "adaptare.devices", "profiler": "adaptare.profiler"} | {
     name: f"adaptare.{name}" for name in ("predictor", "search")
 }
 MODULES = sorted(
-    f"{package}.{file.stem}".removesuffix(".__init__")
+    ".".join([package, *file.relative_to(ROOT / folder).with_suffix("").parts]).removesuffix(".__init__")
     for folder, package in FOLDERS.items()
-    for file in (ROOT / folder).glob("*.py")
+    for file in (ROOT / folder).rglob("*.py")
 )
 # What the README shows and a test cannot wait for. One linear of a tiny model is a large part of it: hence the budget.
 SMALLER = {
@@ -36,7 +36,11 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-BLOCKS = python_blocks(README.read_text(encoding="utf-8"))
+BLOCKS = {
+    f"{page.stem} {number}": block
+    for page in PAGES
+    for number, block in enumerate(python_blocks(page.read_text(encoding="utf-8")), 1)
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -46,12 +50,13 @@ def test_the_examples_of_a_module_are_right(name: str) -> None:
 
 @pytest.mark.parametrize("shown", SMALLER)
 def test_the_readme_shows_what_the_test_replaces(shown: str) -> None:
-    assert any(shown in block for block in BLOCKS)
+    assert any(shown in block for block in BLOCKS.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
-def test_the_python_of_the_readme_runs(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_python_of_the_documentation_runs(name: str, tmp_path: Path) -> None:
+    block = BLOCKS[name]
     for shown, smaller in SMALLER.items():
         block = block.replace(shown, smaller)
     (tmp_path / "block.py").write_text(block, encoding="utf-8")
@@ -59,6 +64,12 @@ def test_the_python_of_the_readme_runs(block: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads would only wait for each other
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_blocks_of_other_languages_are_left_alone() -> None:

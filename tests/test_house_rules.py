@@ -207,3 +207,15 @@ def test_a_declared_test_must_not_be_skipped(declared: str, test: str, code: int
     environment = {**os.environ, "ADAPTARE_MUST_RUN": declared}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
+
+
+OPENERS = {"What", "Whether", "Who", "How", "So", "Those", "Of", "Where", "When", "Which", "Why"}
+
+
+def test_docstrings_of_the_library_begin_with_a_noun_or_a_verb() -> None:
+    def found(file: Path) -> Iterable[str]:
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        texts = [ast.get_docstring(node) or "" for node in ast.walk(tree(file)) if isinstance(node, documented)]
+        return [text for text in texts if text.split(" ")[0].strip(",:") in OPENERS]
+
+    assert faults(SOURCES, found) == {}

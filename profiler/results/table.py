@@ -1,5 +1,6 @@
 """Tables of typed rows, the source of the columns of every displayed result."""
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -36,6 +37,14 @@ class Table(Generic[Row]):
     def cells(self) -> list[list[str]]:
         """Text of every row and column."""
         return [[column.text(row) for column in self.columns] for row in self.rows]
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        lines = [("th", [column.heading for column in self.columns]), *(("td", row) for row in self.cells)]
+        body = "".join(
+            f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>" for tag, cells in lines
+        )
+        return f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
 
 
 AnyTable = Table[Any]

@@ -86,6 +86,16 @@ class Configuration:
             for column in columns
         )
 
+    def describe(self) -> str:
+        """For people: how many linears have which ranks, by kind, and how many layers are narrower."""
+        kinds: dict[str, list[int]] = {}
+        for path, rank in self.ranks:
+            kinds.setdefault(path.rsplit(".", 1)[-1].removesuffix("_proj"), []).append(rank)
+        parts = [f"{kind} {_range(ranks)} x{len(ranks)}" for kind, ranks in kinds.items()]
+        widths = [width for _, width in self.widths]
+        parts += [f"MLP {_range(widths)} x{len(widths)}"] if widths else []
+        return ", ".join(parts) or "base"
+
     @property
     def without_adapter(self) -> "Configuration":
         """The widths without the ranks."""
@@ -142,3 +152,8 @@ def _check_different(what: str, named: Iterable[str | int]) -> None:
     seen = list(named)
     if len(set(seen)) != len(seen):
         raise InputError(f"a {what} is named twice in a configuration")
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """Smallest and largest, such as 4-16."""
+    return "-".join(str(number) for number in dict.fromkeys((min(numbers), max(numbers))))

@@ -103,6 +103,9 @@ class Workload:
         """The base model without adapter or narrowing: the baseline of overheads."""
         return replace(self, configuration=Configuration(), mode="merged", graph="cut")
 
+    def __repr__(self) -> str:
+        return f"<Workload {self.describe()}: {self.configuration.describe()}>"
+
     def describe(self) -> str:
         """Short description of everything except the adapter."""
         what = self.site or self.scope

@@ -60,6 +60,8 @@ class Effort:
     held_out: int
 
 
+# Of the scale of a budget, so that the first number comes early.
+FIRST_LOOK_S: Final = 20.0
 COLUMNS: Final[tuple[Column[tuple[str, Measurement]], ...]] = (
     Column("applied", lambda row: row[0]),
     Column("ms", lambda row: milliseconds(row[1].latency_s)),
@@ -189,20 +191,23 @@ def demonstrate(
     output.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
 
-    begin(2, f"measuring {effort.configurations} adapters on {info.device}")
+    begin(2, f"a first look at rank {RANKS[-1]} on {info.device}")
     drawn = design(space, effort.configurations, seed=seed)
     workloads = [template.with_configuration(space.decode(row)) for row in drawn]
-    wanted = [workloads[0], workloads[0].folded, *workloads[1:]]
-    measure_space(template, wanted, campaign, model=model, target=target)
+    scale = [workloads[0], workloads[0].folded]
+    first = replace(campaign, stop=replace(effort.pace, seconds=FIRST_LOOK_S))
+    measure_space(template, scale, first, model=model, target=target)
     known = {each.workload: each for each in campaign.store.measurements(info, template.base) if each.complete}
-    if not {wanted[0], wanted[1]} <= set(known):
+    if not set(scale) <= set(known):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
-    full, folded = known[wanted[0]], known[wanted[1]]
+    full, folded = (known[each] for each in scale)
     title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
     ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
     feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
 
-    begin(3, "learning to predict latency")
+    begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
+    measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
+    known = {each.workload: each for each in campaign.store.measurements(info, template.base) if each.complete}
     predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
     save_predictor(predictor, fitted)
     for section in error_sections(predictor):

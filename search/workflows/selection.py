@@ -112,6 +112,7 @@ class SearchReport:
         columns: tuple[Column[Choice], ...] = (
             Column("", lambda each: each.name),
             Column("sites", lambda each: str(len(each.config.ranks)), 1),
+            Column("ranks of how many linears", lambda each: each.config.describe(), 2, folds=True),
             Column(f"{found.origin} ms", lambda each: milliseconds(each.predicted_s[0])),
             Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
             Column("loss", lambda each: f"{each.val_loss:.3f}"),

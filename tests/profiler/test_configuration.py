@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler import Configuration, ModelShape, Workload
 
 SHAPE = ModelShape("llama", 12, 16, 4, 2, 4, 24, 40, '{"name":"deep"}')
 FUSED = ModelShape("phi3", 2, 16, 4, 2, 4, 24, 40, '{"name":"fused"}')
@@ -134,3 +134,12 @@ def test_every_layer_has_its_part() -> None:
     assert parts[2] == Configuration.of({}, widths={0: 8}, kind="dora")
     assert parts[11] == Configuration.of({QUERY.format(0): 2}, kind="dora")
     assert {parts[layer] for layer in (0, *range(3, 11))} == {Configuration(kind="dora")}
+
+
+def test_a_configuration_is_described_by_kinds_of_linears_and_widths(llama: ModelShape) -> None:
+    ranks = {site.path: 4 + 4 * site.layer for site in llama.sites if site.kind == "q_proj"}
+    found = Configuration.of(ranks, widths={0: llama.intermediate // 2})
+    highest = 4 * llama.layers
+    assert found.describe() == f"q 4-{highest} x{llama.layers}, MLP {llama.intermediate // 2} x1"
+    assert Configuration().describe() == "base"
+    assert repr(Workload(llama, found)).endswith(f": {found.describe()}>")
