@@ -73,4 +73,4 @@ def _effort(*, quick: bool) -> "Effort":
 
     pace = QUICK_DEMO if quick else DEMO
     stop = precise_within(pace.half_width, pace.seconds)
-    return Effort(16, stop, 30, 60.0, 18, 18) if quick else Effort(32, stop, 60, 150.0, 40, 30)
+    return Effort(16, stop, 30, 60.0, 18, 18) if quick else Effort(32, stop, 45, 120.0, 30, 24)

@@ -36,10 +36,14 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
+# What two pages show alike is run once.
 BLOCKS = {
-    f"{page.stem} {number}": block
-    for page in PAGES
-    for number, block in enumerate(python_blocks(page.read_text(encoding="utf-8")), 1)
+    name: block
+    for block, name in {
+        block: f"{page.stem} {number}"
+        for page in PAGES
+        for number, block in enumerate(python_blocks(page.read_text(encoding="utf-8")), 1)
+    }.items()
 }
 
 

@@ -26,7 +26,6 @@ from adaptare.profiler.programs.equality import (
     changes_outputs,
     check_applied,
     check_twin,
-    largest_difference,
     needs_twin,
 )
 from adaptare.profiler.store.measurement import Visit, paired_ratio
@@ -245,14 +244,13 @@ class GroupRun:
             twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
             worker.unload(twin.program_id)
             outputs = {base: (self._outputs(base, worker), twin.outputs.get(base.hash, ())) for base in bases}
-            noise = {base: largest_difference(*both) for base, both in outputs.items() if all(both)}
         except ProgramError as error:
             self._blame(candidates, error)
             return
         for candidate in candidates:
             try:
-                theirs, noise_here = twin.outputs.get(candidate.feed, ()), noise.get(candidate.workload.bare, 0.0)
-                check_twin(candidate.workload, candidate.outputs, theirs, noise=noise_here)
+                theirs, own_bases = twin.outputs.get(candidate.feed, ()), outputs.get(candidate.workload.bare, ((), ()))
+                check_twin(candidate.workload, candidate.outputs, theirs, bases=own_bases)
             except ProgramError as error:
                 candidate.failure = str(error)
 

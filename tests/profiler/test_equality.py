@@ -1,12 +1,14 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adaptare.devices import ProgramError
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.equality import (
     adapted,
+    applied_share,
     changes_outputs,
     check_applied,
     check_twin,
@@ -31,9 +33,28 @@ def test_disagreement_with_the_merged_twin_is_a_failure(workload: Workload) -> N
 
 
 def test_as_much_as_the_base_itself_differs_by_is_allowed_three_times_over(workload: Workload) -> None:
-    check_twin(workload, [1.0, 2.1], [1.0, 2.0], noise=0.02)
+    bases = ([1.0, 2.04], [1.0, 2.0])
+    check_twin(workload, [1.0, 2.1], [1.0, 2.0], bases=bases)
     with pytest.raises(ProgramError, match=r"differ by 0.15 \(allowed: 0.06\)"):
-        check_twin(workload, [1.0, 2.3], [1.0, 2.0], noise=0.02)
+        check_twin(workload, [1.0, 2.3], [1.0, 2.0], bases=bases)
+
+
+@pytest.mark.parametrize(("size", "equal"), [(1.0, True), (0.0, False), (0.3, False), (2.0, False), (-1.0, False)])
+def test_beyond_that_the_change_by_the_adapter_has_to_be_that_of_the_merged_reference(
+    workload: Workload, size: float, equal: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    base_twin, effect = rng.standard_normal((2, 512))
+    rounded, noise = base_twin + 0.1 * rng.standard_normal(512), 0.6 * rng.standard_normal(512)
+    outputs, twin = (rounded + size * effect + noise).tolist(), (base_twin + effect).tolist()
+    bases = (rounded.tolist(), base_twin.tolist())
+    assert largest_difference(outputs, twin) > 3 * largest_difference(*bases)
+    assert applied_share(outputs, twin, *bases) == pytest.approx(size, abs=0.15)
+    if equal:
+        check_twin(workload, outputs, twin, bases=bases)
+    else:
+        with pytest.raises(ProgramError, match="merged outputs differ"):
+            check_twin(workload, outputs, twin, bases=bases)
 
 
 def test_an_adapter_that_changes_nothing_is_a_failure(workload: Workload) -> None:
