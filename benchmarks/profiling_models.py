@@ -83,6 +83,5 @@ def placements() -> list[list[Workload]]:
     """The ranks of each placement, to be decoded."""
     shape = open_model("smollm2-135m").shape
     return [
-        [Workload(shape, Configuration.uniform(shape, rank, kinds=kinds or None)) for rank in RANKS]
-        for kinds in PLACEMENTS
+        [Workload(shape, Configuration.uniform(shape, rank, kinds=kinds)) for rank in RANKS] for kinds in PLACEMENTS
     ]

@@ -119,5 +119,5 @@ def overhead(
     code = console.show(report)
     all_drawn = True
     if figure and report.rows:
-        all_drawn = drawn(partial(draw, report.rows, figure, title=f"{model} on {device}"), figure, console)
+        all_drawn = drawn(partial(draw, report.rows, figure, title=report.title), figure, console)
     return code or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import adaptare
+from adaptare.devices import InputError
 from adaptare.profiler.results.table import Column, Table
 
 ONE_CALL = {"device": "simulated", "prompts": [], "depths": [4], "seconds": 600.0, "openings": 2}
@@ -33,6 +34,28 @@ def test_one_call_measures_the_overhead_of_ranks(tmp_path: Path) -> None:
     assert all(row.overhead_lower <= row.overhead <= row.overhead_upper for row in report.rows)
     assert report.exit_code == 0
     assert len(adaptare.Store(tmp_path / "adaptare.db").measurements()) == 3
+
+
+def test_the_order_of_ranks_does_not_matter(tmp_path: Path) -> None:
+    report = adaptare.overhead("tiny-random", ranks=[8, 1], store=tmp_path / "adaptare.db", **ONE_CALL)  # type: ignore[arg-type]
+    assert {row.rank for row in report.rows if row.mode == "merged"} == {8}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depths": []}, "nothing is left to measure"),
+        ({"generated": 3}, "-n generates tokens after a prompt"),
+        ({"generated": -1}, "generated must be at least 0, not -1"),
+        ({"tasks": 2, "stubs": True}, "--tasks loads whole models, and --stubs none"),
+        ({"half_width": 2.0}, "half_width must lie between 0 and 1"),
+        ({"openings": 0}, "openings must be at least 1, not 0"),
+        ({"adapters": "folder", "placements": ["q_proj"]}, "an adapter has sites of its own"),
+    ],
+)
+def test_bad_input_is_refused_before_a_model_is_opened(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        adaptare.overhead("no such model", **{**ONE_CALL, **options})  # type: ignore[arg-type]
 
 
 def test_one_call_takes_an_adapter_by_its_folder(tmp_path: Path) -> None:

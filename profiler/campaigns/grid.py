@@ -81,7 +81,8 @@ def workloads_of(template: Workload, cases: Sequence[Case], programs: Programs) 
         InputError: The runtime does not run one of them.
     """
     found = {case.on(template): case for case in cases}
-    largest = {case.placement: (workload, case) for workload, case in found.items() if case.rank}
+    ascending = sorted(found.items(), key=lambda each: each[1].rank)
+    largest = {case.placement: (workload, case) for workload, case in ascending if case.rank}
     for workload, case in largest.values():
         found |= {replace(workload, mode=mode): case for mode in programs.modes(workload)}
     for workload in found:

@@ -154,7 +154,7 @@ def report_operators(
         template: Provides shape, mode, phase and weights.
         calls: Profiled calls per round.
     """
-    workload = template.with_configuration(case.config)
+    workload = case.on(template)
     pair = [workload.base, workload]
     for each in pair:
         programs.need(each)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from adaptare.devices import InputError
 from adaptare.profiler import EQUIVALENCE_BAND, Store, open_model, precise_within, programs_for
 from adaptare.profiler.campaigns.campaign import Campaign
-from adaptare.profiler.campaigns.overhead_report import OverheadReport, OverheadRequest, measure_overhead
+from adaptare.profiler.campaigns.overhead_report import OverheadReport, OverheadRequest, check_request, measure_overhead
 from adaptare.profiler.campaigns.target import target_of
 from adaptare.profiler.results.report import SILENT, Feedback
 
@@ -63,7 +64,11 @@ def overhead(
         InputError: Nothing is left to measure, or the device cannot run or hold it.
         DeviceError: The base does not run.
     """
+    check_request(prompts, depths, generated=generated, tasks=tasks, energy=energy, stubs=stubs)
+    stop = precise_within(half_width, seconds, openings)
     given = [adapters] if isinstance(adapters, str | Path) else adapters
+    if given and placements:
+        raise InputError("an adapter has sites of its own; give it without placements")
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)
     request = OverheadRequest(
@@ -74,7 +79,7 @@ def overhead(
         adapters=[Path(each) for each in given],
         ranks=ranks,
         placements=placements,
-        prompts=prompts,
+        prompts=list(dict.fromkeys(prompts)),
         depths=depths,
         generated=generated,
         tasks=tasks,
@@ -82,7 +87,6 @@ def overhead(
         batch=batch,
         stubs=stubs,
     )
-    stop = precise_within(half_width, seconds, openings)
     request.check()
     campaign = Campaign(
         target.device, programs, Store(store), stop, seed, recalibrate=recalibrate, stubs=stubs, feedback=feedback

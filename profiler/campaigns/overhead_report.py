@@ -84,16 +84,26 @@ class OverheadRequest:
         return self.energy and counts_energy(self.target.device)
 
     def check(self) -> None:
-        """Raises `InputError` if there is nothing to measure, or the device cannot run it or lacks the memory."""
-        if not self.prompts and not self.depths:
-            raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
-        if self.stubs and (self.tasks or self.energy):
-            whole = "--tasks" if self.tasks else "--energy"
-            raise InputError(f"{whole} loads whole models, and --stubs none; give one of them")
+        """Raises `InputError` if the device cannot run what is asked for, or lacks the memory; see `check_request`."""
         if self.tasks:
             largest_case(self.cases, self.base)
         if len(self.phases) > 1 and not self.stubs:
             check_memory([list(phase) for phase in self.phases], device=self.target.device, programs=self.programs)
+
+
+def check_request(
+    prompts: Sequence[int], depths: Sequence[int], *, generated: int, tasks: int, energy: bool, stubs: bool
+) -> None:
+    """Raises `InputError` if nothing is left to measure, or options exclude each other; see `OverheadRequest`."""
+    if not prompts and not depths:
+        raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
+    if stubs and (tasks or energy):
+        whole = "--tasks" if tasks else "--energy"
+        raise InputError(f"{whole} loads whole models, and --stubs none; give one of them")
+    for name, count in (("generated", generated), ("tasks", tasks)):
+        if count < 0:
+            raise InputError(f"{name} must be at least 0, not {count}")
+    cached_positions(prompts, generated)
 
 
 @dataclass(frozen=True)

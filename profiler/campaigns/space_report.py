@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adaptare.devices import ExitCode
@@ -122,7 +122,8 @@ def measure_space(
     finished = store.finished(info, template.base, origin=campaign.origin)
     missing = [workload for workload in workloads if workload.hash not in finished]
     stored, wanted = store.measurements(info), set(workloads)
-    alone = all(template == each.workload.with_configuration(template.configuration) for each in stored)
+    bare = replace(template, graph="cut")
+    alone = all(bare == replace(each.workload, configuration=template.configuration, graph="cut") for each in stored)
     already_there = len(workloads) - len(missing)
     if already_there:
         note(f"{already_there} of {len(workloads)} are in {store.location} already")

@@ -179,7 +179,7 @@ class GroupRun:
             self._load_program(program, sharing, worker)
         unchecked = [candidate for candidate in self.running() if not candidate.checked]
         for candidate in unchecked:
-            self._check_applied(candidate)
+            self._check_applied(candidate, worker)
         compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
         twins = [(self._programs.twin(each.workload), each) for each in compared]
         # A program that equals its merged reference needs no comparison.
@@ -228,10 +228,14 @@ class GroupRun:
         if isinstance(error, WorkerDiedError):
             raise _NewWorkerNeededError
 
-    def _check_applied(self, candidate: Candidate) -> None:
+    def _check_applied(self, candidate: Candidate, worker: Worker) -> None:
+        workload, bare = candidate.workload, candidate.workload.bare
+        known = bare == self.reference.workload or workload.configuration.widths
         try:
-            if changes_outputs(candidate.workload) and candidate.workload.bare == self.reference.workload:
-                check_applied(candidate.workload, candidate.outputs, self.reference.outputs)
+            if changes_outputs(workload) and known:
+                check_applied(workload, candidate.outputs, self._outputs(bare, worker))
+        except WorkerDiedError as error:
+            self._blame([candidate], error)
         except ProgramError as error:
             candidate.failure = str(error)
 

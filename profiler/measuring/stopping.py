@@ -101,6 +101,8 @@ class PreciseWithin:
             raise InputError(f"half_width must lie between 0 and 1 (0.01 is 1 %), not {self.half_width}")
         if not self.seconds > 0:
             raise InputError(f"a time budget must be above 0 s, not {self.seconds}")
+        if self.openings is not None and self.openings < 1:
+            raise InputError(f"openings must be at least 1, not {self.openings}")
 
     def opening_reason(self, progress: Progress) -> str:
         """See `StoppingRule.opening_reason`."""

@@ -20,7 +20,7 @@ from adaptare.profiler.store.measurement import (
     measurement_to_json,
 )
 from adaptare.profiler.workloads.shape import ModelShape
-from adaptare.profiler.workloads.workload import Workload
+from adaptare.profiler.workloads.workload import Workload, partly_open
 
 # Stores of schema 1 have a single calibration in a separate table, which is no longer read.
 SCHEMA_VERSION = 2
@@ -179,7 +179,8 @@ class Store:
             for name, config in rows
             if name in used
         }
-        return _on_newest_scale([measurement_from_json(content, shapes) for content in contents])
+        whole = [content for content in contents if not partly_open(content["workload"], shapes)]
+        return _on_newest_scale([measurement_from_json(content, shapes) for content in whole])
 
     def close(self) -> None:
         """Closes the database connections."""

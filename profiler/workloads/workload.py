@@ -256,3 +256,13 @@ class Workload:
         read = cls(shape, configuration, **fields, **length)
         fed = read.mode == "swappable" and all(site.path in ranks for site in read.scope_sites)
         return replace(read, graph="open") if fed else read
+
+
+def partly_open(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> bool:
+    """True if the JSON is of a graph that fed rank 0 to some sites and had no input for others.
+
+    Version 0.2.0.dev0 measured such graphs for `overhead --rank 0 --sites`; no workload stands for them any more.
+    """
+    ranks: Mapping[str, int] = content["adapter"]
+    sites = shapes[content["shape"]].sites if content["scope"] == "model" else ()
+    return 0 in ranks.values() and any(site.path not in ranks for site in sites)

@@ -14,6 +14,7 @@ from adaptare.export_command import Kind
 from adaptare.profiler import Configuration, ModelShape, open_model
 from adaptare.search import load_base
 from adaptare.search.export import onnx_check
+from adaptare.search.workflows.exporting import ExportKind
 from adaptare.search.workflows.selection import Choice, Selection, save_selection
 
 Run = Callable[..., Any]
@@ -253,3 +254,7 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
     dora = saved("dora", use_dora=True)
     assert "is a DoRA; merge it with PEFT's merge_and_unload" in run("export", dora, "-o", "out", *words).err
     assert not Path("out").exists()
+
+
+def test_the_command_line_knows_every_kind_of_export() -> None:
+    assert get_args(Kind) == get_args(ExportKind)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.workloads.workload import partly_open
 
 SHAPE = ModelShape("llama", 3, 32, 4, 2, 8, 48, 64, '{"name":"tiny"}')
 QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
@@ -68,6 +69,14 @@ def test_a_workload_of_the_version_before_is_read(name: str) -> None:
 def test_rank_0_on_some_sites_of_the_version_before_is_no_adapter_there() -> None:
     content = {**PLAIN, "adapter": {QUERY: 3, DOWN: 0}}
     assert Workload.from_json(content, SHAPE) == Workload(SHAPE, Configuration.of({QUERY: 3}))
+
+
+def test_measurements_of_graphs_that_are_open_in_part_are_known() -> None:
+    shapes = {SHAPE.hash: SHAPE}
+    assert partly_open({**PLAIN, "adapter": {QUERY: 3, DOWN: 0}}, shapes)
+    assert not partly_open({**PLAIN, "adapter": {QUERY: 3}}, shapes)
+    assert not partly_open(OPEN.to_json(), shapes)
+    assert not partly_open(replace(OPEN, scope="block").to_json(), shapes)
 
 
 def test_an_open_block_is_written_with_every_site_of_the_block() -> None:

@@ -46,6 +46,20 @@ def test_widths_are_read_as_they_were_written(llama: ModelShape, file: Path) -> 
     assert len({each.hash for each in workloads}) == 4
 
 
+def test_measurements_of_graphs_that_are_open_in_part_are_left_out(llama: ModelShape, file: Path) -> None:
+    """Their latency has inputs in it that no configuration names."""
+    store = Store(file)
+    store.append(measure(llama))
+    with sqlite3.connect(file) as connection:
+        number, content = connection.execute("SELECT id, content FROM measurements").fetchone()
+        changed = json.loads(content)
+        changed["workload"]["adapter"] = {llama.sites[0].path: 2, llama.sites[1].path: 0}
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute("UPDATE measurements SET content = ? WHERE id = ?", (json.dumps(changed), number))
+    assert len(store.measurements()) == 1
+
+
 def test_measurements_of_other_devices_stay_apart(llama: ModelShape, file: Path) -> None:
     store, other = Store(file), SimulatedDevice(launch_s=5e-6)
     store.append(measure(llama))
