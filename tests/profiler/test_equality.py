@@ -1,14 +1,12 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from adaptare.devices import ProgramError
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.equality import (
     adapted,
-    applied_change,
     changes_outputs,
     check_applied,
     check_twin,
@@ -39,40 +37,11 @@ def test_as_much_as_the_base_itself_differs_by_is_allowed_three_times_over(workl
         check_twin(workload, [1.0, 2.3], [1.0, 2.0], bases=bases)
 
 
-def rounded_outputs(
-    *, size: float = 1.0, missing: float = 0.0, garbage: float = 0.0
-) -> tuple[list[float], list[float], tuple[list[float], list[float]]]:
-    """Outputs and merged reference of an adapter on a coarsely quantised base, and those of both bases."""
-    rng = np.random.default_rng(0)
-    base_twin, effect, other = rng.standard_normal((3, 512))
-    kept = np.where(rng.random(512) < missing, 0.0, effect)
-    rounded = base_twin + 0.2 * rng.standard_normal(512)
-    outputs = rounded + size * kept + 0.3 * rng.standard_normal(512) + garbage * other
-    outputs[7] += 4.0
-    return outputs.tolist(), (base_twin + effect).tolist(), (rounded.tolist(), base_twin.tolist())
-
-
-def test_on_a_coarse_base_the_change_by_the_adapter_has_to_be_that_of_the_merged_reference(workload: Workload) -> None:
-    outputs, twin, bases = rounded_outputs()
-    assert largest_difference(outputs, twin) > 3 * largest_difference(*bases)
-    assert applied_change(outputs, twin, *bases) == pytest.approx((1.0, 0.94), abs=0.04)
-    check_twin(workload, outputs, twin, bases=bases)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"size": 0.0}, {"size": 0.5}, {"size": 1.4}, {"size": -1.0}, {"missing": 0.34}, {"garbage": 1.0}]
-)
-def test_on_a_coarse_base_what_is_applied_wrongly_is_a_failure(workload: Workload, wrong: dict[str, float]) -> None:
-    outputs, twin, bases = rounded_outputs(**wrong)
-    with pytest.raises(ProgramError, match=r"merged outputs differ .*; the adapter's change is"):
-        check_twin(workload, outputs, twin, bases=bases)
-
-
-def test_on_a_finely_quantised_base_three_times_its_error_is_the_limit(workload: Workload) -> None:
-    outputs, twin, (rounded, base_twin) = rounded_outputs()
-    fine = (np.asarray(base_twin) + 0.1 * (np.asarray(rounded) - np.asarray(base_twin))).tolist()
-    with pytest.raises(ProgramError, match=r"allowed: [0-9.]+\); not timed"):
-        check_twin(workload, outputs, twin, bases=(fine, base_twin))
+def test_a_base_of_coarse_weights_allows_six_times_what_it_differs_by(workload: Workload) -> None:
+    bases = ([1.0, 2.4], [1.0, 2.0])
+    check_twin(workload, [1.0, 4.3], [1.0, 2.0], bases=bases)
+    with pytest.raises(ProgramError, match=r"differ by 1.3 \(allowed: 1.2\)"):
+        check_twin(workload, [1.0, 4.6], [1.0, 2.0], bases=bases)
 
 
 def test_bases_or_outputs_of_unequal_length_allow_nothing(workload: Workload) -> None:
