@@ -9,7 +9,7 @@ SOURCES := $(wildcard cli/*.py $(foreach folder,devices profiler predictor searc
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(STAMP)  ## the whole path on a real 135M model, at most 10 minutes (QUICK=1: at most 5)
+demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 cores (QUICK=1: less)
 	.venv/bin/adaptare demo $(if $(QUICK),--quick)
 
 test: $(STAMP)  ## all tests
