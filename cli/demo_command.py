@@ -18,9 +18,7 @@ DEVICE: Final = "ort-cpu:int4,threads=1"
 
 @command
 def demo(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer adapters, steps and evaluations, and wider intervals.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer adapters, steps and evaluations.")] = False,
     model: Annotated[str, typer.Option("--model", help="Any model with weights.")] = "smollm2-135m",
     device: DeviceOption = DEVICE,
     budget: Annotated[
