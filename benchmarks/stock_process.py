@@ -16,6 +16,10 @@ is left out. Cells of one runtime and phase share their blocks, as the command m
 The goal is that 7 of the 8 cells agree in each of overhead and base seconds; a cell that could not be measured does
 not, nor does one whose interval is so wide that it would contain anything.
 
+A process gets the pages that the one before it freed, so plain processes in a row would all be timed on the same piece
+of memory. Beside each process and each run of the command, another one holds a random amount of memory, up to half of
+what is free: every one draws its own pages, as on a machine that runs other things (`stock_memory.py`).
+
 Processors of a guest may differ by some per cent, as one of them serves the interrupts, and the system places a process
 that computes without a pause elsewhere than one that waits for requests. `--processor N` keeps both sides on one.
 """
@@ -38,6 +42,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
+from stock_memory import drawn_size, memory_held
 
 from adaptare.profiler import open_model
 
@@ -193,12 +198,17 @@ def group(cells: Sequence[Cell], *, files: Files, blocks: int, threads: int, qui
     ours: list[dict[str, Any]] = []
 
     def plain_processes() -> None:
-        stock.append({mode: plain(scripts[mode], tail)["median_s"] for mode in rng.permutation(list(scripts))})
+        block: dict[str, float] = {}
+        for mode in rng.permutation(list(scripts)):
+            with memory_held(drawn_size(rng)):
+                block[mode] = plain(scripts[mode], tail)["median_s"]
+        stock.append(block)
 
     def overhead() -> None:
         with tempfile.TemporaryDirectory() as place:
             words = (*command, "--seconds", str(seconds), "--store", f"{place}/measured.db", "--json")
-            printed = json.loads(adaptare(*words))
+            with memory_held(drawn_size(rng)):
+                printed = json.loads(adaptare(*words))
         if "error" in printed:
             raise RuntimeError(printed["error"])
         ours.append(printed)

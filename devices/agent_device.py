@@ -18,7 +18,7 @@ class AgentDevice:
     """Starts agents as workers; every fact about the device comes from the agent.
 
     Args:
-        name: Spelling without options, for example `ort-cpu`.
+        name: Spelling without transport and options, for example `ort-cpu`.
         runtime: Class with which the agent loads programs, as `module:class`.
         options: Passed to its `setup`.
         spelled: Non-default options, as `name=value`, in addition to those below.
@@ -61,7 +61,8 @@ class AgentDevice:
             raise InputError(f"gap_s must be at least 0, not {gap_s}")
         if first_call not in FIRST_CALLS:
             raise InputError(f"first_call must be one of {', '.join(FIRST_CALLS)}, not {first_call!r}")
-        self._name = name
+        self._transport = transport or LocalTransport()
+        self._name = f"{self._transport.name}/{name}" if self._transport.name else name
         self._runtime = runtime
         self._options = dict(options)
         self._spelled = dict(spelled)
@@ -72,7 +73,6 @@ class AgentDevice:
         self._first_call = first_call
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._transport = transport or LocalTransport()
         self._info: DeviceInfo | None = None
 
     def __repr__(self) -> str:

@@ -1,9 +1,8 @@
-"""Registry that maps the spelling of a device, `[TRANSPORT/]RUNTIME[:options]`, to the device."""
+"""Registry that maps the spelling of a device, `[TRANSPORT:TARGET/]RUNTIME[:options]`, to the device."""
 
 import importlib.metadata
 import inspect
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
 
 ENTRY_POINTS = "adaptare.devices"
+TRANSPORTS = "adaptare.transports"
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,38 @@ class Reach:
 
 
 def connect(spelling: str) -> Device:
-    """The device with a given spelling, for example `torch-cpu:threads=1,pin=no` or `simulated`.
+    """The device with a given spelling, for example `torch-cpu:threads=1,pin=no` or `ssh://user@host/ort-cpu`.
 
     Raises:
-        InputError: The runtime is unknown, or an option is unknown or has a value of the wrong type.
+        InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
-    if "/" in spelling:
-        transport = re.split("[:/]", spelling)[0]
-        raise InputError(f"device {spelling!r}: the transport {transport!r} is unknown; only local devices exist")
-    runtime, _, options = spelling.partition(":")
+    transport, local = _transport(spelling)
+    runtime, _, options = local.partition(":")
     entry = _entries().get(runtime)
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
     build: Callable[..., Device] = entry.load()
-    return build(**_parse(spelling, options, _signature(build)))
+    signature = _signature(build)
+    given = _parse(spelling, options, signature)
+    if transport is not None:
+        if "transport" not in signature.parameters:
+            raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
+        given["transport"] = transport
+    return build(**given)
+
+
+def _transport(spelling: str) -> tuple[object | None, str]:
+    """Transport, if one is named, and the spelling of the device at its other end."""
+    scheme, colon, rest = spelling.partition(":")
+    if not colon or "/" not in rest.removeprefix("//") or scheme in _entries():
+        return None, spelling
+    entries = _entries(TRANSPORTS)
+    if scheme not in entries:
+        known = ", ".join(sorted(entries)) or "none"
+        raise InputError(f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}")
+    slashes = "//" if rest.startswith("//") else ""
+    target, _, local = rest.removeprefix(slashes).partition("/")
+    return entries[scheme].load()(target), local
 
 
 def _signature(build: Callable[..., Device]) -> inspect.Signature:
@@ -73,8 +91,8 @@ def _reach(name: str) -> Reach:
         return Reach(name, None, problem=str(error))
 
 
-def _entries() -> dict[str, importlib.metadata.EntryPoint]:
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+def _entries(group: str = ENTRY_POINTS) -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
 
 
 def _parse(spelling: str, options: str, signature: inspect.Signature) -> dict[str, object]:

@@ -30,14 +30,20 @@ class Link:
 
 
 class Transport(Protocol):
-    """A kind of connection to a device."""
+    """A kind of connection to a device.
+
+    Attributes:
+        name: Prefix of the device's spelling, for example `ssh://user@host`; empty for this machine.
+    """
+
+    name: str = ""
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
         """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is not reachable."""
         ...
 
 
-class LocalTransport:
+class LocalTransport(Transport):
     """Starts agents as processes on this machine and links files instead of copying them."""
 
     @contextlib.contextmanager

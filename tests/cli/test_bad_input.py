@@ -29,7 +29,7 @@ def refused(answer: Any, message: str) -> None:
         ("torch-cpu:threads=0", "threads must be at least 1, not 0"),
         ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are threads=…"),
         ("torch-cpu:threads=many", "'many' is no value for threads"),
-        ("ssh://host/torch-cpu", "transport"),
+        ("pigeon:coop/torch-cpu", "the transport 'pigeon' is unknown"),
     ],
 )
 def test_unknown_devices(run: Run, device: str, message: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptare.devices import AgentDevice, Link
+from adaptare.devices import AgentDevice, Link, Transport
 
 AGENT = r"""
 const fs = require("fs"), programs = {}, folder = process.argv[1], now = () => Number(process.hrtime.bigint()) / 1e9;
@@ -45,12 +45,11 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 """
 
 
-class Node:
+class Node(Transport):
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
         with tempfile.TemporaryDirectory() as folder:
-            files = Path(folder, "files")
-            files.mkdir()
+            (files := Path(folder, "files")).mkdir()
             node = shutil.which("node") or "node"
             yield Link([node, "-e", AGENT, folder], lambda file: shutil.copyfile(file.path, files / file.digest), {})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptare.devices import Link, ProgramFile, write_agent
+from adaptare.devices import Link, ProgramFile, Transport, write_agent
 
 HARDWARE = "Stand-in 64 core 0"
 CACHE_BYTES = 12345 * 1024
@@ -29,7 +29,7 @@ PROCESSOR = {
 }
 
 
-class StandIn:
+class StandIn(Transport):
     """A transport that copies bytes, as scp does, and starts `python agent.pyz RUNTIME FOLDER ROOT`.
 
     Args:

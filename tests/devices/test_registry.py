@@ -66,8 +66,8 @@ def test_a_value_out_of_range_is_refused_by_the_device() -> None:
 
 
 def test_a_transport_is_unknown() -> None:
-    with pytest.raises(InputError, match="the transport 'adb' is unknown; only local devices exist"):
-        connect("adb/torch-cpu")
+    with pytest.raises(InputError, match="the transport 'pigeon' is unknown; known are none"):
+        connect("pigeon:coop/torch-cpu")
 
 
 def test_lists_what_can_be_reached_in_order() -> None:
