@@ -19,10 +19,8 @@ import numpy as np
 MOST = 0.5
 HOLD = """
 import mmap, sys
-size = int(sys.argv[1])
-memory = mmap.mmap(-1, max(size, 1))
-for page in range(0, size, 4096):
-    memory[page] = 1
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+memory = mmap.mmap(-1, max(int(sys.argv[1]), 1), flags=flags)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -31,7 +29,7 @@ LEVELS_GIB, REPETITIONS = (0, 1, 2, 4, 6, 8, 10), 4
 
 @contextlib.contextmanager
 def memory_held(size: int) -> Iterator[None]:
-    """Another process holds this many bytes, every page written, until the context ends."""
+    """Another process holds this many bytes, every page taken, until the context ends."""
     holding = subprocess.Popen([sys.executable, "-c", HOLD, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with holding:
         assert holding.stdout
