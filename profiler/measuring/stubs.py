@@ -60,8 +60,7 @@ def profile_by_stubs(
     if reference in workloads:
         raise InputError("the reference is measured beside the workloads; leave it out of them")
     programs = programs or programs_for(device.info())
-    with device.open() as worker:
-        free_bytes = worker.info.free_bytes
+    free_bytes = device.capacity_bytes()
     depths = fitting_layers(workloads, reference, programs, free_bytes)
     shallow, deep = (stub_of(reference, layers) for layers in depths)
     for part in _fitting(workloads, reference, depths, programs, free_bytes):

@@ -53,6 +53,7 @@ class Impatient:
     def __init__(self) -> None:
         self.openings = 0
         self._device = TorchCpu(threads=1, memory_bytes=LIMIT_BYTES)
+        self.capacity_bytes = self._device.capacity_bytes
 
     def info(self) -> DeviceInfo:
         return self._device.info()

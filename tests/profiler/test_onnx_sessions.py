@@ -44,7 +44,7 @@ class Watched:
         self.loads: list[tuple[Program, Loaded]] = []
         self.runs: list[tuple[str, str, int]] = []
         self.broken = ""
-        self.info = CPU.info
+        self.info, self.capacity_bytes = CPU.info, CPU.capacity_bytes
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
