@@ -57,7 +57,7 @@ class Contents:
         """See `Report`."""
         for device in dict.fromkeys(each.device for each in self.kinds):
             yield Table(named(device), COLUMNS, [each for each in self.kinds if each.device == device])
-        yield f"{sum(each.rows for each in self.kinds)} measurements in {self.store}"
+        yield f"{sum(each.rows for each in self.kinds)} measurements in {self.store}; next: adaptare fit --store {self.store}"
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

@@ -1,5 +1,6 @@
 """Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -127,6 +128,7 @@ class OverheadReport:
         differences: Comparisons of the other adapters with the `first`, by name.
         energy: `None` if not requested.
         merge_or_swap: `None` if not requested.
+        device_name: Spelling of the device, with the weight format.
     """
 
     title: str
@@ -140,6 +142,7 @@ class OverheadReport:
     merge_or_swap: MergeOrSwap | None
     failures: Sequence[Failure]
     first: str
+    device_name: str
 
     @property
     def exit_code(self) -> ExitCode:
@@ -168,10 +171,12 @@ class OverheadReport:
             yield self.energy.section
         if self.merge_or_swap:
             yield from self.merge_or_swap.sections()
+        words = ["adaptare", "profile", self.place["model"], "--device", self.device_name]
+        yield Note(f"next, to predict other adapters: {shlex.join(words)}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        hidden = ("title", "place", "price", "first")
+        hidden = ("title", "place", "price", "first", "device_name")
         return {**self.place, **{name: value for name, value in asdict(self).items() if name not in hidden}}
 
 
@@ -228,4 +233,5 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
             if each.failure
         ],
         first=cases[0].placement,
+        device_name=request.target.name,
     )
