@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError
+from adaptare.devices import AdaptareError, ExitCode, InputError
 from adaptare.profiler import Measurement, ModelShape, Programs, Workload, counts_energy
 from adaptare.profiler.campaigns.campaign import Campaign, check_memory
 from adaptare.profiler.campaigns.comparison import Compared, compared_sections
@@ -204,12 +204,16 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
     complete = [(case, each) for case, each in measured if not each.failure]
     rows = [row_of(case, each, band=band) for case, each in complete]
     energy = None if not request.energy or request.counts_energy else not_available(target.device)
-    if request.counts_energy and complete:
-        energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
     ways = None
-    if request.tasks and rows:
-        largest = largest_case(cases, request.base)
-        ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    try:
+        if request.counts_energy and complete:
+            energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
+        if request.tasks and rows:
+            largest = largest_case(cases, request.base)
+            ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    except AdaptareError:
+        campaign.feedback.show(Table(title, COLUMNS, rows))  # took the most time, and is not affected
+        raise
     return OverheadReport(
         title=title,
         place={"model": request.model, **target.place},
