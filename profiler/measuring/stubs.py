@@ -120,6 +120,10 @@ class StubPrograms:
         """See `Programs.twin`."""
         return self._among_others(self.programs.twin(workload), workload)
 
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.programs.unrounded(workload)
+
     def _among_others(self, program: Program, workload: Workload) -> Program:
         base = workload.base
         own, whole = (replace(base, shape=shape).work().moved_bytes for shape in (base.shape, self.whole))
