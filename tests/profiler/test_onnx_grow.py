@@ -21,6 +21,7 @@ from adaptare.profiler.programs.onnx.session import run_model
 
 Configs = Mapping[str, Callable[[], PreTrainedConfig]]
 DEEP = 6
+GROWN = {"llama", "mistral", "phi3", "qwen2", "qwen3"}
 SIZES = {"batch": 2, "past": 9, "tokens": 4}
 
 
@@ -61,25 +62,32 @@ def outputs(base: OnnxBase) -> list[NDArray[np.float32]]:
     return run_model(base.model, values)
 
 
-def test_a_grown_graph_computes_what_the_export_of_all_layers_does(
-    configs: Configs, family: str, tmp_path: Path, traced: list[int]
-) -> None:
-    content = deep_config(configs, family)
-    if ModelShape.from_mapping(content).period > 1:
-        pytest.skip("layers of this family are not alike, so it is never grown")
-    model, few = models(content)
-    (tmp_path / "grown").mkdir()
-    (tmp_path / "whole").mkdir()
-    grown = onnx_export.export_decoder(model, tmp_path / "grown", few=few)
+def test_three_layers_stand_for_all(configs: Configs, family: str, tmp_path: Path, traced: list[int]) -> None:
+    if family not in GROWN:
+        pytest.skip("layers of this family are not alike in the graph, so all of them are exported")
+    model, few = models(deep_config(configs, family))
+    grown = onnx_export.export_decoder(model, tmp_path, few=few)
     assert traced == [grow.LAYERS]
+    assert grown.difference <= onnx_export.TOLERANCE
+    assert [port.name for port in grown.inputs] == [
+        "input_ids",
+        *(f"past.{layer}.{half}" for layer in range(DEEP) for half in ("key", "value")),
+    ]
+    assert list(grown.sites) == [site.path for site in ModelShape.from_config(model.config).sites]
+    onnx.checker.check_model(grown.model)
+
+
+def test_a_grown_graph_computes_what_the_export_of_all_layers_does(configs: Configs, tmp_path: Path) -> None:
+    model, few = models(deep_config(configs, "llama"))
+    for name in ("grown", "whole"):
+        (tmp_path / name).mkdir()
+    grown = onnx_export.export_decoder(model, tmp_path / "grown", few=few)
     whole = onnx_export.export_decoder(model, tmp_path / "whole")
-    assert traced == [grow.LAYERS, DEEP]
     assert (grown.inputs, list(grown.sites)) == (whole.inputs, list(whole.sites))
     ours, expected = outputs(grown), outputs(whole)
     assert len(ours) == len(expected) == 1 + 2 * DEEP
     for one, other in zip(ours, expected, strict=True):
         assert np.abs(one - other).max() <= 1e-4 * max(1.0, float(np.abs(other).max()))
-    onnx.checker.check_model(grown.model)
     assert {file.name for file in grown.folder.iterdir()} == {file.name for file in whole.folder.iterdir()}
 
 

@@ -22,7 +22,7 @@ from adaptare.devices import ProgramError
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, Port, SiteTensors
 from adaptare.profiler.programs.onnx.cut import cut, scopes_of
-from adaptare.profiler.programs.onnx.grow import Growth, UnlikeLayersError, write_values
+from adaptare.profiler.programs.onnx.grow import Growth, UnlikeLayersError, name_weights, turned, write_values
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import fold_transposes, weight_bytes
 
@@ -77,7 +77,7 @@ Exported = tuple[onnx.ModelProto, dict[str, SiteTensors], float]
 
 
 def _whole(decoder: "_Decoder", folder: Path) -> Exported:
-    graph, _ = _traced(decoder, folder)
+    graph = _traced(decoder, folder)
     sites = _name_sites(graph, decoder.prefix)
     onnx.save(graph, folder / MODEL)
     return graph, sites, _difference_from_torch(decoder, folder / MODEL)
@@ -91,11 +91,13 @@ def _grown(decoder: "_Decoder", few: PreTrainedModel | None, folder: Path) -> Ex
     for weight in few.parameters():  # equal weights would become one constant
         weight.data.copy_(torch.rand(weight.shape, generator=random))
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        graph, transposed = _traced(_Decoder(few), Path(place))
+        exported = _Decoder(few)
+        graph = _traced(exported, Path(place))
+        name_weights(graph, exported.weights(), Path(place))
         sites = _name_sites(graph, decoder.prefix)
         try:
             sites = Growth(graph, decoder.layers).apply(sites)
-            write_values(graph, _values(decoder, sites, transposed), Path(place), folder / DATA)
+            write_values(graph, _values(decoder, sites), Path(place), folder / DATA)
         except UnlikeLayersError:
             return None
         onnx.save(graph, folder / MODEL)
@@ -103,8 +105,8 @@ def _grown(decoder: "_Decoder", few: PreTrainedModel | None, folder: Path) -> Ex
     return (graph, sites, difference) if difference <= TOLERANCE else None
 
 
-def _traced(decoder: "_Decoder", folder: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Graph in a folder, as torch exports it but for transposes; initializer that was transposed -> its weight."""
+def _traced(decoder: "_Decoder", folder: Path) -> onnx.ModelProto:
+    """Graph in a folder, as torch exports it but for transposes of weights."""
     dynamic = torch.export.Dim.DYNAMIC
     cached = tuple({0: dynamic, 2: dynamic} for _ in decoder.cache_sizes)
     free = ({0: dynamic, 1: dynamic}, *([cached] if cached else []))
@@ -124,20 +126,16 @@ def _traced(decoder: "_Decoder", folder: Path) -> tuple[onnx.ModelProto, dict[st
             raise ProgramError(f"torch does not export {decoder.model.config.model_type}")
         exported.save(folder / MODEL, external_data=True)
     graph = onnx.load(folder / MODEL, load_external_data=False)
-    transposed = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Transpose"}
     fold_transposes(graph, folder / DATA)
     _name_sizes(graph.graph)
-    return graph, transposed
+    return graph
 
 
-def _values(
-    decoder: "_Decoder", sites: Mapping[str, SiteTensors], transposed: Mapping[str, str]
-) -> dict[str, NDArray[np.float32]]:
-    """Weights of a decoder by the names of initializers."""
-    values = {name: tensor.numpy() for name, tensor in decoder.state_dict().items()}
-    turned = {name: values[weight].T for name, weight in transposed.items() if weight in values}
+def _values(decoder: "_Decoder", sites: Mapping[str, SiteTensors]) -> dict[str, NDArray[np.float32]]:
+    """Weights of a decoder by the names of initializers: as `name_weights` gives them, and those of sites."""
+    values = decoder.weights()
     of_sites = {tensors.weight: values[f"{decoder.prefix}{path}.weight"].T for path, tensors in sites.items()}
-    return {**values, **turned, **of_sites}
+    return {**values, **{turned(name): value.T for name, value in values.items()}, **of_sites}
 
 
 class _Decoder(nn.Module):
@@ -154,6 +152,10 @@ class _Decoder(nn.Module):
         kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.layers = config.num_hidden_layers
         self.cache_sizes = [(kv_heads, head)] * (2 * self.layers)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Every parameter by its name; tied ones have several."""
+        return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
 
     def cache_names(self, prefix: str) -> list[str]:
         """Names of the cache's tensors, in order."""

@@ -4,6 +4,7 @@ Exporting takes torch seconds for each layer; copying nodes takes none. The resu
 export, so nothing rests on the copies being right.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from adaptare.profiler.programs.onnx.surgery import append_weight, read_weight
 LAYERS = 3
 # Constants with more values must be weights of the model.
 MOST_VALUES = 2**16
+FIRST_CACHE = "past.0.key"
 NUMBERED = re.compile(r"\b(layers|past|present)\.(\d+)\.")
 
 Message = TypeVar("Message", onnx.NodeProto, onnx.ValueInfoProto, onnx.TensorProto)
@@ -44,6 +46,7 @@ class Growth:
 
     def __init__(self, model: onnx.ModelProto, layers: int) -> None:
         self._graph, self._layers = model.graph, layers
+        _share_sizes(model.graph)
         self._nodes = _by_layer(model.graph)
         self._copied = {name for node in self._nodes[1] for name in node.output}
         self._links = _links(model.graph, self._nodes[1], self._nodes[2])
@@ -102,6 +105,29 @@ class Growth:
         return f"{name}@{layer}" if self._is_copy(layer) and name in self._copied else name
 
 
+def turned(name: str) -> str:
+    """Name of the transpose of a weight."""
+    return f"{name}/T"
+
+
+def name_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], folder: Path) -> None:
+    """Names initializers after the weights, or transposes of weights, that they are equal to.
+
+    Args:
+        model: Modified in place.
+        weights: Name -> value; unequal values have unequal names.
+        folder: Folder with the data of the initializers.
+    """
+    known = {_digest(value.T): turned(name) for name, value in weights.items()}
+    known |= {_digest(value): name for name, value in weights.items()}
+    renamed = {}
+    for tensor in model.graph.initializer:
+        if (name := known.get(_digest(read_weight(tensor, folder)))) is not None:
+            renamed[tensor.name] = tensor.name = name
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
 def write_values(model: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]], exported: Path, data: Path) -> None:
     """Gives every weight its value, in a new data file; small constants move into the graph.
 
@@ -122,6 +148,26 @@ def write_values(model: onnx.ModelProto, values: Mapping[str, NDArray[np.float32
                 raise UnlikeLayersError(f"{tensor.name} is no weight of the model")
             else:
                 tensor.CopyFrom(numpy_helper.from_array(read_weight(tensor, exported), tensor.name))
+
+
+def _share_sizes(graph: onnx.GraphProto) -> None:
+    """Computes each size once: the caches of all layers are alike, and torch asks now this one, now that one."""
+    outputs, known, renamed = {each.name for each in graph.output}, dict[bytes, str](), dict[str, str]()
+    nodes = []
+    for node in graph.node:
+        made = _duplicate(node)
+        made.input[:] = [renamed.get(name, name) for name in node.input]
+        if node.op_type == "Shape" and NUMBERED.search(node.input[0]):
+            made.input[0] = FIRST_CACHE
+        content = onnx.NodeProto(op_type=made.op_type, input=made.input, attribute=made.attribute)
+        key = content.SerializeToString(deterministic=True)
+        if len(made.output) == 1 and made.output[0] not in outputs:
+            renamed[made.output[0]] = known.setdefault(key, made.output[0])
+            if renamed[made.output[0]] != made.output[0]:
+                continue
+        nodes.append(made)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _by_layer(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], list[onnx.NodeProto]]:
@@ -166,6 +212,10 @@ def _links(
                 raise UnlikeLayersError(f"{node.name} takes {mine}, and {other.name} takes {theirs}")
         counterpart.update(zip(node.output, other.output, strict=True))
     return links
+
+
+def _digest(value: NDArray[np.float32]) -> tuple[tuple[int, ...], bytes]:
+    return value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
 
 
 def _layer(name: str) -> int:
