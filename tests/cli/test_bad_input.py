@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from transformers import MambaConfig
+
+from adaptare import entry
 
 Run = Callable[..., Any]
 PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 10)
@@ -248,10 +251,13 @@ def test_words_the_command_line_does_not_know(run: Run) -> None:
         (("parts", "tiny-random", "--length", 4), "No such option: --length; it is -p TOKENS or -d POSITIONS now"),
     ],
 )
-def test_an_option_that_was_renamed_answers_with_its_name(run: Run, words: tuple[object, ...], message: str) -> None:
-    answer = run(*words, "--json")
-    assert answer.code == 2
-    assert answer.json["error"].startswith(message)
+def test_an_option_that_was_renamed_answers_with_its_name(
+    words: tuple[object, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["adaptare", *map(str, words), "--json"])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert entry.run() == 2
+    assert json.loads(capsys.readouterr().out)["error"].startswith(message)
 
 
 def test_checkpoints_of_another_program_are_left_alone(run: Run, model_cache: Path, data: Path) -> None:

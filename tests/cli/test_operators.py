@@ -15,7 +15,8 @@ SITES = 14
 def operators(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     def call(*options: object) -> Any:
         words = ("operators", "tiny-random", "--rank", 4, "--calls", 2, "--cache", model_cache)
-        return run(*words, *options)
+        phase = () if "-p" in options or "-d" in options else ("-d", 4)
+        return run(*words, *phase, *options)
 
     return call
 

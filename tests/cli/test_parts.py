@@ -13,8 +13,9 @@ LAYERS = 2
 @pytest.fixture
 def parts(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     def call(*options: object) -> Any:
-        words = ("parts", "tiny-random", "-d", 4, "--seconds", 0.3, "--openings", 1, "--cache", model_cache)
-        return run(*words, *options)
+        words = ("parts", "tiny-random", "--seconds", 0.3, "--openings", 1, "--cache", model_cache)
+        phase = () if "-p" in options or "-d" in options else ("-d", 4)
+        return run(*words, *phase, *options)
 
     return call
 

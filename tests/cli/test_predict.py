@@ -156,7 +156,7 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     refused = run("fit", "--device", "simulated")
     assert refused.code == 2
     assert "choose with -p or -d, --mode" in refused.err
-    assert "no measurements of length 16" in run("fit", "--device", "simulated", "-d", 16).err
+    assert "no measurements in decode of length 16" in run("fit", "--device", "simulated", "-d", 16).err
     for length in (32, 64, 128):
         assert run("fit", "--device", "simulated", "-d", length, "-o", length).code == 0
     answer = run("interpolate", "32", "64", "128", "--length", 48, "--json")
