@@ -31,7 +31,7 @@ def measured(device: str, seconds: float, figures: Path | None) -> dict[str, Any
     """Rows of one device, with the facts that make them comparable."""
     words = ["overhead", MODEL, "--device", device, "--rank", ",".join(map(str, RANKS)), "-p", "0", "--json"]
     words += [word for sites in PLACEMENTS for word in ("--sites", sites)]
-    words += ["--half-width", "0.004", "--seconds", f"{seconds:g}"]
+    words += ["--half-width", "0.4%", "--seconds", f"{seconds:g}"]
     if figures:
         words += ["--figure", str(figures / f"overhead-{device.split(':')[0]}{'-int4' * ('int4' in device)}.png")]
     with tempfile.TemporaryDirectory() as folder:

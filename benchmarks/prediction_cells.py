@@ -16,14 +16,17 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     Mode,
+    ModelShape,
     Phase,
     Quantisation,
+    Space,
     Store,
     Workload,
     design,
     named_space,
     open_model,
     profile_groups,
+    read_space,
 )
 
 LEVEL = 0.9
@@ -47,6 +50,8 @@ class Cell:
         tested: Adapters to judge by.
         references: Adapters to learn from that are measured again in the second session.
         apart_s: Seconds from the end of the first session to the second.
+        layers: Of the model; default: all.
+        space: Recipe, or a YAML file beside this script.
     """
 
     device: str
@@ -59,6 +64,8 @@ class Cell:
     tested: int = 60
     references: int = 19
     apart_s: int = 600
+    layers: int | None = None
+    space: str = SPACE
 
 
 FULL = {
@@ -73,7 +80,23 @@ QUICK = {
     )
     for name, cell in FULL.items()
 }
-CELLS = FULL | QUICK
+# Ranks and widths of a model of 4 layers, in one predictor.
+WIDTHS = {
+    f"{runtime}-widths": Cell(
+        f"{runtime}-cpu:threads=1",
+        "none",
+        "decode",
+        "swappable",
+        openings=5,
+        rounds=4,
+        training=40,
+        tested=40,
+        layers=4,
+        space="ranks_and_widths.yaml",
+    )
+    for runtime in ("torch", "ort")
+}
+CELLS = FULL | QUICK | WIDTHS
 
 
 @dataclass(frozen=True)
@@ -105,11 +128,12 @@ class Plan:
 
 def plan(cell: Cell) -> Plan:
     """The same for every session."""
-    shape = open_model(MODEL).shape
+    whole = open_model(MODEL).shape
+    shape = whole if cell.layers is None else whole.stub(cell.layers)
     template = Workload(shape, mode=cell.mode, phase=cell.phase, quantisation=cell.quantisation)
-    space, rng = named_space(SPACE, shape, ranks=RANKS), np.random.default_rng(0)
+    space, rng = space_of(cell, shape), np.random.default_rng(0)
     training = design(space, cell.training, seed=0)
-    known = {row.tobytes() for row in (*training, np.zeros(space.n_columns, dtype=np.int64))}
+    known = {row.tobytes() for row in (*training, space.base)}
     drawn = np.unique(space.expand(space.spread(2 * cell.tested, rng)), axis=0)
     tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][: cell.tested]
     first, second = (
@@ -117,6 +141,13 @@ def plan(cell: Cell) -> Plan:
     )
     references = tuple(first[index] for index in rng.choice(cell.training, cell.references, replace=False))
     return Plan(template.base, first, second, references)
+
+
+def space_of(cell: Cell, shape: ModelShape) -> Space:
+    """Adapters of a cell, and widths if its space has some."""
+    if cell.space.endswith(".yaml"):
+        return read_space(Path(__file__).with_name(cell.space), shape)
+    return named_space(cell.space, shape, ranks=RANKS)
 
 
 def measure(name: str, which: str, folder: Path) -> None:

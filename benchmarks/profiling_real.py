@@ -181,6 +181,10 @@ class Pausing:
         """See `Device.info`."""
         return self.device.info()
 
+    def capacity_bytes(self) -> int:
+        """See `Device.capacity_bytes`."""
+        return self.device.capacity_bytes()
+
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""

@@ -1,5 +1,6 @@
 """Arguments and options shared by several commands."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,10 +28,26 @@ SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), or a YA
 SpaceOption = Annotated[str, typer.Option("--space", help=SPACE_HELP)]
 RanksOption = Annotated[
     str | None,
-    typer.Option("--ranks", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="0,2,4,8,16"),
+    typer.Option("--rank", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="0,2,4,8,16"),
 ]
+
+
+def per_cent(text: str | float) -> float:
+    """Share from 0% to 100%, given with its sign; Typer hands over defaults as numbers. Raises `BadParameter`."""
+    if isinstance(text, float):
+        return text
+    number = text.removesuffix("%")
+    with contextlib.suppress(ValueError):
+        if text.endswith("%") and 0 <= (share := float(number) / 100) <= 1:
+            return share
+    raise typer.BadParameter(f"write a number up to 100 and a per cent sign, such as 1%, not {text!r}")
+
+
 HalfWidthOption = Annotated[
-    float, typer.Option("--half-width", help="Measure until every interval is so narrow (0.01 is 1 %).")
+    float,
+    typer.Option(
+        "--half-width", parser=per_cent, metavar="PER CENT", help="Measure until every interval is so narrow."
+    ),
 ]
 SecondsOption = Annotated[
     float, typer.Option("--seconds", help="Time limit of each phase and group of programs, loading included.")
@@ -44,7 +61,10 @@ OpeningsOption = Annotated[
 BandOption = Annotated[
     float,
     typer.Option(
-        "--band", help="Differences that lie within this share for certain are the same (0.01 is 1 %).", min=0, max=1
+        "--band",
+        parser=per_cent,
+        metavar="PER CENT",
+        help="Differences that lie within it for certain are the same.",
     ),
 ]
 DataOption = Annotated[
@@ -61,8 +81,12 @@ Phase = Literal["prefill", "decode"]
 Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
 Quantisation = Literal["none", "int8", "int4"]
 
-PhaseOption = Annotated[Phase, typer.Option("--phase", help="What to call.")]
-LengthOption = Annotated[int, typer.Option("--length", help="Tokens in prefill, cached positions in decode.")]
+PrefillOption = Annotated[
+    int | None, typer.Option("-p", "--prefill", help="Prefill of so many tokens.", show_default=False)
+]
+DecodeOption = Annotated[
+    int | None, typer.Option("-d", "--decode", help="Decode after so many cached positions.", show_default="64")
+]
 ModeOption = Annotated[
     Mode,
     typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),

@@ -10,6 +10,13 @@ from adaptare.app import app
 from adaptare.console import OutputError, WatchedOutput, output_lost
 from adaptare.devices import ExitCode
 
+# Options by their former names.
+RENAMED: Final = {
+    "--ranks": "--rank",
+    "--within": "--budget",
+    "--phase": "-p TOKENS or -d POSITIONS",
+    "--length": "-p TOKENS or -d POSITIONS",
+}
 # Usage errors; their common base class has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 
@@ -21,6 +28,8 @@ def run() -> int:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except MISUSE as error:
+        if (renamed := RENAMED.get(getattr(error, "option_name", ""))) and hasattr(error, "message"):
+            error.message = f"{error.message}; it is {renamed} now"
         error.show()  # type: ignore[attr-defined]
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": error.format_message()}))  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
 
 # Copied from `adaptare.search.workflows.exporting`.
-Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
+Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"]
 
 
 @command
@@ -59,7 +59,7 @@ def export(
     _check_quantisation(to, quantise)
     if every_site is not None and to != "onnx-swappable":
         raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
-    if base_name is not None and to not in ("peft", "onnx_adapter"):
+    if base_name is not None and to not in ("peft", "onnx-adapter"):
         raise InputError(f"--base-name is for an adapter, not for --to {to}, which holds its base; leave it out")
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
@@ -90,7 +90,7 @@ def _check_quantisation(to: Kind, quantise: str | None) -> None:
 
     if quantise in (None, "none"):
         return
-    if to == "onnx_adapter":
+    if to == "onnx-adapter":
         raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
     if to in ("peft", "merged"):
         raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")

@@ -11,7 +11,6 @@ from adaptare.arguments import (
     CacheOption,
     JsonOption,
     Mode,
-    Phase,
     ReplaceOption,
     StoreOption,
 )
@@ -26,13 +25,15 @@ def fit(
         typer.Option("--device", help="As it was spelled, or its hash.", show_default="the only one in the store"),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
-    phase: Annotated[Phase | None, typer.Option("--phase", help="If the store holds several.")] = None,
+    prefill: Annotated[
+        int | None, typer.Option("-p", "--prefill", help="Rows of prefill of so many tokens, if there are others.")
+    ] = None,
+    decode: Annotated[
+        int | None, typer.Option("-d", "--decode", help="Rows of decode after so many positions, if there are others.")
+    ] = None,
     mode: Annotated[
         Mode | None,
         typer.Option("--mode", help="If the store holds several."),
-    ] = None,
-    length: Annotated[
-        int | None, typer.Option("--length", help="Tokens or cached positions, if the store holds several.")
     ] = None,
     every_site: Annotated[
         bool | None,
@@ -67,6 +68,7 @@ def fit(
     same kind unless that is expected to be worse (exit code 1), and by others only with --replace.
     """
     from adaptare.figure_file import check_figure, drawn
+    from adaptare.inputs import read_phase
     from adaptare.parity_figure import draw_parity
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.predictor.fitting.fit_report import FitReport, error_sections
@@ -77,6 +79,7 @@ def fit(
     console = Console(as_json=as_json)
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
+    phase, length = (None, None) if prefill is None and decode is None else read_phase(prefill, decode)
     asked = Asked(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
     rows = rows_to_fit(store, device, asked, console.note)
     predictor = LatencyPredictor().fit(rows, source=load_predictor(source) if source else None)

@@ -1,12 +1,12 @@
 """Parsing of spaces, ranks, lengths and errors given on the command line."""
 
-import math
 import re
 from pathlib import Path
 
 from adaptare.devices import InputError
 from adaptare.profiler import RECIPES, ModelShape, Phase, Space, named_space, read_space
 
+DEFAULT_LENGTH = 64
 WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
@@ -14,22 +14,11 @@ def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alik
     """Space by recipe and ranks, with equal layers if required, or from a YAML file, which defines its ties itself."""
     if spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml"):
         if ranks is not None:
-            raise InputError(f"{spelling} says which ranks there are; leave out --ranks, or write them there")
+            raise InputError(f"{spelling} says which ranks there are; leave out --rank, or write them there")
         return read_space(spelling, shape)
     if ranks is None:
         return named_space(spelling, shape, layers_alike=layers_alike)
-    return named_space(spelling, shape, ranks=whole_numbers(ranks, "--ranks"), layers_alike=layers_alike)
-
-
-def read_error(text: str) -> float:
-    """Share of latency, per cent, from `2%`; a number without unit is ambiguous. Raises `InputError`."""
-    try:
-        error = float(text.removesuffix("%")) if text.endswith("%") else math.nan
-    except ValueError:
-        error = math.nan
-    if not 0 < error < math.inf:
-        raise InputError(f"--until-error must be above 0 with a per cent sign, such as 2%, not {text!r}")
-    return error
+    return named_space(spelling, shape, ranks=whole_numbers(ranks, "--rank"), layers_alike=layers_alike)
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
@@ -56,10 +45,17 @@ def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     return lengths
 
 
-def check_length(phase: Phase, length: int) -> None:
-    """Raises `InputError` if a phase cannot have this length."""
-    if length < (phase == "prefill"):
-        raise InputError(f"--length must be at least 1 in prefill and 0 in decode, not {length}")
+def read_phase(prefill: int | None, decode: int | None) -> tuple[Phase, int]:
+    """Phase and length from the options of which one at most is given; default: decode after 64 positions."""
+    if prefill is not None and decode is not None:
+        raise InputError("one phase is measured at a time; give -p or -d, not both")
+    if prefill is not None:
+        if prefill < 1:
+            raise InputError(f"-p must be at least 1, not {prefill}")
+        return "prefill", prefill
+    if decode is not None and decode < 0:
+        raise InputError(f"-d must be at least 0, not {decode}")
+    return "decode", DEFAULT_LENGTH if decode is None else decode
 
 
 def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:

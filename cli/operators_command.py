@@ -9,12 +9,12 @@ from adaptare.arguments import (
     DEFAULT_DEVICE,
     BatchOption,
     CacheOption,
+    DecodeOption,
     DeviceOption,
     JsonOption,
-    LengthOption,
     ModelArgument,
     ModeOption,
-    PhaseOption,
+    PrefillOption,
 )
 from adaptare.console import Console, command
 
@@ -31,8 +31,8 @@ def operators(
     sites: Annotated[
         str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
     ] = None,
-    phase: PhaseOption = "decode",
-    length: LengthOption = 64,
+    prefill: PrefillOption = None,
+    decode: DecodeOption = None,
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     device: DeviceOption = DEFAULT_DEVICE,
@@ -41,14 +41,14 @@ def operators(
     as_json: JsonOption = False,
 ) -> int:
     """Time of a call by operator, without an adapter and with it."""
-    from adaptare.inputs import check_alone, check_length
+    from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Workload, open_model, programs_for
     from adaptare.profiler.campaigns.grid import case_of
     from adaptare.profiler.campaigns.operators_report import report_operators
     from adaptare.profiler.campaigns.target import target_of
 
     console = Console(as_json=as_json)
-    check_length(phase, length)
+    phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank is not None, sites=sites)
     target = target_of(device)
     programs = programs_for(target.device.info(), cache=cache)

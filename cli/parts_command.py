@@ -9,14 +9,14 @@ from adaptare.arguments import (
     DEFAULT_DEVICE,
     BatchOption,
     CacheOption,
+    DecodeOption,
     DeviceOption,
     HalfWidthOption,
     JsonOption,
-    LengthOption,
     ModelArgument,
     ModeOption,
     OpeningsOption,
-    PhaseOption,
+    PrefillOption,
     SecondsOption,
     SeedOption,
 )
@@ -34,8 +34,8 @@ def parts(
     sites: Annotated[
         str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
     ] = None,
-    phase: PhaseOption = "decode",
-    length: LengthOption = 64,
+    prefill: PrefillOption = None,
+    decode: DecodeOption = None,
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     device: DeviceOption = DEFAULT_DEVICE,
@@ -48,14 +48,14 @@ def parts(
 ) -> int:
     """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
     from adaptare.devices import InputError
-    from adaptare.inputs import check_alone, check_length
+    from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for
     from adaptare.profiler.campaigns.grid import case_of
     from adaptare.profiler.campaigns.parts_report import report_parts
     from adaptare.profiler.campaigns.target import target_of
 
     console = Console(as_json=as_json)
-    check_length(phase, length)
+    phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank, sites=sites)
     if not (adapter or rank) and (sites or mode != "swappable"):
         raise InputError("--sites and --mode say where and how an adapter is applied; give one, or --rank")

@@ -28,8 +28,8 @@ def predict(
             "--sites", help="Kinds of linears, for example q_proj,v_proj; may be repeated.", show_default="all"
         ),
     ] = None,
-    within: Annotated[
-        str | None, typer.Option("--within", help="With what probability each meets a budget, such as decode=20ms.")
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="With what probability each meets a budget, such as decode=20ms.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,
@@ -56,10 +56,10 @@ def predict(
         cases = grid(shape, read_ranks(rank), sites or [])
         named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
     limit_s = None
-    if within:
+    if budget:
         from adaptare.search import read_budget
         from adaptare.search.workflows.latency_limit import limit_of
 
-        limit_s = limit_of(read_budget(within), fitted)
-    report = report_predictions(str(predictor), fitted, named, budget=within or "", limit_s=limit_s)
+        limit_s = limit_of(read_budget(budget), fitted)
+    report = report_predictions(str(predictor), fitted, named, budget=budget or "", limit_s=limit_s)
     return Console(as_json=as_json).show(report)

@@ -13,20 +13,21 @@ from adaptare.arguments import (
     SPACE_HELP,
     BatchOption,
     CacheOption,
+    DecodeOption,
     DeviceOption,
     HalfWidthOption,
     JsonOption,
-    LengthOption,
     ModelArgument,
     ModeOption,
     OpeningsOption,
-    PhaseOption,
+    PrefillOption,
     RanksOption,
     RecalibrateOption,
     SecondsOption,
     SeedOption,
     StoreOption,
     StubsOption,
+    per_cent,
 )
 from adaptare.console import Console, command
 from adaptare.pace import PROFILE
@@ -44,8 +45,8 @@ def profile(
     ] = None,
     ranks: RanksOption = None,
     count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
-    phase: PhaseOption = "decode",
-    length: LengthOption = 64,
+    prefill: PrefillOption = None,
+    decode: DecodeOption = None,
     batch: BatchOption = 1,
     mode: ModeOption = "swappable",
     every_site: Annotated[
@@ -61,9 +62,12 @@ def profile(
         float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
     ] = None,
     until_error: Annotated[
-        str | None,
+        float | None,
         typer.Option(
-            "--until-error", help="Stop once a predictor is off by so little on others, as 2%; else exit code 1."
+            "--until-error",
+            parser=per_cent,
+            metavar="PER CENT",
+            help="Stop once a predictor is off by so little on others; else exit code 1.",
         ),
     ] = None,
     recalibrate: RecalibrateOption = False,
@@ -75,7 +79,7 @@ def profile(
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.devices import InputError
-    from adaptare.inputs import read_error, space_of
+    from adaptare.inputs import read_phase, space_of
     from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
     from adaptare.profiler.campaigns.campaign import Campaign
     from adaptare.profiler.campaigns.space_report import measure_space, workloads_of_space
@@ -83,11 +87,12 @@ def profile(
 
     console = Console(as_json=as_json)
     target = target_of(device)
-    if length < 1:
-        raise InputError(f"--length must be at least 1, not {length}")
+    phase, length = read_phase(prefill, decode)
     if minutes is not None and not minutes > 0:
         raise InputError(f"--minutes must be above 0, not {minutes}")
-    target_error = None if until_error is None else read_error(until_error)
+    if until_error == 0:
+        raise InputError("--until-error must be above 0 %")
+    target_error = None if until_error is None else 100 * until_error
     shape = open_model(model, cache=cache).shape
     chosen = space_of(space or ("sites" if stubs else DEFAULT_SPACE), ranks, shape, layers_alike=stubs)
     template = Workload(
@@ -140,7 +145,7 @@ def _chosen(template: "Workload", model: str, device: str, store: str, *, only: 
     said: list[tuple[str, object]] = [("--device", device)]
     said += [("--store", store)] * (store != DEFAULT_STORE)
     if not only:
-        said += [("--phase", template.phase), ("--length", template.length), ("--batch", template.batch)]
+        said += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
         said += [("--mode", template.mode), ("--model", model)]
     cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
     return [*(str(word) for pair in said for word in pair), *cut]

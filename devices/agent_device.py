@@ -73,17 +73,24 @@ class AgentDevice:
         self._first_call = first_call
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._info: DeviceInfo | None = None
+        self._told: WorkerInfo | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._info.device if self._info else self._name}>"
+        return f"<{type(self).__name__} {self._identity(self._told).device if self._told else self._name}>"
 
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
-        if self._info is None:
+        return self._identity(self._last_told())
+
+    def capacity_bytes(self) -> int:
+        """See `Device.capacity_bytes`."""
+        return self._last_told().free_bytes
+
+    def _last_told(self) -> WorkerInfo:
+        if self._told is None:
             with self._opened() as worker:
-                return self._identity(worker.info)
-        return self._info
+                return worker.info
+        return self._told
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
@@ -103,7 +110,7 @@ class AgentDevice:
                     options=self._options,
                     memory_bytes=self._memory_bytes or 0,
                 )
-                self._info = self._identity(worker.info)
+                self._told = worker.info
                 yield worker
 
     def _identity(self, told: WorkerInfo) -> DeviceInfo:

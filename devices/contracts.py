@@ -193,6 +193,10 @@ class Device(Protocol):
         """Identity of the device, reported by its worker; equal on every call unless the device changed."""
         ...
 
+    def capacity_bytes(self) -> int:
+        """Memory that was free for programs when a worker last started; starts one only if there was none."""
+        ...
+
     def open(self) -> AbstractContextManager[Worker]:
         """Starts a worker that lives until the context ends. Raises `DeviceError` if no worker can be started."""
         ...

@@ -77,6 +77,10 @@ class SimulatedDevice:
         )
         return DeviceInfo(":".join(["simulated", ",".join(chosen)]).rstrip(":"), "closed form", "simulated", 1, options)
 
+    def capacity_bytes(self) -> int:
+        """See `Device.capacity_bytes`."""
+        return self.free_bytes
+
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""

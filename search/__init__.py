@@ -13,7 +13,7 @@ from adaptare.search.algorithms.budget_repair import BudgetRepair, InfeasibleBud
 from adaptare.search.algorithms.random_search import RandomSearch
 from adaptare.search.algorithms.screen import AdditiveScreen, Screen
 from adaptare.search.budget.candidate import Candidate, evaluate
-from adaptare.search.budget.front import Front, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.budget.front import Front, front_of, non_dominated, pick_winners
 from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s, read_budget
 from adaptare.search.budget.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.budgeted_search import search
@@ -113,7 +113,6 @@ __all__ = [
     "export_onnx_adapter",
     "export_peft",
     "front_of",
-    "hypervolume",
     "import_peft",
     "latency_limit_s",
     "load_base",

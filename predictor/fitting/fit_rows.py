@@ -99,7 +99,7 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
             for (bare, _), rows in kinds.items()
         )
         raise InputError(
-            f"{place} has several kinds of measurements: {names}; choose with --phase, --mode, --length, --batch, "
+            f"{place} has several kinds of measurements: {names}; choose with -p or -d, --mode, --batch, "
             "--model, --open or --cut, weights as in --device ort-cpu:int4, or another --store"
         )
     rows = next(iter(kinds.values()))

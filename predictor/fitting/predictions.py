@@ -7,7 +7,7 @@ from typing import Any
 from adaptare.devices import ExitCode
 from adaptare.predictor import LatencyPredictor
 from adaptare.profiler import BYTES, Configuration, memory_bytes
-from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, megabytes, milliseconds, percent
 
@@ -63,6 +63,7 @@ class PredictionReport:
         template = self.predictor.template.describe()
         base = f"base {milliseconds(model.reference_s)} ms"
         yield Table(f"{model.origin.capitalize()} for {model.device.device}: {template}; {base}", columns, self.rows)
+        yield Note(f"next: adaptare train MODEL -o FOLDER, then adaptare search FOLDER --predictor {self.name}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

@@ -144,7 +144,7 @@ class Campaign:
         """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
         timed = [reference, *workloads]
         if self.stubs:
-            depths = fitting_layers(workloads, reference, self.programs, free_bytes(self.device))
+            depths = fitting_layers(workloads, reference, self.programs, self.device.capacity_bytes())
             timed = stubs_of(workloads, reference, depths)
         for workload in timed:
             self.programs.need(workload)
@@ -155,17 +155,10 @@ class Campaign:
             update(1.0, f"{len(timed)} programs")
 
 
-def free_bytes(device: Device) -> int:
-    """Free memory for programs on a device, bytes."""
-    with device.open() as worker:
-        return worker.info.free_bytes
-
-
 def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
     """Raises `InputError` if the workloads of one phase exceed the memory, before any measurement."""
-    free = free_bytes(device)
     for workloads in phases:
-        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=free)
+        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=device.capacity_bytes())
 
 
 def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:

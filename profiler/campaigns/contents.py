@@ -7,7 +7,7 @@ from typing import Any, Final
 from adaptare.devices import DeviceInfo, ExitCode
 from adaptare.profiler import Configuration, Measurement, Origin, Store, device_hash
 from adaptare.profiler.campaigns.comparison import named
-from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import COMPOSED
 
@@ -58,6 +58,7 @@ class Contents:
         for device in dict.fromkeys(each.device for each in self.kinds):
             yield Table(named(device), COLUMNS, [each for each in self.kinds if each.device == device])
         yield f"{sum(each.rows for each in self.kinds)} measurements in {self.store}"
+        yield Note(f"next: adaptare fit --store {self.store}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from adaptare.devices import ExitCode, Reach, WorkerInfo
 from adaptare.profiler import device_to_json
-from adaptare.profiler.results.report import Section
+from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 
 # Facts about machines to display; the environment has more.
@@ -53,6 +53,8 @@ class Machines:
                 machines.setdefault(key, []).append((each.name, each.told))
         for same in machines.values():
             yield Table(f"The machine of {', '.join(name for name, _ in same)}", FACTS, _facts(same[0][1]))
+        if here := [each.name for each in self.devices if each.info]:
+            yield Note(f"next: adaptare overhead MODEL --device {here[0]}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

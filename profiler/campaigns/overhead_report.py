@@ -1,12 +1,13 @@
 """Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError
+from adaptare.devices import AdaptareError, ExitCode, InputError
 from adaptare.profiler import Measurement, ModelShape, Programs, Workload, counts_energy
 from adaptare.profiler.campaigns.campaign import Campaign, check_memory
 from adaptare.profiler.campaigns.comparison import Compared, compared_sections
@@ -127,6 +128,7 @@ class OverheadReport:
         differences: Comparisons of the other adapters with the `first`, by name.
         energy: `None` if not requested.
         merge_or_swap: `None` if not requested.
+        device_name: Spelling of the device, with the weight format.
     """
 
     title: str
@@ -140,6 +142,7 @@ class OverheadReport:
     merge_or_swap: MergeOrSwap | None
     failures: Sequence[Failure]
     first: str
+    device_name: str
 
     @property
     def exit_code(self) -> ExitCode:
@@ -168,10 +171,12 @@ class OverheadReport:
             yield self.energy.section
         if self.merge_or_swap:
             yield from self.merge_or_swap.sections()
+        words = ["adaptare", "profile", self.place["model"], "--device", self.device_name]
+        yield Note(f"next, to predict other adapters: {shlex.join(words)}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        hidden = ("title", "place", "price", "first")
+        hidden = ("title", "place", "price", "first", "device_name")
         return {**self.place, **{name: value for name, value in asdict(self).items() if name not in hidden}}
 
 
@@ -199,12 +204,16 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
     complete = [(case, each) for case, each in measured if not each.failure]
     rows = [row_of(case, each, band=band) for case, each in complete]
     energy = None if not request.energy or request.counts_energy else not_available(target.device)
-    if request.counts_energy and complete:
-        energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
     ways = None
-    if request.tasks and rows:
-        largest = largest_case(cases, request.base)
-        ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    try:
+        if request.counts_energy and complete:
+            energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
+        if request.tasks and rows:
+            largest = largest_case(cases, request.base)
+            ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    except AdaptareError:
+        campaign.feedback.show(Table(title, COLUMNS, rows))  # took the most time, and is not affected
+        raise
     return OverheadReport(
         title=title,
         place={"model": request.model, **target.place},
@@ -228,4 +237,5 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
             if each.failure
         ],
         first=cases[0].placement,
+        device_name=request.target.name,
     )

@@ -201,7 +201,8 @@ def price_of_precision(measured: Sequence[Measurement], half_width: float) -> st
     rounded_s = 10 * math.ceil(needed_s / 10)
     time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
     of_each = " for each phase" if len({each.workload.base for each in known}) > 1 else ""
-    return f"±{100 * wanted:.2g} % would take about {time}{of_each}: --half-width {wanted:g} --seconds {rounded_s}"
+    options = f"--half-width {100 * wanted:g}% --seconds {rounded_s}"
+    return f"±{100 * wanted:.2g} % would take about {time}{of_each}: {options}"
 
 
 def _seconds_needed(measured: Measurement, wanted: float) -> float:

@@ -252,11 +252,31 @@ class GroupRun:
             self._blame(candidates, error)
             return
         for candidate in candidates:
+            theirs, own_bases = twin.outputs.get(candidate.feed, ()), outputs.get(candidate.workload.bare, ((), ()))
             try:
-                theirs, own_bases = twin.outputs.get(candidate.feed, ()), outputs.get(candidate.workload.bare, ((), ()))
                 check_twin(candidate.workload, candidate.outputs, theirs, bases=own_bases)
             except ProgramError as error:
-                candidate.failure = str(error)
+                if candidate.workload.quantisation == "none":
+                    candidate.failure = str(error)
+                else:
+                    self._check_unrounded(candidate, twin, worker)
+
+    def _check_unrounded(self, candidate: Candidate, twin: Loaded, worker: Worker) -> None:
+        """Compares again without rounded activations, whose error an adapter on coarse weights may multiply."""
+        bare = candidate.workload.bare
+        try:
+            ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
+            expected, bases = twin.outputs.get(candidate.feed, ()), (base, twin.outputs.get(bare.hash, ()))
+            check_twin(candidate.workload, ours, expected, bases=bases)
+        except WorkerDiedError as error:
+            self._blame([candidate], error)
+        except ProgramError as error:
+            candidate.failure = str(error)
+
+    def _unrounded(self, workload: Workload, worker: Worker) -> Sequence[float]:
+        loaded = worker.load(self._programs.unrounded(workload))
+        worker.unload(loaded.program_id)
+        return loaded.outputs.get(workload.hash, ())
 
     def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
         """Outputs of a base, which is not necessarily the reference."""

@@ -90,8 +90,7 @@ def measure_parts(
     programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
     blocks, head = blocks_of(whole), replace(whole.base, scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
-    with device.open() as worker:
-        free_bytes = worker.info.free_bytes
+    free_bytes = device.capacity_bytes()
 
     def fit(parts: Sequence[Workload]) -> bool:
         return len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) == 1

@@ -99,9 +99,7 @@ def profile_groups(
         raise InputError(f"openings must be at least 1, not {openings}")
     info = device.info()
     programs = programs or programs_for(info)
-    with device.open() as worker:
-        free_bytes = worker.info.free_bytes
-    groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=free_bytes)
+    groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=device.capacity_bytes())
     session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rng = np.random.default_rng(seed)
     next_opening = next_round = 0

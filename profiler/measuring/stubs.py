@@ -60,8 +60,7 @@ def profile_by_stubs(
     if reference in workloads:
         raise InputError("the reference is measured beside the workloads; leave it out of them")
     programs = programs or programs_for(device.info())
-    with device.open() as worker:
-        free_bytes = worker.info.free_bytes
+    free_bytes = device.capacity_bytes()
     depths = fitting_layers(workloads, reference, programs, free_bytes)
     shallow, deep = (stub_of(reference, layers) for layers in depths)
     for part in _fitting(workloads, reference, depths, programs, free_bytes):
@@ -120,6 +119,10 @@ class StubPrograms:
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
         return self._among_others(self.programs.twin(workload), workload)
+
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.programs.unrounded(workload)
 
     def _among_others(self, program: Program, workload: Workload) -> Program:
         base = workload.base

@@ -71,6 +71,10 @@ class Programs(Protocol):
         """Merged reference: a program of the same function and inputs, with the adapter merged into the weights."""
         ...
 
+    def unrounded(self, workload: Workload) -> Program:
+        """The program, computed without the rounding of activations by fast kernels; it is compared, never timed."""
+        ...
+
 
 def programs_for(
     device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
@@ -155,6 +159,10 @@ class TorchPrograms:
         """See `Programs.twin`."""
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.program(workload)
+
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
         ranks = _running(workload) if workload.mode == "merged" else {}
         config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope, site=workload.site)
@@ -215,6 +223,10 @@ class SimulatedPrograms:
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
         return self.program(workload.merged)
+
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.program(workload)
 
 
 def name_of(workload: Workload) -> str:

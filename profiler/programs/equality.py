@@ -15,8 +15,8 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 APPLIED = {"float32": 1e-6, "bfloat16": 0.0, "float16": 0.0}
 # The merged reference of a quantised base has the same weights but does not round activations. That error is measured
 # on the base without adapter; with one it was at most a third larger with random weights, while an adapter of twice the
-# size exceeds this. With trained weights of 4 bits an adapter may multiply the error further, and is then refused: the
-# logits of such a base cannot tell it from an adapter that is applied wrongly.
+# size exceeds this. With trained weights of 4 bits an adapter may multiply the error further; what exceeds the bound is
+# compared again without rounded activations, where a wrong adapter differs by far more than rounding.
 ALLOWED_NOISE = 3
 
 

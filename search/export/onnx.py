@@ -128,7 +128,7 @@ def export_onnx_adapter(
     """
     _check_sites(config)
     adapter = _halves(super_adapter, config)
-    with export_folder(folder, origin=_origin("onnx_adapter", config, base_name, "none")) as fresh:
+    with export_folder(folder, origin=_origin("onnx-adapter", config, base_name, "none")) as fresh:
         write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
 
 

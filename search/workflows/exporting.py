@@ -25,7 +25,7 @@ from adaptare.search import (
 from adaptare.search.workflows.adaptation import reload_adaptation
 from adaptare.search.workflows.selection import load_selection
 
-ExportKind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx_adapter"]
+ExportKind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"]
 _SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
 _ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
 # Kind -> Python code that loads the export.
@@ -36,7 +36,7 @@ LOADING: Final[dict[ExportKind, str]] = {
     "onnx-static": _SESSION,
     "onnx-swappable": f"{_SESSION}; {_ADAPTER}; options = onnxruntime.RunOptions(); "
     "options.add_active_adapter(adapter); session.run(None, inputs, options)",
-    "onnx_adapter": _ADAPTER,
+    "onnx-adapter": _ADAPTER,
 }
 
 
@@ -157,7 +157,7 @@ def export_files(
         rounded = chosen.quantisation != "none"
         original = on_base(super_adapter, chosen.base, "none") if rounded else super_adapter
         export_merged(original, config, folder, base_name=name, tokenizer=chosen.tokenizer)
-    elif kind == "onnx_adapter":
+    elif kind == "onnx-adapter":
         export_onnx_adapter(super_adapter, config, folder, base_name=name)
     else:
         difference = export_onnx(

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from transformers import MambaConfig
+
+from adaptare import entry
 
 Run = Callable[..., Any]
 PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 10)
@@ -98,7 +101,7 @@ def test_an_unsupported_family(run: Run) -> None:
         (("-p", 2000, "-n", 100), "and this needs 2,100"),
         (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
-        (("--half-width", 0), "half_width must lie between 0 and 1"),
+        (("--half-width", "0%"), "half_width must lie between 0 and 1"),
         (("--seconds", 0), "a time budget must be above 0 s"),
         (("adapter", "--rank", 8), "an adapter folder has sites and ranks of its own"),
         (("adapter", "--sites", "q_proj"), "an adapter folder has sites and ranks of its own"),
@@ -112,19 +115,20 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--ranks", "0,4,x"), "--ranks must be whole numbers"),
-        (("--ranks", "0,4,65"), "rank 65 is larger than a layer"),
-        (("--ranks", ""), "--ranks must be whole numbers"),
-        (("--length", 2048), "the model ends at 2,048 positions"),
-        (("--ranks", "0"), "`ranks` must have one above 0"),
-        (("--ranks", "0,-4"), "`ranks` must be different whole numbers >= 0"),
+        (("--rank", "0,4,x"), "--rank must be whole numbers"),
+        (("--rank", "0,4,65"), "rank 65 is larger than a layer"),
+        (("--rank", ""), "--rank must be whole numbers"),
+        (("-d", 2048), "the model ends at 2,048 positions"),
+        (("--rank", "0"), "`ranks` must have one above 0"),
+        (("--rank", "0,-4"), "`ranks` must be different whole numbers >= 0"),
         (("--space", "rooms"), "unknown space 'rooms'; recipes are layers, blocks, kinds, sites"),
         (("--space", "missing.yaml"), "space 'missing.yaml' cannot be read"),
         (("--count", 1), "a design needs at least 2"),
-        (("--length", 0), "--length must be at least 1"),
-        (("--half-width", 1), "half_width must lie between 0 and 1"),
-        (("--until-error", "0.02"), "--until-error must be above 0 with a per cent sign, such as 2%, not '0.02'"),
-        (("--until-error", "-1%"), "--until-error must be above 0 with a per cent sign"),
+        (("-p", 0), "-p must be at least 1"),
+        (("--half-width", "100%"), "half_width must lie between 0 and 1"),
+        (("--until-error", "0.02"), "write a number up to 100 and a per cent sign, such as 1%, not '0.02'"),
+        (("--until-error", "-1%"), "a per cent sign"),
+        (("--until-error", "0%"), "--until-error must be above 0 %"),
     ],
 )
 def test_spaces_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
@@ -187,30 +191,28 @@ def test_a_password_is_not_repeated(run: Run, model_cache: Path) -> None:
 
 
 def test_a_file_of_a_space_says_its_ranks_itself(run: Run, model_cache: Path) -> None:
-    answer = run(*PROFILE, "--cache", model_cache, "--space", "space.yaml", "--ranks", "0,4")
-    refused(answer, "space.yaml says which ranks there are; leave out --ranks")
+    answer = run(*PROFILE, "--cache", model_cache, "--space", "space.yaml", "--rank", "0,4")
+    refused(answer, "space.yaml says which ranks there are; leave out --rank")
 
 
 def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Path) -> None:
-    for phase in ("prefill", "decode"):
-        run(*PROFILE, "--cache", model_cache, "--phase", phase)
+    for phase in ("-p", "-d"):
+        run(*PROFILE, "--cache", model_cache, phase, 64)
     refused(run("fit", "--device", "simulated"), "several kinds of measurements: model prefill 64 swappable")
-    assert run("fit", "--device", "simulated", "--phase", "prefill").code == 0
+    assert run("fit", "--device", "simulated", "-p", 64).code == 0
 
 
 def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) -> None:
     for words in ((), ("--open",)):
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0
-    refused(
-        run("fit", "--device", "simulated"), "choose with --phase, --mode, --length, --batch, --model, --open or --cut"
-    )
+    refused(run("fit", "--device", "simulated"), "choose with -p or -d, --mode, --batch, --model, --open or --cut")
     found = {words: run("fit", "--device", "simulated", words, "--json").json for words in ("--open", "--cut")}
     assert found["--open"]["rows"] == found["--cut"]["rows"]
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")
 
 
 def test_open_needs_adapters_that_leave_out_a_site(run: Run, model_cache: Path) -> None:
-    answer = run(*PROFILE, "--cache", model_cache, "--space", "sites", "--ranks", "4,8", "--open")
+    answer = run(*PROFILE, "--cache", model_cache, "--space", "sites", "--rank", "4,8", "--open")
     refused(answer, "every adapter of this space is on every site, so all are open anyway; leave out --open")
 
 
@@ -238,7 +240,24 @@ def test_errors_come_as_json_too(run: Run) -> None:
 def test_words_the_command_line_does_not_know(run: Run) -> None:
     assert run("overhead").code == 2
     assert run("overheat").code == 2
-    assert run("profile", "tiny-random", "--phase", "sleep").code == 2
+    assert run("profile", "tiny-random", "-p", "sleep").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("profile", "tiny-random", "--ranks", "0,4"), "No such option: --ranks; it is --rank now"),
+        (("predict", "predictor", "--within", "decode=1ms"), "No such option: --within; it is --budget now"),
+        (("parts", "tiny-random", "--length", 4), "No such option: --length; it is -p TOKENS or -d POSITIONS now"),
+    ],
+)
+def test_an_option_that_was_renamed_answers_with_its_name(
+    words: tuple[object, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["adaptare", *map(str, words), "--json"])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert entry.run() == 2
+    assert json.loads(capsys.readouterr().out)["error"].startswith(message)
 
 
 def test_checkpoints_of_another_program_are_left_alone(run: Run, model_cache: Path, data: Path) -> None:
@@ -271,7 +290,7 @@ def test_fit_overlooks_the_few_rows_of_an_overhead(run: Run, model_cache: Path) 
 
 
 def test_two_ranks_are_enough_for_a_campaign(run: Run, model_cache: Path) -> None:
-    assert run(*PROFILE, "--cache", model_cache, "--space", "sites", "--ranks", "0,16").code == 0
+    assert run(*PROFILE, "--cache", model_cache, "--space", "sites", "--rank", "0,16").code == 0
 
 
 @pytest.mark.parametrize("words", [("--seed", -1), ("--openings", 0)])

@@ -103,7 +103,7 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
     tmp_path: Path, model_cache: Path, run: Callable[..., Any]
 ) -> None:
     words = ("profile", "tiny-random", "--device", "ort-cpu:threads=1", "--count", 3, "--cache", model_cache)
-    endless = ("--half-width", "0.000001", "--seconds", "600")
+    endless = ("--half-width", "0.0001%", "--seconds", "600")
     code, said = interrupt_when(started(*words, *endless, folder=tmp_path), "round")
     assert code == 130
     assert "go on from there when run again" in said
@@ -111,7 +111,7 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
     assert len(kept) == 3
     assert {each.stopped_by for each in kept} == {"interrupted"}
     assert all(each.visits for each in kept)
-    again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
+    again = run(*words, "--half-width", "50%", "--seconds", 0.5, "--json")
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
 
 

@@ -29,7 +29,7 @@ SLOW = "simulated:launch_s=4e-06"
 @pytest.fixture
 def stores(run: Callable[..., Any], model_cache: Any) -> Callable[..., Any]:
     """Two stores of one device, and a third of a slower one."""
-    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4", "--count", 6, "--cache", model_cache)
+    words = ("profile", "tiny-random", "--space", "kinds", "--rank", "0,4", "--count", 6, "--cache", model_cache)
     for store, device in (("one.db", "simulated"), ("two.db", "simulated"), ("slow.db", SLOW)):
         assert run(*words, "--store", store, "--device", device, "--seconds", 0.3).code == 0
     return run
@@ -58,9 +58,9 @@ def test_a_difference_that_may_lie_within_the_band_is_no_alarm(stores: Callable[
     slower = stores("compare", "one.db", "slow.db", "--other-device", SLOW, "--json").json["rows"]
     least = min(row["difference"]["lower"] for row in slower)
     words = ("compare", "one.db", "slow.db", "--other-device", SLOW, "--band")
-    assert stores(*words, 0.99 * least).code == 1
+    assert stores(*words, f"{99 * least}%").code == 1
     largest = max(row["difference"]["lower"] for row in slower)
-    assert stores(*words, 1.01 * largest).code == 0
+    assert stores(*words, f"{101 * largest}%").code == 0
     assert len({row["workload"] for row in slower}) == 6
 
 
@@ -102,9 +102,9 @@ def test_without_a_band_that_of_the_library_counts() -> None:
 def test_differences_within_the_band_are_the_same(stores: Callable[..., Any]) -> None:
     words = ("compare", "one.db", "slow.db", "--other-device", SLOW, "--json")
     assert stores(*words).json["slower"] == 6
-    answer = stores(*words, "--band", 1.0)
+    answer = stores(*words, "--band", "100%")
     assert (answer.code, answer.json["same"]) == (0, 6)
-    assert stores(*words, "--band", 2.0).code == 2
+    assert stores(*words, "--band", "200%").code == 2
 
 
 def test_devices_that_are_spelled_alike_have_hashes(stores: Callable[..., Any]) -> None:

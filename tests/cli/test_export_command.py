@@ -54,17 +54,17 @@ def test_what_is_said_about_loading_is_python_that_works(export: Run, kind: str)
     assert isinstance(
         known.get("session", known.get("adapter")), onnxruntime.InferenceSession | onnxruntime.LoraAdapter
     )
-    assert ("logits differ by at most" in answer.out) == (kind != "onnx_adapter")
+    assert ("logits differ by at most" in answer.out) == (kind != "onnx-adapter")
 
 
-@pytest.mark.parametrize(("kind", "quantise"), [("onnx", "none"), ("onnx-swappable", "int4"), ("onnx_adapter", "none")])
+@pytest.mark.parametrize(("kind", "quantise"), [("onnx", "none"), ("onnx-swappable", "int4"), ("onnx-adapter", "none")])
 def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) -> None:
     found = export("-o", "out", "--to", kind, "--quantise", quantise, "--json").json
     assert (found["folder"], found["kind"], found["quantisation"], found["sites"]) == ("out", kind, quantise, SITES)
     assert Path(found["base"], "config.json").exists()
-    assert found["difference"] is None if kind == "onnx_adapter" else 0 < found["difference"] < 0.2
+    assert found["difference"] is None if kind == "onnx-adapter" else 0 < found["difference"] < 0.2
     assert {"model.onnx", "tokenizer.json", "config.json"} <= {file.name for file in Path("out").iterdir()} or (
-        kind == "onnx_adapter"
+        kind == "onnx-adapter"
     )
 
 
@@ -85,7 +85,7 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
         (("--to", "peft", "--quantise", "int8"), "peft is written in floating point; give --to onnx"),
         (("--to", "merged", "--quantise", "int4"), "merged is written in floating point; give --to onnx"),
         (("--quantise", "int4"), "--quantise int4: peft is written in floating point"),
-        (("--to", "onnx_adapter", "--quantise", "int4"), "an adapter file is the same for every base"),
+        (("--to", "onnx-adapter", "--quantise", "int4"), "an adapter file is the same for every base"),
         (("--to", "onnx", "--winner", 2), "--winner must be 1 to 1 in run/front.json, not 2"),
         (("--to", "onnx", "--quantise", "int2"), "int2"),
         (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
@@ -140,7 +140,7 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("kind", ["peft", "merged", "onnx", "onnx_adapter"])
+@pytest.mark.parametrize("kind", ["peft", "merged", "onnx", "onnx-adapter"])
 def test_no_export_names_a_place_on_the_machine_that_wrote_it(export: Run, model_cache: Path, kind: str) -> None:
     answer = export("-o", "out", "--to", kind)
     assert answer.code == 0, answer.err

@@ -105,9 +105,9 @@ def test_models_and_batches_in_one_store_are_told_apart(run: Run, model_cache: P
 
 def test_the_next_command_finds_the_rows(run: Run, model_cache: Path) -> None:
     assert profile(run, model_cache).out.endswith("next: adaptare fit --device simulated\n")
-    said = profile(run, model_cache, "--phase", "prefill", "--length", 16, "--cache", model_cache).out
+    said = profile(run, model_cache, "-p", 16, "--cache", model_cache).out
     words = shlex.split(said.splitlines()[-1].removeprefix("next: adaptare "))
-    assert {"--phase", "--length", "--mode", "--model", "--cut"} < set(words)
+    assert {"-p", "--mode", "--model", "--cut"} < set(words)
     found = run(*words, "--cache", model_cache, "--json")
     assert found.code == 0, found.err
     assert (found.json["phase"], found.json["length"]) == ("prefill", 16)
@@ -195,8 +195,8 @@ def test_a_better_predictor_is_not_replaced_unasked_by_one_of_noise(
 
 def test_what_was_interpolated_replaces_nothing_that_was_measured(run: Run, model_cache: Path) -> None:
     for length in (32, 64, 128):
-        profile(run, model_cache, "--length", length)
-        assert run("fit", "--device", "simulated", "--length", length).code == 0
+        profile(run, model_cache, "-d", length)
+        assert run("fit", "--device", "simulated", "-d", length).code == 0
     answer = run("interpolate", "predictor-decode-32", "predictor-decode-128", "--length", 64)
     assert answer.code == 2
     assert "predictor-decode-64 is of model decode 64" in answer.err
@@ -204,7 +204,7 @@ def test_what_was_interpolated_replaces_nothing_that_was_measured(run: Run, mode
 
 def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:
     profile(run, model_cache)
-    profile(run, model_cache, "--phase", "prefill", "--length", 16)
+    profile(run, model_cache, "-p", 16)
     answer = run("store", "--json")
     assert answer.code == 0, answer.err
     first, second = answer.json["contents"]

@@ -31,7 +31,7 @@ class Campaigns:
 
     def __init__(self, folder: Path, cache: Path, script: Path) -> None:
         self._words = ["profile", MODEL, "--device", f"simulated:free_bytes={FREE_BYTES}", "--cache", str(cache)]
-        self._words += ["--count", str(COUNT), "--space", "sites", "--ranks", "0,2,4"]
+        self._words += ["--count", str(COUNT), "--space", "sites", "--rank", "0,2,4"]
         self._server = subprocess.Popen(
             [sys.executable, str(script), MODEL, str(cache)],
             cwd=folder,

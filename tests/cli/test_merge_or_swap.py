@@ -108,6 +108,7 @@ class SlowlyBinding:
 
     def __init__(self) -> None:
         self._device = SimulatedDevice()
+        self.capacity_bytes = self._device.capacity_bytes
         self.loads: list[Program] = []
 
     def info(self) -> DeviceInfo:

@@ -32,7 +32,7 @@ def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], m
 def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     run: Callable[..., Any], model_cache: Path
 ) -> None:
-    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
+    words = ("profile", "tiny-random", "--space", "kinds", "--rank", "0,4,8", "--count", 12, "-d", 4)
     answer = run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache, "--json")
     assert answer.code == 0, answer.err
     assert answer.json["measured"] == 12
@@ -49,7 +49,7 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
 def test_graphs_with_every_site_are_one_program_that_predictors_know(
     run: Callable[..., Any], model_cache: Path
 ) -> None:
-    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4, "--open")
+    words = ("profile", "tiny-random", "--space", "kinds", "--rank", "0,4,8", "--count", 12, "-d", 4, "--open")
     answer = run(*words, *QUICKLY, "--device", INT4, "--cache", model_cache, "--json")
     assert answer.code == 0, answer.err
     assert (answer.json["measured"], answer.json["failed"]) == (12, 0)
@@ -65,10 +65,10 @@ def test_graphs_with_every_site_are_one_program_that_predictors_know(
 
 
 def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
-    words = ("profile", "tiny-random", "--space", "kinds", "--ranks", "0,4,8", "--count", 12, "--length", 4)
+    words = ("profile", "tiny-random", "--space", "kinds", "--rank", "0,4,8", "--count", 12, "-d", 4)
     run(*words, *QUICKLY, "--mode", "padded", "--device", INT4, "--cache", model_cache)
     run("fit", "--device", INT4, "-o", "predictor")
-    trained = ("--space", "kinds", "--ranks", "0,4,8", "--data", data, "--steps", 2, "--cache", model_cache)
+    trained = ("--space", "kinds", "--rank", "0,4,8", "--data", data, "--steps", 2, "--cache", model_cache)
     run("train", "tiny-random", "-o", "plain", *trained)
     refused = run("search", "plain", "--predictor", "predictor", "--budget", "overhead=50%")
     assert refused.code == 2

@@ -14,8 +14,9 @@ SITES = 14
 @pytest.fixture
 def operators(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     def call(*options: object) -> Any:
-        words = ("operators", "tiny-random", "--rank", 4, "--length", 4, "--calls", 2, "--cache", model_cache)
-        return run(*words, *options)
+        words = ("operators", "tiny-random", "--rank", 4, "--calls", 2, "--cache", model_cache)
+        phase = () if "-p" in options or "-d" in options else ("-d", 4)
+        return run(*words, *phase, *options)
 
     return call
 
@@ -46,7 +47,7 @@ def test_every_second_is_accounted_for_and_every_linear_gets_two_products_and_a_
 
 
 def test_only_chosen_linears_get_more(operators: Callable[..., Any]) -> None:
-    found = operators("--device", ORT, "--sites", "q_proj,v_proj", "--phase", "prefill", "--json").json
+    found = operators("--device", ORT, "--sites", "q_proj,v_proj", "-p", 4, "--json").json
     assert (found["placement"], found["sites"], found["phase"]) == ("q_proj,v_proj", 4, "prefill")
     assert added(found) == {"MatMul": 8, "Add": 4}
 
@@ -84,8 +85,8 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
     [
         (("--device", "simulated"), "'simulated' does not say which operators take the time; torch-cpu and ort-cpu"),
         (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
-        (("--length", -1), "--length must be at least 1 in prefill and 0 in decode, not -1"),
-        (("--length", 0, "--phase", "prefill"), "--length must be at least 1 in prefill"),
+        (("-d", -1), "-d must be at least 0, not -1"),
+        (("-p", 0), "-p must be at least 1, not 0"),
         (("adapter", "--rank", 4), "an adapter folder has sites and ranks of its own"),
         (("--mode", "static"), "torch applies adapters swappable or merged, not 'static'"),
         (("--calls", 0), "--calls"),

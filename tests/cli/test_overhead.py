@@ -127,9 +127,9 @@ def test_the_time_of_a_narrower_interval_follows_from_the_openings_it_needs() ->
     took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width
     wider = replace(took, workload=replace(workload, past=9), environment={"elapsed_s": 16.0})
     assert price_of_precision([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
-        f"--half-width {width / 2:g} --seconds 100"
+        f"--half-width {100 * width / 2:g}% --seconds 100"
     )
-    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {0.6 * width:g} --seconds 70")
+    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {100 * 0.6 * width:g}% --seconds 70")
     assert "70 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
     assert price_of_precision([], 0.01) == ""
     assert "is out of reach: openings differ too much" in price_of_precision([took], width / 1000)

@@ -13,8 +13,9 @@ LAYERS = 2
 @pytest.fixture
 def parts(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     def call(*options: object) -> Any:
-        words = ("parts", "tiny-random", "--length", 4, "--seconds", 0.3, "--openings", 1, "--cache", model_cache)
-        return run(*words, *options)
+        words = ("parts", "tiny-random", "--seconds", 0.3, "--openings", 1, "--cache", model_cache)
+        phase = () if "-p" in options or "-d" in options else ("-d", 4)
+        return run(*words, *phase, *options)
 
     return call
 
@@ -34,7 +35,7 @@ def test_parts_of_the_base_are_timed_cold_and_hot(parts: Callable[..., Any], dev
 
 
 def test_a_table_has_every_part_and_their_sum(parts: Callable[..., Any]) -> None:
-    said = parts("--device", "simulated", "--rank", 4, "--phase", "prefill").out
+    said = parts("--device", "simulated", "--rank", 4, "-p", 4).out
     for word in ("14 adapters, swappable", "block", "head", "together", "the whole", "off the whole"):
         assert word in said
 
@@ -60,7 +61,7 @@ def test_blocks_that_differ_are_told_apart(run: Callable[..., Any], tmp_path: Pa
 
 
 def test_decode_without_a_prompt_has_parts_too(parts: Callable[..., Any]) -> None:
-    answer = parts("--device", "simulated", "--length", 0, "--json")
+    answer = parts("--device", "simulated", "-d", 0, "--json")
     assert answer.code == 0, answer.err
     assert answer.json["length"] == 0
 
@@ -68,8 +69,8 @@ def test_decode_without_a_prompt_has_parts_too(parts: Callable[..., Any]) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--length", -1), "--length must be at least 1 in prefill and 0 in decode, not -1"),
-        (("--length", 0, "--phase", "prefill"), "--length must be at least 1 in prefill"),
+        (("-d", -1), "-d must be at least 0, not -1"),
+        (("-p", 0), "-p must be at least 1, not 0"),
         (("--sites", "q_proj"), "--sites and --mode say where and how an adapter is applied"),
         (("--mode", "static"), "--sites and --mode say where and how an adapter is applied"),
         (("some-folder", "--sites", "q_proj"), "not both"),

@@ -42,11 +42,11 @@ def test_every_line_of_a_table_is_an_adapter(fitted: Callable[..., Any], model_c
 
 def test_a_budget_is_met_with_a_probability(fitted: Callable[..., Any]) -> None:
     Path("many.csv").write_text("*\n0\n4\n16\n")
-    said = fitted("predict", "predictor", "many.csv", "--within", "overhead=1000%", "--json").json["rows"]
+    said = fitted("predict", "predictor", "many.csv", "--budget", "overhead=1000%", "--json").json["rows"]
     assert all(row["within"] > 0.9 for row in said)
-    said = fitted("predict", "predictor", "many.csv", "--within", "decode=0.0001ms", "--json").json["rows"]
+    said = fitted("predict", "predictor", "many.csv", "--budget", "decode=0.0001ms", "--json").json["rows"]
     assert all(row["within"] < 1e-6 for row in said)
-    assert "overhead=50%" in fitted("predict", "predictor", "many.csv", "--within", "overhead=50%").out
+    assert "overhead=50%" in fitted("predict", "predictor", "many.csv", "--budget", "overhead=50%").out
 
 
 def test_files_may_come_from_spreadsheets_and_have_globs(fitted: Callable[..., Any]) -> None:
@@ -111,7 +111,7 @@ def test_an_adapter_that_is_not_there_is_told(fitted: Callable[..., Any]) -> Non
 
 def test_a_budget_of_another_phase_is_refused(fitted: Callable[..., Any]) -> None:
     Path("many.csv").write_text("*\n4\n")
-    answer = fitted("predict", "predictor", "many.csv", "--within", "prefill=1ms")
+    answer = fitted("predict", "predictor", "many.csv", "--budget", "prefill=1ms")
     assert answer.code == 2
     assert "the predictor is of decode" in answer.err
 
@@ -152,19 +152,19 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
 ) -> None:
     words = ("--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
     for length in (32, 64, 128):
-        assert run("profile", "tiny-random", "--space", "sites", "--count", 24, "--length", length, *words).code == 0
+        assert run("profile", "tiny-random", "--space", "sites", "--count", 24, "-d", length, *words).code == 0
     refused = run("fit", "--device", "simulated")
     assert refused.code == 2
-    assert "choose with --phase, --mode, --length" in refused.err
-    assert "no measurements of length 16" in run("fit", "--device", "simulated", "--length", 16).err
+    assert "choose with -p or -d, --mode" in refused.err
+    assert "no measurements in decode of length 16" in run("fit", "--device", "simulated", "-d", 16).err
     for length in (32, 64, 128):
-        assert run("fit", "--device", "simulated", "--length", length, "-o", length).code == 0
+        assert run("fit", "--device", "simulated", "-d", length, "-o", length).code == 0
     answer = run("interpolate", "32", "64", "128", "--length", 48, "--json")
     assert answer.code == 0, answer.err
     assert abs(answer.json["left_out"]["64"]) < 1e-6
     Path("many.csv").write_text("*\n4\n")
     said = [run("predict", name, "many.csv", "--json").json["rows"][0]["mean_s"] for name in ("32", "64")]
-    between = run("predict", "predictor-decode-48", "many.csv", "--within", "decode@48=1s", "--json").json["rows"][0]
+    between = run("predict", "predictor-decode-48", "many.csv", "--budget", "decode@48=1s", "--json").json["rows"][0]
     assert min(said) < between["mean_s"] < max(said)
     assert between["within"] > 0.9
     assert run("predict", "predictor-decode-48", "many.csv", "--json").json["origin"] == "interpolated"

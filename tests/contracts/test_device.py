@@ -221,6 +221,10 @@ def test_says_how_much_memory_is_free(worker: Worker) -> None:
     assert worker.info.free_bytes > 2**20
 
 
+def test_the_device_tells_its_memory_too(device: Device) -> None:
+    assert device.capacity_bytes() > 2**20
+
+
 def test_says_where_it_runs_and_how_fine_its_clock_is(device: Device, worker: Worker) -> None:
     assert worker.info.processors == () or len(worker.info.processors) >= device.info().threads
     assert 0 < worker.info.timer_step_s < 1e-3

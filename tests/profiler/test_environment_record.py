@@ -29,6 +29,7 @@ class Telling:
 class TellingDevice:
     def __init__(self) -> None:
         self._device, self.looks = SimulatedDevice(), list[int]()
+        self.capacity_bytes = self._device.capacity_bytes
 
     def info(self) -> DeviceInfo:
         return self._device.info()

@@ -313,7 +313,7 @@ def test_a_base_that_had_to_make_room_in_part_is_made_again(
     before = outputs(programs.program(mixed))
     shutil.copytree(onnx_cache, tmp_path, dirs_exist_ok=True)
     exported = programs._bases.folder(mixed)
-    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module: copied(exported, folder))
+    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module, few: copied(exported, folder))
     for file in tmp_path.rglob(lost):
         file.unlink()
     assert outputs(OnnxPrograms(CPU.info(), cache=tmp_path).program(mixed)) == before
@@ -331,7 +331,7 @@ def test_a_model_of_the_same_shape_lends_its_weights(
     stored.save_pretrained(tmp_path / "model")
     source = open_model(str(tmp_path / "model"))
 
-    def export(model: PreTrainedModel, folder: Path, *, module: str) -> OnnxBase:
+    def export(model: PreTrainedModel, folder: Path, *, module: str, few: object) -> OnnxBase:
         exported.append(model)
         raise OSError("that is enough")
 

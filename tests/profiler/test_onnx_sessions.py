@@ -11,6 +11,7 @@ import pytest
 from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Progress, Workload, profile
 from adaptare.profiler.measuring import group_run
+from adaptare.profiler.programs import equality
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -44,7 +45,7 @@ class Watched:
         self.loads: list[tuple[Program, Loaded]] = []
         self.runs: list[tuple[str, str, int]] = []
         self.broken = ""
-        self.info = CPU.info
+        self.info, self.capacity_bytes = CPU.info, CPU.capacity_bytes
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
@@ -105,6 +106,32 @@ def test_a_real_session_times_every_mode_beside_the_base(
     assert [each.failure for each in found] == [""] * len(wanted)
     assert {len(each.visits) for each in found} == {8}
     assert {tuple(loaded.providers) for _, loaded in device.loads} == {("CPUExecutionProvider",)}
+
+
+class Mistaken(OnnxPrograms):
+    """Feeds twice the ranks to whoever asks for rank 2 on the first site."""
+
+    def program(self, workload: Workload) -> Program:
+        found = super().program(workload)
+        if workload.configuration.by_path.get(next(iter(MIXED))) != 2:
+            return found
+        (feed,) = super().program(ranked(workload, 2)).feeds
+        return replace(found, feeds=(replace(feed, name=workload.hash),))
+
+
+@pytest.mark.parametrize("quantisation", ["int4", "int8"])
+def test_where_rounded_activations_hide_an_adapter_it_is_compared_without_them(
+    onnx_cache: Path, mixed: Workload, quantisation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a base with trained weights: the rounding of activations exceeds what is allowed for it."""
+    monkeypatch.setattr(equality, "ALLOWED_NOISE", 1e-3)
+    workload = replace(mixed, quantisation=quantisation)
+    right, wrong = (each(CPU.info(), cache=onnx_cache) for each in (OnnxPrograms, Mistaken))
+    for mode in ("swappable", "static"):
+        (found,) = measured([replace(workload, mode=mode)], right, Watched())
+        assert (found.failure, len(found.visits)) == ("", 8)
+    (found,) = measured([workload], wrong, Watched())
+    assert "swappable and merged outputs differ by" in found.failure
 
 
 def test_candidates_of_one_placement_are_timed_in_one_loading(programs: OnnxPrograms, mixed: Workload) -> None:

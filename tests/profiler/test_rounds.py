@@ -218,7 +218,7 @@ class Crowded:
 
     def __init__(self, large: Program) -> None:
         self._device, self._large, self.refused = SimulatedDevice(), large, 0
-        self.info = self._device.info
+        self.info, self.capacity_bytes = self._device.info, self._device.capacity_bytes
 
     @contextmanager
     def open(self) -> Iterator[Worker]:

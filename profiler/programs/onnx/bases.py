@@ -29,7 +29,7 @@ from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
-LAYOUT = 3
+LAYOUT = 4
 # Torch holds the weights once, and the graph holds another copy while it is written.
 EXPORT_TIMES = 3
 NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
@@ -65,11 +65,15 @@ class OnnxBases:
         def export(folder: Path) -> None:
             from adaptare.profiler.models.random_model import random_model
             from adaptare.profiler.programs.onnx.export import export_decoder
+            from adaptare.profiler.programs.onnx.grow import LAYERS
 
             _check_memory(workload)
             stored = self._stored(workload)
             model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
-            export_decoder(model, folder, module=module_of(workload))
+            few = None
+            if workload.scope == "model" and workload.shape.period == 1 and workload.shape.layers > LAYERS + 1:
+                few = random_model(json.loads(workload.shape.stub(LAYERS).config))
+            export_decoder(model, folder, module=module_of(workload), few=few)
 
         if workload.quantisation == "none" and loaded_widths(workload):
             return self._narrow(workload)

@@ -4,15 +4,17 @@ import contextlib
 import io
 import logging
 import re
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
@@ -20,6 +22,7 @@ from adaptare.devices import ProgramError
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, Port, SiteTensors
 from adaptare.profiler.programs.onnx.cut import cut, scopes_of
+from adaptare.profiler.programs.onnx.grow import Growth, UnlikeLayersError, name_weights, turned, write_values
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import fold_transposes, weight_bytes
 
@@ -35,7 +38,9 @@ CHECKED = (
 TOLERANCE = 1e-4
 
 
-def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") -> OnnxBase:
+def export_decoder(
+    model: PreTrainedModel, folder: Path, *, module: str = "", few: PreTrainedModel | None = None
+) -> OnnxBase:
     """Exports a decoder into an empty folder: `input_ids` and flat cache in, logits of the last token and cache out.
 
     Every linear of a decoder layer stays one MatMul with a weight of shape (in, out), so that an adapter can be added
@@ -45,40 +50,15 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
         model: Model in evaluation mode and fp32.
         folder: Existing empty folder.
         module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone.
+        few: The same architecture with `grow.LAYERS` layers, whose export is extended to all layers if they are alike;
+            faster, as torch takes seconds for each layer. Its weights are overwritten.
 
     Raises:
         ProgramError: The outputs of the graph differ from torch's.
     """
     started = time.monotonic()
     decoder = _Decoder(model)
-    sizes = decoder.cache_sizes
-    example = decoder.example(**EXAMPLE)
-    dynamic = torch.export.Dim.DYNAMIC
-    cached = tuple({0: dynamic, 2: dynamic} for _ in sizes)
-    free = ({0: dynamic, 1: dynamic}, *([cached] if cached else []))
-    layers = range(len(sizes) // 2)
-    names = ["input_ids", *(f"past.{layer}.{half}" for layer in layers for half in ("key", "value"))]
-    outputs = ["logits", *(f"present.{layer}.{half}" for layer in layers for half in ("key", "value"))]
-    with _quiet():
-        exported = torch.onnx.export(
-            decoder,
-            tuple(example),
-            input_names=names,
-            output_names=outputs,
-            dynamic_shapes=free,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        if exported is None:
-            raise ProgramError(f"torch does not export {model.config.model_type}")
-        exported.save(folder / MODEL, external_data=True)
-    graph = onnx.load(folder / MODEL, load_external_data=False)
-    fold_transposes(graph, folder / DATA)
-    sites = _name_sites(graph, decoder.prefix)
-    _name_sizes(graph.graph)
-    onnx.save(graph, folder / MODEL)
-    difference = _difference_from_torch(decoder, folder / MODEL, names)
+    graph, sites, difference = _grown(decoder, few, folder) or _whole(decoder, folder)
     if not difference <= TOLERANCE:
         raise ProgramError(f"the exported {model.config.model_type} differs from torch by {difference:.2g}")
     if module:
@@ -90,6 +70,72 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
     base = OnnxBase(folder, inputs, sites, weight_bytes(graph), difference, time.monotonic() - started)
     base.save()
     return base
+
+
+Exported = tuple[onnx.ModelProto, dict[str, SiteTensors], float]
+"""Graph, sites, and difference from torch."""
+
+
+def _whole(decoder: "_Decoder", folder: Path) -> Exported:
+    graph = _traced(decoder, folder)
+    sites = _name_sites(graph, decoder.prefix)
+    onnx.save(graph, folder / MODEL)
+    return graph, sites, _difference_from_torch(decoder, folder / MODEL)
+
+
+def _grown(decoder: "_Decoder", few: PreTrainedModel | None, folder: Path) -> Exported | None:
+    """The export of `few` with the layers and weights of the decoder; `None` if that is not the same model."""
+    if few is None:
+        return None
+    random = torch.Generator().manual_seed(0)
+    for weight in few.parameters():  # equal weights would become one constant
+        weight.data.copy_(torch.rand(weight.shape, generator=random))
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        exported = _Decoder(few)
+        graph = _traced(exported, Path(place))
+        name_weights(graph, exported.weights(), Path(place))
+        sites = _name_sites(graph, decoder.prefix)
+        try:
+            sites = Growth(graph, decoder.layers).apply(sites)
+            write_values(graph, _values(decoder, sites), Path(place), folder / DATA)
+        except UnlikeLayersError:
+            return None
+        onnx.save(graph, folder / MODEL)
+    difference = _difference_from_torch(decoder, folder / MODEL)
+    return (graph, sites, difference) if difference <= TOLERANCE else None
+
+
+def _traced(decoder: "_Decoder", folder: Path) -> onnx.ModelProto:
+    """Graph in a folder, as torch exports it but for transposes of weights."""
+    dynamic = torch.export.Dim.DYNAMIC
+    cached = tuple({0: dynamic, 2: dynamic} for _ in decoder.cache_sizes)
+    free = ({0: dynamic, 1: dynamic}, *([cached] if cached else []))
+    outputs = ["logits", *decoder.cache_names("present")]
+    with _quiet():
+        exported = torch.onnx.export(
+            decoder,
+            tuple(decoder.example(**EXAMPLE)),
+            input_names=decoder.input_names,
+            output_names=outputs,
+            dynamic_shapes=free,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        if exported is None:
+            raise ProgramError(f"torch does not export {decoder.model.config.model_type}")
+        exported.save(folder / MODEL, external_data=True)
+    graph = onnx.load(folder / MODEL, load_external_data=False)
+    fold_transposes(graph, folder / DATA)
+    _name_sizes(graph.graph)
+    return graph
+
+
+def _values(decoder: "_Decoder", sites: Mapping[str, SiteTensors]) -> dict[str, NDArray[np.float32]]:
+    """Weights of a decoder by the names of initializers: as `name_weights` gives them, and those of sites."""
+    values = decoder.weights()
+    of_sites = {tensors.weight: values[f"{decoder.prefix}{path}.weight"].T for path, tensors in sites.items()}
+    return {**values, **{turned(name): value.T for name, value in values.items()}, **of_sites}
 
 
 class _Decoder(nn.Module):
@@ -104,7 +150,21 @@ class _Decoder(nn.Module):
         config = model.config
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.cache_sizes = [(kv_heads, head)] * (2 * config.num_hidden_layers)
+        self.layers = config.num_hidden_layers
+        self.cache_sizes = [(kv_heads, head)] * (2 * self.layers)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Every parameter by its name; tied ones have several."""
+        return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
+
+    def cache_names(self, prefix: str) -> list[str]:
+        """Names of the cache's tensors, in order."""
+        return [f"{prefix}.{layer}.{half}" for layer in range(self.layers) for half in ("key", "value")]
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in order."""
+        return ["input_ids", *self.cache_names("past")]
 
     def forward(self, input_ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         """Logits of the last token, shape (batch, 1, vocabulary), and the grown cache."""
@@ -169,7 +229,7 @@ def port_of(value: onnx.ValueInfoProto) -> Port:
     return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
 
 
-def _difference_from_torch(decoder: _Decoder, file: Path, names: Sequence[str]) -> float:
+def _difference_from_torch(decoder: _Decoder, file: Path) -> float:
     differences = []
     for sizes in CHECKED:
         with torch.inference_mode():
@@ -178,7 +238,9 @@ def _difference_from_torch(decoder: _Decoder, file: Path, names: Sequence[str]) 
                 # A cache that the model computed: a random one would amplify rounding errors.
                 example[1:] = decoder(*decoder.example(batch=sizes["batch"], tokens=sizes["past"], past=0))[1:]
             expected = decoder(*example)[0].numpy()
-        inputs: Mapping[str, Any] = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
+        inputs: Mapping[str, Any] = {
+            name: tensor.numpy() for name, tensor in zip(decoder.input_names, example, strict=True)
+        }
         ours = run_model(file, inputs)[0]
         differences.append(float(np.max(np.abs(ours - expected)) / max(1.0, np.max(np.abs(expected)))))
     return max(differences)

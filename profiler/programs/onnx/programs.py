@@ -26,7 +26,7 @@ from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_ada
 from adaptare.profiler.workloads.shape import Site, first_layer
 from adaptare.profiler.workloads.workload import FED, Mode, Workload
 
-# Load arguments of merged references: they run once, so preparation is not worth its time.
+# Load arguments of programs whose outputs are compared: they run once, so preparation is not worth its time.
 ONCE = canonical_json({"prepared": False})
 
 
@@ -102,6 +102,10 @@ class OnnxPrograms:
             inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
         feed = _feed(workload, base, inputs)
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
+
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`: without prepacking, products with quantised weights compute in floating point."""
+        return replace(self.program(workload), arguments=ONCE, moved_bytes=0, others_bytes=0, between_bytes=0)
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
         """A and B of every site with adapter inputs, padded to the largest rank in mode `padded`."""

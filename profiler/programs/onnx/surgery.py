@@ -111,8 +111,7 @@ def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.floa
     with data.open("wb") as file:
         for tensor in model.graph.initializer:
             if tensor.name in weights:
-                file.seek(math.ceil(file.tell() / ALIGNMENT) * ALIGNMENT)
-                write_weight(tensor, weights[tensor.name], file, data.name)
+                append_weight(tensor, weights[tensor.name], file, data.name)
 
 
 def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
@@ -135,13 +134,19 @@ def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
             place = {entry.key: entry.value for entry in weight.external_data}
             if uses[weight.name] == 1 and place:
                 file.seek(int(place.get("offset", 0)))
+                write_weight(tensor, values, file, data.name)
             else:
-                file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
-            write_weight(tensor, values, file, data.name)
+                append_weight(tensor, values, file, data.name)
             model.graph.initializer.append(tensor)
             if uses[weight.name] == 1:
                 model.graph.initializer.remove(weight)
             model.graph.node.remove(node)
+
+
+def append_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
+    """Writes values at the end of the file, aligned to a page; see `write_weight`."""
+    file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
+    write_weight(tensor, values, file, location)
 
 
 def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
