@@ -35,7 +35,7 @@ class Runtime(Protocol):
 
     @property
     def packages(self) -> Sequence[str]:
-        """Requirements of the device, as for pip; with adaptare among them, the installed agent runs, and not a file."""
+        """Requirements of the device, as for pip; with adaptare among them, its agent is used instead of a file."""
         ...
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
