@@ -26,9 +26,13 @@ else sum=$(python3 -c "import hashlib, sys; hash = hashlib.sha256()
 for part in iter(lambda: sys.stdin.buffer.read(1048576), b\\"\\"): hash.update(part)
 print(hash.hexdigest())" <"$1")
 fi
-[ "${sum%% *}" = "$2" ] && mv -f "$1" "$3" && exit 0
-[ "${sum%% *}" = "$2" ] || echo "its content does not arrive unchanged" >&2
-rm -f "$1"
+if [ "${sum%% *}" = "$2" ]; then
+    mv -f "$1" "$3" && exit 0
+    rm -f "$1"
+else
+    rm -f "$1"  # before the message, for which the connection may be gone
+    echo "its content does not arrive unchanged" >&2
+fi
 exit 1
 """
 # The same, of standard input. Arguments: the digest, the final path.

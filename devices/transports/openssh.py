@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,7 @@ from adaptare.devices.errors import DeviceError, InputError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import RECEIVED, located_folder, reason
 from adaptare.devices.transports.remote_shell import Answer
-from adaptare.devices.transports.ssh_failure import failed_connection
+from adaptare.devices.transports.ssh_failure import failed_connection, lost_connection
 
 # Environment variable with the path of a configuration file that replaces those of the user and the system.
 CONFIGURATION = "ADAPTARE_SSH_CONFIG"
@@ -27,7 +27,9 @@ CONNECT_S, ALIVE_S, ALIVE_COUNT = 15, 15, 4
 # Beyond connecting, authentication may wait for somebody to touch a key.
 AUTHENTICATED_S = 60
 # The shared connection ends after as many seconds without a session, if this process is killed.
-PERSIST_S = 20
+PERSIST_S = 10
+# The path of a socket has at most 104 characters, of which its name and that of its private folder take 38.
+SOCKET_FOLDER_CHARACTERS, SHORT_FOLDER = 66, "/tmp"  # noqa: S108
 # Slowest transfer before it counts as stuck.
 LEAST_BYTES_S = 20_000
 FAILED = 255
@@ -91,7 +93,7 @@ class OpenSsh:
         self._name, self._address = name, address
         configuration = os.environ.get(CONFIGURATION)
         self._program = ["ssh", *(["-F", configuration] if configuration else [])]
-        self._socket = ["-o", f"ControlPath={str(place / 'socket').replace('%', '%%')}"]
+        self._socket = ["-o", f"ControlPath={str(place / 's').replace('%', '%%')}"]
         self._folder = ""
 
     @property
@@ -104,11 +106,6 @@ class OpenSsh:
         """See `RemoteShell.folder`."""
         return self._folder
 
-    @property
-    def by_hand(self) -> str:
-        """Arguments of `ssh`, as somebody would type them."""
-        return self._address.by_hand
-
     def command(self, script: str, *arguments: str) -> list[str]:
         """See `RemoteShell.command`."""
         # Where the shared connection is gone, no session may open one of its own.
@@ -118,13 +115,14 @@ class OpenSsh:
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
         """See `RemoteShell.run`."""
-        return self._ran(self.command(script, *arguments), timeout_s=timeout_s)
+        return self._ran(self.command(script, *arguments), timeout_s=timeout_s, failed=self._lost)
 
     def put(self, source: Path, target: str, digest: str) -> None:
         """See `RemoteShell.put`."""
         with source.open("rb") as content:
             timeout_s = 60 + os.fstat(content.fileno()).st_size / LEAST_BYTES_S
-            answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
+            command = self.command(RECEIVED, digest, target)
+            answer = self._ran(command, timeout_s=timeout_s, stdin=content, failed=self._lost)
         if answer.code:
             raise OSError(f"{self._name}: {reason(answer, self._name)}")
 
@@ -135,7 +133,8 @@ class OpenSsh:
     def close(self) -> None:
         """Ends the connection, and with it all sessions."""
         with contextlib.suppress(DeviceError):
-            self._ran([*self._program, *self._socket, "-O", "exit", *self._address.arguments], timeout_s=10)
+            command = [*self._program, *self._socket, "-O", "exit", *self._address.arguments]
+            self._ran(command, timeout_s=10, failed=self._lost)
 
     def open(self) -> None:
         """Connects. Raises `DeviceError`."""
@@ -146,15 +145,24 @@ class OpenSsh:
             options += [f"ServerAliveInterval={ALIVE_S}", f"ServerAliveCountMax={ALIVE_COUNT}"]
         options += ["ControlMaster=yes", f"ControlPersist={PERSIST_S}"]
         words = [*self._socket, *(word for option in options for word in ("-o", option)), *PLAIN, "-N", "-f"]
-        self._ran([*self._program, *words, *self._address.arguments], timeout_s=connect_s + AUTHENTICATED_S)
+        command = [*self._program, *words, *self._address.arguments]
+        self._ran(command, timeout_s=connect_s + AUTHENTICATED_S, failed=self._unconnected)
         self._folder = located_folder(self)
 
     def _settings(self) -> Mapping[str, str]:
         """The configuration that applies to the host, with keys in lower case."""
-        lines = self._ran([*self._program, "-G", *self._address.arguments], timeout_s=CONNECT_S).out.splitlines()
+        command = [*self._program, "-G", *self._address.arguments]
+        lines = self._ran(command, timeout_s=CONNECT_S, failed=self._unconnected).out.splitlines()
         return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
-    def _ran(self, command: Sequence[str], *, timeout_s: float, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Answer:
+    def _ran(
+        self,
+        command: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        failed: Callable[[str], DeviceError],
+    ) -> Answer:
         """Runs the client. Its output goes to files: its part in the background would keep pipes open."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
@@ -171,21 +179,28 @@ class OpenSsh:
                 raise DeviceError("the program 'ssh' is not installed here; install the client of OpenSSH") from error
             except subprocess.TimeoutExpired as error:
                 raise DeviceError(
-                    f"{self._name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self.by_hand}"
+                    f"{self._name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
                 ) from error
             texts = []
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode(errors="replace"))
         if done.returncode == FAILED:
-            raise failed_connection(self._name, self.by_hand, self._address.known_as, texts[1])
+            raise failed(texts[1])
         return Answer(done.returncode, *texts)
+
+    def _unconnected(self, said: str) -> DeviceError:
+        return failed_connection(self._name, self._address.by_hand, self._address.known_as, said)
+
+    def _lost(self, said: str) -> DeviceError:
+        return lost_connection(self._name, said)
 
 
 @contextlib.contextmanager
 def connected(name: str, address: Address) -> Iterator[OpenSsh]:
     """A connection that ends with the context. Raises `DeviceError`."""
-    with tempfile.TemporaryDirectory(prefix="adaptare-", ignore_cleanup_errors=True) as place:
+    folder = None if len(tempfile.gettempdir()) <= SOCKET_FOLDER_CHARACTERS else SHORT_FOLDER
+    with tempfile.TemporaryDirectory(prefix="adaptare-", dir=folder, ignore_cleanup_errors=True) as place:
         connection = OpenSsh(name, address, Path(place))
         try:
             connection.open()

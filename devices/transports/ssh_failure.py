@@ -31,14 +31,6 @@ KNOWN = (
         ("timed out", "No route to host", "Network is unreachable", "Host is down"),
         "it does not answer; check that it is switched on and reachable: ssh {address}",
     ),
-    (
-        ("UNKNOWN port 65535", "Broken pipe", "Connection reset by", "closed by remote host"),
-        "the connection was lost; check the device and the network, and run the same command again to go on",
-    ),
-    (
-        ("Session open refused", "open failed: administratively prohibited"),
-        "it refuses a second session on one connection; raise MaxSessions in its sshd_config",
-    ),
 )
 
 
@@ -54,6 +46,22 @@ def failed_connection(name: str, address: str, host: str, said: str) -> DeviceEr
     for words, explanation in KNOWN:
         if any(word in said for word in words):
             return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = " | ".join(lines[-3:]) or "nothing"
+    words = _last(said)
     return DeviceError(f"{name}: ssh failed and said: {words}; try it by hand: ssh {address}")
+
+
+def lost_connection(name: str, said: str) -> DeviceError:
+    """The error of a connection that existed. The arguments are those of `failed_connection`."""
+    refused = "Session open refused" in said
+    advice = (
+        "it refuses a second session on one connection; raise MaxSessions in its sshd_config"
+        if refused
+        else f"the connection was lost (ssh said: {_last(said)}); check the device and the network, and run the same "
+        "command again"
+    )
+    return DeviceError(f"{name}: {advice}")
+
+
+def _last(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return " | ".join(lines[-3:]) or "nothing"

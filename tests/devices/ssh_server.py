@@ -40,7 +40,7 @@ class SshServer:
         shell: str = "sh",
         cache: str = "",
     ) -> None:
-        self.place, self.home, self.cache, self.tools = place, place / "home", place / "cache", place / "tools"
+        self.place, self.home, self.cache, self.tools = place, place / "home", place / "its cache", place / "tools"
         self.known_hosts, self.configuration = place / "known_hosts", place / "client.conf"
         self.user, self.port = getpass.getuser(), 0
         self._shell, self._cache = shell, cache or str(self.cache)
@@ -83,17 +83,18 @@ class SshServer:
 
     def _write_configurations(self) -> None:
         environment = {"HOME": self.home, "XDG_CACHE_HOME": self._cache, "PATH": self.tools}
+        variables = [f'"{name}={value}"' for name, value in environment.items()]
         lines = [
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
-            f"HostKey {self.place / 'host'}",
-            f"AuthorizedKeysFile {self.place / 'user.pub'}",
+            f'HostKey "{self.place / "host"}"',
+            f'AuthorizedKeysFile "{self.place / "user.pub"}"',
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "UsePAM no",
             "StrictModes no",
             "PidFile none",
-            f"SetEnv {' '.join(f'{name}={value}' for name, value in environment.items())}",
+            f"SetEnv {' '.join(variables)}",
             f'ForceCommand exec {self._shell} -c "$SSH_ORIGINAL_COMMAND"',
         ]
         (self.place / "server.conf").write_text("\n".join(lines) + "\n")
@@ -105,9 +106,9 @@ class SshServer:
             f"Port {self.port}",
             "Host *",
             f"User {self.user}",
-            f"IdentityFile {self.place / 'user'}",
+            f'IdentityFile "{self.place / "user"}"',
             "IdentitiesOnly yes",
-            f"UserKnownHostsFile {self.known_hosts}",
+            f'UserKnownHostsFile "{self.known_hosts}"',
             "GlobalKnownHostsFile none",
         ]
         self.configuration.write_text("\n".join(lines) + "\n")

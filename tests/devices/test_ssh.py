@@ -139,6 +139,6 @@ def test_what_the_configuration_asks_for_other_sessions_does_no_harm(ssh_server:
 def test_a_jump_host_of_the_configuration_is_used(ssh_server: Start) -> None:
     server = ssh_server()
     server.add_python()
-    jump = f"Host inner\nHostName 127.0.0.1\nPort {server.port}\nProxyJump {server.target}\n"
+    jump = f"Host inner\nHostName 127.0.0.1\nPort {server.port}\nProxyJump board\n"
     server.configuration.write_text(jump + server.configuration.read_text())
     assert connect("ssh://inner/ort-cpu").info().runtime.startswith("onnxruntime")

@@ -161,7 +161,8 @@ def test_torch_needs_the_same_adaptare_there(ssh_server: Start) -> None:
 
 
 def test_its_shell_greets_everybody(ssh_server: Start) -> None:
-    server = ssh_server(shell="echo Welcome; sh")
+    server = ssh_server(shell="greeting")
+    server.add_program("greeting", 'echo Welcome; exec sh "$@"')
     refused(server.spelling, r"its login shell printed 'Welcome\\n.*; its start-up files must print nothing")
 
 
