@@ -74,11 +74,6 @@ class Address:
         """Arguments of `ssh`, as somebody would type them."""
         return " ".join(word for word in self.arguments if word != "--")
 
-    @property
-    def known_as(self) -> str:
-        """Name in the file of known hosts."""
-        return f"[{self.host}]:{self.port}" if self.port not in ("", "22") else self.host
-
 
 class OpenSsh:
     """An open connection; see `RemoteShell`. Sessions share it by a control socket.
@@ -95,6 +90,7 @@ class OpenSsh:
         self._program = ["ssh", *(["-F", configuration] if configuration else [])]
         self._socket = ["-o", f"ControlPath={str(place / 's').replace('%', '%%')}"]
         self._folder = ""
+        self._known_as = address.host
 
     @property
     def name(self) -> str:
@@ -139,6 +135,8 @@ class OpenSsh:
     def open(self) -> None:
         """Connects. Raises `DeviceError`."""
         settings = self._settings()
+        host, port = settings.get("hostkeyalias") or settings.get("hostname", ""), settings.get("port", "22")
+        self._known_as = host if port == "22" else f"[{host}]:{port}"
         connect_s = int(settings.get("connecttimeout", "none").replace("none", "0")) or CONNECT_S
         options = [f"ConnectTimeout={connect_s}"]
         if settings.get("serveraliveinterval", "0") == "0":
@@ -190,7 +188,7 @@ class OpenSsh:
         return Answer(done.returncode, *texts)
 
     def _unconnected(self, said: str) -> DeviceError:
-        return failed_connection(self._name, self._address.by_hand, self._address.known_as, said)
+        return failed_connection(self._name, self._address.by_hand, self._known_as, said)
 
     def _lost(self, said: str) -> DeviceError:
         return lost_connection(self._name, said)

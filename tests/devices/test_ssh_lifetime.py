@@ -138,7 +138,7 @@ def test_an_agent_killed_on_its_device_is_told_with_its_signal(ssh_server: Start
         worker.load(endless)
 
 
-def test_nothing_is_left_when_the_host_is_killed(ssh_server: Start, endless: Program) -> None:
+def test_nothing_is_left_when_the_host_is_killed(ssh_server: Start) -> None:
     """Neither on the device nor here, where a client stays in the background for a while."""
     server = ssh_server()
     server.add_python()
