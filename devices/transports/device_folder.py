@@ -8,7 +8,7 @@ SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 # Prints the path of the cache in the user's cache folder.
 LOCATED = """
-case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=$HOME/.cache ;; esac
+case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=${HOME:?}/.cache ;; esac
 echo "$folder/adaptare/device"
 """
 # Creates and marks it. Argument: the folder.

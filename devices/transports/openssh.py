@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,8 @@ from adaptare.devices.transports.ssh_failure import failed_connection, lost_conn
 # Environment variable with the path of a configuration file that replaces those of the user and the system.
 CONFIGURATION = "ADAPTARE_SSH_CONFIG"
 TARGET = re.compile(
-    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>[\w.][\w.-]*|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?"
+    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>[\w.][\w.-]*|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?",
+    re.ASCII,
 )
 # Used where the user's configuration is silent.
 CONNECT_S, ALIVE_S, ALIVE_COUNT = 15, 15, 4
@@ -34,9 +35,7 @@ SOCKET_FOLDER_CHARACTERS, SHORT_FOLDER = 66, "/tmp"  # noqa: S108
 LEAST_BYTES_S = 20_000
 FAILED = 255
 # No terminal, no forwarding, no questions.
-PLAIN = ["-T", "-a", "-x"]
-for option in ("BatchMode=yes", "RemoteCommand=none", "ClearAllForwardings=yes", "LogLevel=INFO"):
-    PLAIN += ["-o", option]
+PLAIN = ["-T", "-a", "-x", "-oBatchMode=yes", "-oRemoteCommand=none", "-oClearAllForwardings=yes", "-oLogLevel=INFO"]
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,10 @@ class OpenSsh:
         self._name, self._address = name, address
         configuration = os.environ.get(CONFIGURATION)
         self._program = ["ssh", *(["-F", configuration] if configuration else [])]
-        self._socket = ["-o", f"ControlPath={str(place / 's').replace('%', '%%')}"]
+        self._socket = f"-oControlPath={str(place / 's').replace('%', '%%')}"
         self._folder = ""
         self._known_as = address.host
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -105,32 +105,30 @@ class OpenSsh:
     def command(self, script: str, *arguments: str) -> list[str]:
         """See `RemoteShell.command`."""
         # Where the shared connection is gone, no session may open one of its own.
-        only_shared = [*self._socket, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        only_shared = [self._socket, "-oControlMaster=no", "-oProxyCommand=false"]
         remote = shlex.join(["sh", "-c", script, "sh", *arguments])
         return [*self._program, *only_shared, *PLAIN, *self._address.arguments, remote]
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
         """See `RemoteShell.run`."""
-        return self._ran(self.command(script, *arguments), timeout_s=timeout_s, failed=self._lost)
+        return self._ran(self.command(script, *arguments), timeout_s=timeout_s)
 
     def put(self, source: Path, target: str, digest: str) -> None:
         """See `RemoteShell.put`."""
         with source.open("rb") as content:
             timeout_s = 60 + os.fstat(content.fileno()).st_size / LEAST_BYTES_S
-            command = self.command(RECEIVED, digest, target)
-            answer = self._ran(command, timeout_s=timeout_s, stdin=content, failed=self._lost)
+            answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
         if answer.code:
             raise OSError(f"{self._name}: {reason(answer, self._name)}")
 
     def cause(self, code: int) -> str:
         """See `RemoteShell.cause`."""
-        return f"the connection to {self._name} was lost" if code == FAILED else ended_by(code)
+        return f"a lost connection to {self._name}" if code == FAILED else ended_by(code)
 
     def close(self) -> None:
         """Ends the connection, and with it all sessions."""
         with contextlib.suppress(DeviceError):
-            command = [*self._program, *self._socket, "-O", "exit", *self._address.arguments]
-            self._ran(command, timeout_s=10, failed=self._lost)
+            self._ran([*self._program, self._socket, "-O", "exit", *self._address.arguments], timeout_s=10)
 
     def open(self) -> None:
         """Connects. Raises `DeviceError`."""
@@ -138,29 +136,25 @@ class OpenSsh:
         host, port = settings.get("hostkeyalias") or settings.get("hostname", ""), settings.get("port", "22")
         self._known_as = host if port == "22" else f"[{host}]:{port}"
         connect_s = int(settings.get("connecttimeout", "none").replace("none", "0")) or CONNECT_S
-        options = [f"ConnectTimeout={connect_s}"]
+        options = [
+            self._socket,
+            "-oControlMaster=yes",
+            f"-oControlPersist={PERSIST_S}",
+            f"-oConnectTimeout={connect_s}",
+        ]
         if settings.get("serveraliveinterval", "0") == "0":
-            options += [f"ServerAliveInterval={ALIVE_S}", f"ServerAliveCountMax={ALIVE_COUNT}"]
-        options += ["ControlMaster=yes", f"ControlPersist={PERSIST_S}"]
-        words = [*self._socket, *(word for option in options for word in ("-o", option)), *PLAIN, "-N", "-f"]
-        command = [*self._program, *words, *self._address.arguments]
-        self._ran(command, timeout_s=connect_s + AUTHENTICATED_S, failed=self._unconnected)
+            options += [f"-oServerAliveInterval={ALIVE_S}", f"-oServerAliveCountMax={ALIVE_COUNT}"]
+        command = [*self._program, *options, *PLAIN, "-N", "-f", *self._address.arguments]
+        self._ran(command, timeout_s=connect_s + AUTHENTICATED_S)
+        self._is_open = True
         self._folder = located_folder(self)
 
     def _settings(self) -> Mapping[str, str]:
         """The configuration that applies to the host, with keys in lower case."""
-        command = [*self._program, "-G", *self._address.arguments]
-        lines = self._ran(command, timeout_s=CONNECT_S, failed=self._unconnected).out.splitlines()
+        lines = self._ran([*self._program, "-G", *self._address.arguments], timeout_s=CONNECT_S).out.splitlines()
         return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
-    def _ran(
-        self,
-        command: Sequence[str],
-        *,
-        timeout_s: float,
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        failed: Callable[[str], DeviceError],
-    ) -> Answer:
+    def _ran(self, command: Sequence[str], *, timeout_s: float, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Answer:
         """Runs the client. Its output goes to files: its part in the background would keep pipes open."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
@@ -183,15 +177,11 @@ class OpenSsh:
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode(errors="replace"))
+        if done.returncode == FAILED and self._is_open:
+            raise lost_connection(self._name, texts[1])
         if done.returncode == FAILED:
-            raise failed(texts[1])
+            raise failed_connection(self._name, self._address.by_hand, self._known_as, texts[1])
         return Answer(done.returncode, *texts)
-
-    def _unconnected(self, said: str) -> DeviceError:
-        return failed_connection(self._name, self._address.by_hand, self._known_as, said)
-
-    def _lost(self, said: str) -> DeviceError:
-        return lost_connection(self._name, said)
 
 
 @contextlib.contextmanager

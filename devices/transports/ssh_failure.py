@@ -3,7 +3,7 @@
 from adaptare.devices.errors import DeviceError
 
 # Words of the client -> explanation and advice; the first match counts. `{address}` is for use after `ssh`.
-KNOWN = (
+KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested strict checking"),
         "its host key changed: another machine answers, or it was installed anew. If you know why, remove the old key "
@@ -46,20 +46,19 @@ def failed_connection(name: str, address: str, host: str, said: str) -> DeviceEr
     for words, explanation in KNOWN:
         if any(word in said for word in words):
             return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
-    words = _last(said)
-    return DeviceError(f"{name}: ssh failed and said: {words}; try it by hand: ssh {address}")
+    return DeviceError(f"{name}: ssh failed and said: {_last(said)}; try it by hand: ssh {address}")
 
 
 def lost_connection(name: str, said: str) -> DeviceError:
-    """The error of a connection that existed. The arguments are those of `failed_connection`."""
-    refused = "Session open refused" in said
-    advice = (
-        "it refuses a second session on one connection; raise MaxSessions in its sshd_config"
-        if refused
-        else f"the connection was lost (ssh said: {_last(said)}); check the device and the network, and run the same "
-        "command again"
+    """The error of a session on an open connection; arguments as for `failed_connection`."""
+    if "Session open refused" in said:
+        return DeviceError(
+            f"{name}: it refuses a second session on one connection; raise MaxSessions in its sshd_config"
+        )
+    return DeviceError(
+        f"{name}: the connection was lost (ssh said: {_last(said)}); check the device and the network, and run the "
+        "same command again"
     )
-    return DeviceError(f"{name}: {advice}")
 
 
 def _last(said: str) -> str:

@@ -105,7 +105,7 @@ def test_a_lost_connection_is_told_as_such_and_ends_the_agent(ssh_server: Start,
     server.add_python()
     with connect(server.spelling).open() as worker:
         agents = server.agents()
-        lost = f"the worker ended during 'load' with the connection to ssh://{server.target} was lost"
+        lost = f"the worker ended during 'load' with a lost connection to ssh://{server.target}; "
         with as_soon_as(loading(server, endless), server.cut), pytest.raises(WorkerDiedError, match=lost):
             worker.load(endless)
         assert ends(agents)
