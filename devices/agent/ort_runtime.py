@@ -19,6 +19,8 @@ CPU = "CPUExecutionProvider"
 class OrtRuntime:
     """See `Runtime`. Options: `provider`, `spinning` and `flush_denormals`."""
 
+    packages = ("numpy", "onnxruntime>=1.24")
+
     def __init__(self) -> None:
         self._provider = CPU
         self._threads = 1
@@ -29,9 +31,8 @@ class OrtRuntime:
         """See `Runtime.setup`."""
         ort = _onnxruntime()
         if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
-            raise ValueError(
-                f"onnxruntime {ort.__version__} cannot say which provider runs a node; install 1.24 or later"
-            )
+            told = f"onnxruntime {ort.__version__} cannot say which provider runs a node; 1.24 or later can"
+            raise ImportError(told, name="onnxruntime")
         if options["provider"] not in ort.get_available_providers():
             known = ", ".join(ort.get_available_providers())
             raise ValueError(f"provider {options['provider']!r} is not in this build of onnxruntime; it has {known}")

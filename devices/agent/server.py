@@ -256,8 +256,10 @@ def failure(error: BaseException) -> dict[str, Any]:
     reply = {"ok": False, "error": f"{kind}: {error}"}
     if isinstance(error, OptionError):
         return {**reply, "error": str(error), "cause": "option"}
-    if isinstance(error, ModuleNotFoundError):
-        return {**reply, "cause": "package", "package": error.name}
+    if isinstance(error, ImportError) and error.name:
+        absent = isinstance(error, ModuleNotFoundError)
+        text = f"{error.name} is not installed" if absent else str(error)
+        return {**reply, "error": text, "cause": "package", "package": error.name}
     return reply
 
 

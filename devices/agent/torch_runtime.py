@@ -19,6 +19,8 @@ class TorchRuntime:
     Factories take `folder` if their programs have files, and `copy` if their programs can be cold.
     """
 
+    packages = ("adaptare[torch]",)
+
     def __init__(self) -> None:
         self._threads = 1
 
