@@ -3,17 +3,16 @@
 Modules that need torch or pymoo are imported on first use.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
-from adaptare.devices import MissingPackageError
+from adaptare.devices.lazy_names import lazy_names
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint
 from adaptare.search.algorithms.budget_repair import BudgetRepair, InfeasibleBudgetError
 from adaptare.search.algorithms.random_search import RandomSearch
 from adaptare.search.algorithms.screen import AdditiveScreen, Screen
 from adaptare.search.budget.candidate import Candidate, evaluate
-from adaptare.search.budget.front import Front, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search.budget.front import Front, front_of, non_dominated, pick_winners
 from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s, read_budget
 from adaptare.search.budget.objective import CodesPredictor, Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.budgeted_search import search
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     )
     from adaptare.search.training.train import TrainingOutcome, check_examples, train_super_adapter
 
-# Packages of the extra `torch`.
-OF_TORCH = ("torch", "peft", "accelerate")
 _LATER = {
     "load_base": "super_adapter.base_model",
     "Nsga2": "algorithms.nsga2",
@@ -113,7 +110,6 @@ __all__ = [
     "export_onnx_adapter",
     "export_peft",
     "front_of",
-    "hypervolume",
     "import_peft",
     "latency_limit_s",
     "load_base",
@@ -135,16 +131,4 @@ __all__ = [
     "train_super_adapter",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
-    except ModuleNotFoundError as error:
-        if error.name not in OF_TORCH:
-            raise
-        raise MissingPackageError(
-            f"{error.name} is not installed; install it with: pip install 'adaptare[torch]'"
-        ) from error
-    return getattr(module, name)
+__getattr__ = lazy_names(__name__, _LATER)

@@ -214,7 +214,7 @@ class SimulatedPrograms:
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
-        return self.program(workload.merged)
+        return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
 
 def name_of(workload: Workload) -> str:

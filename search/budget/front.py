@@ -1,4 +1,4 @@
-"""Pareto front of the candidates, its hypervolume, and the selection of winners."""
+"""Pareto front of the candidates, and the selection of winners."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,25 +56,6 @@ def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     better = np.any(values[:, None, :] < values[None, :, :], axis=2)
     beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
     return ~beaten
-
-
-def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Area dominated by `values` below `reference`; larger is better.
-
-    Args:
-        values: Two objectives to minimise, shape (n, 2). Rows beyond the reference add nothing.
-        reference: The worst corner, shape (2,), in the units of `values`.
-
-    Raises:
-        InputError: There are not two objectives.
-    """
-    if values.ndim != 2 or values.shape[1] != 2 or reference.shape != (2,):
-        raise InputError(f"the hypervolume is of two objectives, not of shapes {values.shape} and {reference.shape}")
-    inside = values[np.all(values < reference, axis=1)]
-    inside = inside[np.lexsort(inside.T[::-1])]
-    # Sorted by the first objective, each row adds the strip by which it lowers the second.
-    ceiling = np.minimum.accumulate(np.concatenate([reference[1:], inside[:, 1]]))
-    return float(np.sum((reference[0] - inside[:, 0]) * -np.diff(ceiling)))
 
 
 def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Candidate, ...]:

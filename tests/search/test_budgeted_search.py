@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pymoo.indicators.hv import HV
 
 from adaptare.devices import AdaptareError, InputError
 from adaptare.profiler import ModelShape, Space, named_space
@@ -15,7 +16,6 @@ from adaptare.search import (
     Limit,
     Nsga2,
     RandomSearch,
-    hypervolume,
     search,
 )
 from adaptare.search.algorithms.screen import AdditiveScreen
@@ -96,7 +96,7 @@ class Knapsack:
         )
 
     def volume(self, front: Front) -> float:
-        return hypervolume(front.values, np.array([self.base_loss, self.limit.bound]))
+        return float(HV(np.array([self.base_loss, self.limit.bound]))(front.values))
 
 
 ALGORITHMS: list[Callable[[Space, int], Algorithm]] = [

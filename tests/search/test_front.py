@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.search import Candidate, Front, front_of, hypervolume, non_dominated, pick_winners
+from adaptare.search import Candidate, Front, front_of, non_dominated, pick_winners
 from adaptare.search.budget.front import most_spread
 
 NAMES = ("loss_nats", "latency_s")
@@ -38,33 +38,6 @@ def test_equal_values_do_not_beat_each_other() -> None:
 
 def test_nothing_has_an_empty_non_dominated_set() -> None:
     assert non_dominated(np.empty((0, 2))).shape == (0,)
-
-
-def test_the_hypervolume_of_one_point_is_its_rectangle() -> None:
-    assert hypervolume(np.array([[1.0, 2.0]]), np.array([4.0, 7.0])) == 3 * 5
-
-
-def test_the_hypervolume_of_a_staircase_is_the_sum_of_its_steps() -> None:
-    n = 10
-    stairs = np.array([[step, n - 1 - step] for step in range(n)], dtype=np.float64)
-    assert hypervolume(stairs, np.array([n, n], dtype=np.float64)) == n * (n + 1) / 2
-
-
-def test_dominated_points_and_order_do_not_change_the_hypervolume() -> None:
-    rng = np.random.default_rng(0)
-    values, reference = rng.random((50, 2)), np.ones(2)
-    best = values[non_dominated(values)]
-    assert hypervolume(rng.permutation(values), reference) == pytest.approx(hypervolume(best, reference), rel=1e-12)
-
-
-def test_points_beyond_the_reference_add_no_hypervolume() -> None:
-    assert hypervolume(np.array([[0.5, 2.0], [2.0, 0.5]]), np.ones(2)) == 0
-    assert hypervolume(np.empty((0, 2)), np.ones(2)) == 0
-
-
-def test_the_hypervolume_is_of_two_objectives() -> None:
-    with pytest.raises(InputError, match=r"two objectives, not of shapes \(4, 3\)"):
-        hypervolume(np.zeros((4, 3)), np.ones(3))
 
 
 def test_a_front_is_sorted_by_its_first_objective() -> None:
