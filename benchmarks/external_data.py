@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from external_few_shot import Columns
 from numpy.typing import NDArray
-
-from adaptare.predictor import Columns
 
 Array = NDArray[np.float64]
 

@@ -11,11 +11,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from external_block_linear import BlockVariances, block_variances, stacked_blocks
 from external_data import files
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
-
-from adaptare.predictor import BlockVariances, block_variances, stacked_blocks
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from prediction_cells import Plan, Session
 
-from adaptare.predictor import FeatureSet, LatencyPredictor, codes_of, next_rows
+from adaptare.predictor import FeatureSet, LatencyPredictor
+from adaptare.predictor.fitting.sampling import next_rows
+from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.profiler import Measurement, Workload
 
 FEWER, DRAWS = (10, 15, 20, 30, 40), 24
@@ -34,7 +36,7 @@ def by_rows_of(planned: Plan, first: Session, second: Session) -> list[dict[str,
             truth = np.array([each.ratio.middle for each in _of(second, rest)])
             for name, predictor in {**fitted, "random": LatencyPredictor().fit(_of(first, drawn))}.items():
                 mean_s = predictor.predict_configs([each.configuration for each in rest]).mean_s
-                errors[name].append(100 * float(np.abs(mean_s / predictor.model.reference_s - truth).mean()))
+                errors[name].append(100 * float(np.abs(mean_s / predictor.reference_s - truth).mean()))
         seconds = {f"{name}_s": _device_s(_of(first, some)) for name, some in chosen.items()}
         seconds["random_s"] = _device_s(_of(first, planned.tested)) * rows / len(planned.tested)
         table.append({"rows": rows, **{name: float(np.mean(each)) for name, each in errors.items()}, **seconds})

@@ -11,7 +11,9 @@ from prediction_rows import by_rows_of, to_reach
 from scipy import stats
 from sklearn.base import clone
 
-from adaptare.predictor import BASELINES, CANDIDATES, SIMPLER, LatencyPredictor, codes_of
+from adaptare.predictor import FittedPredictor, LatencyPredictor
+from adaptare.predictor.fitting.candidates import BASELINES, CANDIDATES, SIMPLER
+from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.predictor.intervals.session_spread import SessionSpread, SessionVariance
 from adaptare.profiler import Measurement, Workload
 
@@ -136,10 +138,10 @@ class Answers:
     half_width: float
 
     @classmethod
-    def of(cls, predictor: LatencyPredictor, tested: Sequence[Workload], truth: Array) -> "Answers":
+    def of(cls, predictor: FittedPredictor, tested: Sequence[Workload], truth: Array) -> "Answers":
         """Of `predictor`, for the tested workloads, given their measured ratios."""
         said = predictor.predict_configs([each.configuration for each in tested])
-        mean, lower, upper = (ends / predictor.model.reference_s for ends in (said.mean_s, said.lower_s, said.upper_s))
+        mean, lower, upper = (ends / predictor.reference_s for ends in (said.mean_s, said.lower_s, said.upper_s))
         half_width = 100 * float(np.median((upper - lower) / 2))
         return cls(mean, np.abs(mean - truth), (lower <= truth) & (truth <= upper), truth > upper, half_width)
 
@@ -178,15 +180,15 @@ def exact_coverage(cells: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(end) for end in np.percentile(covered / sum(each["tested"] for each in cells), [2.5, 97.5])]
 
 
-def _with_spread(predictor: LatencyPredictor, spread: SessionSpread) -> LatencyPredictor:
-    return LatencyPredictor.from_model(replace(predictor.model, spread=spread))
+def _with_spread(predictor: FittedPredictor, spread: SessionSpread) -> FittedPredictor:
+    return replace(predictor, spread=spread)
 
 
 def _others(
-    predictor: LatencyPredictor, training: Sequence[Measurement], tested: Sequence[Workload]
+    predictor: FittedPredictor, training: Sequence[Measurement], tested: Sequence[Workload]
 ) -> dict[str, Array]:
     """Ratios that the fits which were not chosen, and the regressors beside them, predict for the same adapters."""
-    features = predictor.model.features
+    features = predictor.features
     X, asked = (
         features.matrix(codes_of([each.configuration for each in workloads], features.columns))
         for workloads in ([each.workload for each in training], tested)

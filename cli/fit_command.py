@@ -53,6 +53,14 @@ def fit(
         Path | None,
         typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
     ] = None,
+    regressor: Annotated[
+        str | None,
+        typer.Option(
+            "--regressor",
+            help="shrunken, non-negative, curved, or one that another package registers.",
+            show_default="chosen by the error on adapters left out",
+        ),
+    ] = None,
     replace: ReplaceOption = False,
     figure: Annotated[
         Path | None,
@@ -82,7 +90,7 @@ def fit(
     phase, length = (None, None) if prefill is None and decode is None else read_phase(prefill, decode)
     asked = Asked(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
     rows = rows_to_fit(store, device, asked, console.note)
-    predictor = LatencyPredictor().fit(rows, source=load_predictor(source) if source else None)
+    predictor = LatencyPredictor(regressor=regressor).fit(rows, source=load_predictor(source) if source else None)
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
     there = None if replace else predictor_there(predictor, base)
     if there and (better := why_better(there, predictor)):
@@ -91,6 +99,6 @@ def fit(
         refuse(f"the predictor {base} is kept: it {better}; write this one with --replace, or elsewhere with --output")
         return ExitCode.ANSWER_IS_NO
     report = FitReport(predictor, base, save_predictor(predictor, base), source)
-    title = f"{predictor.template.describe()} on {predictor.model.device.device}"
+    title = f"{predictor.template.describe()} on {predictor.device.device}"
     all_drawn = not figure or drawn(partial(draw_parity, predictor, figure, title=title), figure, console)
     return console.show(report) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

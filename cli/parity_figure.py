@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from adaptare.figure_file import panels
-from adaptare.predictor import LatencyPredictor
+from adaptare.predictor import FittedPredictor
 
 
-def draw_parity(predictor: LatencyPredictor, file: Path, *, title: str) -> None:
+def draw_parity(predictor: FittedPredictor, file: Path, *, title: str) -> None:
     """Draws the held-out prediction of every adapter, with its interval, over its measured latency.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    base_ms = 1e3 * predictor.model.reference_s
+    base_ms = 1e3 * predictor.reference_s
     measured, predicted, half_width = (base_ms * each for each in predictor.left_out)
     ends = [min(measured.min(), predicted.min()), max(measured.max(), predicted.max())]
     with panels(file, 1, title=title) as [axis]:

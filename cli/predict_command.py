@@ -50,7 +50,7 @@ def predict(
     fitted = load_predictor(predictor)
     shape = fitted.template.shape
     if device:
-        load_predictor(predictor, device=named_target(device, fitted.model.device, fitted.template).device.info())
+        load_predictor(predictor, device=named_target(device, fitted.device, fitted.template).device.info())
     named = [each for path in adapters or [] for each in read_adapters(path, shape).items()]
     if rank is not None:
         cases = grid(shape, read_ranks(rank), sites or [])

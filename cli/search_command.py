@@ -16,6 +16,9 @@ def search(
     budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms or overhead=5%.")],
     evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
     winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.", min=1)] = 3,
+    algorithm: Annotated[
+        str, typer.Option("--algorithm", help="nsga2, random, or one that another package registers.")
+    ] = "nsga2",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
@@ -36,5 +39,6 @@ def search(
         winners=winners,
         seed=seed,
         feedback=console.feedback,
+        algorithm=algorithm,
     )
     return console.show(report)

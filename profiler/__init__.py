@@ -3,10 +3,9 @@
 Modules that need onnx or torch are imported on first use.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
-from adaptare.devices import MissingPackageError
+from adaptare.devices.lazy_names import lazy_names
 from adaptare.profiler.analysis.alarms import changes, stable_rounds
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
@@ -170,14 +169,4 @@ __all__ = [
     "write_onnx_swappable",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"{error.name} is not installed; install it with: pip install 'adaptare[onnx]'"
-        ) from error
-    return getattr(module, name)
+__getattr__ = lazy_names(__name__, _LATER)

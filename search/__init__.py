@@ -3,10 +3,9 @@
 Modules that need torch or pymoo are imported on first use.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
-from adaptare.devices import MissingPackageError
+from adaptare.devices.lazy_names import lazy_names
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint
 from adaptare.search.algorithms.budget_repair import BudgetRepair, InfeasibleBudgetError
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     )
     from adaptare.search.training.train import TrainingOutcome, check_examples, train_super_adapter
 
-# Packages of the extra `torch`.
-OF_TORCH = ("torch", "peft", "accelerate")
 _LATER = {
     "load_base": "super_adapter.base_model",
     "Nsga2": "algorithms.nsga2",
@@ -134,16 +131,4 @@ __all__ = [
     "train_super_adapter",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
-    except ModuleNotFoundError as error:
-        if error.name not in OF_TORCH:
-            raise
-        raise MissingPackageError(
-            f"{error.name} is not installed; install it with: pip install 'adaptare[torch]'"
-        ) from error
-    return getattr(module, name)
+__getattr__ = lazy_names(__name__, _LATER)

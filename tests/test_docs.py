@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {"cli": "adaptare", "devices": "adaptare.devices", "profiler": "adaptare.profiler"} | {
-    name: f"adaptare.{name}" for name in ("predictor", "search")
+    name: f"adaptare.{name}" for name in ("predictor", "search", "testing")
 }
 MODULES = sorted(
     ".".join([package, *file.relative_to(ROOT / folder).with_suffix("").parts]).removesuffix(".__init__")
@@ -64,10 +64,11 @@ def test_the_python_of_the_documentation_runs(name: str, tmp_path: Path) -> None
     for shown, smaller in SMALLER.items():
         block = block.replace(shown, smaller)
     (tmp_path / "block.py").write_text(block, encoding="utf-8")
-    command = [sys.executable, "block.py"]
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "Suite)" in block else []
+    command = [sys.executable, *suite, "block.py"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads would only wait for each other
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

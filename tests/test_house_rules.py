@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["cli", "devices", "profiler", "predictor", "search"]
+PACKAGES = ["cli", "devices", "profiler", "predictor", "search", "testing"]
 NAMES = ["adaptare", *(f"adaptare.{package}" for package in PACKAGES[1:])]
 SOURCES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -84,7 +84,8 @@ def test_the_library_raises_and_does_not_assert() -> None:
     def asserts(file: Path) -> list[int]:
         return [node.lineno for node in ast.walk(tree(file)) if isinstance(node, ast.Assert)]
 
-    assert faults(SOURCES, asserts) == {}
+    # Suites are tests, wherever they lie.
+    assert faults([file for file in SOURCES if ROOT / "testing" not in file.parents], asserts) == {}
 
 
 def test_the_library_neither_prints_nor_exits() -> None:

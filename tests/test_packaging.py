@@ -1,4 +1,4 @@
-"""What is installed: every file of the five folders, under one name, without loading what it may not need."""
+"""What is installed: every file of the six folders, under one name, without loading what it may not need."""
 
 import shutil
 import subprocess
@@ -15,6 +15,7 @@ FOLDERS = {
     "profiler": "adaptare/profiler",
     "predictor": "adaptare/predictor",
     "search": "adaptare/search",
+    "testing": "adaptare/testing",
 }
 PACKAGES = [name.replace("/", ".") for name in FOLDERS.values()]
 BESIDE = ["pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"]
@@ -42,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[PurePosixPath]:
         return {PurePosixPath(name) for name in content.namelist()}
 
 
-def test_the_wheel_holds_exactly_the_python_files_of_the_five_folders(wheel: set[PurePosixPath]) -> None:
+def test_the_wheel_holds_exactly_the_python_files_of_the_six_folders(wheel: set[PurePosixPath]) -> None:
     expected = {
         PurePosixPath(target) / file.relative_to(ROOT / folder).as_posix()
         for folder, target in FOLDERS.items()
@@ -73,7 +74,7 @@ def test_no_ordinary_word_is_taken_from_the_user(tmp_path: Path) -> None:
     assert "adaptare.search" in loaded
 
 
-@pytest.mark.parametrize("name", ["cli", "devices", "profiler", "predictor", "search"])
+@pytest.mark.parametrize("name", list(FOLDERS))
 def test_a_module_of_the_user_with_the_name_of_a_folder_is_the_one_that_is_found(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("whose = 'the user'", encoding="utf-8")
     assert run(f"import adaptare.search, {name}; print({name}.whose)", tmp_path) == "the user\n"

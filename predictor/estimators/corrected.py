@@ -3,17 +3,17 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.base import clone
 
 from adaptare.devices import InputError
+from adaptare.predictor.estimators.estimator import Estimator
 
 # A correction beyond this factor is an extrapolation.
 LARGEST = 3.0
 
 
-class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class Corrected(Estimator):
     """y = mean(X) exp(correction(Z)), both fitted one after the other.
 
     Learning the ratio instead of the latency keeps a flexible model from diverging outside the training rows, where it
@@ -32,6 +32,8 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         correction_: The fitted correction.
     """
 
+    only_positive = True
+
     def __init__(
         self,
         mean: Any,
@@ -46,29 +48,16 @@ class Corrected(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.correction_columns = correction_columns
         self.per_mean = per_mean
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "Corrected":
-        """X of shape (n_samples, n_features), y of shape (n_samples,), above 0."""
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        columns, target = checked
-        if not (target > 0).all():
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        if not (y > 0).all():
             raise InputError("a correction is a ratio, so every latency has to be above 0")
-        self.mean_ = clone(self.mean).fit(_some(columns, self.mean_columns), target)
-        means = self.means(columns)
-        self.correction_ = clone(self.correction).fit(self._seen(columns, means), np.log(target / means))
-        return self
+        self.mean_ = clone(self.mean).fit(_some(X, self.mean_columns), y)
+        means = self.means(X)
+        self.correction_ = clone(self.correction).fit(self._seen(X, means), np.log(y / means))
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        means = self.means(checked)
-        return means * bounded(self.correction_.predict(self._seen(checked, means)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = True
-        return tags
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        means = self.means(X)
+        return means * bounded(self.correction_.predict(self._seen(X, means)))
 
     def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions of the mean, above 0. Shape (n, n_features) -> (n,)."""

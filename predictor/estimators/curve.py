@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,3 @@ class Curve:
         near = KERNELS[self.nu](cdist((X @ self.basis - self.centre) / self.scale, self.rows))
         found: Array = self.level + near @ self.weights
         return found
-
-    def times(self, share: float) -> "Curve":
-        """The curve multiplied by a factor."""
-        return replace(self, weights=share * self.weights, level=share * self.level)
-
-    def seen_through(self, basis: Array) -> "Curve":
-        """Same function in terms of other features, of which these are linear combinations. Shape (n, n_features)."""
-        return replace(self, basis=basis @ self.basis)

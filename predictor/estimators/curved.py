@@ -1,19 +1,24 @@
 """Physical fit with a smooth, nonlinear correction."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from adaptare.predictor.estimators.corrected import Corrected, bounded
+from adaptare.predictor.estimators.curve import Curve
+from adaptare.predictor.estimators.estimator import LinearEstimator
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.estimators.smooth import Smooth
 
+CURVE = tuple(each.name for each in fields(Curve))
 
-class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
-    """y = (X coef_ + intercept_) exp(curve_(X)): a shrunken linear fit and a Gaussian process on its log-ratio.
+
+class Curved(LinearEstimator):
+    """y = (X coef_ + intercept_) exp(curve(X)): a shrunken linear fit and a Gaussian process on its log-ratio.
 
     For devices on which a cost has a knee: ranks that fill a tile, adapters that exceed the cache.
 
@@ -23,36 +28,28 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The linear prediction at X = 0.
-        curve_: Curve of the log-ratio; far from all rows it is their mean.
+        curves_: Curves whose sum is the log-ratio: one, far from all rows their mean; files of earlier versions may
+            have none or two.
     """
+
+    fewest_rows = 2
+    only_positive = True
 
     def __init__(self, prior_columns: tuple[int, ...] = ()) -> None:
         self.prior_columns = prior_columns
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "Curved":
-        """X of shape (n_samples, n_features), y of shape (n_samples,), above 0."""
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        columns, self._target = checked
-        # One length scale for all columns: tens of rows do not determine one for each.
-        self.corrected_ = Corrected(ShrunkenLinear(self.prior_columns), Smooth(by_column=False)).fit(*checked)
-        self.coef_: NDArray[np.float64] = self.corrected_.mean_.coef_
-        self.intercept_: float = self.corrected_.mean_.intercept_
-        self.curve_ = self.corrected_.correction_.curve_
-        self._logs = np.log(self._target / self.corrected_.means(columns))
-        return self
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Regressor.state`; names of a curve's arrays end in its number."""
+        curves = enumerate(self.curves_)
+        arrays = {f"curve_{name}_{n}": np.asarray(getattr(curve, name)) for n, curve in curves for name in CURVE}
+        return {**super().state(), **arrays}
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        predicted: NDArray[np.float64] = self.corrected_.predict(checked)
-        return predicted
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = True
-        return tags
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """See `Regressor.from_state`."""
+        made = super().from_state(state)
+        made.curves_ = tuple(_curve(number, state) for number in range(sum("curve_rows_" in name for name in state)))
+        return made
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
         """See `ShrunkenLinear.left_out_residuals`; each part leaves the rows out while the other stays as fitted."""
@@ -61,3 +58,18 @@ class Curved(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         logs = self._logs - self.corrected_.correction_.left_out_residuals(apart)
         left_out: NDArray[np.float64] = self._target - means * bounded(logs)
         return left_out
+
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        # One length scale for all columns: tens of rows do not determine one for each.
+        self.corrected_ = Corrected(ShrunkenLinear(self.prior_columns), Smooth(by_column=False)).fit(X, y)
+        self.coef_, self.intercept_ = self.corrected_.mean_.coef_, self.corrected_.mean_.intercept_
+        self.curves_: tuple[Curve, ...] = (self.corrected_.correction_.curve_,)
+        self._target, self._logs = y, np.log(y / self.corrected_.means(X))
+
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return super()._answer(X) * bounded(np.sum([curve(X) for curve in self.curves_], axis=0))
+
+
+def _curve(number: int, state: Mapping[str, NDArray[Any]]) -> Curve:
+    own = {name: state[f"curve_{name}_{number}"] for name in CURVE}
+    return Curve(**{name: float(array) if array.ndim == 0 else array for name, array in own.items()})  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """Linear fit that is robust with few rows: least squares in few columns, with more only where they reduce the error."""
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from adaptare.devices import InputError
+from adaptare.predictor.estimators.estimator import LinearEstimator
+from adaptare.predictor.regressor import judged_together
 
 # From least squares in the prior columns to weak shrinkage. Weaker strengths, favoured by leave-one-out error by
 # chance, cost some 10 % more error at 10 to 16 simulated rows and gained next to nothing at 40.
@@ -18,7 +17,7 @@ CLEARLY_BETTER = 0.5
 SMALLEST_FREEDOM = 1e-8
 
 
-class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class ShrunkenLinear(LinearEstimator):
     """Ridge regression that shrinks towards least squares in the prior columns instead of towards zero.
 
     Minimises |y - b - P g - Z d|^2 + n strength |d|^2, where P are the prior columns and Z the others, standardised.
@@ -38,22 +37,11 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Hastie, Tibshirani, Friedman 2009, "The elements of statistical learning", eq. 3.47 and 7.64.
     """
 
+    fewest_rows = 2
+
     def __init__(self, prior_columns: tuple[int, ...] = (), strengths: tuple[float, ...] = STRENGTHS) -> None:
         self.prior_columns = prior_columns
         self.strengths = strengths
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "ShrunkenLinear":
-        """Chooses the strength and fits. X of shape (n_samples, n_features), y of shape (n_samples,)."""
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        self._fit(*checked)
-        return self
-
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        return checked @ self.coef_ + self.intercept_
 
     def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Residual of each training row when it and others are left out, all else equal.
@@ -77,7 +65,7 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 left_out[judged] = self._deviation[judged] - (others.mean() if len(others) else 0.0)
         return left_out
 
-    def _fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         prior, others = _split(X.shape[1], self.prior_columns)
         centre, scale = X.mean(axis=0), _scale(X)
         Z = (X - centre) / scale
@@ -137,13 +125,6 @@ class ShrunkenLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
 def _sums(values: NDArray[np.float64], same: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sums over equal rows. Shape (m, n) -> (m, n_different)."""
     return np.stack([np.bincount(same, weights=row) for row in values])
-
-
-def judged_together(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows with the same held-out set, and that set; both ascending, the first a subset of the second."""
-    patterns, members = np.unique(apart, axis=0, return_inverse=True)
-    for number, pattern in enumerate(patterns):
-        yield np.flatnonzero(members == number), np.flatnonzero(pattern)
 
 
 def _split(n_features: int, prior_columns: tuple[int, ...]) -> tuple[list[int], list[int]]:

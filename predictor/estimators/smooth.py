@@ -3,20 +3,20 @@
 import warnings
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.linalg import cho_solve
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from adaptare.devices import InputError
 from adaptare.predictor.estimators.curve import KERNELS, Curve
-from adaptare.predictor.estimators.shrunken import judged_together
+from adaptare.predictor.estimators.estimator import Estimator
+from adaptare.predictor.regressor import judged_together
 
 
-class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class Smooth(Estimator):
     """Gaussian process whose noise and length scales maximise the marginal likelihood.
 
     Columns are standardised and y is centred, so far from any row it predicts the mean of y.
@@ -36,22 +36,18 @@ class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.nu = nu
         self.by_column = by_column
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "Smooth":
-        """X of shape (n_samples, n_features), y of shape (n_samples,)."""
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        columns, target = checked
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         if self.nu not in KERNELS:
             raise InputError(f"nu must be one of {', '.join(map(str, KERNELS))}, not {self.nu}")
-        centre, spread = columns.mean(axis=0), columns.std(axis=0)
+        centre, spread = X.mean(axis=0), X.std(axis=0)
         scale = np.where(spread > 0, spread, 1.0)
-        level, deviation = float(target.mean()), float(target.std())
+        level, deviation = float(y.mean()), float(y.std())
         self._unit = deviation if deviation > 0 else 1.0
-        process = GaussianProcessRegressor(self._kernel(columns.shape[1]), random_state=0)
+        process = GaussianProcessRegressor(self._kernel(X.shape[1]), random_state=0)
         with warnings.catch_warnings():
             # A length scale at its bound only means that the column has no effect.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            process.fit((columns - centre) / scale, (target - level) / self._unit)
+            process.fit((X - centre) / scale, (y - level) / self._unit)
         heights, lengths = process.kernel_.k1.k1.constant_value, process.kernel_.k1.k2.length_scale
         self._factor: NDArray[np.float64] = process.L_
         self._gains: NDArray[np.float64] = process.alpha_
@@ -60,17 +56,13 @@ class Smooth(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             weights=self._unit * heights * process.alpha_,
             centre=centre,
             scale=scale * lengths,
-            basis=np.eye(columns.shape[1]),
+            basis=np.eye(X.shape[1]),
             level=level,
             nu=self.nu,
         )
-        return self
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        return self.curve_(checked)
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.curve_(X)
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Residual of each training row when it and others are left out, all else equal.

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from adaptare.devices import DeviceInfo, InputError, StorageError, read_versioned, write_together
-from adaptare.predictor.files.model_json import model_arrays, model_from_json, model_to_json
-from adaptare.predictor.fitting.fitted_model import FittedModel
+from adaptare.predictor.files.predictor_json import predictor_arrays, predictor_from_json, predictor_to_json
+from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences
-from adaptare.predictor.latency_predictor import LatencyPredictor
+from adaptare.predictor.regressor import Regressor, name_of, registered_class
 
 # Incremented when the files change or a feature of the same name is computed differently.
-SCHEMA = 2
+SCHEMA = 3
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 
 
-def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path, Path]:
+def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, Path]:
     """Writes `path`.json and `path`.npz, or both as `predictor` into `path` if it is a folder.
 
     Both are written before the first is replaced, each atomically, and the JSON file holds the hash of the NPZ file, so
@@ -32,14 +32,13 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path,
 
     Raises:
         StorageError: The folder cannot be written.
-        InputError: The predictor is not fitted.
+        InputError: The state of its regressor has something else than numbers and text.
     """
     text, binary = _files(path)
-    model = predictor.model
     buffer = io.BytesIO()
-    np.savez(buffer, **model_arrays(model))  # type: ignore[arg-type]  # it has other keywords in some versions
+    np.savez(buffer, **predictor_arrays(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
-    content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **model_to_json(model)}
+    content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **predictor_to_json(predictor)}
     try:
         write_together({binary: arrays, text: json.dumps(content, indent=1, allow_nan=False)})
     except OSError as error:
@@ -47,15 +46,19 @@ def save_predictor(predictor: LatencyPredictor, path: str | Path) -> tuple[Path,
     return text, binary
 
 
-def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> LatencyPredictor:
+def load_predictor(
+    path: str | Path, *, device: DeviceInfo | None = None, regressor: type[Regressor] | None = None
+) -> FittedPredictor:
     """Reads the files of `save_predictor`; predictions are exactly as before.
 
     Args:
         path: As passed to `save_predictor`, or either of the two files.
         device: The device the predictions are for; None accepts the predictor of any device.
+        regressor: Class of the regressor, if no installed package registers it.
 
     Raises:
-        InputError: The files cannot be read, are damaged, of a newer version, or of another device.
+        InputError: The files cannot be read, are damaged, of a newer version, of another device, or of a regressor
+            that is neither registered nor given.
     """
     text, binary = _files(path)
     otherwise = f"no predictor can be read from {str(text)!r}; make one with: adaptare fit"
@@ -66,23 +69,38 @@ def load_predictor(path: str | Path, *, device: DeviceInfo | None = None) -> Lat
         raise InputError(f"no predictor can be read from {str(binary)!r}: {error.strerror}") from error
     if content.get("arrays_sha256") != _digest(arrays):
         raise InputError(f"{str(binary)!r} is damaged or belongs to another predictor; fit and save it again")
-    model = _model(content, arrays, text)
-    if device is not None and device != model.device:
+    predictor = _predictor(content, arrays, text, regressor)
+    if device is not None and device != predictor.device:
         raise InputError(
-            f"{str(text)!r} predicts another device than this one: {differences(device, model.device)}; "
+            f"{str(text)!r} predicts another device than this one: {differences(device, predictor.device)}; "
             "profile this device and fit a predictor for it; 10 to 20 rows do with: adaptare fit --from"
         )
-    return LatencyPredictor.from_model(model)
+    return predictor
 
 
-def _model(content: dict[str, Any], arrays: bytes, text: Path) -> FittedModel:
+def _predictor(
+    content: dict[str, Any], arrays: bytes, text: Path, regressor: type[Regressor] | None
+) -> FittedPredictor:
+    def class_named(name: str) -> type[Regressor]:
+        return regressor if regressor and name_of(regressor) == name else _registered(name, content)
+
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
-            return model_from_json(content, dict(loaded))
+            return predictor_from_json(content, dict(loaded), class_named)
     except InputError as error:
         raise InputError(f"{str(text)!r} cannot be used: {error}") from error
     except DAMAGE as error:
         raise InputError(f"{str(text)!r} is damaged ({error!r}); fit the predictor and save it again") from error
+
+
+def _registered(name: str, content: dict[str, Any]) -> type[Regressor]:
+    try:
+        return registered_class(name)
+    except InputError as error:
+        package = next(part["package"] for part in content["parts"] if part["regressor"] == name)
+        raise InputError(
+            f"{error}; install the package {package}, or hand the class over: load_predictor(path, regressor={name})"
+        ) from error
 
 
 def _files(path: str | Path) -> tuple[Path, Path]:

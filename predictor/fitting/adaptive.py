@@ -4,16 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adaptare.predictor import (
-    FEWEST_ROWS,
-    LEVEL,
-    FeatureSet,
-    LatencyPredictor,
-    codes_of,
-    columns_of,
-    next_rows,
-    rows_needed,
-)
+from adaptare.predictor import FEWEST_ROWS, LEVEL, FeatureSet, LatencyPredictor, columns_of
+from adaptare.predictor.fitting.sampling import next_rows
+from adaptare.predictor.fitting.training_rows import codes_of
+from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.profiler import Measurement, Workload
 
 BATCH = 8

@@ -15,17 +15,16 @@ from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.features import FLOPS, SITES
 from adaptare.predictor.fitting.training_rows import ROUNDS, SESSION, WORKLOAD
-from adaptare.predictor.fitting.transferred import Transferred
 from adaptare.predictor.intervals.session_spread import SessionSpread, session_spread
+from adaptare.predictor.regressor import Regressor, left_out_residuals
 
 SHRUNKEN = "shrunken"
 TRANSFERRED = "transferred"
 ONLY_PRIOR = (float("inf"),)
 SIMPLER = ("sites-affine", "FLOPs-affine")
-Candidate = ShrunkenLinear | NonNegativeLinear | Curved | Transferred
 
 
-def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
+def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Regressor]:
     """Candidate fits by name.
 
     Args:
@@ -42,7 +41,7 @@ def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Candidate]:
     }
 
 
-CANDIDATES: Mapping[str, Candidate] = candidates()
+CANDIDATES: Mapping[str, Regressor] = candidates()
 BASELINES: Mapping[str, Any] = {
     "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
     "random forest": RandomForestRegressor(20, random_state=0),
@@ -50,7 +49,7 @@ BASELINES: Mapping[str, Any] = {
 
 
 def candidate_interval(
-    estimator: Candidate, ratios: NDArray[np.float64], groups: NDArray[np.str_]
+    regressor: Regressor, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> tuple[NDArray[np.float64], SessionSpread]:
     """Held-out error of each workload, relative to its prediction, and the spread of a new session.
 
@@ -61,20 +60,21 @@ def candidate_interval(
     estimate. Shape of the errors: (n_workloads,).
 
     Args:
-        estimator: Estimator fitted to the rows.
+        regressor: Regressor fitted to the rows.
+        X: Features. Shape (n, n_features).
         ratios: Shape (n,).
         groups: Workload, rounds and session of each row. Shape (n, 3).
     """
     shared = groups[:, None, :] == groups
     same_workload, same_rounds = shared[:, :, WORKLOAD], shared[:, :, ROUNDS]
-    spread = session_spread(_relative(estimator, ratios, same_workload), groups[:, SESSION], groups[:, WORKLOAD])
-    errors = _relative(estimator, ratios, same_workload | (same_rounds & _spared(groups)[:, None]))
+
+    def relative(apart: NDArray[np.bool_]) -> NDArray[np.float64]:
+        residuals = left_out_residuals(regressor, X, ratios, apart)
+        return residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
+
+    spread = session_spread(relative(same_workload), groups[:, SESSION], groups[:, WORKLOAD])
+    errors = relative(same_workload | (same_rounds & _spared(groups)[:, None]))
     return errors[_last_of_each(groups)], spread
-
-
-def _relative(estimator: Candidate, ratios: NDArray[np.float64], apart: NDArray[np.bool_]) -> NDArray[np.float64]:
-    residuals = estimator.left_out_residuals(apart)
-    return residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
 
 
 def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:

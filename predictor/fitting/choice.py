@@ -22,8 +22,10 @@ def choose_candidate(
     """Name of the shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
     A constant cannot rank, so being as good is not enough for it. A transferred fit that is better than the shrunken
-    one replaces it, and then a line must be clearly better too. Each workload counts once.
+    one replaces it, and then a line must be clearly better too. Each workload counts once. A single fit is the choice.
     """
+    if len(left_out) == 1:
+        return next(iter(left_out))
     errors = {name: of_workloads(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
@@ -43,6 +45,8 @@ def reason_for(
     chosen: str, left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> str:
     """Readable reason for the choice of a candidate."""
+    if len(left_out) == 1:
+        return "the regressor that was asked for"
     if chosen == SHRUNKEN:
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"

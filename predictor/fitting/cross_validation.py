@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
-from adaptare.predictor.fitting.candidates import BASELINES, Candidate, candidate_interval
+from adaptare.predictor.fitting.candidates import candidate_interval
 from adaptare.predictor.fitting.choice import choose_candidate
 from adaptare.predictor.fitting.training_rows import WORKLOAD
 from adaptare.predictor.intervals.conformal import conformal_half_width
+from adaptare.predictor.regressor import Regressor, unfitted
 
 FOLDS = 10
 # Inner folds, over the rows outside one outer fold, for the choice evaluated there; with as many as FOLDS a fit would
@@ -32,7 +32,7 @@ class LeftOut:
 
 
 def cross_validate(
-    candidates: Mapping[str, Candidate],
+    candidates: Mapping[str, Regressor],
     X: NDArray[np.float64],
     ratios: NDArray[np.float64],
     groups: NDArray[np.str_],
@@ -54,12 +54,14 @@ def cross_validate(
     procedure = LeftOut(np.empty(len(ratios)), np.empty(len(ratios)))
     for fold in np.unique(folds):
         seen, unseen = folds != fold, folds == fold
-        fitted = {name: clone(each).fit(X[seen], ratios[seen]) for name, each in candidates.items()}
-        for name, estimator in fitted.items():
-            predicted[name][unseen] = estimator.predict(X[unseen])
-        inner = _left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
-        chosen = choose_candidate(inner, ratios[seen], groups[seen])
-        residuals, spread = candidate_interval(fitted[chosen], ratios[seen], groups[seen])
+        fitted = {name: unfitted(each).fit(X[seen], ratios[seen]) for name, each in candidates.items()}
+        for name, regressor in fitted.items():
+            predicted[name][unseen] = regressor.predict(X[unseen])
+        chosen = next(iter(candidates))
+        if len(candidates) > 1:
+            inner = _left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
+            chosen = choose_candidate(inner, ratios[seen], groups[seen])
+        residuals, spread = candidate_interval(fitted[chosen], X[seen], ratios[seen], groups[seen])
         reached = min(level, len(residuals) / (len(residuals) + 1))
         half_width = spread.widened(conformal_half_width(residuals, level=reached), level)
         procedure.ratios[unseen] = predicted[chosen][unseen]
@@ -67,16 +69,16 @@ def cross_validate(
     return predicted, procedure
 
 
-def baseline_errors(
-    X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+def held_out_errors(
+    others: Mapping[str, Regressor], X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> Mapping[str, NDArray[np.float64]]:
     """Errors, in the same folds, of regressors that serve for comparison only. Shape (n,) each."""
-    predicted = _left_out_ratios(BASELINES, X, ratios, groups, folds=FOLDS)
+    predicted = _left_out_ratios(others, X, ratios, groups, folds=FOLDS)
     return {name: np.abs(each - ratios) for name, each in predicted.items()}
 
 
 def _left_out_ratios(
-    candidates: Mapping[str, Candidate],
+    candidates: Mapping[str, Regressor],
     X: NDArray[np.float64],
     ratios: NDArray[np.float64],
     groups: NDArray[np.str_],
@@ -87,7 +89,7 @@ def _left_out_ratios(
     for fold in np.unique(members):
         seen, unseen = members != fold, members == fold
         for name, candidate in candidates.items():
-            predicted[name][unseen] = clone(candidate).fit(X[seen], ratios[seen]).predict(X[unseen])
+            predicted[name][unseen] = unfitted(candidate).fit(X[seen], ratios[seen]).predict(X[unseen])
     return predicted
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adaptare.devices import ExitCode
-from adaptare.predictor import LatencyPredictor
+from adaptare.predictor import FittedPredictor
 from adaptare.profiler import device_to_json
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
@@ -18,7 +18,7 @@ COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
 )
 
 
-def error_sections(predictor: LatencyPredictor) -> Iterator[Section]:
+def error_sections(predictor: FittedPredictor) -> Iterator[Section]:
     """Errors of a predictor and of other regressors."""
     card = predictor.error_card
     of = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
@@ -37,7 +37,7 @@ def error_sections(predictor: LatencyPredictor) -> Iterator[Section]:
 class FitReport:
     """Predictor written to files named `base`; `source` is the predictor the fit was transferred from."""
 
-    predictor: LatencyPredictor
+    predictor: FittedPredictor
     base: Path
     files: tuple[Path, ...]
     source: Path | None = None
@@ -58,15 +58,15 @@ class FitReport:
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        template, model = self.predictor.template, self.predictor.model
+        predictor, template = self.predictor, self.predictor.template
         kind = ("quantisation", "dtype", "phase", "length", "mode")
         return {
             "predictor": str(self.base),
-            "device": device_to_json(model.device),
+            "device": device_to_json(predictor.device),
             **{name: getattr(template, name) for name in kind},
             "open": template.graph == "open",
-            "chosen": self.predictor.chosen,
-            "reason": self.predictor.reason,
-            "source": device_to_json(model.source) if model.source else None,
-            **asdict(self.predictor.error_card),
+            "chosen": predictor.chosen,
+            "reason": predictor.reason,
+            "source": device_to_json(predictor.source) if predictor.source else None,
+            **asdict(predictor.error_card),
         }

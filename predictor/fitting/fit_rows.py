@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from adaptare.devices import AdaptareError, DeviceInfo, InputError, connect
-from adaptare.predictor import FEWEST_ROWS, LEVEL, rows_needed
+from adaptare.predictor import FEWEST_ROWS, LEVEL
+from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.campaigns.comparison import named, of_device
 from adaptare.profiler.campaigns.target import read_spelling

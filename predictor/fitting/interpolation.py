@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.devices import ExitCode, InputError
-from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
+from adaptare.predictor import FittedPredictor, bends, interpolate, load_predictor, save_predictor
 from adaptare.predictor.fitting.predictor_name import default_name, predictor_stem, predictor_there
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.units import milliseconds
@@ -16,7 +16,7 @@ from adaptare.profiler.results.units import milliseconds
 class Interpolation:
     """Result of `write_between`; `bends` are the errors of the base at held-out inner lengths."""
 
-    predictor: LatencyPredictor
+    predictor: FittedPredictor
     base: Path
     files: tuple[Path, ...]
     bends: dict[int, float]
@@ -26,7 +26,7 @@ class Interpolation:
         """See `Report`."""
         for inner, error in self.bends.items():
             yield f"left out, the base at length {inner} would be {error:+.1%} off"
-        length, base_s = self.predictor.template.length, self.predictor.model.reference_s
+        length, base_s = self.predictor.template.length, self.predictor.reference_s
         yield f"base at length {length}: {milliseconds(base_s)} ms"
         yield f"written: {' and '.join(map(str, self.files))}; next: adaptare predict {self.base} ADAPTER"
 
@@ -36,7 +36,7 @@ class Interpolation:
             "predictor": str(self.base),
             "phase": self.predictor.template.phase,
             "length": self.predictor.template.length,
-            "base_s": self.predictor.model.reference_s,
+            "base_s": self.predictor.reference_s,
             "left_out": {str(inner): error for inner, error in self.bends.items()},
         }
 

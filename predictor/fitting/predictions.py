@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adaptare.devices import ExitCode
-from adaptare.predictor import LatencyPredictor
+from adaptare.predictor import FittedPredictor
 from adaptare.profiler import BYTES, Configuration, memory_bytes
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
@@ -41,46 +41,44 @@ class PredictionReport:
     """Result of `report_predictions`."""
 
     name: str
-    predictor: LatencyPredictor
+    predictor: FittedPredictor
     rows: tuple[PredictedRow, ...]
     budget: str
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        model = self.predictor.model
+        predictor = self.predictor
         columns: list[Column[PredictedRow]] = [
             Column("adapter", lambda row: row.adapter),
             Column("sites", lambda row: str(row.sites), 3),
             Column("ms", lambda row: milliseconds(row.mean_s)),
-            Column(f"{model.level:.0%} interval", lambda row: between(row.lower_s, row.upper_s, milliseconds)),
+            Column(f"{predictor.level:.0%} interval", lambda row: between(row.lower_s, row.upper_s, milliseconds)),
             Column("overhead", lambda row: percent(row.overhead)),
             Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
             Column("outside what was measured", lambda row: "yes" if row.extrapolates else "no", 1),
         ]
         if self.budget:
             columns.append(Column(self.budget, lambda row: "" if row.within is None else f"{row.within:.0%}"))
-        template = self.predictor.template.describe()
-        base = f"base {milliseconds(model.reference_s)} ms"
-        yield Table(f"{model.origin.capitalize()} for {model.device.device}: {template}; {base}", columns, self.rows)
+        base = f"{predictor.template.describe()}; base {milliseconds(predictor.reference_s)} ms"
+        yield Table(f"{predictor.origin.capitalize()} for {predictor.device.device}: {base}", columns, self.rows)
         yield Note(f"next: adaptare train MODEL -o FOLDER, then adaptare search FOLDER --predictor {self.name}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        model = self.predictor.model
         rows = [{name: value for name, value in asdict(row).items() if value is not None} for row in self.rows]
         return {
             "predictor": self.name,
-            "device": model.device.device,
-            "base_s": model.reference_s,
-            "origin": model.origin,
+            "device": self.predictor.device.device,
+            "base_s": self.predictor.reference_s,
+            "origin": self.predictor.origin,
             "rows": rows,
         }
 
 
 def report_predictions(
     name: str,
-    predictor: LatencyPredictor,
+    predictor: FittedPredictor,
     adapters: Sequence[tuple[str, Configuration]],
     *,
     budget: str = "",
@@ -103,7 +101,7 @@ def report_predictions(
             mean_s=float(predicted.mean_s[index]),
             lower_s=float(predicted.lower_s[index]),
             upper_s=float(predicted.upper_s[index]),
-            overhead=float(predicted.mean_s[index] / predictor.model.reference_s - 1),
+            overhead=float(predicted.mean_s[index] / predictor.reference_s - 1),
             memory_bytes=memory_bytes(template.with_configuration(config)),
             adapter_bytes=BYTES[template.dtype] * config.adapter_parameters(template.shape),
             extrapolates=bool(predicted.extrapolates[index]),

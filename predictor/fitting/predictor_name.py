@@ -4,14 +4,14 @@ import math
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.predictor import LatencyPredictor, load_predictor
+from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler.campaigns.target import weight_words
 
 # Origins that distinguish predictors; a transferred fit is of the same kind as one without transfer.
 SAID_OF_IT = ("predicted", "transferred")
 
 
-def default_name(predictor: LatencyPredictor, *, length: int | None, every_site: bool) -> Path:
+def default_name(predictor: FittedPredictor, *, length: int | None, every_site: bool) -> Path:
     """`predictor-PHASE[-LENGTH][-BASE][-open]`, with the weights of the base unless they are the default.
 
     Args:
@@ -24,7 +24,7 @@ def default_name(predictor: LatencyPredictor, *, length: int | None, every_site:
     return Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
 
 
-def predictor_there(predictor: LatencyPredictor, base: Path) -> LatencyPredictor | None:
+def predictor_there(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
     """Existing predictor of the same device and kind of workload under the same file name; `None` if there is none.
 
     Args:
@@ -43,13 +43,13 @@ def predictor_there(predictor: LatencyPredictor, base: Path) -> LatencyPredictor
         raise InputError(f"{error}; or name another file with --output, or give --replace") from error
     if _told_apart(there) != _told_apart(predictor):
         raise InputError(
-            f"{base} is of {there.template.describe()} on {there.model.device.device}, {there.model.origin}; "
+            f"{base} is of {there.template.describe()} on {there.device.device}, {there.origin}; "
             "name another file with --output, or give --replace"
         )
     return there
 
 
-def why_better(there: LatencyPredictor, predictor: LatencyPredictor) -> str | None:
+def why_better(there: FittedPredictor, predictor: FittedPredictor) -> str | None:
     """Reason why a predictor should not replace an earlier one of the same kind; `None` if it may.
 
     An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
@@ -73,9 +73,9 @@ def _word(length: int | None) -> list[str]:
     return [] if length is None else [str(length)]
 
 
-def _told_apart(predictor: LatencyPredictor) -> tuple[object, ...]:
+def _told_apart(predictor: FittedPredictor) -> tuple[object, ...]:
     """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
-    template, device = predictor.template, predictor.model.device
+    template, device = predictor.template, predictor.device
     kind = (
         template.shape.sizes,
         template.phase,
@@ -85,4 +85,4 @@ def _told_apart(predictor: LatencyPredictor) -> tuple[object, ...]:
         template.batch,
     )
     weights = (template.quantisation, template.dtype)
-    return (*kind, *weights, device.device, device.hardware, predictor.model.origin in SAID_OF_IT)
+    return (*kind, *weights, device.device, device.hardware, predictor.origin in SAID_OF_IT)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError
-from adaptare.profiler import EQUIVALENCE_BAND, Store, open_model, precise_within, programs_for
+from adaptare.devices import Device, InputError
+from adaptare.profiler import EQUIVALENCE_BAND, Programs, Store, open_model, precise_within, programs_for
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.overhead_report import OverheadReport, OverheadRequest, check_request, measure_overhead
 from adaptare.profiler.campaigns.target import target_of
@@ -15,7 +15,8 @@ def overhead(
     model: str,
     adapters: str | Path | Sequence[str | Path] = (),
     *,
-    device: str = "torch-cpu:threads=1",
+    device: str | Device = "torch-cpu:threads=1",
+    programs: Programs | None = None,
     ranks: Sequence[int] = (16,),
     placements: Sequence[str] = (),
     prompts: Sequence[int] = (64,),
@@ -40,7 +41,8 @@ def overhead(
     Args:
         model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.
         adapters: PEFT folders; the first is compared with the others.
-        device: As `--device` of the command line spells it, such as `ort-cpu:int4,threads=1`.
+        device: A `Device`, or what `--device` of the command line takes, such as `ort-cpu:int4,threads=1`.
+        programs: Builder of the device's programs; by default the one that is registered for its runtime.
         ranks: Without adapters: the same rank on every linear of each placement.
         placements: Without adapters: kinds of linears with commas (`q_proj,v_proj`); none for all linears.
         prompts: Tokens of prefill; none for no prefill.
@@ -70,7 +72,7 @@ def overhead(
     if given and placements:
         raise InputError("an adapter has sites of its own; give it without placements")
     target = target_of(device)
-    programs = programs_for(target.device.info(), cache=cache)
+    programs = programs or programs_for(target.device.info(), cache=cache)
     request = OverheadRequest(
         model,
         open_model(model, cache=cache).shape,

@@ -94,9 +94,11 @@ def read_spelling(text: str) -> Spelling:
     return Spelling(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
 
 
-def target_of(spelling: str) -> Target:
-    """The connected device, and the weights. Raises `InputError`."""
-    said = read_spelling(spelling)
+def target_of(device: str | Device) -> Target:
+    """The connected device, and the weights; float32 for a device that is handed over. Raises `InputError`."""
+    if not isinstance(device, str):
+        return Target(device, "none")
+    said = read_spelling(device)
     return Target(connect(said.device), said.quantisation, said.dtype, named=said.named)
 
 

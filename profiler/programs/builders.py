@@ -222,7 +222,7 @@ class SimulatedPrograms:
 
     def twin(self, workload: Workload) -> Program:
         """See `Programs.twin`."""
-        return self.program(workload.merged)
+        return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""

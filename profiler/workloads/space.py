@@ -12,12 +12,15 @@ import yaml
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
+from adaptare.devices.extensions import extension, extensions
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
 
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
 DEFAULT_RANKS = (0, 2, 4, 8, 16)
+# Entry points are called as `recipe(shape, ranks=…)` and return a space.
+SPACES = "adaptare.spaces"
 # Maximum nesting in the YAML file of a space; four levels are needed.
 DEEPEST = 20
 # name -> (one tie group per layer for each of these glob lists, description)
@@ -184,10 +187,21 @@ def named_space(
     """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
 
     The name is the unit with an independent rank: each layer, each half of each layer, and so on; with `layers_alike`,
-    the same half of all layers.
+    the same half of all layers. Other recipes are functions of a shape and `ranks` that return a space, registered as
+    entry points in the group `adaptare.spaces`; they may add widths.
+
+    Raises:
+        InputError: No recipe has this name, or it cannot make all layers alike.
     """
     if recipe not in RECIPES:
-        raise InputError(f"unknown space {recipe!r}; recipes are {', '.join(RECIPES)}, or name a YAML file")
+        others = extensions(SPACES)
+        if recipe not in others:
+            known = ", ".join([*RECIPES, *sorted(others)])
+            raise InputError(f"unknown space {recipe!r}; recipes are {known}, or name a YAML file")
+        if layers_alike:
+            raise InputError(f"the recipe {recipe!r} has layers of its own; use one of {', '.join(RECIPES)} here")
+        made: Space = extension(SPACES, recipe, kind="space")(shape, ranks=tuple(ranks))
+        return made
     globs, tie = RECIPES[recipe], "all" if layers_alike else "layer"
     if not globs:
         kinds = dict.fromkeys(site.kind for site in shape.sites)

@@ -1,16 +1,22 @@
 """Contract of a search algorithm."""
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adaptare.devices.extensions import extension
+from adaptare.profiler import Space
+
+ALGORITHMS = "adaptare.algorithms"
 
 
 class Algorithm(Protocol):
     """Proposes genes and learns from their evaluations.
 
     Genes are choices per group of a `Space`, shape (n, n_dimensions). An algorithm is made with a space and a
-    `seed`; the same seed and the same answers give the same proposals.
+    `seed`; the same seed and the same answers give the same proposals. It is handed over to `search`, or named on the
+    command line by an entry point in the group `adaptare.algorithms`.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
@@ -28,3 +34,16 @@ class Algorithm(Protocol):
             violations: Excess over the worst limit, as a share of it; 0 = feasible. Shape (n,).
         """
         ...
+
+
+class MakeAlgorithm(Protocol):
+    """A class of algorithms, or a function that makes one."""
+
+    def __call__(self, space: Space, /, *, seed: int) -> Algorithm:
+        """An algorithm on a space."""
+        ...
+
+
+def algorithm_named(name: str) -> MakeAlgorithm:
+    """The registered algorithm of this name. Raises `InputError` if no installed package registers it."""
+    return cast(MakeAlgorithm, extension(ALGORITHMS, name, kind="search algorithm"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adaptare.devices import DeviceError, ExitCode
-from adaptare.predictor import LatencyPredictor, save_predictor
+from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.predictor.fitting.fit_report import error_sections
 from adaptare.profiler import (
     Configuration,
@@ -91,7 +91,7 @@ class DemoReport:
     front: Path
     full: Measurement
     full_folded: Measurement
-    predictor: LatencyPredictor
+    predictor: FittedPredictor
     trained: Trained
     verification: Verification
     exports: tuple[Path, ...]

@@ -1,11 +1,11 @@
 """Latency limit that a budget sets for a predictor."""
 
 from adaptare.devices import InputError
-from adaptare.predictor import LatencyPredictor
+from adaptare.predictor import FittedPredictor
 from adaptare.search import MEDIAN, Budget, latency_limit_s
 
 
-def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
+def limit_of(budget: Budget, predictor: FittedPredictor) -> float:
     """Largest allowed latency, seconds. Raises `InputError` if the predictor does not cover the budget."""
     template = predictor.template
     if budget.percentile != MEDIAN:
@@ -14,4 +14,4 @@ def limit_of(budget: Budget, predictor: LatencyPredictor) -> float:
         raise InputError(f"budget {budget}: the predictor is of {template.phase}; profile and fit {budget.quantity}")
     if budget.length not in (None, template.length):
         raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
-    return latency_limit_s(budget, base_s=predictor.model.reference_s)
+    return latency_limit_s(budget, base_s=predictor.reference_s)

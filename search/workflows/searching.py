@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from adaptare.devices import InputError
-from adaptare.predictor import LatencyPredictor, load_predictor
+from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
@@ -17,7 +17,6 @@ from adaptare.search import (
     CompletionLoss,
     Front,
     Limit,
-    Nsga2,
     Objective,
     PredictedLatency,
     PredictedUpperEnd,
@@ -29,15 +28,17 @@ from adaptare.search import (
     requantised,
     search,
 )
+from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
+NSGA2: Final = "nsga2"
 
 
-def check_feasible(budget: Budget, predictor: LatencyPredictor, space: Space) -> None:
+def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
     """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
     BudgetRepair(space, [limit], seed=0)
@@ -53,12 +54,14 @@ def search_folder(
     winners: int,
     seed: int,
     feedback: Feedback,
+    algorithm: str = NSGA2,
 ) -> SearchReport:
     """Searches the trained super-adapter of a folder, and writes the selection.
 
     Args:
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and in the random search each.
+        algorithm: Name of an entry point in the group `adaptare.algorithms`.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -66,6 +69,7 @@ def search_folder(
     """
     fitted = load_predictor(predictor)
     limit_of(budget, fitted)
+    algorithm_named(algorithm)
     load_task(folder)  # reports errors before the weights are loaded
     file = output or folder / "front.json"
     if file.is_dir() or not file.parent.is_dir():
@@ -81,15 +85,16 @@ def search_folder(
         winners=winners,
         seed=seed,
         feedback=feedback,
+        algorithm=algorithm,
     )
     save_selection(selection, file, folder=folder, predictor=predictor)
-    return SearchReport(selection, file, fitted.model.level)
+    return SearchReport(selection, file, fitted.level)
 
 
 def select(
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
-    predictor: LatencyPredictor,
+    predictor: FittedPredictor,
     *,
     validation: CompletionLoss,
     budget: Budget,
@@ -97,8 +102,9 @@ def select(
     winners: int,
     seed: int,
     feedback: Feedback,
+    algorithm: str = NSGA2,
 ) -> Selection:
-    """Runs NSGA-II and a random search of as many evaluations, and evaluates the choices on the test examples.
+    """Runs the algorithm and a random search of as many evaluations, and evaluates the choices on the test examples.
 
     Raises:
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
@@ -108,16 +114,16 @@ def select(
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
-    base_s = predictor.model.reference_s
+    base_s = predictor.reference_s
     objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
     test = CompletionLoss(super_adapter, adaptation.examples.test)
 
-    def found_by(title: str, algorithm: Algorithm, screen: Screen | None) -> Front:
+    def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
         with feedback.progress(title) as update:
             return search(
-                algorithm,
+                proposer,
                 space,
                 objectives,
                 [limit],
@@ -134,7 +140,7 @@ def select(
         losses = float(validation(codes)[0]), float(test(codes)[0])
         return Choice(name, config, predictor.template.mode, ends, *losses, bool(predicted.extrapolates[0]))
 
-    front = found_by("searching", Nsga2(space, seed=seed), AdditiveScreen())
+    front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
@@ -149,12 +155,12 @@ def select(
             *(choice(name, config) for name, config in others),
         ),
         front=tuple((one.values[0], one.values[1]) for one in front.members),
-        evaluations={"nsga2": len(front.history), "random": len(random.history)},
-        origin=predictor.model.origin,
+        evaluations={"random": len(random.history), algorithm: len(front.history)},
+        origin=predictor.origin,
     )
 
 
-def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: LatencyPredictor) -> None:
+def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> None:
     trained, profiled = super_adapter.shape, predictor.template.shape
     if trained.sizes != profiled.sizes:
         raise InputError(

@@ -47,7 +47,7 @@ class Selection:
         winners: Choices from the front, the lowest loss first.
         front: Loss and predicted seconds of all non-dominated candidates.
         evaluations: Number of evaluated configurations, by algorithm.
-        origin: Origin of the predicted latencies, see `FittedModel.origin`.
+        origin: Origin of the predicted latencies, see `FittedPredictor.origin`.
     """
 
     budget: str

@@ -153,13 +153,13 @@ def load_choices(front: Path, device: str | None) -> Choices:
     """
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
-    if fitted.model.reference_s != selection.base_s:
+    if fitted.reference_s != selection.base_s:
         raise InputError(
             f"{predictor} is not the predictor of this search any more: its base takes "
-            f"{milliseconds(fitted.model.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
+            f"{milliseconds(fitted.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
             "search again, and give every predictor a name of its own with: adaptare fit --output"
         )
-    target = named_target(device, fitted.model.device, fitted.template)
+    target = named_target(device, fitted.device, fitted.template)
     load_predictor(predictor, device=target.device.info())
     return Choices(selection, fitted.template, target)
 

@@ -1,45 +1,27 @@
-"""What every device keeps to. A new device joins by one line in `DEVICES`."""
+"""Devices that keep to the contract. A new device joins by one line in `DEVICES`."""
 
-import json
 import os
 import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import pytest
 
-from adaptare.devices import (
-    AttributingWorker,
-    Device,
-    Feed,
-    ForgettingWorker,
-    MeteredWorker,
-    Program,
-    ProgramError,
-    SimulatedDevice,
-    TorchCpu,
-    WatchedWorker,
-    Work,
-    Worker,
-    WorkerDiedError,
-    canonical_json,
-    connect,
-    ort_cpu,
-    program_file,
-)
+from adaptare.devices import Device, Program, SimulatedDevice, TorchCpu, canonical_json, connect, ort_cpu, program_file
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
+from adaptare.testing import DevicePrograms as Programs
+from adaptare.testing import DeviceSuite, onnx_programs
+from adaptare.testing.device import FEEDS
 
 HERE = Path(__file__).parent
 SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
 NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
-FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 
 
 def program(factory: str, **arguments: int | str) -> Program:
@@ -54,33 +36,7 @@ NOISE = (Jitter(0.05), Bursts(0.1, 3.0), Drift(0.1), WarmUp(5, 2.0), OpeningOffs
 FAILURES = {FAILING.hash: "error"}
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What a runtime can load; `failing` may fail as soon as it is loaded."""
-
-    good: Program
-    other: Program
-    stateful: Program
-    failing: Program
-
-
 PYTHON = Programs(GOOD, OTHER, STATEFUL, FAILING)
-
-
-def onnx_programs(folder: Path) -> Programs:
-    """Squares of a matrix, and one that cannot be reshaped; ONNX files keep no state."""
-
-    def made(name: str, nodes: str, width: int) -> Program:
-        graph = f"g (float[n,n] x) => (float[a,b] y) <int64[2] seven = {{7, 7}}> {{ {nodes} }}"
-        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
-        file = folder / f"{name}.onnx"
-        onnx.save(model, file)
-        matrix = {"dtype": "float32", "shape": [width, width], "uniform": 1.0, "seed": 3}
-        feeds = tuple(replace(feed, arguments=canonical_json({"inputs": {"x": matrix}})) for feed in FEEDS)
-        return Program(name, file.name, "{}", feeds, (program_file(file),))
-
-    good = made("good", "y = MatMul(x, x)", 8)
-    return Programs(good, made("other", "y = Add(x, x)", 4), good, made("failing", "y = Reshape(x, seven)", 8))
 
 
 def javascript_programs(folder: Path) -> Programs:
@@ -165,161 +121,8 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
             yield opened
 
 
-@pytest.fixture(scope="module")
-def worker(device: Device) -> Iterator[Worker]:
-    with device.open() as opened:
-        yield opened
-
-
-def test_says_the_same_of_itself_twice(device: Device) -> None:
-    assert device.info() == device.info()
-
-
-def test_names_itself_hardware_runtime_and_threads(device: Device) -> None:
-    info = device.info()
-    assert all((info.device, info.hardware, info.runtime))
-    assert info.threads >= 1
-
-
-def test_sorts_the_options_that_change_latency(device: Device) -> None:
-    options = device.info().options
-    assert list(options) == sorted(options)
-    assert all("=" in option for option in options)
-
-
-@pytest.mark.parametrize("calls", [1, 7])
-def test_gives_one_positive_time_per_call(worker: Worker, calls: int, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    times = worker.run(loaded.program_id, "short", calls)
-    assert len(times) == calls
-    assert all(isinstance(seconds, float) and seconds > 0 for seconds in times)
-
-
-def test_runs_every_feed_of_a_program(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    assert [len(worker.run(loaded.program_id, feed.name, 2)) for feed in FEEDS] == [2, 2]
-
-
-def test_outputs_are_the_same_at_each_loading(worker: Worker, programs: Programs) -> None:
-    assert worker.load(programs.good).outputs == worker.load(programs.good).outputs
-
-
-def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
-    assert set(worker.load(programs.good).outputs) <= {feed.name for feed in FEEDS}
-
-
-def test_one_program_can_be_loaded_twice_at_once(worker: Worker, programs: Programs) -> None:
-    first, second = worker.load(programs.good), worker.load(programs.good)
-    worker.unload(first.program_id)
-    assert len(worker.run(second.program_id, "short", 2)) == 2
-
-
-def test_resident_bytes_are_not_negative(worker: Worker, programs: Programs) -> None:
-    assert worker.load(programs.good).resident_bytes >= 0
-
-
-def test_every_feed_has_its_seconds_of_binding_and_of_a_first_call(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    names = {feed.name for feed in FEEDS}
-    assert set(loaded.bind_s) == set(loaded.first_call_s) == names
-    assert min(loaded.bind_s.values()) >= 0
-    assert min(loaded.first_call_s.values()) > 0
-    assert sum(loaded.bind_s.values()) + sum(loaded.first_call_s.values()) <= loaded.load_s
-
-
-def test_the_peak_of_memory_never_falls(worker: Worker, programs: Programs) -> None:
-    first = worker.load(programs.good).peak_bytes
-    assert 0 <= 0.99 * first <= worker.load(programs.other).peak_bytes
-
-
-def test_says_who_runs_the_nodes(worker: Worker, programs: Programs) -> None:
-    providers = worker.load(programs.good).providers
-    assert sum(providers.values()) >= 1
-
-
-def test_says_how_much_memory_is_free(worker: Worker) -> None:
-    assert worker.info.free_bytes > 2**20
-
-
-def test_the_device_tells_its_memory_too(device: Device) -> None:
-    assert device.capacity_bytes() > 2**20
-
-
-def test_says_where_it_runs_and_how_fine_its_clock_is(device: Device, worker: Worker) -> None:
-    assert worker.info.processors == () or len(worker.info.processors) >= device.info().threads
-    assert 0 < worker.info.timer_step_s < 1e-3
-
-
-def test_device_and_worker_tell_the_same(device: Device, worker: Worker) -> None:
-    of_device, of_worker = device.info(), worker.info
-    for name in ("hardware", "runtime", "threads", "cache_bytes"):
-        assert getattr(of_device, name) == getattr(of_worker, name)
-
-
-def test_its_environment_can_be_stored(worker: Worker) -> None:
-    environment = dict(worker.info.environment)
-    assert json.loads(json.dumps(environment)) == environment
-
-
-@pytest.mark.parametrize(
-    ("capability", "ask"),
-    [
-        ("attribution", lambda worker, program: isinstance(worker, AttributingWorker)),
-        ("energy", lambda worker, program: isinstance(worker, MeteredWorker) and worker.energy_j() >= 0),
-        ("environment", lambda worker, program: isinstance(worker, WatchedWorker) and bool(worker.environment())),
-        ("forget", lambda worker, program: isinstance(worker, ForgettingWorker) and worker.forget(program) in (0, 1)),
-    ],
-)
-def test_it_can_do_what_it_says_it_can(
-    worker: Worker, programs: Programs, capability: str, ask: Callable[[Worker, Program], bool]
-) -> None:
-    assert capability not in worker.info.capabilities or ask(worker, programs.good)
-
-
-def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    worker.unload(loaded.program_id)
-    with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
-        worker.run(loaded.program_id, "short", 1)
-
-
-def test_refuses_to_unload_twice(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    worker.unload(loaded.program_id)
-    with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
-        worker.unload(loaded.program_id)
-
-
-def test_refuses_a_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.good)
-    with pytest.raises(ProgramError, match="has no feed 'sideways'"):
-        worker.run(loaded.program_id, "sideways", 1)
-
-
-def test_a_failing_program_is_named_as_the_culprit(worker: Worker, programs: Programs) -> None:
-    with pytest.raises(ProgramError) as caught:
-        worker.run(worker.load(programs.failing).program_id, "short", 1)
-    assert not isinstance(caught.value, WorkerDiedError)
-
-
-def test_a_failing_program_leaves_the_others_served(worker: Worker, programs: Programs) -> None:
-    other = worker.load(programs.other)
-    with pytest.raises(ProgramError):
-        worker.run(worker.load(programs.failing).program_id, "short", 1)
-    assert len(worker.run(other.program_id, "short", 3)) == 3
-
-
-def test_restores_state_between_calls(worker: Worker, programs: Programs) -> None:
-    loaded = worker.load(programs.stateful)
-    worker.run(loaded.program_id, "short", 3)
-    assert len(worker.run(loaded.program_id, "short", 2)) == 2
-
-
-def test_a_worker_serves_no_longer_than_its_context(device: Device, programs: Programs) -> None:
-    with device.open() as brief:
-        loaded = brief.load(programs.good)
-    with pytest.raises(WorkerDiedError):
-        brief.run(loaded.program_id, "short", 1)
+class TestDevice(DeviceSuite):
+    """Every device of the list."""
 
 
 def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> None:

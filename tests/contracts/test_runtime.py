@@ -1,30 +1,61 @@
-"""What every library keeps to that loads programs in the agent."""
+"""Runtimes that keep to the contract: libraries that load programs in the agent."""
 
-import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from adaptare.devices import Runtime
-from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
-from adaptare.devices.agent.runtime import Model
-from adaptare.devices.agent.torch_runtime import TorchModel, TorchRuntime
+from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
+from adaptare.devices.agent.torch_runtime import TorchRuntime
+from adaptare.testing import RuntimeProgram, RuntimeSuite, onnx_programs
+
+WORKER_MODULES = Path(__file__).parents[1] / "worker_modules"
+MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
 
 
-def parameters(of: type) -> Iterator[tuple[str, list[str]]]:
-    for name, function in inspect.getmembers(of, inspect.isfunction):
-        if not name.startswith("_"):
-            yield name, list(inspect.signature(function).parameters)
+@dataclass(frozen=True)
+class Case:
+    name: str
+    make: Callable[[], Runtime]
+    program: Callable[[Path], RuntimeProgram]
+    options: dict[str, object]
 
 
-@pytest.mark.parametrize(
-    ("made", "contract"),
-    [(OrtRuntime, Runtime), (TorchRuntime, Runtime), (OrtModel, Model), (TorchModel, Model)],
-)
-def test_has_the_methods_of_its_contract_and_no_others(made: type, contract: type) -> None:
-    assert dict(parameters(made)) == dict(parameters(contract))
+def onnx_file(folder: Path) -> RuntimeProgram:
+    return RuntimeProgram(str(folder), onnx_programs(folder).good.source, {}, {"inputs": {"x": MATRIX}})
 
 
-@pytest.mark.parametrize("made", [OrtRuntime, TorchRuntime])
-def test_is_made_without_arguments_and_without_importing_its_library(made: type) -> None:
-    assert list(inspect.signature(made).parameters) == []
+def torch_module(folder: Path) -> RuntimeProgram:
+    return RuntimeProgram(str(folder), "worker_programs:torch_linear", {"width": 8}, {})
+
+
+RUNTIMES = [
+    Case("ort", OrtRuntime, onnx_file, {"provider": CPU, "spinning": True, "flush_denormals": False}),
+    Case("torch", TorchRuntime, torch_module, {}),
+]
+
+
+@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def runtime(case: Case) -> Iterator[Runtime]:
+    made = case.make()
+    made.setup(1, case.options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(os.fspath(WORKER_MODULES))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def program(case: Case, tmp_path_factory: pytest.TempPathFactory) -> RuntimeProgram:
+    return case.program(tmp_path_factory.mktemp("program"))
+
+
+class TestRuntime(RuntimeSuite):
+    """Every runtime of the list."""

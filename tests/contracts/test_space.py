@@ -1,14 +1,13 @@
-"""What every space keeps to. A new recipe, family or file joins by one line in `SPACES`."""
+"""Spaces that keep to the contract. A new recipe, family or file joins by one line in `SPACES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from adaptare.devices import InputError
-from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space, named_space, read_space
+from adaptare.profiler import ModelShape, Space, named_space, read_space
+from adaptare.testing import SpaceSuite
 
 MIXED = """
 groups:
@@ -76,122 +75,5 @@ def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-def test_every_column_belongs_to_exactly_one_dimension(space: Space) -> None:
-    assert sorted(number for each in space.dimensions for number in each.columns) == list(range(space.n_columns))
-
-
-def test_dimensions_have_different_names_and_set_one_kind_of_number(space: Space) -> None:
-    assert len({each.name for each in space.dimensions}) == space.n_dimensions
-    for dimension in space.dimensions:
-        assert len({type(space.columns[number]) for number in dimension.columns}) == 1
-
-
-def test_choices_ascend_and_there_are_as_many_as_it_says(space: Space) -> None:
-    assert all(list(each.choices) == sorted(set(each.choices)) for each in space.dimensions)
-    assert space.n_choices.tolist() == [len(each.choices) for each in space.dimensions]
-    assert space.n_dimensions == len(space.dimensions)
-
-
-def test_no_choice_is_larger_than_its_layers(space: Space) -> None:
-    for dimension in space.dimensions:
-        columns = [space.columns[number] for number in dimension.columns]
-        largest = [each.largest_rank if isinstance(each, Site) else each.largest for each in columns]
-        assert dimension.choices[-1] <= min(largest)
-
-
-@pytest.mark.parametrize("n", [0, 1, 7])
-def test_genes_expand_to_one_code_per_column(space: Space, n: int) -> None:
-    genes = space.sample(n, np.random.default_rng(0))
-    assert genes.shape == (n, space.n_dimensions)
-    assert space.expand(genes).shape == (n, space.n_columns)
-
-
-@pytest.mark.parametrize("draw", [Space.sample, Space.spread], ids=["sample", "spread"])
-def test_drawn_numbers_are_choices_and_equal_on_tied_columns(
-    space: Space, draw: Callable[[Space, int, np.random.Generator], np.ndarray]
-) -> None:
-    codes = space.expand(draw(space, 40, np.random.default_rng(0)))
-    for dimension in space.dimensions:
-        tied = codes[:, list(dimension.columns)]
-        assert np.isin(tied, dimension.choices).all()
-        assert (tied == tied[:, :1]).all()
-
-
-def test_encoding_what_was_decoded_gives_the_codes_back(space: Space) -> None:
-    for codes in space.expand(space.sample(20, np.random.default_rng(0))):
-        assert np.array_equal(space.encode(space.decode(codes)), codes)
-
-
-def test_a_decoded_configuration_has_the_ranks_and_widths_of_the_codes(space: Space) -> None:
-    codes = space.expand(space.sample(1, np.random.default_rng(3)))[0]
-    found = space.decode(codes)
-    numbers = list(zip(space.columns, codes.tolist(), strict=True))
-    assert dict(found.by_path) == {each.path: rank for each, rank in numbers if isinstance(each, Site) and rank}
-    assert dict(found.by_layer) == {
-        each.layer: width for each, width in numbers if isinstance(each, MlpWidth) and width < each.largest
-    }
-
-
-def test_only_the_base_does_not_change_the_base(space: Space) -> None:
-    codes = np.vstack([space.base, space.expand(space.sample(20, np.random.default_rng(0)))])
-    assert space.changes_base(codes).tolist() == [space.decode(row) != Configuration() for row in codes]
-    assert space.decode(space.base) == Configuration()
-
-
-def test_ranks_that_are_no_choice_can_be_encoded(space: Space) -> None:
-    config = Configuration.of({site.path: 3 for site in space.sites[-1:]})
-    assert space.decode(space.encode(config)) == config
-
-
-def test_a_site_outside_the_space_cannot_be_encoded(space: Space) -> None:
-    with pytest.raises(InputError, match=r"has no site 'model\.layers\.99\.self_attn\.q_proj'"):
-        space.encode(Configuration.of({"model.layers.99.self_attn.q_proj": 4}))
-
-
-def test_a_width_outside_the_space_cannot_be_encoded(space: Space) -> None:
-    with pytest.raises(InputError, match="does not set the width of layer 99"):
-        space.encode(Configuration(widths=((99, 4),)))
-
-
-def test_different_genes_are_different_codes(space: Space) -> None:
-    genes = np.unique(space.sample(200, np.random.default_rng(0)), axis=0)
-    assert len(np.unique(space.expand(genes), axis=0)) == len(genes)
-
-
-def test_samples_take_every_choice_equally_often(space: Space) -> None:
-    n = 4000
-    genes = space.sample(n, np.random.default_rng(0))
-    for group, n_choices in enumerate(space.n_choices):
-        shares = np.bincount(genes[:, group], minlength=n_choices) / n
-        # Five standard deviations of a binomial share.
-        assert np.all(np.abs(shares - 1 / n_choices) <= 5 * np.sqrt((1 - 1 / n_choices) / n_choices / n))
-
-
-def test_a_spread_reaches_from_few_adapters_to_many(space: Space) -> None:
-    can_be_empty = np.array([each.choices[0] == 0 for each in space.dimensions])
-    genes = space.spread(100, np.random.default_rng(0))
-    if not can_be_empty.any():
-        assert np.all(space.expand(genes) > 0)
-        return
-    share = np.mean(genes[:, can_be_empty] > 0, axis=1)
-    assert np.quantile(share, 0.1) <= 0.25
-    assert np.quantile(share, 0.9) >= 0.75
-
-
-def test_a_spread_reaches_from_low_ranks_to_high(space: Space) -> None:
-    highest = space.n_choices - 1
-    lowest = np.array([int(each.choices[0] == 0) for each in space.dimensions])
-    genes = space.spread(100, np.random.default_rng(0))
-    if not np.any(highest > lowest):
-        assert np.all((genes == highest) | (genes == 0))
-        return
-    assert np.any(np.all((genes <= lowest) & (genes < np.maximum(highest, 1)), axis=1))
-    assert np.any(np.all((genes == highest) | (genes == 0), axis=1) & (genes > 0).any(axis=1))
-
-
-@pytest.mark.parametrize("draw", [Space.sample, Space.spread], ids=["sample", "spread"])
-def test_the_same_seed_draws_the_same_genes(
-    space: Space, draw: Callable[[Space, int, np.random.Generator], np.ndarray]
-) -> None:
-    once, again = (draw(space, 9, np.random.default_rng(5)) for _ in range(2))
-    assert np.array_equal(once, again)
+class TestSpace(SpaceSuite):
+    """Every space of the list."""

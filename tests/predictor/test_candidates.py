@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from adaptare.predictor import conformal_half_width
-from adaptare.predictor.features import FeatureSet
+from adaptare.predictor import FeatureSet
 from adaptare.predictor.fitting.candidates import CANDIDATES, candidate_interval
 from adaptare.predictor.fitting.choice import choose_candidate, reason_for
 from adaptare.predictor.fitting.cross_validation import cross_validate
+from adaptare.predictor.intervals.conformal import conformal_half_width
 from adaptare.profiler import Workload
 
 
@@ -20,7 +20,7 @@ def left_out(ratios: np.ndarray, errors: dict[str, float]) -> dict[str, np.ndarr
 
 def residuals_of(name: str, X: np.ndarray, ratios: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Relative errors of the workloads, each left out."""
-    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), ratios, groups)[0]
+    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), X, ratios, groups)[0]
 
 
 def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.ndarray:

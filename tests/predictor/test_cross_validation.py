@@ -8,10 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from adaptare.predictor import CANDIDATES
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.fitting import cross_validation
-from adaptare.predictor.fitting.candidates import ONLY_PRIOR
+from adaptare.predictor.fitting.candidates import CANDIDATES, ONLY_PRIOR
 from adaptare.predictor.fitting.choice import choose_candidate
 from adaptare.predictor.fitting.cross_validation import cross_validate
 
@@ -34,9 +33,6 @@ class Spy(BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no typ
     def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         self.judged.append((self.seen_, set(X[:, 0].tolist())))
         return np.ones(len(X))
-
-    def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.zeros(len(apart))
 
 
 def alone(n: int) -> NDArray[np.str_]:

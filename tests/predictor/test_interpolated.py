@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor import LatencyPredictor, bends, interpolate, load_predictor, save_predictor
+from adaptare.predictor import FittedPredictor, LatencyPredictor, bends, interpolate, load_predictor, save_predictor
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
 TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
-Fitted = Callable[..., LatencyPredictor]
+Fitted = Callable[..., FittedPredictor]
 
 pytestmark = pytest.mark.usefixtures("without_card")
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("without_card")
 def fitted(campaign: Campaign, draw_configs: DrawConfigs, template: Workload) -> Fitted:
     """Fits what was measured at a length without any noise."""
 
-    def fit(sigma: float = 0.0, **changes: Any) -> LatencyPredictor:
+    def fit(sigma: float = 0.0, **changes: Any) -> FittedPredictor:
         changed = replace(template, **changes)
         return LatencyPredictor().fit(campaign(draw_configs(30, 0), template=changed, sigma=sigma))
 
@@ -40,7 +40,7 @@ def test_says_what_would_be_measured_at_the_length(
     both = [fitted(**{**changes, name: length}) for length in (128, 64)]
     found, wanted = interpolate(both, 96), replace(template, **changes)
     assert found.template == wanted
-    assert (found.chosen, found.model.reference) == ("interpolated", wanted.base)
+    assert (found.chosen, found.reference) == ("interpolated", wanted.base)
     unseen = draw_configs(20, 1)
     ends = [each.predict_configs(unseen).mean_s for each in both]
     assert found.predict_configs(unseen).mean_s == pytest.approx(np.mean(ends, axis=0), rel=1e-9)
@@ -58,7 +58,7 @@ def test_a_length_that_was_profiled_is_as_it_was(fitted: Fitted, draw_configs: D
 
 def test_the_interval_is_the_wider_one(fitted: Fitted) -> None:
     narrow, wide = fitted(sigma=0.002, past=32), fitted(sigma=0.02, past=64)
-    assert interpolate([narrow, wide], 40).model.half_width == wide.model.half_width > narrow.model.half_width
+    assert interpolate([narrow, wide], 40).half_width == wide.half_width > narrow.half_width
 
 
 def test_what_the_base_bends_is_told(fitted: Fitted) -> None:
@@ -146,14 +146,14 @@ def test_what_was_profiled_on_every_site_is_known_between_two_lengths(
 
 def test_features_of_decode_know_no_length_so_their_range_stays(fitted: Fitted) -> None:
     both = [fitted(past=length) for length in (64, 128)]
-    found = interpolate(both, 96).model.feature_range
-    np.testing.assert_allclose(found, both[0].model.feature_range, rtol=1e-12)
+    found = interpolate(both, 96).feature_range
+    np.testing.assert_allclose(found, both[0].feature_range, rtol=1e-12)
 
 
 def test_open_graphs_are_interpolated_and_cost_something_without_adapter(
     campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
 ) -> None:
-    def opened(past: int) -> LatencyPredictor:
+    def opened(past: int) -> FittedPredictor:
         found = []
         for row in campaign(draw_configs(30, 0), template=replace(template, past=past, graph="open")):
             visits = [replace(visit, samples_s=(visit.samples_s[0] + 0.1 * row.reference_s,)) for visit in row.visits]
@@ -164,7 +164,7 @@ def test_open_graphs_are_interpolated_and_cost_something_without_adapter(
     found = interpolate(both, 48)
     assert found.template.graph == "open"
     nothing = found.predict_configs([Configuration()])
-    assert nothing.mean_s[0] / found.model.reference_s == pytest.approx(1.1, abs=0.02)
+    assert nothing.mean_s[0] / found.reference_s == pytest.approx(1.1, abs=0.02)
     uniform = [Configuration.uniform(shape, rank) for rank in range(1, 12)]
     everywhere = campaign(uniform, template=replace(template, past=32), sigma=0.001)
     assert both[0].relevelled(everywhere).template.graph == "open"

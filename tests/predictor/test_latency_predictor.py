@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.predictor import LatencyPredictor, latency_predictor
+from adaptare.predictor import FittedPredictor, LatencyPredictor, latency_predictor
 from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 
@@ -16,7 +16,7 @@ TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
 
 
 @pytest.fixture(scope="module")
-def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> LatencyPredictor:
+def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
     return LatencyPredictor().fit(campaign(draw_configs(32, 0)))
 
 
@@ -42,7 +42,7 @@ def test_unseen_adapters_are_predicted_within_the_noise(
 
 
 def test_the_card_changes_no_prediction(
-    predictor: LatencyPredictor, campaign: Campaign, draw_configs: DrawConfigs, without_card: None
+    predictor: FittedPredictor, campaign: Campaign, draw_configs: DrawConfigs, without_card: None
 ) -> None:
     unseen = draw_configs(50, 1)
     found, expected = (
@@ -87,14 +87,14 @@ def test_the_card_tells_the_error_on_unseen_adapters(
     for seed in range(10):
         predictor = LatencyPredictor().fit(campaign(draw_configs(30, seed), sigma=0.01, seed=seed))
         cards.append(predictor.error_card)
-        predicted = predictor.predict_configs(unseen).mean_s / predictor.model.reference_s
+        predicted = predictor.predict_configs(unseen).mean_s / predictor.reference_s
         errors.append(100 * np.abs(predicted - measured).mean())
     assert np.mean([card.mae_overhead_points for card in cards]) == pytest.approx(np.mean(errors), rel=0.15)
     assert np.mean([card.coverage for card in cards]) == pytest.approx(0.92, abs=0.05)
     assert min(card.kendall_tau for card in cards) > 0.8
 
 
-def test_the_card_shows_what_simpler_fits_are_off(predictor: LatencyPredictor) -> None:
+def test_the_card_shows_what_simpler_fits_are_off(predictor: FittedPredictor) -> None:
     card = predictor.error_card
     assert (card.rows, card.sessions, card.openings) == (32, 1, 1)
     assert predictor.chosen == "shrunken"
@@ -112,7 +112,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
     predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
     assert predictor.chosen == "sites-affine"
     assert "points more than the shrunken fit on adapters left out" in predictor.reason
-    assert np.flatnonzero(predictor.model.coefficients).tolist() == [0]
+    assert np.flatnonzero(predictor.prices_s(predictor.features.names)).tolist() == [0]
     card = predictor.error_card
     assert "shrunken" in card.baselines
     assert "sites-affine" not in card.baselines
@@ -120,7 +120,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
 
 @pytest.mark.usefixtures("without_card")
 def test_seconds_are_the_ratio_times_the_calibrated_reference(
-    campaign: Campaign, draw_configs: DrawConfigs, predictor: LatencyPredictor
+    campaign: Campaign, draw_configs: DrawConfigs, predictor: FittedPredictor
 ) -> None:
     slowed = [
         replace(
@@ -136,7 +136,7 @@ def test_seconds_are_the_ratio_times_the_calibrated_reference(
     )
 
 
-def test_codes_and_configs_are_predicted_the_same(predictor: LatencyPredictor, shape: ModelShape) -> None:
+def test_codes_and_configs_are_predicted_the_same(predictor: FittedPredictor, shape: ModelShape) -> None:
     space = named_space("sites", shape)
     codes = space.expand(space.sample(10, np.random.default_rng(0)))
     by_codes, by_configs = predictor.predict(codes), predictor.predict_configs([space.decode(row) for row in codes])
@@ -146,7 +146,7 @@ def test_codes_and_configs_are_predicted_the_same(predictor: LatencyPredictor, s
 
 
 def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
-    predictor: LatencyPredictor, shape: ModelShape
+    predictor: FittedPredictor, shape: ModelShape
 ) -> None:
     sites = tuple(site for site in reversed(shape.sites) if site.kind in ("q_proj", "v_proj"))
     codes = np.random.default_rng(0).integers(0, 17, size=(8, len(sites)))
@@ -186,7 +186,7 @@ def test_adapters_that_cost_nothing_are_predicted_to_cost_nothing(
     template = Workload(shape, mode="merged")
     predictor = LatencyPredictor().fit(campaign(draw_configs(20, 0), template=template, sigma=0.005))
     prediction = predictor.predict_configs(draw_configs(20, 1))
-    np.testing.assert_allclose(prediction.mean_s, predictor.model.reference_s, rtol=0.005)
+    np.testing.assert_allclose(prediction.mean_s, predictor.reference_s, rtol=0.005)
     assert not prediction.extrapolates.any()
 
 
@@ -198,7 +198,7 @@ def test_too_few_adapters_are_refused_with_advice(campaign: Campaign, draw_confi
         LatencyPredictor().fit(rows)
     with pytest.raises(InputError, match=r"needs at least 8 measured adapters, 7 came"):
         LatencyPredictor(level=0.5).fit(rows[:7])
-    assert np.isfinite(LatencyPredictor(level=0.8).fit(rows).model.half_width)
+    assert np.isfinite(LatencyPredictor(level=0.8).fit(rows).half_width)
 
 
 def test_an_adapter_measured_often_counts_once(campaign: Campaign, draw_configs: DrawConfigs) -> None:
@@ -207,28 +207,23 @@ def test_an_adapter_measured_often_counts_once(campaign: Campaign, draw_configs:
         LatencyPredictor().fit(again)
 
 
-def test_predicting_before_fitting_is_refused(draw_configs: DrawConfigs) -> None:
-    with pytest.raises(InputError, match="knows nothing yet"):
-        LatencyPredictor().predict_configs(draw_configs(1, 0))
-
-
-def test_a_config_of_another_base_model_is_refused(predictor: LatencyPredictor) -> None:
+def test_a_config_of_another_base_model_is_refused(predictor: FittedPredictor) -> None:
     with pytest.raises(InputError, match=r"has no linear 'model.layers.9.mlp.up_proj'"):
         predictor.predict_configs([Configuration((("model.layers.9.mlp.up_proj", 4),))])
 
 
-def test_codes_that_do_not_fit_their_sites_are_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+def test_codes_that_do_not_fit_their_sites_are_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
     with pytest.raises(InputError, match=r"codes for 2 sites must have the shape \(n, 2\), not \(1, 3\)"):
         predictor.predict(np.zeros((1, 3), dtype=np.int64), shape.sites[:2])
 
 
-def test_sites_of_another_base_model_are_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+def test_sites_of_another_base_model_are_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
     wider = replace(shape.sites[0], out_features=999)
     with pytest.raises(InputError, match=r"not fitted for a linear 'model.layers.0.self_attn.q_proj' of these sizes"):
         predictor.predict(np.zeros((1, 1), dtype=np.int64), [wider])
 
 
-def test_a_site_named_twice_is_refused(predictor: LatencyPredictor, shape: ModelShape) -> None:
+def test_a_site_named_twice_is_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
     with pytest.raises(InputError, match="named twice"):
         predictor.predict(np.zeros((1, 2), dtype=np.int64), [shape.sites[0], shape.sites[0]])
 
@@ -266,7 +261,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
     level = predictor.relevelled(later[::11])
     codes = codes_of([each.workload.configuration for each in later], predictor.columns)
 
-    def covered(by: LatencyPredictor) -> float:
+    def covered(by: FittedPredictor) -> float:
         said = by.predict(codes)
         return float(
             np.mean(
@@ -301,8 +296,8 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     off = [np.abs(each.predict_configs(unseen).mean_s / truth - 1).mean() for each in (own, transferred)]
     assert transferred.chosen == "transferred"
     assert off[1] < off[0]
-    assert transferred.model.source == source.model.device
-    assert own.model.source is None
+    assert transferred.source == source.device
+    assert own.source is None
 
 
 @pytest.mark.usefixtures("without_card")

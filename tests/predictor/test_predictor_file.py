@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adaptare.devices import InputError, SimulatedDevice, StorageError
-from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+from adaptare.predictor import FittedPredictor, LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.intervals.session_spread import PRIOR
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
@@ -21,12 +21,12 @@ DrawConfigs = Callable[[int, int], list[Configuration]]
 
 
 @pytest.fixture(scope="module")
-def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> LatencyPredictor:
+def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
     return LatencyPredictor(level=0.8).fit(campaign(draw_configs(20, 0)))
 
 
 @pytest.fixture
-def saved(predictor: LatencyPredictor, tmp_path: Path) -> Path:
+def saved(predictor: FittedPredictor, tmp_path: Path) -> Path:
     save_predictor(predictor, tmp_path / "small")
     return tmp_path / "small"
 
@@ -37,7 +37,7 @@ def change(saved: Path, **content: Any) -> None:
 
 
 def test_a_loaded_predictor_predicts_to_the_last_bit(
-    predictor: LatencyPredictor, saved: Path, draw_configs: DrawConfigs
+    predictor: FittedPredictor, saved: Path, draw_configs: DrawConfigs
 ) -> None:
     unseen = draw_configs(50, 1)
     before, after = predictor.predict_configs(unseen), load_predictor(saved).predict_configs(unseen)
@@ -45,11 +45,10 @@ def test_a_loaded_predictor_predicts_to_the_last_bit(
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
 
-def test_a_loaded_predictor_knows_where_it_comes_from(predictor: LatencyPredictor, saved: Path) -> None:
+def test_a_loaded_predictor_knows_where_it_comes_from(predictor: FittedPredictor, saved: Path) -> None:
     loaded = load_predictor(saved)
     for name in (
         "features",
-        "intercept",
         "level",
         "spread",
         "chosen",
@@ -58,12 +57,12 @@ def test_a_loaded_predictor_knows_where_it_comes_from(predictor: LatencyPredicto
         "device",
         "workloads",
     ):
-        assert getattr(loaded.model, name) == getattr(predictor.model, name)
+        assert getattr(loaded, name) == getattr(predictor, name)
     assert loaded.error_card == predictor.error_card
 
 
 def test_a_file_that_knows_no_spread_of_sessions_takes_the_prior(
-    predictor: LatencyPredictor, saved: Path, draw_configs: DrawConfigs
+    predictor: FittedPredictor, saved: Path, draw_configs: DrawConfigs
 ) -> None:
     file = saved.with_suffix(".json")
     content = json.loads(file.read_text())
@@ -71,29 +70,29 @@ def test_a_file_that_knows_no_spread_of_sessions_takes_the_prior(
     older = {name: value for name, value in content.items() if name != "session_spread"} | {"error_card": card}
     file.write_text(json.dumps(older))
     loaded = load_predictor(saved)
-    assert loaded.model.spread == ONE_SESSION
+    assert loaded.spread == ONE_SESSION
     assert np.isnan(loaded.error_card.mape_upper)
     file.write_text(json.dumps({**older, "error_card": {**card, "sessions": 4}}))
-    assert load_predictor(saved).model.spread.scale == pytest.approx(ONE_SESSION.scale / 2)
+    assert load_predictor(saved).spread.scale == pytest.approx(ONE_SESSION.scale / 2)
     save_predictor(loaded, saved)
-    assert load_predictor(saved).model.spread == ONE_SESSION
+    assert load_predictor(saved).spread == ONE_SESSION
 
 
-def test_a_transferred_predictor_says_so_after_loading(predictor: LatencyPredictor, tmp_path: Path) -> None:
-    model = replace(predictor.model, chosen="transferred", source=replace(predictor.model.device, device="other"))
-    save_predictor(LatencyPredictor.from_model(model), tmp_path / "moved")
-    assert load_predictor(tmp_path / "moved").model.source == model.source
+def test_a_transferred_predictor_says_so_after_loading(predictor: FittedPredictor, tmp_path: Path) -> None:
+    moved = replace(predictor, chosen="transferred", source=replace(predictor.device, device="other"))
+    save_predictor(moved, tmp_path / "moved")
+    assert load_predictor(tmp_path / "moved").source == moved.source
 
 
-def test_files_do_not_keep_rows(predictor: LatencyPredictor, saved: Path) -> None:
+def test_files_do_not_keep_rows(predictor: FittedPredictor, saved: Path) -> None:
     assert [len(each) for each in predictor.left_out] == [20, 20, 20]
     with pytest.raises(InputError, match="fit it again"):
         _ = load_predictor(saved).left_out
 
 
-def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved: Path, device: SimulatedDevice) -> None:
+def test_the_json_file_can_be_read_by_people(predictor: FittedPredictor, saved: Path, device: SimulatedDevice) -> None:
     content = json.loads(saved.with_suffix(".json").read_text())
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     assert set(content["versions"]) == {"adaptare", "numpy", "scikit-learn"}
     assert content["device"]["options"] == list(device.info().options)
     assert content["features"][2] == {"name": "adapter_flops", "unit": "FLOP"}
@@ -102,14 +101,14 @@ def test_the_json_file_can_be_read_by_people(predictor: LatencyPredictor, saved:
 
 
 @pytest.mark.parametrize("spelling", ["model", "model.json", "model.npz", "v1.2"])
-def test_one_name_stands_for_both_files(predictor: LatencyPredictor, tmp_path: Path, spelling: str) -> None:
+def test_one_name_stands_for_both_files(predictor: FittedPredictor, tmp_path: Path, spelling: str) -> None:
     save_predictor(predictor, tmp_path / spelling)
     base = spelling.removesuffix(".json").removesuffix(".npz")
     assert {file.name for file in tmp_path.iterdir()} == {f"{base}.json", f"{base}.npz"}
     assert load_predictor(tmp_path / spelling).chosen == predictor.chosen
 
 
-def test_a_folder_takes_both_files(predictor: LatencyPredictor, tmp_path: Path) -> None:
+def test_a_folder_takes_both_files(predictor: FittedPredictor, tmp_path: Path) -> None:
     save_predictor(predictor, str(tmp_path))
     assert {file.name for file in tmp_path.iterdir()} == {"predictor.json", "predictor.npz"}
     assert load_predictor(tmp_path).chosen == predictor.chosen
@@ -130,7 +129,7 @@ def test_a_reference_of_another_shape_comes_along(
     other = Workload(ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, '{"name":"reference"}'), mode="merged")
     rows = [replace(row, reference=other) for row in campaign(draw_configs(12, 0))]
     save_predictor(LatencyPredictor().fit(rows), tmp_path)
-    assert load_predictor(tmp_path).model.reference == other
+    assert load_predictor(tmp_path).reference == other
 
 
 def test_a_rank_correlation_of_equal_values_comes_back(
@@ -142,7 +141,7 @@ def test_a_rank_correlation_of_equal_values_comes_back(
 
 
 def test_the_device_it_was_fitted_on_is_accepted(saved: Path, device: SimulatedDevice) -> None:
-    assert load_predictor(saved, device=device.info()).model.device == device.info()
+    assert load_predictor(saved, device=device.info()).device == device.info()
 
 
 def test_another_device_is_refused(saved: Path, device: SimulatedDevice) -> None:
@@ -154,8 +153,8 @@ def test_another_device_is_refused(saved: Path, device: SimulatedDevice) -> None
 
 
 def test_a_newer_schema_is_refused(saved: Path) -> None:
-    change(saved, schema=3)
-    with pytest.raises(InputError, match="has schema 3, this version reads up to 2; update adaptare"):
+    change(saved, schema=4)
+    with pytest.raises(InputError, match="has schema 4, this version reads up to 3; update adaptare"):
         load_predictor(saved)
 
 
@@ -189,15 +188,25 @@ def arrays_of(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
+STATE = {"state.0.coefficients": np.zeros(3), "state.0.intercept": 1.0}
+
+
 @pytest.mark.parametrize(
     "content",
     [
         b"nothing of the kind",
-        arrays_of(coefficients=np.zeros(17)),
-        arrays_of(coefficients=np.zeros(3), feature_range=np.zeros((2, 3)), intercept=1.0, residuals=np.zeros(9)),
-        arrays_of(coefficients=np.array([{"a": 1}], dtype=object)),
+        arrays_of(**STATE),
+        arrays_of(**STATE, feature_range=np.zeros((2, 3)), residuals=np.zeros(9)),
+        arrays_of(**STATE, feature_range=np.zeros((2, 17)), residuals=np.zeros(9)),
+        arrays_of(feature_range=np.array([{"a": 1}], dtype=object)),
     ],
-    ids=["no archive", "arrays missing", "arrays of other features", "objects that would have to be executed"],
+    ids=[
+        "no archive",
+        "arrays missing",
+        "a range of others",
+        "a state of others",
+        "objects that would have to be executed",
+    ],
 )
 def test_arrays_that_are_not_ours_are_refused(saved: Path, content: bytes) -> None:
     saved.with_suffix(".npz").write_bytes(content)
@@ -206,7 +215,7 @@ def test_arrays_that_are_not_ours_are_refused(saved: Path, content: bytes) -> No
         load_predictor(saved)
 
 
-@pytest.mark.parametrize("name", ["device", "template", "shapes", "error_card", "reference_s", "features"])
+@pytest.mark.parametrize("name", ["device", "template", "shapes", "error_card", "reference_s", "features", "parts"])
 def test_json_with_a_part_that_is_wrong_is_refused(saved: Path, name: str) -> None:
     change(saved, **{name: ["wrong"]})
     with pytest.raises(InputError, match=r"is damaged|other features"):
@@ -227,7 +236,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_predictor(tmp_path / "none")
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(predictor: LatencyPredictor, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_cannot_be_written(predictor: FittedPredictor, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be written to .*No such file or directory"):
         save_predictor(predictor, tmp_path / "missing" / "model")
 
@@ -247,11 +256,6 @@ def test_a_write_that_fails_leaves_the_old_files_whole(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_predictor_that_is_not_fitted_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="knows nothing yet"):
-        save_predictor(LatencyPredictor(), tmp_path)
-
-
 def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     loaded = load_predictor(Path(__file__).parent / "kept" / "release-0-1-0")
     said = loaded.predict_configs([Configuration.uniform(shape, rank) for rank in (1, 8, 32)])
@@ -262,4 +266,4 @@ def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     # Half of what lies between both ends of the interval is slower than predicted.
     (probability,) = loaded.probability_within([Configuration.uniform(shape, 8)], 6.65754753e-4)
     assert probability == pytest.approx(0.5, abs=0.02)
-    assert (loaded.error_card.rows, loaded.model.device.device) == (40, "simulated:launch_s=5e-07")
+    assert (loaded.error_card.rows, loaded.device.device) == (40, "simulated:launch_s=5e-07")

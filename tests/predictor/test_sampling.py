@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.predictor import next_rows
+from adaptare.predictor.fitting.sampling import next_rows
 
 
 def information(rows: np.ndarray) -> float:

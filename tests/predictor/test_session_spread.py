@@ -96,8 +96,8 @@ def test_a_row_of_a_new_session_is_held_as_often_as_said(sessions: int) -> None:
 def test_a_predictor_of_sessions_that_shift_holds_the_next_one(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     early, late = draw_configs(20, 0), draw_configs(20, 2)
     rows = [*campaign(early, session="a"), *shifted(campaign(late, session="b", seed=1), 1.04)]
-    known = LatencyPredictor().fit(rows).model
-    alone = LatencyPredictor().fit(rows[:20]).model
+    known = LatencyPredictor().fit(rows)
+    alone = LatencyPredictor().fit(rows[:20])
     assert known.spread.degrees == alone.spread.degrees + 1
     assert alone.half_width < 0.02
     assert known.half_width > 0.03
@@ -107,9 +107,8 @@ def test_a_predictor_of_sessions_that_shift_holds_the_next_one(campaign: Campaig
 def test_the_probability_of_a_budget_knows_the_shift_of_a_session(
     campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:
-    model = LatencyPredictor().fit(campaign(draw_configs(20, 0), sigma=0.001)).model
-    codes = np.zeros((1, len(model.features.sites)), dtype=np.int64)
-    budget_s = float(model.predict(codes).mean_s[0]) * 1.005
-    certain, wide = (replace(model, spread=SessionSpread(scale)) for scale in (0.0, 0.01))
-    assert certain.probability_within(codes, budget_s)[0] == pytest.approx(20 / 21)
-    assert wide.probability_within(codes, budget_s)[0] == pytest.approx(20 / 21 * stats.t(4).cdf(0.5), abs=0.03)
+    predictor, base = LatencyPredictor().fit(campaign(draw_configs(20, 0), sigma=0.001)), [Configuration()]
+    budget_s = float(predictor.predict_configs(base).mean_s[0]) * 1.005
+    certain, wide = (replace(predictor, spread=SessionSpread(scale)) for scale in (0.0, 0.01))
+    assert certain.probability_within(base, budget_s)[0] == pytest.approx(20 / 21)
+    assert wide.probability_within(base, budget_s)[0] == pytest.approx(20 / 21 * stats.t(4).cdf(0.5), abs=0.03)

@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.devices import InputError
-from adaptare.predictor import ShrunkenLinear
+from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 
 Floats = NDArray[np.float64]
 ONLY_PRIOR = (float("inf"),)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.base import clone
 
 from adaptare.devices import InputError
+from adaptare.predictor.estimators.estimator import Estimator
 
 
-class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class Averaged(Estimator):
     """Mean of the regressors whose cross-validated relative error is not significantly above the lowest.
 
     Ten rows seldom show which fit is best. Choosing one of several indistinguishable fits amounts to fitting noise, and
@@ -32,6 +32,9 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         Claeskens, Hjort 2008, "Model selection and model averaging", chapter 7.
     """
 
+    fewest_rows = 3
+    only_positive = True
+
     def __init__(
         self, candidates: Sequence[tuple[str, Any]] = (), folds: int = 10, standard_errors: float = 2.0
     ) -> None:
@@ -39,40 +42,23 @@ class Averaged(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         self.folds = folds
         self.standard_errors = standard_errors
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "Averaged":
-        """X of shape (n_samples, n_features), y of shape (n_samples,), not 0.
-
-        Raises:
-            InputError: There are no candidates, a y is 0, or no candidate predicts numbers.
-        """
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=3)
-        columns, target = checked
-        if not self.candidates or not target.all():
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        if not self.candidates or not y.all():
             raise InputError("there must be regressors to average, and no latency of 0, which has no relative error")
-        fold = np.random.default_rng(0).permutation(len(target)) % min(self.folds, len(target))
-        left_out = {name: _left_out(regressor, columns, target, fold) for name, regressor in self.candidates}
-        errors = {name: np.abs(found / target - 1) for name, found in left_out.items()}
+        fold = np.random.default_rng(0).permutation(len(y)) % min(self.folds, len(y))
+        left_out = {name: _left_out(regressor, X, y, fold) for name, regressor in self.candidates}
+        errors = {name: np.abs(found / y - 1) for name, found in left_out.items()}
         errors = {name: np.where(np.isnan(each), np.inf, each) for name, each in errors.items()}
         self.errors_ = {name: float(each.mean()) for name, each in errors.items()}
         best = min(self.errors_, key=self.errors_.__getitem__)
         if not np.isfinite(self.errors_[best]):
             raise InputError(f"none of {', '.join(self.errors_)} predicts rows that were left out")
         self.averaged_ = tuple(name for name, each in errors.items() if self._good(each, errors[best]))
-        self.regressors_ = [clone(dict(self.candidates)[name]).fit(columns, target) for name in self.averaged_]
-        return self
+        self.regressors_ = [clone(dict(self.candidates)[name]).fit(X, y) for name in self.averaged_]
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        found: NDArray[np.float64] = np.mean([each.predict(checked) for each in self.regressors_], axis=0)
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.mean([each.predict(X) for each in self.regressors_], axis=0)
         return found
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = True
-        return tags
 
     def _good(self, errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:
         if not errors.mean() <= 2 * least.mean():

@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptare.devices import InputError
+from adaptare.predictor.estimators.estimator import Estimator
 
 # Between the sum of both times (1) and the longer one (infinity); they overlap partly.
 SHARPNESS = 4.0
@@ -16,7 +15,7 @@ SHARPNESS = 4.0
 OUTLIER = 0.1
 
 
-class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class Roofline(Estimator):
     """y = launch + ((memory * t_m)^p + (arithmetic * t_a)^p)^(1/p), with p = 4.
 
     The columns t_m and t_a are the times of a call at the rates of the data sheet: bytes over bandwidth and FLOPs over
@@ -34,22 +33,21 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
     """
 
+    fewest_rows, fewest_columns = 3, 2
+    only_positive = only_latencies = True  # not everything is the time of a kernel
+
     def __init__(self, memory: int = 0, arithmetic: int = 1) -> None:
         self.memory = memory
         self.arithmetic = arithmetic
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "Roofline":
-        """X of shape (n_samples, n_features), no column below 0, y above 0; least squares in log(y), robust."""
-        checked: tuple[NDArray[np.float64], NDArray[np.float64]]
-        checked = validate_data(
-            self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=3, ensure_min_features=2
-        )
-        work = checked[0][:, [self.memory, self.arithmetic]]
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        """Least squares in log(y), robust; no column below 0, y above 0."""
+        work = X[:, [self.memory, self.arithmetic]]
         if (work < 0).any():
             raise InputError("Negative values in data passed to a roofline, which are bytes and FLOPs")
-        if not (work > 0).any(axis=0).all() or not (checked[1] > 0).all():
+        if not (work > 0).any(axis=0).all() or not (y > 0).all():
             raise InputError("a roofline needs bytes and FLOPs that are not 0 in all rows, and latencies above 0")
-        target = np.log(checked[1])
+        target = np.log(y)
 
         def off(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             residuals: NDArray[np.float64] = np.log(_time(work, np.exp(logs))) - target
@@ -64,20 +62,14 @@ class Roofline(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         found = np.exp(min(fits, key=lambda fit: float(fit.cost)).x)
         self.launch_ = float(found[0])
         self.factors_: NDArray[np.float64] = found[1:]
-        return self
-
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: NDArray[np.float64] = validate_data(self, X, reset=False, dtype=np.float64)
-        return _time(checked[:, [self.memory, self.arithmetic]], np.array([self.launch_, *self.factors_]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
-        tags.target_tags.positive_only = True
-        tags.regressor_tags.poor_score = True  # not everything is the time of a kernel
         return tags
+
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _time(X[:, [self.memory, self.arithmetic]], np.array([self.launch_, *self.factors_]))
 
 
 def _time(work: NDArray[np.float64], parameters: NDArray[np.float64]) -> NDArray[np.float64]:

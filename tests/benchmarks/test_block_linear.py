@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from external_block_linear import BlockLinear, BlockVariances, block_variances, stacked_blocks
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.devices import InputError
-from adaptare.predictor import BlockLinear, BlockVariances, block_variances, stacked_blocks
 
 Array = NDArray[np.float64]
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from external_averaged import Averaged
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import make_pipeline
 
 from adaptare.devices import InputError
-from adaptare.predictor.estimators.averaged import Averaged
 from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import check_X_y
 
 from adaptare.devices import InputError
+from adaptare.predictor.estimators.estimator import LinearEstimator
 
 Array = NDArray[np.float64]
 # Variance of the level, in variances of y, so that the mean of few rows does not fix it.
@@ -92,7 +92,7 @@ def block_variances(X: ArrayLike, y: ArrayLike, blocks: Sequence[int]) -> BlockV
     return BlockVariances(tuple(scales[:-1].tolist()), float(scales[-1]))
 
 
-class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
+class BlockLinear(LinearEstimator):
     """Ridge regression with one strength per block of columns, averaged over the strengths of known devices.
 
     Every known device supplies block variances; none is selected. All are tried on the new rows, and their predictions
@@ -116,35 +116,22 @@ class BlockLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.blocks = blocks
         self.known = known
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "BlockLinear":
-        """X of shape (n_samples, n_features), see `stacked_blocks`; y of shape (n_samples,).
-
-        Raises:
-            InputError: The blocks do not add up to the columns of X, or known devices have another number of blocks.
-        """
-        checked: tuple[Array, Array]
-        checked = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        columns, (target, level, unit) = checked[0], _standardised(checked[1])
-        blocks, known = self._checked(columns.shape[1])
-        kernels = [part @ part.T for part in _parts(columns, blocks)]
+    def _learn(self, X: Array, y: Array) -> None:
+        """X as of `stacked_blocks`. Raises `InputError` if the blocks or the known devices do not fit its columns."""
+        target, level, unit = _standardised(y)
+        blocks, known = self._checked(X.shape[1])
+        kernels = [part @ part.T for part in _parts(X, blocks)]
         prices, shifts, evidence = [], [], []
         for each in known:
             factor = cho_factor(_covariance(kernels, (*each.variances, each.noise)), lower=True)
             dual = cho_solve(factor, target)
-            prices.append(np.repeat(each.variances, blocks) * (dual @ columns))
+            prices.append(np.repeat(each.variances, blocks) * (dual @ X))
             shifts.append(LEVEL_VARIANCE * dual.sum())
             evidence.append(-target @ dual / 2 - np.log(np.diag(factor[0])).sum())
         likelihoods = np.exp(np.array(evidence) - max(evidence))
         self.weights_: Array = likelihoods / likelihoods.sum()
-        self.coef_: Array = unit * (self.weights_ @ np.array(prices))
+        self.coef_ = unit * (self.weights_ @ np.array(prices))
         self.intercept_ = float(level + unit * (self.weights_ @ np.array(shifts)))
-        return self
-
-    def predict(self, X: ArrayLike) -> Array:
-        """Shape (n, n_features) -> (n,)."""
-        check_is_fitted(self)
-        checked: Array = validate_data(self, X, reset=False, dtype=np.float64)
-        return checked @ self.coef_ + self.intercept_
 
     def rows_to_measure(self, pool: Array, n: int) -> NDArray[np.int64]:
         """Rows whose measurement reduces the variance over the whole pool most, in greedy order; needs no latencies.

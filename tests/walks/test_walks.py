@@ -1,0 +1,149 @@
+"""Four walks from outside: a device, a regressor, a search algorithm and a recipe with widths, of under 40 lines each.
+
+Every toy passes its suite, and something whole is done with it. An objective comes along.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_algorithm import Climber
+from toy_device import Abacus
+from toy_objective import Download
+from toy_recipe import slim
+from toy_regressor import Nearby
+
+import adaptare
+from adaptare.devices import InputError, Program, SimulatedDevice
+from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
+from adaptare.search import Limit, PredictedLatency, PredictedUpperEnd, search
+from adaptare.testing import (
+    AlgorithmSuite,
+    DevicePrograms,
+    DeviceSuite,
+    ObjectiveSuite,
+    RegressorSuite,
+    SpaceSuite,
+)
+from adaptare.testing.device import FEEDS
+
+TOYS = sorted(Path(__file__).parent.glob("toy_*.py"))
+PUBLIC = {"adaptare", *(f"adaptare.{package}" for package in ("devices", "profiler", "predictor", "search"))}
+SHAPE = ModelShape.from_mapping(
+    {
+        "model_type": "llama",
+        "num_hidden_layers": 3,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": 64,
+    }
+)
+SPACE = slim(SHAPE)
+
+
+@pytest.mark.parametrize("file", TOYS, ids=lambda file: file.stem)
+def test_a_toy_takes_less_than_40_lines_and_imports_what_is_public(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes}
+    assert len(source.splitlines()) < 40
+    assert modules <= {*sys.stdlib_module_names, "numpy", *PUBLIC}
+
+
+class TestAbacus(DeviceSuite):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def device(cls) -> Abacus:
+        return Abacus()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def programs(cls) -> DevicePrograms:
+        good, other = (Program(name, "simulated", f'"{name}"', FEEDS) for name in ("good", "other"))
+        return DevicePrograms(good, other, good, Program("failing", "melody", "{}", FEEDS))
+
+
+class TestNearby(RegressorSuite):
+    @pytest.fixture
+    def regressor(self) -> Nearby:
+        return Nearby()
+
+
+class TestClimber(AlgorithmSuite):
+    @pytest.fixture
+    def make(self) -> object:
+        return lambda space, seed: Climber(space, seed=seed)
+
+
+class TestSlim(SpaceSuite):
+    @pytest.fixture
+    def space(self) -> object:
+        return SPACE
+
+
+class TestDownload(ObjectiveSuite):
+    @pytest.fixture
+    def space(self) -> object:
+        return SPACE
+
+    @pytest.fixture
+    def objective(self) -> Download:
+        return Download(SPACE, SHAPE)
+
+
+def measured(configs: list[Configuration]) -> list[Measurement]:
+    workloads = [Workload(SHAPE, config) for config in configs]
+    device = SimulatedDevice(launch_s=5e-7)
+    return profile(workloads, reference=Workload(SHAPE).base, device=device, stop=FixedRounds(3), seed=0)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Measurement]:
+    """The first thirty configurations of the recipe."""
+    return measured([SPACE.decode(codes) for codes in design(SPACE, 30, seed=0)])
+
+
+def test_the_device_tells_what_an_adapter_costs_on_it(tmp_path: Path) -> None:
+    report = adaptare.overhead(
+        "tiny-random", device=Abacus(), ranks=[1, 8], prompts=[], openings=2, store=tmp_path / "adaptare.db"
+    )
+    assert [(row.rank, row.mode) for row in report.rows] == [(1, "swappable"), (8, "swappable"), (8, "merged")]
+    assert all(row.overhead_lower <= row.overhead <= row.overhead_upper for row in report.rows)
+    assert {each.device.device for each in adaptare.Store(tmp_path / "adaptare.db").measurements()} == {"abacus"}
+
+
+def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measurement], tmp_path: Path) -> None:
+    predictor = LatencyPredictor(regressor=Nearby()).fit(rows)
+    assert predictor.chosen == "Nearby"
+    assert "shrunken" in predictor.error_card.baselines
+    save_predictor(predictor, tmp_path)
+    with pytest.raises(
+        InputError, match=r"unknown regressor 'Nearby'.*curved.*load_predictor\(path, regressor=Nearby\)"
+    ):
+        load_predictor(tmp_path)
+    loaded, unseen = load_predictor(tmp_path, regressor=Nearby), [Configuration.uniform(SHAPE, 7)]
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+
+
+def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> None:
+    predictor = LatencyPredictor().fit(rows)
+    latency, small = PredictedLatency(predictor, SPACE.columns), Download(SPACE, SHAPE)
+    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.05 * predictor.reference_s)
+    front = search(Climber(SPACE, seed=0), SPACE, [latency, small], [limit], evaluations=40, seed=0)
+    assert len(front.history) == 40
+    assert all(member.upper[0] <= limit.bound for member in front.members)
+    assert front.members[0].values[0] < predictor.reference_s, "narrower layers are faster than the base"
+
+
+def test_the_recipe_is_measured_and_one_predictor_serves_its_ranks_and_widths(rows: list[Measurement]) -> None:
+    assert SPACE.has_widths
+    predictor = LatencyPredictor().fit(rows)
+    unseen = [SPACE.decode(codes) for codes in design(SPACE, 60, seed=0)[30:]]
+    truth = np.array([each.latency_s for each in measured(unseen)])
+    assert np.ptp(truth) > 0.1 * truth.mean()
+    assert np.abs(predictor.predict_configs(unseen).mean_s / truth - 1).mean() < 0.01
