@@ -1,5 +1,6 @@
 """Fixtures that several test folders share, and the guard against silent skips."""
 
+import importlib.util
 import os
 import signal
 from collections.abc import Generator, Iterable
@@ -15,6 +16,26 @@ WORKER_MODULES = Path(__file__).parent / "worker_modules"
 def declared_marks() -> set[str]:
     """Marks whose tests must run here: `ADAPTARE_MUST_RUN=demo_model,slow`."""
     return set(filter(None, os.environ.get("ADAPTARE_MUST_RUN", "").split(",")))
+
+
+def missing_for_native() -> str:
+    """What the agent in C cannot be compiled without."""
+    from adaptare.devices.native.compiler import HEADER, INCLUDES
+
+    if not any((folder / HEADER).exists() for folder in INCLUDES):
+        return f"{HEADER} is not installed (libonnxruntime-dev)"
+    return "" if importlib.util.find_spec("ziglang") else "ziglang is not installed"
+
+
+# Marks of tests that need something of the system -> what is missing.
+NEEDS = {"native": missing_for_native}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests that need what is not here."""
+    for mark in {mark.name for mark in item.iter_markers()} & set(NEEDS):
+        if problem := NEEDS[mark]():
+            pytest.skip(problem)
 
 
 @pytest.hookimpl(wrapper=True)

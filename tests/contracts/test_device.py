@@ -31,6 +31,7 @@ from adaptare.devices import (
     program_file,
 )
 from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
 HERE = Path(__file__).parent
@@ -113,6 +114,7 @@ def stand_in(folder: Path) -> Device:
 
 STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
 JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
+NATIVE = Case("ort-native", lambda folder: ort_native(threads=1, timeout_s=60), onnx_programs)
 NODE = [
     pytest.mark.other_languages,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
@@ -124,6 +126,7 @@ DEVICES = [
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
+    pytest.param(NATIVE, marks=pytest.mark.native),
 ]
 
 
