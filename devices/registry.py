@@ -71,10 +71,10 @@ def clean(spelling: str) -> int:
         InputError: The device has no transport, or its transport keeps no files.
         DeviceError: The device is not reachable, or its files cannot be removed.
     """
-    _, target, _, _ = _parts(spelling)
-    transport = _transport(spelling)(target)
+    scheme, target, _, _ = _parts(spelling)
+    transport = _transport(spelling)(target) if scheme else None
     if not isinstance(transport, CleanedTransport):
-        raise InputError(f"device {spelling!r}: its transport keeps no files on the device; there is nothing to remove")
+        raise InputError(f"device {spelling!r}: adaptare keeps no files there; there is nothing to remove")
     return transport.clean()
 
 

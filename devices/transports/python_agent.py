@@ -35,7 +35,7 @@ print(json.dumps({"version": sys.version_info[:3], "managed": managed, "adaptare
 # Arguments: a Python, its program, and the file of the agent.
 PROBED = f"""
 command -v "$1" >/dev/null || exit {NO_SUCH_COMMAND}
-[ -f "$3" ] && echo present || echo absent
+[ -f "$3" ] && echo yes || echo no
 "$1" -c "$2"
 """
 # The shell stays, because its exit code tells of a signal. Arguments: the command.
@@ -43,102 +43,117 @@ STARTED = "".join(f"export {name}={value}\n" for name, value in AGENT_VARIABLES.
 
 
 @dataclass(frozen=True)
-class RemotePython:
-    """A Python on a device.
+class Facts:
+    """Facts about a Python on a device.
 
     Args:
-        device: Prefix of the device's spelling.
-        python: Command that starts it.
-        by_hand: Command of this machine that runs a command there, for messages.
+        version: Its version.
+        managed: True if it belongs to its operating system, and refuses packages of pip.
+        adaptare: Version of its adaptare; empty if that is not installed.
+        has_agent: True if this agent was sent before.
     """
 
-    device: str
-    python: str
-    by_hand: str
-
-    def install(self, packages: Sequence[str], managed: bool) -> str:
-        """Advice to install packages.
-
-        Args:
-            packages: Requirements, as for pip.
-            managed: True if this Python belongs to its operating system, and refuses packages of pip.
-        """
-        if not managed:
-            return f"install it on the device with: {self._typed([self.python, '-m', 'pip', 'install', *packages])}"
-        made = shlex.join([self.python, "-m", "venv", "adaptare"])
-        filled = shlex.join(["adaptare/bin/pip", "install", *packages])
-        return (
-            f"its Python takes packages only in a virtual environment; make one with: {self.by_hand} "
-            f'"{made} && {filled}", and give the device the option python=adaptare/bin/python'
-        )
-
-    def _typed(self, words: Sequence[str]) -> str:
-        command = shlex.join(words)
-        return f'{self.by_hand} "{command}"' if "'" in command else f"{self.by_hand} {command}"
+    version: tuple[int, ...]
+    managed: bool
+    adaptare: str
+    has_agent: bool
 
 
-def python_link(shell: RemoteShell, runtime: str, remote: RemotePython) -> Link:
-    """Prepares the agent on a device.
+@dataclass(frozen=True)
+class PythonAgent:
+    """An agent in a Python on a device.
 
     Args:
         shell: Connection to the device.
-        runtime: See `Transport.linked`.
-        remote: Its Python.
-
-    Raises:
-        DeviceError: The connection failed, or Python is missing or too old.
-        MissingPackageError: The runtime needs adaptare there, in the version of this machine.
+        python: Command that starts Python there.
+        by_hand: Command that somebody would type here to run one there, for messages.
     """
-    packages = required(runtime)
-    installed = any(package.startswith("adaptare") for package in packages)
-    prepare_folder(shell)
-    with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
-        file = Path(place) / "agent.pyz"
-        write_agent(file)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        target = f"{shell.folder}/agents/{digest}.pyz"
-        answer = shell.run(PROBED, remote.python, FACTS, target)
-        present, _, told = answer.out.partition("\n")
+
+    shell: RemoteShell
+    python: str
+    by_hand: str
+
+    def link(self, runtime: str) -> Link:
+        """Prepares the agent with a runtime, spelled as in `Transport.linked`.
+
+        Raises:
+            DeviceError: The connection failed, Python is missing or too old, or the device refuses the agent.
+            MissingPackageError: The runtime needs adaptare there, in the version of this machine.
+        """
+        shell, packages = self.shell, required(runtime)
+        prepare_folder(shell)
+        with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
+            file = Path(place) / "agent.pyz"
+            write_agent(file)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            target = f"{shell.folder}/agents/{digest}.pyz"
+            facts = self._facts(target)
+            if any(package.startswith("adaptare") for package in packages):
+                self._check_installed(facts, packages)
+                agent = ["-m", "adaptare.devices.agent"]
+            else:
+                agent = [target]
+                if not facts.has_agent:
+                    self._send(file, target, digest)
+
+        def bring(file: ProgramFile) -> None:
+            shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+
+        def install(package: str) -> str:
+            return self._install(packages, facts) if any(package in each for each in packages) else ""
+
+        command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)
+        return Link(command, bring, local_environment(), shell.cause, install)
+
+    def _facts(self, agent: str) -> Facts:
+        answer = self.shell.run(PROBED, self.python, FACTS, agent)
+        where = f"{self.shell.name}: {self.python!r}"
         if answer.code == NO_SUCH_COMMAND:
             raise DeviceError(
-                f"{remote.device}: there is no {remote.python!r}; install Python 3.9 or newer on the device, or name "
-                "one by the device's option python=PATH"
+                f"{where} does not exist there; install Python 3.9 or newer on the device, or name another one by the "
+                "device's option python=PATH"
             )
+        has_agent, _, told = answer.out.partition("\n")
         try:
-            facts = json.loads(told)
+            content = json.loads(told)
         except ValueError as error:
-            said = reason(answer, shell.name) if answer.code else repr(answer.out[:200])
-            raise DeviceError(f"{remote.device}: {remote.python!r} is no working Python; it said: {said}") from error
-        version = ".".join(map(str, facts["version"]))
-        if tuple(facts["version"]) < OLDEST:
+            said = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
+            raise DeviceError(f"{where} is no working Python; it said: {said}") from error
+        facts = Facts(tuple(content["version"]), content["managed"], content["adaptare"], has_agent == "yes")
+        if facts.version < OLDEST:
+            version = ".".join(map(str, facts.version))
             raise DeviceError(
-                f"{remote.device}: {remote.python!r} is Python {version}; the agent needs 3.9 or newer; name another "
-                "one by the device's option python=PATH"
+                f"{where} is Python {version}, and the agent needs 3.9 or newer; name another one by the device's "
+                "option python=PATH"
             )
+        return facts
+
+    def _check_installed(self, facts: Facts, packages: Sequence[str]) -> None:
         here = metadata.version("adaptare")
-        if installed and facts["adaptare"] != here:
-            there = f"is {facts['adaptare']}" if facts["adaptare"] else "is not installed"
-            packages = [f"{package}=={here}" for package in packages]
-            raise MissingPackageError(
-                f"{remote.device} runs functions of adaptare, which {there} on the device and {here} here; "
-                f"{remote.install(packages, facts['managed'])}"
-            )
-        if not installed and present != "present":
-            try:
-                shell.put(file, target, digest)
-            except OSError as error:
-                raise DeviceError(f"the agent could not be brought to the device: {error}") from error
+        if facts.adaptare == here:
+            return
+        there = f"has adaptare {facts.adaptare}" if facts.adaptare else "lacks adaptare"
+        raise MissingPackageError(
+            f"{self.shell.name} {there}, and this runtime needs adaptare {here} there, the version of this machine; "
+            f"{self._install([f'{package}=={here}' for package in packages], facts)}"
+        )
 
-    def bring(file: ProgramFile) -> None:
-        shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+    def _send(self, file: Path, target: str, digest: str) -> None:
+        try:
+            self.shell.put(file, target, digest)
+        except OSError as error:
+            raise DeviceError(f"the agent could not be brought to the device: {error}") from error
 
-    def install(package: str) -> str:
-        known = any(package in requirement for requirement in packages)
-        return remote.install(packages, facts["managed"]) if known else ""
-
-    agent = ["-m", "adaptare.devices.agent"] if installed else [target]
-    command = shell.command(STARTED, remote.python, *agent, runtime, shell.folder)
-    return Link(command, bring, local_environment(), shell.cause, install)
+    def _install(self, packages: Sequence[str], facts: Facts) -> str:
+        """Advice to install packages."""
+        if not facts.managed:
+            command = shlex.join([self.python, "-m", "pip", "install", *packages])
+            return f'install it on the device with: {self.by_hand} "{command}"'
+        made, filled = f"{self.python} -m venv adaptare", shlex.join(["adaptare/bin/pip", "install", *packages])
+        return (
+            "its Python takes packages only in a virtual environment; make one with: "
+            f'{self.by_hand} "{made} && {filled}", and give the device the option python=adaptare/bin/python'
+        )
 
 
 def required(runtime: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Link, Transport
 from adaptare.devices.transports.device_folder import clean_folder
 from adaptare.devices.transports.openssh import Address, OpenSsh, connected
-from adaptare.devices.transports.python_agent import PYTHON, RemotePython, python_link
+from adaptare.devices.transports.python_agent import PYTHON, PythonAgent
 
 
 class SshTransport(Transport):
@@ -29,9 +29,8 @@ class SshTransport(Transport):
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
         """See `Transport.linked`. Raises `MissingPackageError` for a package that is to be installed on the device."""
-        remote = RemotePython(self.name, self._python, f"ssh {self._address.by_hand}")
         with self.connected() as shell:
-            yield python_link(shell, runtime, remote)
+            yield PythonAgent(shell, self._python, f"ssh {self._address.by_hand}").link(runtime)
 
     def connected(self) -> AbstractContextManager[OpenSsh]:
         """A connection that ends with the context. Raises `DeviceError`."""

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from adaptare.devices import (
     Worker,
     WorkerDiedError,
     canonical_json,
+    connect,
     ort_cpu,
     program_file,
 )
@@ -35,6 +37,8 @@ from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
 HERE = Path(__file__).parent
+SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
+NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 
@@ -102,7 +106,7 @@ class Case:
     """Programs may be files in the folder that they are given; a device may keep its own in another."""
 
     name: str
-    make: Callable[[Path], Device]
+    make: Callable[[Path], Device | AbstractContextManager[Device]]
     programs: Callable[[Path], Programs] = lambda folder: PYTHON
 
 
@@ -112,6 +116,18 @@ def stand_in(folder: Path) -> Device:
     return ort_cpu(timeout_s=60, transport=transport)
 
 
+@contextmanager
+def by_ssh(folder: Path) -> Iterator[Device]:
+    """ONNX Runtime behind a real server on loopback."""
+    with (
+        runpy.run_path(str(SSH_SERVER))["ssh_server"](folder / "board") as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        server.add_python()
+        patch.setenv("ADAPTARE_SSH_CONFIG", str(server.configuration))
+        yield connect(f"{server.spelling}:timeout_s=60")
+
+
 STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
 JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
 NATIVE = Case("ort-native", lambda folder: ort_native(threads=1, timeout_s=60), onnx_programs)
@@ -119,6 +135,7 @@ NODE = [
     pytest.mark.other_languages,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
 ]
+SSH = [pytest.mark.ssh, pytest.mark.skipif(bool(NO_SSH), reason=NO_SSH or "it is installed")]
 DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
@@ -127,6 +144,7 @@ DEVICES = [
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
     pytest.param(NATIVE, marks=pytest.mark.native),
+    pytest.param(Case("ssh", by_ssh, onnx_programs), marks=SSH),
 ]
 
 
@@ -145,7 +163,9 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
     paths = [str(HERE.parent / "worker_modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        yield case.make(tmp_path_factory.mktemp("device"))
+        made = case.make(tmp_path_factory.mktemp("device"))
+        with made if isinstance(made, AbstractContextManager) else nullcontext(made) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="module")
