@@ -6,6 +6,7 @@ import runpy
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,14 @@ def missing_for_native() -> str:
     return "" if importlib.util.find_spec("ziglang") else "ziglang is not installed"
 
 
+@cache
+def missing_for_adb() -> str:
+    """What adbd cannot run without."""
+    return str(runpy.run_path(str(Path(__file__).parent / "devices" / "phone.py"))["problem"]())
+
+
 # Marks of tests that need something of the system -> what is missing.
-NEEDS = {"native": missing_for_native}
+NEEDS = {"native": missing_for_native, "adb": missing_for_adb}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,8 +1,9 @@
 /* The agent: loads programs and times calls, controlled by JSON lines over stdin and stdout; see `agent/server.py`.
  *
- *     agent LIBRARY FOLDER [ROOT]
+ *     agent LIBRARY [FOLDER [ROOT]]
  *
  * LIBRARY is ONNX Runtime's shared library, FOLDER holds the files of programs, ROOT has the system's `proc` and `sys`.
+ * Without FOLDER, it only opens the library and prints its version.
  * Each reply repeats the number of its request, every list has its length, the end is an explicit message. Requests
  * that are malformed, too long, or numbered no higher than an earlier one are refused. */
 
@@ -285,8 +286,8 @@ int main(int argc, char **argv) {
     static int replies;
     pthread_attr_t small;
     pthread_t listener;
-    if (argc < 3 || argc > 4) {
-        fprintf(stderr, "usage: agent LIBRARY FOLDER [ROOT]\n");
+    if (argc < 2 || argc > 4) {
+        fprintf(stderr, "usage: agent LIBRARY [FOLDER [ROOT]]\n");
         return 2;
     }
     replies = dup(STDOUT_FILENO);
@@ -297,12 +298,16 @@ int main(int argc, char **argv) {
     if (setjmp(end_of_request) == 0) {
         put(&reply, "%*s", RESERVED_BYTES, ""); /* an error can be told even without memory */
         if (argc == 4) read_machine_below(argv[3]);
-        open_files(argv[2]);
+        if (argc > 2) open_files(argv[2]);
         open_library(argv[1]);
     } else {
         memcpy(unusable, error_text, sizeof unusable);
     }
     free_taken();
+    if (argc == 2) {
+        fprintf(stderr, "%s%s\n", *unusable != '\0' ? "" : "onnxruntime ", *unusable != '\0' ? unusable : runtime_version());
+        return *unusable != '\0';
+    }
     serve(replies);
     return 0;
 }

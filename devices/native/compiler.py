@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-import platform
+import os
 import subprocess
 import sys
 import tempfile
@@ -83,7 +83,9 @@ def target_of(system: str, machine: str) -> Target:
 
 def target_here() -> Target:
     """The target of this machine. Raises `DeviceError`."""
-    return target_of(platform.system(), platform.machine())
+    if not hasattr(os, "uname"):
+        raise DeviceError(f"there is no native agent for {sys.platform}; there is one for {', '.join(TARGETS)}")
+    return target_of(os.uname().sysname, os.uname().machine)
 
 
 def source_digest() -> str:

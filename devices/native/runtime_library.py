@@ -72,7 +72,7 @@ def library_of_file(file: Path) -> RuntimeLibrary:
 
 def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:
     """The library in a wheel. Raises `InputError` if it is none of ONNX Runtime for the target."""
-    if not file.name.startswith("onnxruntime-") or not file.name.endswith(f"_{target.machines[0]}.whl"):
+    if file.name.split("-")[0] != "onnxruntime" or not file.name.endswith(f"_{target.machines[0]}.whl"):
         raise InputError(f"{file.name!r} is no wheel of onnxruntime for {target.name}; it is named {_pattern(target)}")
     try:
         with zipfile.ZipFile(file) as wheel:
