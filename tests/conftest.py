@@ -15,6 +15,7 @@ import pytest
 # A shell that starts something in the background has it ignore interrupts, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
+PHONE = Path(__file__).parent / "devices" / "phone.py"
 SSH_SERVER = Path(__file__).parent / "devices" / "ssh_server.py"
 
 
@@ -35,7 +36,7 @@ def missing_for_native() -> str:
 @cache
 def missing_for_adb() -> str:
     """What adbd cannot run without."""
-    return str(runpy.run_path(str(Path(__file__).parent / "devices" / "phone.py"))["problem"]())
+    return str(runpy.run_path(str(PHONE))["problem"]())
 
 
 # Marks of tests that need something of the system -> what is missing.
@@ -90,6 +91,14 @@ def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     paths = [str(WORKER_MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     return WORKER_MODULES
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Generator[Callable[..., Any], None, None]:
+    """Starts adbd as a device of its own, which is the only one that `adb` reaches. See `devices/phone.py`."""
+    module = runpy.run_path(str(PHONE))
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(module["phone"](tmp_path / "phone", **options))
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ REMOVED = 'rm -f "$1"'
 
 def attached() -> dict[str, str]:
     """Serial -> state of every attached device. Raises `DeviceError`."""
-    _ran(["start-server"])  # the first command of all starts it, and would share its output with it
     listed = _ran(["devices"])
     if listed.code:
         raise DeviceError(f"adb failed: {_words(listed)}")
@@ -55,7 +54,9 @@ def _ran(arguments: Sequence[str], timeout_s: float = ANSWERED_S) -> Answer:
         done = subprocess.run(
             ["adb", *arguments],
             stdin=subprocess.DEVNULL,
-            capture_output=arguments != ["start-server"],
+            capture_output=True,
+            text=True,
+            errors="replace",
             timeout=timeout_s,
             start_new_session=True,  # Ctrl-C is handled by the caller
             check=False,
@@ -67,14 +68,13 @@ def _ran(arguments: Sequence[str], timeout_s: float = ANSWERED_S) -> Answer:
         ) from error
     except subprocess.TimeoutExpired as error:
         raise DeviceError(f"adb {' '.join(arguments)[:60]}: no answer within {timeout_s:.0f} s") from error
-    return Answer(
-        done.returncode, (done.stdout or b"").decode(errors="replace"), (done.stderr or b"").decode(errors="replace")
-    )
+    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def _words(answer: Answer) -> str:
-    lines = (answer.out + answer.err).strip().splitlines()
-    return lines[-1] if lines else f"exit code {answer.code}"
+    """The line of its output that tells of an error, or the last one."""
+    lines = (answer.out + answer.err).strip().splitlines() or [f"exit code {answer.code}"]
+    return [*lines, *(line for line in lines if "error:" in line)][-1]
 
 
 class AdbShell:

@@ -57,7 +57,10 @@ class Phone:
         self._inside("ip", "link", "set", "lo", "up")
         self._inside("mount", "--bind", str(self.data), "/data")
         adb = shutil.which("adb", path=PATH)
-        self._write(self.client / "adb", f'#!/bin/sh\nHOME={self.home} exec nsenter --net=/proc/{self._holder.pid}/ns/net {adb} "$@"\n')
+        self._write(
+            self.client / "adb",
+            f'#!/bin/sh\nHOME={self.home} exec nsenter --net=/proc/{self._holder.pid}/ns/net {adb} "$@"\n',
+        )
         self.start()
 
     @property
@@ -101,6 +104,10 @@ class Phone:
         """Gives the device a disk of this size, on which what was there is gone."""
         self._inside("mount", "-t", "tmpfs", "-o", f"size={size}", "none", "/data")
         self._inside("mkdir", "-p", "/data/local/tmp")
+
+    def remount(self, option: str) -> None:
+        """Changes an option of its disk, such as `ro`."""
+        self._inside("mount", "-o", f"remount,bind,{option}", "/data")
 
     def processes(self) -> list[int]:
         """Processes of agents on the device."""
