@@ -43,21 +43,13 @@ class OnnxRuntime:
         memory_bytes: int | None = None,
         transport: Transport | None = None,
     ) -> None:
-        if not provider:
-            raise InputError(f"provider must name an execution provider, for example {CPU}")
-        unusual = {"provider": provider} if provider != CPU else {}
-        unusual |= {} if spinning else {"spinning": "no"}
-        unusual |= {"flush_denormals": "yes"} if flush_denormals else {}
+        options, spelled, described = session_options(provider, spinning, flush_denormals)
         self._device = AgentDevice(
             name="ort-cpu" if provider == CPU else "ort",
             runtime=RUNTIME,
-            options={"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals},
-            spelled=unusual,
-            described={
-                "denormals": "flush" if flush_denormals else "keep",
-                "provider": provider,
-                "spinning": yes_or_no(spinning),
-            },
+            options=options,
+            spelled=spelled,
+            described=described,
             threads=threads,
             pin=pin,
             gap_s=gap_s,
@@ -78,6 +70,23 @@ class OnnxRuntime:
     def open(self) -> AbstractContextManager[Worker]:
         """See `Device.open`."""
         return self._device.open()
+
+
+def session_options(
+    provider: str, spinning: bool, flush_denormals: bool
+) -> tuple[dict[str, object], dict[str, str], dict[str, str]]:
+    """Options of sessions: for the agent, those that are not defaults, and all of them; see `AgentDevice`."""
+    if not provider:
+        raise InputError(f"provider must name an execution provider, for example {CPU}")
+    unusual = {"provider": provider} if provider != CPU else {}
+    unusual |= {} if spinning else {"spinning": "no"}
+    unusual |= {"flush_denormals": "yes"} if flush_denormals else {}
+    described = {
+        "denormals": "flush" if flush_denormals else "keep",
+        "provider": provider,
+        "spinning": yes_or_no(spinning),
+    }
+    return {"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals}, unusual, described
 
 
 ort_cpu = partial(OnnxRuntime, provider=CPU)

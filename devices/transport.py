@@ -13,12 +13,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from adaptare.devices.native.build import bundle_for
+from adaptare.devices.native.compiler import target_here
 from adaptare.devices.program import ProgramFile
 
 # Variables of every agent: no network, no telemetry.
 AGENT_VARIABLES = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
 # Packages of runtimes, with the extra that installs them.
 EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
+# No module has this name.
+NATIVE = "native-agent"
 # A shell answers with this, plus the number of the signal that ended its command.
 SIGNALLED = 128
 
@@ -69,7 +73,15 @@ class Transport(Protocol):
     options: Mapping[str, str] = MappingProxyType({})
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
-        """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is not reachable."""
+        """Prepares an agent with a runtime.
+
+        Args:
+            runtime: Class of the agent in Python, as `module:class`; or `NATIVE`, a colon and the folder of a bundle,
+                or none, for the agent in C.
+
+        Raises:
+            DeviceError: The device is not reachable.
+        """
         ...
 
 
@@ -88,7 +100,16 @@ class LocalTransport(Transport):
                 except OSError:  # the system does not permit symbolic links
                     shutil.copyfile(file.path, target)
 
-            yield Link([sys.executable, "-m", "adaptare.devices.agent", runtime, folder], bring, local_environment())
+            yield Link([*_local_agent(runtime), folder], bring, local_environment())
+
+
+def _local_agent(runtime: str) -> list[str]:
+    """Command that starts an agent here, without the folder of its files."""
+    kind, _, bundle = runtime.partition(":")
+    if kind != NATIVE:
+        return [sys.executable, "-m", "adaptare.devices.agent", runtime]
+    found = bundle_for(target_here(), bundle)
+    return found.command(str(found.folder))
 
 
 def local_environment() -> dict[str, str]:

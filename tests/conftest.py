@@ -1,10 +1,12 @@
 """Fixtures that several test folders share, and the guard against silent skips."""
 
+import importlib.util
 import os
 import runpy
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,39 @@ import pytest
 # A shell that starts something in the background has it ignore interrupts, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
+PHONE = Path(__file__).parent / "devices" / "phone.py"
 SSH_SERVER = Path(__file__).parent / "devices" / "ssh_server.py"
 
 
 def declared_marks() -> set[str]:
     """Marks whose tests must run here: `ADAPTARE_MUST_RUN=demo_model,slow`."""
     return set(filter(None, os.environ.get("ADAPTARE_MUST_RUN", "").split(",")))
+
+
+def missing_for_native() -> str:
+    """What the agent in C cannot be compiled without."""
+    from adaptare.devices.native.compiler import HEADER, INCLUDES
+
+    if not any((folder / HEADER).exists() for folder in INCLUDES):
+        return f"{HEADER} is not installed (libonnxruntime-dev)"
+    return "" if importlib.util.find_spec("ziglang") else "ziglang is not installed"
+
+
+@cache
+def missing_for_adb() -> str:
+    """What adbd cannot run without."""
+    return str(runpy.run_path(str(PHONE))["problem"]())
+
+
+# Marks of tests that need something of the system -> what is missing.
+NEEDS = {"native": missing_for_native, "adb": missing_for_adb}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests that need what is not here."""
+    for mark in {mark.name for mark in item.iter_markers()} & set(NEEDS):
+        if problem := NEEDS[mark]():
+            pytest.skip(problem)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,6 +91,14 @@ def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     paths = [str(WORKER_MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     return WORKER_MODULES
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Generator[Callable[..., Any], None, None]:
+    """Starts adbd as a device of its own, which is the only one that `adb` reaches. See `devices/phone.py`."""
+    module = runpy.run_path(str(PHONE))
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(module["phone"](tmp_path / "phone", **options))
 
 
 @pytest.fixture

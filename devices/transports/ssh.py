@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Link, Transport
 from adaptare.devices.transports.device_folder import clean_folder
+from adaptare.devices.transports.native_agent import is_native, native_link
 from adaptare.devices.transports.openssh import Address, OpenSsh, connected
 from adaptare.devices.transports.python_agent import PYTHON, PythonAgent
 
@@ -30,7 +31,8 @@ class SshTransport(Transport):
     def linked(self, runtime: str) -> Iterator[Link]:
         """See `Transport.linked`. Raises `MissingPackageError` for a package that is to be installed on the device."""
         with self.connected() as shell:
-            yield PythonAgent(shell, self._python, f"ssh {self._address.by_hand}").link(runtime)
+            agent = PythonAgent(shell, self._python, f"ssh {self._address.by_hand}")
+            yield native_link(shell, runtime) if is_native(runtime) else agent.link(runtime)
 
     def connected(self) -> AbstractContextManager[OpenSsh]:
         """A connection that ends with the context. Raises `DeviceError`."""

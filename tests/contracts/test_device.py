@@ -13,6 +13,7 @@ import pytest
 
 from adaptare.devices import Device, Program, SimulatedDevice, TorchCpu, canonical_json, connect, ort_cpu, program_file
 from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 from adaptare.testing import DevicePrograms as Programs
 from adaptare.testing import DeviceSuite, onnx_programs
@@ -20,6 +21,7 @@ from adaptare.testing.device import FEEDS
 
 HERE = Path(__file__).parent
 SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
+PHONE = HERE.parent / "devices" / "phone.py"
 NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
 
@@ -83,8 +85,28 @@ def by_ssh(folder: Path) -> Iterator[Device]:
         yield connect(f"{server.spelling}:timeout_s=60")
 
 
+@contextmanager
+def by_adb(folder: Path) -> Iterator[Device]:
+    """The agent in C behind a real adbd."""
+    with runpy.run_path(str(PHONE))["phone"](folder / "phone") as phone:
+        yield connect(f"{phone.spelling}:timeout_s=60")
+
+
+@contextmanager
+def native_by_ssh(folder: Path) -> Iterator[Device]:
+    """The agent in C behind a real ssh server on loopback, on a device without Python."""
+    programs = runpy.run_path(str(PHONE))["PROGRAMS"]
+    with (
+        runpy.run_path(str(SSH_SERVER))["ssh_server"](folder / "board", programs=programs) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("ADAPTARE_SSH_CONFIG", str(server.configuration))
+        yield connect(f"ssh://{server.target}/ort-native:timeout_s=60")
+
+
 STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
 JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
+NATIVE = Case("ort-native", lambda folder: ort_native(threads=1, timeout_s=60), onnx_programs)
 NODE = [
     pytest.mark.other_languages,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
@@ -97,6 +119,9 @@ DEVICES = [
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
+    pytest.param(NATIVE, marks=pytest.mark.native),
+    pytest.param(Case("adb", by_adb, onnx_programs), marks=[pytest.mark.native, pytest.mark.adb]),
+    pytest.param(Case("ssh native", native_by_ssh, onnx_programs), marks=[pytest.mark.native, *SSH]),
     pytest.param(Case("ssh", by_ssh, onnx_programs), marks=SSH),
 ]
 

@@ -1,0 +1,113 @@
+"""Making of bundles, and choice of the one that a device gets."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+
+from adaptare.devices.errors import DeviceError, InputError
+from adaptare.devices.native.bundle import AGENT, Bundle, Content, kept_bundles, read_bundle, write_bundle
+from adaptare.devices.native.compiler import Target, compile_agent, target_here
+from adaptare.devices.native.runtime_library import (
+    RuntimeLibrary,
+    fetched_wheel,
+    installed_library,
+    installed_runtime,
+    library_of_file,
+    library_of_wheel,
+)
+from adaptare.devices.native.system_libraries import fetched_packages, system_libraries
+
+DEBIAN = "debian"
+
+
+def build_bundle(
+    target: Target,
+    *,
+    folder: Path | None = None,
+    headers: Path | None = None,
+    runtime_library: Path | None = None,
+    wheel: Path | None = None,
+    libraries: Sequence[str] = (),
+) -> Bundle:
+    """Compiles the agent and puts together what a device needs to run it.
+
+    Args:
+        target: System of the device.
+        folder: Folder of the bundle; default: one in the user's cache, where devices find it.
+        headers: Folder with ONNX Runtime's header for C; default: where systems install it.
+        runtime_library: ONNX Runtime's shared library.
+        wheel: Wheel of ONNX Runtime to take it from; default: the installed one if it is for this target, else pip
+            fetches one.
+        libraries: Folders or Debian packages with the C library and its companions, or `debian` to fetch these
+            packages; default: the device has them.
+
+    Raises:
+        InputError: Something is missing or of the wrong kind; the message says what to do.
+        DeviceError: Something could not be fetched.
+        StorageError: The folder cannot be written.
+    """
+    if runtime_library is not None and wheel is not None:
+        raise InputError("--runtime-library and --wheel both name the library of ONNX Runtime; give one of them")
+    agent = Content(compile_agent(target, headers), f"adaptare {metadata.version('adaptare')}", "Apache-2.0")
+    with ExitStack() as stack:
+        library = _library(target, runtime_library, wheel, stack)
+        contents = {AGENT: agent, library.name: library.content}
+        if libraries:
+            places = [Path(place) for place in libraries if place != DEBIAN]
+            packages = stack.enter_context(fetched_packages(target)) if DEBIAN in libraries else []
+            contents |= system_libraries([*places, *packages], target)
+        return write_bundle(folder, _kept(), target, contents, runtime=library.runtime, library=library.name)
+
+
+def _kept() -> Path:
+    """Folder of the bundles that devices find."""
+    return platformdirs.user_cache_path("adaptare") / "agents"
+
+
+def _library(target: Target, file: Path | None, wheel: Path | None, stack: ExitStack) -> RuntimeLibrary:
+    if file is not None:
+        return library_of_file(file)
+    if wheel is not None:
+        return library_of_wheel(wheel, target)
+    if target == _here():
+        return installed_library()
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptare-")))
+    return library_of_wheel(fetched_wheel(target, place), target)
+
+
+def _here() -> Target | None:
+    try:
+        return target_here()
+    except DeviceError:
+        return None
+
+
+def bundle_for(target: Target, folder: str = "") -> Bundle:
+    """The bundle for a device.
+
+    Args:
+        target: System of the device.
+        folder: Folder of the bundle; empty: the latest one in the user's cache, and for the system of this machine one
+            with the installed ONNX Runtime, which is made if needed.
+
+    Raises:
+        InputError: There is none, or it is for another system.
+    """
+    if folder:
+        bundle = read_bundle(Path(folder))
+        if bundle.target != target.name:
+            raise InputError(f"the bundle in {folder!r} is for {bundle.target}, the device is {target.name}")
+        return bundle
+    here = target == _here()
+    for bundle in kept_bundles(_kept(), target):
+        if not here or bundle.runtime == installed_runtime():
+            return bundle
+    if here:
+        return build_bundle(target)
+    raise InputError(
+        f"there is no bundle for {target.name}; make one with: adaptare devices agent --build --target {target.name}"
+    )

@@ -1,0 +1,147 @@
+"""Compilation of the agent for any target, by the C compiler of the package ziglang."""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptare.devices.errors import DeviceError, InputError, MissingPackageError
+
+SOURCES = Path(__file__).parent
+HEADER = "onnxruntime_c_api.h"
+INCLUDES = tuple(
+    Path(folder) / below
+    for folder in ("/usr/include", "/usr/local/include")
+    for below in ("onnxruntime", "onnxruntime/core/session", "")
+)
+FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror")
+LIBRARIES = ("-ldl", "-lpthread", "-lm")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of system.
+
+    Args:
+        name: Its name in options.
+        machines: Names that systems of this kind give themselves.
+        triple: Its name for the compiler, with the oldest C library that is supported.
+        loader: File name of the dynamic loader.
+        wheel: Platform tag of ONNX Runtime's wheel.
+        debian: Debian's name of the architecture.
+    """
+
+    name: str
+    machines: tuple[str, ...]
+    triple: str
+    loader: str
+    wheel: str
+    debian: str
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "x86_64-linux",
+            ("x86_64", "amd64"),
+            "x86_64-linux-gnu.2.28",
+            "ld-linux-x86-64.so.2",
+            "manylinux_2_28_x86_64",
+            "amd64",
+        ),
+        Target(
+            "aarch64-linux",
+            ("aarch64", "arm64", "armv8l"),
+            "aarch64-linux-gnu.2.28",
+            "ld-linux-aarch64.so.1",
+            "manylinux_2_28_aarch64",
+            "arm64",
+        ),
+    )
+}
+
+
+def target_named(name: str) -> Target:
+    """The target with this name. Raises `InputError`."""
+    if name not in TARGETS:
+        raise InputError(f"there is no agent for {name!r}; targets are {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def target_of(system: str, machine: str) -> Target:
+    """The target of a system, by the names it gives itself and its processor. Raises `DeviceError`."""
+    for target in TARGETS.values():
+        if system == "Linux" and machine.lower() in target.machines:
+            return target
+    raise DeviceError(f"there is no native agent for {system} on {machine}; there is one for {', '.join(TARGETS)}")
+
+
+def target_here() -> Target:
+    """The target of this machine. Raises `DeviceError`."""
+    if not hasattr(os, "uname"):
+        raise DeviceError(f"there is no native agent for {sys.platform}; there is one for {', '.join(TARGETS)}")
+    return target_of(os.uname().sysname, os.uname().machine)
+
+
+def source_digest() -> str:
+    """SHA-256 of everything that the agent is compiled from, without the header of ONNX Runtime."""
+    content = hashlib.sha256(" ".join((*FLAGS, *LIBRARIES)).encode())
+    for file in sorted(SOURCES.glob("*.[ch]")):
+        content.update(file.name.encode() + file.read_bytes())
+    return content.hexdigest()
+
+
+def find_header(folder: Path | None) -> Path:
+    """Folder of ONNX Runtime's header for C.
+
+    Args:
+        folder: Folder that has it, at any depth; `None`: where systems install it.
+
+    Raises:
+        InputError: It is not there.
+    """
+    if folder is None:
+        found = [place for place in INCLUDES if (place / HEADER).is_file()]
+    else:
+        found = [file.parent for file in sorted(folder.rglob(HEADER))]
+    if not found:
+        where = f"in {str(folder)!r}" if folder else "on this machine"
+        raise InputError(
+            f"there is no {HEADER} {where}; install it with: apt-get install libonnxruntime-dev, or name a folder that "
+            "has it, such as `include` of a release of ONNX Runtime, with --headers FOLDER"
+        )
+    return found[0]
+
+
+def compile_agent(target: Target, headers: Path | None) -> bytes:
+    """The compiled agent; the first compilation for a target takes some ten seconds.
+
+    Args:
+        target: System that it runs on.
+        headers: See `find_header`.
+
+    Raises:
+        InputError: The header is missing, or too old.
+        MissingPackageError: The compiler is not installed.
+    """
+    header = find_header(headers)
+    if importlib.util.find_spec("ziglang") is None:
+        raise MissingPackageError("ziglang is not installed; install it with: pip install 'adaptare[native]'")
+    files = [str(file) for file in sorted(SOURCES.glob("*.c"))]
+    with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
+        built = Path(place) / "agent"
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *FLAGS, "-s", "-I", str(header)]
+        done = subprocess.run(
+            [*command, *files, "-o", str(built), *LIBRARIES], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise InputError(
+                f"the agent cannot be compiled with the header in {str(header)!r}, which must be of version 1.16 or "
+                f"later: {done.stderr.strip()[-2000:]}"
+            )
+        return built.read_bytes()

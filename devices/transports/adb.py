@@ -1,0 +1,41 @@
+"""Phones and other systems behind Android's debug bridge."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from adaptare.devices.errors import InputError
+from adaptare.devices.transport import Link, Transport
+from adaptare.devices.transports.adb_shell import AdbShell, attached
+from adaptare.devices.transports.device_folder import clean_folder
+from adaptare.devices.transports.native_agent import is_native, native_link
+
+
+class AdbTransport(Transport):
+    """Runs the agent in C on a device, by the user's own `adb`; nothing is installed there.
+
+    Args:
+        serial: As listed by `adb devices`, for example `0A041FDD4003Z7` or `192.168.1.5:5555`.
+    """
+
+    def __init__(self, serial: str) -> None:
+        if not serial or serial.startswith("-"):
+            there = ", ".join(attached()) or "none"
+            raise InputError(f"adb needs the serial of a device: adb:SERIAL/ort-native; attached are: {there}")
+        self._serial = serial
+        self.name = f"adb:{serial}"
+
+    @contextmanager
+    def linked(self, runtime: str) -> Iterator[Link]:
+        """See `Transport.linked`. Raises `InputError` for an agent in Python, of which there is none on phones."""
+        if not is_native(runtime):
+            raise InputError(f"over adb there is no Python; write {self.name}/ort-native")
+        yield native_link(self._shell(), runtime)
+
+    def clean(self) -> int:
+        """Removes adaptare's files from the device. Returns the bytes freed. Raises `DeviceError`."""
+        return clean_folder(self._shell())
+
+    def _shell(self) -> AdbShell:
+        shell = AdbShell(self._serial)
+        shell.check()
+        return shell

@@ -1,0 +1,93 @@
+"""Start of the agent in C on a device: its bundle is sent once and kept by content hash."""
+
+from adaptare.devices.errors import DeviceError
+from adaptare.devices.native.build import bundle_for
+from adaptare.devices.native.bundle import Bundle
+from adaptare.devices.native.compiler import target_of
+from adaptare.devices.program import ProgramFile
+from adaptare.devices.transport import NATIVE, Link, local_environment
+from adaptare.devices.transports.device_folder import prepare_folder, reason
+from adaptare.devices.transports.remote_shell import RemoteShell
+
+# Prints system, processor, and the product's name where Android tells it.
+FACTS = """
+uname -s && uname -m || exit 1
+command -v getprop >/dev/null 2>&1 || exit 0
+echo "$(getprop ro.product.manufacturer) $(getprop ro.product.model) $(getprop ro.soc.model)"
+"""
+# Prints the names of files that are there. Arguments: the folder, names.
+LISTED = """
+folder=$1
+shift
+for name; do [ -f "$folder/$name" ] && echo "$name"; done
+exit 0
+"""
+# Libraries of the device's own environment (Termux) must not be loaded into the agent.
+ALONE = "unset LD_PRELOAD LD_LIBRARY_PATH\n"
+# Runs the agent without a folder, so that it only opens the library. Arguments: the folder, the command.
+PROBED = f"""
+chmod -R u+x "$1" || exit 1
+shift
+{ALONE}
+"$@"
+"""
+# The shell stays, because its exit code tells of a signal. Arguments: the product's name, the command.
+STARTED = f'export ADAPTARE_HARDWARE="$1"\nshift\n{ALONE}"$@"\nexit $?\n'
+
+
+def is_native(runtime: str) -> bool:
+    """True if a runtime is the agent in C, see `Transport.linked`."""
+    return runtime.partition(":")[0] == NATIVE
+
+
+def native_link(shell: RemoteShell, runtime: str) -> Link:
+    """Prepares the agent on a device.
+
+    Args:
+        shell: Connection to the device.
+        runtime: See `Transport.linked`.
+
+    Raises:
+        InputError: There is no bundle for its system.
+        DeviceError: The connection failed, or the agent does not run there.
+    """
+    told = shell.run(FACTS)
+    system, machine, *product = told.out.splitlines() if not told.code else [reason(told, shell.name), ""]
+    bundle = bundle_for(target_of(system, machine), runtime.partition(":")[2])
+    prepare_folder(shell)
+    place = f"{shell.folder}/agents/{bundle.digest}"
+    _send(shell, bundle, place)
+    command = bundle.command(place)
+    _probe(shell, bundle, place, command)
+
+    def bring(file: ProgramFile) -> None:
+        shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+
+    name = " ".join(" ".join(product).split())
+    started = shell.command(STARTED, name, *command, shell.folder)
+    return Link(started, bring, local_environment(), shell.cause, lambda package: "")
+
+
+def _send(shell: RemoteShell, bundle: Bundle, place: str) -> None:
+    """Sends the files of the bundle that the device lacks."""
+    present = set(shell.run(LISTED, place, *(file.name for file in bundle.files)).out.splitlines())
+    for file in bundle.files:
+        if file.name not in present:
+            try:
+                shell.put(bundle.folder / file.name, f"{place}/{file.name}", file.digest)
+            except OSError as error:
+                raise DeviceError(f"{file.name} of the agent could not be brought to the device: {error}") from error
+
+
+def _probe(shell: RemoteShell, bundle: Bundle, place: str, command: list[str]) -> None:
+    """Raises `DeviceError` if the agent does not run, or does not open its library."""
+    answer = shell.run(PROBED, place, *command)
+    if answer.code == 0:
+        return
+    advice = "check that the bundle is for this system, and that programs may be run there"
+    if not bundle.loader:
+        advice = (
+            "it may lack a C library; make a bundle that brings one: "
+            f"adaptare devices agent --build --target {bundle.target} --libraries debian"
+        )
+    raise DeviceError(f"{shell.name}: the agent does not run there: {reason(answer, shell.name)}; {advice}")

@@ -1,0 +1,219 @@
+"""Devices by adb, at a real adbd with a network of its own: what is sent, kept, lost and told."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.devices import DeviceError, InputError, Program, ProgramError, WorkerDiedError, clean, connect
+from adaptare.devices.native.build import bundle_for
+from adaptare.devices.native.compiler import target_here
+
+Start = Callable[..., Any]
+pytestmark = [pytest.mark.adb, pytest.mark.native]
+# Far more than anything here takes; reaching it is a failure.
+WAITED_S = 60
+
+
+def nothing_left(device: Any) -> bool:
+    """True if all agents on the device end by themselves."""
+    end = time.monotonic() + WAITED_S
+    while device.processes() and time.monotonic() < end:
+        time.sleep(0.05)
+    return not device.processes()
+
+
+def test_a_device_is_opened_again_by_what_it_says_of_itself(phone: Start) -> None:
+    device = phone()
+    info = connect(device.spelling).info()
+    assert info.device == f"{device.spelling}:threads=1"
+    assert connect(info.device).info() == info
+
+
+def test_its_hardware_is_the_product_that_it_says_it_is(phone: Start) -> None:
+    assert connect(phone().spelling).info().hardware == f"Loopback One AB12 ({os.uname().machine})"
+
+
+def test_bundle_and_program_files_are_sent_once(phone: Start, square: Program) -> None:
+    device = phone()
+    with connect(device.spelling).open() as worker:
+        outputs = worker.load(square).outputs
+    kept = {file: file.stat().st_ino for file in device.folder.rglob("*") if file.is_file()}
+    shutil.rmtree(square.files[0].path.parent)
+    with connect(device.spelling).open() as worker:
+        assert worker.load(square).outputs == outputs
+    assert {file: file.stat().st_ino for file in device.folder.rglob("*") if file.is_file()} == kept
+    agents, files = ([file.name for file in (device.folder / name).iterdir()] for name in ("agents", "files"))
+    assert (agents, files) == ([bundle_for(target_here()).digest], [square.files[0].digest])
+
+
+@pytest.mark.parametrize("programs", [("sha256sum",), ()], ids=["hashed there", "hashed here"])
+def test_a_file_that_does_not_arrive_unchanged_is_removed(
+    phone: Start, square: Program, programs: tuple[str, ...]
+) -> None:
+    device = phone(programs=("sh", "cat", "chmod", "du", "mkdir", "mv", "rm", "uname", *programs))
+    with connect(device.spelling).open() as worker:
+        for name in ("sha256sum", "cat"):
+            if (device.tools / name).exists():
+                device.add_program(name, "#!/bin/sh\necho something else\n")
+        with pytest.raises(ProgramError, match="its content does not arrive unchanged"):
+            worker.load(square)
+    assert list((device.folder / "files").iterdir()) == []
+
+
+def test_a_device_without_a_program_for_hashes_will_do(phone: Start, square: Program) -> None:
+    device = phone(programs=("sh", "cat", "chmod", "du", "mkdir", "mv", "rm", "uname"))
+    with connect(device.spelling).open() as worker:
+        assert worker.run(worker.load(square).program_id, "only", 2)
+
+
+def test_cleaning_removes_what_was_sent(phone: Start, square: Program) -> None:
+    device = phone()
+    with connect(device.spelling).open() as worker:
+        worker.load(square)
+    assert clean(device.spelling) > 30 * 2**20
+    assert not device.folder.exists()
+    assert clean(device.spelling) == 0
+
+
+def test_a_device_killed_in_a_call_is_an_error_and_leaves_nothing(phone: Start, endless: Program) -> None:
+    device = phone()
+    with (
+        pytest.raises(WorkerDiedError, match="during 'load' with a lost connection"),
+        connect(device.spelling).open() as worker,
+    ):
+        timer = threading.Timer(1.0, device.kill)
+        timer.start()
+        worker.load(endless)
+    assert nothing_left(device)
+    device.start()
+    assert connect(device.spelling).info().threads == 1
+
+
+def test_a_device_killed_between_requests_is_an_error(phone: Start, square: Program) -> None:
+    device = phone()
+    with connect(device.spelling).open() as worker:
+        loaded = worker.load(square)
+        device.kill()
+        with pytest.raises(WorkerDiedError, match="a lost connection: it is offline"):
+            worker.run(loaded.program_id, "only", 1)
+
+
+def test_an_agent_that_hangs_is_ended_on_its_device(phone: Start, endless: Program) -> None:
+    device = phone()
+    with connect(f"{device.spelling}:timeout_s=1").open() as worker:
+        assert device.processes()
+        with pytest.raises(WorkerDiedError, match="no answer to 'load' within 1 s"):
+            worker.load(endless)
+    assert nothing_left(device)
+
+
+def test_an_agent_killed_on_its_device_is_told_with_its_signal(phone: Start, square: Program) -> None:
+    device = phone()
+    with connect(device.spelling).open() as worker:
+        loaded = worker.load(square)
+        for process in device.processes():
+            if b"sh\0-c" not in Path(f"/proc/{process}/cmdline").read_bytes():
+                os.kill(process, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match=r"signal SIGKILL \(killed from outside"):
+            worker.run(loaded.program_id, "only", 1)
+
+
+def test_a_device_that_is_offline_says_so(phone: Start) -> None:
+    device = phone()
+    device.kill()
+    with pytest.raises(DeviceError, match=f"adb:{device.serial}: it is offline; plug it in again"):
+        connect(device.spelling).info()
+
+
+def test_a_device_that_is_not_attached_is_answered_with_those_that_are(phone: Start) -> None:
+    device = phone()
+    with pytest.raises(DeviceError, match=rf"adb:PIXEL: it is not attached; attached are: {device.serial} \(device\)"):
+        connect("adb:PIXEL/ort-native").info()
+
+
+def test_without_a_serial_the_attached_devices_are_listed(phone: Start) -> None:
+    """Of which there are two: adb takes whatever listens on such a port for an emulator as well."""
+    device = phone()
+    with pytest.raises(InputError, match=f"adb needs the serial of a device: .*; attached are: {device.serial}, emul"):
+        connect("adb:/ort-native")
+
+
+def test_its_disk_has_no_space_for_the_agent(phone: Start) -> None:
+    device = phone()
+    device.fill("1m")
+    with pytest.raises(
+        DeviceError, match="No space left on device; free some space there, or: adaptare devices --clean"
+    ):
+        connect(device.spelling).info()
+
+
+def test_its_folder_may_not_be_written_to(phone: Start) -> None:
+    device = phone()
+    device.remount("ro")
+    with pytest.raises(DeviceError, match="'/data/local/tmp/adaptare' cannot be created: .*Read-only"):
+        connect(device.spelling).info()
+
+
+def test_its_folder_may_not_run_programs(phone: Start) -> None:
+    device = phone()
+    device.remount("noexec")
+    with pytest.raises(DeviceError, match=r"the agent does not run there: .*Permission denied; .* --libraries debian"):
+        connect(device.spelling).info()
+
+
+@pytest.mark.parametrize(
+    ("machine", "error", "message"),
+    [
+        (
+            "aarch64",
+            InputError,
+            "no bundle for aarch64-linux; make one with: adaptare devices agent --build --target aar",
+        ),
+        ("armv7l", DeviceError, "there is no native agent for Linux on armv7l; there is one for x86_64-linux, aarch64"),
+    ],
+)
+def test_there_is_no_bundle_for_its_system(phone: Start, machine: str, error: type[Exception], message: str) -> None:
+    device = phone()
+    device.add_program("uname", f"#!/bin/sh\n[ $1 = -s ] && echo Linux || echo {machine}\n")
+    with pytest.raises(error, match=message):
+        connect(device.spelling).info()
+
+
+def test_there_is_no_python_by_adb(phone: Start) -> None:
+    with pytest.raises(InputError, match=r"over adb there is no Python; write adb:.*/ort-native"):
+        connect(f"adb:{phone().serial}/ort-cpu").info()
+
+
+def test_adb_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="'adb' is not installed here; install it with: apt-get install adb"):
+        connect("adb:PIXEL/ort-native").info()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("unauthorized", "it does not trust this computer; unlock it and confirm"),
+        ("authorizing", "it is still deciding about this computer"),
+        ("no permissions (user in plugdev group; are your udev rules wrong?)", "this user may not use the USB device"),
+        ("recovery", "it is in its recovery system"),
+        ("host", "its state is 'host'"),
+    ],
+)
+def test_states_of_usb_devices_have_their_own_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str, message: str
+) -> None:
+    """adbd on Linux trusts everybody and has no USB: the client's list of devices stands in for theirs."""
+    client = tmp_path / "adb"
+    client.write_text(f"#!/bin/sh\nprintf 'List of devices attached\\nPIXEL\\t{state}\\n\\n'\n", encoding="utf-8")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    with pytest.raises(DeviceError, match=message):
+        connect("adb:PIXEL/ort-native").info()
