@@ -29,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (devices, overhead, operators, parts, profile, store, compare)
+MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, interpolate, predict)
 SEARCHING = (train, search, verify, export, demo)
+app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command()(command)
 

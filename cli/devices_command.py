@@ -1,15 +1,36 @@
 """`adaptare devices`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from adaptare.agent_command import agent
 from adaptare.arguments import JsonOption
 from adaptare.console import Console, command
 
 
+class DevicesGroup(TyperGroup):
+    """Takes words that name none of its commands as arguments of `list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `list` in front of them."""
+        known = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if known else ["list", *args])
+
+
+devices = typer.Typer(
+    name="devices",
+    cls=DevicesGroup,
+    rich_markup_mode=None,
+    help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
+)
+devices.command()(agent)
+
+
+@devices.command("list")
 @command
-def devices(
+def list_devices(
     named: Annotated[
         list[str] | None,
         typer.Argument(

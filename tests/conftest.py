@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import runpy
+import shutil
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
@@ -39,8 +40,13 @@ def missing_for_adb() -> str:
     return str(runpy.run_path(str(PHONE))["problem"]())
 
 
+def missing_for_qemu() -> str:
+    """What programs for aarch64 cannot run without."""
+    return "" if shutil.which("qemu-aarch64") else "qemu-aarch64 is not installed (qemu-user)"
+
+
 # Marks of tests that need something of the system -> what is missing.
-NEEDS = {"native": missing_for_native, "adb": missing_for_adb}
+NEEDS = {"native": missing_for_native, "adb": missing_for_adb, "qemu": missing_for_qemu}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -19,6 +19,7 @@ OPEN = {
     "devices.agent",
     "devices.extensions",
     "devices.lazy_names",
+    "devices.native",
     "predictor.fitting",
     "profiler.campaigns",
     "profiler.results",

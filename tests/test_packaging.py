@@ -52,6 +52,12 @@ def test_the_wheel_holds_exactly_the_python_files_of_the_six_folders(wheel: set[
     assert {name for name in wheel if name.suffix == ".py"} == expected
 
 
+def test_the_wheel_carries_the_sources_of_the_agent_in_c(wheel: set[PurePosixPath]) -> None:
+    sources = {file.name for file in (ROOT / "devices" / "native").glob("*.[ch]")}
+    assert sources
+    assert {name.name for name in wheel if name.suffix in (".c", ".h")} == sources
+
+
 def test_the_wheel_takes_one_name_only(wheel: set[PurePosixPath]) -> None:
     assert {name.parts[0] for name in wheel if not name.parts[0].endswith(".dist-info")} == {"adaptare"}
 

@@ -102,7 +102,9 @@ static void hello(const struct json *request) {
     int64_t threads = whole(needed(request, "threads", JSON_NUMBER), "threads");
     bool pin = needed_flag(request, "pin");
     int64_t memory_bytes = needed_size(request, "memory_bytes");
+    double asked_gap_s = gap != NULL && gap->kind != JSON_NULL ? real(gap, "gap_s") : -1;
     if (greeted) fail("ValueError", "hello was answered already");
+    if (asked_gap_s < 0 && gap != NULL && gap->kind != JSON_NULL) fail("ValueError", "'gap_s' must be at least 0");
     if (member(options, "cores") != NULL) restrict_to_mask(needed_text(options, "cores"));
     int *numbers;
     int64_t allowed = (int64_t)allowed_processors(&numbers);
@@ -111,7 +113,7 @@ static void hello(const struct json *request) {
         fail("option", "threads must be 1 to %lld here, not %lld", (long long)allowed, (long long)threads);
     if (pin) pin_to((size_t)threads);
     set_up((int)threads, options);
-    gap_s = gap != NULL && gap->kind != JSON_NULL ? real(gap, "gap_s") : threads > 1 ? GAP_S : 0;
+    gap_s = asked_gap_s >= 0 ? asked_gap_s : threads > 1 ? GAP_S : 0;
     int64_t available = free_bytes();
     if (memory_bytes == 0) memory_bytes = available > LEAST_BYTES ? available : LEAST_BYTES;
     limit_programs(memory_bytes < MOST_BYTES ? memory_bytes : MOST_BYTES);

@@ -86,6 +86,11 @@ def _here() -> Target | None:
         return None
 
 
+def kept_for(target: Target) -> list[Bundle]:
+    """Bundles for a target in the user's cache, the latest first."""
+    return list(kept_bundles(_kept(), target))
+
+
 def bundle_for(target: Target, folder: str = "") -> Bundle:
     """The bundle for a device.
 
@@ -103,7 +108,7 @@ def bundle_for(target: Target, folder: str = "") -> Bundle:
             raise InputError(f"the bundle in {folder!r} is for {bundle.target}, the device is {target.name}")
         return bundle
     here = target == _here()
-    for bundle in kept_bundles(_kept(), target):
+    for bundle in kept_for(target):
         if not here or bundle.runtime == installed_runtime():
             return bundle
     if here:

@@ -140,8 +140,9 @@ def compile_agent(target: Target, headers: Path | None) -> bytes:
             [*command, *files, "-o", str(built), *LIBRARIES], capture_output=True, text=True, check=False
         )
         if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if "error: " in line]
             raise InputError(
                 f"the agent cannot be compiled with the header in {str(header)!r}, which must be of version 1.16 or "
-                f"later: {done.stderr.strip()[-2000:]}"
+                f"later; the compiler says: {errors[0] if errors else done.stderr.strip()[-500:]}"
             )
         return built.read_bytes()

@@ -21,6 +21,7 @@ from adaptare.testing.device import FEEDS
 
 HERE = Path(__file__).parent
 SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
+EMULATED_DEVICE = HERE / "emulated_device.py"
 PHONE = HERE.parent / "devices" / "phone.py"
 NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
@@ -85,6 +86,11 @@ def by_ssh(folder: Path) -> Iterator[Device]:
         yield connect(f"{server.spelling}:timeout_s=60")
 
 
+def emulated(folder: Path) -> Device:
+    """The agent in C for aarch64."""
+    return runpy.run_path(str(EMULATED_DEVICE))["device"](folder)
+
+
 @contextmanager
 def by_adb(folder: Path) -> Iterator[Device]:
     """The agent in C behind a real adbd."""
@@ -120,6 +126,7 @@ DEVICES = [
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
     pytest.param(NATIVE, marks=pytest.mark.native),
+    pytest.param(Case("aarch64", emulated, onnx_programs), marks=[pytest.mark.native, pytest.mark.qemu]),
     pytest.param(Case("adb", by_adb, onnx_programs), marks=[pytest.mark.native, pytest.mark.adb]),
     pytest.param(Case("ssh native", native_by_ssh, onnx_programs), marks=[pytest.mark.native, *SSH]),
     pytest.param(Case("ssh", by_ssh, onnx_programs), marks=SSH),

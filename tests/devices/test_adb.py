@@ -84,13 +84,10 @@ def test_cleaning_removes_what_was_sent(phone: Start, square: Program) -> None:
 
 def test_a_device_killed_in_a_call_is_an_error_and_leaves_nothing(phone: Start, endless: Program) -> None:
     device = phone()
-    with (
-        pytest.raises(WorkerDiedError, match="during 'load' with a lost connection"),
-        connect(device.spelling).open() as worker,
-    ):
-        timer = threading.Timer(1.0, device.kill)
-        timer.start()
-        worker.load(endless)
+    with connect(device.spelling).open() as worker:
+        threading.Timer(1.0, device.kill).start()
+        with pytest.raises(WorkerDiedError, match="during 'load' with a lost connection"):
+            worker.load(endless)
     assert nothing_left(device)
     device.start()
     assert connect(device.spelling).info().threads == 1
@@ -157,7 +154,7 @@ def test_its_disk_has_no_space_for_the_agent(phone: Start) -> None:
 def test_its_folder_may_not_be_written_to(phone: Start) -> None:
     device = phone()
     device.remount("ro")
-    with pytest.raises(DeviceError, match="'/data/local/tmp/adaptare' cannot be created: .*Read-only"):
+    with pytest.raises(DeviceError, match=r"'/data/local/tmp/adaptare' cannot be created: .*Read-only"):
         connect(device.spelling).info()
 
 

@@ -1,0 +1,76 @@
+"""`adaptare devices agent`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptare.arguments import JsonOption
+from adaptare.console import Console, command
+
+
+@command
+def agent(
+    build: Annotated[
+        bool, typer.Option("--build", help="Make a bundle; without it, those made before are listed.")
+    ] = False,
+    target: Annotated[
+        str, typer.Option("--target", help="x86_64-linux or aarch64-linux.", show_default="that of this machine")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the bundle, for the device's option bundle=FOLDER.",
+            show_default="one in the user's cache, where devices find it",
+        ),
+    ] = None,
+    headers: Annotated[
+        Path | None,
+        typer.Option(
+            "--headers",
+            help="Folder with onnxruntime_c_api.h.",
+            show_default="where libonnxruntime-dev installs it",
+        ),
+    ] = None,
+    runtime_library: Annotated[
+        Path | None,
+        typer.Option("--runtime-library", help="A libonnxruntime.so to take.", show_default="see --wheel"),
+    ] = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheel",
+            help="A wheel of onnxruntime to take the library from.",
+            show_default="what is installed, else pip fetches one",
+        ),
+    ] = None,
+    libraries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--libraries",
+            help="For devices without a C library of GNU, such as phones: a folder or Debian package with one, or "
+            "'debian' to fetch packages.",
+            show_default="those of the device",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """The agent in C, for devices without Python: compiles it, and puts together what a device needs to run it."""
+    from adaptare.devices.native.build import build_bundle, kept_for
+    from adaptare.devices.native.compiler import target_here, target_named
+    from adaptare.profiler.campaigns.agent_bundles import AgentBundles
+
+    chosen = target_named(target) if target else target_here()
+    if not build:
+        return Console(as_json=as_json).show(AgentBundles(chosen.name, kept_for(chosen)))
+    bundle = build_bundle(
+        chosen,
+        folder=output,
+        headers=headers,
+        runtime_library=runtime_library,
+        wheel=wheel,
+        libraries=libraries or [],
+    )
+    return Console(as_json=as_json).show(AgentBundles(chosen.name, [bundle], is_new=True))
