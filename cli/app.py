@@ -5,7 +5,7 @@ import typer
 from adaptare import VERSION
 from adaptare.compare_command import compare
 from adaptare.demo_command import demo
-from adaptare.devices_command import devices
+from adaptare.devices_command import devices_app
 from adaptare.export_command import export
 from adaptare.fit_command import fit
 from adaptare.interpolate_command import interpolate
@@ -29,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (devices, overhead, operators, parts, profile, store, compare)
+MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, interpolate, predict)
 SEARCHING = (train, search, verify, export, demo)
+app.add_typer(devices_app, name="devices")
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command()(command)
 

@@ -34,7 +34,7 @@ from adaptare.devices.interrupts import interrupts_noted
 from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, ProgramFile, Work, canonical_json
 from adaptare.devices.program_files import program_file
-from adaptare.devices.registry import Reach, connect, reachable
+from adaptare.devices.registry import Reach, connect, reachable, split_spelling
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.strict_json import parse_json
 from adaptare.devices.torch_cpu import TorchCpu
@@ -89,6 +89,7 @@ __all__ = [
     "program_file",
     "reachable",
     "read_versioned",
+    "split_spelling",
     "uniform",
     "write_agent",
     "write_together",

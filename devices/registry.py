@@ -10,6 +10,7 @@ from typing import Any
 
 from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
+from adaptare.devices.transport import Transport
 
 ENTRY_POINTS = "adaptare.devices"
 TRANSPORTS = "adaptare.transports"
@@ -38,8 +39,7 @@ def connect(spelling: str) -> Device:
     Raises:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
-    transport, local = _transport(spelling)
-    runtime, _, options = local.partition(":")
+    transport, runtime, options = _parts(spelling)
     entry = _entries().get(runtime)
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
@@ -53,18 +53,31 @@ def connect(spelling: str) -> Device:
     return build(**given)
 
 
-def _transport(spelling: str) -> tuple[object | None, str]:
-    """Transport, if one is named, and the spelling of the device at its other end."""
+def split_spelling(spelling: str) -> tuple[str, str]:
+    """Device with its transport, and options: of `ssh://user@host/ort-cpu:int4` the latter are `int4`."""
+    transport, runtime, options = _parts(spelling)
+    return (f"{transport.name}/{runtime}" if transport else runtime), options
+
+
+def _parts(spelling: str) -> tuple[Transport | None, str, str]:
+    """Transport, if one is named, runtime, and options."""
     scheme, colon, rest = spelling.partition(":")
-    if not colon or "/" not in rest.removeprefix("//") or scheme in _entries():
-        return None, spelling
     entries = _entries(TRANSPORTS)
+    placed = "/" in rest.removeprefix("//") or scheme in entries
+    if not colon or not placed or scheme in _entries():
+        return None, *_runtime(spelling)
     if scheme not in entries:
         known = ", ".join(sorted(entries)) or "none"
         raise InputError(f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}")
     slashes = "//" if rest.startswith("//") else ""
     target, _, local = rest.removeprefix(slashes).partition("/")
-    return entries[scheme].load()(target), local
+    transport: Transport = entries[scheme].load()(target)
+    return transport, *_runtime(local or transport.usual)
+
+
+def _runtime(local: str) -> tuple[str, str]:
+    runtime, _, options = local.partition(":")
+    return runtime, options
 
 
 def _signature(build: Callable[..., Device]) -> inspect.Signature:
@@ -78,8 +91,12 @@ def _signature(build: Callable[..., Device]) -> inspect.Signature:
 
 
 def reachable() -> list[Reach]:
-    """Every registered device, with facts from a worker started for this, or the reason it is unavailable."""
-    return [_reach(name) for name in sorted(_entries())]
+    """Every registered device, and those that transports find, with facts from a worker started for this.
+
+    An unavailable one comes with the reason.
+    """
+    found = [name for entry in _entries(TRANSPORTS).values() for name in entry.load().found()]
+    return [_reach(name) for name in sorted([*_entries(), *found])]
 
 
 def _reach(name: str) -> Reach:

@@ -6,8 +6,10 @@ import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -27,6 +29,7 @@ from adaptare.devices import (
     Worker,
     WorkerDiedError,
     canonical_json,
+    connect,
     ort_cpu,
     program_file,
 )
@@ -98,11 +101,15 @@ def javascript_programs(folder: Path) -> Programs:
 
 @dataclass(frozen=True)
 class Case:
-    """Programs may be files in the folder that they are given; a device may keep its own in another."""
+    """Programs may be files in the folder that they are given; a device may keep its own in another.
+
+    Beside it runs what it needs.
+    """
 
     name: str
     make: Callable[[Path], Device]
     programs: Callable[[Path], Programs] = lambda folder: PYTHON
+    beside: Callable[[Path], AbstractContextManager[object]] = lambda folder: nullcontext()
 
 
 def stand_in(folder: Path) -> Device:
@@ -117,6 +124,21 @@ NODE = [
     pytest.mark.other_languages,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
 ]
+BROWSER = runpy.run_path(str(HERE / "browser_device.py"))
+
+
+def browser(threads: int) -> Any:
+    """ONNX Runtime Web in a page of its own."""
+    name = f"contract-{threads}"
+    case = Case(
+        f"browser with {threads} threads",
+        lambda folder: connect(f"browser:{name}/ort-web:threads={threads},timeout_s=60"),
+        onnx_programs,
+        lambda folder: BROWSER["opened"](name, folder),
+    )
+    return pytest.param(case, marks=BROWSER["MARKS"])
+
+
 DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
@@ -124,6 +146,8 @@ DEVICES = [
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
+    browser(1),
+    browser(2),
 ]
 
 
@@ -142,7 +166,8 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
     paths = [str(HERE.parent / "worker_modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        yield case.make(tmp_path_factory.mktemp("device"))
+        with case.beside(tmp_path_factory.mktemp("beside")):
+            yield case.make(tmp_path_factory.mktemp("device"))
 
 
 @pytest.fixture(scope="module")
