@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import threading
-from typing import IO
+from io import BufferedRWPair
 
 from adaptare.devices.browser.state import read_state
 from adaptare.devices.errors import DeviceError
@@ -29,9 +29,9 @@ def main(name: str) -> int:
     return _failed("the server of the page ended")
 
 
-def _relay_requests(stream: IO[bytes]) -> None:
+def _relay_requests(stream: BufferedRWPair) -> None:
     """Ends this process with its input, so that the server frees the page."""
-    with contextlib.suppress(OSError):  # the other direction reports it
+    with contextlib.suppress(OSError, ValueError):  # the other direction reports it
         for line in sys.stdin:
             stream.write(line.encode())
             stream.flush()

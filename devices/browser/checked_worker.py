@@ -1,11 +1,12 @@
 """Comparison of a page's outputs with those of ONNX Runtime on this machine, before anything is timed."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.contracts import Loaded, WorkerInfo
+from adaptare.devices.contracts import Loaded, Worker, WorkerInfo
 from adaptare.devices.errors import ProgramError
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Program, canonical_json
@@ -17,18 +18,26 @@ ONCE = canonical_json({"prepared": False})
 
 
 class HostOutputs:
-    """Outputs of programs on this machine, each computed once."""
+    """Outputs of programs on this machine, each computed once.
 
-    def __init__(self) -> None:
-        self._device = ort_cpu(threads=1)
-        self._known: dict[str, Mapping[str, Sequence[float]]] = {}
+    Args:
+        known: Hash of a program -> feed name -> outputs, as in `Loaded.outputs`; filled here.
+        stack: Ends the worker that computes them, which is started when it is needed.
+    """
+
+    def __init__(self, known: dict[str, Mapping[str, Sequence[float]]], stack: ExitStack) -> None:
+        self._known = known
+        self._stack = stack
+        self._worker: Worker | None = None
 
     def of(self, program: Program) -> Mapping[str, Sequence[float]]:
-        """Feed name -> outputs, as in `Loaded.outputs`. Raises `ProgramError`, or `DeviceError` without a worker."""
+        """Feed name -> outputs. Raises `ProgramError`, or `DeviceError` if no worker can be started."""
         if program.hash not in self._known:
-            plain = replace(program, arguments=ONCE, others_bytes=0, between_bytes=0)
-            with self._device.open() as worker:
-                self._known[program.hash] = worker.load(plain).outputs
+            if self._worker is None:
+                self._worker = self._stack.enter_context(ort_cpu(threads=1).open())
+            loaded = self._worker.load(replace(program, arguments=ONCE, others_bytes=0, between_bytes=0))
+            self._worker.unload(loaded.program_id)
+            self._known[program.hash] = loaded.outputs
         return self._known[program.hash]
 
 

@@ -1,6 +1,6 @@
 """ONNX Runtime Web, in a page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from adaptare.devices.agent_device import AgentDevice
@@ -56,7 +56,7 @@ class OrtWeb:
             memory_bytes=memory_bytes,
             transport=transport,
         )
-        self._host = HostOutputs()
+        self._outputs: dict[str, Mapping[str, Sequence[float]]] = {}
 
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
@@ -65,6 +65,5 @@ class OrtWeb:
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""
-        with ExitStack() as stack:
-            worker = stack.enter_context(self._device.open())
-            yield CheckedWorker(worker, self._host)
+        with self._device.open() as worker, ExitStack() as stack:
+            yield CheckedWorker(worker, HostOutputs(self._outputs, stack))

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 
 
 class PageLostError(Exception):
@@ -26,7 +26,8 @@ class PageLink:
 
     async def ask(self, agent: int, request: Mapping[str, Any]) -> dict[str, Any]:
         """Reply of an agent in the page. Raises `PageLostError`."""
-        number, reply = secrets.token_hex(16), asyncio.get_running_loop().create_future()
+        number = secrets.token_hex(16)
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
         try:
             await self._socket.send_json({"id": number, "agent": agent, "request": request})
@@ -47,18 +48,16 @@ class PageLink:
 
     async def listen(self) -> None:
         """Receives replies until the page is gone, and closes the connection at the first message that is no reply."""
-        reason = "the page was closed"
         async for message in self._socket:
             if fault := self._fault(message):
-                reason = f"the page sent {fault}; it was disconnected"
+                self._fail_all(f"the page sent {fault}; it was disconnected")
                 await self._socket.close(code=WSCloseCode.POLICY_VIOLATION)
-        if self._socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            reason = "the page sent a message that is too large; it was disconnected"
-        for waiting in self._waiting.values():
-            _fail(waiting, reason)
+        self._fail_all("the page was closed")
 
     def _fault(self, message: WSMessage) -> str:
         """Accepts the reply to a request. Returns a description of anything else."""
+        if isinstance(message.data, WebSocketError) and message.data.code == WSCloseCode.MESSAGE_TOO_BIG:
+            return "a message that is too large"
         if message.type is not WSMsgType.TEXT:
             return "a message that is no text"
         try:
@@ -74,6 +73,10 @@ class PageLink:
         else:
             _fail(waiting, f"the agent in the page ended: {str(content.get('died'))[:500]}")
         return ""
+
+    def _fail_all(self, reason: str) -> None:
+        for waiting in self._waiting.values():
+            _fail(waiting, reason)
 
 
 def _fail(waiting: "asyncio.Future[dict[str, Any]]", reason: str) -> None:

@@ -7,8 +7,9 @@ import re
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from io import BufferedRWPair
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -33,7 +34,7 @@ class ServerState:
     secret: str
 
     @contextlib.contextmanager
-    def connected(self, operation: str, *, timeout_s: float | None = None, **content: str) -> Iterator[IO[bytes]]:
+    def connected(self, operation: str, *, timeout_s: float | None = None, **content: str) -> Iterator[BufferedRWPair]:
         """A connection on which the operation was requested. Raises `OSError` if the server does not run."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=ANSWERED_S) as connection:
             connection.settimeout(timeout_s)

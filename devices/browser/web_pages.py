@@ -18,6 +18,8 @@ PAGE = ("index.html", "page.css", "page.js", "agent.js", "feeds.js")
 # Outputs and times are small; inputs never come from a page.
 LARGEST_MESSAGE_BYTES = 4 * 2**20
 HEARTBEAT_S = 10.0
+# A page that is closed has this long to agree.
+CLOSED_S = 1.0
 KEPT = "private, max-age=86400, immutable"
 HEADERS = {
     # Both are needed for threads, and for a clock with small steps.
@@ -101,7 +103,7 @@ class WebPages:
         origin = request.headers.get("Origin", "")
         if urlsplit(origin).netloc != request.host:
             raise web.HTTPForbidden(text="only the page itself may connect\n")
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE_BYTES)
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE_BYTES, timeout=CLOSED_S)
         await socket.prepare(request)
         await self._joined(PageLink(socket), request.query.get("isolated") == "true")
         return socket

@@ -28,14 +28,13 @@ FLAGS = [
 
 @contextmanager
 def served(name: str, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Address of a page, and the process that serves it."""
+    """Address of a page, and the process that serves it; instead of the address the reason why there is none."""
     command = [sys.executable, "-m", "adaptare", "devices", "serve", "--name", name, "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stderr is not None
-            line = process.stdout.readline()
-            yield json.loads(line)["url"] if line else process.stderr.read(), process
+            told = json.loads(process.stdout.readline())
+            yield told.get("url") or told["error"], process
         finally:
             process.terminate()
 

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import json
+import queue
 import runpy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,12 @@ class Tab:
 
     Args:
         name: Name of the device.
+        url: Address of the page.
         profile: Folder of the browser.
     """
 
     name: str
+    url: str
     profile: Path
 
     @property
@@ -113,7 +116,7 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
         BROWSER["served"]("tab", "--runtime-files", BROWSER["RUNTIME"]) as (url, _),
         BROWSER["chromium"](url, tmp_path / "profile"),
     ):
-        yield Tab("tab", tmp_path / "profile")
+        yield Tab("tab", url, tmp_path / "profile")
 
 
 @pytest.fixture(scope="module")
@@ -269,10 +272,9 @@ def test_a_tab_that_crashes_is_a_dead_worker_and_a_new_one_goes_on(tab: Tab, tmp
 
         asyncio.run(send())
 
-    url = tab.control(("Target.getTargetInfo", {"targetId": "TAB"}))[0]["targetInfo"]["url"]
     with pytest.raises(WorkerDiedError, match="it last said: the page was closed"):
         long_run(tab.device, tmp_path, crash)
-    tab.control(("Target.createTarget", {"url": url}))
+    tab.control(("Target.createTarget", {"url": tab.url}))
     with connect(tab.device).open() as again:
         assert len(again.run(again.load(square(tmp_path, 4)).program_id, "f", 3)) == 3
 
@@ -294,74 +296,69 @@ def test_a_page_that_is_not_isolated_has_one_thread_and_says_so(tmp_path: Path) 
 
 
 @contextlib.contextmanager
-def public_host(change: Callable[[bytes], bytes]) -> Iterator[str]:
-    """Address of a server that has the library, and lets everybody load it."""
-    files, started, addresses = local_files(Path(BROWSER["RUNTIME"])).files, threading.Event(), list[str]()
-    loop = asyncio.new_event_loop()
+def beside(serve: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> Iterator[str]:
+    """Address of a server that runs in another thread."""
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    async def serve(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        kind = "application/wasm" if name.endswith(".wasm") else "text/javascript"
-        headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
-        content = files[name].read_bytes()
-        return web.Response(
-            body=change(content) if name.endswith(".wasm") else content, content_type=kind, headers=headers
-        )
-
-    async def start() -> None:
-        application = web.Application()
-        application.add_routes([web.get("/dist/{name}", serve)])
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        addresses.append(f"http://127.0.0.1:{runner.addresses[0][1]}/dist/")
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield addresses[0]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-
-
-@contextlib.contextmanager
-def page_loading_from(address: str, folder: Path) -> Iterator[str]:
-    """Name of an open page that loads the library from elsewhere, with the pinned hashes."""
-    urls, started, loop = list[str](), threading.Event(), asyncio.new_event_loop()
-    server = PageServer(name="public", runtime=RuntimeFiles(address, integrity=HASHES), said=lambda text: None)
-
-    def tell(url: str) -> None:
-        urls.append(url)
-        started.set()
-
-    task = loop.create_task(server.serve(host="127.0.0.1", port=0, started=tell))
+    async def main() -> None:
+        told.put((asyncio.get_running_loop(), asyncio.current_task()))
+        await serve(told.put)
 
     def run() -> None:
         with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
+            asyncio.run(main())
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(10)
+    loop, task = told.get(timeout=10)
     try:
-        with BROWSER["chromium"](urls[0], folder / "profile"):
-            yield "public"
+        yield told.get(timeout=10)
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
 
 
+@contextlib.contextmanager
+def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
+    """Name of an open page that loads the library from a public host, with the pinned hashes.
+
+    Args:
+        folder: Parent folder of the browser's.
+        tail: Appended to the binary.
+    """
+    files = local_files(Path(BROWSER["RUNTIME"])).files
+
+    async def answer(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        kind, end = ("application/wasm", tail) if name.endswith(".wasm") else ("text/javascript", b"")
+        headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+        return web.Response(body=files[name].read_bytes() + end, content_type=kind, headers=headers)
+
+    async def serve(tell: Callable[[str], None]) -> None:
+        application = web.Application()
+        application.add_routes([web.get("/dist/{name}", answer)])
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        tell(f"http://127.0.0.1:{runner.addresses[0][1]}/dist/")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    with beside(serve) as address:
+        runtime = RuntimeFiles(address, integrity=HASHES)
+        server = PageServer(name="elsewhere", runtime=runtime, said=lambda text: None)
+        with (
+            beside(lambda tell: server.serve(host="127.0.0.1", port=0, started=tell)) as url,
+            BROWSER["chromium"](url, folder / "profile"),
+        ):
+            yield "elsewhere"
+
+
 def test_the_library_may_come_from_a_public_host(tmp_path: Path) -> None:
     with (
-        public_host(lambda content: content) as address,
-        page_loading_from(address, tmp_path) as name,
+        library_elsewhere(tmp_path) as name,
         connect(f"browser:{name}/ort-web:threads=2,timeout_s=60").open() as worker,
     ):
         assert worker.info.threads == 2
@@ -370,8 +367,7 @@ def test_the_library_may_come_from_a_public_host(tmp_path: Path) -> None:
 
 def test_a_library_with_another_hash_is_not_run(tmp_path: Path) -> None:
     with (
-        public_host(lambda content: content + b"\0") as address,
-        page_loading_from(address, tmp_path) as name,
+        library_elsewhere(tmp_path, b"\0") as name,
         pytest.raises(DeviceError, match="could not be set up: Failed to fetch"),
     ):
         connect(f"browser:{name}").info()

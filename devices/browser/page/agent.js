@@ -219,5 +219,5 @@ function stepOfClock() {
     const after = now();
     if (after > before) steps.push(after - before), (before = after);
   }
-  return Math.min(...steps);
+  return Math.round(1e9 * Math.min(...steps)) / 1e9;
 }

@@ -10,9 +10,9 @@ export function filled(name, spec) {
   const fills = Object.keys(spec).filter((key) => !["dtype", "shape", "seed", "padded_to"].includes(key));
   if (fills.length !== 1 || !FILLS.includes(fills[0]))
     throw Error(`input '${name}' must be filled by exactly one of ${FILLS.join(", ")}, not by [${fills}]`);
-  const [fill] = fills, lacking = ["dtype", "seed", "shape"].filter((key) => !(key in spec));
-  if (lacking.some((key) => key !== "seed" || fill !== "constant"))
-    throw Error(`input '${name}': its spec lacks ${lacking.join(", ")}`);
+  const [fill] = fills, needed = fill === "constant" ? ["dtype", "shape"] : ["dtype", "seed", "shape"];
+  const lacking = needed.filter((key) => !(key in spec));
+  if (lacking.length) throw Error(`input '${name}': its spec lacks ${lacking.join(", ")}`);
   const { dtype, shape } = spec;
   if (!(dtype in ARRAYS)) throw Error(`input '${name}' has type ${dtype}; pages make ${Object.keys(ARRAYS).join(", ")}`);
   const values = new ARRAYS[dtype](product(shape)), value = valueOf(fill, spec);
