@@ -20,10 +20,16 @@ MARKS = [
     pytest.mark.skipif(not RUNTIME, reason="ADAPTARE_ORT_WEB names no folder with ONNX Runtime Web"),
 ]
 FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     *("--remote-debugging-port=0",),
 ]
+# WebGPU on the processor: for function, not for time.
+SOFTWARE_GPU = [
+    *("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-angle=vulkan", "--use-vulkan=swiftshader"),
+    *("--use-webgpu-adapter=swiftshader", "--disable-vulkan-surface"),
+]
+NO_GPU = ["--disable-gpu"]
 
 
 @contextmanager
@@ -41,8 +47,11 @@ def served(name: str, *options: str) -> Iterator[tuple[str, "subprocess.Popen[st
 
 @contextmanager
 def chromium(url: str, folder: Path, *flags: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A browser that opens a page; its profile is in a folder that does not exist yet."""
-    command = [CHROMIUM or "chromium", *FLAGS, *flags, f"--user-data-dir={folder}", url]
+    """A browser that opens a page; its profile is in a folder that does not exist yet.
+
+    Without flags it has no GPU.
+    """
+    command = [CHROMIUM or "chromium", *FLAGS, *(flags or NO_GPU), f"--user-data-dir={folder}", url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             yield process
@@ -55,7 +64,7 @@ def chromium(url: str, folder: Path, *flags: str) -> Iterator["subprocess.Popen[
 
 
 @contextmanager
-def opened(name: str, folder: Path) -> Iterator[None]:
+def opened(name: str, folder: Path, *flags: str) -> Iterator[None]:
     """A server, and a browser that has its page open."""
-    with served(name, "--runtime-files", RUNTIME) as (url, _), chromium(url, folder / "profile"):
+    with served(name, "--runtime-files", RUNTIME) as (url, _), chromium(url, folder / "profile", *flags):
         yield

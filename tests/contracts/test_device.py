@@ -127,14 +127,13 @@ NODE = [
 BROWSER = runpy.run_path(str(HERE / "browser_device.py"))
 
 
-def browser(threads: int) -> Any:
+def browser(name: str, options: str, *flags: str) -> Any:
     """ONNX Runtime Web in a page of its own."""
-    name = f"contract-{threads}"
     case = Case(
-        f"browser with {threads} threads",
-        lambda folder: connect(f"browser:{name}/ort-web:threads={threads},timeout_s=60"),
+        f"browser {name}",
+        lambda folder: connect(f"browser:{name}/ort-web:{options},timeout_s=60"),
         onnx_programs,
-        lambda folder: BROWSER["opened"](name, folder),
+        lambda folder: BROWSER["opened"](name, folder, *flags),
     )
     return pytest.param(case, marks=BROWSER["MARKS"])
 
@@ -146,8 +145,9 @@ DEVICES = [
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
-    browser(1),
-    browser(2),
+    browser("one-thread", "threads=1"),
+    browser("two-threads", "threads=2"),
+    browser("webgpu", "threads=1,backend=webgpu", *BROWSER["SOFTWARE_GPU"]),
 ]
 
 

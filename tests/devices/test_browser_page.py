@@ -159,7 +159,7 @@ def test_long_calls_are_timed_one_by_one(worker: Worker, tmp_path: Path) -> None
 def test_weights_in_a_file_are_those_of_the_host(worker: Worker, tmp_path: Path) -> None:
     loaded = worker.load(product(tmp_path, 256))
     assert len(loaded.outputs["f"]) == 256
-    assert loaded.providers == {"wasm": 1}
+    assert loaded.providers == {"CPUExecutionProvider": 1}
     assert loaded.peak_bytes >= loaded.resident_bytes
 
 
@@ -225,6 +225,21 @@ def test_a_device_without_gpu_says_so(shared: str) -> None:
         connect(f"browser:{shared}/ort-web:backend=webgpu").info()
 
 
+def test_a_gpu_that_runs_no_node_is_an_error(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[1,n,n] x) => (float[1] y) { y = Det(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "det.onnx")
+    x = {"dtype": "float32", "shape": [1, 2, 2], "uniform": 0.5, "seed": 3}
+    feed = Feed("f", canonical_json({"inputs": {"x": x}}), Work(1, 1, 1))
+    program = Program("det", "det.onnx", "{}", (feed,), (program_file(tmp_path / "det.onnx"),))
+    with (
+        BROWSER["opened"]("gpu", tmp_path, *BROWSER["SOFTWARE_GPU"]),
+        connect("browser:gpu/ort-web:backend=webgpu,timeout_s=60").open() as gpu,
+    ):
+        assert gpu.load(square(tmp_path, 8)).providers == {"WebGpuExecutionProvider": 1}
+        with pytest.raises(ProgramError, match="'webgpu' was requested but runs none of the 1 nodes of 'det.onnx'"):
+            gpu.load(program)
+
+
 def long_run(device: str, folder: Path, disturb: Callable[[], object]) -> int:
     """Number of times of a run that lasts for seconds, during which something happens."""
     with connect(device).open() as opened:
@@ -251,6 +266,19 @@ def test_a_run_of_a_hidden_page_is_repeated_when_it_is_seen_again(tab: Tab, tmp_
         tab.control(("Target.activateTarget", {"targetId": "TAB"}))
 
     assert long_run(tab.device, tmp_path, hide_for_a_while) > 100
+
+
+def test_a_page_that_is_hidden_again_and_again_is_refused(tab: Tab, tmp_path: Path) -> None:
+    def hide_often() -> None:
+        for _ in range(8):
+            hide(tab)
+            time.sleep(0.3)
+            tab.control(("Target.activateTarget", {"targetId": "TAB"}))
+            time.sleep(0.3)
+
+    with pytest.raises(ProgramError, match="the page was hidden during run, 3 times; keep it in front") as caught:
+        long_run(tab.device, tmp_path, hide_often)
+    assert not isinstance(caught.value, WorkerDiedError)
 
 
 def test_a_tab_that_is_closed_is_a_dead_worker(tab: Tab, tmp_path: Path) -> None:
@@ -283,7 +311,7 @@ def test_a_page_that_is_not_isolated_has_one_thread_and_says_so(tmp_path: Path) 
     with BROWSER["served"]("bare", "--runtime-files", BROWSER["RUNTIME"]) as (url, server):
         elsewhere = url.replace("127.0.0.1", "phone.test")
         rule = "--host-resolver-rules=MAP phone.test 127.0.0.1"
-        with BROWSER["chromium"](elsewhere, tmp_path / "profile", rule):
+        with BROWSER["chromium"](elsewhere, tmp_path / "profile", *BROWSER["NO_GPU"], rule):
             with connect("browser:bare/ort-web:timeout_s=60").open() as bare:
                 assert (bare.info.threads, bare.info.environment["isolated"]) == (1, False)
                 assert bare.info.timer_step_s == pytest.approx(1e-4, rel=0.1)

@@ -22,7 +22,7 @@ class OptionError extends Error {}
 const now = () => performance.now() / 1e3;
 const memory = { most: MEMORY_BYTES, used: () => 0 };
 const programs = {};
-let ort, backend, gap_s, step_s, last, others = new Int32Array(0);
+let ort, backend, nodes = {}, gap_s, step_s, last, others = new Int32Array(0);
 
 const answers = {
   async hello({ threads, pin, gap_s: asked_s, options, memory_bytes }) {
@@ -36,6 +36,7 @@ const answers = {
     memory.most = Math.min(memory_bytes || MEMORY_BYTES, MEMORY_BYTES);
     backend = options.backend, step_s = stepOfClock();
     watchMemory();
+    watchLog();
     ort = await runtime(BACKENDS[backend]);
     ort.env.wasm.numThreads = threads || usual;
     const one = await ort.InferenceSession.create(Uint8Array.from(atob(ABSOLUTE), (c) => c.charCodeAt(0)), plain());
@@ -54,9 +55,12 @@ const answers = {
     const evicting = Math.min(2 * USUAL_CACHE_BYTES, others_bytes), unfilled = 2 * USUAL_CACHE_BYTES - moved_bytes;
     const copies = Math.min(MOST_COPIES, 1 + Math.ceil(evicting / Math.max(1, moved_bytes)));
     const between = Math.min(between_bytes, Math.max(0, unfilled));
+    nodes = {};
     const program = { sessions: [], bound: {} }, told = { outputs: {}, bind_s: {}, first_call_s: {} };
     try {
-      for (let copy = 0; copy < copies; copy++) program.sessions.push(await session(source, given, contents));
+      while (program.sessions.length < copies)
+        program.sessions.push(await session(source, given, contents, !program.sessions.length));
+      checkPlaces(source);
       for (const { name, arguments: { inputs } } of feeds) {
         const unbound = now(), call = inTurn(program.sessions.map((each) => bind(each, inputs)));
         told.bind_s[name] = now() - unbound;
@@ -72,7 +76,7 @@ const answers = {
     }
     programs[program_id] = program;
     return { ...told, copies, load_s: now() - start, resident_bytes: memory.used() - used, peak_bytes: memory.used(),
-      providers: { [backend]: 1 } };
+      providers: { ...nodes } };
   },
 
   // Seconds of each call. The first call of each copy is timed alone; after those, calls that are short in steps of the
@@ -131,6 +135,26 @@ function watchMemory() {
   WebAssembly.Memory.prototype = Plain.prototype;
 }
 
+// Counts the nodes on each provider, which the library tells in its log only.
+function watchLog() {
+  for (const kind of ["debug", "error", "info", "log", "warn"]) {
+    const plain = console[kind].bind(console);
+    console[kind] = (...words) => {
+      const text = words.join(" "), [, provider, count] = /placed on \[(\w+)\]\. Number of nodes: (\d+)/.exec(text) ?? [];
+      if (provider) nodes[provider] = (nodes[provider] ?? 0) + Number(count);
+      else if (!/\[[VI]:onnxruntime/.test(text)) plain(...words);
+    };
+  }
+}
+
+// Other providers leave nodes that they do not support to that of the processor, without a word.
+function checkPlaces(source) {
+  const count = Object.values(nodes).reduce((a, b) => a + b, 0);
+  if (!count) nodes = { [backend]: 1 };
+  else if (backend !== "wasm" && count === (nodes.CPUExecutionProvider ?? 0))
+    throw Error(`backend '${backend}' was requested but runs none of the ${count} nodes of '${source}'`);
+}
+
 // The library, from the server of the page, or from elsewhere if its files have the pinned hashes.
 async function runtime(names) {
   const { folder, integrity } = await (await fetch("device.json")).json();
@@ -148,13 +172,13 @@ async function runtime(names) {
 
 const plain = () => ({ executionProviders: [backend], logSeverityLevel: 3 });
 
-async function session(source, { prepared = true, ...unknown }, contents) {
+async function session(source, { prepared = true, ...unknown }, contents, logged) {
   if (Object.keys(unknown).length) throw Error(`pages know no arguments [${Object.keys(unknown)}] of a program`);
   const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
   const names = Object.keys(contents).filter((name) => name !== source);
   const externalData = await Promise.all(names.map(async (path) => ({ path, data: await bytes(contents[path]) })));
   const raw = { graphOptimizationLevel: "disabled", extra: { session: { disable_prepacking: "1" } } };
-  const options = { ...plain(), externalData, ...(prepared ? {} : raw) };
+  const options = { ...plain(), externalData, ...(prepared ? {} : raw), ...(logged ? { logSeverityLevel: 0 } : {}) };
   return ort.InferenceSession.create(await bytes(contents[source]), options);
 }
 
