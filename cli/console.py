@@ -26,6 +26,7 @@ OPTIONAL: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
+    **dict.fromkeys(("aiohttp", "segno"), "browser"),
     "matplotlib": "figures",
 }
 PLAIN_INTERVAL_S: Final = 5.0

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from adaptare.agent_command import agent
 from adaptare.arguments import JsonOption
 from adaptare.console import Console, command
+from adaptare.serve_command import serve
 
 
 class DevicesGroup(TyperGroup):
@@ -26,6 +27,7 @@ devices = typer.Typer(
     help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
 )
 devices.command()(agent)
+devices.command()(serve)
 
 
 @devices.command("list")

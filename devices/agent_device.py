@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from adaptare.devices.agent_worker import AgentWorker, opened
-from adaptare.devices.contracts import DeviceInfo, Worker, WorkerInfo
+from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import LocalTransport, Transport
 
@@ -93,7 +93,7 @@ class AgentDevice:
         return self._told
 
     @contextmanager
-    def open(self) -> Iterator[Worker]:
+    def open(self) -> Iterator[AgentWorker]:
         """See `Device.open`. Raises `InputError` if the device does not support the options."""
         with self._opened() as worker:
             yield worker

@@ -88,10 +88,11 @@ def _parts(spelling: str) -> tuple[str, str, str, str]:
     """Transport and target, both empty for this machine, the runtime, and its options."""
     scheme, colon, rest = spelling.partition(":")
     target, slash, local = rest.removeprefix("//").partition("/")
-    if not colon or not slash or scheme in _entries():
+    entries = _entries(TRANSPORTS)
+    if not colon or scheme in _entries() or not (slash or scheme in entries):
         return "", "", scheme, rest
     runtime, _, options = local.partition(":")
-    return scheme, target, runtime, options
+    return scheme, target, runtime or (entries[scheme].load().usual if scheme in entries else ""), options
 
 
 def _transport(spelling: str) -> Callable[..., object]:
@@ -125,14 +126,20 @@ def _signature(build: Callable[..., object]) -> inspect.Signature:
 
 
 def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
-    """Devices with facts from a worker started for this, or the reason they are unavailable; default: all registered.
+    """Devices with facts from a worker started for this, or the reason they are unavailable.
+
+    Args:
+        spellings: Devices; default: all that are registered, and those that transports find.
 
     Raises:
         InputError: One of the spellings names no device.
     """
     for spelling in spellings:
         connect(spelling)
-    return [_reach(name) for name in spellings or sorted(_entries())]
+    if spellings:
+        return [_reach(name) for name in spellings]
+    found = [name for entry in _entries(TRANSPORTS).values() for name in entry.load().found()]
+    return [_reach(name) for name in sorted([*_entries(), *found])]
 
 
 def _reach(name: str) -> Reach:

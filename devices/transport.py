@@ -67,10 +67,17 @@ class Transport(Protocol):
     Attributes:
         name: Prefix of the device's spelling, for example `ssh://user@host`; empty for this machine.
         options: Its non-default options, which are part of the spelling too.
+        usual: Runtime of a spelling that names none; empty if every spelling names one.
     """
 
     name: str = ""
     options: Mapping[str, str] = MappingProxyType({})
+    usual: str = ""
+
+    @staticmethod
+    def found() -> Sequence[str]:
+        """Spellings of the devices that can be found without knowing their address."""
+        return ()
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
         """Prepares an agent with a runtime.

@@ -17,6 +17,7 @@ AGENT = ROOT / "devices" / "agent"
 # Sub-packages and modules that are imported by their full path, also from above.
 OPEN = {
     "devices.agent",
+    "devices.browser",
     "devices.extensions",
     "devices.lazy_names",
     "devices.native",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,20 @@ NODE = [
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
 ]
 SSH = [pytest.mark.ssh, pytest.mark.skipif(bool(NO_SSH), reason=NO_SSH or "it is installed")]
+BROWSER = runpy.run_path(str(HERE / "browser_device.py"))
+
+
+def browser(name: str, options: str, *flags: str) -> Any:
+    """ONNX Runtime Web in a page of its own."""
+
+    @contextmanager
+    def opened(folder: Path) -> Iterator[Device]:
+        with BROWSER["opened"](name, folder, *flags):
+            yield connect(f"browser:{name}/ort-web:{options},timeout_s=60")
+
+    return pytest.param(Case(f"browser {name}", opened, onnx_programs), marks=BROWSER["MARKS"])
+
+
 DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
@@ -130,6 +145,9 @@ DEVICES = [
     pytest.param(Case("adb", by_adb, onnx_programs), marks=[pytest.mark.native, pytest.mark.adb]),
     pytest.param(Case("ssh native", native_by_ssh, onnx_programs), marks=[pytest.mark.native, *SSH]),
     pytest.param(Case("ssh", by_ssh, onnx_programs), marks=SSH),
+    browser("one-thread", "threads=1"),
+    browser("two-threads", "threads=2"),
+    browser("webgpu", "threads=1,backend=webgpu", *BROWSER["SOFTWARE_GPU"]),
 ]
 
 

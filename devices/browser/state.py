@@ -1,0 +1,88 @@
+"""Private files by which processes of one user find the server of a page."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import BufferedRWPair
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from adaptare.devices.errors import DeviceError, InputError
+
+NAMES = re.compile(r"[A-Za-z0-9_-]{1,40}")
+ANSWERED_S = 10.0
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Address of a running server, and the secret that it asks other processes for.
+
+    Args:
+        url: Address of its page, for messages.
+        port: Port on loopback for processes of this host.
+        secret: Proof that a process may read this file.
+    """
+
+    url: str
+    port: int
+    secret: str
+
+    @contextlib.contextmanager
+    def connected(self, operation: str, *, timeout_s: float | None = None, **content: str) -> Iterator[BufferedRWPair]:
+        """A connection on which the operation was requested. Raises `OSError` if the server does not run."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=ANSWERED_S) as connection:
+            connection.settimeout(timeout_s)
+            with connection.makefile("rwb") as stream:
+                stream.write(json.dumps({"secret": self.secret, "op": operation, **content}).encode() + b"\n")
+                stream.flush()
+                yield stream
+
+    def ask(self, operation: str, **content: str) -> dict[str, Any]:
+        """Reply of the server to one request. Raises `DeviceError` if there is none."""
+        try:
+            with self.connected(operation, timeout_s=ANSWERED_S, **content) as stream:
+                reply: dict[str, Any] = json.loads(stream.readline())
+                return reply
+        except (OSError, ValueError) as error:
+            raise DeviceError(f"the server of {self.url} does not answer; restart: adaptare devices serve") from error
+
+
+def state_file(name: str) -> Path:
+    """File of the server with this name. Raises `InputError` if it is no name of a page."""
+    if not NAMES.fullmatch(name):
+        raise InputError(f"a page is named by up to 40 letters, digits, - and _, not {name!r}")
+    return folder() / f"{name}.json"
+
+
+def folder() -> Path:
+    """Folder of all state files."""
+    return user_cache_path("adaptare") / "browser"
+
+
+def read_state(name: str) -> ServerState:
+    """State of the server with this name. Raises `DeviceError` if none was started."""
+    try:
+        return ServerState(**json.loads(state_file(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DeviceError(f"no page named {name!r} is served; run: adaptare devices serve --name {name}") from error
+
+
+@contextlib.contextmanager
+def published(name: str, state: ServerState) -> Iterator[None]:
+    """Writes the state, readable by this user only, and removes it at the end."""
+    file = state_file(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(f".{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+        json.dump(asdict(state), opened)
+    fresh.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""The page and everything it loads, behind a token."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from adaptare.devices.browser.page_link import PageLink
+from adaptare.devices.browser.runtime_files import RuntimeFiles
+
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript"} | {
+    ".wasm": "application/wasm"
+}
+PAGE = ("index.html", "page.css", "page.js", "agent.js", "feeds.js")
+# Outputs and times are small; inputs never come from a page.
+LARGEST_MESSAGE_BYTES = 4 * 2**20
+HEARTBEAT_S = 10.0
+# A page that is closed has this long to agree.
+CLOSED_S = 1.0
+KEPT = "private, max-age=86400, immutable"
+HEADERS = {
+    # Both are needed for threads, and for a clock with small steps.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+Joined = Callable[[PageLink, bool], Awaitable[None]]
+
+
+class WebPages:
+    """Web application of a page.
+
+    Args:
+        name: Name of the device.
+        token: First part of every path; other paths are forbidden.
+        runtime: Files of the library.
+        joined: Serves an open page until it is closed; is given whether the page is isolated.
+    """
+
+    def __init__(self, *, name: str, token: str, runtime: RuntimeFiles, joined: Joined) -> None:
+        self.brought: dict[str, Path] = {}
+        self._token = token
+        self._about = {"name": name, "folder": runtime.folder, "integrity": dict(runtime.integrity) or None}
+        self._joined = joined
+        self._policy = content_policy(runtime)
+        self._page = {each: resources.files(__package__).joinpath("page", each).read_bytes() for each in PAGE}
+        self._runtime = runtime.files
+        self.application = web.Application(middlewares=[self._guard])
+        self.application.on_response_prepare.append(self._add_headers)
+        self.application.add_routes(
+            [
+                web.get(f"/{token}/", self._page_file),
+                web.get(f"/{token}/device.json", self._about_device),
+                web.get(f"/{token}/socket", self._socket),
+                web.get(f"/{token}/files/{{digest}}", self._brought_file),
+                web.get(f"/{token}/runtime/{{name}}", self._runtime_file),
+                web.get(f"/{token}/{{name}}", self._page_file),
+            ]
+        )
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        given = request.path.split("/")[1]
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise web.HTTPForbidden(text="open the address that adaptare devices serve has printed\n")
+        return await handler(request)
+
+    async def _add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        for name, value in {**HEADERS, "Content-Security-Policy": self._policy}.items():
+            response.headers.setdefault(name, value)
+
+    async def _page_file(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name", PAGE[0])
+        if name not in self._page:
+            raise web.HTTPNotFound
+        return web.Response(body=self._page[name], content_type=TYPES[Path(name).suffix], charset="utf-8")
+
+    async def _about_device(self, request: web.Request) -> web.Response:
+        return web.json_response(self._about)
+
+    async def _runtime_file(self, request: web.Request) -> web.FileResponse:
+        name = request.match_info["name"]
+        if name not in self._runtime:
+            raise web.HTTPNotFound
+        headers = {"Content-Type": TYPES[Path(name).suffix], "Cache-Control": KEPT}
+        return web.FileResponse(self._runtime[name], headers=headers)
+
+    async def _brought_file(self, request: web.Request) -> web.FileResponse:
+        file = self.brought.get(request.match_info["digest"])
+        if file is None or not file.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(file, headers={"Content-Type": "application/octet-stream"})
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        origin = request.headers.get("Origin", "")
+        if urlsplit(origin).netloc != request.host:
+            raise web.HTTPForbidden(text="only the page itself may connect\n")
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE_BYTES, timeout=CLOSED_S)
+        await socket.prepare(request)
+        await self._joined(PageLink(socket), request.query.get("isolated") == "true")
+        return socket
+
+
+def content_policy(runtime: RuntimeFiles) -> str:
+    """Content security policy: everything from the server itself, and the library from its public host, if used.
+
+    What comes from elsewhere is checked by hash and then given to the browser as `blob:`.
+    """
+    blob, host = "", ""
+    if runtime.integrity:
+        parts = urlsplit(runtime.folder)
+        blob, host = " blob:", f" {parts.scheme}://{parts.netloc}"
+    rules = {
+        "default-src": "'none'",
+        "script-src": f"'self' 'wasm-unsafe-eval'{blob}",
+        "worker-src": f"'self'{blob}",
+        "connect-src": f"'self'{blob}{host}",
+        "style-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
