@@ -5,6 +5,7 @@ import typer
 from adaptare import VERSION
 from adaptare.compare_command import compare
 from adaptare.demo_command import demo
+from adaptare.devices_command import devices
 from adaptare.export_command import export
 from adaptare.fit_command import fit
 from adaptare.interpolate_command import interpolate
