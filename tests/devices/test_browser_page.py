@@ -185,6 +185,14 @@ def test_a_program_that_is_wrong_is_refused(
         worker.load(replace(square(tmp_path, 4), **change))
 
 
+def test_a_file_that_changed_since_it_was_hashed_is_refused(worker: Worker, tmp_path: Path) -> None:
+    program = product(tmp_path, 32)
+    data = program.files[1].path
+    data.write_bytes(data.read_bytes()[::-1])
+    with pytest.raises(ProgramError, match=f"the file with the hash {program.files[1].digest} did not come, or is"):
+        worker.load(program)
+
+
 def test_a_program_larger_than_the_memory_is_refused_and_the_others_are_served(shared: str, tmp_path: Path) -> None:
     device = connect(f"browser:{shared}/ort-web:threads=1,timeout_s=60,memory_bytes={64 * 2**20}")
     with device.open() as small:

@@ -135,6 +135,7 @@ def local_answer(server: Served, line: bytes) -> bytes:
         b'{"secret": 7, "op": "status"}\n',
         b'{"secret": null}\n',
         b"[]\n",
+        b"[" * 10**5 + b"\n",
         b"\xff\xfe\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
@@ -145,7 +146,7 @@ def test_a_process_without_the_secret_gets_no_answer(served: Served, line: bytes
 
 
 def test_a_process_that_asks_for_what_there_is_not_gets_no_answer(served: Served) -> None:
-    for content in ({"op": "evaluate"}, {"op": "file"}, {"op": "file", "digest": 1, "path": 2}):
+    for content in ({"op": "evaluate"}, {"op": "file"}, {"op": "file", "digest": [], "path": 2}):
         line = json.dumps({"secret": served.state.secret, **content}).encode() + b"\n"
         assert local_answer(served, line) == b""
     assert served.state.ask("status")["url"] == served.url
