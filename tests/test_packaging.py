@@ -58,6 +58,13 @@ def test_the_wheel_carries_the_sources_of_the_agent_in_c(wheel: set[PurePosixPat
     assert {name.name for name in wheel if name.suffix in (".c", ".h")} == sources
 
 
+def test_the_wheel_holds_the_page_of_the_browser_device(wheel: set[PurePosixPath]) -> None:
+    page = ROOT / "devices" / "browser" / "page"
+    expected = {PurePosixPath("adaptare/devices/browser/page") / file.name for file in page.iterdir()}
+    assert {name for name in wheel if "page" in name.parts} == expected
+    assert len(expected) == 5
+
+
 def test_the_wheel_takes_one_name_only(wheel: set[PurePosixPath]) -> None:
     assert {name.parts[0] for name in wheel if not name.parts[0].endswith(".dist-info")} == {"adaptare"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import Loaded, Worker, WorkerInfo
-from adaptare.devices.errors import ProgramError
+from adaptare.devices.errors import AdaptareError, ProgramError
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Program, canonical_json
 
@@ -35,7 +35,10 @@ class HostOutputs:
         if program.hash not in self._known:
             if self._worker is None:
                 self._worker = self._stack.enter_context(ort_cpu(threads=1).open())
-            loaded = self._worker.load(replace(program, arguments=ONCE, others_bytes=0, between_bytes=0))
+            try:
+                loaded = self._worker.load(replace(program, arguments=ONCE, others_bytes=0, between_bytes=0))
+            except ProgramError as error:
+                raise ProgramError(f"this machine has no outputs to compare those of the page with: {error}") from error
             self._worker.unload(loaded.program_id)
             self._known[program.hash] = loaded.outputs
         return self._known[program.hash]
@@ -61,16 +64,22 @@ class CheckedWorker:
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`. Raises `ProgramError` if the outputs differ."""
         loaded = self._worker.load(program)
+        try:
+            self._compare(program, loaded)
+        except AdaptareError:
+            self._worker.unload(loaded.program_id)
+            raise
+        return loaded
+
+    def _compare(self, program: Program, loaded: Loaded) -> None:
         expected = self._host.of(program)
         for feed, outputs in loaded.outputs.items():
             difference = _largest_difference(outputs, expected[feed])
             if not difference <= TOLERANCE:
-                self._worker.unload(loaded.program_id)
                 raise ProgramError(
                     f"outputs in the browser differ from those of this machine by {difference:.2g} "
                     f"(allowed: {TOLERANCE:g}); not timed"
                 )
-        return loaded
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
         """See `Worker.run`."""

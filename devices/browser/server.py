@@ -105,7 +105,7 @@ class PageServer:
             given = request.get("secret") if request else None
             if request and isinstance(given, str) and hmac.compare_digest(given.encode(), self._secret.encode()):
                 await self._answer(request, reader, writer)
-        except (ConnectionError, ValueError):
+        except (ConnectionError, KeyError, RecursionError, TypeError, ValueError):
             pass  # it ended, or sent what is no request
         finally:
             writer.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from adaptare.devices.browser.state import folder, read_state, state_file
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.devices.errors import AdaptareError, DeviceError, InputError
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.transport import Link, Transport, local_environment
 
@@ -35,9 +35,9 @@ class BrowserTransport(Transport):
         """See `Transport.found`."""
         names = []
         for file in sorted(folder().glob("*.json")):
-            with contextlib.suppress(DeviceError):
-                read_state(file.stem).ask("status")
-                names.append(f"browser:{file.stem}")
+            with contextlib.suppress(AdaptareError):
+                if read_state(file.stem).ask("status")["open"]:
+                    names.append(f"browser:{file.stem}")
         return names
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "browser:path"
 
 
+@pytest.mark.slow
 def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], model_cache: Path, page: str) -> None:
     words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache, "--json")
     found = run(*words, "--device", page).json
@@ -50,7 +51,8 @@ def test_ranks_from_0_are_fed_to_one_graph(run: Callable[..., Any], model_cache:
 def test_parts_are_timed_in_a_page(run: Callable[..., Any], model_cache: Path, page: str) -> None:
     answer = run("parts", "tiny-random", "--rank", 4, *QUICKLY, "--device", page, "--cache", model_cache, "--json")
     assert answer.code == 0, answer.err
-    assert {part["part"] for part in answer.json["parts"]} >= {"block", "head"}
+    for caches in ("cold", "hot"):
+        assert answer.json["parts"][caches]["together"]["seconds"] > 0
 
 
 def test_a_model_larger_than_the_memory_is_composed_from_stubs(
@@ -83,9 +85,12 @@ def rows(file: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_campaign_whose_server_is_killed_goes_on_when_it_is_started_again(tmp_path: Path, model_cache: Path) -> None:
-    words = ("profile", "tiny-random", "--device", "browser:killed", "--cache", str(model_cache), "--space", "kinds")
-    limits = ("--ranks", "0,2,4,8", "--count", "6", "--length", "4", "--openings", "4", "--seconds", "3", "--json")
+    # Half of what is free holds the base and two adapters, so that there are several groups.
+    device = f"browser:killed/ort-web:threads=1,memory_bytes={22 * 2**20}"
+    words = ("profile", "tiny-random", "--device", device, "--cache", str(model_cache), "--space", "kinds")
+    limits = ("--ranks", "0,2,4,8", "--count", "8", "--length", "4", "--openings", "2", "--seconds", "3", "--json")
     command = [sys.executable, "-m", "adaptare", *words, *limits]
     local = ("--runtime-files", BROWSER["RUNTIME"])
     with (
@@ -107,5 +112,5 @@ def test_a_campaign_whose_server_is_killed_goes_on_when_it_is_started_again(tmp_
     store = Store(tmp_path / "adaptare.db", create=False)
     measurements = store.measurements()
     store.close()
-    assert kept <= len(measurements) == 6
+    assert 0 < kept < len(measurements) == 8
     assert all(each.complete for each in measurements)

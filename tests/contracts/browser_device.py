@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnx
 import pytest
 
+from adaptare.devices import Feed, Program, Work, canonical_json, program_file
+
+SQUARE = '<ir_version: 8, opset_import: ["": 17]> g (float[n,n] x) => (float[n,n] y) { y = MatMul(x, x) }'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # An unpacked `npm pack onnxruntime-web`; its files are not part of the project.
 RUNTIME = os.environ.get("ADAPTARE_ORT_WEB", "")
@@ -68,3 +72,11 @@ def opened(name: str, folder: Path, *flags: str) -> Iterator[None]:
     """A server, and a browser that has its page open."""
     with served(name, "--runtime-files", RUNTIME) as (url, _), chromium(url, folder / "profile", *flags):
         yield
+
+
+def square(folder: Path, width: int) -> Program:
+    """The square of a matrix; a call takes microseconds if it is small."""
+    onnx.save(onnx.parser.parse_model(SQUARE), folder / "square.onnx")
+    x = {"dtype": "float32", "shape": [width, width], "uniform": 0.5, "seed": 3}
+    feed = Feed("f", canonical_json({"inputs": {"x": x}}), Work(1, 1, 1))
+    return Program("square", "square.onnx", "{}", (feed,), (program_file(folder / "square.onnx"),))

@@ -1,13 +1,11 @@
 """A page in a real browser: its clock, its memory, tabs that are hidden, closed or crash, and where its library is."""
 
 import asyncio
-import contextlib
 import json
-import queue
 import runpy
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.devices import (
@@ -31,20 +29,10 @@ from adaptare.devices import (
     connect,
     program_file,
 )
-from adaptare.devices.browser.runtime_files import HASHES, RuntimeFiles, local_files
-from adaptare.devices.browser.server import PageServer
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]
-SQUARE = '<ir_version: 8, opset_import: ["": 17]> g (float[n,n] x) => (float[n,n] y) { y = MatMul(x, x) }'
-
-
-def square(folder: Path, width: int) -> Program:
-    """The square of a matrix; a call takes microseconds if it is small."""
-    onnx.save(onnx.parser.parse_model(SQUARE), folder / "square.onnx")
-    x = {"dtype": "float32", "shape": [width, width], "uniform": 0.5, "seed": 3}
-    feed = Feed("f", canonical_json({"inputs": {"x": x}}), Work(1, 1, 1))
-    return Program("square", "square.onnx", "{}", (feed,), (program_file(folder / "square.onnx"),))
+square = BROWSER["square"]
 
 
 def product(folder: Path, width: int) -> Program:
@@ -186,7 +174,7 @@ def test_a_stub_is_called_after_other_memory_was_read(worker: Worker, tmp_path: 
     ("change", "message"),
     [
         ({"arguments": canonical_json({"active_adapters": ["x"]})}, r"pages know no arguments \[active_adapters\]"),
-        ({"source": "none.onnx"}, "reading 'arrayBuffer'"),
+        ({"source": "none.onnx"}, r"has no file 'none.onnx'; it has \[square.onnx\]"),
         ({"feeds": (Feed("f", "{}", Work(1, 1, 1)),)}, r"the feed has no spec for inputs \[x\]"),
     ],
 )
@@ -195,6 +183,14 @@ def test_a_program_that_is_wrong_is_refused(
 ) -> None:
     with pytest.raises(ProgramError, match=message):
         worker.load(replace(square(tmp_path, 4), **change))
+
+
+def test_a_file_that_changed_since_it_was_hashed_is_refused(worker: Worker, tmp_path: Path) -> None:
+    program = product(tmp_path, 32)
+    data = program.files[1].path
+    data.write_bytes(data.read_bytes()[::-1])
+    with pytest.raises(ProgramError, match=f"the file with the hash {program.files[1].digest} did not come, or is"):
+        worker.load(program)
 
 
 def test_a_program_larger_than_the_memory_is_refused_and_the_others_are_served(shared: str, tmp_path: Path) -> None:
@@ -236,7 +232,7 @@ def test_a_gpu_that_runs_no_node_is_an_error(tmp_path: Path) -> None:
         connect("browser:gpu/ort-web:backend=webgpu,timeout_s=60").open() as gpu,
     ):
         assert gpu.load(square(tmp_path, 8)).providers == {"WebGpuExecutionProvider": 1}
-        with pytest.raises(ProgramError, match=r"'webgpu' was requested but runs none of the 1 nodes of 'det.onnx'"):
+        with pytest.raises(ProgramError, match=r"'webgpu' was requested but runs none of the 1 nodes of 'det\.onnx'"):
             gpu.load(program)
 
 
@@ -321,81 +317,3 @@ def test_a_page_that_is_not_isolated_has_one_thread_and_says_so(tmp_path: Path) 
                 connect("browser:bare/ort-web:threads=2").info()
         server.terminate()
         assert "browser:bare is open; it is not isolated: one thread, and a coarse clock" in server.stderr.read()
-
-
-@contextlib.contextmanager
-def beside(serve: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> Iterator[str]:
-    """Address of a server that runs in another thread."""
-    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    async def main() -> None:
-        told.put((asyncio.get_running_loop(), asyncio.current_task()))
-        await serve(told.put)
-
-    def run() -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(main())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    loop, task = told.get(timeout=10)
-    try:
-        yield told.get(timeout=10)
-    finally:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-
-
-@contextlib.contextmanager
-def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
-    """Name of an open page that loads the library from a public host, with the pinned hashes.
-
-    Args:
-        folder: Parent folder of the browser's.
-        tail: Appended to the binary.
-    """
-    files = local_files(Path(BROWSER["RUNTIME"])).files
-
-    async def answer(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        kind, end = ("application/wasm", tail) if name.endswith(".wasm") else ("text/javascript", b"")
-        headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
-        return web.Response(body=files[name].read_bytes() + end, content_type=kind, headers=headers)
-
-    async def serve(tell: Callable[[str], None]) -> None:
-        application = web.Application()
-        application.add_routes([web.get("/dist/{name}", answer)])
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        tell(f"http://127.0.0.1:{runner.addresses[0][1]}/dist/")
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
-
-    with beside(serve) as address:
-        runtime = RuntimeFiles(address, integrity=HASHES)
-        server = PageServer(name="elsewhere", runtime=runtime, said=lambda text: None)
-        with (
-            beside(lambda tell: server.serve(host="127.0.0.1", port=0, started=tell)) as url,
-            BROWSER["chromium"](url, folder / "profile"),
-        ):
-            yield "elsewhere"
-
-
-def test_the_library_may_come_from_a_public_host(tmp_path: Path) -> None:
-    with (
-        library_elsewhere(tmp_path) as name,
-        connect(f"browser:{name}/ort-web:threads=2,timeout_s=60").open() as worker,
-    ):
-        assert worker.info.threads == 2
-        assert len(worker.run(worker.load(square(tmp_path, 64)).program_id, "f", 3)) == 3
-
-
-def test_a_library_with_another_hash_is_not_run(tmp_path: Path) -> None:
-    with (
-        library_elsewhere(tmp_path, b"\0") as name,
-        pytest.raises(DeviceError, match="could not be set up: Failed to fetch"),
-    ):
-        connect(f"browser:{name}").info()

@@ -33,7 +33,7 @@ const answers = {
     const most = self.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
     const usual = Math.min(most, 4, Math.ceil(navigator.hardwareConcurrency / 2)); // as by the library's default
     if (threads > most) throw new OptionError(`threads must be 1 to ${most} here, not ${threads}${whyOne()}`);
-    memory.most = Math.min(memory_bytes || MEMORY_BYTES, MEMORY_BYTES);
+    memory.most = Math.min(MEMORY_BYTES, 2 ** 30 * (navigator.deviceMemory ?? 4), memory_bytes || MEMORY_BYTES);
     backend = options.backend, step_s = stepOfClock();
     watchMemory();
     watchLog();
@@ -174,6 +174,7 @@ const plain = () => ({ executionProviders: [backend], logSeverityLevel: 3 });
 
 async function session(source, { prepared = true, ...unknown }, contents, logged) {
   if (Object.keys(unknown).length) throw Error(`pages know no arguments [${Object.keys(unknown)}] of a program`);
+  if (!(source in contents)) throw Error(`the program has no file '${source}'; it has [${Object.keys(contents)}]`);
   const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
   const names = Object.keys(contents).filter((name) => name !== source);
   const externalData = await Promise.all(names.map(async (path) => ({ path, data: await bytes(contents[path]) })));

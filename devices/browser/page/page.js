@@ -7,7 +7,8 @@ const RETRY_MS = 1e3;
 const SHOWN_EVERY_MS = 1e3; // drawing takes processor time from the calls
 const TAKEN = 4001; // close code: another page is the device now
 
-const files = new Map(); // digest -> Blob, which browsers keep outside the memory of the page
+const KEPT_BYTES = 2 ** 31; // of files
+const files = new Map(); // digest -> Blob, the one used last at the end; browsers keep them outside the memory of pages
 const counts = { hidden: 0, calls: 0 };
 const agents = new Map(); // number -> agent, one for each process that measures here
 let shown_at = 0, screen_lock = null;
@@ -29,7 +30,7 @@ function connect() {
   socket.onclose = ({ code }) => {
     for (const agent of agents.keys()) end(agent);
     show("state", "not connected");
-    show("warning", code === TAKEN ? "Another page is this device now." : "The server ended, or is out of reach.");
+    show("warning", code === TAKEN ? "Another page is this device; close it, and reload this one." : "The server ended, or is out of reach.");
     if (code !== TAKEN) setTimeout(connect, RETRY_MS);
   };
 }
@@ -63,10 +64,10 @@ const answers = {
   },
   missing: (agent, { digests }) => ({ ok: true, missing: digests.filter((digest) => !files.has(digest)) }),
   async load(agent, request) {
-    for (const digest of Object.values(request.files)) if (!files.has(digest)) files.set(digest, await fetched(digest));
+    const contents = {};
+    for (const [name, digest] of Object.entries(request.files)) contents[name] = await kept(digest);
     show("program", request.source);
-    const brought = Object.entries(request.files).map(([name, digest]) => [name, files.get(digest)]);
-    return undisturbed(agent, { ...request, contents: Object.fromEntries(brought) });
+    return undisturbed(agent, { ...request, contents });
   },
   async run(agent, request) {
     const reply = await undisturbed(agent, request);
@@ -118,11 +119,24 @@ async function visible() {
   }
 }
 
-// A file of a program, refused by the browser if it does not have this hash.
+// A file of a program; those that were not used for long are dropped.
+async function kept(digest) {
+  const file = files.get(digest) ?? (await fetched(digest));
+  files.delete(digest);
+  files.set(digest, file);
+  let bytes = [...files.values()].reduce((sum, { size }) => sum + size, 0);
+  for (const [oldest, { size }] of files) {
+    if (bytes <= KEPT_BYTES || oldest === digest) break;
+    files.delete(oldest), (bytes -= size);
+  }
+  return file;
+}
+
+// A file from the server, refused by the browser if it does not have this hash.
 async function fetched(digest) {
   const bytes = digest.match(/../g).map((pair) => String.fromCharCode(parseInt(pair, 16)));
-  const response = await fetch(`files/${digest}`, { integrity: `sha256-${btoa(bytes.join(""))}` });
-  if (!response.ok) throw Error(`the server has no file ${digest}`);
+  const response = await fetch(`files/${digest}`, { integrity: `sha256-${btoa(bytes.join(""))}` }).catch(() => null);
+  if (!response?.ok) throw Error(`the file with the hash ${digest} did not come, or is another one by now`);
   return response.blob();
 }
 
