@@ -114,7 +114,7 @@ def _simple(signature: inspect.Signature) -> dict[str, Any]:
     return {each.name: each.annotation for each in parameters if each.annotation in _CONVERTERS}
 
 
-def _signature(build: Callable[..., Device]) -> inspect.Signature:
+def _signature(build: Callable[..., object]) -> inspect.Signature:
     """Parameters that are not fixed yet, with annotations resolved to types if all their names are imported."""
     try:
         signature = inspect.signature(build, eval_str=True)

@@ -32,8 +32,8 @@ def ended_by(code: int) -> str:
     number = -code if code < 0 else code - SIGNALLED
     if number not in set(signal.Signals):
         return f"exit code {code}"
-    killed = " (killed from outside, often because memory ran out)" if number == signal.SIGKILL else ""
-    return f"signal {signal.Signals(number).name}{killed}"
+    name = signal.Signals(number).name
+    return f"signal {name}" + " (killed from outside, often because memory ran out)" * (name == "SIGKILL")
 
 
 def extra_of(package: str) -> str:

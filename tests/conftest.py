@@ -116,7 +116,7 @@ def ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Cal
     with ExitStack() as stack:
 
         def start(**options: Any) -> Any:
-            place = tmp_path / f"device {len(list(tmp_path.glob('device *')))}"
+            place = tmp_path / f"device-{len(list(tmp_path.glob('device-*')))}"
             server = stack.enter_context(module["ssh_server"](place, **options))
             monkeypatch.setenv("ADAPTARE_SSH_CONFIG", str(server.configuration))
             return server

@@ -259,7 +259,7 @@ def failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ImportError) and error.name:
         absent = isinstance(error, ModuleNotFoundError)
         text = f"{error.name} is not installed" if absent else str(error)
-        return {**reply, "error": text, "cause": "package", "package": error.name.partition(".")[0]}
+        return {**reply, "error": text, "cause": "package", "package": error.name}
     return reply
 
 

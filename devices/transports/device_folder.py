@@ -8,7 +8,7 @@ SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 # Prints the path of the cache in the user's cache folder.
 LOCATED = """
-case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=$HOME/.cache ;; esac
+case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=${HOME:?}/.cache ;; esac
 echo "$folder/adaptare/device"
 """
 # Creates and marks it. Argument: the folder.
@@ -26,9 +26,13 @@ else sum=$(python3 -c "import hashlib, sys; hash = hashlib.sha256()
 for part in iter(lambda: sys.stdin.buffer.read(1048576), b\\"\\"): hash.update(part)
 print(hash.hexdigest())" <"$1")
 fi
-[ "${sum%% *}" = "$2" ] && mv -f "$1" "$3" && exit 0
-[ "${sum%% *}" = "$2" ] || echo "its content does not arrive unchanged" >&2
-rm -f "$1"
+if [ "${sum%% *}" = "$2" ]; then
+    mv -f "$1" "$3" && exit 0
+    rm -f "$1"
+else
+    rm -f "$1"  # before the message, for which the connection may be gone
+    echo "its content does not arrive unchanged" >&2
+fi
 exit 1
 """
 # The same, of standard input. Arguments: the digest, the final path.

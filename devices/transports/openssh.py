@@ -15,26 +15,27 @@ from adaptare.devices.errors import DeviceError, InputError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import RECEIVED, located_folder, reason
 from adaptare.devices.transports.remote_shell import Answer
-from adaptare.devices.transports.ssh_failure import failed_connection
+from adaptare.devices.transports.ssh_failure import failed_connection, lost_connection
 
 # Environment variable with the path of a configuration file that replaces those of the user and the system.
 CONFIGURATION = "ADAPTARE_SSH_CONFIG"
 TARGET = re.compile(
-    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>[\w.][\w.-]*|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?"
+    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>[\w.][\w.-]*|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?",
+    re.ASCII,
 )
 # Used where the user's configuration is silent.
 CONNECT_S, ALIVE_S, ALIVE_COUNT = 15, 15, 4
 # Beyond connecting, authentication may wait for somebody to touch a key.
 AUTHENTICATED_S = 60
 # The shared connection ends after as many seconds without a session, if this process is killed.
-PERSIST_S = 20
+PERSIST_S = 10
+# The path of a socket has at most 104 characters, of which its name and that of its private folder take 38.
+SOCKET_FOLDER_CHARACTERS, SHORT_FOLDER = 66, "/tmp"  # noqa: S108
 # Slowest transfer before it counts as stuck.
 LEAST_BYTES_S = 20_000
 FAILED = 255
 # No terminal, no forwarding, no questions.
-PLAIN = ["-T", "-a", "-x"]
-for option in ("BatchMode=yes", "RemoteCommand=none", "ClearAllForwardings=yes", "LogLevel=INFO"):
-    PLAIN += ["-o", option]
+PLAIN = ["-T", "-a", "-x", "-oBatchMode=yes", "-oRemoteCommand=none", "-oClearAllForwardings=yes", "-oLogLevel=INFO"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,6 @@ class Address:
         """Arguments of `ssh`, as somebody would type them."""
         return " ".join(word for word in self.arguments if word != "--")
 
-    @property
-    def known_as(self) -> str:
-        """Name in the file of known hosts."""
-        return f"[{self.host}]:{self.port}" if self.port not in ("", "22") else self.host
-
 
 class OpenSsh:
     """An open connection; see `RemoteShell`. Sessions share it by a control socket.
@@ -91,8 +87,10 @@ class OpenSsh:
         self._name, self._address = name, address
         configuration = os.environ.get(CONFIGURATION)
         self._program = ["ssh", *(["-F", configuration] if configuration else [])]
-        self._socket = ["-o", f"ControlPath={str(place / 'socket').replace('%', '%%')}"]
+        self._socket = f"-oControlPath={str(place / 's').replace('%', '%%')}"
         self._folder = ""
+        self._known_as = address.host
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -104,15 +102,10 @@ class OpenSsh:
         """See `RemoteShell.folder`."""
         return self._folder
 
-    @property
-    def by_hand(self) -> str:
-        """Arguments of `ssh`, as somebody would type them."""
-        return self._address.by_hand
-
     def command(self, script: str, *arguments: str) -> list[str]:
         """See `RemoteShell.command`."""
         # Where the shared connection is gone, no session may open one of its own.
-        only_shared = [*self._socket, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        only_shared = [self._socket, "-oControlMaster=no", "-oProxyCommand=false"]
         remote = shlex.join(["sh", "-c", script, "sh", *arguments])
         return [*self._program, *only_shared, *PLAIN, *self._address.arguments, remote]
 
@@ -130,23 +123,30 @@ class OpenSsh:
 
     def cause(self, code: int) -> str:
         """See `RemoteShell.cause`."""
-        return f"the connection to {self._name} was lost" if code == FAILED else ended_by(code)
+        return f"a lost connection to {self._name}" if code == FAILED else ended_by(code)
 
     def close(self) -> None:
         """Ends the connection, and with it all sessions."""
         with contextlib.suppress(DeviceError):
-            self._ran([*self._program, *self._socket, "-O", "exit", *self._address.arguments], timeout_s=10)
+            self._ran([*self._program, self._socket, "-O", "exit", *self._address.arguments], timeout_s=10)
 
     def open(self) -> None:
         """Connects. Raises `DeviceError`."""
         settings = self._settings()
+        host, port = settings.get("hostkeyalias") or settings.get("hostname", ""), settings.get("port", "22")
+        self._known_as = host if port == "22" else f"[{host}]:{port}"
         connect_s = int(settings.get("connecttimeout", "none").replace("none", "0")) or CONNECT_S
-        options = [f"ConnectTimeout={connect_s}"]
+        options = [
+            self._socket,
+            "-oControlMaster=yes",
+            f"-oControlPersist={PERSIST_S}",
+            f"-oConnectTimeout={connect_s}",
+        ]
         if settings.get("serveraliveinterval", "0") == "0":
-            options += [f"ServerAliveInterval={ALIVE_S}", f"ServerAliveCountMax={ALIVE_COUNT}"]
-        options += ["ControlMaster=yes", f"ControlPersist={PERSIST_S}"]
-        words = [*self._socket, *(word for option in options for word in ("-o", option)), *PLAIN, "-N", "-f"]
-        self._ran([*self._program, *words, *self._address.arguments], timeout_s=connect_s + AUTHENTICATED_S)
+            options += [f"-oServerAliveInterval={ALIVE_S}", f"-oServerAliveCountMax={ALIVE_COUNT}"]
+        command = [*self._program, *options, *PLAIN, "-N", "-f", *self._address.arguments]
+        self._ran(command, timeout_s=connect_s + AUTHENTICATED_S)
+        self._is_open = True
         self._folder = located_folder(self)
 
     def _settings(self) -> Mapping[str, str]:
@@ -171,21 +171,24 @@ class OpenSsh:
                 raise DeviceError("the program 'ssh' is not installed here; install the client of OpenSSH") from error
             except subprocess.TimeoutExpired as error:
                 raise DeviceError(
-                    f"{self._name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self.by_hand}"
+                    f"{self._name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
                 ) from error
             texts = []
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode(errors="replace"))
+        if done.returncode == FAILED and self._is_open:
+            raise lost_connection(self._name, texts[1])
         if done.returncode == FAILED:
-            raise failed_connection(self._name, self.by_hand, self._address.known_as, texts[1])
+            raise failed_connection(self._name, self._address.by_hand, self._known_as, texts[1])
         return Answer(done.returncode, *texts)
 
 
 @contextlib.contextmanager
 def connected(name: str, address: Address) -> Iterator[OpenSsh]:
     """A connection that ends with the context. Raises `DeviceError`."""
-    with tempfile.TemporaryDirectory(prefix="adaptare-", ignore_cleanup_errors=True) as place:
+    folder = None if len(tempfile.gettempdir()) <= SOCKET_FOLDER_CHARACTERS else SHORT_FOLDER
+    with tempfile.TemporaryDirectory(prefix="adaptare-", dir=folder, ignore_cleanup_errors=True) as place:
         connection = OpenSsh(name, address, Path(place))
         try:
             connection.open()

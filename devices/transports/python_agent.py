@@ -47,13 +47,11 @@ class Facts:
     """Facts about a Python on a device.
 
     Args:
-        version: Its version.
         managed: True if it belongs to its operating system, and refuses packages of pip.
         adaptare: Version of its adaptare; empty if that is not installed.
         has_agent: True if this agent was sent before.
     """
 
-    version: tuple[int, ...]
     managed: bool
     adaptare: str
     has_agent: bool
@@ -116,17 +114,16 @@ class PythonAgent:
         has_agent, _, told = answer.out.partition("\n")
         try:
             content = json.loads(told)
-        except ValueError as error:
+            version, managed, adaptare = tuple(content["version"]), content["managed"], content["adaptare"]
+        except (ValueError, KeyError, TypeError) as error:
             said = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
             raise DeviceError(f"{where} is no working Python; it said: {said}") from error
-        facts = Facts(tuple(content["version"]), content["managed"], content["adaptare"], has_agent == "yes")
-        if facts.version < OLDEST:
-            version = ".".join(map(str, facts.version))
+        if version < OLDEST:
             raise DeviceError(
-                f"{where} is Python {version}, and the agent needs 3.9 or newer; name another one by the device's "
-                "option python=PATH"
+                f"{where} is Python {'.'.join(map(str, version))}, and the agent needs 3.9 or newer; name another one "
+                "by the device's option python=PATH"
             )
-        return facts
+        return Facts(managed, adaptare, has_agent == "yes")
 
     def _check_installed(self, facts: Facts, packages: Sequence[str]) -> None:
         here = metadata.version("adaptare")

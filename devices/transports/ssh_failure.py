@@ -3,7 +3,7 @@
 from adaptare.devices.errors import DeviceError
 
 # Words of the client -> explanation and advice; the first match counts. `{address}` is for use after `ssh`.
-KNOWN = (
+KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested strict checking"),
         "its host key changed: another machine answers, or it was installed anew. If you know why, remove the old key "
@@ -31,14 +31,6 @@ KNOWN = (
         ("timed out", "No route to host", "Network is unreachable", "Host is down"),
         "it does not answer; check that it is switched on and reachable: ssh {address}",
     ),
-    (
-        ("UNKNOWN port 65535", "Broken pipe", "Connection reset by", "closed by remote host"),
-        "the connection was lost; check the device and the network, and run the same command again to go on",
-    ),
-    (
-        ("Session open refused", "open failed: administratively prohibited"),
-        "it refuses a second session on one connection; raise MaxSessions in its sshd_config",
-    ),
 )
 
 
@@ -54,6 +46,21 @@ def failed_connection(name: str, address: str, host: str, said: str) -> DeviceEr
     for words, explanation in KNOWN:
         if any(word in said for word in words):
             return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
+    return DeviceError(f"{name}: ssh failed and said: {_last(said)}; try it by hand: ssh {address}")
+
+
+def lost_connection(name: str, said: str) -> DeviceError:
+    """The error of a session on an open connection; arguments as for `failed_connection`."""
+    if "Session open refused" in said:
+        return DeviceError(
+            f"{name}: it refuses a second session on one connection; raise MaxSessions in its sshd_config"
+        )
+    return DeviceError(
+        f"{name}: the connection was lost (ssh said: {_last(said)}); check the device and the network, and run the "
+        "same command again"
+    )
+
+
+def _last(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = " | ".join(lines[-3:]) or "nothing"
-    return DeviceError(f"{name}: ssh failed and said: {words}; try it by hand: ssh {address}")
+    return " | ".join(lines[-3:]) or "nothing"

@@ -26,7 +26,7 @@ SHOWN: Final = {
 COLUMNS: Final[tuple[Column[Reach], ...]] = (
     Column("device", lambda each: each.name),
     Column("reachable", lambda each: "yes" if each.info else "no"),
-    Column("hardware", lambda each: each.info.hardware if each.info else each.problem, folds=True),
+    Column("hardware", lambda each: each.info.hardware if each.info else "", folds=True),
     Column("runtime", lambda each: each.info.runtime if each.info else "", folds=True),
     Column("threads", lambda each: str(each.info.threads) if each.info else "", 1),
     Column("options", lambda each: ", ".join(each.info.options) if each.info else "", 2, folds=True),
@@ -47,6 +47,9 @@ class Machines:
     def sections(self) -> Iterator[Section]:
         """See `Report`. Machine facts are those of its first device, as some vary over time."""
         yield Table("Devices", COLUMNS, self.devices)
+        for each in self.devices:
+            if each.problem:
+                yield f"{each.name} cannot be used: {each.problem}"
         machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
         for each in self.devices:
             if each.told and each.told.environment:
@@ -91,7 +94,7 @@ class Cleaned:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         for device, freed in self.freed_bytes.items():
-            yield f"{device}: {freed / 2**20:.1f} MiB freed"
+            yield f"{device}: {freed / 2**20:.2f} MiB freed"
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

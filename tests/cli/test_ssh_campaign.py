@@ -48,7 +48,7 @@ def test_devices_by_name_tell_their_facts_and_are_cleaned(
     assert told["info"]["hardware"] in run("devices", "ssh://board/ort-cpu").out
     freed = run("devices", "--clean", "ssh://board/ort-cpu", "--json").json["freed_bytes"]
     assert freed["ssh://board/ort-cpu"] > 0
-    assert run("devices", "--clean", "ssh://board/ort-cpu").out == "ssh://board/ort-cpu: 0.0 MiB freed\n"
+    assert run("devices", "--clean", "ssh://board/ort-cpu").out == "ssh://board/ort-cpu: 0.00 MiB freed\n"
 
 
 def test_a_named_device_that_is_lost_is_a_failure(ssh_server: Callable[..., Any], run: Callable[..., Any]) -> None:
@@ -57,6 +57,10 @@ def test_a_named_device_that_is_lost_is_a_failure(ssh_server: Callable[..., Any]
     answer = run("devices", "ssh://board/ort-cpu", "--json")
     assert answer.code == 3
     assert "the connection was refused" in answer.json["devices"][0]["problem"]
+    assert (
+        "ssh://board/ort-cpu cannot be used: ssh://board: the connection was refused"
+        in run("devices", "ssh://board/ort-cpu").out
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ class SshServer:
         programs: Those of the device; Python comes by `add_python`.
         shell: Words that start the shell of every session.
         cache: Value of XDG_CACHE_HOME there.
+        settings: More lines of the server's configuration.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class SshServer:
         programs: Collection[str] = PROGRAMS,
         shell: str = "sh",
         cache: str = "",
+        settings: Collection[str] = (),
     ) -> None:
-        self.place, self.home, self.cache, self.tools = place, place / "home", place / "cache", place / "tools"
+        self.place, self.home, self.cache, self.tools = place, place / "home", place / "its cache", place / "tools"
         self.known_hosts, self.configuration = place / "known_hosts", place / "client.conf"
         self.user, self.port = getpass.getuser(), 0
-        self._shell, self._cache = shell, cache or str(self.cache)
+        self._shell, self._settings, self._cache = shell, settings, cache or str(self.cache)
         self._process: subprocess.Popen[bytes] | None = None
         for folder in (self.home, self.cache, self.tools):
             folder.mkdir(parents=True)
@@ -83,18 +85,20 @@ class SshServer:
 
     def _write_configurations(self) -> None:
         environment = {"HOME": self.home, "XDG_CACHE_HOME": self._cache, "PATH": self.tools}
+        variables = [f'"{name}={value}"' for name, value in environment.items()]
         lines = [
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
-            f"HostKey {self.place / 'host'}",
-            f"AuthorizedKeysFile {self.place / 'user.pub'}",
+            f'HostKey "{self.place / "host"}"',
+            f'AuthorizedKeysFile "{self.place / "user.pub"}"',
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "UsePAM no",
             "StrictModes no",
             "PidFile none",
-            f"SetEnv {' '.join(f'{name}={value}' for name, value in environment.items())}",
-            f'ForceCommand exec {self._shell} -c "$SSH_ORIGINAL_COMMAND"',
+            f"SetEnv {' '.join(variables)}",
+            f'ForceCommand cd "$HOME" && exec {self._shell} -c "$SSH_ORIGINAL_COMMAND"',
+            *self._settings,
         ]
         (self.place / "server.conf").write_text("\n".join(lines) + "\n")
         key = " ".join((self.place / "host.pub").read_text().split()[:2])
@@ -105,9 +109,9 @@ class SshServer:
             f"Port {self.port}",
             "Host *",
             f"User {self.user}",
-            f"IdentityFile {self.place / 'user'}",
+            f'IdentityFile "{self.place / "user"}"',
             "IdentitiesOnly yes",
-            f"UserKnownHostsFile {self.known_hosts}",
+            f'UserKnownHostsFile "{self.known_hosts}"',
             "GlobalKnownHostsFile none",
         ]
         self.configuration.write_text("\n".join(lines) + "\n")
@@ -154,8 +158,9 @@ class SshServer:
         return [process for process in found if "sshd" in process.name()]
 
     def agents(self) -> list[psutil.Process]:
-        """Agents that run on the device."""
-        return [each for each in psutil.process_iter(["cmdline"]) if str(self.folder) in (each.info["cmdline"] or [])]
+        """Agents that run on the device, and the shells that wait for them: `… MODULE:RUNTIME FOLDER`."""
+        commands = [(each, each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]
+        return [each for each, words in commands if words[-1:] == [str(self.folder)] and ":" in words[-2]]
 
     def cut(self) -> None:
         """Kills the server and all of its connections, but nothing that runs on the device."""

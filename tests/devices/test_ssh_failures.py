@@ -1,17 +1,19 @@
 """Failures of devices by ssh: each with a message of its own that says what to do next."""
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, MissingPackageError, Program, ProgramError, connect
+from adaptare.devices import DeviceError, MissingPackageError, Program, ProgramError, WorkerDiedError, connect
 from adaptare.devices.transports import openssh
 from adaptare.devices.transports.ssh_failure import failed_connection
 
@@ -78,6 +80,13 @@ def test_the_advice_for_a_changed_host_key_is_right(ssh_server: Start) -> None:
     refused(server.spelling, "its host key is unknown here")
 
 
+def test_a_changed_host_key_is_named_by_the_address_of_an_alias(ssh_server: Start) -> None:
+    server = ssh_server()
+    other = server.new_key("other").with_suffix(".pub").read_text()
+    server.known_hosts.write_text(server.known_hosts.read_text().split()[0] + " " + other)
+    refused("ssh://board/ort-cpu", rf"ssh-keygen -R '\[127.0.0.1\]:{server.port}', and then .* by hand: ssh board$")
+
+
 def test_the_key_is_the_wrong_one(ssh_server: Start) -> None:
     server = ssh_server()
     server.configuration.write_text(
@@ -117,6 +126,13 @@ def test_python_is_something_else(ssh_server: Start) -> None:
     refused(server.spelling, "'python3' is no working Python; it said: 'no.*I am a snake")
 
 
+@pytest.mark.parametrize("told", ["{}", "[]", '{"version": 3, "managed": false, "adaptare": ""}'])
+def test_python_tells_something_else_than_its_facts(ssh_server: Start, told: str) -> None:
+    server = ssh_server()
+    server.add_program("python3", f"echo '{told}'")
+    refused(server.spelling, "'python3' is no working Python; it said: 'no.n")
+
+
 @pytest.mark.parametrize("package", ["numpy", "onnxruntime"])
 def test_a_package_is_missing(ssh_server: Start, package: str) -> None:
     server = ssh_server()
@@ -154,14 +170,36 @@ def test_torch_needs_adaptare_there(ssh_server: Start) -> None:
     refused(f"ssh://{server.target}/torch-cpu", told, MissingPackageError)
 
 
+def test_torch_itself_is_missing_there(ssh_server: Start, tmp_path: Path, worker_modules: Path) -> None:
+    lacking = ["import importlib.metadata as metadata", "version = metadata.version", "def lacking(name):"]
+    lacking += ["    if name == 'torch':", "        raise metadata.PackageNotFoundError", "    return version(name)"]
+    (tmp_path / "sitecustomize.py").write_text("\n".join([*lacking, "metadata.version = lacking"]))
+    server = ssh_server()
+    paths = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    server.add_program("python3", f"PYTHONPATH='{paths}' exec {sys.executable} \"$@\"")
+    told = r"""^torch is not installed; install it on the device with: ssh .* -m pip install 'adaptare\[torch\]'"$"""
+    refused(f"ssh://{server.target}/torch-cpu", told, MissingPackageError)
+
+
 def test_torch_needs_the_same_adaptare_there(ssh_server: Start) -> None:
     server = ssh_server()
     server.add_program("python3", """echo '{"version": [3, 13, 5], "managed": false, "adaptare": "0.0.1"}'""")
     refused(f"ssh://{server.target}/torch-cpu", "has adaptare 0.0.1, and this runtime needs", MissingPackageError)
 
 
+def test_it_serves_one_session_only(ssh_server: Start, square: Program) -> None:
+    server = ssh_server(settings=["MaxSessions 1"])
+    server.add_python()
+    with (
+        connect(server.spelling).open() as worker,
+        pytest.raises(WorkerDiedError, match="it refuses a second session on one connection; raise MaxSessions"),
+    ):
+        worker.load(square)
+
+
 def test_its_shell_greets_everybody(ssh_server: Start) -> None:
-    server = ssh_server(shell="echo Welcome; sh")
+    server = ssh_server(shell="greeting")
+    server.add_program("greeting", 'echo Welcome; exec sh "$@"')
     refused(server.spelling, r"its login shell printed 'Welcome\\n.*; its start-up files must print nothing")
 
 

@@ -243,6 +243,22 @@ def test_a_reference_that_crashes_again_and_again_ends_the_session(llama: ModelS
         measured(llama, device)
 
 
+def test_a_device_that_is_lost_leaves_the_rounds_before(llama: ModelShape) -> None:
+    class Lost(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
+            if progress.rounds == 5:
+                raise DeviceError("the connection was refused")
+            return super().opening_reason(progress)
+
+    groups = profile_groups(
+        workloads(llama), reference=Workload(llama).base, device=SimulatedDevice(), stop=Lost(8), seed=0
+    )
+    kept = next(groups)
+    assert [(len(each.visits), each.stopped_by, each.complete) for each in kept] == [(5, "interrupted", False)] * 3
+    with pytest.raises(DeviceError, match="refused"):
+        next(groups)
+
+
 def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
     bad = workloads(llama)[:1]
     key = SimulatedPrograms().program(bad[0]).hash
