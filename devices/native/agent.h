@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define FORMAT(position) __attribute__((format(printf, position, (position) + 1)))
@@ -60,7 +61,10 @@ int64_t free_bytes(void);
 const char *hardware(void);
 bool has_energy(double *joules);
 const char *first_line(const char *file);
+char *next_line(FILE *file);
+const char *value_in(char *line, const char *name);
 const char *field_of(const char *file, const char *name);
+FILE *output_of(const char *program, const char *arguments);
 double mean_of(const char *file, const char *name);
 char **matching(const char *pattern);
 

@@ -166,18 +166,40 @@ static void put_temperature(struct reply *reply) {
     }
 }
 
+/* Android hides the files of the battery, and tells of it by a program. */
+static void read_android_battery(const char **capacity, const char **status) {
+    static const char *const words[] = {NULL, "Unknown", "Charging", "Discharging", "Not charging", "Full"};
+    FILE *lines = output_of("system/bin/dumpsys", "battery");
+    char *line;
+    while (lines != NULL && (line = next_line(lines)) != NULL) {
+        const char *level = value_in(line, "level"), *number = value_in(line, "status");
+        size_t word = number != NULL ? strtoul(number, NULL, 10) : 0;
+        if (level != NULL) *capacity = level;
+        if (word < COUNT_OF(words) && words[word] != NULL) *status = words[word];
+    }
+    if (lines != NULL) pclose(lines);
+}
+
+/* Charge in per cent and state of the first battery. */
 static void put_battery(struct reply *reply) {
     char **each = matching("sys/class/power_supply/*");
-    const char *type = NULL;
+    const char *type = NULL, *capacity = NULL, *status = NULL;
     while (*each != NULL && ((type = first_line(taken("%s/type", *each))) == NULL || strcmp(type, "Battery") != 0)) each++;
+    if (*each != NULL) {
+        capacity = first_line(taken("%s/capacity", *each));
+        status = first_line(taken("%s/status", *each));
+    } else {
+        read_android_battery(&capacity, &status);
+    }
     put(reply, ", \"battery\": ");
-    if (*each == NULL) {
+    if (*each == NULL && capacity == NULL && status == NULL) {
         put(reply, "null");
         return;
     }
     put(reply, "{\"capacity\": ");
-    put_text_or_null(reply, first_line(taken("%s/capacity", *each)));
-    put_line(reply, "status", taken("%s/status", *each));
+    put_text_or_null(reply, capacity);
+    put(reply, ", \"status\": ");
+    put_text_or_null(reply, status);
     put(reply, "}");
 }
 

@@ -23,7 +23,7 @@ void read_machine_below(const char *root) { system_root = root; }
 static FILE *opened(const char *file) { return fopen(taken("%s/%s", system_root, file), "r"); }
 
 /* Without the end of line; NULL at the end of the file. */
-static char *next_line(FILE *file) {
+char *next_line(FILE *file) {
     char *line = NULL, *kept = NULL;
     size_t room = 0;
     ssize_t length = getline(&line, &room, file);
@@ -49,19 +49,30 @@ static char *stripped(char *text) {
     return text;
 }
 
+/* Value of a line `name: value`; NULL of any other. Changes the line. */
+const char *value_in(char *line, const char *name) {
+    char *colon = strchr(line, ':');
+    if (colon == NULL) return NULL;
+    *colon = '\0';
+    bool same = strcmp(stripped(line), name) == 0;
+    *colon = ':';
+    return same ? stripped(colon + 1) : NULL;
+}
+
 /* Value of the first line `name: value`. */
 const char *field_of(const char *file, const char *name) {
     FILE *lines = opened(file);
     const char *found = NULL;
     char *line;
-    while (lines != NULL && found == NULL && (line = next_line(lines)) != NULL) {
-        char *colon = strchr(line, ':');
-        if (colon == NULL) continue;
-        *colon = '\0';
-        if (strcmp(stripped(line), name) == 0) found = stripped(colon + 1);
-    }
+    while (lines != NULL && found == NULL && (line = next_line(lines)) != NULL) found = value_in(line, name);
     if (lines != NULL) fclose(lines);
     return found;
+}
+
+/* Output of a program, to be closed by pclose; NULL if it does not exist. */
+FILE *output_of(const char *program, const char *arguments) {
+    const char *path = taken("%s/%s", system_root, program);
+    return access(path, X_OK) == 0 ? popen(taken("'%s' %s 2>/dev/null", path, arguments), "r") : NULL;
 }
 
 /* Mean of the values of all lines `name: value`; negative if there is none. */

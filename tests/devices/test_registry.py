@@ -77,7 +77,7 @@ def test_a_value_out_of_range_is_refused_by_the_device() -> None:
 
 
 def test_a_transport_is_unknown() -> None:
-    with pytest.raises(InputError, match="the transport 'pigeon' is unknown; known are adb, browser, ssh"):
+    with pytest.raises(InputError, match=r"the transport 'pigeon' is unknown; known are .*ssh"):
         connect("pigeon:coop/torch-cpu")
 
 

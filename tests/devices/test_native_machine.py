@@ -1,0 +1,156 @@
+"""Facts about machines that the agent in C reads, against those that the agent in Python reads from the same files."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices.native.build import bundle_for
+from adaptare.devices.native.compiler import target_here
+
+pytestmark = pytest.mark.native
+HELLO = {"op": "hello", "threads": 1, "pin": False, "gap_s": None, "memory_bytes": 0}
+HELLO["options"] = {"provider": "CPUExecutionProvider", "spinning": True, "flush_denormals": False}
+MEMORY = {"proc/meminfo": "MemTotal:  900 kB\nMemAvailable:   700000 kB\n"}
+CPU = "sys/devices/system/cpu"
+BOARD = MEMORY | {
+    "proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
+    "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4",
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+    "sys/class/thermal/thermal_zone0/temp": "61835",
+    "sys/class/hwmon/hwmon0/name": "cpu_thermal",
+    "sys/class/hwmon/hwmon0/temp1_input": "61000",
+    "sys/class/hwmon/hwmon0/temp2_input": "62500",
+    "sys/class/hwmon/hwmon1/name": "broken",
+    "sys/class/hwmon/hwmon1/temp1_input": "",
+    f"{CPU}/cpu0/cpufreq/scaling_governor": "ondemand",
+    f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "600000",
+    f"{CPU}/cpu0/cpufreq/cpuinfo_min_freq": "600000",
+    f"{CPU}/cpu0/cpufreq/cpuinfo_max_freq": "1500000",
+}
+LAPTOP = MEMORY | {
+    "proc/cpuinfo": "model name\t: CPU @ 2 GHz\nflags\t: fpu hypervisor\ncpu MHz\t: 1000.5\n\ncpu MHz\t: 2000.5\n",
+    "sys/class/dmi/id/sys_vendor": "QEMU",
+    "sys/class/dmi/id/product_name": "Standard PC",
+    "sys/class/power_supply/AC/type": "Mains",
+    "sys/class/power_supply/BAT0/type": "Battery",
+    "sys/class/power_supply/BAT0/capacity": "61",
+    "sys/class/power_supply/BAT0/status": "Discharging",
+    "sys/class/powercap/intel-rapl:0/name": "package-0",
+    "sys/class/powercap/intel-rapl:0/energy_uj": "2500000",
+    "sys/class/powercap/intel-rapl:1/name": "package-1",
+    "sys/class/powercap/intel-rapl:1/energy_uj": "500000",
+    "sys/class/powercap/intel-rapl:0:0/name": "core",
+    "sys/class/powercap/intel-rapl:0:0/energy_uj": "77",
+    "sys/fs/cgroup/memory.max": "400000000",
+    "sys/fs/cgroup/memory.current": "390000000",
+    "sys/fs/cgroup/memory.stat": "anon 5\nfile 90\ninactive_file 150000000\nactive_file 20000000\n",
+    "proc/stat": "cpu  1 2 3 4 5 6 7 80 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n",
+    "proc/pressure/cpu": "some avg10=0.00\nfull avg10=0.00\n",
+    "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc",
+    "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
+}
+FULL = MEMORY | {
+    "proc/cpuinfo": "flags\t: fpu\n",
+    "sys/hypervisor/type": "xen",
+    "sys/fs/cgroup/memory.max": "1000",
+    "sys/fs/cgroup/memory.current": "5000",
+    "sys/fs/cgroup/memory.stat": "inactive_file 100\n",
+}
+SHARED = {f"{CPU}/cpu{each}/topology/thread_siblings_list": "0-63" for each in processors()}
+for _each in processors():
+    SHARED |= {
+        f"{CPU}/cpu{_each}/cache/index0/size": "32K",
+        f"{CPU}/cpu{_each}/cache/index0/shared_cpu_list": f"{_each}",
+        f"{CPU}/cpu{_each}/cache/index3/size": "12345K",
+        f"{CPU}/cpu{_each}/cache/index3/shared_cpu_list": "0-63",
+    }
+MACHINES = {"board": BOARD, "laptop": LAPTOP, "full": FULL, "shared": MEMORY | SHARED, "bare": MEMORY}
+SAME = (
+    "physical_cores",
+    "allowed_processors",
+    "virtualisation",
+    "governor",
+    "frequency_hz",
+    "clock_source",
+    "large_pages",
+)
+SAME += ("pressure", "steal_s", "free_bytes", "temperature_c", "battery", "energy_j")
+Tell = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Tell:
+    """What the agent says of the machine with these files."""
+
+    def told(files: dict[str, str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+        for name, content in files.items():
+            file = tmp_path / "root" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+            file.chmod(0o755)
+        bundle = bundle_for(target_here())
+        command = [*bundle.command(str(bundle.folder)), str(tmp_path / "agent"), str(tmp_path / "root")]
+        asked = json.dumps({"seq": 1, **HELLO}) + "\n"
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True, env=environment or {})
+        return json.loads(done.stdout)
+
+    return told
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_same_files_give_the_same_facts(tell: Tell, tmp_path: Path, name: str) -> None:
+    found, machine = tell(MACHINES[name]), Machine(str(tmp_path / "root"))
+    environment = machine.environment()
+    assert {key: found["environment"][key] for key in SAME} == {key: environment[key] for key in SAME}
+    assert (found["cache_bytes"], found["free_bytes"]) == (machine.cache_bytes(), machine.free_bytes())
+    assert found["hardware"] == machine.hardware()
+    assert ("energy" in found["capabilities"]) is (machine.energy_j() is not None)
+
+
+def test_a_transport_may_know_the_product(tell: Tell) -> None:
+    found = tell(BOARD, {"ADAPTARE_HARDWARE": "Google Pixel 8"})
+    assert found["hardware"].startswith("Google Pixel 8 (")
+
+
+def test_clusters_tell_the_share_of_their_frequency_that_they_may_use(tell: Tell) -> None:
+    little, big = f"{CPU}/cpufreq/policy0", f"{CPU}/cpufreq/policy4"
+    files = {
+        f"{little}/related_cpus": "0 1 2 3",
+        f"{little}/scaling_governor": "schedutil",
+        f"{little}/scaling_cur_freq": "300000",
+        f"{little}/scaling_max_freq": "1800000",
+        f"{little}/cpuinfo_max_freq": "1800000",
+        f"{big}/related_cpus": "4 5 6 7",
+        f"{big}/scaling_max_freq": "1200000",
+        f"{big}/cpuinfo_max_freq": "2400000",
+    }
+    unknown = {"governor": None, "current_hz": None}
+    assert tell(MEMORY | files)["environment"]["clusters"] == [
+        {
+            "processors": "0 1 2 3",
+            "governor": "schedutil",
+            "current_hz": 3e8,
+            "allowed_hz": 1.8e9,
+            "max_hz": 1.8e9,
+        },
+        {"processors": "4 5 6 7", **unknown, "allowed_hz": 1.2e9, "max_hz": 2.4e9},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("printed", "battery"),
+    [
+        ("Current Battery Service state:\n  status: 3\n  level: 85\n", {"capacity": "85", "status": "Discharging"}),
+        ("  level: 100\n  status: 5\n", {"capacity": "100", "status": "Full"}),
+        ("  status: 99\n", None),
+        ("", None),
+    ],
+)
+def test_android_tells_of_its_battery_by_a_program(tell: Tell, printed: str, battery: object) -> None:
+    files = {"system/bin/dumpsys": f"#!/bin/sh\n[ \"$*\" = battery ] && printf '{printed}'\n"}
+    assert tell(MEMORY | files)["environment"]["battery"] == battery
