@@ -95,7 +95,7 @@ class AgentWorker:
 
         Raises:
             InputError: The device does not support these options, or lacks a package.
-            DeviceError: It does not answer.
+            DeviceError: It does not answer, or it is not there.
         """
         try:
             told = self._request(
@@ -145,6 +145,7 @@ class AgentWorker:
             first_call_s=reply["first_call_s"],
             peak_bytes=reply["peak_bytes"],
             copies=reply["copies"],
+            host_share=reply.get("host_share", {}),
         )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
@@ -314,6 +315,8 @@ def _refusal(reply: Mapping[str, Any]) -> Exception:
     """Error that corresponds to a reply."""
     if reply.get("cause") == "option":
         return InputError(reply["error"])
+    if reply.get("cause") == "device":
+        return DeviceError(reply["error"])
     if reply.get("cause") == "package" and (extra := EXTRAS.get(reply["package"])):
         name = reply["package"]
         return MissingPackageError(f"{name} is not installed; install it with: pip install 'adaptare[{extra}]'")

@@ -17,7 +17,7 @@ OPEN = {"profiler.campaigns", "profiler.results", "predictor.fitting", "search.w
 # What a package must not know, except in the files named.
 HEAVY = {
     "devices": {
-        "torch": {"agent/torch_runtime.py"},
+        "torch": {"agent/accelerator.py", "agent/torch_runtime.py"},
         "onnxruntime": {"agent/ort_runtime.py"},
         "transformers": set(),
         "peft": set(),

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.runtime import Bound, Operators, Timed
 
 CPU = "CPUExecutionProvider"
@@ -41,6 +43,10 @@ class OrtRuntime:
             self._entries["session.intra_op.allow_spinning"] = "0"
         if options["flush_denormals"]:
             self._entries["session.set_denormal_as_zero"] = "1"
+
+    def place(self, machine: Machine) -> Host:
+        """See `Runtime.place`: inputs and outputs are bound to the memory of the machine, for any provider."""
+        return Host(machine)
 
     def version(self) -> str:
         """See `Runtime.version`."""

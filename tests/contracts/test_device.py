@@ -15,6 +15,7 @@ import pytest
 from adaptare.devices import (
     AttributingWorker,
     Device,
+    DeviceError,
     Feed,
     ForgettingWorker,
     MeteredWorker,
@@ -29,9 +30,11 @@ from adaptare.devices import (
     canonical_json,
     ort_cpu,
     program_file,
+    torch_device,
 )
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
+from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
 
 HERE = Path(__file__).parent
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
@@ -61,6 +64,15 @@ class Programs:
 
 
 PYTHON = Programs(GOOD, OTHER, STATEFUL, FAILING)
+
+
+def torch_programs(folder: Path) -> Programs:
+    """Tensors wherever the device has them."""
+
+    def made(factory: str, **arguments: int) -> Program:
+        return Program(factory, f"torch_programs:{factory}", canonical_json(arguments), FEEDS)
+
+    return Programs(made("linear", width=8), made("linear", width=4), made("growing"), made("failing"))
 
 
 def onnx_programs(folder: Path) -> Programs:
@@ -111,6 +123,13 @@ def stand_in(folder: Path) -> Device:
     return ort_cpu(timeout_s=60, transport=transport)
 
 
+def fake_cuda(folder: Path, graphs: bool = False) -> Device:
+    """A CUDA that computes on the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_device, "RUNTIME", "fake_cuda:TorchRuntime")
+        return torch_cuda(threads=1, timeout_s=60, graphs=graphs)
+
+
 STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
 JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
 NODE = [
@@ -121,10 +140,33 @@ DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
     Case("torch-cpu", lambda folder: TorchCpu(threads=1, timeout_s=60)),
+    Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), torch_programs),
+    Case("fake torch-cuda", fake_cuda, torch_programs),
+    Case("fake torch-cuda with graphs", lambda folder: fake_cuda(folder, graphs=True), torch_programs),
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
 ]
+ACCELERATED = [
+    Case("torch-cuda", lambda folder: torch_cuda(threads=1), torch_programs),
+    Case("torch-cuda with graphs", lambda folder: torch_cuda(threads=1, graphs=True), torch_programs),
+    Case("torch-cuda compiled", lambda folder: torch_cuda(threads=1, compile=True), torch_programs),
+    Case("torch-mps", lambda folder: torch_mps(threads=1), torch_programs),
+    Case("torch-xpu", lambda folder: torch_xpu(threads=1), torch_programs),
+]
+
+
+def absence(case: Case) -> str:
+    """Why a device cannot be had here; empty if it can."""
+    try:
+        case.make(HERE).info()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
+ABSENT = {case.name: absence(case) for case in ACCELERATED}
+DEVICES += [case for case in ACCELERATED if not ABSENT[case.name]]
 
 
 @pytest.fixture(scope="module", params=DEVICES, ids=lambda case: case.name)
@@ -149,6 +191,13 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
 def worker(device: Device) -> Iterator[Worker]:
     with device.open() as opened:
         yield opened
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_a_device_that_is_not_here_says_what_to_do(name: str) -> None:
+    if ABSENT[name]:
+        assert any(words in ABSENT[name] for words in ("install", "must list", "choose another"))
+        pytest.skip(ABSENT[name])
 
 
 def test_says_the_same_of_itself_twice(device: Device) -> None:
