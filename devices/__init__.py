@@ -34,7 +34,7 @@ from adaptare.devices.interrupts import interrupts_noted
 from adaptare.devices.onnx_runtime import OnnxRuntime, ort_cpu
 from adaptare.devices.program import Feed, Json, Program, ProgramFile, Work, canonical_json
 from adaptare.devices.program_files import program_file
-from adaptare.devices.registry import Reach, connect, reachable
+from adaptare.devices.registry import Reach, clean, connect, reachable, split_options
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.strict_json import parse_json
 from adaptare.devices.torch_device import TorchCpu
@@ -80,6 +80,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerInfo",
     "canonical_json",
+    "clean",
     "connect",
     "copies_in_turn",
     "counts_first_call",
@@ -89,6 +90,7 @@ __all__ = [
     "program_file",
     "reachable",
     "read_versioned",
+    "split_options",
     "uniform",
     "write_agent",
     "write_together",

@@ -65,7 +65,7 @@ class AgentDevice:
         self._name = f"{self._transport.name}/{name}" if self._transport.name else name
         self._runtime = runtime
         self._options = dict(options)
-        self._spelled = dict(spelled)
+        self._spelled = {**self._transport.options, **spelled}
         self._described = dict(described)
         self._threads = threads
         self._pin = pin

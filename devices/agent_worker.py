@@ -28,8 +28,6 @@ HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
-# Packages of runtimes, with the extra that installs them.
-EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
 
 
 class AgentWorker:
@@ -202,7 +200,7 @@ class AgentWorker:
         ]
 
     def _bring(self, program: Program) -> None:
-        """Transfers files that the device lacks. Raises `ProgramError` if one cannot be read."""
+        """Transfers files that the device lacks. Raises `ProgramError` if one cannot be transferred."""
         files = {file.digest: file for file in program.files}
         if not files:
             return
@@ -211,6 +209,9 @@ class AgentWorker:
                 self._link.bring(files[digest])
             except OSError as error:
                 raise ProgramError(f"{files[digest].name} could not be brought to the device: {error}") from error
+            except DeviceError as error:
+                self._kill()
+                raise WorkerDiedError(f"{files[digest].name} could not be brought to the device: {error}") from error
 
     def close(self) -> None:
         """Ends the agent by an explicit message, or by force if it does not answer."""
@@ -245,7 +246,7 @@ class AgentWorker:
             came = text.strip()[:KEPT_LINE_CHARACTERS]
             raise WorkerDiedError(f"reply {came!r} came for request {self._sequence}; the link is broken")
         if not reply["ok"]:
-            raise _refusal(reply)
+            raise self._refusal(reply)
         return reply
 
     def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
@@ -272,14 +273,19 @@ class AgentWorker:
 
     def _death(self, operation: str) -> WorkerDiedError:
         self._kill()
-        code = self._process.returncode
-        cause = f"exit code {code}"
-        if code < 0:
-            cause = f"signal {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            cause += " (killed from outside, often because memory ran out)"
+        cause = self._link.cause(self._process.returncode)
         said = " | ".join(list(self._stderr)[-3:])
         return WorkerDiedError(f"the worker ended during {operation!r} with {cause}; it last said: {said or 'nothing'}")
+
+    def _refusal(self, reply: Mapping[str, Any]) -> Exception:
+        """Error that corresponds to a reply."""
+        if reply.get("cause") == "option":
+            return InputError(reply["error"])
+        if reply.get("cause") == "device":
+            return DeviceError(reply["error"])
+        if reply.get("cause") == "package" and (advice := self._link.install(reply["package"])):
+            return MissingPackageError(f"{reply['error']}; {advice}")
+        return ProgramError(reply["error"])
 
     def _kill(self) -> None:
         try:
@@ -309,18 +315,6 @@ class AgentWorker:
             drain.join(timeout=DRAINED_S)
         streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
         return [stream for drain, stream in streams if drain.is_alive()]
-
-
-def _refusal(reply: Mapping[str, Any]) -> Exception:
-    """Error that corresponds to a reply."""
-    if reply.get("cause") == "option":
-        return InputError(reply["error"])
-    if reply.get("cause") == "device":
-        return DeviceError(reply["error"])
-    if reply.get("cause") == "package" and (extra := EXTRAS.get(reply["package"])):
-        name = reply["package"]
-        return MissingPackageError(f"{name} is not installed; install it with: pip install 'adaptare[{extra}]'")
-    return ProgramError(reply["error"])
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -3,16 +3,23 @@
 import importlib.metadata
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
+from adaptare.devices.transports.local_python import LocalPython
 
 ENTRY_POINTS = "adaptare.devices"
 TRANSPORTS = "adaptare.transports"
+# Option of a device of this machine whose worker runs in another Python.
+PYTHON = "python"
+
+
+# Type of options that are spelled GROUP.NAME=VALUE, of any name.
+Group = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,42 +39,92 @@ class Reach:
     problem: str = ""
 
 
+@runtime_checkable
+class CleanedTransport(Protocol):
+    """A transport that keeps files on its device."""
+
+    def clean(self) -> int:
+        """Removes them. Returns the bytes freed."""
+        ...
+
+
 def connect(spelling: str) -> Device:
     """The device with a given spelling, for example `torch-cpu:threads=1,pin=no` or `ssh://user@host/ort-cpu`.
 
     Raises:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
-    transport, local = _transport(spelling)
-    runtime, _, options = local.partition(":")
+    scheme, target, runtime, options = _parts(spelling)
     entry = _entries().get(runtime)
     if entry is None:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
     build: Callable[..., Device] = entry.load()
     signature = _signature(build)
-    given = _parse(spelling, options, signature)
-    if transport is not None:
-        if "transport" not in signature.parameters:
-            raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
-        given["transport"] = transport
-    return build(**given)
+    is_movable = "transport" in signature.parameters
+    if not scheme:
+        given = _parse(spelling, options, {**_simple(signature), **({PYTHON: str} if is_movable else {})})
+        elsewhere = {"transport": LocalPython(str(given.pop(PYTHON)))} if PYTHON in given else {}
+        return build(**given, **elsewhere)
+    reach = _transport(spelling)
+    if not is_movable:
+        raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
+    of_transport = _simple(_without_target(_signature(reach)))
+    given = _parse(spelling, options, {**_simple(signature), **of_transport})
+    transport = reach(target, **{name: given.pop(name) for name in of_transport if name in given})
+    return build(**given, transport=transport)
 
 
-def _transport(spelling: str) -> tuple[object | None, str]:
-    """Transport, if one is named, and the spelling of the device at its other end."""
+def clean(spelling: str) -> int:
+    """Removes the files that adaptare keeps on a device that has a transport. Returns the bytes freed.
+
+    Raises:
+        InputError: The device has no transport, or its transport keeps no files.
+        DeviceError: The device is not reachable, or its files cannot be removed.
+    """
+    scheme, target, _, _ = _parts(spelling)
+    transport = _transport(spelling)(target) if scheme else None
+    if not isinstance(transport, CleanedTransport):
+        raise InputError(f"device {spelling!r}: adaptare keeps no files there; there is nothing to remove")
+    return transport.clean()
+
+
+def split_options(spelling: str) -> tuple[str, str]:
+    """The spelling of a device without its options, and the options."""
+    options = _parts(spelling)[3]
+    return spelling.removesuffix(options).removesuffix(":"), options
+
+
+def _parts(spelling: str) -> tuple[str, str, str, str]:
+    """Transport and target, both empty for this machine, the runtime, and its options."""
     scheme, colon, rest = spelling.partition(":")
-    if not colon or "/" not in rest.removeprefix("//") or scheme in _entries():
-        return None, spelling
-    entries = _entries(TRANSPORTS)
+    target, slash, local = rest.removeprefix("//").partition("/")
+    if not colon or not slash or scheme in _entries():
+        return "", "", scheme, rest
+    runtime, _, options = local.partition(":")
+    return scheme, target, runtime, options
+
+
+def _transport(spelling: str) -> Callable[..., object]:
+    """The transport that a spelling names."""
+    scheme, entries = _parts(spelling)[0], _entries(TRANSPORTS)
     if scheme not in entries:
         known = ", ".join(sorted(entries)) or "none"
         raise InputError(f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}")
-    slashes = "//" if rest.startswith("//") else ""
-    target, _, local = rest.removeprefix(slashes).partition("/")
-    return entries[scheme].load()(target), local
+    build: Callable[..., object] = entries[scheme].load()
+    return build
 
 
-def _signature(build: Callable[..., Device]) -> inspect.Signature:
+def _without_target(signature: inspect.Signature) -> inspect.Signature:
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _simple(signature: inspect.Signature) -> dict[str, Any]:
+    """Parameters that can be spelled, with their types."""
+    parameters = signature.parameters.values()
+    return {each.name: each.annotation for each in parameters if each.annotation in _CONVERTERS}
+
+
+def _signature(build: Callable[..., object]) -> inspect.Signature:
     """Parameters that are not fixed yet, with annotations resolved to types if all their names are imported."""
     try:
         signature = inspect.signature(build, eval_str=True)
@@ -77,9 +134,15 @@ def _signature(build: Callable[..., Device]) -> inspect.Signature:
     return signature.replace(parameters=[each for name, each in signature.parameters.items() if name not in fixed])
 
 
-def reachable() -> list[Reach]:
-    """Every registered device, with facts from a worker started for this, or the reason it is unavailable."""
-    return [_reach(name) for name in sorted(_entries())]
+def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
+    """Devices with facts from a worker started for this, or the reason they are unavailable; default: all registered.
+
+    Raises:
+        InputError: One of the spellings names no device.
+    """
+    for spelling in spellings:
+        connect(spelling)
+    return [_reach(name) for name in spellings or sorted(_entries())]
 
 
 def _reach(name: str) -> Reach:
@@ -95,17 +158,16 @@ def _entries(group: str = ENTRY_POINTS) -> dict[str, importlib.metadata.EntryPoi
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
 
 
-def _parse(spelling: str, options: str, signature: inspect.Signature) -> dict[str, object]:
-    parsed: dict[str, object] = {}
-    simple = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if parameter.annotation in _CONVERTERS
-    }
+def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         name, equals, text = option.partition("=")
-        if name not in simple or not equals:
-            known = ", ".join(f"{known}=…" for known in simple) or "none"
+        group, _, member = name.partition(".")
+        if equals and member and simple.get(group) == Group:
+            parsed[group] = {**parsed.get(group, {}), member: text}
+            continue
+        if name not in simple or not equals or simple[name] == Group:
+            known = ", ".join(f"{known}{'.…' if simple[known] == Group else ''}=…" for known in simple) or "none"
             raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}")
         try:
             parsed[name] = _CONVERTERS[simple[name]](text)
@@ -132,4 +194,5 @@ _CONVERTERS: dict[Any, Callable[[str], object]] = {
     str: str,
     int | None: int,
     float | None: _finite,
+    Group: dict,
 }

@@ -3,15 +3,38 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from adaptare.devices.program import ProgramFile
+
+# Variables of every agent: no network, no telemetry.
+AGENT_VARIABLES = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+# Packages of runtimes, with the extra that installs them.
+EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
+# A shell answers with this, plus the number of the signal that ended its command.
+SIGNALLED = 128
+
+
+def ended_by(code: int) -> str:
+    """Explanation of an exit code, of a command or of the shell that ran it."""
+    number = -code if code < 0 else code - SIGNALLED
+    if number not in set(signal.Signals):
+        return f"exit code {code}"
+    name = signal.Signals(number).name
+    return f"signal {name}" + " (killed from outside, often because memory ran out)" * (name == "SIGKILL")
+
+
+def extra_of(package: str) -> str:
+    """Advice to install the extra with a package; empty if there is none."""
+    return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
 
 
 @dataclass(frozen=True)
@@ -21,12 +44,17 @@ class Link:
     Args:
         command: Command that starts it, with its replies on standard output.
         bring: Transfers the content of a file into the agent's folder, as `files/DIGEST`.
+            Raises `OSError` if that file cannot be transferred, and `DeviceError` if the connection failed.
         environment: Environment variables of the command.
+        cause: Explanation of an exit code of the command.
+        install: Advice to install a package where the agent runs; empty if the package is none of its runtime.
     """
 
     command: Sequence[str]
     bring: Callable[[ProgramFile], None]
     environment: Mapping[str, str]
+    cause: Callable[[int], str] = ended_by
+    install: Callable[[str], str] = extra_of
 
 
 class Transport(Protocol):
@@ -34,9 +62,11 @@ class Transport(Protocol):
 
     Attributes:
         name: Prefix of the device's spelling, for example `ssh://user@host`; empty for this machine.
+        options: Its non-default options, which are part of the spelling too.
     """
 
     name: str = ""
+    options: Mapping[str, str] = MappingProxyType({})
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
         """Prepares an agent with a runtime, spelled `module:class`. Raises `DeviceError` if it is not reachable."""
@@ -63,4 +93,4 @@ class LocalTransport(Transport):
 
 def local_environment() -> dict[str, str]:
     """Environment variables of this process, with network and telemetry disabled."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **AGENT_VARIABLES}

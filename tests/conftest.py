@@ -1,15 +1,19 @@
 """Fixtures that several test folders share, and the guard against silent skips."""
 
 import os
+import runpy
 import signal
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # A shell that starts something in the background has it ignore interrupts, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
+SSH_SERVER = Path(__file__).parent / "devices" / "ssh_server.py"
 
 
 def declared_marks() -> set[str]:
@@ -58,6 +62,23 @@ def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     paths = [str(WORKER_MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     return WORKER_MODULES
+
+
+@pytest.fixture
+def ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[..., Any], None, None]:
+    """Starts servers on loopback, each a device of its own; clients know the newest. See `devices/ssh_server.py`."""
+    module = runpy.run_path(str(SSH_SERVER))
+    if module["MISSING"]:
+        pytest.skip(module["MISSING"])
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Any:
+            place = tmp_path / f"device-{len(list(tmp_path.glob('device-*')))}"
+            server = stack.enter_context(module["ssh_server"](place, **options))
+            monkeypatch.setenv("ADAPTARE_SSH_CONFIG", str(server.configuration))
+            return server
+
+        yield start
 
 
 @pytest.fixture(autouse=True, scope="session")

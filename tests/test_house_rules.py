@@ -28,7 +28,7 @@ SYSTEM_FILES = re.compile(r"/(?:proc|sys)\b|\b(?:proc|sys)/")
 SYSTEM_MODULES = {"platform", "psutil", "resource"}
 # Runtimes are told apart by who is registered for them, and memory is what a plain process gets.
 SWITCHES = ['startswith("' + "onnx", 'startswith("' + "torch", "GLIBC_" + "TUNABLES"]
-ASKING = [file for file in SOURCES if file.parent == ROOT / "devices"]
+ASKING = [file for file in (ROOT / "devices").rglob("*.py") if file.parent.name != "agent"]
 
 
 def short(file: Path) -> str:

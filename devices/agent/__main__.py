@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
+import threading
 
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.server import Agent, refuse, serve
 
 
+def end_unheard(replies: int) -> None:
+    """Ends this process as soon as nobody can read its replies any more, even during a call that never returns."""
+    if not hasattr(select, "poll"):
+        return
+    lost = select.poll()
+    lost.register(replies, 0)  # errors and the end are always reported
+
+    def wait() -> None:
+        lost.poll()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(runtime: str, folder: str, root: str = "/") -> None:
     """Serves on the standard streams; output of libraries goes to stderr, separate from the protocol."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    end_unheard(replies.fileno())
     module, _, name = runtime.partition(":")
     try:
         chosen = getattr(importlib.import_module(module), name)()
-    except ModuleNotFoundError as error:  # numpy, which a runtime's module imports
+    except ImportError as error:  # of numpy, which a runtime's module imports
         refuse(error, sys.stdin, replies)
         return
     serve(Agent(chosen, Machine(root), Files(folder)), sys.stdin, replies)

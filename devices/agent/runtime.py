@@ -35,7 +35,15 @@ class Model(Protocol):
 
 
 class Runtime(Protocol):
-    """Loads programs with one library. Every method may raise; the agent replies with the error's message."""
+    """Loads programs with one library. Every method may raise; the agent replies with the error's message.
+
+    A class that has no `packages` needs its own package and adaptare, both installed on the device.
+    """
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Requirements of the device, as for pip; with adaptare among them, its agent is used instead of a file."""
+        ...
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
         """Validates the options of the device, and applies them and the number of threads to all programs.

@@ -230,8 +230,10 @@ def failure(error: BaseException) -> dict[str, Any]:
         return {**reply, "error": str(error), "cause": "option"}
     if isinstance(error, AbsentError):
         return {**reply, "error": str(error), "cause": "device"}
-    if isinstance(error, ModuleNotFoundError):
-        return {**reply, "cause": "package", "package": error.name}
+    if isinstance(error, ImportError) and error.name:
+        absent = isinstance(error, ModuleNotFoundError)
+        text = f"{error.name} is not installed" if absent else str(error)
+        return {**reply, "error": text, "cause": "package", "package": error.name}
     return reply
 
 

@@ -28,6 +28,7 @@ class TorchRuntime:
     `graphs` and `compile`.
     """
 
+    packages = ("adaptare[torch]",)
     # Replaced by tests, which have no accelerator.
     accelerators: Callable[[str, int], Any] = Accelerator
 

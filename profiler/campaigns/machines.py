@@ -1,11 +1,12 @@
-"""Reachable devices, and facts about their machines."""
+"""Reachable devices, facts about their machines, and removal of the files kept there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from adaptare.devices import ExitCode, Reach, WorkerInfo
+from adaptare.devices import ExitCode, InputError, Reach, WorkerInfo, clean, reachable
 from adaptare.profiler import device_to_json
+from adaptare.profiler.campaigns.target import read_spelling
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
 
@@ -25,7 +26,7 @@ SHOWN: Final = {
 COLUMNS: Final[tuple[Column[Reach], ...]] = (
     Column("device", lambda each: each.name),
     Column("reachable", lambda each: "yes" if each.info else "no"),
-    Column("hardware", lambda each: each.info.hardware if each.info else each.problem, folds=True),
+    Column("hardware", lambda each: each.info.hardware if each.info else "", folds=True),
     Column("runtime", lambda each: each.info.runtime if each.info else "", folds=True),
     Column("threads", lambda each: str(each.info.threads) if each.info else "", 1),
     Column("options", lambda each: ", ".join(each.info.options) if each.info else "", 2, folds=True),
@@ -46,6 +47,9 @@ class Machines:
     def sections(self) -> Iterator[Section]:
         """See `Report`. Machine facts are those of its first device, as some vary over time."""
         yield Table("Devices", COLUMNS, self.devices)
+        for each in self.devices:
+            if each.problem:
+                yield f"{each.name} cannot be used: {each.problem}"
         machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
         for each in self.devices:
             if each.told and each.told.environment:
@@ -67,6 +71,41 @@ class Machines:
             for each in self.devices
         ]
         return {"devices": found}
+
+
+def machines(named: Sequence[str] = ()) -> Machines:
+    """Every device of this machine, or the named ones, of which each has to be reachable. Raises `InputError`."""
+    devices = reachable([read_spelling(name).device for name in named])
+    lost = bool(named) and not all(each.info for each in devices)
+    return Machines(devices, ExitCode.WORLD_FAILED if lost else ExitCode.DONE)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Result of removing files from devices.
+
+    Args:
+        freed_bytes: Device -> bytes freed there.
+    """
+
+    freed_bytes: Mapping[str, int]
+    exit_code: ExitCode = ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        for device, freed in self.freed_bytes.items():
+            yield f"{device}: {freed / 2**20:.2f} MiB freed"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {"freed_bytes": dict(self.freed_bytes)}
+
+
+def cleaned(named: Sequence[str]) -> Cleaned:
+    """Removes adaptare's files from the named devices. Raises `InputError` and `DeviceError`."""
+    if not named:
+        raise InputError("--clean needs the devices to remove files from, for example ssh://user@host/ort-cpu")
+    return Cleaned({name: clean(name) for name in named})
 
 
 def _facts(told: WorkerInfo) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, TypedDict, get_args
 
-from adaptare.devices import Device, DeviceInfo, InputError, connect
+from adaptare.devices import Device, DeviceInfo, InputError, connect, split_options
 from adaptare.profiler import BYTES, Quantisation, Workload
 
 USUAL: Final = "float32"
@@ -76,13 +76,13 @@ class Spelling:
 
 def read_spelling(text: str) -> Spelling:
     """Parses spellings such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
-    runtime, _, options = text.partition(":")
+    name, options = split_options(text)
     quantisations: dict[str, Quantisation] = {name: name for name in get_args(Quantisation) if name != "none"}
     words, rest = list[str](), []
     for option in filter(None, options.split(",")):
         if option in (*quantisations, *BYTES):
             words.append(option)
-        elif "=" in option or "/" in text:
+        elif "=" in option:
             rest.append(option)
         else:
             known = ", ".join((*quantisations, *BYTES))
@@ -90,7 +90,7 @@ def read_spelling(text: str) -> Spelling:
     if len(set(words)) > 1:
         raise InputError(f"--device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
-    device = ":".join(filter(None, (runtime, ",".join(rest))))
+    device = ":".join(filter(None, (name, ",".join(rest))))
     return Spelling(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import Device, InputError
+from adaptare.devices import Device, DeviceError, InputError
 from adaptare.profiler.measuring.group_run import Candidate, GroupRun
 from adaptare.profiler.measuring.groups import split_into_groups
 from adaptare.profiler.measuring.stopping import Progress, StoppingRule
@@ -85,7 +85,8 @@ def profile_groups(
         seen: Callback that receives the group's measurements so far after each opening.
 
     Yields:
-        The measurements of one group, in the order of its workloads; after an interruption no further group.
+        The measurements of one group, in the order of its workloads; after an interruption no further group. If the
+        device is lost, those so far of its last group, before the error is raised.
 
     Raises:
         InputError: A workload is a duplicate, there is none, or the device cannot run one.
@@ -117,20 +118,17 @@ def profile_groups(
         )
         started, stopped_by = monotonic(), ""
         found: list[Measurement] = []
-        for reason in _openings(run, stop, openings, group=number, groups=len(groups)):
-            stopped_by = reason or ""
-            own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
-            common: dict[str, Any] = {
-                "device": info,
-                "reference": reference,
-                "reference_s": own_s if reference_s is None else reference_s,
-                "session": session,
-                "taken_at": taken_at,
-            }
-            environments = {**run.environments(), "elapsed_s": monotonic() - started}
-            found = [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
-            if seen and run.running():
-                seen(found)
+        common: dict[str, Any] = {"device": info, "reference": reference, "session": session, "taken_at": taken_at}
+        try:
+            for reason in _openings(run, stop, openings, group=number, groups=len(groups)):
+                stopped_by = reason or ""
+                found = _measurements(run, stopped_by, started, {**common, "reference_s": reference_s})
+                if seen and run.running():
+                    seen(found)
+        except DeviceError:
+            if run.reference.visits:
+                yield _measurements(run, INTERRUPTED, started, {**common, "reference_s": reference_s})
+            raise
         next_opening, next_round = run.next_opening, run.next_round
         if reference_s is None and stopped_by != INTERRUPTED and run.running():
             reference_s = found[0].reference_s  # a group in which all candidates failed does not calibrate the device
@@ -176,6 +174,14 @@ def _run_opening(run: GroupRun, stop: StoppingRule, before: Progress, started: f
 
     run.run_opening(enough)
     return reason, after
+
+
+def _measurements(run: GroupRun, stopped_by: str, started: float, common: Mapping[str, Any]) -> list[Measurement]:
+    """Measurements of the group so far; without a calibration, the reference is scaled by its own median."""
+    own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
+    common = {**common, "reference_s": own_s if common["reference_s"] is None else common["reference_s"]}
+    environments = {**run.environments(), "elapsed_s": monotonic() - started}
+    return [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
 
 
 def _measurement(

@@ -4,7 +4,7 @@ import pytest
 
 from adaptare.devices import InputError, connect
 from adaptare.profiler import Workload, open_model
-from adaptare.profiler.campaigns.target import named_target, target_of
+from adaptare.profiler.campaigns.target import named_target, read_spelling, target_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, 
     assert target.device.info().device == device
     assert target.quantisation == quantisation
     assert target.name == (device if quantisation == "none" else f"{device},{quantisation}")
+
+
+def test_a_transport_stands_before_what_is_told_of_the_base() -> None:
+    said = read_spelling("ssh://pi@board:22/ort-cpu:int4,python=adaptare/bin/python")
+    assert (said.device, said.quantisation) == ("ssh://pi@board:22/ort-cpu:python=adaptare/bin/python", "int4")
+    with pytest.raises(InputError, match="'q4' is none of int8, int4"):
+        read_spelling("ssh://pi@board:22/ort-cpu:q4")
 
 
 def test_weights_in_floating_point_may_be_narrower() -> None:

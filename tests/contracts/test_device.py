@@ -6,17 +6,18 @@ import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import onnx
 import pytest
 
 from adaptare.devices import (
     AttributingWorker,
     Device,
     DeviceError,
-    Feed,
     ForgettingWorker,
     MeteredWorker,
     Program,
@@ -24,88 +25,26 @@ from adaptare.devices import (
     SimulatedDevice,
     TorchCpu,
     WatchedWorker,
-    Work,
     Worker,
     WorkerDiedError,
-    canonical_json,
+    connect,
     ort_cpu,
-    program_file,
     torch_device,
 )
 from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices.onnx_runtime import ort_mobile
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
 
 HERE = Path(__file__).parent
+SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
+NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
-FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
-
-
-def program(factory: str, **arguments: int | str) -> Program:
-    return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), FEEDS)
-
-
-GOOD = program("torch_linear", width=8)
-OTHER = program("torch_linear", width=4)
-STATEFUL = program("counting")
-FAILING = program("raising", message="a matter of principle", when="run")
+PROGRAMS = SimpleNamespace(**runpy.run_path(str(HERE / "device_programs.py")))
+FEEDS, FAILURES = PROGRAMS.FEEDS, PROGRAMS.FAILURES
 NOISE = (Jitter(0.05), Bursts(0.1, 3.0), Drift(0.1), WarmUp(5, 2.0), OpeningOffset(0.03))
-FAILURES = {FAILING.hash: "error"}
-
-
-@dataclass(frozen=True)
-class Programs:
-    """What a runtime can load; `failing` may fail as soon as it is loaded."""
-
-    good: Program
-    other: Program
-    stateful: Program
-    failing: Program
-
-
-PYTHON = Programs(GOOD, OTHER, STATEFUL, FAILING)
-
-
-def torch_programs(folder: Path) -> Programs:
-    """Tensors wherever the device has them."""
-
-    def made(factory: str, **arguments: int) -> Program:
-        return Program(factory, f"torch_programs:{factory}", canonical_json(arguments), FEEDS)
-
-    return Programs(made("linear", width=8), made("linear", width=4), made("growing"), made("failing"))
-
-
-def onnx_programs(folder: Path) -> Programs:
-    """Squares of a matrix, and one that cannot be reshaped; ONNX files keep no state."""
-
-    def made(name: str, nodes: str, width: int) -> Program:
-        graph = f"g (float[n,n] x) => (float[a,b] y) <int64[2] seven = {{7, 7}}> {{ {nodes} }}"
-        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
-        file = folder / f"{name}.onnx"
-        onnx.save(model, file)
-        matrix = {"dtype": "float32", "shape": [width, width], "uniform": 1.0, "seed": 3}
-        feeds = tuple(replace(feed, arguments=canonical_json({"inputs": {"x": matrix}})) for feed in FEEDS)
-        return Program(name, file.name, "{}", feeds, (program_file(file),))
-
-    good = made("good", "y = MatMul(x, x)", 8)
-    return Programs(good, made("other", "y = Add(x, x)", 4), good, made("failing", "y = Reshape(x, seven)", 8))
-
-
-def javascript_programs(folder: Path) -> Programs:
-    """Functions of their arguments that give an object with `bind`."""
-
-    def made(name: str, call: str, restore: str = "() => {}") -> Program:
-        file = folder / f"{name}.js"
-        bound = f"bind: () => [() => {{ {call} }}, {restore}]"
-        file.write_text(f"let used = 0;\nmodule.exports = () => ({{ {bound} }});\n", encoding="utf-8")
-        return Program(name, file.name, "{}", FEEDS, (program_file(file),))
-
-    return Programs(
-        made("good", "let sum = 0; for (let i = 0; i < 1e5; i++) sum += i; return [sum];"),
-        made("other", "return [1];"),
-        made("stateful", "if (used++) throw Error('called again'); return [2];", "() => { used = 0; }"),
-        made("failing", "throw Error('a matter of principle');"),
-    )
+# Debian's package, which has XNNPACK, for the Python of the system.
+SYSTEM_PYTHON, XNNPACK = "/usr/bin/python3", Path("/usr/lib/python3/dist-packages/onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -113,8 +52,8 @@ class Case:
     """Programs may be files in the folder that they are given; a device may keep its own in another."""
 
     name: str
-    make: Callable[[Path], Device]
-    programs: Callable[[Path], Programs] = lambda folder: PYTHON
+    make: Callable[[Path], Device | AbstractContextManager[Device]]
+    programs: Callable[[Path], Any] = lambda folder: PROGRAMS.PYTHON
 
 
 def stand_in(folder: Path) -> Device:
@@ -130,29 +69,56 @@ def fake_cuda(folder: Path, graphs: bool = False) -> Device:
         return torch_cuda(threads=1, timeout_s=60, graphs=graphs)
 
 
-STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
-JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
+@contextmanager
+def by_ssh(folder: Path) -> Iterator[Device]:
+    """ONNX Runtime behind a real server on loopback."""
+    with (
+        runpy.run_path(str(SSH_SERVER))["ssh_server"](folder / "board") as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        server.add_python()
+        patch.setenv("ADAPTARE_SSH_CONFIG", str(server.configuration))
+        yield connect(f"{server.spelling}:timeout_s=60")
+
+
+def xnnpack(folder: Path) -> Device:
+    """Another Python of this machine."""
+    return connect(f"ort-xnnpack:python={SYSTEM_PYTHON},threads=1,timeout_s=60")
+
+
+STAND_IN = Case("remote stand-in", stand_in, PROGRAMS.onnx_programs)
+JAVASCRIPT = Case(
+    "javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), PROGRAMS.javascript_programs
+)
 NODE = [
     pytest.mark.other_languages,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+]
+SSH = [pytest.mark.ssh, pytest.mark.skipif(bool(NO_SSH), reason=NO_SSH or "it is installed")]
+DEBIAN = [
+    pytest.mark.xnnpack,
+    pytest.mark.skipif(not XNNPACK.is_dir(), reason="Debian's python3-onnxruntime is not installed"),
 ]
 DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
     Case("torch-cpu", lambda folder: TorchCpu(threads=1, timeout_s=60)),
-    Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), torch_programs),
-    Case("fake torch-cuda", fake_cuda, torch_programs),
-    Case("fake torch-cuda with graphs", lambda folder: fake_cuda(folder, graphs=True), torch_programs),
-    Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
+    Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), PROGRAMS.torch_programs),
+    Case("fake torch-cuda", fake_cuda, PROGRAMS.torch_programs),
+    Case("fake torch-cuda with graphs", lambda folder: fake_cuda(folder, graphs=True), PROGRAMS.torch_programs),
+    Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), PROGRAMS.onnx_programs),
+    Case("ort-mobile", lambda folder: ort_mobile(threads=1, timeout_s=60), PROGRAMS.ort_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
+    pytest.param(Case("ort-xnnpack", xnnpack, PROGRAMS.flat_programs), marks=DEBIAN),
+    pytest.param(Case("ssh", by_ssh, PROGRAMS.onnx_programs), marks=SSH),
 ]
 ACCELERATED = [
-    Case("torch-cuda", lambda folder: torch_cuda(threads=1), torch_programs),
-    Case("torch-cuda with graphs", lambda folder: torch_cuda(threads=1, graphs=True), torch_programs),
-    Case("torch-cuda compiled", lambda folder: torch_cuda(threads=1, compile=True), torch_programs),
-    Case("torch-mps", lambda folder: torch_mps(threads=1), torch_programs),
-    Case("torch-xpu", lambda folder: torch_xpu(threads=1), torch_programs),
+    Case("torch-cuda", lambda folder: torch_cuda(threads=1), PROGRAMS.torch_programs),
+    Case("torch-cuda with graphs", lambda folder: torch_cuda(threads=1, graphs=True), PROGRAMS.torch_programs),
+    Case("torch-cuda compiled", lambda folder: torch_cuda(threads=1, compile=True), PROGRAMS.torch_programs),
+    Case("torch-mps", lambda folder: torch_mps(threads=1), PROGRAMS.torch_programs),
+    Case("torch-xpu", lambda folder: torch_xpu(threads=1), PROGRAMS.torch_programs),
 ]
 
 
@@ -175,7 +141,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Programs:
+def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return case.programs(tmp_path_factory.mktemp("programs"))
 
 
@@ -184,7 +150,9 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
     paths = [str(HERE.parent / "worker_modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        yield case.make(tmp_path_factory.mktemp("device"))
+        made = case.make(tmp_path_factory.mktemp("device"))
+        with made if isinstance(made, AbstractContextManager) else nullcontext(made) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="module")
@@ -217,37 +185,37 @@ def test_sorts_the_options_that_change_latency(device: Device) -> None:
 
 
 @pytest.mark.parametrize("calls", [1, 7])
-def test_gives_one_positive_time_per_call(worker: Worker, calls: int, programs: Programs) -> None:
+def test_gives_one_positive_time_per_call(worker: Worker, calls: int, programs: Any) -> None:
     loaded = worker.load(programs.good)
     times = worker.run(loaded.program_id, "short", calls)
     assert len(times) == calls
     assert all(isinstance(seconds, float) and seconds > 0 for seconds in times)
 
 
-def test_runs_every_feed_of_a_program(worker: Worker, programs: Programs) -> None:
+def test_runs_every_feed_of_a_program(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.good)
     assert [len(worker.run(loaded.program_id, feed.name, 2)) for feed in FEEDS] == [2, 2]
 
 
-def test_outputs_are_the_same_at_each_loading(worker: Worker, programs: Programs) -> None:
+def test_outputs_are_the_same_at_each_loading(worker: Worker, programs: Any) -> None:
     assert worker.load(programs.good).outputs == worker.load(programs.good).outputs
 
 
-def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
+def test_outputs_name_no_feed_that_the_program_lacks(worker: Worker, programs: Any) -> None:
     assert set(worker.load(programs.good).outputs) <= {feed.name for feed in FEEDS}
 
 
-def test_one_program_can_be_loaded_twice_at_once(worker: Worker, programs: Programs) -> None:
+def test_one_program_can_be_loaded_twice_at_once(worker: Worker, programs: Any) -> None:
     first, second = worker.load(programs.good), worker.load(programs.good)
     worker.unload(first.program_id)
     assert len(worker.run(second.program_id, "short", 2)) == 2
 
 
-def test_resident_bytes_are_not_negative(worker: Worker, programs: Programs) -> None:
+def test_resident_bytes_are_not_negative(worker: Worker, programs: Any) -> None:
     assert worker.load(programs.good).resident_bytes >= 0
 
 
-def test_every_feed_has_its_seconds_of_binding_and_of_a_first_call(worker: Worker, programs: Programs) -> None:
+def test_every_feed_has_its_seconds_of_binding_and_of_a_first_call(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.good)
     names = {feed.name for feed in FEEDS}
     assert set(loaded.bind_s) == set(loaded.first_call_s) == names
@@ -256,12 +224,12 @@ def test_every_feed_has_its_seconds_of_binding_and_of_a_first_call(worker: Worke
     assert sum(loaded.bind_s.values()) + sum(loaded.first_call_s.values()) <= loaded.load_s
 
 
-def test_the_peak_of_memory_never_falls(worker: Worker, programs: Programs) -> None:
+def test_the_peak_of_memory_never_falls(worker: Worker, programs: Any) -> None:
     first = worker.load(programs.good).peak_bytes
     assert 0 <= 0.99 * first <= worker.load(programs.other).peak_bytes
 
 
-def test_says_who_runs_the_nodes(worker: Worker, programs: Programs) -> None:
+def test_says_who_runs_the_nodes(worker: Worker, programs: Any) -> None:
     providers = worker.load(programs.good).providers
     assert sum(providers.values()) >= 1
 
@@ -296,51 +264,51 @@ def test_its_environment_can_be_stored(worker: Worker) -> None:
     ],
 )
 def test_it_can_do_what_it_says_it_can(
-    worker: Worker, programs: Programs, capability: str, ask: Callable[[Worker, Program], bool]
+    worker: Worker, programs: Any, capability: str, ask: Callable[[Worker, Program], bool]
 ) -> None:
     assert capability not in worker.info.capabilities or ask(worker, programs.good)
 
 
-def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Programs) -> None:
+def test_refuses_to_run_what_was_unloaded(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.good)
     worker.unload(loaded.program_id)
     with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
         worker.run(loaded.program_id, "short", 1)
 
 
-def test_refuses_to_unload_twice(worker: Worker, programs: Programs) -> None:
+def test_refuses_to_unload_twice(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.good)
     worker.unload(loaded.program_id)
     with pytest.raises(ProgramError, match=f"no program '{loaded.program_id}' is loaded"):
         worker.unload(loaded.program_id)
 
 
-def test_refuses_a_feed_that_the_program_lacks(worker: Worker, programs: Programs) -> None:
+def test_refuses_a_feed_that_the_program_lacks(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.good)
     with pytest.raises(ProgramError, match="has no feed 'sideways'"):
         worker.run(loaded.program_id, "sideways", 1)
 
 
-def test_a_failing_program_is_named_as_the_culprit(worker: Worker, programs: Programs) -> None:
+def test_a_failing_program_is_named_as_the_culprit(worker: Worker, programs: Any) -> None:
     with pytest.raises(ProgramError) as caught:
         worker.run(worker.load(programs.failing).program_id, "short", 1)
     assert not isinstance(caught.value, WorkerDiedError)
 
 
-def test_a_failing_program_leaves_the_others_served(worker: Worker, programs: Programs) -> None:
+def test_a_failing_program_leaves_the_others_served(worker: Worker, programs: Any) -> None:
     other = worker.load(programs.other)
     with pytest.raises(ProgramError):
         worker.run(worker.load(programs.failing).program_id, "short", 1)
     assert len(worker.run(other.program_id, "short", 3)) == 3
 
 
-def test_restores_state_between_calls(worker: Worker, programs: Programs) -> None:
+def test_restores_state_between_calls(worker: Worker, programs: Any) -> None:
     loaded = worker.load(programs.stateful)
     worker.run(loaded.program_id, "short", 3)
     assert len(worker.run(loaded.program_id, "short", 2)) == 2
 
 
-def test_a_worker_serves_no_longer_than_its_context(device: Device, programs: Programs) -> None:
+def test_a_worker_serves_no_longer_than_its_context(device: Device, programs: Any) -> None:
     with device.open() as brief:
         loaded = brief.load(programs.good)
     with pytest.raises(WorkerDiedError):
@@ -365,7 +333,7 @@ def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> N
 def test_a_stand_in_shares_no_file_with_its_host_and_is_brought_each_once(tmp_path: Path) -> None:
     (tmp_path / "host").mkdir()
     transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](tmp_path / "remote", processors())
-    device, good = ort_cpu(timeout_s=60, transport=transport), onnx_programs(tmp_path / "host").good
+    device, good = ort_cpu(timeout_s=60, transport=transport), PROGRAMS.onnx_programs(tmp_path / "host").good
     with device.open() as worker:
         outputs = worker.load(good).outputs
     shutil.rmtree(tmp_path / "host")

@@ -5,13 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
-from adaptare.devices import AgentDevice, AgentWorker, Feed, Program, Work, canonical_json
+from adaptare.devices import AgentDevice, AgentWorker, Feed, Program, Work, canonical_json, program_file
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.server import Agent
 
+MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]
 MakeAgent = Callable[..., Agent]
@@ -44,6 +46,29 @@ def open_worker(plain_device: Callable[..., AgentDevice]) -> Iterator[OpenWorker
     """Workers of a plain device; all are closed after the test."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(plain_device(**options).open())
+
+
+@pytest.fixture
+def square(tmp_path: Path) -> Program:
+    """Squares a matrix; its one file lies in a folder of the host."""
+    return onnx_program(tmp_path / "host", "square", "(float[n,n] x) => (float[n,n] y) { y = MatMul(x, x) }", x=MATRIX)
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Program:
+    """Counts for days in its first call, without a line of Python."""
+    body = "b (int64 i, bool c, int64 s) => (bool d, int64 t) { d = Identity(c) t = Add(s, i) }"
+    loop = f"go = Constant <value = bool {{1}}> () y = Loop <body = {body}> (n, go, n)"
+    count = {"dtype": "int64", "shape": [], "constant": 10**12}
+    return onnx_program(tmp_path / "host", "endless", f"(int64 n) => (int64 y) {{ {loop} }}", n=count)
+
+
+def onnx_program(folder: Path, name: str, graph: str, **inputs: object) -> Program:
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.onnx"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {graph}'), file)
+    feed = Feed("only", canonical_json({"inputs": inputs}), Work(1, 1, 1))
+    return Program(name, file.name, "{}", (feed,), (program_file(file),))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from adaptare.devices import (
     WorkerDiedError,
 )
 from adaptare.devices.agent_worker import opened
+from adaptare.devices.transport import ended_by
 
 MakeWorker = Callable[..., AgentWorker]
 
@@ -200,7 +202,7 @@ def test_what_the_agent_says_of_its_device_is_what_the_worker_knows(answering: M
         (
             {"cause": "package", "package": "onnxruntime"},
             MissingPackageError,
-            r"^onnxruntime is not installed; install it with: pip install 'adaptare\[onnx\]'$",
+            r"^too many; install it with: pip install 'adaptare\[onnx\]'$",
         ),
         ({"cause": "package", "package": "torch"}, MissingPackageError, r"pip install 'adaptare\[torch\]'$"),
         ({"cause": "package", "package": "of_mine"}, DeviceError, "could not be set up: too many$"),
@@ -235,6 +237,44 @@ def test_a_file_that_cannot_be_brought_is_the_fault_of_the_program(answering: Ma
     worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "missing": ["digesta"]}))""", refuse)
     with pytest.raises(ProgramError, match=r"a could not be brought to the device: .*No such file"):
         worker.load(Program("p", "a", "{}", (), files("a")))
+
+
+def test_a_connection_lost_while_a_file_is_brought_ends_the_worker(answering: MakeWorker) -> None:
+    def lose(file: ProgramFile) -> None:
+        raise DeviceError("the connection was lost")
+
+    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "missing": ["digesta"]}))""", lose)
+    with pytest.raises(WorkerDiedError, match="a could not be brought to the device: the connection was lost"):
+        worker.load(Program("p", "a", "{}", (), files("a")))
+    with pytest.raises(WorkerDiedError, match="the worker ended during 'unload'"):
+        worker.unload("p")
+
+
+def test_an_agent_ends_in_the_middle_of_a_call_once_nobody_can_read_its_reply(tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(
+        "import sys, threading\nprint('here', file=sys.stderr)\nthreading.Event().wait()\n"
+    )
+    command = [sys.executable, "-m", "adaptare.devices.agent", "hanging:Runtime", str(tmp_path / "folder")]
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, **pipes) as agent:
+        assert agent.stderr.readline() == b"here\n"
+        agent.stdout.close()
+        assert agent.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "exit code 3"),
+        (-9, "signal SIGKILL (killed"),
+        (137, "signal SIGKILL (killed"),
+        (139, "signal SIGSEGV"),
+        (255, "exit code 255"),
+    ],
+)
+def test_an_exit_code_is_told_as_the_signal_that_it_stands_for(code: int, words: str) -> None:
+    assert ended_by(code).startswith(words)
 
 
 def test_a_package_that_the_runtime_itself_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,19 @@
 """From a spelling to a device, and what is said of spellings that name none."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, reachable, registry
+from adaptare.devices import (
+    InputError,
+    LocalTransport,
+    MissingPackageError,
+    SimulatedDevice,
+    connect,
+    reachable,
+    registry,
+    split_options,
+)
 
 
 def test_a_name_alone_opens_the_device_with_its_defaults() -> None:
@@ -66,8 +77,54 @@ def test_a_value_out_of_range_is_refused_by_the_device() -> None:
 
 
 def test_a_transport_is_unknown() -> None:
-    with pytest.raises(InputError, match="the transport 'pigeon' is unknown; known are none"):
+    with pytest.raises(InputError, match="the transport 'pigeon' is unknown; known are ssh"):
         connect("pigeon:coop/torch-cpu")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name", "options"),
+    [
+        ("ort-cpu", "ort-cpu", ""),
+        ("ort-cpu:", "ort-cpu", ""),
+        ("ort-cpu:int4,threads=2", "ort-cpu", "int4,threads=2"),
+        ("ort-cpu:file=/a:b/c", "ort-cpu", "file=/a:b/c"),
+        ("ssh://u@h:22/ort-cpu", "ssh://u@h:22/ort-cpu", ""),
+        ("ssh://u@[::1]:22/ort-cpu:int4,python=/a/b", "ssh://u@[::1]:22/ort-cpu", "int4,python=/a/b"),
+        ("pigeon:coop/torch-cpu:threads=1", "pigeon:coop/torch-cpu", "threads=1"),
+    ],
+)
+def test_options_are_what_follows_the_runtime(spelling: str, name: str, options: str) -> None:
+    assert split_options(spelling) == (name, options)
+
+
+def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    class Pigeon(LocalTransport):
+        def __init__(self, target: str, *, wings: int = 2) -> None:
+            given.extend((target, wings))
+            self.name, self.options = f"pigeon:{target}", {"wings": f"{wings}"}
+
+    entries = registry._entries
+    pigeon = SimpleNamespace(load=lambda: Pigeon)
+    monkeypatch.setattr(
+        registry,
+        "_entries",
+        lambda group=registry.ENTRY_POINTS: {"pigeon": pigeon} if group == registry.TRANSPORTS else entries(group),
+    )
+    info = connect("pigeon:coop/torch-cpu:threads=1,wings=3").info()
+    assert given == ["coop", 3]
+    assert info.device == "pigeon:coop/torch-cpu:threads=1,wings=3"
+    with pytest.raises(InputError, match=r"option 'target=x' is unknown; options are .*threads=….*wings=…"):
+        connect("pigeon:coop/torch-cpu:target=x")
+    with pytest.raises(InputError, match="'many' is no value for wings"):
+        connect("pigeon:coop/torch-cpu:wings=many")
+
+
+def test_named_devices_are_looked_at_alone() -> None:
+    assert [reach.name for reach in reachable(["simulated:seed=1", "simulated"])] == ["simulated:seed=1", "simulated"]
+    with pytest.raises(InputError, match="unknown device 'abacus'"):
+        reachable(["simulated", "abacus"])
 
 
 def test_lists_what_can_be_reached_in_order() -> None:

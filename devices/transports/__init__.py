@@ -1,0 +1,1 @@
+"""Connections to devices other than this machine."""

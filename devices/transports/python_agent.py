@@ -1,0 +1,163 @@
+"""Start of the agent in the Python of a device, as one file or as an installed package."""
+
+import hashlib
+import importlib
+import json
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from adaptare.devices.agent_file import write_agent
+from adaptare.devices.errors import DeviceError, MissingPackageError
+from adaptare.devices.program import ProgramFile
+from adaptare.devices.transport import AGENT_VARIABLES, Link, local_environment
+from adaptare.devices.transports.device_folder import prepare_folder, reason
+from adaptare.devices.transports.remote_shell import RemoteShell
+
+PYTHON = "python3"
+OLDEST = (3, 9)
+NO_SUCH_COMMAND = 127
+# Runs in any Python, also in one that is too old.
+FACTS = """
+import json, os, sys, sysconfig
+try:
+    from importlib import metadata
+    adaptare = metadata.version("adaptare")
+except ImportError:
+    adaptare = ""
+mark = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+managed = sys.prefix == getattr(sys, "base_prefix", sys.prefix) and os.path.exists(mark)
+print(json.dumps({"version": sys.version_info[:3], "managed": managed, "adaptare": adaptare}))
+"""
+# Arguments: a Python, its program, and the file of the agent.
+PROBED = f"""
+command -v "$1" >/dev/null || exit {NO_SUCH_COMMAND}
+[ -f "$3" ] && echo yes || echo no
+"$1" -c "$2"
+"""
+# The shell stays, because its exit code tells of a signal. Arguments: the command.
+STARTED = "".join(f"export {name}={value}\n" for name, value in AGENT_VARIABLES.items()) + '"$@"\nexit $?\n'
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a Python on a device.
+
+    Args:
+        managed: True if it belongs to its operating system, and refuses packages of pip.
+        adaptare: Version of its adaptare; empty if that is not installed.
+        has_agent: True if this agent was sent before.
+    """
+
+    managed: bool
+    adaptare: str
+    has_agent: bool
+
+
+@dataclass(frozen=True)
+class PythonAgent:
+    """An agent in a Python on a device.
+
+    Args:
+        shell: Connection to the device.
+        python: Command that starts Python there.
+        by_hand: Command that somebody would type here to run one there, for messages.
+    """
+
+    shell: RemoteShell
+    python: str
+    by_hand: str
+
+    def link(self, runtime: str) -> Link:
+        """Prepares the agent with a runtime, spelled as in `Transport.linked`.
+
+        Raises:
+            DeviceError: The connection failed, Python is missing or too old, or the device refuses the agent.
+            MissingPackageError: The runtime needs adaptare there, in the version of this machine.
+        """
+        shell, packages = self.shell, required(runtime)
+        prepare_folder(shell)
+        with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
+            file = Path(place) / "agent.pyz"
+            write_agent(file)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            target = f"{shell.folder}/agents/{digest}.pyz"
+            facts = self._facts(target)
+            if any(package.startswith("adaptare") for package in packages):
+                self._check_installed(facts, packages)
+                agent = ["-m", "adaptare.devices.agent"]
+            else:
+                agent = [target]
+                if not facts.has_agent:
+                    self._send(file, target, digest)
+
+        def bring(file: ProgramFile) -> None:
+            shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+
+        def install(package: str) -> str:
+            return self._install(packages, facts) if any(package in each for each in packages) else ""
+
+        command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)
+        return Link(command, bring, local_environment(), shell.cause, install)
+
+    def _facts(self, agent: str) -> Facts:
+        answer = self.shell.run(PROBED, self.python, FACTS, agent)
+        where = f"{self.shell.name}: {self.python!r}"
+        if answer.code == NO_SUCH_COMMAND:
+            raise DeviceError(
+                f"{where} does not exist there; install Python 3.9 or newer on the device, or name another one by the "
+                "device's option python=PATH"
+            )
+        has_agent, _, told = answer.out.partition("\n")
+        try:
+            content = json.loads(told)
+            version, managed, adaptare = tuple(content["version"]), content["managed"], content["adaptare"]
+        except (ValueError, KeyError, TypeError) as error:
+            said = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
+            raise DeviceError(f"{where} is no working Python; it said: {said}") from error
+        if version < OLDEST:
+            raise DeviceError(
+                f"{where} is Python {'.'.join(map(str, version))}, and the agent needs 3.9 or newer; name another one "
+                "by the device's option python=PATH"
+            )
+        return Facts(managed, adaptare, has_agent == "yes")
+
+    def _check_installed(self, facts: Facts, packages: Sequence[str]) -> None:
+        here = metadata.version("adaptare")
+        if facts.adaptare == here:
+            return
+        there = f"has adaptare {facts.adaptare}" if facts.adaptare else "lacks adaptare"
+        raise MissingPackageError(
+            f"{self.shell.name} {there}, and this runtime needs adaptare {here} there, the version of this machine; "
+            f"{self._install([f'{package}=={here}' for package in packages], facts)}"
+        )
+
+    def _send(self, file: Path, target: str, digest: str) -> None:
+        try:
+            self.shell.put(file, target, digest)
+        except OSError as error:
+            raise DeviceError(f"the agent could not be brought to the device: {error}") from error
+
+    def _install(self, packages: Sequence[str], facts: Facts) -> str:
+        """Advice to install packages."""
+        if not facts.managed:
+            command = shlex.join([self.python, "-m", "pip", "install", *packages])
+            return f'install it on the device with: {self.by_hand} "{command}"'
+        made, filled = f"{self.python} -m venv adaptare", shlex.join(["adaptare/bin/pip", "install", *packages])
+        return (
+            "its Python takes packages only in a virtual environment; make one with: "
+            f'{self.by_hand} "{made} && {filled}", and give the device the option python=adaptare/bin/python'
+        )
+
+
+def required(runtime: str) -> Sequence[str]:
+    """Packages that the device needs for a runtime, spelled `module:class`, as requirements for pip."""
+    module, _, name = runtime.partition(":")
+    try:
+        packages: Sequence[str] = getattr(importlib.import_module(module), name).packages
+    except (ImportError, AttributeError):  # a runtime from outside, which is installed where it runs
+        return ("adaptare",)
+    return packages

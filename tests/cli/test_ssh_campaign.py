@@ -1,0 +1,79 @@
+"""Campaigns on a device that is reached by ssh, and lost while it measures."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.profiler import Store
+
+pytestmark = [pytest.mark.ssh, pytest.mark.slow]
+
+
+def test_a_lost_device_keeps_what_was_measured_and_the_same_command_completes_it(
+    ssh_server: Callable[..., Any], tmp_path: Path, model_cache: Path, run: Callable[..., Any]
+) -> None:
+    server = ssh_server()
+    server.add_python()
+    words = ["profile", "tiny-random", "--device", "ssh://board/ort-cpu:threads=1", "--count", "3"]
+    words += ["--cache", str(model_cache)]
+    endless = ["--half-width", "0.000001", "--seconds", "600"]
+    command = [sys.executable, "-m", "adaptare", *words, *endless]
+    campaign = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = next(line for line in campaign.stderr if "round" in line)
+    server.cut()
+    said += campaign.communicate()[1]
+    assert campaign.returncode == 3
+    assert "ssh://board: the connection was refused" in said
+    kept = Store(tmp_path / "adaptare.db", create=False).measurements()
+    assert [each.complete for each in kept] == [False] * 3
+    assert all(each.visits for each in kept)
+
+    server.start()
+    again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
+    assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
+
+
+def test_devices_by_name_tell_their_facts_and_are_cleaned(
+    ssh_server: Callable[..., Any], run: Callable[..., Any]
+) -> None:
+    server = ssh_server()
+    server.add_python()
+    answer = run("devices", "ssh://board/ort-cpu:int4", "--json")
+    [told] = answer.json["devices"]
+    assert (answer.code, told["reachable"], told["name"]) == (0, True, "ssh://board/ort-cpu")
+    assert told["info"]["hardware"] in run("devices", "ssh://board/ort-cpu").out
+    freed = run("devices", "--clean", "ssh://board/ort-cpu", "--json").json["freed_bytes"]
+    assert freed["ssh://board/ort-cpu"] > 0
+    assert run("devices", "--clean", "ssh://board/ort-cpu").out == "ssh://board/ort-cpu: 0.00 MiB freed\n"
+
+
+def test_a_named_device_that_is_lost_is_a_failure(ssh_server: Callable[..., Any], run: Callable[..., Any]) -> None:
+    server = ssh_server()
+    server.cut()
+    answer = run("devices", "ssh://board/ort-cpu", "--json")
+    assert answer.code == 3
+    assert "the connection was refused" in answer.json["devices"][0]["problem"]
+    assert (
+        "ssh://board/ort-cpu cannot be used: ssh://board: the connection was refused"
+        in run("devices", "ssh://board/ort-cpu").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clean"], "--clean needs the devices to remove files from, for example ssh://user@host/ort-cpu"),
+        (["--clean", "ort-cpu"], "device 'ort-cpu': adaptare keeps no files there"),
+        (["ssh://-v/ort-cpu"], "'ssh://-v' names no host"),
+        (["ssh://board/simulated"], "simulated exists only on this machine; leave the transport out"),
+        (["ssh://board/ort-cpu:speed=3"], "option 'speed=3' is unknown; options are "),
+    ],
+)
+def test_what_names_no_device(run: Callable[..., Any], words: list[str], message: str) -> None:
+    answer = run("devices", *words)
+    assert answer.code == 2
+    assert message in answer.err
