@@ -37,7 +37,7 @@ from adaptare.devices.program_files import program_file
 from adaptare.devices.registry import Reach, clean, connect, reachable, split_options
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.strict_json import parse_json
-from adaptare.devices.torch_cpu import TorchCpu
+from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, LocalTransport, Transport
 from adaptare.devices.versioned_json import read_versioned, write_versioned
 from adaptare.devices.whole_file import write_together, write_whole

@@ -93,7 +93,7 @@ class AgentWorker:
 
         Raises:
             InputError: The device does not support these options, or lacks a package.
-            DeviceError: It does not answer.
+            DeviceError: It does not answer, or it is not there.
         """
         try:
             told = self._request(
@@ -143,6 +143,7 @@ class AgentWorker:
             first_call_s=reply["first_call_s"],
             peak_bytes=reply["peak_bytes"],
             copies=reply["copies"],
+            host_share=reply.get("host_share", {}),
         )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
@@ -280,6 +281,8 @@ class AgentWorker:
         """Error that corresponds to a reply."""
         if reply.get("cause") == "option":
             return InputError(reply["error"])
+        if reply.get("cause") == "device":
+            return DeviceError(reply["error"])
         if reply.get("cause") == "package" and (advice := self._link.install(reply["package"])):
             return MissingPackageError(f"{reply['error']}; {advice}")
         return ProgramError(reply["error"])

@@ -84,6 +84,8 @@ class Loaded:
         first_call_s: Feed name -> seconds of its first call, which allocates buffers that later calls reuse.
         peak_bytes: Peak resident memory of the worker until the program is ready; 0 if unknown.
         copies: Number of copies that are called in turn.
+        host_share: Feed name -> share of a call in which the host still issues it to an accelerator; near 1, the
+            accelerator waits for the host, which sets the latency. Empty where the host computes.
     """
 
     program_id: str
@@ -95,6 +97,7 @@ class Loaded:
     first_call_s: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     copies: int = 1
+    host_share: Mapping[str, float] = field(default_factory=dict)
 
 
 class Worker(Protocol):

@@ -1,7 +1,9 @@
 """ONNX Runtime, with any execution provider of the installed package."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from types import MappingProxyType
 
 from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice, yes_or_no
 from adaptare.devices.contracts import DeviceInfo, Worker
@@ -10,6 +12,11 @@ from adaptare.devices.transport import Transport
 
 RUNTIME = "adaptare.devices.agent.ort_runtime:OrtRuntime"
 CPU = "CPUExecutionProvider"
+XNNPACK = "XnnpackExecutionProvider"
+NONE: Mapping[str, str] = MappingProxyType({})
+FORMATS = ("onnx", "ort")
+SHAPES = ("free", "fixed", "flat")
+STYLES = ("fixed", "runtime")
 
 
 class OnnxRuntime:
@@ -18,6 +25,13 @@ class OnnxRuntime:
     Args:
         provider: Full name of the execution provider. It must run at least one node of every loaded program; nodes that
             it does not support run on the processor, and are counted in `Loaded.providers`.
+        ep: Options of the provider, as it names them; spelled `ep.NAME=VALUE`.
+        library: File on the device with a provider that is a plug-in.
+        format: Format of the files: `onnx`, or `ort`, which the library's builds for phones read.
+        shapes: Shapes in the files: `free` sizes, so that one file serves every length and rank; `fixed` numbers, as
+            some providers need; `flat`: fixed, and products of matrices in two dimensions.
+        style: Optimisation of `ort` files: `fixed`: when they are made; `runtime`: partly when they are loaded, for the
+            nodes that the provider leaves.
         threads: See `AgentDevice`.
         pin: See `AgentDevice`.
         spinning: Lets threads busy-wait for the next operator, as is the library's default.
@@ -33,6 +47,11 @@ class OnnxRuntime:
         self,
         *,
         provider: str = CPU,
+        ep: Mapping[str, str] = NONE,
+        library: str = "",
+        format: str = FORMATS[0],  # noqa: A002 (the name of the option)
+        shapes: str = SHAPES[0],
+        style: str = STYLES[0],
         threads: int | None = None,
         pin: bool = False,
         spinning: bool = True,
@@ -43,13 +62,14 @@ class OnnxRuntime:
         memory_bytes: int | None = None,
         transport: Transport | None = None,
     ) -> None:
-        options, spelled, described = session_options(provider, spinning, flush_denormals)
+        options, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
+        form = file_form(format, shapes, style)
         self._device = AgentDevice(
-            name="ort-cpu" if provider == CPU else "ort",
+            name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
             runtime=RUNTIME,
-            options=options,
-            spelled=spelled,
-            described=described,
+            options={**options, "replay": form.get("style") == "runtime"},
+            spelled={**spelled, **{name: value for name, value in form.items() if name != "format"}},
+            described={**described, **form},
             threads=threads,
             pin=pin,
             gap_s=gap_s,
@@ -73,11 +93,14 @@ class OnnxRuntime:
 
 
 def session_options(
-    provider: str, spinning: bool, flush_denormals: bool
+    provider: str, spinning: bool, flush_denormals: bool, *, ep: Mapping[str, str] = NONE, library: str = ""
 ) -> tuple[dict[str, object], dict[str, str], dict[str, str]]:
     """Options of sessions: for the agent, those that are not defaults, and all of them; see `AgentDevice`."""
     if not provider:
         raise InputError(f"provider must name an execution provider, for example {CPU}")
+    given = {f"ep.{name}": value for name, value in sorted(ep.items())} | ({"library": library} if library else {})
+    if given and provider == CPU:
+        raise InputError(f"{', '.join(given)}: these are for other providers than {CPU}; name one by provider=NAME")
     unusual = {"provider": provider} if provider != CPU else {}
     unusual |= {} if spinning else {"spinning": "no"}
     unusual |= {"flush_denormals": "yes"} if flush_denormals else {}
@@ -86,8 +109,30 @@ def session_options(
         "provider": provider,
         "spinning": yes_or_no(spinning),
     }
-    return {"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals}, unusual, described
+    told = {"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals}
+    return {**told, "provider_options": dict(ep), "library": library}, unusual | given, described | given
 
 
-ort_cpu = partial(OnnxRuntime, provider=CPU)
+def file_form(format: str, shapes: str, style: str) -> dict[str, str]:  # noqa: A002 (as the option is named)
+    """Form of the files that a device reads, without defaults, as options that the builder of programs finds.
+
+    Raises:
+        InputError: A value is unknown, or a style is given for another format than `ort`.
+    """
+    for name, value, known in (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES)):
+        if value not in known:
+            raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    if style != STYLES[0] and format != "ort":
+        raise InputError(f"style={style} is for files of the ort format; use ort-mobile")
+    chosen = (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES))
+    return {name: value for name, value, known in chosen if value != known[0]}
+
+
+ort_cpu = partial(OnnxRuntime, provider=CPU, ep=NONE, library="", format=FORMATS[0], style=STYLES[0])
 """`OnnxRuntime` with the kernels of the package itself, which every build has."""
+ort_mobile = partial(OnnxRuntime, format="ort")
+"""`OnnxRuntime` on files of the format for phones."""
+ort_xnnpack = partial(
+    OnnxRuntime, provider=XNNPACK, library="", format=FORMATS[0], style=STYLES[0], shapes="flat", spinning=False
+)
+"""`OnnxRuntime` with XNNPACK, which has threads of its own and takes products of fixed shapes in two dimensions."""

@@ -10,9 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
+from adaptare.devices.transports.local_python import LocalPython
 
 ENTRY_POINTS = "adaptare.devices"
 TRANSPORTS = "adaptare.transports"
+# Option of a device of this machine whose worker runs in another Python.
+PYTHON = "python"
+
+
+# Type of options that are spelled GROUP.NAME=VALUE, of any name.
+Group = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,13 @@ def connect(spelling: str) -> Device:
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
     build: Callable[..., Device] = entry.load()
     signature = _signature(build)
+    is_movable = "transport" in signature.parameters
     if not scheme:
-        return build(**_parse(spelling, options, _simple(signature)))
+        given = _parse(spelling, options, {**_simple(signature), **({PYTHON: str} if is_movable else {})})
+        elsewhere = {"transport": LocalPython(str(given.pop(PYTHON)))} if PYTHON in given else {}
+        return build(**given, **elsewhere)
     reach = _transport(spelling)
-    if "transport" not in signature.parameters:
+    if not is_movable:
         raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
     of_transport = _simple(_without_target(_signature(reach)))
     given = _parse(spelling, options, {**_simple(signature), **of_transport})
@@ -155,12 +165,16 @@ def _entries(group: str = ENTRY_POINTS) -> dict[str, importlib.metadata.EntryPoi
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
 
 
-def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, object]:
-    parsed: dict[str, object] = {}
+def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         name, equals, text = option.partition("=")
-        if name not in simple or not equals:
-            known = ", ".join(f"{known}=…" for known in simple) or "none"
+        group, _, member = name.partition(".")
+        if equals and member and simple.get(group) == Group:
+            parsed[group] = {**parsed.get(group, {}), member: text}
+            continue
+        if name not in simple or not equals or simple[name] == Group:
+            known = ", ".join(f"{known}{'.…' if simple[known] == Group else ''}=…" for known in simple) or "none"
             raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}")
         try:
             parsed[name] = _CONVERTERS[simple[name]](text)
@@ -187,4 +201,5 @@ _CONVERTERS: dict[Any, Callable[[str], object]] = {
     str: str,
     int | None: int,
     float | None: _finite,
+    Group: dict,
 }

@@ -29,7 +29,7 @@ OPEN = {
 # What a package must not know, except in the files named.
 HEAVY = {
     "devices": {
-        "torch": {"agent/torch_runtime.py"},
+        "torch": {"agent/accelerator.py", "agent/torch_runtime.py"},
         "onnxruntime": {"agent/ort_runtime.py"},
         "transformers": set(),
         "peft": set(),

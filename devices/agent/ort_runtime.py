@@ -11,18 +11,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.runtime import Bound, Operators, Timed
 
 CPU = "CPUExecutionProvider"
+# Tells who runs a node, from version 1.24 on, but for files of the `.ort` format.
+ASSIGNMENT = "get_provider_graph_assignment_info"
+# The first version that reads the files that are timed.
+OLDEST = (1, 18)
+# Providers with threads of their own, and the option that sets their number; the session then gets a single one.
+OWN_THREADS = {"XnnpackExecutionProvider": "intra_op_num_threads"}
 
 
 class OrtRuntime:
-    """See `Runtime`. Options: `provider`, `spinning` and `flush_denormals`."""
+    """See `Runtime`.
+
+    Options: `provider` with its `provider_options` and, if it is a plug-in, its `library`; `spinning`,
+    `flush_denormals`, and `replay` of the optimisations that are saved in files of the `.ort` format.
+    """
 
     packages = ("numpy", "onnxruntime>=1.24")
 
     def __init__(self) -> None:
         self._provider = CPU
+        self._provider_options: dict[str, str] = {}
+        self._plug_in: list[Any] = []
         self._threads = 1
         self._entries: dict[str, str] = {}
         self._shares_memory = False
@@ -30,18 +44,29 @@ class OrtRuntime:
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
         """See `Runtime.setup`."""
         ort = _onnxruntime()
-        if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
-            told = f"onnxruntime {ort.__version__} cannot say which provider runs a node; 1.24 or later can"
+        if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
+            told = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
             raise ImportError(told, name="onnxruntime")
-        if options["provider"] not in ort.get_available_providers():
+        provider = self._provider = options["provider"]
+        if options.get("library"):
+            self._plug_in = _plugged_in(options["library"], provider)
+        elif provider not in ort.get_available_providers():
             known = ", ".join(ort.get_available_providers())
-            raise ValueError(f"provider {options['provider']!r} is not in this build of onnxruntime; it has {known}")
-        self._provider, self._threads = options["provider"], threads
+            raise ValueError(f"provider {provider!r} is not in this build of onnxruntime; it has {known}")
+        own = {OWN_THREADS[provider]: str(threads)} if provider in OWN_THREADS else {}
+        self._threads = 1 if own else threads
+        self._provider_options = {**own, **options.get("provider_options", {})}
         self._entries = {"session.record_ep_graph_assignment_info": "1"}
         if not options["spinning"]:
             self._entries["session.intra_op.allow_spinning"] = "0"
         if options["flush_denormals"]:
             self._entries["session.set_denormal_as_zero"] = "1"
+        if options.get("replay"):
+            self._entries["session.enable_saved_runtime_optimizations"] = "1"
+
+    def place(self, machine: Machine) -> Host:
+        """See `Runtime.place`: inputs and outputs are bound to the memory of the machine, for any provider."""
+        return Host(machine)
 
     def version(self) -> str:
         """See `Runtime.version`."""
@@ -61,8 +86,8 @@ class OrtRuntime:
         Args:
             folder: See `Runtime.load`.
             source: Name of the graph.
-            arguments: `prepared: false` disables graph optimisation and weight prepacking, for programs that run once
-                and are not timed.
+            arguments: `prepared: false` disables the provider, graph optimisation and weight prepacking, for programs
+                that run once and are not timed.
             copy: Above 0, loads a copy of the file and of its weight files, so that no weights are shared. Intermediate
                 results share memory with other copies, as do the layers of one model.
 
@@ -117,14 +142,22 @@ class OrtRuntime:
         chosen = {**self._entries, **(entries or {}), **({"session.disable_prepacking": "1"} if unprepared else {})}
         for name, value in chosen.items():
             options.add_session_config_entry(name, value)
-        session = ort.InferenceSession(file, options, providers=list(dict.fromkeys([self._provider, CPU])))
-        model = OrtModel(session)
-        if self._provider != CPU and not model.nodes().get(self._provider):
-            nodes, name = sum(model.nodes().values()), os.path.basename(file)
-            raise RuntimeError(
-                f"provider {self._provider!r} was requested but runs none of the {nodes} nodes of {name!r}"
-            )
-        return model
+        wanted = CPU if unprepared else self._provider
+        place = None
+        if not trace and (file.endswith(".ort") or not hasattr(ort.InferenceSession, ASSIGNMENT)):
+            place = tempfile.TemporaryDirectory()
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(place.name, "trace")
+        return OrtModel(self._created(file, options, wanted), wanted, os.path.basename(file), place)
+
+    def _created(self, file: str, options: Any, provider: str) -> Any:
+        import onnxruntime as ort
+
+        if provider != CPU and self._plug_in:
+            options.add_provider_for_devices(self._plug_in, self._provider_options)
+            return ort.InferenceSession(file, options)
+        chosen = [(provider, self._provider_options)] if provider != CPU else []
+        return ort.InferenceSession(file, options, providers=[*chosen, CPU])
 
     def _share_memory(self) -> None:
         """Creates the allocator shared by sessions, once per worker."""
@@ -137,17 +170,46 @@ class OrtRuntime:
 
 
 class OrtModel:
-    """A session, with inputs and outputs bound separately for each feed."""
+    """A session, with inputs and outputs bound separately for each feed.
 
-    def __init__(self, session: Any) -> None:
+    Args:
+        session: The session.
+        provider: The provider that has to run a node.
+        name: Name of its file, for messages.
+        place: Folder of the profile where the library cannot say who runs a node: the first call is profiled for that,
+            and no other.
+    """
+
+    def __init__(self, session: Any, provider: str, name: str, place: tempfile.TemporaryDirectory[str] | None) -> None:
         self.session = session
+        self._provider, self._name, self._place = provider, name, place
         self._nodes: Counter[str] = Counter()
-        for part in session.get_provider_graph_assignment_info():
-            self._nodes[part.ep_name] += len(part.get_nodes())
+        if place is None and hasattr(session, ASSIGNMENT):
+            for part in session.get_provider_graph_assignment_info():
+                self._nodes[part.ep_name] += len(part.get_nodes())
+            self._check()
 
     def nodes(self) -> Mapping[str, int]:
         """See `Model.nodes`; counted after partitioning, later fusions may leave fewer."""
         return dict(self._nodes)
+
+    def _check(self) -> None:
+        """Raises `RuntimeError` if the provider runs nothing."""
+        if self._provider != CPU and not self._nodes.get(self._provider):
+            raise RuntimeError(
+                f"provider {self._provider!r} was requested but runs none of the {sum(self._nodes.values())} nodes of "
+                f"{self._name!r}"
+            )
+
+    def _count(self) -> None:
+        """Counts the nodes in the profile of one call, and ends it."""
+        with open(self.session.end_profiling(), encoding="utf-8") as trace:
+            events = json.load(trace)
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+                self._nodes[event["args"]["provider"]] += 1
+        self._place = None
+        self._check()
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
         """See `Model.bind`. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
@@ -169,6 +231,9 @@ class OrtModel:
         for argument in self.session.get_outputs():
             binding.bind_output(argument.name, "cpu")
         run, output = self.session.run_with_iobinding, _Output(binding, values)
+        if self._place is not None:
+            run(binding)
+            self._count()
 
         def call() -> _Output:
             run(binding)
@@ -190,6 +255,24 @@ class _Output:
 
 def _nothing() -> None:
     """Restores nothing: an ONNX graph has no state."""
+
+
+def _plugged_in(library: str, provider: str) -> list[Any]:
+    """The first device of a provider that a library brings."""
+    import onnxruntime as ort
+
+    if not hasattr(ort, "register_execution_provider_library"):
+        raise ValueError(f"onnxruntime {ort.__version__} takes no plug-in providers; 1.23 or later does")
+    try:
+        ort.register_execution_provider_library(provider, library)
+    except Exception as error:  # the library's own exceptions, whose types are not public
+        raise ValueError(f"library {library!r} is no provider for onnxruntime {ort.__version__}: {error}") from error
+    found = ort.get_ep_devices()
+    own = [device for device in found if device.ep_name == provider]
+    if not own:
+        names = ", ".join(sorted({device.ep_name for device in found}))
+        raise ValueError(f"library {library!r} brings no device of {provider!r} here; there are devices of {names}")
+    return own[:1]
 
 
 def _onnxruntime() -> Any:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Place
+
 Bound = tuple[Callable[[], Any], Callable[[], None]]
 Timed = Callable[[Callable[[], Any], Callable[[], None]], Sequence[float]]
 Operators = Mapping[str, Sequence[float]]
+
+
+class AbsentError(Exception):
+    """The device is not there, or this installation cannot use it; the message says what to do."""
 
 
 class Model(Protocol):
@@ -39,7 +46,16 @@ class Runtime(Protocol):
         ...
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
-        """Validates the options of the device, and applies them and the number of threads to all programs."""
+        """Validates the options of the device, and applies them and the number of threads to all programs.
+
+        Raises:
+            ValueError: The library does not support the options.
+            AbsentError: The device is not there.
+        """
+        ...
+
+    def place(self, machine: Machine) -> Place:
+        """Processors or accelerator that the programs run on, after `setup`."""
         ...
 
     def version(self) -> str:

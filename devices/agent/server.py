@@ -6,21 +6,20 @@ message. A broken connection can therefore not be mistaken for success.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import itertools
 import json
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
-from adaptare.devices.agent.machine import Machine, pin, processors, timer_step_s
-from adaptare.devices.agent.runtime import Bound, Runtime
+from adaptare.devices.agent.machine import Machine, pin, processors
+from adaptare.devices.agent.place import Host, Place
+from adaptare.devices.agent.runtime import AbsentError, Bound, Runtime
 
 OUTPUT_VALUES = 512
 # Minimum memory for a worker to be able to reply.
@@ -28,9 +27,7 @@ LEAST_BYTES = 64 * 2**20
 MOST_COPIES = 256
 # The first events of a profiler are the most expensive.
 WARM_CALLS = 3
-# Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
-GAP_S = 0.05
-NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")
+NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc", "out of memory")
 CAPABILITIES = ("attribution", "environment", "forget")
 
 
@@ -64,34 +61,14 @@ def in_turn(bound: Sequence[Bound]) -> Bound:
     return lambda: next(calls)(), lambda: next(restores)()
 
 
-class OtherMemory:
-    """Memory that is read in place of the rest of the model of a stub."""
+def after_eviction(evict: Callable[[int], None], restore: Callable[[], None], size: int) -> Callable[[], None]:
+    """Restore function that first uses `size` bytes of other memory."""
 
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def before(self, restore: Callable[[], None], size: int) -> Callable[[], None]:
-        """Restore function that first reads `size` bytes."""
-        if size > len(self._bytes):
-            self._bytes = bytearray(b"1") * size
-
-        def read_and_restore() -> None:
-            self._bytes.find(b"0", 0, size)
-            restore()
-
-        return read_and_restore if size else restore
-
-
-def timed_calls(call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
-    """Seconds of each call, excluding the restore functions."""
-    clock = time.perf_counter
-    seconds = []
-    for _ in range(calls):
+    def evict_and_restore() -> None:
+        evict(size)
         restore()
-        start = clock()
-        call()
-        seconds.append(clock() - start)
-    return seconds
+
+    return evict_and_restore if size else restore
 
 
 class Agent:
@@ -107,9 +84,8 @@ class Agent:
         self.runtime = runtime
         self.machine = machine
         self.files = files
+        self.place: Place = Host(machine)
         self.feeds: dict[str, dict[str, Bound]] = {}
-        self.others = OtherMemory()
-        self.memory_bytes = sys.maxsize
         self.gap_s = 0.0
         self.last_program = ""
 
@@ -124,29 +100,30 @@ class Agent:
             self.runtime.setup(threads, request["options"])
         except ValueError as error:
             raise OptionError(str(error)) from error
+        self.place = place = self.runtime.place(self.machine)
         gap_s = request["gap_s"]
-        self.gap_s = gap_s if gap_s is not None else GAP_S * (threads > 1)
-        free = self.machine.free_bytes()
-        self.memory_bytes = request["memory_bytes"] or max(free, LEAST_BYTES)
-        memory.limit_memory(self.memory_bytes)
-        energy = ["energy"] * (self.machine.energy_j() is not None)
+        self.gap_s = gap_s if gap_s is not None else place.gap_s(threads)
+        free = place.free_bytes()
+        limit_bytes = request["memory_bytes"] or max(free, LEAST_BYTES)
+        place.limit(limit_bytes)
+        energy = ["energy"] * (place.energy_j() is not None)
         return {
-            "hardware": self.machine.hardware(),
+            "hardware": place.hardware(),
             "runtime": self.runtime.version(),
             "threads": threads,
             "gap_s": self.gap_s,
-            "free_bytes": min(free, self.memory_bytes),
+            "free_bytes": min(free, limit_bytes),
             "processors": processors(),
-            "cache_bytes": self.machine.cache_bytes(),
-            "timer_step_s": timer_step_s(),
+            "cache_bytes": place.cache_bytes(),
+            "timer_step_s": place.timer_step_s(),
             "providers": list(self.runtime.providers()),
             "capabilities": sorted([*CAPABILITIES, *energy]),
-            "environment": self.machine.environment(),
+            "environment": place.environment(),
         }
 
     def environment(self, request: dict[str, Any]) -> dict[str, Any]:
         """Reports the present state of the machine."""
-        return {"environment": self.machine.environment()}
+        return {"environment": self.place.environment()}
 
     def missing(self, request: dict[str, Any]) -> dict[str, Any]:
         """Lists the files to transfer before a program can be loaded."""
@@ -161,17 +138,18 @@ class Agent:
         """Builds a program, in as many copies as are called in turn, binds its feeds, and calls each copy once."""
         self.runtime.prepare(request["source"])
         folder = self.files.placed(request["files"])
-        copies = copies_in_turn(request["moved_bytes"], request["others_bytes"], self.machine.cache_bytes())
-        with self._mapping(folder, request["source"], copies):
+        turn = request["moved_bytes"], request["others_bytes"]
+        copies = copies_in_turn(*turn, self.place.cache_bytes()) if self.place.has_copies else 1
+        with self.place.mapping(copies * self.runtime.mapped_bytes(folder, request["source"])):
             return self._load(request, folder, copies)
 
     def _load(self, request: dict[str, Any], folder: str, copies: int) -> dict[str, Any]:
-        before, clock = memory.private_bytes(), time.perf_counter
+        before, clock = self.place.held_bytes(), time.perf_counter
         start = clock()
         numbers = range(1, copies + 1) if copies > 1 else range(1)
         models = [self.runtime.load(folder, request["source"], request["arguments"], number) for number in numbers]
-        unfilled = max(0, 2 * self.machine.cache_bytes() - request["moved_bytes"])
-        between = min(request["between_bytes"], unfilled)
+        unfilled = max(0, 2 * self.place.cache_bytes() - request["moved_bytes"])
+        between = min(request["between_bytes"] + (0 if self.place.has_copies else request["others_bytes"]), unfilled)
         bound: dict[str, Bound] = {}
         outputs, bind_s, first_call_s = {}, {}, {}
         for feed in request["feeds"]:
@@ -181,24 +159,27 @@ class Agent:
             restore()
             uncalled = clock()
             output = call()
+            self.place.finish()
             first_call_s[name] = clock() - uncalled
             outputs[name] = sample_output(output)
             for _ in models[1:]:
                 restore()
                 call()
-            bound[name] = (call, self.others.before(restore, between))
+            bound[name] = (call, after_eviction(self.place.evict, restore, between))
         load_s = clock() - start
+        shares = {name: self.place.host_share(*each) for name, each in bound.items()}
         self.feeds[request["program_id"]] = bound
         gc.collect()
         return {
-            "resident_bytes": max(0, memory.private_bytes() - before),
-            "peak_bytes": memory.peak_bytes(),
+            "resident_bytes": max(0, self.place.held_bytes() - before),
+            "peak_bytes": self.place.peak_bytes(),
             "copies": copies,
             "load_s": load_s,
             "bind_s": bind_s,
             "first_call_s": first_call_s,
             "providers": models[0].nodes(),
             "outputs": outputs,
+            "host_share": {name: share for name, share in shares.items() if share is not None},
         }
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -209,19 +190,19 @@ class Agent:
         if self.gap_s and program != self.last_program:
             time.sleep(self.gap_s)
         self.last_program = program
-        seconds = timed_calls(*feeds[request["feed_id"]], calls=request["calls"])
+        seconds = self.place.timed(*feeds[request["feed_id"]], request["calls"])
         return {"count": len(seconds), "seconds": seconds}
 
     def energy(self, request: dict[str, Any]) -> dict[str, Any]:
         """Reads the energy counters."""
-        return {"energy_j": self.machine.energy_j()}
+        return {"energy_j": self.place.energy_j()}
 
     def attribute(self, request: dict[str, Any]) -> dict[str, Any]:
         """Attributes the time of each call to operators, in a separate load; profiling slows the calls down."""
         calls, source = request["calls"], request["source"]
         folder = self.files.placed(request["files"])
-        timed = functools.partial(timed_calls, calls=WARM_CALLS + calls)
-        with self._mapping(folder, source, 1):
+        timed = functools.partial(self.place.timed, calls=WARM_CALLS + calls)
+        with self.place.mapping(self.runtime.mapped_bytes(folder, source)):
             seconds, operators = self.runtime.attribute(folder, source, request["arguments"], request["feed"], timed)
         gc.collect()
         return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
@@ -231,17 +212,8 @@ class Agent:
         self._loaded(request["program_id"])
         del self.feeds[request["program_id"]]
         gc.collect()
+        self.place.release()
         return {}
-
-    @contextlib.contextmanager
-    def _mapping(self, folder: str, source: str, copies: int) -> Iterator[None]:
-        """Raises the memory limit by the file mappings while loading, and afterwards by those that remain."""
-        most = self.runtime.mapped_bytes(folder, source)
-        memory.limit_memory(self.memory_bytes + memory.mapped_file_bytes() + copies * most)
-        try:
-            yield
-        finally:
-            memory.limit_memory(self.memory_bytes + memory.mapped_file_bytes())
 
     def _loaded(self, program_id: str) -> dict[str, Bound]:
         if program_id not in self.feeds:
@@ -256,6 +228,8 @@ def failure(error: BaseException) -> dict[str, Any]:
     reply = {"ok": False, "error": f"{kind}: {error}"}
     if isinstance(error, OptionError):
         return {**reply, "error": str(error), "cause": "option"}
+    if isinstance(error, AbsentError):
+        return {**reply, "error": str(error), "cause": "device"}
     if isinstance(error, ImportError) and error.name:
         absent = isinstance(error, ModuleNotFoundError)
         text = f"{error.name} is not installed" if absent else str(error)
@@ -282,6 +256,8 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             reply = {"ok": True, **getattr(agent, request["op"])(request)}
         except Exception as error:  # any exception of a program is answered, and serving continues
             traceback.print_exc()
+            if agent.place.lost(error):  # the process ends, which is told as its death
+                raise
             reply = failure(error)
         replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")
         replies.flush()

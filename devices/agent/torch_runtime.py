@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from adaptare.devices.agent.runtime import Bound, Model, Operators, Timed
+from adaptare.devices.agent.accelerator import Accelerator
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Host, OnAccelerator, Place
+from adaptare.devices.agent.runtime import AbsentError, Bound, Model, Operators, Timed
 
 CALL = "adaptare.call"
+COMPILERS = ("g++", "clang++", "gcc", "clang", "cl")
+# All programs of a worker count together, and beyond the limit they would run uncompiled.
+COMPILED_PROGRAMS = 2**20
 
 
 class TorchRuntime:
     """See `Runtime`. Factories return an object with `bind`.
 
-    Factories take `folder` if their programs have files, and `copy` if their programs can be cold.
+    Factories take `folder` if their programs have files, `copy` if their programs can be cold, `device` if they run on
+    an accelerator, and `compiled` if they can be compiled. Options: `kind` and `index` of an accelerator (`cpu`: none),
+    `graphs` and `compile`.
     """
 
     packages = ("adaptare[torch]",)
+    # Replaced by tests, which have no accelerator.
+    accelerators: Callable[[str, int], Any] = Accelerator
 
     def __init__(self) -> None:
         self._threads = 1
+        self._accelerator: Any = None
+        self._graphs = self._compiles = False
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> None:
-        """See `Runtime.setup`."""
+        """See `Runtime.setup`; imports torch only if it needs to be asked for an accelerator."""
         self._threads = threads
+        kind = options.get("kind", "cpu")
+        self._graphs, self._compiles = options.get("graphs", False), options.get("compile", False)
+        if kind != "cpu":
+            self._accelerator = type(self).accelerators(kind, options.get("index", 0))
+        if self._compiles and not any(map(shutil.which, [os.environ.get("CXX", ""), *COMPILERS])):
+            raise AbsentError("compile=yes needs a C++ compiler, and there is none; install one: apt install g++")
+
+    def place(self, machine: Machine) -> Place:
+        """See `Runtime.place`."""
+        return OnAccelerator(machine, self._accelerator) if self._accelerator else Host(machine)
 
     def version(self) -> str:
         """See `Runtime.version`; determined without importing torch."""
@@ -44,14 +67,32 @@ class TorchRuntime:
         import torch
 
         torch.set_num_threads(self._threads)
+        if self._compiles:
+            config: Any = torch._dynamo.config
+            config.recompile_limit = config.accumulated_recompile_limit = COMPILED_PROGRAMS
         importlib.import_module(source.partition(":")[0])
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> Model:
-        """See `Runtime.load`."""
+        """See `Runtime.load`.
+
+        Args:
+            folder: See `Runtime.load`.
+            source: `module:factory`.
+            arguments: Arguments of the factory. `prepared: false` is none of them: it compiles and captures nothing,
+                for programs that run once and are not timed.
+            copy: See `Runtime.load`.
+        """
         module, _, factory = source.partition(":")
         made = getattr(importlib.import_module(module), factory)
+        own = {name: value for name, value in arguments.items() if name != "prepared"}
+        prepared = arguments.get("prepared", True)
+        compiled = self._compiles and prepared
         given: dict[str, Any] = {"folder": folder} if os.listdir(folder) else {}
-        return TorchModel(made(**arguments, **given, **({"copy": copy} if copy else {})))
+        given |= {"copy": copy} if copy else {}
+        given |= {"device": self._accelerator.device} if self._accelerator else {}
+        given |= {"compiled": True} if compiled else {}
+        captured = self._accelerator.captured if self._graphs and prepared else None
+        return TorchModel(made(**own, **given), captured=captured, compiled=compiled)
 
     def mapped_bytes(self, folder: str, source: str) -> int:
         """See `Runtime.mapped_bytes`: checkpoints are mapped."""
@@ -60,39 +101,66 @@ class TorchRuntime:
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """See `Runtime.attribute`. Operators are nested (`aten::linear` calls `aten::addmm`): times are exclusive."""
+        """See `Runtime.attribute`. Operators are nested (`aten::linear` calls `aten::addmm`): times are exclusive.
+
+        Those of an accelerator are the times of the kernels that an operator issues.
+
+        Raises:
+            ValueError: The kernels of a graph cannot be attributed to operators, nor those of `mps`.
+        """
         self.prepare(source)
         from torch import profiler
 
+        supported: Any = profiler.supported_activities
+        activities = {each.name.lower(): each for each in supported()}
+        kind = self._accelerator.device.partition(":")[0] if self._accelerator else "cpu"
+        if self._graphs or kind not in activities:
+            why = "of a graph; leave graphs=yes out" if self._graphs else f"on {kind}; take the times of torch-cpu"
+            raise ValueError(f"torch's profiler does not tell the operators {why}")
         call, restore = self.load(folder, source, arguments).bind(feed)
 
         def marked() -> None:
             with profiler.record_function(CALL):
                 call()
 
-        with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as profile:
+        with profiler.profile(activities=[activities[each] for each in sorted({"cpu", kind})]) as profile:
             seconds = timed(marked, restore)
-        return seconds, _operators(profile.events())
+        own_time = "self_device_time_total" if self._accelerator else "self_cpu_time_total"
+        return seconds, _operators(profile.events(), own_time)
 
 
 class TorchModel:
-    """A module as created by its factory; all of it runs in torch."""
+    """A module as created by its factory; all of it runs in torch.
 
-    def __init__(self, built: Any) -> None:
+    Args:
+        built: What the factory returned.
+        captured: Turns a call and its restore function into the replay of a graph; default: calls are not captured.
+        compiled: True if the factory compiled it, as a whole.
+    """
+
+    def __init__(self, built: Any, *, captured: Callable[..., Any] | None = None, compiled: bool = False) -> None:
         self._built = built
+        self._captured = captured
+        self._provider = "inductor" if compiled else "torch"
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
         """See `Model.bind`."""
-        bound: Bound = self._built.bind(arguments)
-        return bound
+        call, restore = self._built.bind(arguments)
+        # The restore function also keeps alive all that a graph reads.
+        return (self._captured(call, restore) if self._captured else call), restore
 
     def nodes(self) -> Mapping[str, int]:
         """See `Model.nodes`."""
-        return {"torch": 1}
+        return {self._provider: 1}
 
 
-def _operators(events: Any) -> list[dict[str, list[float]]]:
-    """Calls and seconds by operator, for each marked call, in order."""
+def _operators(events: Any, own_time: str) -> list[dict[str, list[float]]]:
+    """Calls and seconds by operator, for each marked call, in order.
+
+    Args:
+        events: Events of a profile.
+        own_time: Their attribute with the time of an operator itself, microseconds.
+    """
     marks = sorted((event for event in events if event.name == CALL), key=lambda event: event.time_range.start)
     found: dict[int, dict[str, list[float]]] = {id(mark): {} for mark in marks}
     for event in events:
@@ -103,5 +171,5 @@ def _operators(events: Any) -> list[dict[str, list[float]]]:
             continue
         operator = found[id(root)].setdefault(event.name, [0, 0.0])
         operator[0] += 1
-        operator[1] += 1e-6 * event.self_cpu_time_total
+        operator[1] += 1e-6 * getattr(event, own_time)
     return list(found.values())

@@ -29,6 +29,8 @@ from adaptare.profiler.results.report import SILENT, Feedback, Update
 from adaptare.profiler.results.units import milliseconds
 
 STUBS_HALF_WIDTH = 1e-6
+# Share of a call that the host takes to issue it, above which the accelerator waits for the host.
+HOST_BOUND = 0.9
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,12 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
     if unsteady:
         yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
+    waiting = sum(each.environment.get("host_share", 0.0) > HOST_BOUND for each in measured)
+    if waiting:
+        yield (
+            f"{waiting} of {len(measured)} are bound by the host: the accelerator waits for kernels to be issued; "
+            "compile=yes issues fewer of them, and graphs=yes (CUDA) all at once"
+        )
 
 
 def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:

@@ -27,6 +27,7 @@ from adaptare.profiler.programs.equality import (
     check_applied,
     check_twin,
     needs_twin,
+    rounds_activations,
 )
 from adaptare.profiler.store.measurement import Visit, paired_ratio
 from adaptare.profiler.workloads.workload import Workload
@@ -119,6 +120,8 @@ class GroupRun:
         self._programs = programs
         self._rng = rng
         self._deaths = 0
+        # Bases whose activations are rounded -> their outputs, and those of their merged references.
+        self._rounded: dict[Workload, tuple[Sequence[float], Sequence[float]]] = {}
 
     def running(self) -> list[Candidate]:
         """Candidates that have not failed."""
@@ -240,51 +243,54 @@ class GroupRun:
             candidate.failure = str(error)
 
     def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        # A base with quantised weights differs from its merged reference even without adapter.
-        quantised = (each.workload.bare for each in candidates if each.workload.quantisation != "none")
-        bases = dict.fromkeys(quantised)
-        feeds = [feed for base in bases for feed in self._programs.twin(base).feeds]
+        bases = dict.fromkeys(each.workload.bare for each in candidates if rounds_activations(each.workload))
         try:
-            twin = worker.load(replace(program, feeds=(*program.feeds, *feeds)))
-            worker.unload(twin.program_id)
-            outputs = {base: (self._outputs(base, worker), twin.outputs.get(base.hash, ())) for base in bases}
+            references = self._reference_outputs(program, [base for base in bases if base not in self._rounded], worker)
         except ProgramError as error:
             self._blame(candidates, error)
             return
         for candidate in candidates:
-            theirs, own_bases = twin.outputs.get(candidate.feed, ()), outputs.get(candidate.workload.bare, ((), ()))
+            theirs, own = references.get(candidate.feed, ()), self._rounded.get(candidate.workload.bare, ((), ()))
             try:
-                check_twin(candidate.workload, candidate.outputs, theirs, bases=own_bases)
+                check_twin(candidate.workload, candidate.outputs, theirs, bases=own)
             except ProgramError as error:
                 if candidate.workload.quantisation == "none":
                     candidate.failure = str(error)
                 else:
-                    self._check_unrounded(candidate, twin, worker)
+                    self._check_unrounded(candidate, theirs, worker)
 
-    def _check_unrounded(self, candidate: Candidate, twin: Loaded, worker: Worker) -> None:
+    def _check_unrounded(self, candidate: Candidate, expected: Sequence[float], worker: Worker) -> None:
         """Compares again without rounded activations, whose error an adapter on coarse weights may multiply."""
         bare = candidate.workload.bare
         try:
             ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
-            expected, bases = twin.outputs.get(candidate.feed, ()), (base, twin.outputs.get(bare.hash, ()))
-            check_twin(candidate.workload, ours, expected, bases=bases)
+            check_twin(candidate.workload, ours, expected, bases=(base, self._rounded[bare][1]))
         except WorkerDiedError as error:
             self._blame([candidate], error)
         except ProgramError as error:
             candidate.failure = str(error)
 
     def _unrounded(self, workload: Workload, worker: Worker) -> Sequence[float]:
-        loaded = worker.load(self._programs.unrounded(workload))
-        worker.unload(loaded.program_id)
-        return loaded.outputs.get(workload.hash, ())
+        return _outputs_once(self._programs.unrounded(workload), worker).get(workload.hash, ())
+
+    def _reference_outputs(
+        self, program: Program, bases: Sequence[Workload], worker: Worker
+    ) -> Mapping[str, Sequence[float]]:
+        """Outputs of a merged reference; notes those of bases, which may be feeds of the same program."""
+        twins = {base: self._programs.twin(base) for base in bases}
+        shared = [twin for twin in twins.values() if replace(twin, feeds=program.feeds) == program]
+        feeds = (*program.feeds, *(feed for twin in shared for feed in twin.feeds))
+        outputs = dict(_outputs_once(replace(program, feeds=feeds), worker))
+        for base, twin in twins.items():
+            theirs = outputs if twin in shared else _outputs_once(twin, worker)
+            self._rounded[base] = self._outputs(base, worker), theirs.get(base.hash, ())
+        return outputs
 
     def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
         """Outputs of a base, which is not necessarily the reference."""
         if base == self.reference.workload:
             return self.reference.outputs
-        loaded = worker.load(self._programs.program(base))
-        worker.unload(loaded.program_id)
-        return loaded.outputs.get(base.hash, ())
+        return _outputs_once(self._programs.program(base), worker).get(base.hash, ())
 
     def _round(self, worker: Worker) -> None:
         """One visit of each candidate and several of the reference, in random order, kept only if all complete."""
@@ -343,6 +349,13 @@ def reference_visits(candidates: int) -> int:
         Bechhofer 1969, "Optimal allocation of observations when comparing several treatments with a control".
     """
     return 1 + 2 * (math.isqrt(candidates) // 2)
+
+
+def _outputs_once(program: Program, worker: Worker) -> Mapping[str, Sequence[float]]:
+    """Outputs of a program that is not needed any more."""
+    loaded = worker.load(program)
+    worker.unload(loaded.program_id)
+    return loaded.outputs
 
 
 def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:

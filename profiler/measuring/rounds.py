@@ -192,6 +192,8 @@ def _measurement(
     rounds = {visit.round for visit in candidate.visits}
     loaded = candidate.loaded
     copies = loaded.copies if loaded else 1
+    share = loaded.host_share.get(candidate.feed) if loaded else None
+    own = {"providers": dict(loaded.providers) if loaded else {}} | ({} if share is None else {"host_share": share})
     return Measurement(
         workload=candidate.workload,
         visits=tuple(candidate.visits),
@@ -202,6 +204,6 @@ def _measurement(
         load_s=loaded.load_s / copies if loaded else 0.0,
         first_call_s=candidate.first_call_s,
         failure=candidate.failure,
-        environment={**environments, "providers": dict(loaded.providers) if loaded else {}},
+        environment={**environments, **own},
         **common,
     )

@@ -13,6 +13,7 @@ from adaptare.devices import (
     DeviceInfo,
     Feed,
     InputError,
+    Json,
     Program,
     ProgramFile,
     canonical_json,
@@ -26,6 +27,9 @@ from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
 # Entry points are named after their runtime; each is called as `builder(device, cache=…, weights=…)`.
 BUILDERS = "adaptare.programs"
 TORCH_FACTORY = "adaptare.profiler.programs.torch.programs:build"
+# Options of torch devices that prepare a program for many calls.
+PREPARED = {"compile=yes", "graphs=yes"}
+EXACT = "float32"
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class TorchPrograms:
         self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
         self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
+        self._is_eager = not device or PREPARED.isdisjoint(device.options)
         self._weights = TorchWeights(cache)
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
@@ -156,8 +161,18 @@ class TorchPrograms:
         )
 
     def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return replace(self.program(workload.merged), feeds=(_feed(workload),))
+        """See `Programs.twin`.
+
+        Of weights in 16 bits, it has the same weights and computes in 32 bits. It is neither compiled nor captured.
+        """
+        merged = replace(self.program(workload.merged), feeds=(_feed(workload),))
+        rounded = workload.dtype != EXACT
+        if self._is_eager and not rounded:
+            return merged
+        exact: dict[str, Json] = {"dtype": EXACT, "rounded": workload.dtype} if rounded else {}
+        arguments = canonical_json({**json.loads(merged.arguments), **exact, "prepared": False})
+        files = self._files(replace(workload, mode="swappable")) if rounded else merged.files
+        return replace(merged, arguments=arguments, files=files)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""

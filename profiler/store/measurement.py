@@ -64,7 +64,8 @@ class Measurement:
         load_s: Seconds to load it, per copy.
         first_call_s: Seconds of its very first call, in the first opening; 0 if not recorded.
         environment: State of the machine `before` and `after`, and of the `worker` at its start; number of graph nodes
-            run by each of the `providers`; `elapsed_s` of its group, including loading.
+            run by each of the `providers`; `elapsed_s` of its group, including loading; `host_share` of `Loaded`, on an
+            accelerator.
         failure: Reason of a failure; earlier samples are kept. Empty on success.
         taken_at: Start of the session, ISO 8601 in UTC.
         origin: `measured`, or `composed` from measured parts.

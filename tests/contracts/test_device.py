@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from adaptare.devices import Device, Program, SimulatedDevice, TorchCpu, canonical_json, connect, ort_cpu, program_file
+from adaptare.devices import Device, DeviceError, SimulatedDevice, TorchCpu, connect, ort_cpu, torch_device
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.native_runtime import ort_native
+from adaptare.devices.onnx_runtime import ort_mobile
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
-from adaptare.testing import DevicePrograms as Programs
+from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
 from adaptare.testing import DeviceSuite, onnx_programs
-from adaptare.testing.device import FEEDS
 
 HERE = Path(__file__).parent
 SSH_SERVER = HERE.parent / "devices" / "ssh_server.py"
@@ -26,38 +27,11 @@ EMULATED_DEVICE = HERE / "emulated_device.py"
 PHONE = HERE.parent / "devices" / "phone.py"
 NO_SSH = runpy.run_path(str(SSH_SERVER))["MISSING"]
 JAVASCRIPT_DEVICE = HERE / "javascript_device.py"
-
-
-def program(factory: str, **arguments: int | str) -> Program:
-    return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), FEEDS)
-
-
-GOOD = program("torch_linear", width=8)
-OTHER = program("torch_linear", width=4)
-STATEFUL = program("counting")
-FAILING = program("raising", message="a matter of principle", when="run")
+PROGRAMS = SimpleNamespace(**runpy.run_path(str(HERE / "device_programs.py")))
+FAILURES = PROGRAMS.FAILURES
 NOISE = (Jitter(0.05), Bursts(0.1, 3.0), Drift(0.1), WarmUp(5, 2.0), OpeningOffset(0.03))
-FAILURES = {FAILING.hash: "error"}
-
-
-PYTHON = Programs(GOOD, OTHER, STATEFUL, FAILING)
-
-
-def javascript_programs(folder: Path) -> Programs:
-    """Functions of their arguments that give an object with `bind`."""
-
-    def made(name: str, call: str, restore: str = "() => {}") -> Program:
-        file = folder / f"{name}.js"
-        bound = f"bind: () => [() => {{ {call} }}, {restore}]"
-        file.write_text(f"let used = 0;\nmodule.exports = () => ({{ {bound} }});\n", encoding="utf-8")
-        return Program(name, file.name, "{}", FEEDS, (program_file(file),))
-
-    return Programs(
-        made("good", "let sum = 0; for (let i = 0; i < 1e5; i++) sum += i; return [sum];"),
-        made("other", "return [1];"),
-        made("stateful", "if (used++) throw Error('called again'); return [2];", "() => { used = 0; }"),
-        made("failing", "throw Error('a matter of principle');"),
-    )
+# Debian's package, which has XNNPACK, for the Python of the system.
+SYSTEM_PYTHON, XNNPACK = "/usr/bin/python3", Path("/usr/lib/python3/dist-packages/onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -66,13 +40,20 @@ class Case:
 
     name: str
     make: Callable[[Path], Device | AbstractContextManager[Device]]
-    programs: Callable[[Path], Programs] = lambda folder: PYTHON
+    programs: Callable[[Path], Any] = lambda folder: PROGRAMS.PYTHON
 
 
 def stand_in(folder: Path) -> Device:
     """ONNX Runtime on another machine."""
     transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](folder, processors())
     return ort_cpu(timeout_s=60, transport=transport)
+
+
+def fake_cuda(folder: Path, graphs: bool = False) -> Device:
+    """A CUDA that computes on the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_device, "RUNTIME", "fake_cuda:TorchRuntime")
+        return torch_cuda(threads=1, timeout_s=60, graphs=graphs)
 
 
 @contextmanager
@@ -111,8 +92,15 @@ def native_by_ssh(folder: Path) -> Iterator[Device]:
         yield connect(f"ssh://{server.target}/ort-native:timeout_s=60")
 
 
-STAND_IN = Case("remote stand-in", stand_in, onnx_programs)
-JAVASCRIPT = Case("javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), javascript_programs)
+def xnnpack(folder: Path) -> Device:
+    """Another Python of this machine."""
+    return connect(f"ort-xnnpack:python={SYSTEM_PYTHON},threads=1,timeout_s=60")
+
+
+STAND_IN = Case("remote stand-in", stand_in, PROGRAMS.onnx_programs)
+JAVASCRIPT = Case(
+    "javascript", lambda folder: runpy.run_path(str(JAVASCRIPT_DEVICE))["device"](), PROGRAMS.javascript_programs
+)
 NATIVE = Case("ort-native", lambda folder: ort_native(threads=1, timeout_s=60), onnx_programs)
 NODE = [
     pytest.mark.other_languages,
@@ -133,11 +121,19 @@ def browser(name: str, options: str, *flags: str) -> Any:
     return pytest.param(Case(f"browser {name}", opened, onnx_programs), marks=BROWSER["MARKS"])
 
 
+DEBIAN = [
+    pytest.mark.xnnpack,
+    pytest.mark.skipif(not XNNPACK.is_dir(), reason="Debian's python3-onnxruntime is not installed"),
+]
 DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
     Case("torch-cpu", lambda folder: TorchCpu(threads=1, timeout_s=60)),
-    Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), onnx_programs),
+    Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), PROGRAMS.torch_programs),
+    Case("fake torch-cuda", fake_cuda, PROGRAMS.torch_programs),
+    Case("fake torch-cuda with graphs", lambda folder: fake_cuda(folder, graphs=True), PROGRAMS.torch_programs),
+    Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), PROGRAMS.onnx_programs),
+    Case("ort-mobile", lambda folder: ort_mobile(threads=1, timeout_s=60), PROGRAMS.ort_programs),
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
     pytest.param(NATIVE, marks=pytest.mark.native),
@@ -148,7 +144,28 @@ DEVICES = [
     browser("one-thread", "threads=1"),
     browser("two-threads", "threads=2"),
     browser("webgpu", "threads=1,backend=webgpu", *BROWSER["SOFTWARE_GPU"]),
+    pytest.param(Case("ort-xnnpack", xnnpack, PROGRAMS.flat_programs), marks=DEBIAN),
 ]
+ACCELERATED = [
+    Case("torch-cuda", lambda folder: torch_cuda(threads=1), PROGRAMS.torch_programs),
+    Case("torch-cuda with graphs", lambda folder: torch_cuda(threads=1, graphs=True), PROGRAMS.torch_programs),
+    Case("torch-cuda compiled", lambda folder: torch_cuda(threads=1, compile=True), PROGRAMS.torch_programs),
+    Case("torch-mps", lambda folder: torch_mps(threads=1), PROGRAMS.torch_programs),
+    Case("torch-xpu", lambda folder: torch_xpu(threads=1), PROGRAMS.torch_programs),
+]
+
+
+def absence(case: Case) -> str:
+    """Why a device cannot be had here; empty if it can."""
+    try:
+        case.make(HERE).info()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
+ABSENT = {case.name: absence(case) for case in ACCELERATED}
+DEVICES += [case for case in ACCELERATED if not ABSENT[case.name]]
 
 
 @pytest.fixture(scope="module", params=DEVICES, ids=lambda case: case.name)
@@ -157,7 +174,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Programs:
+def programs(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return case.programs(tmp_path_factory.mktemp("programs"))
 
 
@@ -173,6 +190,13 @@ def device(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
 
 class TestDevice(DeviceSuite):
     """Every device of the list."""
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_a_device_that_is_not_here_says_what_to_do(name: str) -> None:
+    if ABSENT[name]:
+        assert any(words in ABSENT[name] for words in ("install", "must list", "choose another"))
+        pytest.skip(ABSENT[name])
 
 
 def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> None:
@@ -193,7 +217,7 @@ def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> N
 def test_a_stand_in_shares_no_file_with_its_host_and_is_brought_each_once(tmp_path: Path) -> None:
     (tmp_path / "host").mkdir()
     transport = runpy.run_path(str(HERE / "stand_in.py"))["StandIn"](tmp_path / "remote", processors())
-    device, good = ort_cpu(timeout_s=60, transport=transport), onnx_programs(tmp_path / "host").good
+    device, good = ort_cpu(timeout_s=60, transport=transport), PROGRAMS.onnx_programs(tmp_path / "host").good
     with device.open() as worker:
         outputs = worker.load(good).outputs
     shutil.rmtree(tmp_path / "host")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adaptare.devices import copies_in_turn
+from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import MOST_COPIES, Agent
 
 MakeAgent = Callable[..., Agent]
@@ -61,7 +62,8 @@ def test_other_memory_is_read_before_every_call_that_is_timed(
     bound = (lambda: events.append("call") or [0.0], lambda: events.append("restore"))
     served = make_agent(load=lambda *program: model(bound))
     served.load({**LOAD, "moved_bytes": moved_bytes, "between_bytes": between_bytes})
-    served.others._bytes = Read(served.others._bytes)
+    assert isinstance(served.place, Host)
+    served.place._others = Read(b"1" * read)
     events.clear()
     served.run({**RUN, "calls": 2})
     assert events == [*[f"read {read} of {read}"] * bool(read), "restore", "call"] * 2

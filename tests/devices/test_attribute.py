@@ -22,8 +22,10 @@ from adaptare.devices import (
     program_file,
 )
 from adaptare.devices.agent import ort_runtime
+from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.ort_runtime import OrtRuntime
-from adaptare.devices.agent.server import WARM_CALLS, Agent, timed_calls
+from adaptare.devices.agent.place import Host
+from adaptare.devices.agent.server import WARM_CALLS, Agent
 
 MakeProgram = Callable[..., Program]
 MakeAgent = Callable[..., Agent]
@@ -159,7 +161,11 @@ def test_a_call_that_the_profiler_did_not_record_is_noticed(ort_here: OrtRuntime
     program = onnx_program(tmp_path, CHAIN, "x")
     with pytest.raises(RuntimeError, match="recorded 2 of 3 calls; ask for fewer calls"):
         ort_here.attribute(
-            str(tmp_path), program.source, {}, FEED, lambda call, restore: [0.0, *timed_calls(call, restore, 2)]
+            str(tmp_path),
+            program.source,
+            {},
+            FEED,
+            lambda call, restore: [0.0, *Host(Machine()).timed(call, restore, 2)],
         )
 
 
@@ -167,5 +173,5 @@ def test_the_trace_is_not_left_behind(ort_here: OrtRuntime, tmp_path: Path, monk
     program = onnx_program(tmp_path, CHAIN, "x")
     (tmp_path / "traces").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "traces"))
-    ort_here.attribute(str(tmp_path), program.source, {}, FEED, lambda *bound: timed_calls(*bound, 2))
+    ort_here.attribute(str(tmp_path), program.source, {}, FEED, lambda *bound: Host(Machine()).timed(*bound, 2))
     assert list((tmp_path / "traces").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from adaptare.devices.agent import machine, memory, server
 from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import Agent, sample_output
 
 MakeAgent = Callable[..., Agent]
@@ -34,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         passed[0] += seconds
         return answer
 
-    monkeypatch.setattr(server.time, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: passed[0])
     return takes
 
 
@@ -42,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses that were made, without making them."""
     pauses: list[float] = []
-    monkeypatch.setattr(server.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     return pauses
 
 
@@ -124,7 +126,8 @@ def test_files_that_are_mapped_lie_beyond_the_memory_limit(
 
     monkeypatch.setattr(memory, "mapped_file_bytes", lambda: mapped[0])
     agent = make_agent(load=load, mapped_bytes=lambda folder, source: 400)
-    agent.memory_bytes = 10_000
+    agent.place.limit(10_000)
+    memory_limits.clear()
     agent.load({**LOAD, "others_bytes": 60})
     assert memory_limits == [10_000 + 5 + 2 * 400, 10_000 + 5 + 2 * 300]
 
@@ -160,7 +163,7 @@ def test_only_several_threads_need_a_gap(
 
 def greeting(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, root: str = "/") -> Agent:
     """An agent on a machine with two processors."""
-    functions = {"setup": lambda threads, options: None, "version": lambda: "plain 1", "providers": list}
+    functions = {"setup": lambda threads, options: None, "version": lambda: "plain 1", "providers": list, "place": Host}
     for module in (machine, server):
         monkeypatch.setattr(module, "processors", lambda: [0, 1])
     agent = make_agent(**functions)

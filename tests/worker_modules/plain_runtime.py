@@ -4,6 +4,9 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.agent.place import Host
+
 
 class PlainRuntime:
     """See `adaptare.devices.Runtime`; programs are `module:factory` of plain Python."""
@@ -12,6 +15,10 @@ class PlainRuntime:
         """Fails if asked to."""
         if options.get("broken"):
             raise RuntimeError("this runtime is out of order")
+
+    def place(self, machine: Machine) -> Host:
+        """The machine itself."""
+        return Host(machine)
 
     def version(self) -> str:
         """Of no library."""

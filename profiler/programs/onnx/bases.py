@@ -1,6 +1,5 @@
 """Bases as ONNX files in the cache: exported once per shape, then quantised."""
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import InputError, Json, Machine, MissingPackageError, canonical_json
+from adaptare.devices import InputError, Machine, MissingPackageError, canonical_json
 from adaptare.profiler.models.disk_cache import (
     CACHE_BYTES,
     UNFINISHED,
@@ -23,7 +22,8 @@ from adaptare.profiler.models.disk_cache import (
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
 from adaptare.profiler.programs.builders import base_bytes, embedding_bytes, loaded_widths
-from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase
+from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase, content_hash
+from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
 from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
@@ -104,7 +104,7 @@ class OnnxBases:
         from adaptare.profiler.programs.onnx.surgery import is_graph
 
         self._in_use |= {file, file.parent / MODEL, file.parent / RECORD}
-        if not is_graph(file):
+        if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
             file.unlink(missing_ok=True)
             cached_file(file, write)
             make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
@@ -171,11 +171,6 @@ def _narrow_name(workload: Workload) -> str:
     """File name part that identifies the widths; empty if all are those of the base."""
     widths = loaded_widths(workload)
     return f"narrow-{content_hash(sorted(widths.items()))}" if widths else ""
-
-
-def content_hash(content: Json) -> str:
-    """16 hex digits of SHA-256, equal for equal content."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
 def config_of(workload: Workload) -> str:

@@ -17,11 +17,13 @@ from adaptare.profiler.programs.builders import (
     cache_bytes,
     copies_bytes,
     copies_name,
+    embedding_bytes,
     name_of,
     turn_of,
 )
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs
-from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of, content_hash
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs, content_hash
+from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
+from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
 from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
 from adaptare.profiler.workloads.shape import Site, first_layer
 from adaptare.profiler.workloads.workload import FED, Mode, Workload
@@ -47,6 +49,7 @@ class OnnxPrograms:
     ) -> None:
         self._bases = OnnxBases(cache, weights=weights)
         self._cache_bytes = device.cache_bytes
+        self._form = Form.asked_by(device)
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """See `Programs.modes`; without padding if all ranks are equal anyway."""
@@ -73,7 +76,13 @@ class OnnxPrograms:
         adapter = adapter_bytes(workload)
         fed = workload.mode in FED
         weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
-        name = f"{self._file(workload)}{copies_name(workload)}"
+        name = f"{self._file(workload)}{copies_name(workload)}{f' {workload.hash}' * self._form.is_fixed}"
+        in_file = base_bytes(workload) + embedding_bytes(workload) + (0 if fed else adapter)
+        if self._form.is_ort and in_file > LARGEST_BYTES:
+            raise InputError(
+                f"the weights of the {workload.describe()} are {in_file / 2**30:.1f} GiB, and a file of the ort format "
+                "holds 2; quantise the base (int4), measure it by stubs, or use ort-cpu"
+            )
         # The cache is an input and, extended by the call, an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
@@ -86,6 +95,7 @@ class OnnxPrograms:
         need, base, file = self.need(workload), self._bases.base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
         feed = _feed(workload, base, self._adapter_inputs(workload))
+        file = self._formed(file, feed, self._form, batch=workload.batch)
         return Program(
             name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *turn_of(workload)
         )
@@ -101,11 +111,21 @@ class OnnxPrograms:
         for path, site in _scope(workload).items():
             inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
         feed = _feed(workload, base, inputs)
+        # It runs on the processor, with the shapes of every adapter.
+        file = self._formed(file, feed, replace(self._form, shapes="free"), batch=workload.batch)
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`: without prepacking, products with quantised weights compute in floating point."""
         return replace(self.program(workload), arguments=ONCE, moved_bytes=0, others_bytes=0, between_bytes=0)
+
+    def _formed(self, graph: Path, feed: Feed, form: Form, *, batch: int) -> Path:
+        """The file of a graph in the form that the device asks for, written unless it exists."""
+        shapes = _shapes(feed)
+        file = form.file(graph, shapes)
+        if file != graph:
+            self._bases.file(file, lambda fresh: form.write(graph, shapes, fresh, batch=batch))
+        return file
 
     def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
         """A and B of every site with adapter inputs, padded to the largest rank in mode `padded`."""
@@ -186,9 +206,17 @@ def _data_of(file: Path) -> Path:
 
 def _files(graph: Path) -> tuple[ProgramFile, ...]:
     """A graph, and the weight files in its folder that it refers to."""
+    if graph.suffix == ORT:
+        return (program_file(graph),)
     content = graph.read_bytes()
     data = [file for file in sorted(graph.parent.glob("*.data")) if file.name.encode() in content]
     return tuple(program_file(file) for file in (graph, *data))
+
+
+def _shapes(feed: Feed) -> Shapes:
+    """Shape of each input."""
+    inputs = json.loads(feed.arguments)["inputs"]
+    return {name: made.get("padded_to", made["shape"]) for name, made in inputs.items()}
 
 
 def _scope(workload: Workload) -> dict[str, Site]:

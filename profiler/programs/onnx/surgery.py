@@ -26,7 +26,12 @@ ALIGNMENT = 4096
 
 def load_graph(base: OnnxBase) -> onnx.ModelProto:
     """The graph of a base; its weights stay in their file."""
-    return onnx.load(base.model, load_external_data=False)
+    return load_graph_file(base.model)
+
+
+def load_graph_file(file: Path) -> onnx.ModelProto:
+    """A graph; its weights stay in their file."""
+    return onnx.load(file, load_external_data=False)
 
 
 def is_graph(file: Path) -> bool:

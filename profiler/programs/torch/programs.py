@@ -8,7 +8,7 @@ import json
 import weakref
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -26,7 +26,7 @@ from adaptare.profiler.workloads.shape import ModelShape, first_layer
 from adaptare.profiler.workloads.workload import Scope
 
 # Base models of the loaded programs; a base is freed with the last program that shares it.
-_bases: weakref.WeakValueDictionary[tuple[str, str, int], nn.Module] = weakref.WeakValueDictionary()
+_bases: weakref.WeakValueDictionary["_Origin", nn.Module] = weakref.WeakValueDictionary()
 
 
 def build(
@@ -39,8 +39,11 @@ def build(
     site: str,
     dtype: str,
     widths: Mapping[str, int] | None = None,
+    rounded: str = "",
     folder: str | None = None,
     copy: int = 0,
+    device: str = "cpu",
+    compiled: bool = False,
 ) -> "Bindable":
     """The program of a workload; the factory named in `Program.source`.
 
@@ -53,31 +56,49 @@ def build(
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
         widths: Layer -> intermediate size of the narrower layers in the scope.
-        folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged; without it,
-            the weights are random.
+        rounded: Name of the torch dtype of the stored weights and of the adapter, if they are computed in another one.
+        folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged and not
+            rounded; without it, the weights are random.
         copy: Programs with different numbers share no weights.
+        device: Name of the torch device that everything is placed on.
+        compiled: Compiles the program as a whole; what `torch.compile` cannot compile is an error.
     """
     config, ranks = part_of(config, ranks, scope=scope, site=site)
     # For scope `layer` only the linear is copied, because the modules around it do not run.
-    base = _base(json.dumps(config, sort_keys=True), dtype, 0 if scope == "layer" else copy, folder)
-    in_file = folder is not None and mode == "merged"
+    origin = _Origin(
+        folder or json.dumps(config, sort_keys=True), dtype, rounded, 0 if scope == "layer" else copy, device
+    )
+    base = _base(origin, folder)
+    in_file = folder is not None and mode == "merged" and not rounded
     model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
-    model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode)
+    model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode, rounded or dtype)
     if scope == "layer":
         model = _plain(model).get_submodule(first_layer(site))
         model = deepcopy(model) if copy else model
-    return Bindable(base, model, scope)
+    return Bindable(base, model, scope, compiled=compiled)
 
 
-def _base(config: str, dtype: str, number: int, folder: str | None) -> nn.Module:
-    key = (folder or config, dtype, number)
-    base = _bases.get(key)
+class _Origin(NamedTuple):
+    """Identifies a base: its folder or config, the dtypes it is computed and stored in, its copy, and its device."""
+
+    content: str
+    dtype: str
+    rounded: str
+    number: int
+    device: str
+
+
+def _base(origin: _Origin, folder: str | None) -> nn.Module:
+    base = _bases.get(origin)
     if base is None:
-        base = _loaded(folder, dtype) if folder else random_model(json.loads(config), dtype=dtype)
+        stored, number = origin.rounded or origin.dtype, origin.number
+        base = _loaded(folder, stored) if folder else random_model(json.loads(origin.content), dtype=stored)
+        base = base.to(origin.device)
+        base = base.to(getattr(torch, origin.dtype)) if origin.rounded else base
         if number and folder:  # otherwise all copies would be mapped from the same pages
             for parameter in base.parameters():
                 parameter.data = parameter.data.clone()
-        _bases[key] = base
+        _bases[origin] = base
     return base
 
 
@@ -109,7 +130,12 @@ def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
 
 
 def merge(
-    model: nn.Module, ranks: Mapping[str, int], kind: AdapterKind, parts: Mapping[str, Part] | None = None
+    model: nn.Module,
+    ranks: Mapping[str, int],
+    kind: AdapterKind,
+    parts: Mapping[str, Part] | None = None,
+    *,
+    rounded: str = "",
 ) -> None:
     """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the row norms.
 
@@ -118,11 +144,12 @@ def merge(
         ranks: Module path -> rank.
         kind: Kind of the adapter.
         parts: Module path -> the part of the weight that the adapter applies to, where it is not the whole weight.
+        rounded: Name of the torch dtype that A and B are rounded to; default: that of the weights.
     """
     for path, rank in ranks.items():
         whole, part = model.get_submodule(path).get_parameter("weight").data, (parts or {}).get(path, WHOLE)
         weight = whole[part.outputs, part.inputs]
-        A, B = _halves(path, weight, rank)
+        A, B = _halves(path, weight, rank, rounded)
         lengths = weight.norm(dim=1, keepdim=True)
         weight = weight + B @ A
         if kind == "dora":
@@ -130,8 +157,8 @@ def merge(
         whole[part.outputs, part.inputs] = weight
 
 
-def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
-    """The base with an adapter of random weights: unmerged by PEFT, or added to its weights.
+def _adapted(base: nn.Module, adapter: Configuration, mode: str, rounded: str) -> nn.Module:
+    """The base with an adapter of random weights, rounded to a dtype: unmerged by PEFT, or added to its weights.
 
     DoRA starts with the row norms of the base, and keeps them.
     """
@@ -141,7 +168,7 @@ def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
     shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
     clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
     if mode == "merged":
-        merge(clone, adapter.by_path, adapter.kind)
+        merge(clone, adapter.by_path, adapter.kind, rounded=rounded)
         return clone
     scales = {path: 1.0 for path, _ in adapter.ranks}
     config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
@@ -149,18 +176,19 @@ def _adapted(base: nn.Module, adapter: Configuration, mode: str) -> nn.Module:
     peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
     for path, rank in adapter.ranks:
         layer = _plain(peft_model).get_submodule(path)
-        A, B = _halves(path, layer.base_layer.weight, rank)
+        A, B = _halves(path, layer.base_layer.weight, rank, rounded)
         layer.lora_A["default"].weight.data.copy_(A)
         layer.lora_B["default"].weight.data.copy_(B)
     swappable: nn.Module = peft_model.eval().requires_grad_(False)
     return swappable
 
 
-def _halves(path: str, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """A, shape (rank, in), and B, shape (out, rank), for a weight of shape (out, in)."""
+def _halves(path: str, weight: Tensor, rank: int, rounded: str) -> tuple[Tensor, Tensor]:
+    """A, shape (rank, in), and B, shape (out, rank), for a weight of shape (out, in), like it in dtype and device."""
     wide_out, wide_in = weight.shape
-    down, up = (torch.from_numpy(half.array()).T for half in random_adapter(path, rank, wide_in, wide_out))
-    return down.to(weight.dtype), up.to(weight.dtype)
+    dtype = getattr(torch, rounded) if rounded else weight.dtype
+    down, up = (torch.from_numpy(half.array()).T.to(dtype) for half in random_adapter(path, rank, wide_in, wide_out))
+    return down.to(weight), up.to(weight)
 
 
 class Bindable:
@@ -170,13 +198,16 @@ class Bindable:
         base: Kept alive for the programs that share its weights.
         model: Model to run, or that contains the block to run.
         scope: `model`, `block`, `layer` or `head`.
+        compiled: Compiles all that is timed, for the shapes of each feed.
     """
 
-    def __init__(self, base: nn.Module, model: nn.Module, scope: str) -> None:
+    def __init__(self, base: nn.Module, model: nn.Module, scope: str, *, compiled: bool = False) -> None:
         self._base = base
         self._model = model
         self._scope = scope
-        self._random = torch.Generator()
+        self._compiled = compiled
+        self._device = next(base.parameters()).device
+        self._random = torch.Generator()  # on the processor, so that all devices get the same inputs
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
         """The timed call, and the function that restores the state before it.
@@ -197,11 +228,15 @@ class Bindable:
         restore = _restorer(cache)
         if self._scope == "block":
             return self._bind_block(inputs, restore), restore
-        return _timed(lambda: self._model(**inputs).logits), restore
+        model = self._prepared(self._model)
+        return _timed(lambda: model(**inputs).logits), restore
+
+    def _prepared(self, module: Any) -> Any:
+        return torch.compile(module, dynamic=False, fullgraph=True) if self._compiled else module
 
     def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
-        linear, weight = self._model, next(self._model.parameters())
-        inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight.dtype)
+        linear, weight = self._prepared(self._model), next(self._model.parameters())
+        inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight)
         return _timed(lambda: linear(inputs)), _do_nothing
 
     def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
@@ -215,11 +250,12 @@ class Bindable:
         with torch.inference_mode():
             self._model(**inputs)
         hook.remove()
+        block = self._prepared(block)
         return _timed(lambda: _first(block(*seen["args"], **seen["kwargs"])))
 
     def _tokens(self, batch: int, tokens: int) -> Tensor:
         vocabulary: int = _plain(self._model).config.vocab_size
-        return torch.randint(0, vocabulary, (batch, tokens), generator=self._random)
+        return torch.randint(0, vocabulary, (batch, tokens), generator=self._random).to(self._device)
 
     def _cache(self, batch: int, past: int) -> DynamicCache:
         cache = DynamicCache(config=self._base.config)

@@ -1,0 +1,253 @@
+"""Processors and memory that programs run on: those of the machine, or an accelerator and its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Union
+
+from adaptare.devices.agent import memory
+from adaptare.devices.agent.machine import Machine, timer_step_s
+
+# Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
+GAP_S = 0.05
+# The clocks of an idle accelerator fall, and take some tenths of a second to rise again.
+IDLE_S = 0.1
+LEAST_BURSTS = 20
+STEADY_BURSTS = 5
+FASTER = 0.02
+MOST_WARM_S = 2.0
+# The resolution of timing events is about half a microsecond.
+EVENT_STEP_S = 5e-7
+SHARE_CALLS = 5
+
+
+class Host:
+    """The processors and the memory of the machine.
+
+    Args:
+        machine: Provides the facts about them.
+    """
+
+    # Cold parts are called in several copies; otherwise other memory is overwritten before each call.
+    has_copies = True
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._others = bytearray()
+        self.limit_bytes = sys.maxsize
+
+    def hardware(self) -> str:
+        """Model and architecture."""
+        return self._machine.hardware()
+
+    def cache_bytes(self) -> int:
+        """Size of the last-level caches."""
+        return self._machine.cache_bytes()
+
+    def free_bytes(self) -> int:
+        """Memory available to programs."""
+        return self._machine.free_bytes()
+
+    def held_bytes(self) -> int:
+        """Memory held by this worker alone; 0 if not available."""
+        return memory.private_bytes()
+
+    def peak_bytes(self) -> int:
+        """Largest memory of this worker so far; 0 if not available."""
+        return memory.peak_bytes()
+
+    def energy_j(self) -> float | None:
+        """Joules since an arbitrary start; `None` without a counter."""
+        return self._machine.energy_j()
+
+    def environment(self) -> dict[str, Any]:
+        """Everything that may change latency and is not part of the device's identity."""
+        return self._machine.environment()
+
+    def timer_step_s(self) -> float:
+        """Smallest step of the clock, seconds."""
+        return timer_step_s()
+
+    def gap_s(self, threads: int) -> float:
+        """Pause before another program runs, seconds."""
+        return GAP_S * (threads > 1)
+
+    def limit(self, limit_bytes: int) -> None:
+        """Makes allocations beyond the limit fail."""
+        self.limit_bytes = limit_bytes
+        memory.limit_memory(limit_bytes)
+
+    @contextlib.contextmanager
+    def mapping(self, most_bytes: int) -> Iterator[None]:
+        """Raises the limit by the file mappings made inside, of `most_bytes` at most."""
+        memory.limit_memory(self.limit_bytes + memory.mapped_file_bytes() + most_bytes)
+        try:
+            yield
+        finally:
+            memory.limit_memory(self.limit_bytes + memory.mapped_file_bytes())
+
+    def evict(self, size: int) -> None:
+        """Reads `size` bytes of other memory, in place of the rest of the model of a stub."""
+        if size > len(self._others):
+            self._others = bytearray(b"1") * size
+        self._others.find(b"0", 0, size)
+
+    def timed(self, call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
+        """Seconds of each call, excluding the restore functions."""
+        clock = time.perf_counter
+        seconds = []
+        for _ in range(calls):
+            restore()
+            start = clock()
+            call()
+            seconds.append(clock() - start)
+        return seconds
+
+    def finish(self) -> None:
+        """Waits until everything issued has finished."""
+
+    def host_share(self, call: Callable[[], Any], restore: Callable[[], None]) -> float | None:
+        """Share of a call in which the host issues it to an accelerator; `None` where the host computes."""
+        return None
+
+    def release(self) -> None:
+        """Returns memory that is no longer used."""
+
+    def lost(self, error: BaseException) -> bool:
+        """True if no program can run any more after this error."""
+        return False
+
+
+class OnAccelerator:
+    """An accelerator and its memory; see `Host`.
+
+    Calls are timed by events on the accelerator, from an idle state to the end of the last kernel.
+
+    Args:
+        machine: Provides the facts about the machine that it is part of.
+        accelerator: An `Accelerator`.
+    """
+
+    has_copies = False
+
+    def __init__(self, machine: Machine, accelerator: Any) -> None:
+        self._machine = machine
+        self._accelerator = accelerator
+        self._used_at_s = -IDLE_S
+        self._issue_s: list[float] = []
+
+    def hardware(self) -> str:
+        """See `Host.hardware`; the processor is named too, because it issues every kernel."""
+        return f"{self._accelerator.name()} beside {self._machine.hardware()}"
+
+    def cache_bytes(self) -> int:
+        """See `Host.cache_bytes`."""
+        size: int = self._accelerator.cache_bytes()
+        return size
+
+    def free_bytes(self) -> int:
+        """See `Host.free_bytes`."""
+        size: int = self._accelerator.free_bytes()
+        return size
+
+    def held_bytes(self) -> int:
+        """See `Host.held_bytes`."""
+        size: int = self._accelerator.held_bytes()
+        return size
+
+    def peak_bytes(self) -> int:
+        """See `Host.peak_bytes`."""
+        size: int = self._accelerator.peak_bytes()
+        return size
+
+    def energy_j(self) -> float | None:
+        """See `Host.energy_j`; the counters of processors do not include accelerators."""
+        return None
+
+    def environment(self) -> dict[str, Any]:
+        """See `Host.environment`."""
+        return {**self._machine.environment(), "accelerator": self._accelerator.facts()}
+
+    def timer_step_s(self) -> float:
+        """See `Host.timer_step_s`."""
+        return EVENT_STEP_S
+
+    def gap_s(self, threads: int) -> float:
+        """See `Host.gap_s`; a pause would lower the clocks."""
+        return 0.0
+
+    def limit(self, limit_bytes: int) -> None:
+        """See `Host.limit`; allocations beyond the free memory fail anyway."""
+        if limit_bytes < self.free_bytes():
+            self._accelerator.limit(limit_bytes)
+
+    @contextlib.contextmanager
+    def mapping(self, most_bytes: int) -> Iterator[None]:
+        """See `Host.mapping`; files are mapped into the memory of the machine, which is not limited."""
+        yield
+
+    def evict(self, size: int) -> None:
+        """See `Host.evict`."""
+        self._accelerator.overwrite(size)
+
+    def timed(self, call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
+        """See `Host.timed`."""
+        clock, wait, event = time.perf_counter, self._accelerator.synchronise, self._accelerator.event
+        self._warm()
+        seconds, self._issue_s = [], []
+        for _ in range(calls):
+            restore()
+            start, end = event(), event()
+            wait()
+            issued = clock()
+            start.record()
+            call()
+            end.record()
+            self._issue_s.append(clock() - issued)
+            wait()
+            seconds.append(1e-3 * start.elapsed_time(end))
+        self._used_at_s = clock()
+        return seconds
+
+    def finish(self) -> None:
+        """See `Host.finish`."""
+        self._accelerator.synchronise()
+
+    def host_share(self, call: Callable[[], Any], restore: Callable[[], None]) -> float | None:
+        """See `Host.host_share`: near 1, the accelerator waits for the host."""
+        seconds = self.timed(call, restore, SHARE_CALLS)
+        return statistics.median(
+            min(1.0, issue / max(whole, EVENT_STEP_S)) for issue, whole in zip(self._issue_s, seconds)
+        )
+
+    def release(self) -> None:
+        """See `Host.release`."""
+        self._accelerator.release()
+
+    def lost(self, error: BaseException) -> bool:
+        """See `Host.lost`."""
+        lost: bool = self._accelerator.lost(error)
+        return lost
+
+    def _warm(self) -> None:
+        """Keeps the accelerator busy until bursts of equal work no longer become faster, unless it just was."""
+        clock = time.perf_counter
+        started = clock()
+        if started - self._used_at_s < IDLE_S:
+            return
+        bursts, fastest, steady = 0, float("inf"), 0
+        while bursts < LEAST_BURSTS or (steady < STEADY_BURSTS and clock() - started < MOST_WARM_S):
+            before = clock()
+            self._accelerator.burst()
+            self._accelerator.synchronise()
+            took = clock() - before
+            steady = 0 if took < (1 - FASTER) * fastest else steady + 1
+            fastest = min(fastest, took)
+            bursts += 1
+
+
+Place = Union[Host, OnAccelerator]

@@ -1,0 +1,90 @@
+"""Another Python of this machine, which need not have adaptare."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaptare.devices.errors import DeviceError, InputError
+from adaptare.devices.transport import Link, Transport, ended_by
+from adaptare.devices.transports.python_agent import PythonAgent
+from adaptare.devices.transports.remote_shell import Answer
+
+# Variables that make one Python look for the packages of another.
+OF_ONE_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class LocalShell:
+    """See `RemoteShell`; files are linked instead of copied.
+
+    Args:
+        folder: Folder of its files.
+        name: Words for this machine in messages.
+    """
+
+    folder: str
+    name: str = "this machine"
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """See `RemoteShell.command`."""
+        return ["sh", "-c", script, "sh", *arguments]
+
+    def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
+        """See `RemoteShell.run`."""
+        try:
+            done = subprocess.run(
+                self.command(script, *arguments),
+                env=other_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeviceError(f"{self.name}: no shell answers: {error}") from error
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def put(self, source: Path, target: str, digest: str) -> None:
+        """See `RemoteShell.put`."""
+        place = Path(target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.name.endswith(".pyz"):  # of the host's folder for it, which is removed
+            place.write_bytes(source.read_bytes())
+        else:
+            place.symlink_to(source.resolve())
+
+    def cause(self, code: int) -> str:
+        """See `RemoteShell.cause`."""
+        return ended_by(code)
+
+
+class LocalPython(Transport):
+    """Runs agents in another Python of this machine.
+
+    Args:
+        python: Its command or path.
+    """
+
+    def __init__(self, python: str) -> None:
+        if not python or python.startswith("-"):
+            raise InputError(f"python must be a command or a path, not {python!r}")
+        self._python = python
+        self.options = {"python": python}
+
+    @contextmanager
+    def linked(self, runtime: str) -> Iterator[Link]:
+        """See `Transport.linked`. Raises `MissingPackageError` for a package that its Python lacks."""
+        with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:
+            link = PythonAgent(LocalShell(folder), self._python, "sh -c").link(runtime)
+            yield replace(link, environment=other_environment(link.environment))
+
+
+def other_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Environment variables without those of this Python."""
+    return {name: value for name, value in variables.items() if name not in OF_ONE_PYTHON}

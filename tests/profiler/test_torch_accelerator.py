@@ -1,0 +1,126 @@
+"""Programs of decoders on an accelerator: everything lies there, captured calls repeat, and all is checked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from adaptare.devices import Feed, Program, ProgramError, Work, torch_device
+from adaptare.devices.torch_device import torch_cuda
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.programs.torch.programs import Bindable, build
+
+# A device of torch without any memory: what is placed elsewhere can be told apart, and nothing can be read off it.
+ELSEWHERE = "meta"
+
+
+class Elsewhere(TorchDispatchMode):
+    """Refuses tensors that lie on the processor, except for single numbers, which kernels take as arguments."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for each in tree_leaves((args, kwargs, result)):
+            if isinstance(each, torch.Tensor) and each.device.type != ELSEWHERE and each.ndim:
+                raise RuntimeError(f"{func} uses a tensor of shape {tuple(each.shape)} on {each.device}")
+        return result
+
+
+def built(workload: Workload, **given: Any) -> Bindable:
+    return build(**json.loads(TorchPrograms().program(workload).arguments), **given)
+
+
+def feed(workload: Workload) -> dict[str, Any]:
+    return {"phase": workload.phase, "batch": 1, "length": workload.length}
+
+
+def check_placement(shape: ModelShape, scope: Any, phase: Any, mode: Any = "swappable", kind: Any = "lora") -> None:
+    sites = {} if scope == "head" else {site.path: 2 for site in shape.sites}
+    site = shape.sites[0].path if scope == "layer" else ""
+    configuration = Configuration.of(sites, kind=kind)
+    workload = Workload(shape, configuration, mode=mode, phase=phase, scope=scope, site=site, tokens=6, past=5)
+    call, restore = built(workload, device=ELSEWHERE).bind(feed(workload))
+    restore()
+    with Elsewhere():
+        output = call()
+    assert output._tensor.device.type == ELSEWHERE
+
+
+@pytest.mark.parametrize("scope", ["model", "block", "layer", "head"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_nothing_of_any_family_stays_on_the_processor(shape: ModelShape, phase: Any, scope: Any) -> None:
+    check_placement(shape, scope, phase)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("merged", "lora"), ("swappable", "dora"), ("merged", "dora")])
+@pytest.mark.parametrize("scope", ["model", "layer"])
+def test_nothing_of_any_adapter_stays_on_the_processor(llama: ModelShape, scope: Any, mode: Any, kind: Any) -> None:
+    check_placement(llama, scope, "decode", mode, kind)
+
+
+def test_the_guard_knows_a_tensor_on_the_processor() -> None:
+    with Elsewhere(), pytest.raises(RuntimeError, match=r"uses a tensor of shape \(3,\) on cpu"):
+        torch.ones(3)
+
+
+@pytest.fixture
+def fake_cuda(worker_modules: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes CUDA devices that compute on the processor."""
+    monkeypatch.setattr(torch_device, "RUNTIME", "fake_cuda:TorchRuntime")
+    return lambda **options: torch_cuda(threads=1, timeout_s=60, **options)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_session_on_an_accelerator_says_who_waits_for_whom(
+    llama: ModelShape, fake_cuda: Any, graphs: bool, phase: Any, tmp_path: Path
+) -> None:
+    device = fake_cuda(graphs=graphs)
+    swappable = Workload(llama, Configuration.uniform(llama, 4), phase=phase, past=5, tokens=6)
+    wanted = [swappable, swappable.merged, replace(swappable, scope="block")]
+    programs = TorchPrograms(device.info(), cache=tmp_path)
+    results = profile(wanted, reference=swappable.base, device=device, stop=FixedRounds(2), seed=0, programs=programs)
+    assert [each.failure for each in results] == ["", "", ""]
+    assert ("graphs=yes" in device.info().options) is graphs
+    assert device.info().hardware.startswith("Paper GPU (sheet_1) beside ")
+    for each in results:
+        assert 0.5 < each.environment["host_share"] <= 1.0  # a processor that computes issues until the end
+        assert each.environment["after"]["accelerator"] == {"clock_mhz": 1}
+
+
+def test_one_program_takes_calls_of_several_lengths_as_graphs(
+    llama: ModelShape, fake_cuda: Any, tmp_path: Path
+) -> None:
+    program, outputs = of_lengths(llama, tmp_path, 3, 7), []
+    for device in (fake_cuda(), fake_cuda(graphs=True)):
+        with device.open() as worker:
+            loaded = worker.load(program)
+            for _ in range(2):
+                assert [len(worker.run(loaded.program_id, feed.name, 2)) for feed in program.feeds] == [2, 2]
+            outputs.append(loaded.outputs)
+    assert outputs[0] == outputs[1]
+
+
+def of_lengths(shape: ModelShape, cache: Path, *lengths: int) -> Program:
+    """One adapter against caches of several lengths."""
+    made = [
+        TorchPrograms(cache=cache).program(Workload(shape, Configuration.uniform(shape, 2), past=each))
+        for each in lengths
+    ]
+    return replace(made[0], feeds=tuple(each.feeds[0] for each in made))
+
+
+@pytest.mark.parametrize(("factory", "words"), [("waiting", "cannot be captured as a graph: .*graphs=yes")])
+def test_what_cannot_be_captured_fails_alone(fake_cuda: Any, factory: str, words: str) -> None:
+    feeds = (Feed("only", "{}", Work(1, 1, 1)),)
+    with fake_cuda(graphs=True).open() as worker:
+        with pytest.raises(ProgramError, match=words):
+            worker.load(Program("p", f"torch_programs:{factory}", "{}", feeds))
+        assert worker.load(Program("p", "torch_programs:linear", '{"width":2}', feeds)).outputs == {
+            "only": (0.25, 0.75)
+        }
