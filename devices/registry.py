@@ -201,5 +201,5 @@ _CONVERTERS: dict[Any, Callable[[str], object]] = {
     str: str,
     int | None: int,
     float | None: _finite,
-    Group: dict,
+    Group: str,  # of each member
 }

@@ -1,8 +1,11 @@
 """The library of a page, from a public host with the pinned hashes, or changed on its way."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import queue
+import re
 import runpy
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,10 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adaptare.devices import (
-    DeviceError,
-    connect,
-)
+from adaptare.devices import DeviceError, browser, connect
 from adaptare.devices.browser.runtime_files import HASHES, RuntimeFiles, local_files
 from adaptare.devices.browser.server import PageServer
 
@@ -82,6 +82,17 @@ def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
             BROWSER["chromium"](url, folder / "profile"),
         ):
             yield "elsewhere"
+
+
+def test_the_pinned_hashes_are_those_of_the_package() -> None:
+    files = local_files(Path(BROWSER["RUNTIME"])).files
+    digests = {name: hashlib.sha384(file.read_bytes()).digest() for name, file in files.items()}
+    assert {name: f"sha384-{base64.b64encode(digest).decode()}" for name, digest in digests.items()} == HASHES
+
+
+def test_the_page_loads_what_has_a_hash_and_nothing_else() -> None:
+    agent = Path(browser.__file__).parent / "page" / "agent.js"
+    assert set(re.findall(r'"(ort[\w.-]+\.(?:mjs|wasm))"', agent.read_text(encoding="utf-8"))) == set(HASHES)
 
 
 def test_the_library_may_come_from_a_public_host(tmp_path: Path) -> None:
