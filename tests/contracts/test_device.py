@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Device, Program, SimulatedDevice, TorchCpu, canonical_json, connect, ort_cpu, program_file
+from adaptare.devices import Device, Program, SimulatedDevice, TorchCpu, connect, ort_cpu, program_file
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.native_runtime import ort_native
+from adaptare.devices.program import canonical_json
 from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 from adaptare.testing import DevicePrograms as Programs
 from adaptare.testing import DeviceSuite, onnx_programs

@@ -27,12 +27,12 @@ from adaptare.devices import (
     Work,
     Worker,
     WorkerDiedError,
-    canonical_json,
     connect,
     program_file,
 )
 from adaptare.devices.browser.runtime_files import HASHES, RuntimeFiles, local_files
 from adaptare.devices.browser.server import PageServer
+from adaptare.devices.program import canonical_json
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]

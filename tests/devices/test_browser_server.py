@@ -29,7 +29,6 @@ from adaptare.devices import (
     ProgramError,
     Work,
     WorkerDiedError,
-    canonical_json,
     connect,
     program_file,
 )
@@ -37,6 +36,7 @@ from adaptare.devices.browser import transport
 from adaptare.devices.browser.runtime_files import HASHES, PUBLIC_FILES, RuntimeFiles, local_files
 from adaptare.devices.browser.state import ServerState, read_state, state_file
 from adaptare.devices.browser.web_pages import LARGEST_MESSAGE_BYTES, content_policy
+from adaptare.devices.program import canonical_json
 
 SERVED = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))["served"]
 TOLD = {"runtime": "onnxruntime-web 0.0.0", "threads": 1, "gap_s": 0, "free_bytes": 2**30, "processors": []}
