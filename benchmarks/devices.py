@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import Reach, reachable
+from adaptare.devices.registry import Reach, reachable
 
 RANKS, PLACEMENTS, LENGTH = (8, 32), ("q_proj,v_proj", "all"), 64
 TOO_LARGE = "compose it from stubs"

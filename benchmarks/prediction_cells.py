@@ -25,9 +25,9 @@ from adaptare.profiler import (
     design,
     named_space,
     open_model,
-    profile_groups,
     read_space,
 )
+from adaptare.profiler.measuring.rounds import profile_groups
 
 LEVEL = 0.9
 MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)

@@ -14,9 +14,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import Machine, SimulatedDevice
+from adaptare.devices import SimulatedDevice
+from adaptare.devices.agent.machine import Machine
 from adaptare.predictor import LatencyPredictor
-from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
+from adaptare.profiler import Measurement, ModelShape, Workload, named_space
+from adaptare.profiler.store.measurement import Visit
 
 SHAPE = ModelShape("llama", 30, 576, 9, 3, 64, 1536, 49152, "{}")
 ROWS, BATCH, ROUNDS, REPETITIONS = 40, 10_000, 9, 15

@@ -15,12 +15,12 @@ from adaptare.profiler import (
     Phase,
     Quantisation,
     Workload,
-    measure_parts,
     open_model,
     precise_within,
     profile,
-    profile_by_stubs,
 )
+from adaptare.profiler.measuring.parts import measure_parts
+from adaptare.profiler.measuring.stubs import profile_by_stubs
 
 ORT, TORCH = "ort-cpu:threads=1", "torch-cpu:threads=1"
 COMPOSED: tuple[tuple[str, Phase], ...] = ((TORCH, "decode"), (ORT, "decode"))

@@ -15,7 +15,7 @@ import profiling_real as real
 from profiling_figures import Figure, Figures
 
 from adaptare.devices import AdaptareError, Program, connect
-from adaptare.profiler import Interval, ratio_interval
+from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 
 DEVICES = (real.DEVICE, "ort-native:threads=1")
 

@@ -20,7 +20,9 @@ import profiling_real as real
 from profiling_figures import Figure, Figures
 
 from adaptare.devices import connect
-from adaptare.profiler import Measurement, Workload, overhead, precise_within, stable_rounds
+from adaptare.profiler import Measurement, Workload, precise_within
+from adaptare.profiler.analysis.alarms import stable_rounds
+from adaptare.profiler.store.measurement import overhead
 
 RUNS = 8
 RUN_S = 5.0

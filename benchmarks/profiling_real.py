@@ -20,19 +20,20 @@ from onnx import TensorProto, helper, numpy_helper
 from profiling_figures import Figure, Figures
 from transformers import LlamaConfig
 
-from adaptare.devices import Device, Feed, Program, Work, Worker, canonical_json, connect, program_file
+from adaptare.devices import Device, Feed, Program, Work, Worker, connect, program_file
+from adaptare.devices.program import canonical_json
 from adaptare.profiler import (
     FixedRounds,
-    Interval,
     Measurement,
     ModelShape,
     Need,
     StoppingRule,
     Workload,
-    overhead,
     precise_within,
     profile,
 )
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.store.measurement import overhead
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=16)

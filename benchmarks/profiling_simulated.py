@@ -10,21 +10,11 @@ from transformers import LlamaConfig
 
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Autocorrelated, Bursts, Jitter, OpeningOffset
-from adaptare.profiler import (
-    Configuration,
-    FixedRounds,
-    Interval,
-    ModelShape,
-    Steadiness,
-    StoppingRule,
-    Workload,
-    changes,
-    overhead,
-    precise_within,
-    profile,
-    ratio_interval,
-    steadiness,
-)
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, StoppingRule, Workload, precise_within, profile
+from adaptare.profiler.analysis.alarms import changes
+from adaptare.profiler.analysis.intervals import Interval, ratio_interval
+from adaptare.profiler.analysis.warmup import Steadiness, steadiness
+from adaptare.profiler.store.measurement import overhead
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=32, num_attention_heads=4, intermediate_size=48, vocab_size=64)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from profiling_models import ORT, placements
 
 from adaptare.devices import connect
-from adaptare.profiler import Measurement, Progress, profile
+from adaptare.profiler import Measurement, profile
 from adaptare.profiler.measuring import group_run
+from adaptare.profiler.measuring.stopping import Progress
 
 Array = NDArray[np.float64]
 TOGETHER = group_run.MOST_TOGETHER

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import typer
 
-from adaptare.devices import AdaptareError, ExitCode
+from adaptare.devices import AdaptareError
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ def demo(
     from adaptare.devices import InputError
     from adaptare.profiler import Workload
     from adaptare.profiler.campaigns.target import target_of
-    from adaptare.search import MEDIAN, read_budget
+    from adaptare.search import read_budget
+    from adaptare.search.budget.limits import MEDIAN
     from adaptare.search.workflows.demonstration import demonstrate
 
     console = Console(as_json=as_json)

@@ -52,8 +52,8 @@ def export(
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.devices import InputError
-    from adaptare.profiler import OnnxBases
     from adaptare.profiler.campaigns.adapter_files import CONFIG
+    from adaptare.profiler.programs.onnx.bases import OnnxBases
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)

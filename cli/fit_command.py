@@ -15,7 +15,7 @@ from adaptare.arguments import (
     StoreOption,
 )
 from adaptare.console import Console, command, refuse
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 
 
 @command

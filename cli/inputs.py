@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from adaptare.devices import InputError
-from adaptare.profiler import RECIPES, ModelShape, Phase, Space, named_space, read_space
+from adaptare.profiler import ModelShape, Phase, Space, named_space, read_space
+from adaptare.profiler.workloads.space import RECIPES
 
 DEFAULT_LENGTH = 64
 WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")

@@ -25,7 +25,7 @@ from adaptare.arguments import (
     StubsOption,
 )
 from adaptare.console import Console, command
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.pace import OVERHEAD
 
 DEFAULT_RANK = "16"

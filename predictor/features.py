@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import BYTES, Column, Configuration, MlpWidth, Site, Workload
+from adaptare.profiler import Column, Configuration, MlpWidth, Site, Workload
+from adaptare.profiler.workloads.workload import BYTES
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2

@@ -11,7 +11,7 @@ from adaptare.devices.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from adaptare.testing.algorithm import AlgorithmSuite
-    from adaptare.testing.device import DevicePrograms, DeviceSuite
+    from adaptare.testing.device import FEEDS, DevicePrograms, DeviceSuite
     from adaptare.testing.objective import ObjectiveSuite
     from adaptare.testing.onnx_files import onnx_programs
     from adaptare.testing.program_builder import ProgramBuilderSuite
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adaptare.testing.space import SpaceSuite
 
 __all__ = [
+    "FEEDS",
     "AlgorithmSuite",
     "DevicePrograms",
     "DeviceSuite",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FEEDS": "device",
     "AlgorithmSuite": "algorithm",
     "DevicePrograms": "device",
     "DeviceSuite": "device",

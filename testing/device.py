@@ -6,26 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from adaptare.devices import (
-    AttributingWorker,
-    Device,
-    Feed,
-    ForgettingWorker,
-    MeteredWorker,
-    Program,
-    ProgramError,
-    WatchedWorker,
-    Work,
-    Worker,
-    WorkerDiedError,
-)
+from adaptare.devices import Device, Feed, Program, ProgramError, Work, Worker, WorkerDiedError
+from adaptare.devices.contracts import AttributingWorker, ForgettingWorker, MeteredWorker, WatchedWorker
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 
 
 @dataclass(frozen=True)
 class DevicePrograms:
-    """Programs that a device can load; each has feeds named `short` and `long`.
+    """Programs that a device can load, each with the feeds `FEEDS`, named `short` and `long`.
 
     Args:
         good: A program whose outputs are the same in every call.

@@ -1,5 +1,6 @@
 """What `import adaptare` offers: few names, nothing heavy imported, and one call for the main job."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import adaptare
 from adaptare.devices import InputError
 from adaptare.profiler.results.table import Column, Table
 
+MOST_NAMES = 25
 ONE_CALL = {"device": "simulated", "prompts": [], "depths": [4], "seconds": 600.0, "openings": 2}
 
 
@@ -18,6 +20,13 @@ def test_every_public_name_is_there_and_they_are_few() -> None:
     assert len(adaptare.__all__) <= 18
     with pytest.raises(AttributeError, match="no attribute 'latency'"):
         adaptare.latency  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("package", ["devices", "profiler", "predictor", "search", "testing"])
+def test_a_package_has_few_public_names(package: str) -> None:
+    module = importlib.import_module(f"adaptare.{package}")
+    assert len(module.__all__) <= MOST_NAMES
+    assert all(getattr(module, name) is not None for name in module.__all__)
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -16,8 +16,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
-from adaptare.profiler import write_onnx_adapter
 from adaptare.profiler.models.model_cache import tiny_model
+from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 PLAIN = ("stock_onnx_process", "stock_torch_process", "optimum_process")

@@ -16,7 +16,8 @@ from adaptare.predictor.fitted_predictor import FittedPredictor, Part
 from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.predictor.intervals.session_spread import PRIOR, SessionSpread
 from adaptare.predictor.regressor import Regressor, name_of
-from adaptare.profiler import Configuration, ModelShape, Workload, device_from_json, device_to_json
+from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.store.measurement import device_from_json, device_to_json
 
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 MAY_BE_NAN = ("kendall_tau", "mape_upper")

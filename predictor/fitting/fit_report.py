@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor
-from adaptare.profiler import device_to_json
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import counted
+from adaptare.profiler.store.measurement import device_to_json
 
 COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
     Column("predictor", lambda row: row[0]),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError
+from adaptare.devices import InputError
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor, bends, interpolate, load_predictor, save_predictor
 from adaptare.predictor.fitting.predictor_name import default_name, predictor_stem, predictor_there
 from adaptare.profiler.results.report import Section

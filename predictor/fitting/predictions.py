@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor
-from adaptare.profiler import BYTES, Configuration, memory_bytes
+from adaptare.profiler import Configuration
+from adaptare.profiler.programs.builders import memory_bytes
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, megabytes, milliseconds, percent
+from adaptare.profiler.workloads.workload import BYTES
 
 
 @dataclass(frozen=True)

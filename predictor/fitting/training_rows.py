@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.predictor.features import columns_of
-from adaptare.profiler import Column, Configuration, Graph, Measurement, MlpWidth, Workload
+from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
+from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
 WORKLOAD, ROUNDS, SESSION = 0, 1, 2

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from adaptare.devices import InputError, parse_json
+from adaptare.devices import InputError
+from adaptare.devices.strict_json import parse_json
 from adaptare.profiler import Configuration, ModelShape, read_peft
 
 NAME = "name"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.devices.native.bundle import Bundle, BundleFile
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table

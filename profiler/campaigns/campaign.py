@@ -6,27 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from adaptare.devices import Device, interrupts_noted
-from adaptare.profiler import (
-    CALIBRATION_HOLDS,
-    INTERRUPTED,
-    Measurement,
-    Origin,
-    PreciseWithin,
-    Programs,
-    Progress,
-    Store,
-    Workload,
-    calibrated,
-    changes,
-    fitting_layers,
-    profile_by_stubs,
-    profile_groups,
-    split_into_groups,
-    stubs_of,
-)
+from adaptare.devices import Device
+from adaptare.devices.interrupts import interrupts_noted
+from adaptare.profiler import Measurement, Programs, Store, Workload
+from adaptare.profiler.analysis.alarms import changes
+from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
+from adaptare.profiler.measuring.stubs import fitting_layers, profile_by_stubs, stubs_of
 from adaptare.profiler.results.report import SILENT, Feedback, Update
 from adaptare.profiler.results.units import milliseconds
+from adaptare.profiler.store.measurement import INTERRUPTED, Origin
 
 STUBS_HALF_WIDTH = 1e-6
 # Share of a call that the host takes to issue it, above which the accelerator waits for the host.

@@ -6,26 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from adaptare.devices import AdaptareError, DeviceInfo, ExitCode, InputError
-from adaptare.profiler import (
-    EQUIVALENCE_BAND,
-    Configuration,
-    Interval,
-    Measurement,
-    Origin,
-    Store,
-    Verdict,
-    Workload,
-    device_hash,
-    device_to_json,
-    overhead,
-    read_peft,
-    verdict,
-)
+from adaptare.devices import AdaptareError, DeviceInfo, InputError
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
 from adaptare.profiler.campaigns.target import target_of
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
+from adaptare.profiler.store.measurement import Origin, device_hash, device_to_json, overhead
 
 SHORT_HASH = 8
 # Origins of both measurements, in order of preference.

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adaptare.devices import DeviceInfo, ExitCode
-from adaptare.profiler import Configuration, Measurement, Origin, Store, device_hash
+from adaptare.devices import DeviceInfo
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Configuration, Measurement, Store
 from adaptare.profiler.campaigns.comparison import named
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import COMPOSED
+from adaptare.profiler.store.measurement import Origin, device_hash
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from adaptare.devices import AdaptareError, Device
-from adaptare.profiler import EnergyUse, Measurement, Programs, measure_energy
+from adaptare.profiler import Measurement, Programs
 from adaptare.profiler.campaigns.grid import Case
+from adaptare.profiler.measuring.energy import EnergyUse, measure_energy
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, energy, percent

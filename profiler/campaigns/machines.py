@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from adaptare.devices import ExitCode, InputError, Reach, WorkerInfo, clean, reachable
-from adaptare.profiler import device_to_json
+from adaptare.devices import InputError, WorkerInfo
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.devices.registry import Reach, clean, reachable
 from adaptare.profiler.campaigns.target import read_spelling
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.store.measurement import device_to_json
 
 # Facts about machines to display; the environment has more.
 SHOWN: Final = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from adaptare.devices import InputError, ProgramError
-from adaptare.profiler import BYTES, Programs, Workload
+from adaptare.profiler import Programs, Workload
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.grid import Case
 from adaptare.profiler.campaigns.overhead_rows import Row
@@ -13,6 +13,7 @@ from adaptare.profiler.campaigns.task_change import Loading, fed_bytes, load_and
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import megabytes, milliseconds, percent
+from adaptare.profiler.workloads.workload import BYTES
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from adaptare.devices import ExitCode
-from adaptare.profiler import Attribution, OperatorCost, Programs, Workload, attribute
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Programs, Workload
 from adaptare.profiler.campaigns.grid import Case
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptare.devices import Device, InputError
-from adaptare.profiler import EQUIVALENCE_BAND, Programs, Store, open_model, precise_within, programs_for
+from adaptare.profiler import Programs, Store, open_model, precise_within, programs_for
+from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.overhead_report import OverheadReport, OverheadRequest, check_request, measure_overhead
 from adaptare.profiler.campaigns.target import target_of

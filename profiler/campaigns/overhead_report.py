@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import AdaptareError, ExitCode, InputError
-from adaptare.profiler import Measurement, ModelShape, Programs, Workload, counts_energy
+from adaptare.devices import AdaptareError, InputError
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Measurement, ModelShape, Programs, Workload
 from adaptare.profiler.campaigns.campaign import Campaign, check_memory
 from adaptare.profiler.campaigns.comparison import Compared, compared_sections
 from adaptare.profiler.campaigns.energy_rows import Energy, count_energy, not_available
@@ -25,6 +26,7 @@ from adaptare.profiler.campaigns.overhead_rows import (
 )
 from adaptare.profiler.campaigns.request_rows import Request, cached_positions, requests_of, requests_table
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.energy import counts_energy
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Table
 from adaptare.profiler.results.units import COMPOSED, percent

@@ -7,12 +7,15 @@ from typing import Final
 
 import numpy as np
 
-from adaptare.profiler import AdapterKind, Interval, Measurement, Mode, Workload, overhead, verdict
-from adaptare.profiler.analysis.intervals import openings_needed
+from adaptare.profiler import Measurement, Mode, Workload
+from adaptare.profiler.analysis.intervals import Interval, openings_needed
+from adaptare.profiler.analysis.verdict import verdict
 from adaptare.profiler.campaigns.comparison import Compared, compare
 from adaptare.profiler.campaigns.grid import Case
 from adaptare.profiler.results.table import Column
 from adaptare.profiler.results.units import between, milliseconds, per_second, percent
+from adaptare.profiler.store.measurement import overhead
+from adaptare.profiler.workloads.configuration import AdapterKind
 
 A_DAY_S: Final = 24 * 60 * 60
 

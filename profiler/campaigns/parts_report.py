@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adaptare.devices import DeviceError, ExitCode
-from adaptare.profiler import Caches, Measurement, Parts, Programs, StoppingRule, Workload, measure_parts
+from adaptare.devices import DeviceError
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Measurement, Programs, StoppingRule, Workload
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.parts import Parts, measure_parts
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
+from adaptare.profiler.workloads.workload import Caches
 
 
 @dataclass(frozen=True)

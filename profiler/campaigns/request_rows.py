@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from adaptare.devices import InputError
-from adaptare.profiler import Interval, verdict
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis.verdict import verdict
 from adaptare.profiler.campaigns.overhead_rows import Row
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, per_second, percent

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from adaptare.devices import ExitCode
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Measurement, Programs, Space, Workload, design
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.target import Target

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, TypedDict, get_args
 
-from adaptare.devices import Device, DeviceInfo, InputError, connect, split_options
-from adaptare.profiler import BYTES, Quantisation, Workload
+from adaptare.devices import Device, DeviceInfo, InputError, connect
+from adaptare.devices.registry import split_options
+from adaptare.profiler import Quantisation, Workload
+from adaptare.profiler.workloads.workload import BYTES
 
 USUAL: Final = "float32"
 

@@ -3,7 +3,8 @@
 import statistics
 from dataclasses import dataclass, replace
 
-from adaptare.devices import Device, ForgettingWorker, Program, Worker
+from adaptare.devices import Device, Program, Worker
+from adaptare.devices.contracts import ForgettingWorker
 from adaptare.profiler import Programs, Workload
 
 # Number of task changes, of which the median counts.

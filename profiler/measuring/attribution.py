@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from adaptare.devices import AttributedCall, AttributingWorker, Device, InputError, Program, Worker
+from adaptare.devices import Device, InputError, Program, Worker
+from adaptare.devices.contracts import AttributedCall, AttributingWorker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import changes_outputs, check_applied
 from adaptare.profiler.workloads.workload import Workload

@@ -9,18 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import (
-    Device,
-    DeviceError,
-    Loaded,
-    Program,
-    ProgramError,
-    WatchedWorker,
-    Worker,
-    WorkerDiedError,
-    WorkerInfo,
-    counts_first_call,
-)
+from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError, WorkerInfo
+from adaptare.devices.agent_device import counts_first_call
+from adaptare.devices.contracts import WatchedWorker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import (
     changes_outputs,

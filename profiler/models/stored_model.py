@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptare.devices import InputError, Json
+from adaptare.devices import InputError
+from adaptare.devices.program import Json
 from adaptare.profiler.models.model_cache import without_bars
 
 if TYPE_CHECKING:

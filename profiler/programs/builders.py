@@ -8,17 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import (
-    USUAL_CACHE_BYTES,
-    DeviceInfo,
-    Feed,
-    InputError,
-    Json,
-    Program,
-    ProgramFile,
-    canonical_json,
-    copies_in_turn,
-)
+from adaptare.devices import DeviceInfo, Feed, InputError, Program, ProgramFile
+from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
+from adaptare.devices.agent.server import copies_in_turn
+from adaptare.devices.program import Json, canonical_json
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
 from adaptare.profiler.workloads.configuration import Configuration

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceInfo, InputError, canonical_json
+from adaptare.devices import DeviceInfo, InputError
+from adaptare.devices.program import canonical_json
 from adaptare.profiler.analysis.alarms import stable_rounds
 from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
 from adaptare.profiler.analysis.warmup import Trend, steadiness

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import uniform
+from adaptare.devices.agent.feeds import uniform
 
 
 @dataclass(frozen=True)

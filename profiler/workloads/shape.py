@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from adaptare.devices import InputError, canonical_json
+from adaptare.devices import InputError
+from adaptare.devices.program import canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
 
 # Config fields that describe a checkpoint, not the sizes of the model.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from adaptare.devices import InputError, Work, canonical_json
+from adaptare.devices import InputError, Work
+from adaptare.devices.program import canonical_json
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape, Site
 

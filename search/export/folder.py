@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptare.devices import InputError, Json, StorageError
+from adaptare.devices import InputError, StorageError
+from adaptare.devices.program import Json
 
 MARK = "adaptare.json"
 

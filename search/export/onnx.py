@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError, Json
-from adaptare.profiler import (
-    Configuration,
-    ModelShape,
-    OnnxBase,
-    OnnxBases,
-    Quantisation,
-    Workload,
-    adapter_inputs,
-    open_model,
-    write_onnx_adapter,
-)
+from adaptare.devices import InputError
+from adaptare.devices.program import Json
+from adaptare.profiler import Configuration, ModelShape, Quantisation, Workload, open_model
+from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.bases import OnnxBases
 from adaptare.search.export.folder import export_folder
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -133,7 +127,7 @@ def export_onnx_adapter(
 
 
 def _merged(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler import write_onnx_merged, write_onnx_requantised
+    from adaptare.profiler.programs.onnx.adapted import write_onnx_merged, write_onnx_requantised
 
     if quantisation == "none":
         write_onnx_merged(bases("none"), adapter, folder)
@@ -142,13 +136,13 @@ def _merged(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: 
 
 
 def _static(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler import write_onnx_static
+    from adaptare.profiler.programs.onnx.adapted import write_onnx_static
 
     write_onnx_static(bases(quantisation), adapter, folder)
 
 
 def _swappable(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler import write_onnx_swappable
+    from adaptare.profiler.programs.onnx.adapted import write_onnx_swappable
 
     write_onnx_swappable(bases(quantisation), adapter, folder)
     write_onnx_adapter(_named(adapter), folder / ADAPTER_FILE)

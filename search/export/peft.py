@@ -6,8 +6,9 @@ from pathlib import Path
 import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import Json
-from adaptare.profiler import Configuration, peft_arguments
+from adaptare.devices.program import Json
+from adaptare.profiler import Configuration
+from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.search.export.folder import export_folder
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter.model import SuperAdapter

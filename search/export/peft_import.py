@@ -7,7 +7,8 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, ModelShape, rank_space, read_peft
+from adaptare.profiler import Configuration, ModelShape, read_peft
+from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 

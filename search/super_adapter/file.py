@@ -10,8 +10,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError, Json, StorageError, parse_json, write_whole
-from adaptare.profiler import ModelShape, Space, rank_space
+from adaptare.devices import InputError, StorageError
+from adaptare.devices.program import Json
+from adaptare.devices.strict_json import parse_json
+from adaptare.devices.whole_file import write_whole
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 

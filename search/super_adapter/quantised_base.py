@@ -22,7 +22,7 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     """
     if quantisation == "none":
         return
-    from adaptare.profiler import rounded_weights
+    from adaptare.profiler.programs.onnx.quantise import rounded_weights
 
     linears = {site.path: model.get_submodule(site.path) for site in ModelShape.from_config(model.config).sites}
     linears["lm_head"] = model.get_output_embeddings()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptare.devices import InputError, Json, parse_json
+from adaptare.devices import InputError
+from adaptare.devices.program import Json
+from adaptare.devices.strict_json import parse_json
 
 
 @dataclass(frozen=True, order=True)

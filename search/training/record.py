@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError, Json, StorageError, write_whole
+from adaptare.devices import InputError, StorageError
+from adaptare.devices.program import Json
+from adaptare.devices.whole_file import write_whole
 
 SCHEMA = 1
 _FILE = "training.json"

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
-from adaptare.devices import InputError, Json, StorageError, interrupts_noted
+from adaptare.devices import InputError, StorageError
+from adaptare.devices.interrupts import interrupts_noted
+from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint

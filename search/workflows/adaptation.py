@@ -8,19 +8,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.devices import ExitCode
-from adaptare.profiler import ModelSource, Quantisation, Space
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Quantisation, Space
+from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.results.report import Feedback, Section
-from adaptare.search import (
-    CompletionLoss,
-    SuperAdapter,
-    TokenSplit,
-    check_examples,
-    load_base,
-    load_super_adapter,
-    round_base,
-    train_super_adapter,
-)
+from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
+from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.training.token_examples import TokenSplit
+from adaptare.search.training.train import check_examples
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 

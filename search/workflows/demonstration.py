@@ -7,27 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from adaptare.devices import DeviceError, ExitCode
+from adaptare.devices import DeviceError
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.predictor.fitting.fit_report import error_sections
-from adaptare.profiler import (
-    Configuration,
-    Measurement,
-    PreciseWithin,
-    Store,
-    Workload,
-    design,
-    named_space,
-    open_model,
-    programs_for,
-)
+from adaptare.profiler import Configuration, Measurement, Store, Workload, design, named_space, open_model, programs_for
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.space_report import latency_interval, measure_space
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.stopping import PreciseWithin
 from adaptare.profiler.results.report import Feedback, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds, percent
-from adaptare.search import Budget, export_merged, export_onnx, export_peft, read_budget
+from adaptare.search import export_merged, export_onnx, export_peft, read_budget
+from adaptare.search.budget.limits import Budget
 from adaptare.search.workflows.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
 from adaptare.search.workflows.export_check import largest_export_difference
 from adaptare.search.workflows.latency_limit import limit_of

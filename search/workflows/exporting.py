@@ -8,20 +8,16 @@ from typing import Any, Final, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import ExitCode, InputError
+from adaptare.devices import InputError
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import load_predictor
-from adaptare.profiler import Configuration, Quantisation, open_model, published_name
+from adaptare.profiler import Configuration, Quantisation, open_model
+from adaptare.profiler.models.model_source import published_name
 from adaptare.profiler.results.report import Note, Section
-from adaptare.search import (
-    SuperAdapter,
-    export_merged,
-    export_onnx,
-    export_onnx_adapter,
-    export_peft,
-    import_peft,
-    load_base,
-    on_base,
-)
+from adaptare.search import SuperAdapter, export_merged, export_onnx, export_peft, load_base
+from adaptare.search.export.onnx import export_onnx_adapter
+from adaptare.search.export.peft_import import import_peft
+from adaptare.search.super_adapter.quantised_base import on_base
 from adaptare.search.workflows.adaptation import reload_adaptation
 from adaptare.search.workflows.selection import load_selection
 

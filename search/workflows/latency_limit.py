@@ -2,7 +2,7 @@
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor
-from adaptare.search import MEDIAN, Budget, latency_limit_s
+from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s
 
 
 def limit_of(budget: Budget, predictor: FittedPredictor) -> float:

@@ -10,10 +10,6 @@ from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
     AdditiveScreen,
     Algorithm,
-    Baseline,
-    Budget,
-    BudgetRepair,
-    Candidate,
     CompletionLoss,
     Front,
     Limit,
@@ -21,14 +17,17 @@ from adaptare.search import (
     PredictedLatency,
     PredictedUpperEnd,
     RandomSearch,
-    Screen,
     SuperAdapter,
-    baselines,
     pick_winners,
-    requantised,
     search,
 )
 from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.algorithms.baselines import Baseline, baselines
+from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.algorithms.screen import Screen
+from adaptare.search.budget.candidate import Candidate
+from adaptare.search.budget.limits import Budget
+from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection

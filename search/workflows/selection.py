@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import ExitCode, InputError, read_versioned, write_versioned
+from adaptare.devices import InputError
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.devices.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Configuration
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table

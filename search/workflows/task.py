@@ -6,9 +6,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError, read_versioned, write_versioned
-from adaptare.profiler import Quantisation, published_name
-from adaptare.search import Example, TokenSplit, chatterbot_examples, read_examples, tokenize_split
+from adaptare.devices import InputError
+from adaptare.devices.versioned_json import read_versioned, write_versioned
+from adaptare.profiler import Quantisation
+from adaptare.profiler.models.model_source import published_name
+from adaptare.search import chatterbot_examples, read_examples, tokenize_split
+from adaptare.search.training.data import Example
+from adaptare.search.training.token_examples import TokenSplit
 
 _FILE = "task.json"
 SCHEMA = 1

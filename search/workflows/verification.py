@@ -5,14 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from adaptare.devices import ExitCode, InputError
+from adaptare.devices import InputError
+from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import load_predictor
-from adaptare.profiler import CALIBRATION_HOLDS, Interval, Measurement, Workload, pooled
+from adaptare.profiler import Measurement, Workload
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.target import Target, named_target
+from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
+from adaptare.profiler.store.pooling import pooled
 from adaptare.search import read_budget
 from adaptare.search.workflows.selection import Choice, Selection, load_selection, selection_to_json
 

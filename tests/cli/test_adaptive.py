@@ -11,7 +11,8 @@ from adaptare.devices import SimulatedDevice
 from adaptare.predictor.fitting import adaptive
 from adaptare.predictor.fitting.cross_validation import LeftOut
 from adaptare.predictor.fitting.error_card import ErrorCard, make_error_card
-from adaptare.profiler import Measurement, ModelShape, Visit, Workload, named_space
+from adaptare.profiler import Measurement, ModelShape, Workload, named_space
+from adaptare.profiler.store.measurement import Visit
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
 

@@ -11,17 +11,10 @@ import pytest
 
 from adaptare.arguments import DEFAULT_BAND
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import (
-    EQUIVALENCE_BAND,
-    Configuration,
-    Measurement,
-    ModelShape,
-    Store,
-    Visit,
-    Workload,
-    device_hash,
-)
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
+from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
 from adaptare.profiler.campaigns.comparison import compare
+from adaptare.profiler.store.measurement import Visit, device_hash
 
 SLOW = "simulated:launch_s=4e-06"
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.profiler import Measurement, Store, Visit, device_hash, open_model
+from adaptare.profiler import Measurement, Store, open_model
+from adaptare.profiler.store.measurement import Visit, device_hash
 
 pytestmark = pytest.mark.usefixtures("without_card")
 Run = Callable[..., Any]

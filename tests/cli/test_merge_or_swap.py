@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, TorchCpu, Worker, WorkerInfo
-from adaptare.profiler import BYTES, Configuration, Mode, Need, Workload, open_model, programs_for
+from adaptare.profiler import Configuration, Mode, Need, Workload, open_model, programs_for
 from adaptare.profiler.campaigns.merge_or_swap import Way, conclude, tokens_to_pay
 from adaptare.profiler.campaigns.task_change import SWAPS, load_and_change_task
 from adaptare.profiler.programs.builders import TorchPrograms
+from adaptare.profiler.workloads.workload import BYTES
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
 MEGABYTE = 10**6

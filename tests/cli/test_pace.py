@@ -17,7 +17,8 @@ from adaptare.devices.simulated_noise import Jitter, Moment
 from adaptare.overhead_command import overhead
 from adaptare.parts_command import parts
 from adaptare.profile_command import profile as profile_command
-from adaptare.profiler import Configuration, Measurement, ModelShape, PreciseWithin, Workload, precise_within, profile
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
+from adaptare.profiler.measuring.stopping import PreciseWithin
 from adaptare.verify_command import verify
 
 SESSIONS = 200

@@ -8,20 +8,13 @@ import numpy as np
 import pytest
 
 from adaptare.console import Console
-from adaptare.devices import DeviceInfo, ExitCode, SimulatedDevice
-from adaptare.profiler import (
-    Configuration,
-    Measurement,
-    ModelShape,
-    Store,
-    Visit,
-    Workload,
-    precise_within,
-    programs_for,
-)
+from adaptare.devices import DeviceInfo, SimulatedDevice
+from adaptare.devices.exit_codes import ExitCode
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.target import Target
 from adaptare.profiler.results.report import Note
+from adaptare.profiler.store.measurement import Visit
 from adaptare.search.workflows.selection import Choice, Selection
 from adaptare.search.workflows.verification import Choices, Verification, Verified, verify_choices
 

@@ -23,7 +23,6 @@ from adaptare.devices.agent.torch_runtime import TorchRuntime
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.programs.builders import SimulatedPrograms
 from adaptare.testing import *
-from adaptare.testing.device import FEEDS
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 64, "{}")
 SPACE = slim(SHAPE)

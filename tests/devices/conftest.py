@@ -8,10 +8,12 @@ from typing import Any
 import onnx
 import pytest
 
-from adaptare.devices import AgentDevice, AgentWorker, Feed, Program, Work, canonical_json, program_file
+from adaptare.devices import AgentDevice, Feed, Program, Work, program_file
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.server import Agent
+from adaptare.devices.agent_worker import AgentWorker
+from adaptare.devices.program import canonical_json
 
 MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
 OpenWorker = Callable[..., AgentWorker]

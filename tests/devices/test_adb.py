@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, Program, ProgramError, WorkerDiedError, clean, connect
+from adaptare.devices import DeviceError, InputError, Program, ProgramError, WorkerDiedError, connect
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
+from adaptare.devices.registry import clean
 
 Start = Callable[..., Any]
 pytestmark = [pytest.mark.adb, pytest.mark.native]

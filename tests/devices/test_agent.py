@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.devices import AgentWorker, DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError
+from adaptare.devices import DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError
+from adaptare.devices.agent_worker import AgentWorker
 
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import copies_in_turn
 from adaptare.devices.agent.place import Host
-from adaptare.devices.agent.server import MOST_COPIES, Agent
+from adaptare.devices.agent.server import MOST_COPIES, Agent, copies_in_turn
 
 MakeAgent = Callable[..., Agent]
 

@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import (
-    AgentDevice,
-    InputError,
-    MissingPackageError,
-    OnnxRuntime,
-    TorchCpu,
-    connect,
-    counts_first_call,
-    ort_cpu,
-)
+from adaptare.devices import AgentDevice, InputError, MissingPackageError, TorchCpu, connect, ort_cpu
+from adaptare.devices.agent_device import counts_first_call
+from adaptare.devices.onnx_runtime import OnnxRuntime
 
 MakeDevice = Callable[..., AgentDevice]
 

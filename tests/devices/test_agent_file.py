@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import StorageError, agent, write_agent
+from adaptare.devices import StorageError, agent
+from adaptare.devices.agent_file import write_agent
 
 SOURCES = Path(agent.__file__).parent
 

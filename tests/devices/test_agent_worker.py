@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import (
-    AgentWorker,
     DeviceError,
     Feed,
     InputError,
@@ -24,7 +23,7 @@ from adaptare.devices import (
     Work,
     WorkerDiedError,
 )
-from adaptare.devices.agent_worker import opened
+from adaptare.devices.agent_worker import AgentWorker, opened
 from adaptare.devices.transport import ended_by
 
 MakeWorker = Callable[..., AgentWorker]

@@ -8,24 +8,14 @@ from typing import Any
 import onnx
 import pytest
 
-from adaptare.devices import (
-    AttributingWorker,
-    Feed,
-    Program,
-    ProgramError,
-    SimulatedDevice,
-    TorchCpu,
-    Work,
-    Worker,
-    canonical_json,
-    ort_cpu,
-    program_file,
-)
+from adaptare.devices import Feed, Program, ProgramError, SimulatedDevice, TorchCpu, Work, Worker, ort_cpu, program_file
 from adaptare.devices.agent import ort_runtime
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.ort_runtime import OrtRuntime
 from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import WARM_CALLS, Agent
+from adaptare.devices.contracts import AttributingWorker
+from adaptare.devices.program import canonical_json
 
 MakeProgram = Callable[..., Program]
 MakeAgent = Callable[..., Agent]

@@ -25,10 +25,10 @@ from adaptare.devices import (
     Work,
     Worker,
     WorkerDiedError,
-    canonical_json,
     connect,
     program_file,
 )
+from adaptare.devices.program import canonical_json
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]

@@ -12,19 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
-from adaptare.devices import (
-    DeviceError,
-    Feed,
-    Program,
-    ProgramError,
-    Work,
-    WorkerDiedError,
-    canonical_json,
-    connect,
-    program_file,
-)
+from adaptare.devices import DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError, connect, program_file
 from adaptare.devices.browser import transport
 from adaptare.devices.browser.web_pages import LARGEST_MESSAGE_BYTES
+from adaptare.devices.program import canonical_json
 
 STAND_IN = runpy.run_path(str(Path(__file__).parent / "browser_stand_in.py"))
 SERVED, TOLD, Served, Reply, page, answering = map(

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.devices import uniform
-from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.feeds import filled, uniform
 
 Spec = dict[str, Any]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import LocalTransport, program_file
+from adaptare.devices import program_file
 from adaptare.devices.agent import files as module
 from adaptare.devices.agent.files import Files
+from adaptare.devices.transport import LocalTransport
 
 
 @pytest.fixture

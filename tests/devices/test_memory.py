@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import AgentWorker, Program, program_file
+from adaptare.devices import Program, program_file
 from adaptare.devices.agent import memory
+from adaptare.devices.agent_worker import AgentWorker
 
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]

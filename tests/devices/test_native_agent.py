@@ -12,18 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from adaptare.devices import (
-    Feed,
-    InputError,
-    Program,
-    ProgramError,
-    Work,
-    Worker,
-    canonical_json,
-    ort_cpu,
-    program_file,
-)
+from adaptare.devices import Feed, InputError, Program, ProgramError, Work, Worker, ort_cpu, program_file
 from adaptare.devices.native_runtime import ort_native
+from adaptare.devices.program import canonical_json
 
 pytestmark = pytest.mark.native
 

@@ -11,20 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from adaptare.devices import (
-    Feed,
-    InputError,
-    OnnxRuntime,
-    Program,
-    ProgramError,
-    Work,
-    canonical_json,
-    connect,
-    ort_cpu,
-    program_file,
-)
+from adaptare.devices import Feed, InputError, Program, ProgramError, Work, connect, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
+from adaptare.devices.onnx_runtime import OnnxRuntime
+from adaptare.devices.program import canonical_json
 
 Spec = dict[str, Any]
 Setup = Callable[..., OrtRuntime]

@@ -4,16 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.devices import (
-    InputError,
-    LocalTransport,
-    MissingPackageError,
-    SimulatedDevice,
-    connect,
-    reachable,
-    registry,
-    split_options,
-)
+from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, registry
+from adaptare.devices.registry import reachable, split_options
+from adaptare.devices.transport import LocalTransport
 
 
 def test_a_name_alone_opens_the_device_with_its_defaults() -> None:

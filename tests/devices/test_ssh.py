@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Feed, InputError, Program, Work, agent_file, canonical_json, connect
+from adaptare.devices import Feed, InputError, Program, Work, agent_file, connect
+from adaptare.devices.program import canonical_json
 from adaptare.devices.transports.ssh import SshTransport
 
 Start = Callable[..., Any]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, Program, clean, connect
+from adaptare.devices import DeviceError, InputError, Program, connect
+from adaptare.devices.registry import clean
 from adaptare.devices.transports.ssh import SshTransport
 
 Start = Callable[..., Any]

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, StorageError, read_versioned, write_versioned
+from adaptare.devices import InputError, StorageError
+from adaptare.devices.versioned_json import read_versioned, write_versioned
 
 
 def read(file: Path) -> dict[str, object]:

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, Measurement, ModelShape, Visit, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
+from adaptare.profiler.store.measurement import Visit
 
 RANKS = (0, 1, 4, 8, 16, 32)
 ROUNDS = 5

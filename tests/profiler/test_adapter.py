@@ -8,7 +8,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, ModelShape, peft_arguments
+from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler.workloads.adapter import peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,

@@ -6,25 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.devices import (
-    AttributedCall,
-    InputError,
-    OperatorTime,
-    Program,
-    ProgramError,
-    SimulatedDevice,
-    ort_cpu,
-)
-from adaptare.profiler import (
-    Attribution,
-    Configuration,
-    ModelShape,
-    OperatorCost,
-    Programs,
-    Workload,
-    attribute,
-    programs_for,
-)
+from adaptare.devices import InputError, Program, ProgramError, SimulatedDevice, ort_cpu
+from adaptare.devices.contracts import AttributedCall, OperatorTime
+from adaptare.profiler import Configuration, ModelShape, Programs, Workload, programs_for
+from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 

@@ -8,17 +8,9 @@ import pytest
 
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated_noise import Noise, RegimeStep
-from adaptare.profiler import (
-    Configuration,
-    FixedRounds,
-    Measurement,
-    ModelShape,
-    Store,
-    Visit,
-    Workload,
-    calibrated,
-    profile,
-)
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
+from adaptare.profiler.measuring.calibration import calibrated
+from adaptare.profiler.store.measurement import Visit
 
 ROUNDS = 40
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, Space, design, named_space, rank_space, read_space
+from adaptare.profiler import ModelShape, Space, design, named_space, read_space
 from adaptare.profiler.workloads.design import quantities
+from adaptare.profiler.workloads.space import rank_space
 
 
 def test_begins_with_the_largest_and_the_smallest_ranks(llama: ModelShape) -> None:

@@ -10,7 +10,8 @@ from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.profiler import Configuration, ModelShape, Workload, counts_energy, measure_energy
+from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.measuring.energy import counts_energy, measure_energy
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 WATTS = 7.0

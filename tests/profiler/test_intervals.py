@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.signal import lfilter
 
-from adaptare.profiler import Interval, ratio_interval
-from adaptare.profiler.analysis.intervals import openings_needed
+from adaptare.profiler.analysis.intervals import Interval, openings_needed, ratio_interval
 
 TRIALS = 300
 NOISE = 0.02

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, FixedRounds, Store, Workload, calibrated, profile
+from adaptare.profiler import Configuration, FixedRounds, Store, Workload, profile
+from adaptare.profiler.measuring.calibration import calibrated
 
 KEPT = Path(__file__).parent / "kept"
 DEVICE = SimulatedDevice(launch_s=1e-3)

@@ -10,19 +10,16 @@ import pytest
 from transformers import LlamaConfig
 
 from adaptare.devices import DeviceInfo, InputError
-from adaptare.profiler import (
-    Configuration,
-    Measurement,
-    ModelShape,
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
+from adaptare.profiler.analysis.intervals import ratio_interval
+from adaptare.profiler.store.measurement import (
     Visit,
-    Workload,
     device_from_json,
     device_hash,
     device_to_json,
     measurement_from_json,
     measurement_to_json,
     overhead,
-    ratio_interval,
 )
 
 SHAPE = ModelShape.from_config(

@@ -5,7 +5,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from adaptare.devices import InputError, MissingPackageError, StorageError
-from adaptare.profiler import ModelShape, open_model, published_name
+from adaptare.profiler import ModelShape, open_model
+from adaptare.profiler.models.model_source import published_name
 
 
 def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -> None:

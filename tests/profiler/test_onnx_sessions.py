@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
-from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Progress, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
+from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs import equality
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import Feed, Program, ProgramFile, Work, canonical_json, ort_cpu, program_file
+from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
+from adaptare.devices.program import canonical_json
 from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
 from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.export import export_decoder

@@ -9,8 +9,8 @@ from transformers import Gemma3TextConfig
 from adaptare.devices import InputError, Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Jitter
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Parts, Workload, measure_parts
-from adaptare.profiler.measuring.parts import blocks_of
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload
+from adaptare.profiler.measuring.parts import Parts, blocks_of, measure_parts
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 QUERY = "model.layers.{}.self_attn.q_proj"

@@ -7,7 +7,8 @@ import pytest
 
 from adaptare.devices import InputError, SimulatedDevice
 from adaptare.devices.simulated_noise import OpeningOffset
-from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, pooled, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
+from adaptare.profiler.store.pooling import pooled
 
 
 @pytest.fixture

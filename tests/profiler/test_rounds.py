@@ -17,18 +17,11 @@ from adaptare.devices import (
 )
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
-from adaptare.profiler import (
-    Configuration,
-    FixedRounds,
-    Measurement,
-    ModelShape,
-    Progress,
-    Workload,
-    profile,
-    profile_groups,
-)
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.group_run import reference_visits
+from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 

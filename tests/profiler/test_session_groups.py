@@ -8,7 +8,9 @@ import pytest
 from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.devices.simulated_noise import WarmUp
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Progress, Workload, profile, profile_groups
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.devices import InputError
-from adaptare.profiler import FAMILIES, ModelShape, Site
+from adaptare.profiler import ModelShape, Site
+from adaptare.profiler.workloads.shape import FAMILIES
 
 SIZES = {
     "num_hidden_layers": 3,

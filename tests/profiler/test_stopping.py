@@ -8,14 +8,13 @@ from adaptare.profiler import (
     FixedRounds,
     Measurement,
     ModelShape,
-    PreciseWithin,
-    Progress,
     StoppingRule,
     Workload,
     precise_within,
     profile,
-    ratio_interval,
 )
+from adaptare.profiler.analysis.intervals import ratio_interval
+from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
 
 
 def at(**state: float) -> Progress:

@@ -15,21 +15,21 @@ from adaptare.profiler import (
     Measurement,
     ModelShape,
     Phase,
-    Progress,
     Quantisation,
-    StubPrograms,
     Workload,
-    fitting_layers,
-    measurement_from_json,
-    measurement_to_json,
-    overhead,
     profile,
+)
+from adaptare.profiler.measuring.stopping import Progress
+from adaptare.profiler.measuring.stubs import (
+    StubPrograms,
+    fitting_layers,
     profile_by_stubs,
     stub_layers,
     stub_of,
     stubs_of,
 )
 from adaptare.profiler.programs.builders import SimulatedPrograms
+from adaptare.profiler.store.measurement import measurement_from_json, measurement_to_json, overhead
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)

@@ -1,6 +1,7 @@
 import pytest
 
-from adaptare.profiler import Interval, verdict
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis.verdict import verdict
 
 
 @pytest.mark.parametrize(

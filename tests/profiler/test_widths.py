@@ -16,8 +16,9 @@ from transformers import LlamaConfig, PreTrainedModel
 
 from adaptare.devices import Device, Program, TorchCpu, ort_cpu
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, stub_of
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.measuring.parts import blocks_of
+from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.builders import (
     SimulatedPrograms,

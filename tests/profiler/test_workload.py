@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 
 from adaptare.devices import InputError, Work
-from adaptare.profiler import Configuration, ModelShape, Workload, peft_arguments
+from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.workloads.adapter import peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=2,

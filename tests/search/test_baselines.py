@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.profiler import Configuration, ModelShape, named_space, rank_space, read_space
-from adaptare.search import baselines, midpoint
+from adaptare.profiler import Configuration, ModelShape, named_space, read_space
+from adaptare.profiler.workloads.space import rank_space
+from adaptare.search.algorithms.baselines import baselines, midpoint
 
 
 def tiny(family: str = "llama") -> ModelShape:

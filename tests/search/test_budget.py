@@ -1,7 +1,8 @@
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.search import MEDIAN, Budget, latency_limit_s, read_budget
+from adaptare.search import read_budget
+from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s
 
 BUDGETS = [
     ("decode=20ms", "decode", MEDIAN, None, 0.02),

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, Space, named_space, rank_space, read_space
+from adaptare.profiler import ModelShape, Space, named_space, read_space
+from adaptare.profiler.workloads.space import rank_space
 from adaptare.search import InfeasibleBudgetError, Limit
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 

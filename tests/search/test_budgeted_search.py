@@ -8,17 +8,9 @@ from pymoo.indicators.hv import HV
 
 from adaptare.devices import AdaptareError, InputError
 from adaptare.profiler import ModelShape, Space, named_space
-from adaptare.search import (
-    Algorithm,
-    Candidate,
-    Front,
-    InfeasibleBudgetError,
-    Limit,
-    Nsga2,
-    RandomSearch,
-    search,
-)
+from adaptare.search import Algorithm, Front, InfeasibleBudgetError, Limit, Nsga2, RandomSearch, search
 from adaptare.search.algorithms.screen import AdditiveScreen
+from adaptare.search.budget.candidate import Candidate
 
 RANKS = (0, 2, 4, 8, 16)
 

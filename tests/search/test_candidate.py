@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.search import Candidate, Limit, evaluate
-from adaptare.search.budget.candidate import violations
+from adaptare.search import Limit
+from adaptare.search.budget.candidate import Candidate, evaluate, violations
 
 
 @dataclass(frozen=True)

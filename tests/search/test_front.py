@@ -3,8 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.search import Candidate, Front, front_of, non_dominated, pick_winners
-from adaptare.search.budget.front import most_spread
+from adaptare.search import Front, pick_winners
+from adaptare.search.budget.candidate import Candidate
+from adaptare.search.budget.front import front_of, most_spread, non_dominated
 
 NAMES = ("loss_nats", "latency_s")
 

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler import ModelShape, Site, named_space
-from adaptare.search import CodesPredictor, PredictedLatency, PredictedUpperEnd
+from adaptare.search import PredictedLatency, PredictedUpperEnd
+from adaptare.search.budget.objective import CodesPredictor
 
 SITES = named_space(
     "sites",

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import DeviceError, InputError, MissingPackageError
-from adaptare.profiler import Configuration, Quantisation, rounded_weights, write_onnx_adapter
-from adaptare.profiler.programs.onnx.quantise import dequantised_weights
+from adaptare.profiler import Configuration, Quantisation
+from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.search.export import onnx_check
 from adaptare.search.export.onnx import export_onnx, export_onnx_adapter
 from adaptare.search.export.onnx_check import OnnxKind, check_onnx_export, onnx_difference

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.search import Candidate
 from adaptare.search.algorithms.screen import AdditiveScreen
+from adaptare.search.budget.candidate import Candidate
 
 N_SITES = 6
 WEIGHTS = np.array([3.0, 1.0, 0.0, 2.0, 0.5, 1.5])

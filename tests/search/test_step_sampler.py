@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import Site, Space, rank_space
+from adaptare.profiler import Site, Space
+from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.training.step_sampler import SandwichSampler, StepSampler, UniformSampler, step_codes
 
 DRAWS = 3000

@@ -6,7 +6,8 @@ import torch
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space, rank_space
+from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space
+from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
 Q0, DOWN1 = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"

@@ -21,6 +21,7 @@ from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
 from adaptare.search import Limit, PredictedLatency, PredictedUpperEnd, search
 from adaptare.testing import (
+    FEEDS,
     AlgorithmSuite,
     DevicePrograms,
     DeviceSuite,
@@ -28,7 +29,6 @@ from adaptare.testing import (
     RegressorSuite,
     SpaceSuite,
 )
-from adaptare.testing.device import FEEDS
 
 TOYS = sorted(Path(__file__).parent.glob("toy_*.py"))
 PUBLIC = {"adaptare", *(f"adaptare.{package}" for package in ("devices", "profiler", "predictor", "search"))}

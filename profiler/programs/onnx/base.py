@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import Json, canonical_json
+from adaptare.devices.program import Json, canonical_json
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
 

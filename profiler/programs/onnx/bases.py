@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import InputError, Machine, MissingPackageError, canonical_json
+from adaptare.devices import InputError, MissingPackageError
+from adaptare.devices.agent.machine import Machine
+from adaptare.devices.program import canonical_json
 from adaptare.profiler.models.disk_cache import (
     CACHE_BYTES,
     UNFINISHED,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptare.devices import DeviceInfo, Json, ProgramError
+from adaptare.devices import DeviceInfo, ProgramError
+from adaptare.devices.program import Json
 from adaptare.profiler.models.disk_cache import UNFINISHED
 from adaptare.profiler.programs.onnx.base import content_hash
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import Json, ProgramFile, canonical_json, program_file
+from adaptare.devices import ProgramFile, program_file
+from adaptare.devices.program import Json, canonical_json
 from adaptare.profiler.models.disk_cache import CACHE_BYTES, cache_folder, cached_folder, make_room, mark_used
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.narrowing import kept_parts
