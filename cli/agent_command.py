@@ -26,6 +26,10 @@ def agent(
             show_default="one in the user's cache, where devices find it",
         ),
     ] = None,
+    program: Annotated[
+        Path | None,
+        typer.Option("--agent", help="The agent, compiled elsewhere.", show_default="it is compiled"),
+    ] = None,
     headers: Annotated[
         Path | None,
         typer.Option(
@@ -68,6 +72,7 @@ def agent(
     bundle = build_bundle(
         chosen,
         folder=output,
+        agent=program,
         headers=headers,
         runtime_library=runtime_library,
         wheel=wheel,

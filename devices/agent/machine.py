@@ -116,6 +116,7 @@ class Machine:
             "virtualisation": self._virtualisation(),
             "governor": self._line("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             "frequency_hz": self._frequency_hz(),
+            "clusters": self._clusters(),
             "clock_source": self._line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             "large_pages": self._line("sys/kernel/mm/transparent_hugepage/enabled"),
             "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
@@ -148,6 +149,18 @@ class Machine:
         if now:
             found["current"] = 1e6 * sum(now) / len(now)
         return found if any(found.values()) else None
+
+    def _clusters(self) -> list[dict[str, Any]] | None:
+        """Groups of processors that share a clock, with its present, allowed and highest frequency."""
+        files = {"current_hz": "scaling_cur_freq", "allowed_hz": "scaling_max_freq", "max_hz": "cpuinfo_max_freq"}
+        found = []
+        for folder in sorted(glob.glob(self._path("sys/devices/system/cpu/cpufreq/policy*"))):
+            named = {"processors": "related_cpus", "governor": "scaling_governor"}
+            words = {name: _line(os.path.join(folder, file)) for name, file in named.items()}
+            read = {name: _line(os.path.join(folder, file)) for name, file in files.items()}
+            hertz = {name: 1e3 * float(khz) if khz and khz.isdigit() else None for name, khz in read.items()}
+            found.append({**words, **hertz})
+        return found or None
 
     def _temperature_c(self) -> dict[str, float] | None:
         """Maximum over the sensors of each kind."""

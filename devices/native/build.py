@@ -13,6 +13,7 @@ from adaptare.devices.native.bundle import AGENT, Bundle, Content, kept_bundles,
 from adaptare.devices.native.compiler import Target, compile_agent, target_here
 from adaptare.devices.native.runtime_library import (
     RuntimeLibrary,
+    elf_file,
     fetched_wheel,
     installed_library,
     installed_runtime,
@@ -28,6 +29,7 @@ def build_bundle(
     target: Target,
     *,
     folder: Path | None = None,
+    agent: Path | None = None,
     headers: Path | None = None,
     runtime_library: Path | None = None,
     wheel: Path | None = None,
@@ -38,6 +40,7 @@ def build_bundle(
     Args:
         target: System of the device.
         folder: Folder of the bundle; default: one in the user's cache, where devices find it.
+        agent: The agent, if it was compiled elsewhere.
         headers: Folder with ONNX Runtime's header for C; default: where systems install it.
         runtime_library: ONNX Runtime's shared library.
         wheel: Wheel of ONNX Runtime to take it from; default: the installed one if it is for this target, else pip
@@ -52,15 +55,19 @@ def build_bundle(
     """
     if runtime_library is not None and wheel is not None:
         raise InputError("--runtime-library and --wheel both name the library of ONNX Runtime; give one of them")
-    agent = Content(compile_agent(target, headers), f"adaptare {metadata.version('adaptare')}", "Apache-2.0")
+    program = Content(elf_file(agent), f"{agent.name}, given", "Apache-2.0") if agent else _compiled(target, headers)
     with ExitStack() as stack:
         library = _library(target, runtime_library, wheel, stack)
-        contents = {AGENT: agent, library.name: library.content}
+        contents = {AGENT: program, library.name: library.content}
         if libraries:
             places = [Path(place) for place in libraries if place != DEBIAN]
             packages = stack.enter_context(fetched_packages(target)) if DEBIAN in libraries else []
             contents |= system_libraries([*places, *packages], target)
         return write_bundle(folder, _kept(), target, contents, runtime=library.runtime, library=library.name)
+
+
+def _compiled(target: Target, headers: Path | None) -> Content:
+    return Content(compile_agent(target, headers), f"adaptare {metadata.version('adaptare')}", "Apache-2.0")
 
 
 def _kept() -> Path:

@@ -56,18 +56,23 @@ def installed_library() -> RuntimeLibrary:
     return RuntimeLibrary(found[0].name, runtime, Content(found[0], f"{runtime}, as installed here", LICENCE))
 
 
-def library_of_file(file: Path) -> RuntimeLibrary:
-    """A library given by the user, for example out of the archive for Android. Raises `InputError`."""
+def elf_file(file: Path) -> Path:
+    """The file, if it is a program or library for Linux or Android. Raises `InputError`."""
     try:
         with file.open("rb") as content:
             start = content.read(4)
     except OSError as error:
         raise InputError(f"{str(file)!r} cannot be read: {error.strerror or error}") from error
     if start != b"\x7fELF":
-        raise InputError(f"{str(file)!r} is no shared library for Linux or Android (ELF); name libonnxruntime.so")
+        raise InputError(f"{str(file)!r} is no program or shared library for Linux or Android (ELF)")
+    return file
+
+
+def library_of_file(file: Path) -> RuntimeLibrary:
+    """A library given by the user, for example out of the archive for Android. Raises `InputError`."""
     version = VERSION.search(file.name)
     runtime = f"onnxruntime {version[1] if version else 'unknown'}"
-    return RuntimeLibrary(file.name, runtime, Content(file, f"{file.name}, given", "as given"))
+    return RuntimeLibrary(file.name, runtime, Content(elf_file(file), f"{file.name}, given", "as given"))
 
 
 def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:

@@ -166,6 +166,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
+    yield from throttled(measured)
     # Of many short openings, a few appear unsteady by chance.
     unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
     if unsteady:
@@ -175,6 +176,22 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
         yield (
             f"{waiting} of {len(measured)} are bound by the host: the accelerator waits for kernels to be issued; "
             "compile=yes issues fewer of them, and graphs=yes (CUDA) all at once"
+        )
+
+
+def throttled(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Groups of processors that may not use their highest frequency at the end, as far as the device tells."""
+    ends = [each.environment.get("after", {}).get("clusters") or [] for each in measured]
+    shares = {
+        cluster["processors"]: cluster["allowed_hz"] / cluster["max_hz"]
+        for clusters in ends
+        for cluster in clusters
+        if cluster["allowed_hz"] and cluster["max_hz"] and cluster["allowed_hz"] < cluster["max_hz"]
+    }
+    for processors, share in shares.items():
+        yield (
+            f"the device throttles: its processors {processors} may use {share:.0%} of their highest frequency; let it "
+            "cool down, or lift the limit, and repeat"
         )
 
 

@@ -200,6 +200,23 @@ def test_frequencies_are_in_hertz(make: Make, files: dict[str, str], hertz: dict
     assert make(files).environment()["frequency_hz"] == hertz
 
 
+def test_clusters_tell_the_frequency_that_they_may_use(make: Make) -> None:
+    little, big = (f"sys/devices/system/cpu/cpufreq/policy{number}" for number in (0, 4))
+    files = {
+        f"{big}/related_cpus": "4 5",
+        f"{big}/scaling_governor": "schedutil",
+        f"{big}/scaling_max_freq": "1200000",
+        f"{big}/cpuinfo_max_freq": "2400000",
+        f"{little}/related_cpus": "0 1 2 3",
+        f"{little}/scaling_cur_freq": "300000",
+    }
+    unknown = {"governor": None, "allowed_hz": None, "max_hz": None}
+    assert make(files).environment()["clusters"] == [
+        {"processors": "0 1 2 3", "current_hz": 3e8, **unknown},
+        {"processors": "4 5", "governor": "schedutil", "current_hz": None, "allowed_hz": 1.2e9, "max_hz": 2.4e9},
+    ]
+
+
 def test_the_hottest_reading_of_each_sensor_is_told(make: Make) -> None:
     files = {
         "sys/class/thermal/thermal_zone0/type": "soc",

@@ -186,7 +186,7 @@ def test_a_library_given_tells_its_version_by_its_name(tmp_path: Path) -> None:
         assert library_of_file(tmp_path / name).runtime == runtime
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"PK", "is no shared library"), (None, "cannot be read")])
+@pytest.mark.parametrize(("content", "message"), [(b"PK", "is no program or shared library"), (None, "cannot be read")])
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content:
         (tmp_path / "x.so").write_bytes(content)
@@ -269,3 +269,16 @@ def test_the_agent_is_compiled_for_every_target(tmp_path: Path, target: compiler
     assert b"onnxruntime.so" not in program
     assert b"libc.so.6" in needed
     assert (bundle.runtime, bundle.loader, len(bundle.files)) == ("onnxruntime 1.30.0", "", 2)
+
+
+def test_an_agent_may_be_compiled_elsewhere(tmp_path: Path) -> None:
+    for name in ("agent-for-android", "libonnxruntime.so"):
+        (tmp_path / name).write_bytes(b"\x7fELF" + name.encode())
+    bundle = build_bundle(
+        ARM,
+        folder=tmp_path / "bundle",
+        agent=tmp_path / "agent-for-android",
+        runtime_library=tmp_path / "libonnxruntime.so",
+    )
+    assert (tmp_path / "bundle" / "agent").read_bytes() == b"\x7fELFagent-for-android"
+    assert bundle.files[0].origin == "agent-for-android, given"

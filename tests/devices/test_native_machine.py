@@ -61,6 +61,17 @@ FULL = MEMORY | {
     "sys/fs/cgroup/memory.current": "5000",
     "sys/fs/cgroup/memory.stat": "inactive_file 100\n",
 }
+LITTLE, BIG = f"{CPU}/cpufreq/policy0", f"{CPU}/cpufreq/policy4"
+PHONE = MEMORY | {
+    f"{LITTLE}/related_cpus": "0 1 2 3",
+    f"{LITTLE}/scaling_governor": "schedutil",
+    f"{LITTLE}/scaling_cur_freq": "300000",
+    f"{LITTLE}/scaling_max_freq": "1800000",
+    f"{LITTLE}/cpuinfo_max_freq": "1800000",
+    f"{BIG}/related_cpus": "4 5 6 7",
+    f"{BIG}/scaling_max_freq": "1200000",
+    f"{BIG}/cpuinfo_max_freq": "2400000",
+}
 SHARED = {f"{CPU}/cpu{each}/topology/thread_siblings_list": "0-63" for each in processors()}
 for _each in processors():
     SHARED |= {
@@ -69,7 +80,7 @@ for _each in processors():
         f"{CPU}/cpu{_each}/cache/index3/size": "12345K",
         f"{CPU}/cpu{_each}/cache/index3/shared_cpu_list": "0-63",
     }
-MACHINES = {"board": BOARD, "laptop": LAPTOP, "full": FULL, "shared": MEMORY | SHARED, "bare": MEMORY}
+MACHINES = {"board": BOARD, "phone": PHONE, "laptop": LAPTOP, "full": FULL, "shared": MEMORY | SHARED, "bare": MEMORY}
 SAME = (
     "physical_cores",
     "allowed_processors",
@@ -115,31 +126,6 @@ def test_the_same_files_give_the_same_facts(tell: Tell, tmp_path: Path, name: st
 def test_a_transport_may_know_the_product(tell: Tell) -> None:
     found = tell(BOARD, {"ADAPTARE_HARDWARE": "Google Pixel 8"})
     assert found["hardware"].startswith("Google Pixel 8 (")
-
-
-def test_clusters_tell_the_share_of_their_frequency_that_they_may_use(tell: Tell) -> None:
-    little, big = f"{CPU}/cpufreq/policy0", f"{CPU}/cpufreq/policy4"
-    files = {
-        f"{little}/related_cpus": "0 1 2 3",
-        f"{little}/scaling_governor": "schedutil",
-        f"{little}/scaling_cur_freq": "300000",
-        f"{little}/scaling_max_freq": "1800000",
-        f"{little}/cpuinfo_max_freq": "1800000",
-        f"{big}/related_cpus": "4 5 6 7",
-        f"{big}/scaling_max_freq": "1200000",
-        f"{big}/cpuinfo_max_freq": "2400000",
-    }
-    unknown = {"governor": None, "current_hz": None}
-    assert tell(MEMORY | files)["environment"]["clusters"] == [
-        {
-            "processors": "0 1 2 3",
-            "governor": "schedutil",
-            "current_hz": 3e8,
-            "allowed_hz": 1.8e9,
-            "max_hz": 1.8e9,
-        },
-        {"processors": "4 5 6 7", **unknown, "allowed_hz": 1.2e9, "max_hz": 2.4e9},
-    ]
 
 
 @pytest.mark.parametrize(
