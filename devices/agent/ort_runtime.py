@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -143,11 +144,11 @@ class OrtRuntime:
         for name, value in chosen.items():
             options.add_session_config_entry(name, value)
         wanted = CPU if unprepared else self._provider
-        place = None
+        place = ""
         if not trace and (file.endswith(".ort") or not hasattr(ort.InferenceSession, ASSIGNMENT)):
-            place = tempfile.TemporaryDirectory()
+            place = tempfile.mkdtemp()
             options.enable_profiling = True
-            options.profile_file_prefix = os.path.join(place.name, "trace")
+            options.profile_file_prefix = os.path.join(place, "trace")
         return OrtModel(self._created(file, options, wanted), wanted, os.path.basename(file), place)
 
     def _created(self, file: str, options: Any, provider: str) -> Any:
@@ -177,14 +178,17 @@ class OrtModel:
         provider: The provider that has to run a node.
         name: Name of its file, for messages.
         place: Folder of the profile where the library cannot say who runs a node: the first call is profiled for that,
-            and no other.
+            and no other. Otherwise empty.
     """
 
-    def __init__(self, session: Any, provider: str, name: str, place: tempfile.TemporaryDirectory[str] | None) -> None:
+    def __init__(self, session: Any, provider: str, name: str, place: str) -> None:
         self.session = session
-        self._provider, self._name, self._place = provider, name, place
+        self._provider, self._name = provider, name
+        self._uncounted = bool(place)
         self._nodes: Counter[str] = Counter()
-        if place is None and hasattr(session, ASSIGNMENT):
+        if place:
+            weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        elif hasattr(session, ASSIGNMENT):
             for part in session.get_provider_graph_assignment_info():
                 self._nodes[part.ep_name] += len(part.get_nodes())
             self._check()
@@ -208,7 +212,7 @@ class OrtModel:
         for event in events:
             if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
                 self._nodes[event["args"]["provider"]] += 1
-        self._place = None
+        self._uncounted = False
         self._check()
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
@@ -231,7 +235,7 @@ class OrtModel:
         for argument in self.session.get_outputs():
             binding.bind_output(argument.name, "cpu")
         run, output = self.session.run_with_iobinding, _Output(binding, values)
-        if self._place is not None:
+        if self._uncounted:
             run(binding)
             self._count()
 

@@ -171,6 +171,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
     if unsteady:
         yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
+    yield from _placements(measured)
     waiting = sum(each.environment.get("host_share", 0.0) > HOST_BOUND for each in measured)
     if waiting:
         yield (
@@ -193,6 +194,16 @@ def throttled(measured: Sequence[Measurement]) -> Iterator[str]:
             f"the device throttles: its processors {processors} may use {share:.0%} of their highest frequency; let it "
             "cool down, or lift the limit, and repeat"
         )
+
+
+def _placements(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Share of the nodes that each provider runs, where there are several."""
+    counts = [each.environment.get("providers", {}) for each in measured]
+    several = [count for count in counts if len(count) > 1]
+    for provider in dict.fromkeys(name for count in several for name in count):
+        shares = [count.get(provider, 0) / sum(count.values()) for count in several]
+        least, most = (f"{share:.0%}" for share in (min(shares), max(shares)))
+        yield f"{provider} runs {least if least == most else f'{least} to {most}'} of the nodes"
 
 
 def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Overhead of adapters: one row per phase and mode, and the marginal cost of ranks and sites."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,8 @@ A_DAY_S: Final = 24 * 60 * 60
 class Row:
     """Cost of one adapter in one phase and mode; overheads are relative.
 
-    Seconds are on the scale of `latency_s`, except `low_s` and `raw_s`, which are unscaled.
+    Seconds are on the scale of `latency_s`, except `low_s` and `raw_s`, which are unscaled. See `Loaded` for
+    `providers`, the nodes that each of them runs, and for `host_share`, which is `None` where the host computes.
     """
 
     origin: str
@@ -57,6 +58,8 @@ class Row:
     load_s: float
     first_call_s: float
     resident_bytes: int
+    providers: Mapping[str, int]
+    host_share: float | None
 
     @property
     def where(self) -> str:
@@ -133,6 +136,8 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         verdict=verdict(share, band=band),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
+        providers=measurement.environment.get("providers", {}),
+        host_share=measurement.environment.get("host_share"),
         **{name: getattr(measurement, name) for name in names},
     )
 

@@ -143,10 +143,10 @@ def test_a_package_is_missing(ssh_server: Start, package: str) -> None:
 
 
 def test_onnxruntime_is_too_old(ssh_server: Start, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("__version__ = '1.21.0'\nclass InferenceSession: ...\n")
+    (tmp_path / "onnxruntime.py").write_text("__version__ = '1.17.3'\nclass InferenceSession: ...\n")
     server = ssh_server()
     server.add_python(path=[tmp_path])
-    told = "onnxruntime 1.21.0 cannot say which provider runs a node; 1.24 or later can; install it on the device with"
+    told = "onnxruntime 1.17.3 is too old; 1.18 or later is needed; install it on the device with"
     refused(server.spelling, told, MissingPackageError)
 
 
