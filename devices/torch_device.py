@@ -73,6 +73,10 @@ class TorchDevice:
         """See `Device.info`."""
         return self._device.info()
 
+    def capacity_bytes(self) -> int:
+        """See `Device.capacity_bytes`."""
+        return self._device.capacity_bytes()
+
     def open(self) -> AbstractContextManager[Worker]:
         """See `Device.open`."""
         return self._device.open()

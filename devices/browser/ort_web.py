@@ -62,6 +62,10 @@ class OrtWeb:
         """See `Device.info`."""
         return self._device.info()
 
+    def capacity_bytes(self) -> int:
+        """See `Device.capacity_bytes`."""
+        return self._device.capacity_bytes()
+
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """See `Device.open`."""

@@ -30,7 +30,7 @@ def refused(answer: Any, message: str) -> None:
     [
         ("toaster", "unknown device 'toaster'; known are ort, ort-cpu, "),
         ("torch-cpu:threads=0", "threads must be at least 1, not 0"),
-        ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are threads=…"),
+        ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are compile=…, threads=…"),
         ("torch-cpu:threads=many", "'many' is no value for threads"),
         ("pigeon:coop/torch-cpu", "the transport 'pigeon' is unknown"),
     ],
