@@ -46,7 +46,7 @@ def test_a_device_by_adb_is_lost_and_the_same_command_completes_what_was_begun(
 ) -> None:
     device = phone()
     words = ["profile", "tiny-random", "--device", device.spelling, "--count", "3", "--cache", str(model_cache)]
-    command = [sys.executable, "-m", "adaptare", *words, "--half-width", "0.000001", "--seconds", "600"]
+    command = [sys.executable, "-m", "adaptare", *words, "--half-width", "0.0001%", "--seconds", "600"]
     campaign = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said = next(line for line in campaign.stderr if "round" in line)
     device.kill()
@@ -58,7 +58,7 @@ def test_a_device_by_adb_is_lost_and_the_same_command_completes_what_was_begun(
     assert all(each.visits for each in kept)
 
     device.start()
-    again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
+    again = run(*words, "--half-width", "50%", "--seconds", 0.5, "--json")
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
     assert run("devices", "--clean", device.spelling, "--json").json["freed_bytes"][device.spelling] > 2**20
 

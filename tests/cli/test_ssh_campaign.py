@@ -20,7 +20,7 @@ def test_a_lost_device_keeps_what_was_measured_and_the_same_command_completes_it
     server.add_python()
     words = ["profile", "tiny-random", "--device", "ssh://board/ort-cpu:threads=1", "--count", "3"]
     words += ["--cache", str(model_cache)]
-    endless = ["--half-width", "0.000001", "--seconds", "600"]
+    endless = ["--half-width", "0.0001%", "--seconds", "600"]
     command = [sys.executable, "-m", "adaptare", *words, *endless]
     campaign = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said = next(line for line in campaign.stderr if "round" in line)
@@ -33,7 +33,7 @@ def test_a_lost_device_keeps_what_was_measured_and_the_same_command_completes_it
     assert all(each.visits for each in kept)
 
     server.start()
-    again = run(*words, "--half-width", "0.5", "--seconds", 0.5, "--json")
+    again = run(*words, "--half-width", "50%", "--seconds", 0.5, "--json")
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
 
 
