@@ -80,6 +80,10 @@ class Files:
         """See `Programs.twin`; nothing is compared with itself."""
         return self.program(workload)
 
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.program(workload)
+
 
 def write_chain(file: Path, products: int, width: int = WIDTH) -> Path:
     """So many products one after the other, each with weights of its own."""

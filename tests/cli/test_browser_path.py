@@ -90,7 +90,7 @@ def test_a_campaign_whose_server_is_killed_goes_on_when_it_is_started_again(tmp_
     # Half of what is free holds the base and two adapters, so that there are several groups.
     device = f"browser:killed/ort-web:threads=1,memory_bytes={22 * 2**20}"
     words = ("profile", "tiny-random", "--device", device, "--cache", str(model_cache), "--space", "kinds")
-    limits = ("--ranks", "0,2,4,8", "--count", "8", "--length", "4", "--openings", "2", "--seconds", "3", "--json")
+    limits = ("--rank", "0,2,4,8", "--count", "8", "-d", "4", "--openings", "2", "--seconds", "3", "--json")
     command = [sys.executable, "-m", "adaptare", *words, *limits]
     local = ("--runtime-files", BROWSER["RUNTIME"])
     with (

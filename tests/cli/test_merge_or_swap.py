@@ -103,6 +103,10 @@ class FedPrograms:
         """See `Programs.twin`."""
         return self._programs.twin(workload)
 
+    def unrounded(self, workload: Workload) -> Program:
+        """See `Programs.unrounded`."""
+        return self.program(workload)
+
 
 class SlowlyBinding:
     """A simulated device whose feeds take a second, two seconds and so on to bind."""

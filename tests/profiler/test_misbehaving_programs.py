@@ -48,6 +48,9 @@ class Given:
     def twin(self, workload: Workload) -> Program:
         return self.program(workload)
 
+    def unrounded(self, workload: Workload) -> Program:
+        return self.program(workload)
+
 
 class Impatient:
     """The torch device, which waits for torch to be imported, but for nothing afterwards."""
