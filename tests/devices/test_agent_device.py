@@ -94,7 +94,7 @@ def test_who_it_is_is_known_after_one_opening(plain_device: MakeDevice, monkeypa
         pass
     known = device.info()
     monkeypatch.setattr(device, "_transport", None)
-    assert device.info() is known
+    assert device.info() == known
 
 
 @pytest.mark.parametrize(
