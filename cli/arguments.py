@@ -18,6 +18,14 @@ DeviceOption = Annotated[
     str,
     typer.Option("--device", help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; see: adaptare devices."),
 ]
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; again for more, side by side.",
+        show_default="torch-cpu:threads=1",
+    ),
+]
 StoreOption = Annotated[str, typer.Option("--store", help="File or database URL that keeps all measurements.")]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")

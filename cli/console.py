@@ -133,10 +133,12 @@ class Console:
 
     Args:
         as_json: One JSON object on stdout instead of tables.
+        name: Begins every line on stderr, and replaces bars by lines: several report at once.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, name: str = "") -> None:
         self._as_json = as_json
+        self._name = name
         self._above: list[AnyTable] = []
 
     @property
@@ -148,7 +150,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Prints a line on stderr."""
-        typer.echo(text, err=True)
+        typer.echo(f"{self._name}: {text}" if self._name else text, err=True)
 
     def section(self, section: "Section") -> None:
         """Prints a table or line of the result, omitted if the result is JSON, or a note."""
@@ -178,7 +180,7 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, str], None]]:
         """Yields `update(share, text)`: a bar on a terminal, else a plain line every few seconds."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._name:
             yield from self._bar(title)
         else:
             yield from self._lines(title)
@@ -217,6 +219,11 @@ class Console:
                 self.note(f"{title}: {share:4.0%} {text}{_left(now_s - started_s, share)}")
 
         yield update
+
+
+def feedback_of(name: str) -> "Feedback":
+    """Callbacks through which one of several devices reports."""
+    return Console(as_json=True, name=name).feedback
 
 
 def _left(elapsed_s: float, share: float) -> str:

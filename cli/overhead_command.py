@@ -13,7 +13,7 @@ from adaptare.arguments import (
     BandOption,
     BatchOption,
     CacheOption,
-    DeviceOption,
+    DevicesOption,
     HalfWidthOption,
     JsonOption,
     ModelArgument,
@@ -24,7 +24,7 @@ from adaptare.arguments import (
     StoreOption,
     StubsOption,
 )
-from adaptare.console import Console, command
+from adaptare.console import Console, command, feedback_of
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.pace import OVERHEAD
 
@@ -67,13 +67,16 @@ def overhead(
     ] = 0,
     energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
     batch: BatchOption = 1,
-    device: DeviceOption = DEFAULT_DEVICE,
+    device: DevicesOption = None,
     half_width: HalfWidthOption = OVERHEAD.half_width,
     band: BandOption = DEFAULT_BAND,
     seconds: SecondsOption = OVERHEAD.seconds,
     openings: OpeningsOption = None,
     recalibrate: RecalibrateOption = False,
     stubs: StubsOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take phases that the store has whole instead of measuring them again.")
+    ] = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
     ] = None,
@@ -83,20 +86,25 @@ def overhead(
     as_json: JsonOption = False,
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
+    from adaptare.devices import InputError
     from adaptare.figure_file import check_figure, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.overhead_figure import draw
     from adaptare.profiler.campaigns.overhead import overhead as measured_overhead
+    from adaptare.profiler.campaigns.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
+    devices = device or [DEFAULT_DEVICE]
     prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
     depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
     check_alone(adapters, rank=rank is not None, sites=sites)
     check_figure(figure)
-    report = measured_overhead(
+    if figure and len(devices) > 1:
+        raise InputError("--figure draws one device; give one, or leave the figure out")
+    measure = partial(
+        measured_overhead,
         model,
         adapters or (),
-        device=device,
         ranks=read_ranks(DEFAULT_RANK if rank is None else rank),
         placements=sites or (),
         prompts=prompts,
@@ -111,11 +119,14 @@ def overhead(
         band=band,
         recalibrate=recalibrate,
         stubs=stubs,
+        resume=resume,
         store=store,
         cache=cache,
         seed=seed,
-        feedback=console.feedback,
     )
+    if len(devices) > 1:
+        return console.show(side_by_side(devices, measure, feedback=feedback_of))
+    report = measure(device=devices[0], feedback=console.feedback)
     code = console.show(report)
     all_drawn = True
     if figure and report.rows:

@@ -16,7 +16,8 @@ from typing import Any
 USUAL_CACHE_BYTES = 32 * 2**20
 FILES = ("inactive_file ", "active_file ")
 # Environment variables read by allocators, thread pools and runtimes.
-VARIABLES = ("CUDA_", "GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "ORT_", "TORCH_")
+POOLS = ("GOMP_", "KMP_", "MKL_", "OMP_", "OPENBLAS_")
+VARIABLES = (*POOLS, "CUDA_", "GLIBC_", "LD_", "MALLOC_", "ORT_", "PYTORCH_", "TORCH_")
 PACKAGES = ("numpy", "onnxruntime", "peft", "torch", "transformers")
 
 
@@ -106,6 +107,8 @@ class Machine:
         """
         return {
             "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            # Equal for everything that shares the processors of one machine, from its start on.
+            "boot": self._line("proc/sys/kernel/random/boot_id"),
             "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
             "python": platform.python_version(),
             "packages": _versions(),

@@ -62,6 +62,7 @@ class Campaign:
             those of the models composed from them.
         recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         stubs: True to compose whole models from stubs instead of loading them.
+        resume: True to take what the store has whole, see `kept`, instead of measuring it again.
     """
 
     device: Device
@@ -71,6 +72,7 @@ class Campaign:
     seed: int
     recalibrate: bool = False
     stubs: bool = False
+    resume: bool = False
     feedback: Feedback = SILENT
 
     @property
@@ -81,6 +83,21 @@ class Campaign:
     def calibration_s(self, reference: Workload) -> float | None:
         """Seconds of a base when the device was calibrated; `None` if the store has none."""
         return self.store.calibration(self.device.info(), reference, origin=self.origin)
+
+    def kept(self, workloads: Sequence[Workload]) -> list[Measurement]:
+        """Measurements of the latest session that has all these workloads complete; empty unless resumed, or if none.
+
+        Args:
+            workloads: Workloads of one base.
+        """
+        if not self.resume:
+            return []
+        sessions: dict[str, dict[Workload, Measurement]] = {}
+        for each in self.store.measurements(self.device.info(), workloads[0].base):
+            if each.complete and each.origin == self.origin:
+                sessions.setdefault(each.session, {})[each.workload] = each
+        whole = [found for found in sessions.values() if set(workloads) <= set(found)]
+        return [whole[-1][workload] for workload in workloads] if whole else []
 
     def measure(
         self,

@@ -32,6 +32,7 @@ def overhead(
     band: float = EQUIVALENCE_BAND,
     recalibrate: bool = False,
     stubs: bool = False,
+    resume: bool = False,
     store: str | Path = "adaptare.db",
     cache: str | Path | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def overhead(
         band: Differences within this share are `same`.
         recalibrate: True to scale latencies by what the base takes now, whatever it took before.
         stubs: True to compose whole models from models of fewer layers.
+        resume: True to take phases that the store has whole, instead of measuring them again.
         store: File or database URL.
         cache: Folder for converted models; the user's cache folder if `None`.
         seed: Of every random choice.
@@ -92,6 +94,14 @@ def overhead(
     )
     request.check()
     campaign = Campaign(
-        target.device, programs, Store(store), stop, seed, recalibrate=recalibrate, stubs=stubs, feedback=feedback
+        target.device,
+        programs,
+        Store(store),
+        stop,
+        seed,
+        recalibrate=recalibrate,
+        stubs=stubs,
+        resume=resume,
+        feedback=feedback,
     )
     return measure_overhead(request, campaign, band=band)

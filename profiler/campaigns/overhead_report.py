@@ -156,6 +156,10 @@ class OverheadReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         yield Table(self.title, COLUMNS, self.rows)
+        yield from self.remarks()
+
+    def remarks(self) -> Iterator[Section]:
+        """Everything to display below the table of its rows."""
         for row in self.rows:
             if row.mode == "merged":
                 yield (
@@ -201,7 +205,8 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
         campaign.feedback.preview(Table(title, COLUMNS, rows))
 
     for phase in request.phases:
-        found = campaign.measure(list(phase), title=f"measuring {next(iter(phase)).phase}", seen=seen)
+        title_of_phase = f"measuring {next(iter(phase)).phase}"
+        found = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title_of_phase, seen=seen)
         measured += [(case_of[each.workload], each) for each in found]
     complete = [(case, each) for case, each in measured if not each.failure]
     rows = [row_of(case, each, band=band) for case, each in complete]

@@ -4,7 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from adaptare.profiler.store.measurement import (
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload, partly_open
 
+# Seconds that one process waits for another to write.
+BUSY_S = 60.0
+# Number of the lock under which one process at a time makes the tables of a PostgreSQL store.
+CREATION_LOCK = 0x61646170
 # Stores of schema 1 have a single calibration in a separate table, which is no longer read.
 SCHEMA_VERSION = 2
 
@@ -49,6 +53,11 @@ _measurements = sql.Table(
     sql.Column("complete", sql.Boolean, nullable=False),
     sql.Column("content", sql.Text, nullable=False),
 )
+# Statement after which a transaction writes alone.
+ALONE = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "LOCK TABLE shapes, measurements IN SHARE ROW EXCLUSIVE MODE",
+}
 for _table in (_shapes, _measurements):
     for _change in ("UPDATE", "DELETE"):
         _rule = sql.DDL(  # type: ignore[no-untyped-call]
@@ -56,6 +65,16 @@ for _table in (_shapes, _measurements):
             f"BEGIN SELECT RAISE(ABORT, 'rows of {_table.name} are never changed'); END"
         )
         sql.event.listen(_table, "after_create", _rule.execute_if(dialect="sqlite"))
+    _refusal = sql.DDL(  # type: ignore[no-untyped-call]
+        f"CREATE FUNCTION {_table.name}_never_change() RETURNS trigger LANGUAGE plpgsql AS "
+        f"'BEGIN RAISE EXCEPTION ''rows of {_table.name} are never changed''; END'"
+    )
+    _rule = sql.DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TRIGGER {_table.name}_never_change BEFORE UPDATE OR DELETE ON {_table.name} "
+        f"FOR EACH ROW EXECUTE FUNCTION {_table.name}_never_change()"
+    )
+    for _ddl in (_refusal, _rule):
+        sql.event.listen(_table, "after_create", _ddl.execute_if(dialect="postgresql"))
 
 
 class Store:
@@ -84,7 +103,8 @@ class Store:
         try:
             if file and not file.exists():
                 _make_whole(file)
-            self._engine = sql.create_engine(url)
+            waiting = {"connect_args": {"timeout": BUSY_S}} if url.get_backend_name() == "sqlite" else {}
+            self._engine = sql.create_engine(url, **waiting)
             self._check_or_create()
         except (OperationalError, OSError) as error:
             raise StorageError(
@@ -110,6 +130,8 @@ class Store:
                 )
             return
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(CREATION_LOCK)))
             if not sql.inspect(connection).has_table("meta"):  # another process may have been faster
                 _fill(connection)
 
@@ -206,8 +228,9 @@ class Store:
     def _writing(self) -> Iterator[sql.Connection]:
         try:
             with self._engine.begin() as connection:
-                if connection.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                _log_ahead(connection)
+                if connection.dialect.name in ALONE:
+                    connection.exec_driver_sql(ALONE[connection.dialect.name])
                 yield connection
         except DatabaseError as error:
             raise StorageError(
@@ -243,6 +266,13 @@ def _fill(connection: sql.Connection) -> None:
     """Creates the tables."""
     _tables.create_all(connection)
     connection.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+
+
+def _log_ahead(connection: sql.Connection) -> None:
+    """Makes readers of an SQLite store see the state before a write, instead of waiting for its end."""
+    if connection.dialect.name == "sqlite":
+        with suppress(OperationalError):  # somebody is reading it in the old way
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
 def _make_whole(file: Path) -> None:
