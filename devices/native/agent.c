@@ -96,15 +96,22 @@ static void free_taken(void) {
     chunks = NULL;
 }
 
+/* Seconds; negative if the request leaves them to the device. */
+static double asked_gap_s(const struct json *request) {
+    const struct json *gap = member(request, "gap_s");
+    if (gap == NULL || gap->kind == JSON_NULL) return -1;
+    if (real(gap, "gap_s") < 0) fail("ValueError", "'gap_s' must be at least 0, not %s", gap->text);
+    return real(gap, "gap_s");
+}
+
 /* Sets processors, threads and memory before anything is loaded, and reports the facts about the device. */
 static void hello(const struct json *request) {
-    const struct json *options = needed(request, "options", JSON_OBJECT), *gap = member(request, "gap_s");
+    const struct json *options = needed(request, "options", JSON_OBJECT);
     int64_t threads = whole(needed(request, "threads", JSON_NUMBER), "threads");
     bool pin = needed_flag(request, "pin");
     int64_t memory_bytes = needed_size(request, "memory_bytes");
-    double asked_gap_s = gap != NULL && gap->kind != JSON_NULL ? real(gap, "gap_s") : -1;
+    double asked = asked_gap_s(request);
     if (greeted) fail("ValueError", "hello was answered already");
-    if (asked_gap_s < 0 && gap != NULL && gap->kind != JSON_NULL) fail("ValueError", "'gap_s' must be at least 0");
     if (member(options, "cores") != NULL) restrict_to_mask(needed_text(options, "cores"));
     int *numbers;
     int64_t allowed = (int64_t)allowed_processors(&numbers);
@@ -113,7 +120,7 @@ static void hello(const struct json *request) {
         fail("option", "threads must be 1 to %lld here, not %lld", (long long)allowed, (long long)threads);
     if (pin) pin_to((size_t)threads);
     set_up((int)threads, options);
-    gap_s = asked_gap_s >= 0 ? asked_gap_s : threads > 1 ? GAP_S : 0;
+    gap_s = asked >= 0 ? asked : threads > 1 ? GAP_S : 0;
     int64_t available = free_bytes();
     if (memory_bytes == 0) memory_bytes = available > LEAST_BYTES ? available : LEAST_BYTES;
     limit_programs(memory_bytes < MOST_BYTES ? memory_bytes : MOST_BYTES);

@@ -83,6 +83,8 @@ int64_t file_bytes(const char *path);
 bool forget(const char *path);
 void copy_file(const char *source, const char *target);
 void open_files(const char *folder);
+const char *in_folder(const char *name);
+const char *whole_text(const char *path, size_t *length);
 const char *stored(const char *digest);
 bool is_stored(const char *digest);
 const char *placed(const struct json *files);
@@ -99,21 +101,26 @@ struct tensor {
 struct tensor filled(const char *name, const struct json *spec);
 double value_at(const void *data, int type, size_t index);
 
-/* runtime.c: programs, by ONNX Runtime's C API. */
+/* library.c: ONNX Runtime. */
 struct model;
 struct bound;
 void open_library(const char *path);
 const char *runtime_version(void);
 void set_up(int threads, const struct json *options);
 void put_providers(struct reply *reply);
+
+/* runtime.c: programs, by ONNX Runtime's C API. */
 struct model *load_model(const char *path, const struct json *arguments, bool copy);
-void put_nodes(struct reply *reply, const struct model *model);
 void free_model(struct model *model); /* and all that is bound to it */
 struct bound *bind_feed(struct model *model, const struct json *arguments);
 void *call(struct bound *bound); /* NULL, or for: */
 void check_call(void *failure);
 void put_output(struct reply *reply, const struct bound *bound);
 
+
+/* nodes.c: which provider runs what. */
+void count_assigned(struct model *model);
+void put_nodes(struct reply *reply, const struct model *model);
 
 /* programs.c: operations on programs. */
 void limit_programs(int64_t bytes);

@@ -30,6 +30,18 @@ void open_files(const char *folder) {
     make_folder(taken("%s/programs", folder));
 }
 
+const char *in_folder(const char *name) { return taken("%s/%s", device_folder, name); }
+
+const char *whole_text(const char *path, size_t *length) {
+    size_t bytes = (size_t)file_bytes(path);
+    char *text = take(bytes + 1);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) fail_for(path);
+    *length = fread(text, 1, bytes, file);
+    fclose(file);
+    return text;
+}
+
 const char *stored(const char *digest) {
     const char *end = digest;
     while (isalnum((unsigned char)*end)) end++;

@@ -87,6 +87,7 @@ static void load_models(struct program *program, const struct json *request, con
         bool copy = program->models_count > 1;
         const char *place = copy ? copied(folder, files) : folder;
         program->models[i] = load_model(taken("%s/%s", place, source), arguments, copy);
+        count_assigned(program->models[i]);
         remove_copy();
     }
 }
