@@ -58,8 +58,10 @@ class ProgramBuilderSuite:
         assert builder.need(workload).total_bytes < builder.need(larger).total_bytes
 
     def test_refuses_more_positions_than_the_model_has(self, builder: Programs, workload: Workload) -> None:
-        with pytest.raises(InputError, match="the model ends at 128 positions"):
-            builder.need(replace(workload, past=128, tokens=129))
+        longer = replace(workload, past=128, tokens=129)
+        for ask in (builder.check, builder.need):
+            with pytest.raises(InputError, match="the model ends at 128 positions"):
+                ask(longer)
 
     def test_a_base_lies_on_the_disk(self, builder: Programs, workload: Workload) -> None:
         assert builder.disk_bytes(workload.base) > 0

@@ -12,6 +12,7 @@ from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.profiler.analysis.alarms import changes
 from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
 from adaptare.profiler.measuring.stubs import fitting_layers, profile_by_stubs, stubs_of
@@ -128,15 +129,9 @@ class Campaign:
         rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
         started = time.monotonic()
         with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
-            groups = profiled(
-                workloads,
-                reference=reference,
-                device=self.device,
-                stop=Watched(rule, interrupted, update),
-                seed=self.seed,
-                programs=self.programs,
-            )
-            for group in groups:
+            watched = Watched(rule, interrupted, update)
+            options = ProfileOptions(self.device, watched, self.seed, programs=self.programs)
+            for group in profiled(workloads, reference=reference, options=options):
                 scaled = calibrated(group, known_s)
                 known_s = next((each.reference_s for each in scaled if each.complete), known_s)
                 self.store.append(scaled)
@@ -157,7 +152,7 @@ class Campaign:
             depths = fitting_layers(workloads, reference, self.programs, self.device.capacity_bytes())
             timed = stubs_of(workloads, reference, depths)
         for workload in timed:
-            self.programs.need(workload)
+            self.programs.check(workload)
         with self.feedback.progress("preparing") as update:
             for number, workload in enumerate(timed):
                 update(number / len(timed), f"{workload.mode} {workload.scope}")

@@ -86,5 +86,5 @@ def workloads_of(template: Workload, cases: Sequence[Case], programs: Programs) 
     for workload, case in largest.values():
         found |= {replace(workload, mode=mode): case for mode in programs.modes(workload)}
     for workload in found:
-        programs.need(workload)
+        programs.check(workload)
     return found

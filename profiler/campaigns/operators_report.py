@@ -158,7 +158,7 @@ def report_operators(
     workload = case.on(template)
     pair = [workload.base, workload]
     for each in pair:
-        programs.need(each)
+        programs.check(each)
     base, adapted = attribute(pair, device=target.device, programs=programs, calls=calls)
     return OperatorsReport(model, target, case, base, adapted)
 

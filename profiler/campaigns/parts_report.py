@@ -8,6 +8,7 @@ from adaptare.devices import DeviceError
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Measurement, Programs, StoppingRule, Workload
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import Parts, measure_parts
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
@@ -101,10 +102,11 @@ def report_parts(
         DeviceError: A part does not run.
     """
     whole = adapted if adapted.configuration.ranks else adapted.base
-    found = measure_parts(whole, device=target.device, stop=stop, seed=seed, caches=("cold", "hot"), programs=programs)
-    if failure := next((each.together.failure for each in found.values() if each.together.failure), ""):
+    options = ProfileOptions(target.device, stop, seed, programs=programs)
+    parts = measure_parts(whole, options, caches=("cold", "hot"))
+    if failure := next((each.together.failure for each in parts.values() if each.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
-    return PartsReport(model, target, whole, adapted.mode, found)
+    return PartsReport(model, target, whole, adapted.mode, parts)
 
 
 def _row(name: str, layers: int, cold: Measurement, hot: Measurement) -> PartRow:

@@ -93,7 +93,7 @@ def workloads_of_space(
     """Workloads of a design of `count` configurations. Raises `InputError` if the runtime does not run one of them."""
     workloads = [template.with_configuration(space.decode(row)) for row in design(space, count, seed=seed)]
     for workload in workloads:
-        programs.need(workload)
+        programs.check(workload)
     return workloads
 
 

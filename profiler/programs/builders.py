@@ -52,8 +52,12 @@ class Programs(Protocol):
         """Application modes that this base supports, those with a swappable adapter first."""
         ...
 
+    def check(self, workload: Workload) -> None:
+        """Raises `InputError` if this runtime does not run the workload; writes no file."""
+        ...
+
     def need(self, workload: Workload) -> Need:
-        """Memory estimate. Raises `InputError` if this runtime does not run the workload; writes no file."""
+        """Memory estimate; checks the workload too, and writes no file."""
         ...
 
     def disk_bytes(self, base: Workload) -> int:
@@ -122,8 +126,8 @@ class TorchPrograms:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 
-    def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
@@ -131,6 +135,10 @@ class TorchPrograms:
             raise InputError("torch has no adapters of rank 0, so no graph with every site open; use an ort device")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        self.check(workload)
         name = f"{self._arguments(workload)}{copies_name(workload)}"
         whole = workload.configuration == Configuration()
         held = own_bytes(workload) + (embedding_bytes(workload) if whole else 0)
@@ -142,7 +150,7 @@ class TorchPrograms:
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
-        self.need(workload)
+        self.check(workload)
         return Program(
             name_of(workload),
             TORCH_FACTORY,
@@ -213,9 +221,13 @@ class SimulatedPrograms:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
+        workload.shape.check_positions(workload.positions)
+
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
-        workload.shape.check_positions(workload.positions)
+        self.check(workload)
         return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
 
     def disk_bytes(self, base: Workload) -> int:

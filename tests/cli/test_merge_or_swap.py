@@ -87,6 +87,9 @@ class FedPrograms:
         """See `Programs.modes`."""
         return self._programs.modes(workload)
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
+
     def need(self, workload: Workload) -> Need:
         """The adapter is among the feeds."""
         return Need("one", 1000, 10 + 7 * len(workload.configuration.ranks))

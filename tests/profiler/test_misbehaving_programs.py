@@ -36,6 +36,8 @@ class Given:
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable",)
 
+    def check(self, workload: Workload) -> None: ...
+
     def need(self, workload: Workload) -> Need:
         return Need(workload.hash, 0, 0)
 

@@ -65,7 +65,7 @@ def specs(feed: Feed) -> dict[str, dict[str, Any]]:
 
 
 def refused(programs: OnnxPrograms, workload: Workload, message: str) -> None:
-    for ask in (programs.need, programs.program, programs.twin):
+    for ask in (programs.check, programs.need, programs.program, programs.twin):
         with pytest.raises(InputError, match=message):
             ask(workload)
 
