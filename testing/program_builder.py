@@ -67,7 +67,7 @@ class ProgramBuilderSuite:
         assert builder.disk_bytes(workload.base) > 0
 
     def test_a_program_has_one_feed_which_is_named_by_the_workload(self, builder: Programs, workload: Workload) -> None:
-        for made in (builder.program(workload), builder.twin(workload)):
+        for made in (builder.program(workload), builder.merged_reference(workload)):
             assert [(feed.name, feed.work) for feed in made.feeds] == [(workload.hash, workload.work())]
 
     def test_a_workload_makes_the_same_program_each_time(self, builder: Programs, workload: Workload) -> None:

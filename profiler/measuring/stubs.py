@@ -104,9 +104,9 @@ class StubPrograms:
         """See `Programs.program`."""
         return self._among_others(self.programs.program(workload), workload)
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return self._among_others(self.programs.twin(workload), workload)
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
+        return self._among_others(self.programs.merged_reference(workload), workload)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""
@@ -153,7 +153,7 @@ def fitting_layers(
         InputError: The scope is not a whole model, it has too few layers, or layers differ.
     """
     depths = stub_layers(reference)
-    if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
+    if all(_fits([workload], reference, depths, programs, free_bytes) for workload in workloads):
         return depths
     return _whole_periods(*FEWEST_LAYERS, reference.shape.period)
 
@@ -171,14 +171,14 @@ def stub_of(workload: Workload, layers: int) -> Workload:
             "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
             "in a YAML file), or measure the whole"
         )
-    ranks = tuple(each for each in configuration.ranks if shape.site_by_path[each[0]].layer < layers)
-    widths = tuple(each for each in configuration.widths if each[0] < layers)
+    ranks = tuple(pair for pair in configuration.ranks if shape.site_by_path[pair[0]].layer < layers)
+    widths = tuple(pair for pair in configuration.widths if pair[0] < layers)
     return replace(workload, shape=shape.stub(layers), configuration=Configuration(ranks, widths, configuration.kind))
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
     """Stubs to time for workloads and their reference. Raises `InputError`, see `stub_of`."""
-    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in depths))
+    return list(dict.fromkeys(stub_of(workload, layers) for workload in (reference, *workloads) for layers in depths))
 
 
 def _fits(
@@ -253,8 +253,8 @@ class _Line:
             workload=workload,
             reference=self._reference,
             reference_s=self.reference_s or 0.0,
-            visits=tuple(own[each] for each in rounds),
-            reference_visits=tuple(self._base[each] for each in rounds),
+            visits=tuple(own[place] for place in rounds),
+            reference_visits=tuple(self._base[place] for place in rounds),
             resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
             load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
             first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, self._share)),

@@ -68,7 +68,7 @@ class Programs(Protocol):
         """The program, with one feed named by the hash of the workload; writes the files that it needs."""
         ...
 
-    def twin(self, workload: Workload) -> Program:
+    def merged_reference(self, workload: Workload) -> Program:
         """Merged reference: a program of the same function and inputs, with the adapter merged into the weights."""
         ...
 
@@ -158,11 +158,11 @@ class TorchPrograms:
             (_feed(workload),),
             self._files(workload),
             own_bytes(workload),
-            *turn_of(workload),
+            *cache_traffic(workload),
         )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`.
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`.
 
         Of weights in 16 bits, it has the same weights and computes in 32 bits. It is neither compiled nor captured.
         """
@@ -238,10 +238,12 @@ class SimulatedPrograms:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *turn_of(workload))
+        return Program(
+            name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *cache_traffic(workload)
+        )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def unrounded(self, workload: Workload) -> Program:
@@ -270,25 +272,25 @@ def is_cold(workload: Workload) -> bool:
     return workload.scope != "model" and workload.caches == "cold"
 
 
-def turn_of(workload: Workload) -> tuple[int, int]:
+def cache_traffic(workload: Workload) -> tuple[int, int]:
     """Bytes moved by a call of a cold part, and by the rest of the model before its next call; (0, 0) otherwise.
 
     Adapters are excluded, so that the number of copies called in turn is the same for any adapter.
     """
     if not is_cold(workload):
         return 0, 0
-    own, whole = (each.base.work().moved_bytes for each in (workload, replace(workload, scope="model", site="")))
+    own, whole = (part.base.work().moved_bytes for part in (workload, replace(workload, scope="model", site="")))
     return own, whole - own
 
 
 def copies_name(workload: Workload) -> str:
     """Name suffix that separates cold from hot programs, and programs with different numbers of copies."""
-    return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
+    return " {}+{}".format(*cache_traffic(workload)) if is_cold(workload) else ""
 
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
     """Bytes of the copies called in turn with a cold program, on a device with last-level caches of this size."""
-    return (copies_in_turn(*turn_of(workload), last_level_bytes) - 1) * base_bytes(workload)
+    return (copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

@@ -309,9 +309,8 @@ def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[
 
 
 def _on_newest_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
-    keys = [(each.device, each.reference, each.origin) for each in measurements]
-    newest = {key: each.reference_s for key, each in zip(keys, measurements, strict=True) if each.complete}
+    keys = [(row.device, row.reference, row.origin) for row in measurements]
+    newest = {key: row.reference_s for key, row in zip(keys, measurements, strict=True) if row.complete}
     return [
-        replace(each, reference_s=newest.get(key, each.reference_s))
-        for key, each in zip(keys, measurements, strict=True)
+        replace(row, reference_s=newest.get(key, row.reference_s)) for key, row in zip(keys, measurements, strict=True)
     ]

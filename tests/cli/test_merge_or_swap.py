@@ -102,9 +102,9 @@ class FedPrograms:
         """See `Programs.program`."""
         return self._programs.program(workload)
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return self._programs.twin(workload)
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
+        return self._programs.merged_reference(workload)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""

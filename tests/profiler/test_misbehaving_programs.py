@@ -29,7 +29,7 @@ ARGUMENTS: dict[int, tuple[str, dict[str, object]]] = {
 
 @dataclass(frozen=True)
 class Given:
-    """Programs that are named by the rank of their workload's adapter; none needs a twin."""
+    """Programs that are named by the rank of their workload's adapter; none needs a merged reference."""
 
     by_rank: Mapping[int, tuple[str, dict[str, object]]]
 
@@ -47,7 +47,7 @@ class Given:
         feed = Feed(workload.hash, "{}", workload.work())
         return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), (feed,))
 
-    def twin(self, workload: Workload) -> Program:
+    def merged_reference(self, workload: Workload) -> Program:
         return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:

@@ -78,7 +78,7 @@ def test_between_calls_of_a_stub_as_much_is_read_as_it_lacks(phase: Phase) -> No
     whole, adapted = base.work().moved_bytes, replace(ADAPTED[1], phase=phase)
     for workload in (base, adapted):
         stub = stub_of(workload, 2)
-        for program in (programs.program(stub), programs.twin(stub)):
+        for program in (programs.program(stub), programs.merged_reference(stub)):
             assert program.moved_bytes == stub.base.work().moved_bytes, "whatever it carries"
             assert program.moved_bytes + program.between_bytes == whole
         assert programs.program(workload).between_bytes == 0

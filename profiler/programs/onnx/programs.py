@@ -16,11 +16,11 @@ from adaptare.profiler.programs.builders import (
     adapter_bytes,
     base_bytes,
     cache_bytes,
+    cache_traffic,
     copies_bytes,
     copies_name,
     embedding_bytes,
     name_of,
-    turn_of,
 )
 from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs, content_hash
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
@@ -102,11 +102,11 @@ class OnnxPrograms:
         feed = _feed(workload, base, self._adapter_inputs(workload))
         file = self._formed(file, feed, self._form, batch=workload.batch)
         return Program(
-            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *turn_of(workload)
+            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
         )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`; one graph with the weights of every site as inputs serves all adapters of a base."""
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`; one graph, with the weights of every site as inputs, serves any adapter."""
         self.check(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
         file = _beside(base.model, f"folded-{workload.quantisation}")
