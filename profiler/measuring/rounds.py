@@ -4,7 +4,7 @@ import datetime
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -18,6 +18,7 @@ from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.stopping import Progress, StoppingRule
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.store.measurement import INTERRUPTED, Measurement
+from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.workloads.workload import Workload
 
 
@@ -31,19 +32,15 @@ def profile(
     openings: int | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
-) -> list[Measurement]:
+) -> Measurements:
     """Times workloads in one session; see `profile_groups` and `ProfileOptions`.
 
     One measurement per workload, in the given order; none for groups that did not start before an interruption.
     """
     options = ProfileOptions(device, stop, seed, openings, programs)
-    return in_order(workloads, profile_groups(workloads, reference=reference, options=options, reference_s=reference_s))
-
-
-def in_order(workloads: Sequence[Workload], groups: Iterable[Sequence[Measurement]]) -> list[Measurement]:
-    """The measurements of all groups, in the order of the workloads, without those that have none."""
+    groups = profile_groups(workloads, reference=reference, options=options, reference_s=reference_s)
     by_workload = {measurement.workload: measurement for group in groups for measurement in group}
-    return [by_workload[workload] for workload in workloads if workload in by_workload]
+    return Measurements(by_workload[workload] for workload in workloads if workload in by_workload)
 
 
 def profile_groups(

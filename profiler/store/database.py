@@ -19,6 +19,7 @@ from adaptare.profiler.store.measurement import (
     measurement_from_json,
     measurement_to_json,
 )
+from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload, partly_open
 
@@ -181,7 +182,7 @@ class Store:
         with self._reading() as connection:
             return set(connection.execute(query).scalars())
 
-    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
+    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> Measurements:
         """Measurements in the order of insertion; only of one device and one reference if given.
 
         All of one device and reference are scaled by its newest calibration, in place of their sessions'.
@@ -202,7 +203,7 @@ class Store:
             if name in used
         }
         whole = [content for content in contents if not partly_open(content["workload"], shapes)]
-        return _on_newest_scale([measurement_from_json(content, shapes) for content in whole])
+        return Measurements(_on_newest_scale([measurement_from_json(content, shapes) for content in whole]))
 
     def close(self) -> None:
         """Closes the database connections."""
