@@ -41,7 +41,6 @@ def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Regressor]:
     }
 
 
-CANDIDATES: Mapping[str, Regressor] = candidates()
 BASELINES: Mapping[str, Any] = {
     "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
     "random forest": RandomForestRegressor(20, random_state=0),
