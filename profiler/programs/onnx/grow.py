@@ -66,13 +66,13 @@ class Growth:
                     entry.name, before = self._name(entry.name, layer), entry.name
                     field.append(entry)
                     entry.name = before
-        sites = {}
+        every = {}
         for layer in range(self._layers):
             for path, tensors in sites.items():
                 if _layer(path) == self._source(layer):
                     names = (tensors.input, tensors.output, tensors.weight)
-                    sites[self._name(path, layer)] = SiteTensors(*(self._name(name, layer) for name in names))
-        return sites
+                    every[self._name(path, layer)] = SiteTensors(*(self._name(name, layer) for name in names))
+        return every
 
     def _source(self, layer: int) -> int:
         """The exported layer that a layer is made from."""
