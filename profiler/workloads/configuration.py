@@ -112,14 +112,14 @@ class Configuration:
             InputError: A site or layer is not in the shape, a layer is wider than the base's, or a rank exceeds the
                 smaller dimension of its linear.
         """
-        if wrong := next((each for each in self.widths if each[0] >= shape.layers), None):
+        if wrong := next((pair for pair in self.widths if pair[0] >= shape.layers), None):
             raise InputError(f"the base model has no layer {wrong[0]}; its layers are 0 to {shape.layers - 1}")
-        if wrong := next((each for each in self.widths if each[1] > shape.intermediate), None):
+        if wrong := next((pair for pair in self.widths if pair[1] > shape.intermediate), None):
             raise InputError(
                 f"width {wrong[1]} of layer {wrong[0]} is larger than that of the base model; use at most "
                 f"{shape.intermediate}"
             )
-        narrower = tuple(each for each in self.widths if each[1] < shape.intermediate)
+        narrower = tuple(pair for pair in self.widths if pair[1] < shape.intermediate)
         here = self if narrower == self.widths else replace(self, widths=narrower)
         sites = shape.site_by_path if not narrower else {site.path: site for site in here.sites(shape)}
         for path, rank in self.ranks:

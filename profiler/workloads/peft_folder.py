@@ -100,7 +100,7 @@ def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
     scales = {"lora_alpha": [settings.get("lora_alpha") or 0.0]}
     scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
     for name, numbers in scales.items():
-        if wrong := [each for each in numbers if not isinstance(each, int | float) or not math.isfinite(each)]:
+        if wrong := [number for number in numbers if not isinstance(number, int | float) or not math.isfinite(number)]:
             raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r}; save it anew with PEFT")
 
 
@@ -132,10 +132,10 @@ def _ranks_of_weights(file: Path, shape: ModelShape, kind: AdapterKind) -> dict[
     ranks: dict[str, dict[str, int]] = {}
     halves_of = {name: size for name, size in sizes.items() if kind == "lora" or not LENGTHS.fullmatch(name)}
     for name, size in halves_of.items():
-        found = HALF.fullmatch(name)
-        if not found or len(size) != 2:
+        match = HALF.fullmatch(name)
+        if not match or len(size) != 2:
             raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear; only those are measured")
-        path, half = found.groups()
+        path, half = match.groups()
         site = shape.site_by_path.get(path)
         rank, width = size if half == "A" else reversed(size)
         expected = site and (site.in_features if half == "A" else site.out_features)
@@ -157,7 +157,7 @@ def _check_complete(
         raise InputError(
             f"{file} is incomplete: {(incomplete or ['every linear'])[0]} lacks an A and a B of equal rank"
         )
-    lengths = {found.group(1) for name in names if (found := LENGTHS.fullmatch(name))}
+    lengths = {match.group(1) for name in names if (match := LENGTHS.fullmatch(name))}
     if kind == "dora" and lengths != set(ranks):
         raise InputError(f"{file} is incomplete: {min(lengths ^ set(ranks))} lacks a part of its DoRA")
 
