@@ -1,6 +1,7 @@
 """Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -59,10 +60,21 @@ class ElasticLinear(nn.Module):
         if self._rank == 0:
             return y
         A, B = self.A[: self._rank], self.B[:, : self._rank]
-        update = functional.linear(functional.linear(x.to(A.dtype), A), B)
-        return y + (update * self.scaling.factor(self._rank, self.largest)).to(y.dtype)
+        # Scaled at rank width, where the activation is smallest.
+        inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self._rank, self.largest)
+        return y + functional.linear(inner, B).to(y.dtype)
 
     def slices(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Copies of A and B of a rank >= 1. Shapes (rank, in) and (out, rank)."""
         A, B = self.A.detach()[:rank], self.B.detach()[:, :rank]
         return A.clone(), B.clone(memory_format=torch.contiguous_format)
+
+
+class MakeLayer(Protocol):
+    """`ElasticLinear`, a subclass, or a function that makes one."""
+
+    def __call__(
+        self, base: nn.Linear, largest: int, /, *, scaling: Scaling, generator: torch.Generator
+    ) -> ElasticLinear:
+        """An elastic linear on a base, with ranks up to `largest`."""
+        ...

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
-from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -25,12 +25,21 @@ class SuperAdapter:
         space: Sites and their largest ranks. A site whose only choice is 0 is not adapted.
         scaling: Rule for the scale of each rank.
         seed: Seed of the initial A matrices.
+        layer: Makes the elastic linear of a site.
 
     Raises:
         InputError: The model lacks a site, or has another width there, or already has an adapter.
     """
 
-    def __init__(self, model: PreTrainedModel, space: Space, *, scaling: Scaling | None = None, seed: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        space: Space,
+        *,
+        scaling: Scaling | None = None,
+        seed: int,
+        layer: MakeLayer = ElasticLinear,
+    ) -> None:
         self.model = model
         self.space = space
         self.scaling = scaling or Scaling()
@@ -44,7 +53,7 @@ class SuperAdapter:
         self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
         bases = {site.path: _linear(model, site.path, site.in_features, site.out_features) for site in space.sites}
         self._layers: dict[str, ElasticLinear] = {
-            site.path: ElasticLinear(bases[site.path], int(largest), scaling=self.scaling, generator=generator)
+            site.path: layer(bases[site.path], int(largest), scaling=self.scaling, generator=generator)
             for site, largest in zip(space.sites, self._largest, strict=True)
             if largest > 0
         }
