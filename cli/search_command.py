@@ -17,8 +17,11 @@ def search(
     evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
     winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.", min=1)] = 3,
     algorithm: Annotated[
-        str, typer.Option("--algorithm", help="nsga2, random, or one that another package registers.")
+        str, typer.Option("--algorithm", help="nsga2, random, hill-climbing, or one that another package registers.")
     ] = "nsga2",
+    polish: Annotated[
+        int, typer.Option("--polish", metavar="STEPS", help="Train the first winner further, on its own.", min=0)
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
@@ -40,5 +43,6 @@ def search(
         seed=seed,
         feedback=console.feedback,
         algorithm=algorithm,
+        polish=polish,
     )
     return console.show(report)
