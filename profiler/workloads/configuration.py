@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Literal, get_args
 
 from adaptare.devices import InputError
@@ -51,8 +52,8 @@ class Configuration:
         cls, ranks: Mapping[str, int], *, widths: Mapping[int, int] | None = None, kind: AdapterKind = "lora"
     ) -> "Configuration":
         """Creates one from mappings: module path -> rank, and layer -> intermediate size."""
-        pairs = tuple((path, int(rank)) for path, rank in ranks.items())
-        return cls(pairs, tuple((int(layer), int(width)) for layer, width in (widths or {}).items()), kind)
+        pairs = tuple((path, _plain(rank)) for path, rank in ranks.items())
+        return cls(pairs, tuple((int(layer), _plain(width)) for layer, width in (widths or {}).items()), kind)
 
     @classmethod
     def uniform(cls, shape: ModelShape, rank: int, *, kinds: tuple[str, ...] = ()) -> "Configuration":
@@ -146,6 +147,11 @@ class Configuration:
         sites = [(site, self.by_path[site.path]) for site in self.sites(shape) if site.path in self.by_path]
         lengths = sum(site.out_features for site, _ in sites) if self.kind == "dora" else 0
         return lengths + sum(rank * (site.in_features + site.out_features) for site, rank in sites)
+
+
+def _plain(number: int) -> int:
+    """An integer of NumPy as one of Python. Others are returned as they are, and refused by the constructor."""
+    return int(number) if isinstance(number, Integral) else number
 
 
 def _check_different(what: str, named: Iterable[str | int]) -> None:

@@ -1,15 +1,14 @@
 """Export of a sub-adapter to files that unmodified PEFT or transformers load."""
 
-import json
 from pathlib import Path
 
-import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.search.export.folder import export_folder
+from adaptare.search.export.peft_files import write_peft
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -20,7 +19,7 @@ def export_peft(
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
     The config names every site by its full path, with a separate rank and alpha; sites without adapter are
-    absent. Options that are not written have PEFT's defaults, so that every version of PEFT reads the file.
+    absent.
 
     Args:
         super_adapter: Source of the weights.
@@ -30,30 +29,13 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, or the folder holds other files.
+        InputError: The config is empty or not of this super-adapter, a weight is NaN or infinite, or the folder holds
+            other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    settings: dict[str, Json] = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
-        "inference_mode": True,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "lora_dropout": 0.0,
-        "modules_to_save": None,
-        "use_rslora": False,
-        **peft_arguments(config, super_adapter.scales(config)),
-    }
-    tensors = {
-        f"base_model.model.{path}.lora_{half}.weight": tensor.cpu()
-        for path, halves in super_adapter.tensors(config).items()
-        for half, tensor in zip("AB", halves, strict=True)
-    }
-    with export_folder(folder, origin=_origin("peft", config, base_name)) as fresh:
-        content = safetensors.torch.save(tensors, metadata={"format": "pt"})
-        (fresh / "adapter_model.safetensors").write_bytes(content)
-        (fresh / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    arguments = peft_arguments(config, super_adapter.scales(config))
+    with export_folder(folder, origin=export_origin("peft", config, base_name)) as fresh:
+        write_peft(fresh, super_adapter.tensors(config), arguments, base_name=base_name)
 
 
 def export_merged(
@@ -78,7 +60,7 @@ def export_merged(
         StorageError: The folder could not be written; its earlier content is intact.
     """
     scales, model = super_adapter.scales(config), super_adapter.model
-    with super_adapter.lifted(), export_folder(folder, origin=_origin("merged", config, base_name)) as fresh:
+    with super_adapter.lifted(), export_folder(folder, origin=export_origin("merged", config, base_name)) as fresh:
         weights = model.state_dict()
         for path, (A, B) in super_adapter.tensors(config).items():
             base = weights[f"{path}.weight"]
@@ -89,5 +71,6 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def _origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
+def export_origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
+    """Content of `adaptare.json`, which marks an export."""
     return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}

@@ -1,5 +1,6 @@
 """Search under a budget: winners and baselines with predicted latency and losses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +25,24 @@ from adaptare.search import (
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import Baseline, baselines
 from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import requantised
+from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.polishing import polish_winner
 from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
+GREEDY: Final = "greedy by gate gradients"
+# Training examples that give the gradients.
+GREEDY_EXAMPLES: Final = 64
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
@@ -55,6 +62,7 @@ def search_folder(
     seed: int,
     feedback: Feedback,
     algorithm: str | None = None,
+    polish: int = 0,
 ) -> SearchReport:
     """Searches the trained super-adapter of a folder, and writes the selection.
 
@@ -62,6 +70,7 @@ def search_folder(
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and in the random search each.
         algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
+        polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -89,7 +98,15 @@ def search_folder(
         algorithm=algorithm,
     )
     save_selection(selection, file, folder=folder, predictor=predictor)
-    return SearchReport(selection, file, fitted.level)
+    if not polish or not selection.winners:
+        return SearchReport(selection, file, fitted.level)
+    place = file.with_name(f"{file.stem}-polished")
+    row = polish_winner(
+        adaptation, super_adapter, selection.winners[0], place, steps=polish, seed=seed, feedback=feedback
+    )
+    selection = replace(selection, baselines=(row, *selection.baselines))
+    save_selection(selection, file, folder=folder, predictor=predictor)
+    return SearchReport(selection, file, fitted.level, polished=place)
 
 
 def select(
@@ -146,6 +163,7 @@ def select(
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
+    others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
     return Selection(
         budget=str(budget),
         budget_s=limit_s,
@@ -194,6 +212,14 @@ def _folded(
         parts = (adaptation.examples.validation, adaptation.examples.test)
         mode, losses = "requantised", [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
     return Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])
+
+
+def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:
+    """Configuration chosen by importance per latency, if any adapter fits that way."""
+    space = super_adapter.space
+    importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
+    genes = greedy_genes(space, importance, limit)
+    return [] if genes is None else [space.decode(space.expand(genes[None])[0])]
 
 
 class _Shown:

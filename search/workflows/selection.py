@@ -102,11 +102,16 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """Report of a selection, with its file and the level of the predicted intervals."""
+    """Report of a selection, with its file and the level of the predicted intervals.
+
+    Args:
+        polished: PEFT folder of the first winner after further training, if there was any.
+    """
 
     selection: Selection
     file: Path
     level: float
+    polished: Path | None = None
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
@@ -127,12 +132,15 @@ class SearchReport:
             yield Note(
                 f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
             )
+        if self.polished:
+            yield f"The first winner with further training, for PEFT: {self.polished}"
         only = "only a measurement can say that a budget is met"
         yield f"written: {self.file}; {only}; next: adaptare verify {self.file}"
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        return {"file": str(self.file), **selection_to_json(self.selection)}
+        polished = {"polished": str(self.polished)} if self.polished else {}
+        return {"file": str(self.file), **polished, **selection_to_json(self.selection)}
 
 
 def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: Path) -> None:
