@@ -24,9 +24,8 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
         InputError: The folder holds other files; it is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    check_replaceable(folder)
     target = Path(folder).absolute()
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
-        raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
@@ -37,6 +36,13 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
             _swap(fresh, target, aside=Path(beside) / "old")
     except OSError as error:
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+
+
+def check_replaceable(folder: str | Path) -> None:
+    """Raises `InputError` if the folder holds anything but an earlier export."""
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
+        raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
 
 
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:
