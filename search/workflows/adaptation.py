@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Quantisation, Space
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.results.report import Feedback, Section
+from adaptare.profiler.results.units import between
 from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
 from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.training.accuracy import Accuracy
+from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.training.train import check_examples
+from adaptare.search.workflows.accuracies import accuracies_of
+from adaptare.search.workflows.accuracy_table import accuracies_to_json, accuracy_table
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 
@@ -40,6 +46,8 @@ class Trained:
         base_loss: Validation loss without adapter, nats per completion token.
         full_loss: Validation loss with every rank at its largest.
         validation: Loss of any configuration on the validation examples.
+        accuracies: On the validation questions: majority, untrained, and every rank at its largest; none without
+            multiple-choice data.
     """
 
     super_adapter: SuperAdapter
@@ -48,6 +56,13 @@ class Trained:
     base_loss: float
     full_loss: float
     validation: CompletionLoss
+    accuracies: tuple[Accuracy, ...] = ()
+
+    @property
+    def improvement(self) -> Interval:
+        """Difference of the full loss to that of the base, paired over the validation examples."""
+        largest = self.super_adapter.largest
+        return self.validation.difference(largest, 0 * largest)
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,12 @@ class TrainReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         trained = self.trained
-        yield f"held-out loss {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with all of it"
+        change = trained.improvement
+        ends = between(change.lower, change.upper, lambda loss: f"{loss:+.3f}")
+        losses = f"held-out loss {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with all of it"
+        yield f"{losses}: {change.middle:+.3f}, 95 % {ends}"
+        if trained.accuracies:
+            yield accuracy_table(trained.accuracies, "validation")
         search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
         yield f"written: {self.folder}; next: {search}"
 
@@ -78,6 +98,8 @@ class TrainReport:
             "seconds": trained.seconds,
             "base_loss": trained.base_loss,
             "full_loss": trained.full_loss,
+            "loss_difference": asdict(trained.improvement),
+            "accuracies": accuracies_to_json(trained.accuracies),
             "examples": len(examples.train),
             "dropped": examples.dropped,
             "cut": examples.cut,
@@ -85,17 +107,29 @@ class TrainReport:
 
 
 def load_adaptation(
-    source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int, quantisation: Quantisation
+    source: ModelSource,
+    *,
+    data: Path | None,
+    seed: int,
+    max_tokens: int,
+    held_out: int,
+    quantisation: Quantisation,
+    validation: Path | None = None,
+    test: Path | None = None,
+    scoring: Scoring = "sum",
 ) -> Adaptation:
     """Loads weights, tokenizer and examples of a model."""
     task = Task(
         model=str(source.weights_folder().resolve()),
         model_name=source.name,
-        data=str(data.resolve()) if data else None,
+        data=_absolute(data),
         seed=seed,
         max_tokens=max_tokens,
         held_out=held_out,
         quantisation=quantisation,
+        validation=_absolute(validation),
+        test=_absolute(test),
+        scoring=scoring,
     )
     return _load(task)
 
@@ -149,8 +183,19 @@ def train_adaptation(
     base_loss, full_loss = (
         float(validation(codes[None])[0]) for codes in (0 * super_adapter.largest, super_adapter.largest)
     )
+    accuracies = accuracies_of(
+        adaptation.examples.validation_questions,
+        {"trained": (super_adapter, super_adapter.largest)},
+        base=super_adapter,
+        majority=adaptation.examples.majority,
+        scoring=adaptation.task.scoring,
+    )
     seconds = time.monotonic() - started
-    return Trained(super_adapter, len(outcome.losses), seconds, base_loss, full_loss, validation)
+    return Trained(super_adapter, len(outcome.losses), seconds, base_loss, full_loss, validation, accuracies)
+
+
+def _absolute(file: Path | None) -> str | None:
+    return str(file.resolve()) if file else None
 
 
 def _load(task: Task) -> Adaptation:
