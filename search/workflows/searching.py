@@ -33,9 +33,10 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
+from adaptare.search.workflows.final_scores import Chosen, scored
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.polishing import polish_winner
-from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
+from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
@@ -135,7 +136,6 @@ def select(
     base_s = predictor.reference_s
     objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
-    test = CompletionLoss(super_adapter, adaptation.examples.test)
 
     def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
@@ -151,12 +151,12 @@ def select(
                 progress=lambda candidate: update(*shown.after(candidate)),
             )
 
-    def choice(name: str, config: Configuration) -> Choice:
-        codes = space.encode(config)[None]
-        predicted = predictor.predict(codes, space.columns)
+    def choice(name: str, config: Configuration) -> Chosen:
+        codes = space.encode(config)
+        predicted = predictor.predict(codes[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        losses = float(validation(codes)[0]), float(test(codes)[0])
-        return Choice(name, config, predictor.template.mode, ends, *losses, bool(predicted.extrapolates[0]))
+        outside = bool(predicted.extrapolates[0])
+        return Chosen(name, config, predictor.template.mode, ends, outside, super_adapter, codes)
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
@@ -164,18 +164,19 @@ def select(
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
+    chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
+    chosen += [_folded(adaptation, super_adapter, base_s), *(choice(name, config) for name, config in others)]
+    choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
     return Selection(
         budget=str(budget),
         budget_s=limit_s,
         base_s=base_s,
-        winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
-        baselines=(
-            _folded(adaptation, super_adapter, base_s=base_s, validation=validation, test=test),
-            *(choice(name, config) for name, config in others),
-        ),
+        winners=choices[: len(picked)],
+        baselines=choices[len(picked) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"random": len(random.history), algorithm: len(front.history)},
         origin=predictor.origin,
+        accuracies=accuracies,
     )
 
 
@@ -194,24 +195,15 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         )
 
 
-def _folded(
-    adaptation: Adaptation,
-    super_adapter: SuperAdapter,
-    *,
-    base_s: float,
-    validation: CompletionLoss,
-    test: CompletionLoss,
-) -> Choice:
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, base_s: float) -> Chosen:
     """The largest adapter, merged: adds no latency, but may lose quality on a quantised base."""
     codes, task = super_adapter.largest, adaptation.task
     config = super_adapter.space.decode(codes)
+    predicted_s = (base_s, base_s, base_s)
     if task.quantisation == "none":
-        mode, losses = "merged", [float(loss(codes[None])[0]) for loss in (validation, test)]
-    else:
-        again = requantised(super_adapter, config, adaptation.base, task.quantisation)
-        parts = (adaptation.examples.validation, adaptation.examples.test)
-        mode, losses = "requantised", [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
-    return Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])
+        return Chosen("merged", config, "merged", predicted_s, False, super_adapter, codes)
+    again = requantised(super_adapter, config, adaptation.base, task.quantisation)
+    return Chosen("requantised", config, "requantised", predicted_s, False, again, 0 * codes)
 
 
 def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:
