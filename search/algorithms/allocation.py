@@ -63,4 +63,5 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
     found = np.unique(found.reshape(-1, space.n_dimensions), axis=0)
     codes = space.expand(found)
     fits = (violations(limit_costs(codes, [limit]), [limit]) == 0) & space.changes_base(codes)
-    return found[fits][np.argsort(loss(codes[fits]))][:most]
+    best: NDArray[np.int64] = found[fits][np.argsort(loss(codes[fits]))][:most]
+    return best

@@ -56,4 +56,5 @@ class BudgetSampler:
                 found: NDArray[np.int64] = genes[near[0]]
                 return found
         repair = BudgetRepair(space, [Limit(cost, bound + width)], seed=int(rng.integers(2**32)))
-        return repair(genes[:1])[0]
+        repaired: NDArray[np.int64] = repair(genes[:1])[0]
+        return repaired

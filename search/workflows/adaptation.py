@@ -222,7 +222,7 @@ def train_adaptation(
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     start = space.expand(recipe.start(space)[None])[0]
-    losses = validation(np.stack([0 * start, start, super_adapter.largest]))
+    base_loss, start_loss, full_loss = map(float, validation(np.stack([0 * start, start, super_adapter.largest])))
     accuracies = accuracies_of(
         adaptation.examples.validation_questions,
         {"trained": (super_adapter, super_adapter.largest)},
@@ -231,7 +231,9 @@ def train_adaptation(
         scoring=adaptation.task.scoring,
     )
     seconds = time.monotonic() - started
-    return Trained(super_adapter, len(outcome.losses), seconds, *map(float, losses), validation, accuracies)
+    return Trained(
+        super_adapter, len(outcome.losses), seconds, base_loss, start_loss, full_loss, validation, accuracies
+    )
 
 
 def _absolute(file: Path | None) -> str | None:

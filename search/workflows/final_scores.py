@@ -67,7 +67,7 @@ def scored(
             val_loss,
             test_loss,
             each.extrapolates,
-            difference and (difference.middle, difference.lower, difference.upper),
+            None if difference is None else (difference.middle, difference.lower, difference.upper),
         )
 
     accuracies = accuracies_of(

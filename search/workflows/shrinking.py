@@ -1,7 +1,6 @@
 """Cut of an adapter that exists to a latency budget: its basis is changed, and ranks are searched, without training."""
 
-import tempfile
-from collections.abc import Sequence
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,18 +8,16 @@ from typing import Final
 from adaptare.devices import InputError
 from adaptare.devices.versioned_json import write_versioned
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, ModelShape, Quantisation, open_model, read_peft
+from adaptare.profiler import ModelShape, Quantisation, open_model, read_peft
 from adaptare.profiler.models.model_source import published_name
 from adaptare.profiler.results.report import Feedback
-from adaptare.profiler.workloads.space import rank_space
-from adaptare.search import SuperAdapter, export_peft, load_base, train_super_adapter
+from adaptare.search import export_peft, load_base
 from adaptare.search.budget.limits import Budget
 from adaptare.search.export.folder import check_replaceable
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.quantised_base import round_base
 from adaptare.search.super_adapter.rebasis import ladder_space, on_space
-from adaptare.search.training.step_sampler import UniformSampler
-from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.training.polish import polished
 from adaptare.search.workflows.cutting import Cutter
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.searching import check_feasible
@@ -28,7 +25,6 @@ from adaptare.search.workflows.shrink_report import ShrinkReport
 from adaptare.search.workflows.task import Task, examples_of, texts_of
 
 SCHEMA: Final = 1
-POLISH_RATE: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,21 @@ def shrink_adapter(
     cutter = Cutter(super_adapter, fitted, examples, limit_s, seed, feedback)
     winner, evaluated = cutter.search(evaluations)
     cuts = cutter.cuts(winner)
-    if examples and polish:
-        super_adapter = _polished(super_adapter, winner, examples.train, steps=polish, seed=seed, feedback=feedback)
-        cuts.insert(1, cutter.polished(super_adapter, winner))
-    export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
+    with contextlib.ExitStack() as stack:
+        if examples and polish:
+            update = stack.enter_context(feedback.progress("polishing"))
+            super_adapter = stack.enter_context(
+                polished(
+                    super_adapter,
+                    winner,
+                    examples.train,
+                    steps=polish,
+                    seed=seed,
+                    progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),
+                )
+            )
+            cuts.insert(1, cutter.polished(super_adapter, winner))
+        export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
     report = ShrinkReport(
         output,
         str(budget),
@@ -115,37 +122,6 @@ def shrink_adapter(
     )
     write_versioned(output / "shrink.json", report.to_json(), schema=SCHEMA)
     return report
-
-
-def _polished(
-    super_adapter: SuperAdapter,
-    winner: Configuration,
-    examples: Sequence[TokenExample],
-    *,
-    steps: int,
-    seed: int,
-    feedback: Feedback,
-) -> SuperAdapter:
-    """The winner alone, trained further."""
-    sites = [site for site in super_adapter.space.sites if site.path in winner.by_path]
-    ranks = [[winner.by_path[site.path]] for site in sites]
-    only = on_space(super_adapter, rank_space("shrunk", sites, [[column] for column in range(len(sites))], ranks))
-    with feedback.progress("polishing") as update, tempfile.TemporaryDirectory() as place:
-
-        def show(done: int, of: int, loss: float) -> None:
-            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
-
-        train_super_adapter(
-            only,
-            examples,
-            folder=place,
-            steps=steps,
-            learning_rate=POLISH_RATE,
-            seed=seed,
-            sampler=UniformSampler(),
-            progress=show,
-        )
-    return only
 
 
 def _check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:
