@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from adaptare.console import Console, command
 Kind = Literal[
     "peft", "peft-portable", "peft-uniform", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"
 ]
+
+# Kinds that PyTorch reads.
+FOR_TORCH: Final = ("peft", "peft-portable", "peft-uniform", "merged")
 
 
 @command
@@ -74,7 +77,7 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
-    if to.startswith("onnx"):
+    if to not in FOR_TORCH:
         OnnxBases(cache)  # reports missing packages before anything is loaded
     from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of
 
@@ -95,5 +98,5 @@ def _check_quantisation(to: Kind, quantise: str | None) -> None:
         return
     if to == "onnx-adapter":
         raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
-    if not to.startswith("onnx"):
+    if to in FOR_TORCH:
         raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")

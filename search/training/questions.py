@@ -28,7 +28,7 @@ class TokenQuestion:
 
 
 def tokenize_questions(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> tuple[TokenQuestion, ...]:
-    """Those examples that have choices, whole however long they are."""
+    """Examples that have choices, whole however long they are."""
     return tuple(_question(example, tokenizer) for example in examples if example.choices)
 
 

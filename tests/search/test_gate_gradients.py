@@ -17,6 +17,8 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, initializer_range=0.2)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON, initializer_range=0.2, head_dim=8)),
 }
+# Normalisations compute in 32 bits, whatever the model: a smaller step would drown in their rounding.
+STEP = 3e-3
 Examples = Callable[[int], list[TokenExample]]
 
 
@@ -45,12 +47,12 @@ def slope(super_adapter: SuperAdapter, path: str, component: int, batch: list[To
     """Change of the loss with a gate that is built: a factor on one column of B, a little above and below 1."""
     column, losses = super_adapter.state()[f"{path}.B"][:, component], []
     kept = column.clone()
-    for gate in (1 + 1e-5, 1 - 1e-5):
+    for gate in (1 + STEP, 1 - STEP):
         column.copy_(kept * gate)
         with torch.no_grad():
             losses.append(loss(super_adapter, batch))
     column.copy_(kept)
-    return (losses[0] - losses[1]) / 2e-5
+    return (losses[0] - losses[1]) / (2 * STEP)
 
 
 def test_they_are_the_slopes_of_gates_that_are_built(adapted: SuperAdapter, token_examples: Examples) -> None:
@@ -61,7 +63,7 @@ def test_they_are_the_slopes_of_gates_that_are_built(adapted: SuperAdapter, toke
         assert found[path].shape == (4,)
         for component in range(4):
             expected = np.mean([abs(slope(adapted, path, component, batch)) for batch in batches])
-            assert found[path][component] == pytest.approx(expected, rel=1e-4)
+            assert found[path][component] == pytest.approx(expected, rel=1e-3)
     assert set(found) == {site.path for site in adapted.space.sites}
 
 
