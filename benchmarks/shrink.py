@@ -1,6 +1,6 @@
 """Adapters that stock PEFT trained, cut to half of their overhead, beside their first rows at no higher latency.
 
-python benchmarks/shrink.py [--json] [--steps 40] [--evaluations 32] [--polish 0]
+python benchmarks/shrink.py [--json] [--steps 24] [--evaluations 20] [--polish 0]
 
 Three LoRAs of different sites, ranks and seeds are trained by PEFT on SmolLM2-135M with the dialogues of the package
 chatterbot-corpus, and cut by `adaptare shrink` to half of what each is predicted to add to a decode step of PyTorch on
@@ -14,6 +14,8 @@ completion token; differences (cut minus truncated) have a paired 95 % interval 
 import argparse
 import json
 import lzma
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -51,7 +53,7 @@ ADAPTERS: Mapping[str, Mapping[str, Any]] = {
         "use_rslora": True,
     },
 }
-SHARE, HELD_OUT, BATCH, DRAWS = 0.5, 48, 8, 4000
+SHARE, HELD_OUT, BATCH, DRAWS = 0.5, 32, 8, 4000
 
 
 def fitted(place: Path) -> FittedPredictor:
@@ -68,7 +70,7 @@ def trained(base: Path, settings: Mapping[str, Any], examples: Sequence[TokenExa
     torch.manual_seed(seed)
     model = get_peft_model(load_base(base)[0], LoraConfig(task_type="CAUSAL_LM", **settings)).train()
     rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3)
+    optimiser = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=steps)
     for _ in range(steps):
         batch = pad_batch([examples[index] for index in rng.choice(len(examples), BATCH, replace=False)])
@@ -138,6 +140,7 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
     """Every adapter, cut and truncated."""
     predictor = fitted(place)
     save_predictor(predictor, place / "predictor")
+    torch.set_num_threads(os.cpu_count() or 1)
     source = open_model(MODEL).with_weights()
     base = source.weights_folder()
     data = place / "dialogues.jsonl"
@@ -152,7 +155,9 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
         trained(base, settings, split.train, steps, seed).save_pretrained(folder)
         whole = read_peft(folder, source.shape)
         predicted = predictor.predict_configs([whole])
-        share = SHARE * (float(predicted.upper_s[0]) / predictor.reference_s - 1)
+        # The upper end of an interval has to be within the budget.
+        middle_s = predictor.reference_s + SHARE * (float(predicted.mean_s[0]) - predictor.reference_s)
+        share = middle_s * (1 + predictor.half_width) / predictor.reference_s - 1
         report = shrink_adapter(
             folder,
             MODEL,
@@ -167,6 +172,7 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
             cache=None,
             feedback=SILENT,
         )
+        print(f"{name}: cut after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         cut = report.written.config
         own = losses(PeftModel.from_pretrained(load_base(base)[0], str(place / f"cut-{seed}")), examples)
         others = []
@@ -191,16 +197,17 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
                 "seconds": time.monotonic() - began,
             }
         )
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return {"adapters": rows, "examples": len(examples), "below_all": all(each["below_all"] for each in rows)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--steps", type=int, default=40, help="of training each adapter")
-    parser.add_argument("--evaluations", type=int, default=32, help="of each search")
+    parser.add_argument("--steps", type=int, default=24, help="of training each adapter")
+    parser.add_argument("--evaluations", type=int, default=20, help="of each search")
     parser.add_argument("--polish", type=int, default=0, help="steps of training after the cut")
-    parser.add_argument("--test", type=int, default=160, help="examples that losses are compared on")
+    parser.add_argument("--test", type=int, default=96, help="examples that losses are compared on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         result = result_of(

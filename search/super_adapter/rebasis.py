@@ -15,9 +15,10 @@ Grams = Mapping[str, torch.Tensor]
 
 
 def ladder_space(super_adapter: SuperAdapter) -> Space:
-    """Sites of a super-adapter, each with ranks 0, 1, 2, 4, … and its largest."""
+    """Sites of a super-adapter, each with ranks 0, 1, 2, 3, 4, 6, 8, 12, … and its largest."""
     space, largest = super_adapter.space, super_adapter.largest.tolist()
-    choices = [sorted({0, rank, *(2**power for power in range(rank.bit_length()))}) for rank in largest]
+    steps = {0, *(step << power for step in (1, 3) for power in range(max(largest).bit_length()))}
+    choices = [sorted({each for each in steps if each < rank} | {rank}) for rank in largest]
     return rank_space(space.name, space.sites, [[column] for column in range(space.n_columns)], choices)
 
 

@@ -1,7 +1,7 @@
 """`adaptare shrink`: an adapter that PEFT saved, cut to a budget."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from adaptare.profiler import open_model
-from adaptare.search import load_base
+from adaptare.search import load_base, read_examples, tokenize_split
 
 Run = Callable[..., Any]
 MODEL = "tiny-random"
+# Calls are nearly free there, so that ranks matter.
+DEVICE = ("--device", "simulated:launch_s=1e-7")
 MIXED = {
     "r": 8,
     "lora_alpha": 6,
@@ -33,8 +35,8 @@ def predictor_once(
     folder = tmp_path_factory.mktemp("predictor")
     with commands_in(folder) as run:
         cache = ("--cache", model_cache)
-        assert run("profile", MODEL, "--device", "simulated", *cache, "--space", "sites", "--count", 24).code == 0
-        assert run("fit", "--device", "simulated").code == 0
+        assert run("profile", MODEL, *DEVICE, *cache, "--space", "sites", "--count", 16).code == 0
+        assert run("fit", *DEVICE).code == 0
     return folder
 
 
@@ -43,7 +45,7 @@ def shrink(run_in_copy: Callable[..., Run], predictor_once: Path, model_cache: P
     run = run_in_copy(predictor_once)
     words = ("--base", MODEL, "--predictor", "predictor-decode", "--cache", model_cache)
 
-    def call(adapter: Path, *others: object, budget: str = "overhead=15%") -> Any:
+    def call(adapter: Path, *others: object, budget: str = "overhead=10%") -> Any:
         return run("shrink", adapter, *words, "--budget", budget, "-o", "small", *others)
 
     return call
@@ -59,12 +61,16 @@ def ranks_in(folder: Path) -> dict[str, int]:
     }
 
 
-def logits_in_peft(folder: Path, model_cache: Path) -> torch.Tensor:
+def weights(model_cache: Path) -> Path:
+    return open_model(MODEL, cache=model_cache).weights_folder()
+
+
+def logits_in_peft(folder: Path, model_cache: Path, ids: Sequence[int] = range(20)) -> torch.Tensor:
     from peft import PeftModel
 
-    base, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+    base, _ = load_base(weights(model_cache))
     with torch.no_grad():
-        found: torch.Tensor = PeftModel.from_pretrained(base, str(folder)).eval()(torch.arange(20)[None]).logits
+        found: torch.Tensor = PeftModel.from_pretrained(base, str(folder)).eval()(torch.tensor([list(ids)])).logits
     return found
 
 
@@ -72,13 +78,13 @@ def logits_of_dense(folder: Path, ranks: dict[str, int], model_cache: Path) -> t
     """The base with every update of an adapter decomposed and truncated, and added to its weights."""
     from peft import PeftModel
 
-    base, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+    base, _ = load_base(weights(model_cache))
     loaded = PeftModel.from_pretrained(base, str(folder))
     with torch.no_grad():
         updates = {
             path: loaded.base_model.model.get_submodule(path).get_delta_weight("default").double() for path in ranks
         }
-        model, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+        model, _ = load_base(weights(model_cache))
         for path, update in updates.items():
             U, S, V = torch.linalg.svd(update, full_matrices=False)
             rank = ranks[path]
@@ -103,9 +109,9 @@ def test_without_data_stock_peft_loads_the_best_slices(
     assert (logits_in_peft(Path("small"), model_cache) - dense).abs().max() < 1e-4
     assert (dense - logits_in_peft(adapter, model_cache)).abs().max() > 1e-2
     assert original["energy_lost"] == 0
-    assert {each["name"]: shrunk["energy_lost"] < each["energy_lost"] for each in others}["first rows, same ranks"]
+    assert [each["name"] for each in others] == ["uniform 1", "first rows, same ranks", "first 1 rows"]
     assert all(each["predicted_s"] <= shrunk["predicted_s"] for each in others)
-    assert all(shrunk["energy_lost"] <= each["energy_lost"] for each in others)
+    assert all(shrunk["energy_lost"] < each["energy_lost"] for each in others)
     assert {each["test_loss"] for each in answer.json["cuts"]} == {None}
     assert "the most energy was kept; --data FILE" in answer.err
     assert json.loads(Path("small/shrink.json").read_text())["cuts"] == answer.json["cuts"]
@@ -123,17 +129,23 @@ def test_a_budget_that_the_whole_meets_keeps_all_of_it(
     assert (whole - again).abs().max() <= 1e-4
 
 
-def test_with_data_what_is_kept_has_the_lowest_validation_loss(
-    shrink: Run, saved: Callable[..., Path], data: Path
+def test_with_data_losses_are_those_of_what_was_written(
+    shrink: Run, saved: Callable[..., Path], data: Path, model_cache: Path
 ) -> None:
     answer = shrink(saved(**MIXED), "--data", data, "--held-out", 8, "--evaluations", 40, "--json")
     assert answer.code == 0, answer.err
     original, shrunk, *others = answer.json["cuts"]
     assert answer.json["evaluations"] == 40
-    assert shrunk["predicted_upper_s"] <= answer.json["budget_s"]
-    assert all(shrunk["val_loss"] <= each["val_loss"] for each in others)
-    assert {each["name"].rstrip("0123456789") for each in others} >= {"first rows, same ranks"}
-    assert all(each["test_loss"] > 0 for each in (original, shrunk, *others))
+    assert shrunk["predicted_upper_s"] <= answer.json["budget_s"] < original["predicted_upper_s"]
+    assert {each["name"] for each in others} >= {"first rows, same ranks"}
+    split = tokenize_split(read_examples(data), load_base(weights(model_cache))[1], seed=0)
+    for part, reported in ((split.validation, shrunk["val_loss"]), (split.test, shrunk["test_loss"])):
+        found = []
+        for example in part[:8]:
+            chances = logits_in_peft(Path("small"), model_cache, example.ids)[0].log_softmax(-1)
+            places = range(example.prompt_tokens, len(example.ids))
+            found += [-float(chances[place - 1, example.ids[place]]) for place in places]
+        assert np.mean(found) == pytest.approx(reported, abs=1e-4)
 
 
 def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., Path], data: Path) -> None:
@@ -149,7 +161,7 @@ def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., P
 
 def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:
     answer = shrink(saved(**MIXED))
-    assert "Budget overhead=15%" in answer.out
+    assert "Budget overhead=10%" in answer.out
     assert "energy kept" in answer.out
     assert "original" in answer.out
     assert "next: adaptare overhead MODEL small" in answer.out
@@ -242,7 +254,7 @@ def test_a_predictor_of_another_model_is_refused(
 ) -> None:
     config = json.loads(open_model(MODEL, cache=model_cache).shape.config)
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 2 * config["vocab_size"]}))
-    other = ("--device", "simulated", "--store", "other.db")
+    other = (*DEVICE, "--store", "other.db")
     assert run("profile", tmp_path / "config.json", *other, "--space", "sites", "--count", 10).code == 0
     assert run("fit", *other, "-o", "other").code == 0
     answer = shrink(saved(**MIXED), "--predictor", "other")

@@ -121,10 +121,10 @@ def truncated(matrix: Array, rank: int) -> Array:
     return found
 
 
-def test_the_ladder_has_powers_of_two_and_the_ranks_that_were_trained(imported: SuperAdapter) -> None:
+def test_the_ladder_ends_with_the_ranks_that_were_trained(imported: SuperAdapter) -> None:
     choices = {imported.space.sites[each.columns[0]].path: each.choices for each in imported.space.dimensions}
-    assert choices[DOWN] == (0, 1, 2, 4, 8)
-    assert choices["model.layers.0.self_attn.q_proj"] == (0, 1, 2, 4, 6)
+    assert choices[DOWN] == (0, 1, 2, 3, 4, 6, 8)
+    assert choices["model.layers.0.self_attn.q_proj"] == (0, 1, 2, 3, 4, 6)
     assert choices["model.layers.0.self_attn.k_proj"] == (0, 1, 2, 3)
 
 
