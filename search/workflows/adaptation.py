@@ -81,8 +81,8 @@ class TrainReport:
         """See `Report`."""
         trained = self.trained
         yield (
-            f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} as the recipe starts, "
-            f"{trained.full_loss:.3f} with all of it"
+            f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} with the recipe's choice "
+            f"without a search, {trained.full_loss:.3f} with all of it"
         )
         search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
         yield f"written: {self.folder}; next: {search}"
