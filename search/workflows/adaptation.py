@@ -98,8 +98,8 @@ class TrainReport:
         change = trained.improvement
         ends = between(change.lower, change.upper, lambda loss: f"{loss:+.3f}")
         yield (
-            f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} as the recipe starts, "
-            f"{trained.full_loss:.3f} with all of it: {change.middle:+.3f}, 95 % {ends}"
+            f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} with the recipe's choice "
+            f"without a search, {trained.full_loss:.3f} with all of it: {change.middle:+.3f}, 95 % {ends}"
         )
         if trained.accuracies:
             yield accuracy_table(trained.accuracies, "validation")
