@@ -118,13 +118,13 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
 def test_ctrl_c_while_training_resumes_to_the_same_adapter(
     tmp_path: Path, model_cache: Path, data: Path, run: Callable[..., Any]
 ) -> None:
-    words = ("train", "tiny-random", "--steps", 400, "--batch-size", 2, "--data", data, "--held-out", 4)
+    words = ("train", "tiny-random", "--steps", 250, "--batch-size", 2, "--data", data, "--held-out", 4)
     words = (*words, "--cache", model_cache)
     code, said = interrupt_when(started(*words, "-o", "stopped", folder=tmp_path), "step")
     assert code == 130, said
     resumed = run(*words, "-o", "stopped", "--json")
     straight = run(*words, "-o", "straight", "--json")
-    assert resumed.json["steps"] == straight.json["steps"] == 400
+    assert resumed.json["steps"] == straight.json["steps"] == 250
     assert resumed.json["full_loss"] == pytest.approx(straight.json["full_loss"], rel=1e-4)
 
 

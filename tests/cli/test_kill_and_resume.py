@@ -16,7 +16,7 @@ import pytest
 
 from adaptare.profiler import Store
 
-MODEL, COUNT, KILLS = "tiny-random", 40, 20
+MODEL, COUNT, KILLS = "tiny-random", 40, 10
 # Half of this holds the base and one or two adapters, so that there are many groups.
 FREE_BYTES = 1_000_000
 
@@ -106,7 +106,7 @@ def numbers(file: Path) -> dict[str, tuple[float, ...]]:
     return told
 
 
-def test_killed_20_times_it_has_every_row_once_and_the_same_numbers(campaigns: Campaigns, tmp_path: Path) -> None:
+def test_killed_10_times_it_has_every_row_once_and_the_same_numbers(campaigns: Campaigns, tmp_path: Path) -> None:
     campaigns.start("straight.db")
     start_s = time.monotonic()
     campaigns.finish()

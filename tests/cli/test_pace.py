@@ -21,7 +21,7 @@ from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, 
 from adaptare.profiler.measuring.stopping import PreciseWithin
 from adaptare.verify_command import verify
 
-SESSIONS = 200
+SESSIONS = 100
 LOADING_S = 5.0
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=16)

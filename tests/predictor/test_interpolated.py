@@ -21,13 +21,26 @@ Fitted = Callable[..., FittedPredictor]
 pytestmark = pytest.mark.usefixtures("without_card")
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[tuple[float, Workload], FittedPredictor]:
+    """What tests before have fitted, by noise and template."""
+    return {}
+
+
 @pytest.fixture
-def fitted(campaign: Campaign, draw_configs: DrawConfigs, template: Workload) -> Fitted:
+def fitted(
+    campaign: Campaign,
+    draw_configs: DrawConfigs,
+    template: Workload,
+    known: dict[tuple[float, Workload], FittedPredictor],
+) -> Fitted:
     """Fits what was measured at a length without any noise."""
 
     def fit(sigma: float = 0.0, **changes: Any) -> FittedPredictor:
-        changed = replace(template, **changes)
-        return LatencyPredictor().fit(campaign(draw_configs(30, 0), template=changed, sigma=sigma))
+        key = sigma, replace(template, **changes)
+        if key not in known:
+            known[key] = LatencyPredictor().fit(campaign(draw_configs(30, 0), template=key[1], sigma=sigma))
+        return known[key]
 
     return fit
 

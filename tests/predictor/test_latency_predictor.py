@@ -65,7 +65,7 @@ def test_intervals_hold_new_measurements_as_often_as_they_say(
     unseen = draw_configs(200, 1000)
     truth = true_seconds(template, unseen)
     held = []
-    for seed in range(25):
+    for seed in range(16):
         predictor = LatencyPredictor(level=level).fit(campaign(draw_configs(n, seed), sigma=0.01, seed=seed))
         measured = truth * np.exp(0.01 * np.random.default_rng(1000 + seed).standard_normal(len(truth)))
         prediction = predictor.predict_configs(unseen)
@@ -84,7 +84,7 @@ def test_the_card_tells_the_error_on_unseen_adapters(
     ratios = true_seconds(template, unseen) / device.latency_s(template.base.work())
     measured = ratios * np.exp(0.01 * np.random.default_rng(7).standard_normal(len(ratios)))
     cards, errors = [], []
-    for seed in range(10):
+    for seed in range(6):
         predictor = LatencyPredictor().fit(campaign(draw_configs(30, seed), sigma=0.01, seed=seed))
         cards.append(predictor.error_card)
         predicted = predictor.predict_configs(unseen).mean_s / predictor.reference_s

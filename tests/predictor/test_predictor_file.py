@@ -25,6 +25,11 @@ def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
     return LatencyPredictor(level=0.8).fit(campaign(draw_configs(20, 0)))
 
 
+@pytest.fixture(scope="module")
+def other(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
+    return LatencyPredictor().fit(campaign(draw_configs(12, 5)))
+
+
 @pytest.fixture
 def saved(predictor: FittedPredictor, tmp_path: Path) -> Path:
     save_predictor(predictor, tmp_path / "small")
@@ -114,10 +119,7 @@ def test_a_folder_takes_both_files(predictor: FittedPredictor, tmp_path: Path) -
     assert load_predictor(tmp_path).chosen == predictor.chosen
 
 
-def test_saving_again_replaces_the_files(
-    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path
-) -> None:
-    other = LatencyPredictor().fit(campaign(draw_configs(12, 5)))
+def test_saving_again_replaces_the_files(saved: Path, other: FittedPredictor, tmp_path: Path) -> None:
     save_predictor(other, saved)
     assert load_predictor(saved).error_card.rows == 12
     assert len(list(tmp_path.iterdir())) == 2
@@ -173,10 +175,8 @@ def test_damaged_arrays_are_refused(saved: Path, damage: Callable[[bytes], bytes
         load_predictor(saved)
 
 
-def test_two_files_that_do_not_belong_together_are_refused(
-    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path
-) -> None:
-    save_predictor(LatencyPredictor().fit(campaign(draw_configs(12, 5))), tmp_path / "other")
+def test_two_files_that_do_not_belong_together_are_refused(saved: Path, other: FittedPredictor, tmp_path: Path) -> None:
+    save_predictor(other, tmp_path / "other")
     saved.with_suffix(".npz").write_bytes((tmp_path / "other.npz").read_bytes())
     with pytest.raises(InputError, match="belongs to another predictor"):
         load_predictor(saved)
@@ -242,10 +242,8 @@ def test_a_folder_that_is_not_there_cannot_be_written(predictor: FittedPredictor
 
 
 def test_a_write_that_fails_leaves_the_old_files_whole(
-    saved: Path, campaign: Campaign, draw_configs: DrawConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Path, other: FittedPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = LatencyPredictor().fit(campaign(draw_configs(12, 5)))
-
     def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -159,7 +159,7 @@ def test_the_packaged_model_converts_to_plain_safetensors(tmp_path: Path) -> Non
         return_tensors="pt",
         return_dict=True,
     )
-    answer = model.generate(**asked, max_new_tokens=16, do_sample=False)
+    answer = model.generate(**asked, max_new_tokens=8, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0])
 
 

@@ -59,13 +59,12 @@ def outputs(worker: Worker, program: Program) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("mode", ["swappable", "static", "padded", "merged"])
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_a_form_changes_no_output(
-    made: Made, worker: Worker, mixed: Workload, form: str, mode: Any, phase: Any
-) -> None:
-    workload = replace(mixed, mode=mode, phase=phase)
-    ours, usual = (outputs(worker, made(*each).program(workload)) for each in (FORMS[form], ()))
-    assert np.abs(ours - usual).max() <= 1e-5 * max(1.0, np.abs(usual).max())
+def test_a_form_changes_no_output(made: Made, worker: Worker, mixed: Workload, form: str, mode: Any) -> None:
+    # A conversion takes a second, and files of fixed shapes need one for each phase.
+    for phase in ("decode",) if form == "ort fixed" else ("prefill", "decode"):
+        workload = replace(mixed, mode=mode, phase=phase)
+        ours, usual = (outputs(worker, made(*each).program(workload)) for each in (FORMS[form], ()))
+        assert np.abs(ours - usual).max() <= 1e-5 * max(1.0, np.abs(usual).max())
 
 
 @pytest.mark.parametrize("form", ["flat", "ort"])
@@ -176,9 +175,7 @@ def measured(spelling: str, llama: ModelShape, cache: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "quantisation"), [("", "none"), ("", "int4"), (",shapes=fixed,style=runtime", "none")]
-)
+@pytest.mark.parametrize(("options", "quantisation"), [("", "int4"), (",shapes=fixed,style=runtime", "none")])
 def test_a_session_on_files_for_phones(
     llama: ModelShape, onnx_cache: Path, monkeypatch: pytest.MonkeyPatch, options: str, quantisation: Any
 ) -> None:

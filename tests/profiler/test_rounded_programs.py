@@ -118,9 +118,11 @@ def test_32_bits_have_no_other_reference_unless_programs_are_prepared(llama: Mod
 def test_a_compiled_session_compares_with_what_is_not_compiled(llama: ModelShape, tmp_path: Path, phase: Any) -> None:
     device = TorchCpu(threads=1, compile=True)
     swappable = Workload(llama, Configuration.uniform(llama, 2), phase=phase, past=5, tokens=6)
-    wanted = [swappable, swappable.merged, replace(swappable, scope="layer", site=llama.sites[0].path)]
+    wanted = [swappable]  # every program takes seconds to compile
+    if phase == "decode":
+        wanted += [swappable.merged, replace(swappable, scope="layer", site=llama.sites[0].path)]
     programs = TorchPrograms(device.info(), cache=tmp_path)
     results = profile(wanted, reference=swappable.base, device=device, stop=FixedRounds(2), seed=0, programs=programs)
-    assert [each.failure for each in results] == [""] * 3
-    assert [each.environment["providers"] for each in results] == [{"inductor": 1}] * 3
+    assert [each.failure for each in results] == [""] * len(wanted)
+    assert [each.environment["providers"] for each in results] == [{"inductor": 1}] * len(wanted)
     assert "compile=yes" in device.info().options

@@ -19,7 +19,7 @@ from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Wor
 from adaptare.profiler.measuring.stopping import FixedRounds
 from adaptare.profiler.store import database as store_module
 
-WRITERS, TIMES = 4, 5
+WRITERS, TIMES = 3, 5
 SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 # Appends the measurements of one store to another, again and again.
 WRITER = """

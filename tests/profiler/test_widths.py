@@ -16,7 +16,7 @@ from transformers import LlamaConfig, PreTrainedModel
 
 from adaptare.devices import Device, Program, TorchCpu, ort_cpu
 from adaptare.devices.agent.feeds import filled
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
 from adaptare.profiler.measuring.parts import blocks_of
 from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import random_model
@@ -234,9 +234,12 @@ def test_narrower_bases_share_the_weights_that_stay(llama: ModelShape, onnx_prog
 
 
 @pytest.mark.parametrize("device", [TorchCpu(threads=1), CPU], ids=["torch-cpu", "ort-cpu"])
-def test_narrower_layers_are_timed_with_and_without_adapter(llama: ModelShape, device: Device, tmp_path: Path) -> None:
+def test_narrower_layers_are_timed_with_and_without_adapter(
+    llama: ModelShape, device: Device, onnx_cache: Path
+) -> None:
     wanted = [narrow(llama), narrow(llama, {QUERY: 2, DOWN: 4}), narrow(llama, scope="block", caches="cold")]
-    found = profile(wanted, reference=wanted[0].base, device=device, stop=FixedRounds(2), seed=0)
+    programs = programs_for(device.info(), cache=onnx_cache)
+    found = profile(wanted, reference=wanted[0].base, device=device, stop=FixedRounds(2), seed=0, programs=programs)
     assert [each.failure for each in found] == [""] * len(wanted)
 
 
