@@ -67,6 +67,6 @@ def step_codes(sampler: StepSampler, space: Space, *, seed: int, step: int) -> N
     rng = np.random.default_rng([seed, step])
     for _ in range(MOST_DRAWS):
         codes: NDArray[np.int64] = space.expand(sampler.draw(space, rng)[None])[0]
-        if space.changes_base(codes[None])[0]:
+        if space.has_adapter(codes[None])[0]:
             return codes
     raise InputError(f"{sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")

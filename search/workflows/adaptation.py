@@ -147,7 +147,7 @@ def train_adaptation(
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     base_loss, full_loss = (
-        float(validation(codes[None])[0]) for codes in (0 * super_adapter.largest, super_adapter.largest)
+        float(validation(codes[None])[0]) for codes in (space.base, super_adapter.largest)
     )
     seconds = time.monotonic() - started
     return Trained(super_adapter, len(outcome.losses), seconds, base_loss, full_loss, validation)
