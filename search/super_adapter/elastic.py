@@ -1,6 +1,7 @@
 """Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -63,8 +64,9 @@ class ElasticLinear(nn.Module):
         if self._rank == 0:
             return y
         A, B = self._halves(self._rank, self.part)
-        update = functional.linear(functional.linear(x.to(A.dtype), A), B)
-        return y + (update * self.scaling.factor(self._rank, self.largest)).to(y.dtype)
+        # Scaled at rank width, where the activation is smallest.
+        inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self._rank, self.largest)
+        return y + functional.linear(inner, B).to(y.dtype)
 
     def slices(self, rank: int, part: Part = WHOLE) -> tuple[torch.Tensor, torch.Tensor]:
         """Copies of A and B of a rank >= 1 and a part of the linear. Shapes (rank, in) and (out, rank)."""
@@ -77,3 +79,13 @@ class ElasticLinear(nn.Module):
     def _active_base(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         bias = self.base.bias if self.base.bias is None else self.base.bias[self.part.outputs]
         return self.base.weight[self.part.outputs, self.part.inputs], bias
+
+
+class MakeLayer(Protocol):
+    """`ElasticLinear`, a subclass, or a function that makes one."""
+
+    def __call__(
+        self, base: nn.Linear, largest: int, /, *, scaling: Scaling, generator: torch.Generator
+    ) -> ElasticLinear:
+        """An elastic linear on a base, with ranks up to `largest`."""
+        ...

@@ -16,6 +16,7 @@ from adaptare.devices.strict_json import parse_json
 from adaptare.devices.whole_file import write_whole
 from adaptare.profiler import Column, Dimension, MlpWidth, ModelShape, Site, Space
 from adaptare.profiler.workloads.space import rank_space
+from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -59,13 +60,16 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
         ) from error
 
 
-def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Space | None = None) -> SuperAdapter:
+def load_super_adapter(
+    folder: str | Path, model: PreTrainedModel, *, space: Space | None = None, layer: MakeLayer = ElasticLinear
+) -> SuperAdapter:
     """Loads a saved super-adapter onto a model of the same shape.
 
     Args:
         folder: Folder of the saved files.
         model: Base model, without adapters.
         space: Space it must have been trained for; default: the saved one.
+        layer: Makes the elastic linear of a site, as in training.
 
     Raises:
         InputError: The super-adapter is missing, damaged, or of another base model or space. The model is
@@ -92,7 +96,7 @@ def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, space: Spa
             f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
             "search the space it was trained for, or train another"
         )
-    super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0)
+    super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0, layer=layer)
     try:
         load_tensors(super_adapter, folder)
     except InputError:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
-from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -28,12 +28,21 @@ class SuperAdapter:
             not adapted.
         scaling: Rule for the scale of each rank.
         seed: Seed of the initial A matrices.
+        layer: Makes the elastic linear of a site.
 
     Raises:
         InputError: The model lacks a site, or has another width there, or already has an adapter.
     """
 
-    def __init__(self, model: PreTrainedModel, space: Space, *, scaling: Scaling | None = None, seed: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        space: Space,
+        *,
+        scaling: Scaling | None = None,
+        seed: int,
+        layer: MakeLayer = ElasticLinear,
+    ) -> None:
         self.model = model
         self.space = space
         self.scaling = scaling or Scaling()
@@ -47,7 +56,8 @@ class SuperAdapter:
         for site in dict.fromkeys((*space.sites, *(self.shape.site_by_path[path] for path in narrowed))):
             base = _linear(model, site.path, site.in_features, site.out_features)
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
-                self._layers[site.path] = ElasticLinear(base, rank, scaling=self.scaling, generator=generator)
+                make = layer if rank else ElasticLinear
+                self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
         self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
         model.requires_grad_(False)
         self._put(self._layers)

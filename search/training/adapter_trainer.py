@@ -1,23 +1,62 @@
 """Extensions of `transformers.Trainer` for a super-adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from adaptare.search.super_adapter.file import load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.step_sampler import StepSampler, step_codes
+from adaptare.search.training.gradients import accumulate_gradients
+from adaptare.search.training.step import TrainingStep
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Trainer whose checkpoints hold the adapter alone, without the base model."""
+    """Trainer of several configurations per step, whose checkpoints hold the adapter alone, without the base model.
 
-    def __init__(self, super_adapter: SuperAdapter, **parts: Any) -> None:
+    The configurations depend on seed and step alone, so a resumed run draws the same ones as an uninterrupted run.
+
+    Args:
+        super_adapter: The trained super-adapter.
+        step: Configurations and losses of a step.
+        bf16: See `accumulate_gradients`.
+        parts: Arguments of `Trainer`; the seed of the configurations is that of its `args`.
+    """
+
+    def __init__(self, super_adapter: SuperAdapter, *, step: TrainingStep, bf16: bool, **parts: Any) -> None:
         super().__init__(model=super_adapter.model, **parts)
+        self.model_accepts_loss_kwargs = True  # lets the trainer count the completion tokens of a step
         self._super_adapter = super_adapter
+        self._step = step
+        self._bf16 = bf16
+        self._drawn: tuple[int, NDArray[np.int64]] | None = None
+
+    def training_step(
+        self, model: nn.Module, inputs: Mapping[str, torch.Tensor], num_items_in_batch: int | torch.Tensor
+    ) -> torch.Tensor:
+        """Adds the gradients of one micro-batch. Returns its share of the loss of the step."""
+        model.train()
+        return accumulate_gradients(
+            self._super_adapter,
+            self._codes(self.state.global_step),
+            self._prepare_inputs(inputs),
+            n_tokens=num_items_in_batch,
+            distil=self._step.distil,
+            bf16=self._bf16,
+            backward=self.accelerator.backward,
+        )
+
+    def _codes(self, step: int) -> NDArray[np.int64]:
+        """Configurations of a step, drawn at its first micro-batch."""
+        if self._drawn is None or self._drawn[0] != step:
+            self._drawn = step, self._step.codes(self._super_adapter.space, seed=self.args.seed, step=step)
+        return self._drawn[1]
 
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
         save_super_adapter(self._super_adapter, output_dir or self.args.output_dir)
@@ -27,41 +66,16 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Activates one configuration per optimiser step, reports each step, and ends training on request.
-
-    The configuration depends on seed and step alone, so a resumed run draws the same ones as an uninterrupted run. It
-    is set once, before the first micro-batch, and stays fixed until the step is done, including further micro-batches
-    and the recomputation of activations in the backward pass.
+    """Reports each step, and ends training on request.
 
     Args:
-        super_adapter: The trained super-adapter.
-        sampler: Draws the configurations.
-        seed: Seed of the draws.
         stop: Called after every step; true ends training with a checkpoint.
         progress: Called after every step with steps done, steps in total, and the loss of the step.
     """
 
-    def __init__(
-        self,
-        super_adapter: SuperAdapter,
-        *,
-        sampler: StepSampler,
-        seed: int,
-        stop: Callable[[], bool],
-        progress: Callable[[int, int, float], None],
-    ) -> None:
-        self._super_adapter = super_adapter
-        self._sampler = sampler
-        self._seed = seed
+    def __init__(self, *, stop: Callable[[], bool], progress: Callable[[int, int, float], None]) -> None:
         self._stop = stop
         self._progress = progress
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: object
-    ) -> None:
-        """Draws the configuration, before the first micro-batch of a step."""
-        codes = step_codes(self._sampler, self._super_adapter.space, seed=self._seed, step=state.global_step)
-        self._super_adapter.activate(codes)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: object
@@ -75,6 +89,23 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         newest = state.log_history[-1]
         if "loss" in newest:
             self._progress(state.global_step, state.max_steps, newest["loss"])
+
+
+@contextmanager
+def training_mode(model: PreTrainedModel, *, activation_checkpointing: bool) -> Iterator[None]:
+    """Restores the model's mode and configuration afterwards; checkpoints activations within, if asked."""
+    training, use_cache = model.training, model.config.use_cache
+    # transformers 5.24 renamed both and warns about the old names.
+    prefix = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if activation_checkpointing:
+        getattr(model, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if activation_checkpointing:
+            getattr(model, f"{prefix}_checkpointing_disable")()
+        model.train(training)
+        model.config.use_cache = use_cache
 
 
 def last_checkpoint(folder: Path) -> Path | None:

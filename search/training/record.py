@@ -8,7 +8,8 @@ from adaptare.devices import InputError, StorageError
 from adaptare.devices.program import Json
 from adaptare.devices.whole_file import write_whole
 
-SCHEMA = 1
+SCHEMA = 2
+EARLIER = 1  # its steps were computed differently, so it is read but not resumed
 _FILE = "training.json"
 
 
@@ -29,8 +30,15 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
         return ()
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{file} is no record of a training ({error!r}); use another folder") from error
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, EARLIER):
         raise InputError(f"{file} has schema {schema!r}; this version reads {SCHEMA}: update adaptare or train again")
+    if schema == EARLIER:
+        if len(losses) < found.get("steps", 0):
+            raise InputError(
+                f"{str(folder)!r} holds an unfinished training of an earlier version of adaptare, which computed its "
+                "steps differently; use another folder, or remove this one"
+            )
+        settings = {name: value for name, value in settings.items() if name in found}
     for name, value in json.loads(json.dumps(settings)).items():
         if found.get(name) != value:
             what = f"another {name}" if isinstance(value, dict) else f"{name} {found.get(name)}, not {value}"

@@ -15,9 +15,9 @@ from adaptare.devices.interrupts import interrupts_noted
 from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint
+from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
 from adaptare.search.training.record import check_hash, read_losses, write_record
-from adaptare.search.training.step_sampler import SandwichSampler, StepSampler
+from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample, pad_batch
 
 
@@ -51,13 +51,15 @@ def train_super_adapter(
     micro_batches: int = 1,
     learning_rate: float = 2e-3,
     seed: int,
-    sampler: StepSampler | None = None,
+    step: TrainingStep = DEFAULT_STEP,
+    bf16: bool = False,
+    activation_checkpointing: bool = False,
     save_every: int = 50,
     max_seconds: float | None = None,
     stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainingOutcome:
-    """Trains all configurations of a super-adapter together, one sampled configuration per optimiser step.
+    """Trains all configurations of a super-adapter together, some of them in each optimiser step.
 
     The optimiser is AdamW without weight decay; the learning rate decays linearly to zero. Rows of A and columns
     of B outside the active rank get a gradient of zero, but their remaining momentum still updates them, as in the
@@ -77,7 +79,10 @@ def train_super_adapter(
         micro_batches: Micro-batches per step; their gradients are accumulated.
         learning_rate: Initial learning rate.
         seed: Seed of the order of the examples and of the configurations.
-        sampler: Draws the configuration of each step; default: `SandwichSampler()`.
+        step: Configurations of each optimiser step, and what they learn from.
+        bf16: Compute in bfloat16 where autocast does; weights, their updates and the loss stay in float32.
+        activation_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory,
+            about a third more time, the same result.
         save_every: Steps between checkpoints.
         max_seconds: Duration after which this call ends with a checkpoint.
         stop: Called after every step; true ends this call with a checkpoint.
@@ -88,7 +93,6 @@ def train_super_adapter(
         StorageError: The folder cannot be written.
         KeyboardInterrupt: On Ctrl-C, once the checkpoint is written.
     """
-    sampler = sampler or SandwichSampler()
     _check(examples, steps, batch_size, micro_batches, learning_rate, save_every)
     settings: dict[str, Json] = {
         "steps": steps,
@@ -96,7 +100,8 @@ def train_super_adapter(
         "micro_batches": micro_batches,
         "learning_rate": learning_rate,
         "seed": seed,
-        "sampler": repr(sampler),
+        "step": repr(step),
+        "bf16": bf16,
         "examples": _hash(examples),
         "super_adapter": describe(super_adapter),
     }
@@ -112,11 +117,17 @@ def train_super_adapter(
             late = max_seconds is not None and time.monotonic() - began >= max_seconds
             return late or interrupted() or (stop is not None and stop())
 
-        callback = StepCallback(
-            super_adapter, sampler=sampler, seed=seed, stop=should_stop, progress=progress or _unseen
+        trainer = AdapterTrainer(
+            super_adapter,
+            step=step,
+            bf16=bf16,
+            args=_arguments(place, settings, save_every),
+            data_collator=pad_batch,
+            train_dataset=list(examples),
+            callbacks=[StepCallback(stop=should_stop, progress=progress or _unseen)],
         )
-        arguments = _arguments(place, settings, save_every)
-        losses = _trained(super_adapter, examples, folder=place, arguments=arguments, callback=callback)
+        with training_mode(super_adapter.model, activation_checkpointing=activation_checkpointing):
+            losses = _trained(super_adapter, trainer, place)
         save_super_adapter(super_adapter, place)
         write_record(place, settings, losses)
         was_interrupted = interrupted()
@@ -128,28 +139,14 @@ def train_super_adapter(
     return TrainingOutcome(steps, losses, time.monotonic() - began)
 
 
-def _trained(
-    super_adapter: SuperAdapter,
-    examples: Sequence[TokenExample],
-    *,
-    folder: Path,
-    arguments: TrainingArguments,
-    callback: StepCallback,
-) -> tuple[float, ...]:
-    model, checkpoint = super_adapter.model, last_checkpoint(folder)
-    training, use_cache = model.training, model.config.use_cache
+def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path) -> tuple[float, ...]:
+    checkpoint = last_checkpoint(folder)
+    trainer.remove_callback(PrinterCallback)
     try:
-        trainer = AdapterTrainer(
-            super_adapter, args=arguments, data_collator=pad_batch, train_dataset=list(examples), callbacks=[callback]
-        )
-        trainer.remove_callback(PrinterCallback)
         with super_adapter.activated(super_adapter.largest):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as error:
         raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error
-    finally:
-        model.train(training)
-        model.config.use_cache = use_cache
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
 
 

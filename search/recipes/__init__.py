@@ -1,0 +1,1 @@
+"""Recipes: descriptions of super-adapters and of their training."""

@@ -1,0 +1,93 @@
+"""Contract of a recipe: everything that defines a kind of super-adapter and its training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.devices.extensions import extension, extensions
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import DEFAULT_RANKS
+from adaptare.search.algorithms.baselines import midpoint
+from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
+from adaptare.search.training.token_examples import TokenExample
+
+RECIPES = "adaptare.recipes"
+DEFAULT_RECIPE = "placement"
+NESTED: Final = Scaling()
+
+
+class MakeSpace(Protocol):
+    """Builds the configurations that are trained together."""
+
+    def __call__(self, shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
+        """A space on a base model of this shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on which base, and how.
+
+    It is registered as an entry point in the group `adaptare.recipes`, under its name, and used with
+    `adaptare train --recipe NAME`.
+
+    Args:
+        name: Name of the entry point.
+        summary: One line: the idea.
+        paper: Paper with the section or equation that the recipe follows.
+        needs: Requirements beyond a base model, such as `training examples; calibration examples`.
+        gives: Result of a search, such as `an adapter of mixed ranks, not merged`.
+        space: Default space; called as `space(shape, ranks=…)`. `--space` replaces it.
+        ranks: Default ranks of the space; `--rank` replaces them.
+        prepare: Changes the base in place before adapters are added: prunes, reorders or rounds its weights. Called
+            with the model and `calibration` training examples; the changed base is saved beside the super-adapter.
+            It must not change the shape of the model. `None`: the base stays as it is.
+        calibration: Largest number of training examples given to `prepare`.
+        layer: Elastic linear of every site.
+        scaling: Rule for the scale of each rank.
+        step: Configurations and losses of one optimiser step.
+        start: The configuration to take without a search, as genes of shape (n_dimensions,).
+        algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    needs: str
+    gives: str
+    space: MakeSpace
+    ranks: tuple[int, ...] = DEFAULT_RANKS
+    prepare: Callable[[PreTrainedModel, Sequence[TokenExample]], None] | None = None
+    calibration: int = 128
+    layer: MakeLayer = ElasticLinear
+    scaling: Scaling = NESTED
+    step: TrainingStep = DEFAULT_STEP
+    start: Callable[[Space], NDArray[np.int64]] = midpoint
+    algorithm: str = "nsga2"
+
+
+def recipe_named(name: str) -> Recipe:
+    """The registered recipe of this name.
+
+    Raises:
+        InputError: No installed package registers it, or its entry point is no recipe of that name.
+    """
+    found = extension(RECIPES, name, kind="recipe")
+    if not isinstance(found, Recipe) or found.name != name:
+        raise InputError(
+            f"the entry point {name!r} in the group {RECIPES} is {found!r}; it must be a Recipe with name={name!r}"
+        )
+    return found
+
+
+def all_recipes() -> tuple[Recipe, ...]:
+    """Every registered recipe, the default first."""
+    names = sorted(extensions(RECIPES), key=lambda name: (name != DEFAULT_RECIPE, name))
+    return tuple(recipe_named(name) for name in names)

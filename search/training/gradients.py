@@ -1,0 +1,71 @@
+"""Gradients of the configurations of one training step, added up over one micro-batch."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.token_examples import IGNORED
+
+
+def accumulate_gradients(
+    super_adapter: SuperAdapter,
+    codes: NDArray[np.int64],
+    batch: Mapping[str, torch.Tensor],
+    *,
+    n_tokens: int | torch.Tensor,
+    distil: bool,
+    bf16: bool = False,
+    backward: Callable[[torch.Tensor], object] = torch.Tensor.backward,
+) -> torch.Tensor:
+    """Adds the gradients of the mean loss over the configurations, each from a forward and a backward pass of its own.
+
+    Each configuration stays active until its backward pass is over, which computes checkpointed activations again.
+    Only one graph is held at a time.
+
+    Args:
+        super_adapter: Its active configuration is changed.
+        codes: Shape (n, n_columns).
+        batch: See `pad_batch`.
+        n_tokens: Completion tokens over which the loss is averaged: those of all micro-batches of the step.
+        distil: True if all configurations but the first learn from the first one's output distribution.
+        bf16: True to compute in bfloat16 where autocast does; weights and loss stay in float32.
+        backward: Called with the loss of each configuration.
+
+    Returns:
+        Mean loss, in nats per token; cross-entropy with the examples, or with the distribution that is learned from.
+    """
+    model, total = super_adapter.model, torch.zeros((), device=super_adapter.model.device)
+    targets: torch.Tensor | None = None  # token ids, or distributions of shape (tokens, vocabulary)
+    for row in codes:
+        super_adapter.activate(row)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits, labels = completion_logits(model, batch)
+        loss = functional.cross_entropy(logits, labels if targets is None else targets, reduction="sum")
+        if distil and targets is None:
+            targets = logits.detach().softmax(dim=-1)
+        loss = loss / (n_tokens * len(codes))
+        backward(loss)
+        total += loss.detach()
+    return total
+
+
+def completion_logits(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the completion tokens, and the tokens. Shapes (tokens, vocabulary), float32, and (tokens,).
+
+    The output layer runs only at positions that predict a completion token of some example.
+    """
+    labels = batch["labels"][:, 1:]  # the token at position t is predicted at t - 1
+    wanted = labels != IGNORED
+    positions = wanted.any(dim=0).nonzero().squeeze(1)
+    found = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        use_cache=False,
+        logits_to_keep=positions,
+    )
+    return found.logits[wanted[:, positions]].float(), labels[wanted]
