@@ -24,6 +24,7 @@ import json
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,7 @@ def losses_of(
     options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any
 ) -> Iterator[tuple[str, Losses]]:
     """Name of each cut, and the losses of its examples."""
+    from adaptare.profiler import Configuration
     from adaptare.search.super_adapter.quantised_base import requantised
 
     def deployed(adapted: Any, applied: Any, base: Path) -> Losses:
@@ -158,7 +160,7 @@ def losses_of(
     whole = super_adapter.space.decode(super_adapter.largest)
     by_activations, own = adaptation.base, Path(adaptation.task.model)
     by_magnitude = magnitude_base(options.folder / "magnitude", own)
-    yield "base", deployed(super_adapter, whole.without_adapter.__class__(), own)
+    yield "base", deployed(super_adapter, Configuration(), own)
     yield "whole", deployed(super_adapter, whole, by_activations)
     yield "recipe", deployed(super_adapter, config, by_activations)
     orders = {"activations": by_activations, "magnitude": by_magnitude, "base's": own}
@@ -196,11 +198,15 @@ def plain(
     model, _ = load_base(base)
     round_base(model, adaptation.task.quantisation)
     adapted = SuperAdapter(model, replace(space, dimensions=fixed), scaling=super_adapter.scaling, seed=0)
-    widths = "-".join(map(str, sorted(set(config.by_layer.values()))))
-    folder = options.folder / f"plain-{order}-{widths}-{abs(hash(config.widths)) % 10**8}"
+    folder = options.folder / f"plain-{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
     say(f"plain LoRA on the cut model, {order} order")
     train_super_adapter(
-        adapted, adaptation.examples.train, folder=folder, steps=options.steps, seed=0, step=TrainingStep(UniformSampler())
+        adapted,
+        adaptation.examples.train,
+        folder=folder,
+        steps=options.steps,
+        seed=0,
+        step=TrainingStep(UniformSampler()),
     )
     return adapted
 

@@ -26,7 +26,7 @@ class Baseline:
 
 
 def baselines(space: Space) -> tuple[Baseline, ...]:
-    """Baselines for a space: uniform ranks, query and value only, uniform widths at the largest ranks, and the midpoint.
+    """Baselines: uniform ranks, query and value only, uniform widths with the largest ranks, and the midpoint.
 
     Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
     against a budget.

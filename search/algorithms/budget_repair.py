@@ -127,8 +127,8 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
         advice = "give the space narrower widths, or raise the budget"
     elif alone > limit.bound:
         advice = (
-            "without adapter it is above that already: choose a faster base, a space with widths of the MLPs, cut graphs "
-            "for open ones, or a larger budget"
+            "without adapter it is above that already: choose a faster base, a space with widths of the MLPs, "
+            "cut graphs for open ones, or a larger budget"
         )
     else:
         advice = "raise the budget, or merge the adapter into the base"

@@ -107,7 +107,7 @@ def export_onnx(
 def export_onnx_adapter(
     super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
 ) -> None:
-    """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with these widths and at least these sites.
+    """Writes `adapter.onnx_adapter` alone, for an `onnx-swappable` export with these widths and at least these sites.
 
     Args:
         super_adapter: Source of the weights.

@@ -37,8 +37,8 @@ def export_peft(
     """
     if config.widths:
         raise InputError(
-            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the model: "
-            "--to merged, or --to onnx"
+            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
+            "model: --to merged, or --to onnx"
         )
     settings: dict[str, Json] = {
         "peft_type": "LORA",

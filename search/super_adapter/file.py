@@ -142,7 +142,8 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     found = description.get("schema") if isinstance(description, dict) else None
     if found not in (SCHEMA, WITH_WIDTHS):
         raise InputError(
-            f"{file} has schema {found!r}; this version reads {SCHEMA} and {WITH_WIDTHS}: update adaptare or train again"
+            f"{file} has schema {found!r}; this version reads {SCHEMA} and {WITH_WIDTHS}: update adaptare or train "
+            "again"
         )
     return dict(description)
 

@@ -49,9 +49,7 @@ def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[...
 def test_from_a_search_below_the_base_to_a_smaller_model(
     trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:
-    searched = trained(
-        "search", "run", "--predictor", "faster", "--budget", BUDGET, "--evaluations", 16, "--json"
-    )
+    searched = trained("search", "run", "--predictor", "faster", "--budget", BUDGET, "--evaluations", 16, "--json")
     assert searched.code == 0, searched.err
     selection = searched.json
     assert selection["budget_s"] == pytest.approx(0.98 * selection["base_s"])

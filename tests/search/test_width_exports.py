@@ -60,7 +60,9 @@ def test_one_width_is_a_stock_model_of_a_smaller_intermediate_size(
     expected = logits(dense(made(family), config.by_layer, complete_updates(super_adapter, config.by_path)), ids)
     assert same(logits(loaded, ids), expected)
     assert super_adapter.model.config.intermediate_size == before
-    per_layer = sum(linear.weight.numel() for linear in loaded.model.layers[0].mlp.children() if hasattr(linear, "weight"))
+    per_layer = sum(
+        linear.weight.numel() for linear in loaded.model.layers[0].mlp.children() if hasattr(linear, "weight")
+    )
     assert per_layer == 3 * 32 * width
 
 
@@ -85,7 +87,9 @@ def run(folder: Path, ids: torch.Tensor) -> torch.Tensor:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     rows = len(ids)
-    past = {port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in session.get_inputs()[1:]}
+    past = {
+        port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in session.get_inputs()[1:]
+    }
     return torch.tensor(session.run(["logits"], {"input_ids": ids.numpy(), **past})[0][:, -1])
 
 
@@ -100,9 +104,7 @@ def test_uneven_widths_run_on_onnx_runtime(
 ) -> None:
     super_adapter, base = disturbed(family), bases(family, tokenizer)
     config = configured(super_adapter, UNEVEN)
-    difference = export_onnx(
-        super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache"
-    )
+    difference = export_onnx(super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache")
     assert difference < 1e-3
     expected = dense(made(family), UNEVEN, complete_updates(super_adapter, config.by_path))
     assert same(run(tmp_path / "out", ids), logits(expected, ids)[:, -1], 1e-3)

@@ -13,8 +13,8 @@ from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import SANDWICH, TrainingStep
 
 DOWN, QUERY = "model.layers.{}.mlp.down_proj", "model.layers.{}.self_attn.q"
 
@@ -43,9 +43,7 @@ def test_the_largest_configuration_is_the_model_with_the_whole_adapter(family: s
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tensors_of_a_sub_adapter_fit_the_narrow_linears(family: str, ids: torch.Tensor) -> None:
     super_adapter = disturbed(family)
-    config = Configuration.of(
-        {site.path: 2 for site in super_adapter.space.sites}, widths={0: WIDTHS[0], 2: WIDTHS[1]}
-    )
+    config = Configuration.of({site.path: 2 for site in super_adapter.space.sites}, widths={0: WIDTHS[0], 2: WIDTHS[1]})
     narrow = dense(made(family), config.by_layer, {})
     scales = super_adapter.scales(config)
     for path, (A, B) in super_adapter.tensors(config).items():
