@@ -27,7 +27,8 @@ class ElasticLinear(nn.Module):
         generator: CPU generator of the initial A.
 
     References:
-        Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2; for slices, Munoz 2024, "LoNAS", section 3.
+        Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2. For slices: Munoz 2024, "LoNAS",
+        section 3.
     """
 
     def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
