@@ -56,7 +56,7 @@ class SuperAdapter:
         for site in dict.fromkeys((*space.sites, *(self.shape.site_by_path[path] for path in narrowed))):
             base = _linear(model, site.path, site.in_features, site.out_features)
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
-                make = layer if rank else ElasticLinear
+                make: MakeLayer = layer if rank else ElasticLinear
                 self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
         self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
         model.requires_grad_(False)

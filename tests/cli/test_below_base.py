@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-DEVICE = ("--device", "simulated")
-PROFILE = ("profile", "tiny-random", *DEVICE, "--mode", "merged", "--space", "subnet")
 BUDGET = "prefill=-2%"
+# Recipe -> weights of the base, device with these, and how adapters are merged there.
+CASES = {"lonas": ("none", "simulated", "merged"), "subnet": ("int4", "simulated:int4", "requantised")}
 
 
-@pytest.fixture(scope="module", params=["lonas", "subnet"])
+@pytest.fixture(scope="module", params=CASES)
 def recipe(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -28,14 +28,16 @@ def trained_once(
 ) -> Path:
     folder = tmp_path_factory.mktemp(recipe)
     cache = ("--cache", model_cache)
+    quantise, device, mode = CASES[recipe]
     with commands_in(folder) as run:
-        profiled = run(*PROFILE, *cache, "-p", 128, "--count", 14, "--json")
+        narrow = ("--device", device, "--mode", mode, "--space", recipe, "-p", 128)
+        profiled = run("profile", "tiny-random", *narrow, *cache, "--count", 14, "--json")
         assert profiled.code == 0, profiled.err
         assert all(row["sites"] == 0 for row in profiled.json["rows"])  # merged adapters change no latency
-        fitted = run("fit", *DEVICE, "-o", "faster")
+        fitted = run("fit", "--device", device, "-o", "faster")
         assert fitted.code == 0, fitted.err
-        words = ("train", "tiny-random", "--recipe", recipe, "--steps", 4, "--held-out", 8, "-o", "run", *cache)
-        trained = run(*words, "--data", write_data(folder))
+        words = ("train", "tiny-random", "--recipe", recipe, "--quantise", quantise, "--steps", 4, "--held-out", 8)
+        trained = run(*words, "-o", "run", *cache, "--data", write_data(folder))
         assert trained.code == 0, trained.err
     return folder
 
@@ -47,18 +49,19 @@ def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[...
 
 
 def test_from_a_search_below_the_base_to_a_smaller_model(
-    trained: Callable[..., Any], model_cache: Path, tmp_path: Path
+    recipe: str, trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:
     searched = trained("search", "run", "--predictor", "faster", "--budget", BUDGET, "--evaluations", 16, "--json")
     assert searched.code == 0, searched.err
     selection = searched.json
     assert selection["budget_s"] == pytest.approx(0.98 * selection["base_s"])
-    assert {"merged", "uniform width 64", "midpoint"} <= {each["name"] for each in selection["baselines"]}
+    quantise, _, mode = CASES[recipe]
+    assert {mode, "uniform width 64", "midpoint"} <= {each["name"] for each in selection["baselines"]}
     for winner in selection["winners"]:
-        assert winner["mode"] == "merged"
+        assert winner["mode"] == mode
         assert winner["widths"]
         assert winner["predicted_upper_s"] <= selection["budget_s"]
-    merged = next(each for each in selection["baselines"] if each["name"] == "merged")
+    merged = next(each for each in selection["baselines"] if each["name"] == mode)
     assert merged["predicted_s"] == selection["base_s"]
 
     verified = trained("verify", "run/front.json", "--json")
@@ -81,7 +84,8 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
     assert "belongs to narrower layers" in refused.err
     onnx = trained("export", "run/front.json", "--to", "onnx", "-o", "onnx", "--cache", model_cache, "--json")
     assert onnx.code == 0, onnx.err
-    assert onnx.json["difference"] < 1e-3
+    assert onnx.json["quantisation"] == quantise
+    assert onnx.json["difference"] < (1e-3 if quantise == "none" else 0.1)
     assert onnx.json["widths"] == widths
 
 
