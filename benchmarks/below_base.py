@@ -129,7 +129,9 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -
     from adaptare.search.workflows.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
-    config = Configuration.of(row["sites"], widths={int(layer): width for layer, width in row["widths"].items()})
+    config = Configuration.of(
+        row["sites"], widths={int(layer): width for layer, width in row.get("widths", {}).items()}
+    )
     samples = dict(losses_of(options, adaptation, super_adapter, config))
     passes = {"recipe": 4 * options.steps, "plain": options.steps}
     names = ("name", "overhead", "overhead_lower", "overhead_upper", "measured_s")

@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler import ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.neuron_order import activation_scores, magnitude_scores, order_neurons
@@ -77,7 +77,7 @@ def test_the_order_leaves_the_whole_model_as_it_is_and_sorts_its_neurons(family:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(family: str) -> None:
-    """The reference is the model itself, so the loss is the cross entropy with what it samples."""
+    """Held-out text is drawn from the whole model, so that it has the lowest loss."""
 
     def with_quiet_neurons() -> PreTrainedModel:
         """Neurons whose contributions differ, in random order, as in trained models."""
@@ -88,7 +88,7 @@ def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(fa
             model.model.layers[layer].mlp.down_proj.weight *= scale
         return model
 
-    def sampled(model: PreTrainedModel) -> list[TokenExample]:
+    def sampled() -> list[TokenExample]:
         model = with_quiet_neurons()
         ids = torch.tensor([example.ids[:8] for example in examples(40, seed=9)])
         with torch.random.fork_rng():
@@ -96,7 +96,7 @@ def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(fa
             grown = model.generate(ids, do_sample=True, max_new_tokens=8, pad_token_id=0)
         return [TokenExample(tuple(row), 8) for row in grown.tolist()]
 
-    held_out = sampled(made(family))
+    held_out = sampled()
     shape = ModelShape.from_config(made(family).config)
     space = grouped_space("cut", [{"widths": list(range(48, 65, 4))}], shape)
     rng = np.random.default_rng(6)
@@ -108,8 +108,7 @@ def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(fa
         order_neurons(model, {layer: direction * score for layer, score in scores.items()})
         losses[name] = CompletionLoss(SuperAdapter(model, space, seed=0), held_out)(codes).mean()
     assert losses["sorted"] < losses["unsorted"] < losses["backwards"]
-    assert Configuration(widths=((0, 48),)).by_layer  # widths are real cuts
-    assert (codes < 64).any()
+    assert (codes < 64).any(axis=1).all()  # every one of them is cut
 
 
 def test_too_little_calibration_data_is_refused() -> None:

@@ -11,12 +11,17 @@ from narrow_models import FAMILIES, WIDTHS, complete_updates, dense, disturbed, 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.space import grouped_space
+from adaptare.search.algorithms.baselines import midpoint
+from adaptare.search.recipes import subnet
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.training.train import train_super_adapter
 
-DOWN, QUERY = "model.layers.{}.mlp.down_proj", "model.layers.{}.self_attn.q"
+DOWN = "model.layers.{}.mlp.down_proj"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,3 +129,33 @@ def test_a_step_never_trains_widths_without_an_adapter(step: TrainingStep) -> No
     space = grouped_space("few", groups, ModelShape.from_config(model.config))
     for number in range(20):
         assert space.has_adapter(step.codes(space, seed=0, step=number)).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_recovers_what_a_cut_lost_and_leaves_the_base_as_it_is(family: str, tmp_path: Path) -> None:
+    model = made(family)
+    space = subnet.space(ModelShape.from_config(model.config), ranks=(4,))
+    super_adapter = SuperAdapter(model, space, seed=0)
+    rng = np.random.default_rng(2)
+    rows = [TokenExample((int(first), 7, int(first) + 1, 9), 2) for first in rng.permutation(200)]
+    middle = space.expand(midpoint(space)[None])
+    cut = Configuration(widths=space.decode(middle[0]).widths)
+    before = CompletionLoss(super_adapter, rows[150:])(np.stack([space.encode(cut), space.base]))
+    train_super_adapter(
+        super_adapter, rows[:150], folder=tmp_path, steps=30, learning_rate=1e-2, seed=0, step=subnet.RECIPE.step
+    )
+    after = CompletionLoss(super_adapter, rows[150:])
+    assert after(middle)[0] < before.min()
+    assert set(cut.by_layer.values()) == {48}
+    with super_adapter.lifted():
+        for name, weight in made(family).state_dict().items():
+            assert torch.equal(model.state_dict()[name], weight)
+
+
+def test_a_space_of_widths_alone_cannot_be_trained(tmp_path: Path) -> None:
+    model = made("llama")
+    space = grouped_space("cut", [{"widths": WIDTHS}], ModelShape.from_config(model.config))
+    with pytest.raises(InputError, match="draws no adapter from the space 'cut'; give it ranks above 0"):
+        train_super_adapter(
+            SuperAdapter(model, space, seed=0), [TokenExample((1, 2), 1)], folder=tmp_path, steps=1, seed=0
+        )
