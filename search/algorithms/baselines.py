@@ -69,7 +69,7 @@ def _of_one_width(space: Space) -> list[Baseline]:
     numbers = [number for number, column in enumerate(space.columns) if isinstance(column, MlpWidth)]
     of_widths = [each for each in space.dimensions if each.columns[0] in numbers]
     found = []
-    for width in sorted(set.intersection(*(set(each.choices) for each in of_widths)) if of_widths else ()):
+    for width in sorted(set.intersection(*(set(each.choices) for each in of_widths)) if of_widths else set()):
         codes = space.expand((space.n_choices - 1)[None])[0]
         codes[numbers] = width
         if space.decode(codes).widths:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import safetensors.torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
 from adaptare.devices.program import Json
@@ -86,7 +86,7 @@ def export_merged(
     """
     scales, size = super_adapter.scales(config), _one_size(config, super_adapter.shape)
     with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
-        model = narrowed(super_adapter.model, config.by_layer)
+        model: PreTrainedModel = narrowed(super_adapter.model, config.by_layer)
         model.config.intermediate_size = size
         weights = model.state_dict()
         for path, (A, B) in super_adapter.tensors(config).items():

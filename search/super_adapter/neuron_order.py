@@ -62,8 +62,9 @@ def magnitude_scores(model: PreTrainedModel) -> Scores:
     for layer, linear in _down(model).items():
         score = linear.weight.detach().double().norm(dim=0)
         for into in _into(model, layer):
-            for half in into.weight.detach().double().split(size):  # gate and up, in one linear or two
-                score = score * half.norm(dim=1)
+            # Gate and up, in one linear or two.
+            halves = into.weight.detach().double().reshape(-1, size, into.in_features)
+            score = score * halves.norm(dim=2).prod(dim=0)
         scores[layer] = score.cpu()
     return scores
 

@@ -212,7 +212,7 @@ def _folded(
     """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base."""
     space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
     mode: Mode = "merged" if adaptation.task.quantisation == "none" else "requantised"
-    ends = (predictor.reference_s,) * 3
+    ends = (predictor.reference_s, predictor.reference_s, predictor.reference_s)
     if config.widths:
         predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
