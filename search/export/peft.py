@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.devices.program import Json
-from adaptare.profiler import Configuration
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler.programs.torch.programs import narrowed
 from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.search.export.folder import export_folder
+from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.peft_files import write_peft
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -29,12 +30,17 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, a weight is NaN or infinite, or the folder holds
-            other files.
+        InputError: The config is empty, has widths or is not of this super-adapter, a weight is NaN or infinite, or the
+            folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    if config.widths:
+        raise InputError(
+            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
+            "model: --to merged, or --to onnx"
+        )
     arguments = peft_arguments(config, super_adapter.scales(config))
-    with export_folder(folder, origin=export_origin("peft", config, base_name)) as fresh:
+    with export_folder(folder, origin=origin_of("peft", config, base_name)) as fresh:
         write_peft(fresh, super_adapter.tensors(config), arguments, base_name=base_name)
 
 
@@ -50,17 +56,19 @@ def export_merged(
 
     Args:
         super_adapter: Source of the weights.
-        config: Sites and ranks; none gives the base model.
+        config: Ranks and one width for all layers, which becomes the `intermediate_size`; none gives the base model.
         folder: Absent, empty, or an earlier export, which is replaced.
         base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
         tokenizer: Saved with the weights.
 
     Raises:
-        InputError: The config is not of this super-adapter, or the folder holds other files.
+        InputError: The config is not of this super-adapter or has several widths, or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    scales, model = super_adapter.scales(config), super_adapter.model
-    with super_adapter.lifted(), export_folder(folder, origin=export_origin("merged", config, base_name)) as fresh:
+    scales, size = super_adapter.scales(config), _one_size(config, super_adapter.shape)
+    with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
+        model: PreTrainedModel = narrowed(super_adapter.model, config.by_layer)
+        model.config.intermediate_size = size
         weights = model.state_dict()
         for path, (A, B) in super_adapter.tensors(config).items():
             base = weights[f"{path}.weight"]
@@ -71,6 +79,12 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def export_origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
-    """Content of `adaptare.json`, which marks an export."""
-    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}
+def _one_size(config: Configuration, shape: ModelShape) -> int:
+    """Intermediate size of every layer. Raises `InputError` if they differ."""
+    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in range(shape.layers)}
+    if len(sizes) > 1:
+        raise InputError(
+            f"a transformers model has one intermediate_size, and this one has {', '.join(map(str, sorted(sizes)))}; "
+            "export it for ONNX Runtime with --to onnx, or choose a winner of one width"
+        )
+    return sizes.pop()

@@ -10,8 +10,7 @@ from adaptare.devices import InputError
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.search.export.folder import export_folder
-from adaptare.search.export.peft import export_origin
+from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.peft_files import Halves, write_peft
 from adaptare.search.export.peft_readers import (
     Rule,
@@ -72,7 +71,7 @@ def export_peft_portable(
     if not config.ranks:
         raise InputError("an adapter without any site cannot be written for PEFT; the base model is the result")
     halves, arguments = (_folded if kind == "peft-portable" else _padded)(super_adapter, config)
-    with export_folder(folder, origin=export_origin(kind, config, base_name)) as fresh:
+    with export_folder(folder, origin=origin_of(kind, config, base_name)) as fresh:
         write_peft(fresh, halves, arguments, base_name=base_name)
         return check_readers(super_adapter, config, fresh, READERS[kind])
 

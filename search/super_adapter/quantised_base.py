@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.base_model import load_base
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -59,11 +60,13 @@ def requantised(
 ) -> SuperAdapter:
     """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
 
-    With rank 0 everywhere its outputs are those of application mode `requantised`, so that its loss can be compared.
+    With rank 0 everywhere, at the widths of the config, its outputs are those of application mode `requantised`, so
+    that its loss can be compared. Of a narrower layer whose width is no multiple of the quantisation's block, the last
+    block is scaled with neurons that are cut off, unlike in a model that is cut first.
 
     Args:
         super_adapter: Source of the sub-adapter; not modified.
-        config: Sites and ranks.
+        config: Ranks and widths.
         folder: Folder of the base model's original weights.
         quantisation: `int8` or `int4`.
 
@@ -71,9 +74,9 @@ def requantised(
         InputError: The config is not of this super-adapter, or the folder holds no model.
     """
     model, _ = load_base(folder)
-    scales = super_adapter.scales(config)
+    scales, parts = super_adapter.scales(config), kept_parts(super_adapter.shape, config.by_layer)
     for path, (A, B) in super_adapter.tensors(config).items():
-        weight = model.get_submodule(path).get_parameter("weight")
-        weight.data += (scales[path] * (B @ A)).to(weight)
+        weight, part = model.get_submodule(path).get_parameter("weight"), parts.get(path, WHOLE)
+        weight.data[part.outputs, part.inputs] += (scales[path] * (B @ A)).to(weight)
     round_base(model, quantisation)
     return SuperAdapter(model, super_adapter.space, seed=0)

@@ -11,12 +11,19 @@ from adaptare.search.training.answers import Answers
 from adaptare.search.training.questions import TokenQuestion
 from adaptare.search.training.scoring import Scoring
 
-Configured = tuple[SuperAdapter, NDArray[np.int64]]
+
+def right_answers(
+    questions: Sequence[TokenQuestion], super_adapter: SuperAdapter, codes: NDArray[np.int64], *, scoring: Scoring
+) -> NDArray[np.bool_]:
+    """True where a configuration, codes of shape (n_columns,), answers right. Shape (n_questions,)."""
+    if not questions:
+        return np.empty(0, dtype=np.bool_)
+    return Answers(super_adapter, questions, scoring=scoring).right(codes)
 
 
 def accuracies_of(
     questions: Sequence[TokenQuestion],
-    configured: Mapping[str, Configured],
+    right: Mapping[str, NDArray[np.bool_]],
     *,
     base: SuperAdapter,
     majority: int,
@@ -26,16 +33,14 @@ def accuracies_of(
 
     Args:
         questions: None of them trained on; without any, there are no accuracies.
-        configured: Name -> super-adapter and codes of the configuration, shape (n_columns,).
-        base: Super-adapter whose rank 0 everywhere is the untrained base.
+        right: Name -> right answers of a configuration, see `right_answers`.
+        base: Super-adapter that without ranks is the untrained base.
         majority: Position of the most frequent right choice of the training questions.
         scoring: See `Answers`.
     """
     if not questions:
         return ()
-    by_model = {id(model): Answers(model, questions, scoring=scoring) for model, _ in configured.values()}
-    answers = by_model.setdefault(id(base), Answers(base, questions, scoring=scoring))
-    untrained = answers.right(0 * base.largest)
-    named = {"majority": answers.right_if_always(majority), "untrained": untrained}
-    named |= {name: by_model[id(model)].right(codes) for name, (model, codes) in configured.items()}
-    return tuple(accuracy_of(name, right, untrained) for name, right in named.items())
+    answers = Answers(base, questions, scoring=scoring)
+    untrained = answers.right(base.space.base)
+    named = {"majority": answers.right_if_always(majority), "untrained": untrained, **right}
+    return tuple(accuracy_of(name, correct, untrained) for name, correct in named.items())

@@ -23,7 +23,7 @@ from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.training.train import check_examples
-from adaptare.search.workflows.accuracies import accuracies_of
+from adaptare.search.workflows.accuracies import accuracies_of, right_answers
 from adaptare.search.workflows.accuracy_table import accuracies_to_json, accuracy_table
 from adaptare.search.workflows.prepared_base import base_folder, prepare_base
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
@@ -78,8 +78,7 @@ class Trained:
     @property
     def improvement(self) -> Interval:
         """Difference of the full loss to that of the base, paired over the validation examples."""
-        largest = self.super_adapter.largest
-        return self.validation.difference(largest, 0 * largest)
+        return self.validation.difference(self.super_adapter.largest, self.super_adapter.space.base)
 
 
 @dataclass(frozen=True)
@@ -222,13 +221,11 @@ def train_adaptation(
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     start = space.expand(recipe.start(space)[None])[0]
-    base_loss, start_loss, full_loss = map(float, validation(np.stack([0 * start, start, super_adapter.largest])))
+    base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
+    questions, scoring = adaptation.examples.validation_questions, adaptation.task.scoring
+    right = {"trained": right_answers(questions, super_adapter, super_adapter.largest, scoring=scoring)}
     accuracies = accuracies_of(
-        adaptation.examples.validation_questions,
-        {"trained": (super_adapter, super_adapter.largest)},
-        base=super_adapter,
-        majority=adaptation.examples.majority,
-        scoring=adaptation.task.scoring,
+        questions, right, base=super_adapter, majority=adaptation.examples.majority, scoring=scoring
     )
     seconds = time.monotonic() - started
     return Trained(

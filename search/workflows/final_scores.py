@@ -6,33 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Configuration
+from adaptare.profiler import Configuration, Mode
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.accuracy import Accuracy
 from adaptare.search.training.paired import paired_difference
 from adaptare.search.training.quality import CompletionLoss
-from adaptare.search.workflows.accuracies import accuracies_of
+from adaptare.search.workflows.accuracies import accuracies_of, right_answers
 from adaptare.search.workflows.adaptation import Adaptation
 from adaptare.search.workflows.selection import Choice
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Winner or baseline, chosen and not yet scored.
-
-    Args:
-        name: See `Choice`, as are `mode`, `predicted_s` and `extrapolates`.
-        super_adapter: Super-adapter that computes as the configuration does once deployed.
-        codes: Codes to activate in it. Shape (n_columns,).
-    """
+    """Winner or baseline, chosen and not yet scored; see `Choice`."""
 
     name: str
     config: Configuration
-    mode: str
+    mode: Mode
     predicted_s: tuple[float, float, float]
     extrapolates: bool
-    super_adapter: SuperAdapter
-    codes: NDArray[np.int64]
 
 
 def scored(
@@ -46,35 +39,43 @@ def scored(
         base: The super-adapter that was searched.
         validation: Its loss on the validation examples.
     """
-    examples = adaptation.examples
-    losses = {id(base): (validation, CompletionLoss(base, examples.test))}
+    examples, scoring = adaptation.examples, adaptation.task.scoring
+    test = CompletionLoss(base, examples.test)
+    sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    right: dict[str, NDArray[np.bool_]] = {}
     for each in chosen:
-        if id(each.super_adapter) not in losses:
-            parts = (examples.validation, examples.test)
-            first, second = (CompletionLoss(each.super_adapter, part) for part in parts)
-            losses[id(each.super_adapter)] = first, second
-    test_sums = {each.name: losses[id(each.super_adapter)][1].sums(each.codes) for each in chosen}
-    tokens, best = losses[id(base)][1].tokens, test_sums.get("winner 1")
+        model, codes = _deployed(each, adaptation, base)  # one further model at a time in memory
+        losses = (validation, test) if model is base else _losses(model, adaptation)
+        sums[each.name] = losses[0].sums(codes), losses[1].sums(codes)
+        right[each.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
+    tokens, best = test.tokens, sums.get("winner 1")
 
     def choice(each: Chosen) -> Choice:
-        val_loss, test_loss = (float(loss(each.codes[None])[0]) for loss in losses[id(each.super_adapter)])
-        difference = None if best is None else paired_difference(test_sums[each.name], best, tokens)
+        on_validation, on_test = sums[each.name]
+        difference = None if best is None else paired_difference(on_test, best[1], tokens)
         return Choice(
             each.name,
             each.config,
             each.mode,
             each.predicted_s,
-            val_loss,
-            test_loss,
+            float(on_validation.sum() / validation.tokens.sum()),
+            float(on_test.sum() / tokens.sum()),
             each.extrapolates,
             None if difference is None else (difference.middle, difference.lower, difference.upper),
         )
 
-    accuracies = accuracies_of(
-        examples.test_questions,
-        {each.name: (each.super_adapter, each.codes) for each in chosen},
-        base=base,
-        majority=examples.majority,
-        scoring=adaptation.task.scoring,
-    )
+    accuracies = accuracies_of(examples.test_questions, right, base=base, majority=examples.majority, scoring=scoring)
     return tuple(map(choice, chosen)), accuracies
+
+
+def _deployed(each: Chosen, adaptation: Adaptation, base: SuperAdapter) -> tuple[SuperAdapter, NDArray[np.int64]]:
+    """Super-adapter that computes as the configuration does once deployed, and the codes to activate in it."""
+    if each.mode != "requantised":
+        return base, base.space.encode(each.config)
+    again = requantised(base, each.config, adaptation.base, adaptation.task.quantisation)
+    return again, base.space.encode(each.config.without_adapter)
+
+
+def _losses(super_adapter: SuperAdapter, adaptation: Adaptation) -> tuple[CompletionLoss, CompletionLoss]:
+    examples = adaptation.examples
+    return CompletionLoss(super_adapter, examples.validation), CompletionLoss(super_adapter, examples.test)

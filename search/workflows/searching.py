@@ -6,7 +6,7 @@ from typing import Final
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Space
+from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
     AdditiveScreen,
@@ -30,7 +30,6 @@ from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.final_scores import Chosen, scored
@@ -47,7 +46,7 @@ GREEDY_EXAMPLES: Final = 64
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
-    """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
+    """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
     BudgetRepair(space, [limit], seed=0)
 
@@ -129,7 +128,10 @@ def select(
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
         InputError: The predictor does not cover the budget.
     """
-    space, limit_s = super_adapter.space, limit_of(budget, predictor)
+    limit_s = limit_of(budget, predictor)
+    space = super_adapter.space
+    if space.has_widths and predictor.template.in_weights:
+        space = space.at_largest_ranks
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
@@ -156,16 +158,18 @@ def select(
         predicted = predictor.predict(codes[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
         outside = bool(predicted.extrapolates[0])
-        return Chosen(name, config, predictor.template.mode, ends, outside, super_adapter, codes)
+        return Chosen(name, config, predictor.template.mode, ends, outside)
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
-    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
+    # Below the base, the fastest member takes the place of the base.
+    lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
+    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
-    chosen += [_folded(adaptation, super_adapter, base_s), *(choice(name, config) for name, config in others)]
+    chosen += [_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
     choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
     return Selection(
         budget=str(budget),
@@ -195,15 +199,15 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         )
 
 
-def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, base_s: float) -> Chosen:
-    """The largest adapter, merged: adds no latency, but may lose quality on a quantised base."""
-    codes, task = super_adapter.largest, adaptation.task
-    config = super_adapter.space.decode(codes)
-    predicted_s = (base_s, base_s, base_s)
-    if task.quantisation == "none":
-        return Chosen("merged", config, "merged", predicted_s, False, super_adapter, codes)
-    again = requantised(super_adapter, config, adaptation.base, task.quantisation)
-    return Chosen("requantised", config, "requantised", predicted_s, False, again, 0 * codes)
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> Chosen:
+    """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base."""
+    space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
+    mode: Mode = "merged" if adaptation.task.quantisation == "none" else "requantised"
+    ends = (predictor.reference_s, predictor.reference_s, predictor.reference_s)
+    if config.widths:
+        predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
+        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
+    return Chosen(mode, config, mode, ends, False)
 
 
 def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:
