@@ -107,7 +107,7 @@ class Space:
     def has_adapter(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """True for configurations with a rank above 0 on some site. Shape (n, n_columns) -> (n,)."""
         ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.bool_)
-        adapted: NDArray[np.bool_] = (codes[:, ranked] > 0).any(axis=1)
+        adapted: NDArray[np.bool_] = np.any(codes[:, ranked] > 0, axis=1)
         return adapted
 
     @property

@@ -34,11 +34,7 @@ def export_peft(
             folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    if config.widths:
-        raise InputError(
-            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
-            "model: --to merged, or --to onnx"
-        )
+    check_complete(config)
     arguments = peft_arguments(config, super_adapter.scales(config))
     with export_folder(folder, origin=origin_of("peft", config, base_name)) as fresh:
         write_peft(fresh, super_adapter.tensors(config), arguments, base_name=base_name)
@@ -77,6 +73,15 @@ def export_merged(
             model.save_pretrained(fresh, state_dict=weights)
         if tokenizer is not None:
             tokenizer.save_pretrained(fresh)
+
+
+def check_complete(config: Configuration) -> None:
+    """Raises `InputError` for narrower layers, whose adapter does not fit the base that others have."""
+    if config.widths:
+        raise InputError(
+            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
+            "model: --to merged, or --to onnx"
+        )
 
 
 def _one_size(config: Configuration, shape: ModelShape) -> int:

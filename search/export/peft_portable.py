@@ -11,6 +11,7 @@ from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.search.export.folder import export_folder, origin_of
+from adaptare.search.export.peft import check_complete
 from adaptare.search.export.peft_files import Halves, write_peft
 from adaptare.search.export.peft_readers import (
     Rule,
@@ -70,6 +71,7 @@ def export_peft_portable(
         raise InputError(f"kind must be one of {', '.join(READERS)}, not {kind!r}")
     if not config.ranks:
         raise InputError("an adapter without any site cannot be written for PEFT; the base model is the result")
+    check_complete(config)
     halves, arguments = (_folded if kind == "peft-portable" else _padded)(super_adapter, config)
     with export_folder(folder, origin=origin_of(kind, config, base_name)) as fresh:
         write_peft(fresh, halves, arguments, base_name=base_name)
