@@ -74,15 +74,13 @@ def export_merged(
         tokenizer: Saved with the weights.
 
     Raises:
-        InputError: The config is not of this super-adapter, or the folder holds other files.
+        InputError: The config is not of this super-adapter; merging it would fill the zeros of a sparse base; or the
+            folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    scales, model = super_adapter.scales(config), super_adapter.model
+    merged, model = super_adapter.merged(config), super_adapter.model
     with super_adapter.lifted(), export_folder(folder, origin=_origin("merged", config, base_name)) as fresh:
-        weights = model.state_dict()
-        for path, (A, B) in super_adapter.tensors(config).items():
-            base = weights[f"{path}.weight"]
-            weights[f"{path}.weight"] = (base.to(A.dtype) + scales[path] * (B @ A)).to(base.dtype)
+        weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in merged.items()}}
         with without_progress_bars():
             model.save_pretrained(fresh, state_dict=weights)
         if tokenizer is not None:

@@ -1,7 +1,7 @@
 """Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -26,6 +26,11 @@ class ElasticLinear(nn.Module):
     References:
         Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2.
     """
+
+    # False if the update is no product B A, so that it exists merged only.
+    separable: ClassVar[bool] = True
+    # True if the weight is rounded to the 4-bit grid of the base, so that it is merged into its codes.
+    on_grid: ClassVar[bool] = False
 
     def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
         super().__init__()
@@ -54,6 +59,11 @@ class ElasticLinear(nn.Module):
             raise InputError(f"rank must be 0 to {self.largest} here, not {rank}; build the space with larger ranks")
         self._rank = rank
 
+    @property
+    def master(self) -> torch.Tensor:
+        """Weight that the update is added to. Shape (out, in)."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (..., in) -> (..., out), in the dtype of the base's output."""
         y: torch.Tensor = self.base(x)
@@ -68,6 +78,12 @@ class ElasticLinear(nn.Module):
         """Copies of A and B of a rank >= 1. Shapes (rank, in) and (out, rank)."""
         A, B = self.A.detach()[:rank], self.B.detach()[:, :rank]
         return A.clone(), B.clone(memory_format=torch.contiguous_format)
+
+    def merged(self, rank: int) -> torch.Tensor:
+        """Weight of a plain linear that computes the same at a rank >= 1. Shape (out, in), in the dtype of the base."""
+        A, B = self.slices(rank)
+        weight = self.master
+        return (weight.to(A.dtype) + self.scaling.factor(rank, self.largest) * (B @ A)).to(weight.dtype)
 
 
 class MakeLayer(Protocol):

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
+from adaptare.search.pruning.zeros import check_still_sparse
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -42,6 +44,7 @@ class SuperAdapter:
     ) -> None:
         self.model = model
         self.space = space
+        self.layer = layer
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
@@ -76,6 +79,16 @@ class SuperAdapter:
     def parameters(self) -> int:
         """Number of trainable weights: all of A and B."""
         return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
+
+    @property
+    def separable(self) -> bool:
+        """True if a sub-adapter exists apart from its base, as products B A; else it exists merged only."""
+        return all(layer.separable for layer in self._layers.values())
+
+    @property
+    def on_grid(self) -> bool:
+        """True if all weights are trained as rounded to 4 bits, and are merged into the codes of a 4-bit base."""
+        return any(layer.on_grid for layer in self._layers.values())
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks, until the next call.
@@ -117,14 +130,40 @@ class SuperAdapter:
         return codes
 
     def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter."""
+        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter.
+
+        Raises:
+            InputError: The config is not of this super-adapter, or its sub-adapters exist merged only.
+        """
         self.codes(config)
+        if not self.separable:
+            raise InputError(
+                "this super-adapter changes only the non-zero weights of its base, which no adapter file can express; "
+                "export it merged: --to merged, or --to onnx"
+            )
         return {path: self._layers[path].slices(rank) for path, rank in config.ranks}
 
     def scales(self, config: Configuration) -> Mapping[str, float]:
         """Module path -> factor on B A x of a sub-adapter."""
         self.codes(config)
         return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
+
+    def merged(self, config: Configuration) -> dict[str, torch.Tensor]:
+        """Module path -> weight of the base with a sub-adapter merged, shape (out, in), for its sites.
+
+        Raises:
+            InputError: The config is not of this super-adapter, or the base is sparse and merging would fill its zeros.
+        """
+        self.codes(config)
+        merged = {path: self._layers[path].merged(rank) for path, rank in config.ranks}
+        check_still_sparse([self._layers[path].master for path in merged], list(merged.values()))
+        return merged
+
+    def int4_codes(self, config: Configuration) -> dict[str, torch.Tensor]:
+        """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in); see `on_grid`."""
+        self.codes(config)
+        layers = [(path, self._layers[path], rank) for path, rank in config.ranks]
+        return {path: layer.codes(rank) for path, layer, rank in layers if isinstance(layer, QuantisedElasticLinear)}
 
     def state(self) -> dict[str, torch.Tensor]:
         """All trainable tensors under the names `<module path>.A` and `<module path>.B`; no copies."""
