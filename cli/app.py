@@ -14,6 +14,7 @@ from adaptare.overhead_command import overhead
 from adaptare.parts_command import parts
 from adaptare.predict_command import predict
 from adaptare.profile_command import profile
+from adaptare.recipes_command import recipes
 from adaptare.search_command import search
 from adaptare.store_command import store
 from adaptare.train_command import train
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, interpolate, predict)
-SEARCHING = (train, search, verify, export, demo)
+SEARCHING = (recipes, train, search, verify, export, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command()(command)

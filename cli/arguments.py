@@ -32,7 +32,7 @@ CacheOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.", min=0, max=2**32 - 1)]
-SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), a YAML file, or a recipe of another package."
+SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), a YAML file, or one of another package."
 SpaceOption = Annotated[str, typer.Option("--space", help=SPACE_HELP)]
 RanksOption = Annotated[
     str | None,

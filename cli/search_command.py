@@ -17,8 +17,11 @@ def search(
     evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
     winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.", min=1)] = 3,
     algorithm: Annotated[
-        str, typer.Option("--algorithm", help="nsga2, random, or one that another package registers.")
-    ] = "nsga2",
+        str | None,
+        typer.Option(
+            "--algorithm", help="nsga2, random, or one that another package registers.", show_default="the recipe's"
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,

@@ -6,15 +6,13 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import (
-    DEFAULT_SPACE,
+    SPACE_HELP,
     CacheOption,
     DataOption,
     JsonOption,
     ModelArgument,
     Quantisation,
-    RanksOption,
     SeedOption,
-    SpaceOption,
 )
 from adaptare.console import Console, command
 
@@ -23,8 +21,16 @@ from adaptare.console import Console, command
 def train(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
-    space: SpaceOption = DEFAULT_SPACE,
-    ranks: RanksOption = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Kind of super-adapter; see: adaptare recipes.")
+    ] = "placement",
+    space: Annotated[str | None, typer.Option("--space", help=SPACE_HELP, show_default="the recipe's")] = None,
+    ranks: Annotated[
+        str | None,
+        typer.Option(
+            "--rank", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="the recipe's"
+        ),
+    ] = None,
     data: DataOption = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps in all.", min=1)] = 150,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Examples per step.", min=1)] = 8,
@@ -35,20 +41,41 @@ def train(
         Quantisation,
         typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
     ] = "none",
+    predictor: Annotated[
+        Path | None, typer.Option("--predictor", help="What adaptare fit wrote, to train around --budget.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Train what is near it: decode=20ms, prefill=80ms or overhead=5%.")
+    ] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16; the weights stay float32.")] = False,
+    activation_checkpointing: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="Less memory, about a third more time, the same result.")
+    ] = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
-    from adaptare.inputs import space_of
+    from adaptare.inputs import space_for
     from adaptare.profiler import open_model
+    from adaptare.search.recipes.recipe import recipe_named
     from adaptare.search.workflows.adaptation import TrainReport, load_adaptation, train_adaptation
+    from adaptare.search.workflows.budgeted_training import step_around
 
     console = Console(as_json=as_json)
+    made_by = recipe_named(recipe)
     source = open_model(model, cache=cache)
-    chosen = space_of(space, ranks, source.shape)
+    chosen = space_for(made_by, space, ranks, source.shape)
+    step = step_around(made_by.step, chosen, predictor=predictor, budget=budget)
     loaded = load_adaptation(
-        source, data=data, seed=seed, max_tokens=max_tokens, held_out=held_out, quantisation=quantise
+        source,
+        recipe=made_by,
+        folder=output,
+        data=data,
+        seed=seed,
+        max_tokens=max_tokens,
+        held_out=held_out,
+        quantisation=quantise,
     )
     if loaded.examples.dropped or loaded.examples.cut:
         console.note(
@@ -64,5 +91,8 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
         feedback=console.feedback,
+        step=step,
+        bf16=bf16,
+        activation_checkpointing=activation_checkpointing,
     )
     return console.show(TrainReport(model, output, loaded, trained))

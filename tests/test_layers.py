@@ -22,7 +22,7 @@ OPEN = {
     *("profiler.analysis", "profiler.campaigns", "profiler.measuring", "profiler.models", "profiler.programs"),
     *("profiler.results", "profiler.store", "profiler.workloads"),
     "predictor.fitting",
-    *("search.budget", "search.workflows"),
+    *("search.budget", "search.recipes", "search.workflows"),
 }
 # What a package must not know, except in the files named.
 HEAVY = {

@@ -79,7 +79,11 @@ def recipe_named(name: str) -> Recipe:
     Raises:
         InputError: No installed package registers it, or its entry point is no recipe of that name.
     """
-    found = extension(RECIPES, name, kind="recipe")
+    try:
+        found = extension(RECIPES, name, kind="recipe")
+    except (ImportError, AttributeError) as error:
+        message = f"the recipe {name!r} cannot be loaded ({error}); reinstall or remove the package that registers it"
+        raise InputError(message) from error
     if not isinstance(found, Recipe) or found.name != name:
         raise InputError(
             f"the entry point {name!r} in the group {RECIPES} is {found!r}; it must be a Recipe with name={name!r}"

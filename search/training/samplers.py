@@ -1,7 +1,7 @@
 """Rules that draw the configurations of training steps."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class SpreadSampler:
         return genes
 
 
+UNIFORM: Final = UniformSampler()
+SPREAD: Final = SpreadSampler()
+
+
 @dataclass(frozen=True)
 class LargestShareSampler:
     """Draws the largest configuration at a fixed share of the steps, else one by another sampler.
@@ -51,7 +55,7 @@ class LargestShareSampler:
     """
 
     share: float = 0.25
-    otherwise: Sampler = UniformSampler()
+    otherwise: Sampler = UNIFORM
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.profiler import Space
-from adaptare.search.training.samplers import LargestShareSampler, Sampler, SpreadSampler
+from adaptare.search.training.samplers import SPREAD, LargestShareSampler, Sampler
 
 MOST_DRAWS = 1000
 
@@ -65,6 +65,6 @@ class TrainingStep:
         raise InputError(f"{self.sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")
 
 
-SANDWICH = TrainingStep(SpreadSampler(), draws=2, ends=True, distil=True)
+SANDWICH = TrainingStep(SPREAD, draws=2, ends=True, distil=True)
 # The rule used where a recipe names none; benchmarks/samplers.py compares it with the others.
 DEFAULT_STEP = TrainingStep(LargestShareSampler())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.devices.exit_codes import ExitCode
@@ -13,20 +14,34 @@ from adaptare.profiler import Quantisation, Space
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.results.report import Feedback, Section
 from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
+from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.training.train import check_examples
+from adaptare.search.workflows.prepared_base import base_folder, prepare_base
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Loaded inputs of training."""
+    """Loaded inputs of training.
+
+    Args:
+        base: Folder of the base's weights, before any rounding: the model's, or one that the recipe prepared.
+    """
 
     task: Task
+    recipe: Recipe
+    base: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     examples: TokenSplit
+
+    @property
+    def base_name(self) -> str | None:
+        """See `published_name`; a prepared base has no name but its folder."""
+        return self.task.base_name if self.recipe.prepare is None else str(self.base)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Trained:
         steps: Optimiser steps done.
         seconds: Duration of this call.
         base_loss: Validation loss without adapter, nats per completion token.
+        start_loss: Validation loss of the configuration that the recipe takes without a search.
         full_loss: Validation loss with every rank at its largest.
         validation: Loss of any configuration on the validation examples.
     """
@@ -46,6 +62,7 @@ class Trained:
     steps: int
     seconds: float
     base_loss: float
+    start_loss: float
     full_loss: float
     validation: CompletionLoss
 
@@ -63,7 +80,10 @@ class TrainReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         trained = self.trained
-        yield f"held-out loss {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with all of it"
+        yield (
+            f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} as the recipe starts, "
+            f"{trained.full_loss:.3f} with all of it"
+        )
         search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
         yield f"written: {self.folder}; next: {search}"
 
@@ -76,7 +96,9 @@ class TrainReport:
             "quantisation": self.adaptation.task.quantisation,
             "steps": trained.steps,
             "seconds": trained.seconds,
+            "recipe": self.adaptation.recipe.name,
             "base_loss": trained.base_loss,
+            "start_loss": trained.start_loss,
             "full_loss": trained.full_loss,
             "examples": len(examples.train),
             "dropped": examples.dropped,
@@ -85,9 +107,20 @@ class TrainReport:
 
 
 def load_adaptation(
-    source: ModelSource, *, data: Path | None, seed: int, max_tokens: int, held_out: int, quantisation: Quantisation
+    source: ModelSource,
+    *,
+    recipe: Recipe,
+    folder: Path,
+    data: Path | None,
+    seed: int,
+    max_tokens: int,
+    held_out: int,
+    quantisation: Quantisation,
 ) -> Adaptation:
-    """Loads weights, tokenizer and examples of a model."""
+    """Loads weights, tokenizer and examples of a model, for a training in a folder.
+
+    The base that a recipe prepares is made once, and saved there.
+    """
     task = Task(
         model=str(source.weights_folder().resolve()),
         model_name=source.name,
@@ -96,15 +129,19 @@ def load_adaptation(
         max_tokens=max_tokens,
         held_out=held_out,
         quantisation=quantisation,
+        recipe=recipe.name,
     )
-    return _load(task)
+    check_unclaimed(task, folder)
+    prepare_base(task, recipe, folder)
+    return _load(task, recipe, folder)
 
 
 def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
     """Loads the output folder of `adaptare train`. Raises `InputError` if its examples have changed since."""
-    adaptation = _load(load_task(folder))
+    task = load_task(folder)
+    adaptation = _load(task, recipe_named(task.recipe), folder)
     check_examples(folder, adaptation.examples.train)
-    return adaptation, load_super_adapter(folder, adaptation.model)
+    return adaptation, load_super_adapter(folder, adaptation.model, layer=adaptation.recipe.layer)
 
 
 def train_adaptation(
@@ -118,10 +155,18 @@ def train_adaptation(
     seed: int,
     feedback: Feedback,
     max_seconds: float | None = None,
+    step: TrainingStep | None = None,
+    bf16: bool = False,
+    activation_checkpointing: bool = False,
 ) -> Trained:
-    """Trains, or resumes training, the super-adapter in a folder."""
+    """Trains, or resumes training, the super-adapter in a folder.
+
+    Args:
+        step: Configurations of each optimiser step; default: the recipe's.
+    """
     check_unclaimed(adaptation.task, folder)
-    super_adapter = SuperAdapter(adaptation.model, space, seed=seed)
+    recipe = adaptation.recipe
+    super_adapter = SuperAdapter(adaptation.model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
     started = time.monotonic()
     claimed = False
     with feedback.progress("training") as update:
@@ -141,20 +186,22 @@ def train_adaptation(
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            step=step or recipe.step,
+            bf16=bf16,
+            activation_checkpointing=activation_checkpointing,
             max_seconds=max_seconds,
             progress=show,
         )
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
-    base_loss, full_loss = (
-        float(validation(codes[None])[0]) for codes in (0 * super_adapter.largest, super_adapter.largest)
-    )
+    start = space.expand(recipe.start(space)[None])[0]
+    losses = validation(np.stack([0 * start, start, super_adapter.largest]))
     seconds = time.monotonic() - started
-    return Trained(super_adapter, len(outcome.losses), seconds, base_loss, full_loss, validation)
+    return Trained(super_adapter, len(outcome.losses), seconds, *map(float, losses), validation)
 
 
-def _load(task: Task) -> Adaptation:
-    texts = texts_of(task)
-    model, tokenizer = load_base(task.model)
+def _load(task: Task, recipe: Recipe, folder: Path) -> Adaptation:
+    texts, base = texts_of(task), base_folder(task, recipe, folder)
+    model, tokenizer = load_base(base)
     round_base(model, task.quantisation)
-    return Adaptation(task, model, tokenizer, examples_of(task, texts, tokenizer))
+    return Adaptation(task, recipe, base, model, tokenizer, examples_of(task, texts, tokenizer))

@@ -21,12 +21,12 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds, percent
 from adaptare.search import export_merged, export_onnx, export_peft, read_budget
 from adaptare.search.budget.limits import Budget
+from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
 from adaptare.search.workflows.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
 from adaptare.search.workflows.export_check import largest_export_difference
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.searching import check_feasible, select
 from adaptare.search.workflows.selection import Choice, save_selection
-from adaptare.search.workflows.task import check_unclaimed
 from adaptare.search.workflows.verification import Choices, Verification, verify_choices
 
 RANKS = (0, 2, 4, 8, 16)
@@ -174,13 +174,19 @@ def demonstrate(
     programs = programs_for(info, cache=cache, weights=source)
     template = Workload(source.shape, **target.weights)
     programs.need(template)
-    adaptation = load_adaptation(
-        source, data=data, seed=seed, max_tokens=64, held_out=effort.held_out, quantisation=target.quantisation
-    )
     # A training has a fixed number of steps and one base, so each has a separate folder.
     base = "" if target.quantisation == "none" else f"-{target.quantisation}"
     folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
-    check_unclaimed(adaptation.task, folder)
+    adaptation = load_adaptation(
+        source,
+        recipe=recipe_named(DEFAULT_RECIPE),
+        folder=folder,
+        data=data,
+        seed=seed,
+        max_tokens=64,
+        held_out=effort.held_out,
+        quantisation=target.quantisation,
+    )
     output.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
 
@@ -270,13 +276,13 @@ def _export(
     configs = [each.config for each in winners]
     folders = tuple(output / each.name.replace(" ", "-") for each in winners)
     for config, folder in zip(configs, folders, strict=True):
-        export_peft(trained.super_adapter, config, folder, base_name=adaptation.task.base_name)
+        export_peft(trained.super_adapter, config, folder, base_name=adaptation.base_name)
     with tempfile.TemporaryDirectory() as place:
-        base = Path(adaptation.task.model)
+        base = adaptation.base
         if adaptation.task.quantisation != "none":
             # PEFT must load the rounded weights that the adapters were trained on.
             base = Path(place) / "base"
-            export_merged(trained.super_adapter, Configuration(), base, base_name=adaptation.task.model)
+            export_merged(trained.super_adapter, Configuration(), base, base_name=str(adaptation.base))
         return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))
 
 
@@ -294,7 +300,7 @@ def _export_onnx(
         winner.config,
         folder,
         kind="onnx-swappable",
-        base=adaptation.task.model,
+        base=adaptation.base,
         quantisation=adaptation.task.quantisation,
         tokenizer=adaptation.tokenizer,
         cache=cache,

@@ -67,7 +67,13 @@ def winner_of(front: Path, winner: int) -> Exportable:
         opened = load_predictor(predictor).template.graph == "open"
     config = selection.winners[winner - 1].config
     return Exportable(
-        super_adapter, config, task.model, task.base_name, adaptation.tokenizer, task.quantisation, opened
+        super_adapter,
+        config,
+        str(adaptation.base),
+        adaptation.base_name,
+        adaptation.tokenizer,
+        task.quantisation,
+        opened,
     )
 
 

@@ -27,6 +27,7 @@ from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
+from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.latency_limit import limit_of
@@ -53,14 +54,14 @@ def search_folder(
     winners: int,
     seed: int,
     feedback: Feedback,
-    algorithm: str = NSGA2,
+    algorithm: str | None = None,
 ) -> SearchReport:
     """Searches the trained super-adapter of a folder, and writes the selection.
 
     Args:
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and in the random search each.
-        algorithm: Name of an entry point in the group `adaptare.algorithms`.
+        algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -68,8 +69,9 @@ def search_folder(
     """
     fitted = load_predictor(predictor)
     limit_of(budget, fitted)
+    # Errors are reported before the weights are loaded.
+    algorithm = algorithm or recipe_named(load_task(folder).recipe).algorithm
     algorithm_named(algorithm)
-    load_task(folder)  # reports errors before the weights are loaded
     file = output or folder / "front.json"
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
@@ -188,7 +190,7 @@ def _folded(
     if task.quantisation == "none":
         mode, losses = "merged", [float(loss(codes[None])[0]) for loss in (validation, test)]
     else:
-        again = requantised(super_adapter, config, task.model, task.quantisation)
+        again = requantised(super_adapter, config, adaptation.base, task.quantisation)
         parts = (adaptation.examples.validation, adaptation.examples.test)
         mode, losses = "requantised", [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
     return Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])

@@ -11,6 +11,7 @@ from adaptare.devices.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
 from adaptare.profiler.models.model_source import published_name
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
+from adaptare.search.recipes.recipe import DEFAULT_RECIPE
 from adaptare.search.training.data import Example
 from adaptare.search.training.token_examples import TokenSplit
 
@@ -30,6 +31,7 @@ class Task:
         max_tokens: Longer examples are truncated.
         held_out: Maximum number of examples for validation, and as many for the test.
         quantisation: Quantisation of the base that adapters are trained and evaluated on.
+        recipe: Name of the recipe of the super-adapter.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Task:
     max_tokens: int
     held_out: int
     quantisation: Quantisation = "none"
+    recipe: str = DEFAULT_RECIPE
 
     @property
     def base_name(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What another package registers is named on the command line: a device, a recipe, a regressor, an algorithm."""
+"""What another package registers is named on the command line: a device, a space, a recipe, and others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,9 @@ ENTRY_POINTS = """
 [adaptare.devices]
 abacus = toy_device:Abacus
 [adaptare.spaces]
-slim = toy_recipe:slim
+slim = toy_space:slim
+[adaptare.recipes]
+trimmed = toy_recipe:TRIMMED
 [adaptare.regressors]
 nearby = toy_regressor:Nearby
 [adaptare.algorithms]

@@ -15,7 +15,7 @@ import pytest
 from toy_algorithm import Climber
 from toy_device import Abacus, AbacusWorker
 from toy_objective import Download
-from toy_recipe import slim
+from toy_space import slim
 from toy_regressor import Nearby
 
 from adaptare.devices import Program, SimulatedDevice

@@ -5,20 +5,51 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.profiler import Site, Space
 from adaptare.profiler.workloads.space import rank_space
-from adaptare.search.training.step_sampler import SandwichSampler, StepSampler, UniformSampler, step_codes
+from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError
+from adaptare.search.budget.objective import Limit
+from adaptare.search.training.budget_sampler import BudgetSampler
+from adaptare.search.training.samplers import LargestShareSampler, Sampler, SpreadSampler, UniformSampler
 
 DRAWS = 3000
-SAMPLERS: list[StepSampler] = [UniformSampler(), SandwichSampler()]
+LAYERS = 40
+BASE_S = 1.0
+
+
+class Adapters:
+    """Base cost, plus 1 per adapter and 0.01 per rank."""
+
+    name = "cost_s"
+
+    def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(BASE_S + (codes > 0).sum(axis=1) + 0.01 * codes.sum(axis=1), dtype=np.float64)
+
+
+SAMPLERS: list[Sampler] = [
+    UniformSampler(),
+    SpreadSampler(),
+    LargestShareSampler(),
+    LargestShareSampler(0.1, otherwise=SpreadSampler()),
+    BudgetSampler(Limit(Adapters(), 3.0)),
+]
+
+
+def sites(layers: int) -> tuple[Site, ...]:
+    return tuple(Site(f"model.layers.{layer}.mlp.up_proj", "up_proj", layer, 8, 8) for layer in range(layers))
 
 
 @pytest.fixture
 def space() -> Space:
-    sites = tuple(Site(f"model.layers.{layer}.mlp.up_proj", "up_proj", layer, 8, 8) for layer in range(3))
-    return rank_space("three", sites, ((0,), (1,), (2,)), ((0, 1, 2, 4), (0, 8), (2, 4, 6)))
+    return rank_space("three", sites(3), ((0,), (1,), (2,)), ((0, 1, 2, 4), (0, 8), (2, 4, 6)))
 
 
-def draws(sampler: StepSampler, space: Space, n: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
-    return np.stack([step_codes(sampler, space, seed=seed, step=step) for step in range(n)])
+@pytest.fixture
+def deep() -> Space:
+    return rank_space("deep", sites(LAYERS), [(n,) for n in range(LAYERS)], [(0, 2, 4, 8)] * LAYERS)
+
+
+def draws(sampler: Sampler, space: Space, n: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    return space.expand(np.stack([sampler.draw(space, rng) for _ in range(n)]))
 
 
 def assert_frequency(found: NDArray[np.bool_], expected: float) -> None:
@@ -38,37 +69,57 @@ def test_uniform_draws_groups_independently(space: Space) -> None:
     assert_frequency((codes[:, 0] == 4) & (codes[:, 1] == 8), 1 / 8)
 
 
-def test_sandwich_adds_its_share_of_the_largest(space: Space) -> None:
-    codes = draws(SandwichSampler(largest=0.4), space)
+def test_the_largest_has_its_share(space: Space) -> None:
+    codes = draws(LargestShareSampler(0.4), space)
     assert_frequency((codes == [4, 8, 6]).all(axis=1), 0.4 + 0.6 / 24)
     assert_frequency((codes == [0, 0, 2]).all(axis=1), 0.6 / 24)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_step_draws_the_same_whatever_came_before(space: Space, sampler: StepSampler) -> None:
-    whole = draws(sampler, space, n=20)
-    assert (step_codes(sampler, space, seed=0, step=13) == whole[13]).all()
+def test_spread_visits_few_sites_and_uniform_never_does(deep: Space) -> None:
+    used = {type(each).__name__: (draws(each, deep, 400) > 0).mean(axis=1) for each in SAMPLERS[:2]}
+    assert (used["UniformSampler"] <= 0.5).mean() < 0.01
+    assert_frequency(used["SpreadSampler"] <= 0.5, 0.5)
+    assert_frequency(used["SpreadSampler"] <= 0.25, 0.25)
 
 
-def test_a_configuration_without_adapter_is_drawn_again(space: Space) -> None:
-    bare = rank_space("bare", space.sites, ((0,), (1,), (2,)), ((0, 1), (0, 1), (0, 1)))
-    codes = draws(UniformSampler(), bare)
-    assert codes.any(axis=1).all()
-    assert_frequency((codes == [0, 0, 1]).all(axis=1), 1 / 7)
+@pytest.mark.parametrize("bound", [4.0, 11.0, 25.0])
+def test_draws_around_a_budget_are_around_it(deep: Space, bound: float) -> None:
+    costs = Adapters()(draws(BudgetSampler(Limit(Adapters(), bound), band=0.2), deep, 60))
+    assert (costs <= bound + 0.2 * (bound - BASE_S)).all()
+    assert (costs >= bound - 0.2 * (bound - BASE_S)).mean() > 0.9
+    assert (costs > bound).any()
+    assert (costs < bound).any()
 
 
-def test_a_space_without_any_rank_is_refused(space: Space) -> None:
-    with pytest.raises(InputError, match="give it ranks above 0"):
-        step_codes(
-            UniformSampler(), rank_space("three", space.sites, ((0,), (1,), (2,)), ((0,), (0,), (0,))), seed=0, step=0
-        )
+def test_where_no_draw_is_around_the_budget_one_is_lowered_to_it(deep: Space) -> None:
+    above = BudgetSampler(Limit(Adapters(), 4.0), among=LargestShareSampler(1.0))
+    costs = Adapters()(draws(above, deep, 20))
+    assert (costs <= 4.0 + 0.25 * 3.0).all()
+    assert (costs > BASE_S).all()
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_seeds_give_different_sequences(space: Space, sampler: StepSampler) -> None:
-    assert (draws(sampler, space, n=20) != draws(sampler, space, n=20, seed=1)).any()
+def test_a_budget_that_no_adapter_meets_is_told(deep: Space) -> None:
+    sampler = BudgetSampler(Limit(Adapters(), 1.001))
+    with pytest.raises(InfeasibleBudgetError, match="no adapter in the space 'deep' has cost"):
+        sampler.draw(deep, np.random.default_rng(0))
 
 
-def test_share_of_the_largest_must_be_a_share() -> None:
+def test_a_sampler_around_a_budget_is_recorded_by_its_bound() -> None:
+    assert repr(SAMPLERS[-1]) == "BudgetSampler(cost_s=3.0, band=0.25, among=SpreadSampler())"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_one_state_of_the_generator_gives_one_sequence(deep: Space, sampler: Sampler) -> None:
+    assert (draws(sampler, deep, 10) == draws(sampler, deep, 10)).all()
+    assert (draws(sampler, deep, 10) != draws(sampler, deep, 10, seed=1)).any()
+
+
+@pytest.mark.parametrize("band", [0.0, 1.5])
+def test_the_band_must_be_a_share(band: float) -> None:
+    with pytest.raises(InputError, match="a share above 0 and up to 1"):
+        BudgetSampler(Limit(Adapters(), 3.0), band=band)
+
+
+def test_the_share_of_the_largest_must_be_a_share() -> None:
     with pytest.raises(InputError, match=r"0 to 1, not 1\.5"):
-        SandwichSampler(largest=1.5)
+        LargestShareSampler(1.5)

@@ -11,13 +11,15 @@ from adaptare.devices import InputError, StorageError
 from adaptare.search.super_adapter.file import load_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.quality import CompletionLoss
-from adaptare.search.training.step_sampler import UniformSampler, step_codes
+from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import TrainingOutcome, train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]
 Train = Callable[..., TrainingOutcome]
 STEPS = 8
+UNIFORM = TrainingStep(UniformSampler())
 
 
 @pytest.fixture
@@ -63,6 +65,19 @@ def test_loss_falls_on_what_is_learned(super_adapter: SuperAdapter, train: Train
     assert CompletionLoss(super_adapter, examples)(super_adapter.largest[None]) < 0.8 * before
 
 
+def test_in_bfloat16_it_learns_nearly_the_same_and_weights_stay_in_float32(
+    tiny: SimpleNamespace, train: Train, tmp_path: Path
+) -> None:
+    exact, rounded = fresh(tiny), fresh(tiny)
+    losses = [
+        train(each, steps=30, bf16=bf16, folder=tmp_path / str(bf16)).losses
+        for each, bf16 in ((exact, False), (rounded, True))
+    ]
+    assert losses[0] != losses[1]
+    assert np.mean(losses[1][-7:]) == pytest.approx(np.mean(losses[0][-7:]), rel=0.1)
+    assert {tensor.dtype for tensor in rounded.state().values()} == {torch.float32}
+
+
 def test_base_weights_are_the_same_to_the_bit(tiny: SimpleNamespace, train: Train) -> None:
     super_adapter = fresh(tiny)
     train(super_adapter)
@@ -90,10 +105,9 @@ def test_each_step_has_the_configuration_of_its_number_in_every_micro_batch(
         return forward(*inputs, **named)
 
     monkeypatch.setattr(super_adapter.model, "forward", noting)
-    train(super_adapter, steps=4, batch_size=1, micro_batches=3, sampler=UniformSampler())
-    expected = [
-        step_codes(UniformSampler(), super_adapter.space, seed=3, step=step) for step in (0, 0, 0, 1, 1, 1, 2, 3, 3, 3)
-    ]
+    train(super_adapter, steps=4, batch_size=1, micro_batches=3, step=UNIFORM)
+    numbers = (0, 0, 0, 1, 1, 1, 2, 3, 3, 3)
+    expected = [UNIFORM.codes(super_adapter.space, seed=3, step=number)[0] for number in numbers]
     # The seventh example is alone in the last step of the first pass.
     assert np.array_equal(seen, expected)
 
@@ -118,17 +132,24 @@ def test_checkpoints_hold_no_base_weights(super_adapter: SuperAdapter, train: Tr
     ]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5, 7])
+@pytest.mark.parametrize(
+    ("stop_after", "changes"),
+    [
+        *((steps, {}) for steps in (1, 3, 5, 7)),
+        (5, {"step": SANDWICH, "micro_batches": 2, "activation_checkpointing": True}),
+        (5, {"bf16": True}),
+    ],
+)
 def test_stopped_and_resumed_ends_with_the_weights_of_one_run(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path, stop_after: int
+    tiny: SimpleNamespace, train: Train, tmp_path: Path, stop_after: int, changes: dict[str, object]
 ) -> None:
     whole, parts = fresh(tiny), fresh(tiny)
-    in_one = train(whole, folder=tmp_path / "whole")
+    in_one = train(whole, folder=tmp_path / "whole", **changes)
     calls = iter(range(1, 100))
-    first = train(parts, stop=lambda: next(calls) == stop_after)
+    first = train(parts, stop=lambda: next(calls) == stop_after, **changes)
     assert (first.finished, len(first.losses)) == (False, stop_after)
     resumed = fresh(tiny)
-    second = train(resumed)
+    second = train(resumed, **changes)
     assert second.finished
     assert_same(resumed.state(), whole.state())
     assert second.losses == pytest.approx(in_one.losses)
@@ -199,7 +220,8 @@ def test_one_seed_gives_one_result(tiny: SimpleNamespace, train: Train, tmp_path
     [
         ({"learning_rate": 2e-2}, "a training with learning_rate 0.01, not 0.02"),
         ({"steps": 9}, "a training with steps 8, not 9"),
-        ({"sampler": UniformSampler()}, r"a training with sampler SandwichSampler\(.*\), not UniformSampler\(\)"),
+        ({"step": UNIFORM}, r"a training with step TrainingStep\(.*\), not TrainingStep\(sampler=UniformSampler\(\),"),
+        ({"bf16": True}, "a training with bf16 False, not True"),
     ],
 )
 def test_a_folder_of_another_training_is_refused(

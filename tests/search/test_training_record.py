@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,22 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> No
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "training.json").write_text('{"schema": 2, "settings": {}, "losses": []}')
-    with pytest.raises(InputError, match="schema 2; this version reads 1"):
+    (tmp_path / "training.json").write_text('{"schema": 3, "settings": {}, "losses": []}')
+    with pytest.raises(InputError, match="schema 3; this version reads 2"):
+        read_losses(tmp_path, SETTINGS)
+
+
+def test_a_finished_training_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    record = {"schema": 1, "settings": {**SETTINGS, "sampler": "SandwichSampler()"}, "losses": [3.0, 2.0, 1.0]}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    assert read_losses(tmp_path, {**SETTINGS, "step": "TrainingStep()"}) == (3.0, 2.0, 1.0)
+    with pytest.raises(InputError, match="with steps 3, not 4"):
+        read_losses(tmp_path, {**SETTINGS, "steps": 4})
+
+
+def test_an_unfinished_training_of_an_earlier_version_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"schema": 1, "settings": SETTINGS, "losses": [3.0]}))
+    with pytest.raises(InputError, match="an unfinished training of an earlier version"):
         read_losses(tmp_path, SETTINGS)
 
 

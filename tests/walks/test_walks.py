@@ -1,4 +1,4 @@
-"""Four walks from outside: a device, a regressor, a search algorithm and a recipe with widths, of under 40 lines each.
+"""Five walks from outside, of under 40 lines each: a device, a regressor, an algorithm, a space with widths, a recipe.
 
 Every toy passes its suite, and something whole is done with it. An objective comes along.
 """
@@ -12,8 +12,8 @@ import pytest
 from toy_algorithm import Climber
 from toy_device import Abacus
 from toy_objective import Download
-from toy_recipe import slim
 from toy_regressor import Nearby
+from toy_space import slim
 
 import adaptare
 from adaptare.devices import InputError, Program, SimulatedDevice
@@ -31,7 +31,11 @@ from adaptare.testing import (
 )
 
 TOYS = sorted(Path(__file__).parent.glob("toy_*.py"))
-PUBLIC = {"adaptare", *(f"adaptare.{package}" for package in ("devices", "profiler", "predictor", "search"))}
+PUBLIC = {
+    "adaptare",
+    "adaptare.search.recipes",
+    *(f"adaptare.{package}" for package in ("devices", "profiler", "predictor", "search")),
+}
 SHAPE = ModelShape.from_mapping(
     {
         "model_type": "llama",
@@ -104,7 +108,7 @@ def measured(configs: list[Configuration]) -> list[Measurement]:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Measurement]:
-    """The first thirty configurations of the recipe."""
+    """The first thirty configurations of the space."""
     return measured([SPACE.decode(codes) for codes in design(SPACE, 30, seed=0)])
 
 

@@ -1,17 +1,33 @@
-"""A recipe of another package: ranks for the attention of each layer, and a width for its MLP."""
+"""A recipe of another package: adapters on query and value, over a base without its small MLP weights."""
 
-from adaptare.profiler import Dimension, Site, Space
+from adaptare.profiler import Dimension, Space
+from adaptare.search.recipes import Recipe, SpreadSampler, TrainingStep
 
 
-def slim(shape, *, ranks=(0, 4, 16)):
-    """In each layer one rank of all attention linears, and an MLP of half, three quarters or all of its size."""
-    columns = (*(site for site in shape.sites if "self_attn" in site.path), *shape.mlp_widths)
-    widths = tuple(shape.intermediate * quarters // 4 for quarters in (2, 3, 4))
-    dimensions = []
-    for layer in range(shape.layers):
-        own = [number for number, column in enumerate(columns) if column.layer == layer]
-        attention = tuple(number for number in own if isinstance(columns[number], Site))
-        mlp = tuple(number for number in own if number not in attention)
-        dimensions.append(Dimension(f"rank of layer {layer}", tuple(ranks), attention))
-        dimensions.append(Dimension(f"width of layer {layer}", widths, mlp))
-    return Space("slim", columns, tuple(dimensions))
+def query_and_value(shape, *, ranks):
+    """A rank for each query and value projection."""
+    columns = tuple(site for site in shape.sites if site.kind in ("q_proj", "v_proj"))
+    ranks = tuple(Dimension(f"rank of {site.path}", tuple(ranks), (n,)) for n, site in enumerate(columns))
+    return Space("query and value", columns, ranks)
+
+
+def trim(model, calibration):
+    """Sets the weights of every MLP that are below half of their mean magnitude to zero."""
+    for layer in model.model.layers:
+        weight = layer.mlp.up_proj.weight.data
+        weight[weight.abs() < weight.abs().mean() / 2] = 0
+
+
+TRIMMED = Recipe(
+    name="trimmed",
+    summary="adapters on query and value of a trimmed base",
+    paper="none",
+    needs="training examples",
+    gives="an adapter on a base with zeros",
+    space=query_and_value,
+    ranks=(0, 2, 8),
+    prepare=trim,
+    step=TrainingStep(SpreadSampler()),
+    start=lambda space: space.n_choices - 1,
+    algorithm="random",
+)

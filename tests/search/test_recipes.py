@@ -1,0 +1,69 @@
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape
+from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.recipes.recipe import DEFAULT_RECIPE, RECIPES, Recipe, all_recipes, recipe_named
+from adaptare.search.training.step import DEFAULT_STEP
+
+SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, "{}")
+FOLDER = Path(__file__).parents[2] / "search" / "recipes"
+MOST_LINES = 60
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
+    entry = EntryPoint(name, target, RECIPES)
+    monkeypatch.setattr("adaptare.devices.extensions.extensions", lambda group: {name: entry})
+
+
+def test_the_default_is_listed_first() -> None:
+    assert all_recipes()[0].name == DEFAULT_RECIPE
+
+
+def test_placement_is_trained_by_the_default_step_on_ranks_from_zero() -> None:
+    recipe = recipe_named("placement")
+    space = recipe.space(SHAPE, ranks=recipe.ranks)
+    assert recipe.step == DEFAULT_STEP
+    assert {dimension.choices[0] for dimension in space.dimensions} == {0}
+    assert recipe.prepare is None
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+def test_a_recipe_is_whole(recipe: Recipe) -> None:
+    assert all((recipe.summary, recipe.paper, recipe.needs, recipe.gives))
+    space = recipe.space(SHAPE, ranks=recipe.ranks)
+    genes = recipe.start(space)
+    assert genes.shape == (space.n_dimensions,)
+    assert ((genes >= 0) & (genes < space.n_choices)).all()
+    assert callable(algorithm_named(recipe.algorithm))
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(set(FOLDER.glob("*.py")) - {FOLDER / "recipe.py", FOLDER / "__init__.py"}),
+    ids=lambda file: file.stem,
+)
+def test_a_recipe_is_a_short_file(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_an_unknown_recipe_is_answered_with_the_known() -> None:
+    with pytest.raises(InputError, match="unknown recipe 'cake'; installed packages register .*placement"):
+        recipe_named("cake")
+
+
+@pytest.mark.parametrize("target", ["json:dumps", "adaptare.search.recipes.placement:RECIPE"])
+def test_an_entry_point_of_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    register(monkeypatch, "cake", target)
+    with pytest.raises(InputError, match="must be a Recipe with name='cake'"):
+        recipe_named("cake")
+
+
+@pytest.mark.parametrize("target", ["no_such_module:RECIPE", "json:RECIPE"])
+def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    register(monkeypatch, "cake", target)
+    with pytest.raises(InputError, match="the recipe 'cake' cannot be loaded .*; reinstall or remove"):
+        recipe_named("cake")
