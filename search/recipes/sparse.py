@@ -33,7 +33,7 @@ def grouped_space(name: str, shape: ModelShape, groups: Mapping[tuple[str, ...],
         if max(groups[kinds]) > site.largest_rank:
             raise InputError(
                 f"rank {max(groups[kinds])} is larger than {site.path}, which takes up to {site.largest_rank}; give "
-                "smaller ranks with --ranks"
+                "smaller ones with --rank"
             )
     return rank_space(name, sites, list(members.values()), [sorted(set(groups[kinds])) for _, kinds in members])
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
-from adaptare.search.pruning.zeros import check_still_sparse
+from adaptare.search.pruning.zeros import check_still_sparse, fills_zeros
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
@@ -154,10 +154,14 @@ class SuperAdapter:
         Raises:
             InputError: The config is not of this super-adapter, or the base is sparse and merging would fill its zeros.
         """
-        self.codes(config)
-        merged = {path: self._layers[path].merged(rank) for path, rank in config.ranks}
+        merged = self._merged(config)
         check_still_sparse([self._layers[path].master for path in merged], list(merged.values()))
         return merged
+
+    def fills_zeros(self, config: Configuration) -> bool:
+        """True if the base is sparse and merging a sub-adapter would fill its zeros."""
+        merged = self._merged(config)
+        return fills_zeros([self._layers[path].master for path in merged], list(merged.values()))
 
     def int4_codes(self, config: Configuration) -> dict[str, torch.Tensor]:
         """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in); see `on_grid`."""
@@ -188,6 +192,10 @@ class SuperAdapter:
         self._put({path: layer.base for path, layer in self._layers.items()})
         for weight in self._thawed:
             weight.requires_grad_(True)
+
+    def _merged(self, config: Configuration) -> dict[str, torch.Tensor]:
+        self.codes(config)
+        return {path: self._layers[path].merged(rank) for path, rank in config.ranks}
 
     def _put(self, modules: Mapping[str, nn.Module]) -> None:
         for path, module in modules.items():

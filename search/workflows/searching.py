@@ -5,7 +5,7 @@ from typing import Final
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Space
+from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
     AdditiveScreen,
@@ -31,6 +31,7 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.merged_latency import MergedLatency
 from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
@@ -115,9 +116,13 @@ def select(
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
-    base_s = predictor.reference_s
-    objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
-    limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
+    base_s, mode = predictor.reference_s, predictor.template.mode
+    timing: FittedPredictor | MergedLatency = predictor
+    if not super_adapter.separable:
+        mode, timing = _merged_mode(adaptation), MergedLatency(base_s)
+        feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
+    objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
+    limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
     test = CompletionLoss(super_adapter, adaptation.examples.test)
 
     def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
@@ -136,10 +141,10 @@ def select(
 
     def choice(name: str, config: Configuration) -> Choice:
         codes = space.encode(config)[None]
-        predicted = predictor.predict(codes, space.columns)
+        predicted = timing.predict(codes, space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
         losses = float(validation(codes)[0]), float(test(codes)[0])
-        return Choice(name, config, predictor.template.mode, ends, *losses, bool(predicted.extrapolates[0]))
+        return Choice(name, config, mode, ends, *losses, bool(predicted.extrapolates[0]))
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
@@ -152,7 +157,7 @@ def select(
         base_s=base_s,
         winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
         baselines=(
-            _folded(adaptation, super_adapter, base_s=base_s, validation=validation, test=test),
+            *_folded(adaptation, super_adapter, base_s=base_s, validation=validation, test=test),
             *(choice(name, config) for name, config in others),
         ),
         front=tuple((one.values[0], one.values[1]) for one in front.members),
@@ -183,17 +188,27 @@ def _folded(
     base_s: float,
     validation: CompletionLoss,
     test: CompletionLoss,
-) -> Choice:
-    """The largest adapter, merged: adds no latency, but may lose quality on a quantised base."""
+) -> list[Choice]:
+    """The largest adapter, merged: adds no latency, but may lose quality on a quantised base.
+
+    None on a sparse base whose zeros the merge would fill.
+    """
     codes, task = super_adapter.largest, adaptation.task
     config = super_adapter.space.decode(codes)
-    if task.quantisation == "none":
-        mode, losses = "merged", [float(loss(codes[None])[0]) for loss in (validation, test)]
+    if super_adapter.fills_zeros(config):
+        return []
+    if task.quantisation == "none" or super_adapter.on_grid:
+        losses = [float(loss(codes[None])[0]) for loss in (validation, test)]
     else:
         again = requantised(super_adapter, config, adaptation.base, task.quantisation)
         parts = (adaptation.examples.validation, adaptation.examples.test)
-        mode, losses = "requantised", [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
-    return Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])
+        losses = [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
+    mode = _merged_mode(adaptation)
+    return [Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])]
+
+
+def _merged_mode(adaptation: Adaptation) -> Mode:
+    return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
 class _Shown:
