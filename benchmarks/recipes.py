@@ -4,8 +4,8 @@ python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder 
     [--steps 80] [--rows 300] [--evaluations 20] [--seconds 60]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
-recipes and `int4`. Each part is kept in WORK once it is done, and taken from there by later calls with the same options;
-a training that was cut off goes on from its last checkpoint.
+recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
+training that was cut off goes on from its last checkpoint.
 
 A recipe: loss on the same held-out rows of its smallest, starting, searched and largest configuration, of a plain LoRA
 of the largest rank trained for as many steps on the same base, and of the base; each with a 95 % interval, and with
