@@ -1,9 +1,11 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
@@ -42,12 +44,11 @@ def wanda_reference(model: PreTrainedModel, examples: list[TokenExample], sparsi
     for layer in range(model.config.num_hidden_layers):
         here = {path: linear for path, linear in linears.items() if path.startswith(f"model.layers.{layer}.")}
         squares = {path: torch.zeros(linear.in_features, dtype=torch.float64) for path, linear in here.items()}
-        hooks = [
-            linear.register_forward_pre_hook(
-                lambda _, inputs, total=squares[path]: total.add_(inputs[0][0].double().square().sum(dim=0))
-            )
-            for path, linear in here.items()
-        ]
+
+        def add(linear: nn.Linear, inputs: tuple[torch.Tensor, ...], total: torch.Tensor) -> None:
+            total += inputs[0][0].double().square().sum(dim=0)
+
+        hooks = [linear.register_forward_pre_hook(partial(add, total=squares[path])) for path, linear in here.items()]
         for example in examples:
             model(torch.tensor([example.ids]))
         for hook in hooks:
