@@ -51,7 +51,7 @@ def test_a_recipe_is_a_short_file(file: Path) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known() -> None:
-    with pytest.raises(InputError, match="unknown recipe 'cake'; installed packages register .*placement"):
+    with pytest.raises(InputError, match=r"unknown recipe 'cake'; installed packages register .*placement"):
         recipe_named("cake")
 
 
@@ -65,5 +65,5 @@ def test_an_entry_point_of_something_else_is_refused(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("target", ["no_such_module:RECIPE", "json:RECIPE"])
 def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     register(monkeypatch, "cake", target)
-    with pytest.raises(InputError, match="the recipe 'cake' cannot be loaded .*; reinstall or remove"):
+    with pytest.raises(InputError, match=r"the recipe 'cake' cannot be loaded .*; reinstall or remove"):
         recipe_named("cake")

@@ -72,7 +72,7 @@ def test_its_base_is_prepared_once(run: Run) -> None:
 def test_a_folder_without_its_prepared_base_is_refused(run: Run) -> None:
     assert run(*TRAIN, "--recipe", "trimmed").exit_code == 0
     Path("run/base").rename("elsewhere")
-    with pytest.raises(InputError, match="lacks the base that the recipe 'trimmed' prepared: there is no .*; train"):
+    with pytest.raises(InputError, match=r"lacks the base that the recipe 'trimmed' prepared: there is no .*; train"):
         reload_adaptation(Path("run"))
 
 
