@@ -90,8 +90,19 @@ class SpaceReport:
 def workloads_of_space(
     template: Workload, space: Space, *, count: int, seed: int, programs: Programs
 ) -> list[Workload]:
-    """Workloads of a design of `count` configurations. Raises `InputError` if the runtime does not run one of them."""
-    workloads = [template.with_configuration(space.decode(row)) for row in design(space, count, seed=seed)]
+    """Workloads of a design of at most `count` configurations.
+
+    Where adapters are merged, only the widths of a space with widths are varied, because ranks do not change latency.
+
+    Raises:
+        InputError: The runtime does not run one of them.
+    """
+    if space.has_widths and template.in_weights:
+        found = design(space.at_largest_ranks, count, seed=seed)
+        configurations = [each.without_adapter for each in map(space.decode, found) if each.widths]
+    else:
+        configurations = [space.decode(row) for row in design(space, count, seed=seed)]
+    workloads = [template.with_configuration(each) for each in configurations]
     for workload in workloads:
         programs.need(workload)
     return workloads

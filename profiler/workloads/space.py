@@ -1,7 +1,7 @@
 """Spaces of configurations, encoded as integers: the codes used by searches and predictors."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,21 @@ class Space:
         """True for configurations with an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
         changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
         return changed
+
+    def has_adapter(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True for configurations with a rank above 0 on some site. Shape (n, n_columns) -> (n,)."""
+        ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.bool_)
+        adapted: NDArray[np.bool_] = (codes[:, ranked] > 0).any(axis=1)
+        return adapted
+
+    @property
+    def at_largest_ranks(self) -> "Space":
+        """The space with widths alone left to choose: ranks cost nothing where adapters are merged into the weights."""
+        dimensions = (
+            each if isinstance(self.columns[each.columns[0]], MlpWidth) else replace(each, choices=each.choices[-1:])
+            for each in self.dimensions
+        )
+        return replace(self, dimensions=tuple(dimensions))
 
     def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Converts genes to codes. Shape (n, n_dimensions) -> (n, n_columns)."""
@@ -207,7 +222,7 @@ def named_space(
         kinds = dict.fromkeys(site.kind for site in shape.sites)
         globs, tie = ([[f"*.{kind}"] for kind in kinds], tie) if layers_alike else ([["*"]], "none")
     parts = [{"sites": list(each), "tie": tie} for each in globs]
-    return _build(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
+    return grouped_space(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
 
 
 def read_space(file: str | Path, shape: ModelShape) -> Space:
@@ -231,7 +246,7 @@ def read_space(file: str | Path, shape: ModelShape) -> Space:
         raise InputError(f"space {str(file)!r} is not YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("groups"), list) or not content["groups"]:
         raise InputError(f"space {str(file)!r} needs a list `groups` of entries with `sites` and `ranks`")
-    return _build(str(file), content["groups"], shape)
+    return grouped_space(str(file), content["groups"], shape)
 
 
 def _plain_yaml(text: str) -> Any:
@@ -266,7 +281,8 @@ class _Group:
         return [(self.title + place.format(key), columns) for key, columns in tied.items()]
 
 
-def _build(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
+def grouped_space(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
+    """A space from the entries that `read_space` reads from a file. Raises `InputError` for other content."""
     groups: list[_Group] = []
     for number, entry in enumerate(entries):
         where = f"space {name!r}, entry {number + 1}"
@@ -325,7 +341,10 @@ def _widths(where: str, entry: Mapping[str, Any], shape: ModelShape, taken: Cont
         raise InputError(f"{where}: has `widths`, may have `layers` and `tie`, and nothing else; has {entry!r}")
     widths = _choices(where, "widths", entry["widths"], least=1)
     if widths[-1] > shape.intermediate:
-        raise InputError(f"{where}: width {widths[-1]} is larger than that of the base model ({shape.intermediate})")
+        raise InputError(
+            f"{where}: width {widths[-1]} is larger than that of the base model ({shape.intermediate}); use 1 to "
+            f"{shape.intermediate}"
+        )
     tie = entry.get("tie", "layer")
     if tie not in ("layer", "all"):
         raise InputError(f"{where}: `tie` of widths must be layer or all, not {tie!r}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Configuration, Site, Space
+from adaptare.profiler import Configuration, MlpWidth, Site, Space
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)
@@ -17,7 +17,7 @@ class Baseline:
     """Configuration with its common name.
 
     Args:
-        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused) or `midpoint`.
+        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), `uniform width 1152` or `midpoint`.
         config: Ranks; not necessarily a choice of the space, but never above the largest rank of a site there.
     """
 
@@ -26,7 +26,7 @@ class Baseline:
 
 
 def baselines(space: Space) -> tuple[Baseline, ...]:
-    """Baselines for a space: uniform ranks, query and value only, and the midpoint.
+    """Baselines: uniform ranks, query and value only, uniform widths with the largest ranks, and the midpoint.
 
     Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
     against a budget.
@@ -39,6 +39,7 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
     found = [
         *_of_one_rank("uniform", space, sites),
         *_of_one_rank(attention_name, space, attention),
+        *_of_one_width(space),
         *found,
     ]
     return tuple(baseline for baseline in found if baseline.config != Configuration())
@@ -61,3 +62,16 @@ def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Bas
     ranks = sorted(rank for rank in known if 0 < rank <= largest)
     paths = [site.path for site in sites.values()]
     return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]
+
+
+def _of_one_width(space: Space) -> list[Baseline]:
+    """One baseline for each width that all layers of the space can have, narrower than the base."""
+    numbers = [number for number, column in enumerate(space.columns) if isinstance(column, MlpWidth)]
+    of_widths = [each for each in space.dimensions if each.columns[0] in numbers]
+    found = []
+    for width in sorted(set.intersection(*(set(each.choices) for each in of_widths)) if of_widths else ()):
+        codes = space.expand((space.n_choices - 1)[None])[0]
+        codes[numbers] = width
+        if space.decode(codes).widths:
+            found.append(Baseline(f"uniform width {width}", space.decode(codes)))
+    return found

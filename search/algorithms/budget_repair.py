@@ -123,11 +123,15 @@ def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int
 
 
 def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
-    advice = (
-        "without adapter it is above that already: choose a faster base, cut graphs for open ones, or a larger budget"
-        if alone > limit.bound
-        else "raise the budget, or merge the adapter into the base"
-    )
+    if space.has_widths:
+        advice = "give the space narrower widths, or raise the budget"
+    elif alone > limit.bound:
+        advice = (
+            "without adapter it is above that already: choose a faster base, a space with widths of the MLPs, "
+            "cut graphs for open ones, or a larger budget"
+        )
+    else:
+        advice = "raise the budget, or merge the adapter into the base"
     name = limit.cost.name.removesuffix("_s")
     bound, reachable, base = (_amount(limit.cost.name, value) for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(

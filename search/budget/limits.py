@@ -1,4 +1,4 @@
-"""Budgets in user notation: `decode=20ms`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
+"""Budgets in user notation: `decode=20ms`, `decode=-15%`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
 
 import re
 from collections.abc import Mapping
@@ -10,19 +10,20 @@ from adaptare.devices import InputError
 
 Quantity = Literal["prefill", "decode", "overhead", "memory"]
 MEDIAN = 50.0
-EXAMPLES = "decode=20ms, prefill@128=80ms, overhead=5%"
+EXAMPLES = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%"
 # Decimal, so that 20 ms is the double nearest to 0.02.
 _SECONDS = {"s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")}
+_SHARE = {"%": Decimal("1e-2")}
 _BYTES = {unit: Decimal(1000**power) for power, unit in enumerate(("B", "kB", "MB", "GB"))}
 _BINARY_BYTES = {unit: Decimal(1024**power) for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)}
 _UNITS: Mapping[Quantity, Mapping[str, Decimal]] = {
-    "prefill": _SECONDS,
-    "decode": _SECONDS,
-    "overhead": {"%": Decimal("1e-2")},
+    "prefill": _SECONDS | _SHARE,
+    "decode": _SECONDS | _SHARE,
+    "overhead": _SHARE,
     "memory": _BYTES | _BINARY_BYTES,
 }
 _SUBJECT = re.compile(r"p(?P<percentile>[0-9]+(?:\.[0-9]+)?)\((?P<inner>[^()]*)\)|(?P<outer>[^()]*)")
-_VALUE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-z%]*)")
+_VALUE = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-z%]*)")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Budget:
         quantity: Latency of `prefill` or `decode`, `overhead` of either over the base, or `memory`.
         percentile: Percentile of the latency; the median unless written as `p90(...)`.
         length: Tokens of prefill or cached positions of decode; None: those of the current workload.
-        limit: Seconds, ratio (0.05 for 5 %) or bytes.
+        limit: Seconds, ratio (0.05 for 5 % more than the base, -0.15 for 15 % less) or bytes.
         spelling: The budget as written.
+        relative: True if the limit is a ratio.
     """
 
     quantity: Quantity
@@ -42,6 +44,7 @@ class Budget:
     length: int | None
     limit: float
     spelling: str
+    relative: bool = False
 
     def __str__(self) -> str:
         return self.spelling
@@ -49,6 +52,8 @@ class Budget:
 
 def read_budget(text: str) -> Budget:
     """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`, where QUANTITY may be wrapped in `p90(...)`.
+
+    A VALUE with a sign and per cent is relative to the base: `decode=-15%` is 15 % less.
 
     Raises:
         InputError: The text is not a budget.
@@ -67,6 +72,7 @@ def read_budget(text: str) -> Budget:
                 length=_length(length, known, spelling) if at else None,
                 limit=_limit(value, known, spelling),
                 spelling=spelling,
+                relative=value.endswith("%"),
             )
     raise _refused(spelling, f"must limit one of {', '.join(get_args(Quantity))}, not {quantity!r}")
 
@@ -76,7 +82,7 @@ def latency_limit_s(budget: Budget, *, base_s: float) -> float:
 
     Args:
         budget: Budget of prefill, decode or overhead.
-        base_s: `latency_s` of the base without adapter on the same device, to which an overhead is added.
+        base_s: `latency_s` of the base without adapter on the same device, for a relative limit.
 
     Raises:
         InputError: The budget limits memory.
@@ -86,7 +92,7 @@ def latency_limit_s(budget: Budget, *, base_s: float) -> float:
             f"budget {budget}: memory is not supported for search yet; search under a latency budget "
             f"such as decode=20ms; adaptare predict tells the memory of every adapter"
         )
-    if budget.quantity == "overhead":
+    if budget.relative:
         return base_s * (1 + budget.limit)
     return budget.limit
 
@@ -112,11 +118,16 @@ def _length(digits: str, quantity: Quantity, spelling: str) -> int:
 def _limit(value: str, quantity: Quantity, spelling: str) -> float:
     units = _UNITS[quantity]
     found = _VALUE.fullmatch(value)
-    if not found or found["unit"] not in units:
+    if not found or found["unit"] not in units or (found["sign"] and found["unit"] != "%"):
         raise _refused(spelling, f"needs a number with one of the units {', '.join(units)}, not {value!r}")
-    limit = float(Decimal(found["number"]) * units[found["unit"]])
-    if limit <= 0 and quantity != "overhead":
-        raise _refused(spelling, "must be above zero")
+    limit = float(Decimal(found["sign"] + found["number"]) * units[found["unit"]])
+    if found["unit"] != "%":
+        if limit <= 0:
+            raise _refused(spelling, "must be above zero")
+    elif limit <= -1:
+        raise _refused(spelling, "must leave a part of the base's latency, such as -15%")
+    elif not found["sign"] and quantity != "overhead":
+        raise _refused(spelling, "needs a sign to be relative to the base: -15% is 15 % less, +5% is 5 % more")
     return limit
 
 

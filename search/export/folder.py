@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError, StorageError
 from adaptare.devices.program import Json
+from adaptare.profiler import Configuration
 
 MARK = "adaptare.json"
 
@@ -37,6 +38,14 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
             _swap(fresh, target, aside=Path(beside) / "old")
     except OSError as error:
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+
+
+def origin_of(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
+    """Contents and source of an export; see `export_folder`."""
+    ranks: dict[str, Json] = dict(config.ranks)
+    widths: dict[str, Json] = {str(layer): width for layer, width in config.widths}
+    origin: dict[str, Json] = {"schema": 1, "kind": kind, "base_model": base_name, "ranks": ranks}
+    return {**origin, **({"widths": widths} if widths else {})}
 
 
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:

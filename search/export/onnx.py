@@ -1,7 +1,7 @@
 """Export of a sub-adapter to ONNX Runtime: in a model with its base, or alone."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
 from adaptare.devices.program import Json
-from adaptare.profiler import Configuration, ModelShape, Quantisation, Workload, open_model
+from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
-from adaptare.search.export.folder import export_folder
+from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import on_base
@@ -47,7 +47,7 @@ def export_onnx(
 
     Args:
         super_adapter: Source of the adapter.
-        config: Sites and ranks.
+        config: Ranks and widths; the base is cut to the widths, which need not be uniform.
         folder: Absent, empty, or an earlier export, which is replaced.
         kind: Application of the adapter. `onnx`: merged into the weights. `onnx-static`: separate constants.
             `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
@@ -86,11 +86,11 @@ def export_onnx(
         )
     stored = open_model(str(source))
     if every_site:
-        adapter = {**_without_rank(stored.shape), **adapter}
+        adapter = {**_without_rank(config.sites(stored.shape)), **adapter}
     bases = OnnxBases(cache, weights=stored)
 
     def base_as(quantised: Quantisation) -> OnnxBase:
-        workload = Workload(stored.shape, quantisation=quantised)
+        workload = Workload(stored.shape, config.without_adapter, quantisation=quantised)
         if not bases.folder(workload).is_dir():
             form = "ONNX" if quantised == "none" else f"ONNX with {quantised} weights"
             note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
@@ -113,7 +113,7 @@ def export_onnx(
 def export_onnx_adapter(
     super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
 ) -> None:
-    """Writes `adapter.onnx_adapter` alone, for a model exported as `onnx-swappable` with at least these sites.
+    """Writes `adapter.onnx_adapter` alone, for an `onnx-swappable` export with these widths and at least these sites.
 
     Args:
         super_adapter: Source of the weights.
@@ -193,11 +193,11 @@ def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _without_rank(shape: ModelShape) -> Adapter:
+def _without_rank(sites: Sequence[Site]) -> Adapter:
     """Adapter of rank 0 on every site."""
     return {
         site.path: (np.zeros((site.in_features, 0), np.float32), np.zeros((0, site.out_features), np.float32))
-        for site in shape.sites
+        for site in sites
     }
 
 
@@ -207,5 +207,4 @@ def _check_sites(config: Configuration) -> None:
 
 
 def _origin(kind: str, config: Configuration, base_name: str | None, quantisation: str) -> dict[str, Json]:
-    ranks: dict[str, Json] = dict(config.ranks)
-    return {"schema": 1, "kind": kind, "base_model": base_name, "quantisation": quantisation, "ranks": ranks}
+    return {**origin_of(kind, config, base_name), "quantisation": quantisation}

@@ -90,7 +90,7 @@ def onnx_difference(
 
     Args:
         super_adapter: The exported super-adapter.
-        config: The exported sites and ranks.
+        config: The exported ranks and widths.
         folder: Holds `model.onnx`, and the adapter's file if swappable.
         kind: Kind of the export, see `export_onnx`.
         base: Folder of the base model.
@@ -109,10 +109,10 @@ def onnx_difference(
     }
     ours = _run(request)
     if kind == "onnx" and quantisation != "none" and not (super_adapter.on_grid and quantisation == "int4"):
-        twin, applied = requantised(super_adapter, config, base, quantisation), [Configuration()]
+        twin, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
     else:
         twin = on_base(super_adapter, base, quantisation)
-        applied = [config, Configuration()] if swappable else [config]
+        applied = [config, config.without_adapter] if swappable else [config]
     theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
     return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
+from adaptare.devices import InputError
 from adaptare.devices.program import Json
-from adaptare.profiler import Configuration
+from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler.programs.torch.programs import narrowed
 from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.search.export.folder import export_folder
+from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -30,9 +32,14 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, or the folder holds other files.
+        InputError: The config is empty, has widths or is not of this super-adapter, or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    if config.widths:
+        raise InputError(
+            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
+            "model: --to merged, or --to onnx"
+        )
     settings: dict[str, Json] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -50,7 +57,7 @@ def export_peft(
         for path, halves in super_adapter.tensors(config).items()
         for half, tensor in zip("AB", halves, strict=True)
     }
-    with export_folder(folder, origin=_origin("peft", config, base_name)) as fresh:
+    with export_folder(folder, origin=origin_of("peft", config, base_name)) as fresh:
         content = safetensors.torch.save(tensors, metadata={"format": "pt"})
         (fresh / "adapter_model.safetensors").write_bytes(content)
         (fresh / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
@@ -68,18 +75,20 @@ def export_merged(
 
     Args:
         super_adapter: Source of the weights.
-        config: Sites and ranks; none gives the base model.
+        config: Ranks and one width for all layers, which becomes the `intermediate_size`; none gives the base model.
         folder: Absent, empty, or an earlier export, which is replaced.
         base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
         tokenizer: Saved with the weights.
 
     Raises:
-        InputError: The config is not of this super-adapter; merging it would fill the zeros of a sparse base; or the
-            folder holds other files.
+        InputError: The config is not of this super-adapter or has several widths; merging it would fill the zeros of a
+            sparse base; or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    merged, model = super_adapter.merged(config), super_adapter.model
-    with super_adapter.lifted(), export_folder(folder, origin=_origin("merged", config, base_name)) as fresh:
+    merged, size = super_adapter.merged(config), _one_size(config, super_adapter.shape)
+    with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
+        model = narrowed(super_adapter.model, config.by_layer)
+        model.config.intermediate_size = size
         weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in merged.items()}}
         with without_progress_bars():
             model.save_pretrained(fresh, state_dict=weights)
@@ -87,5 +96,12 @@ def export_merged(
             tokenizer.save_pretrained(fresh)
 
 
-def _origin(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
-    return {"schema": 1, "kind": kind, "base_model": base_name, "ranks": dict(config.ranks)}
+def _one_size(config: Configuration, shape: ModelShape) -> int:
+    """Intermediate size of every layer. Raises `InputError` if they differ."""
+    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in range(shape.layers)}
+    if len(sizes) > 1:
+        raise InputError(
+            f"a transformers model has one intermediate_size, and this one has {', '.join(map(str, sorted(sizes)))}; "
+            "export it for ONNX Runtime with --to onnx, or choose a winner of one width"
+        )
+    return sizes.pop()

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptare.devices import InputError
+from adaptare.profiler.workloads.narrowing import WHOLE, Part
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -17,14 +18,17 @@ class ElasticLinear(nn.Module):
     Ranks are nested: rank r is the first r rows of A and the first r columns of B of every larger rank. Rank 0 is
     the base alone. As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
 
+    In a narrower MLP only a part of the linear is active: W, its bias, A and B are sliced to the same neurons.
+
     Args:
         base: The adapted linear; never modified.
-        largest: Rows of A and columns of B.
+        largest: Rows of A and columns of B; 0 for a linear that is only sliced.
         scaling: Rule for the factor.
         generator: CPU generator of the initial A.
 
     References:
-        Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2.
+        Valipour 2022, "DyLoRA", section 3; Munoz 2024, "Shears", section 3.2. For slices: Munoz 2024, "LoNAS",
+        section 3.
     """
 
     # False if the update is no product B A, so that it exists merged only.
@@ -42,6 +46,7 @@ class ElasticLinear(nn.Module):
         self.A = nn.Parameter(start.to(base.weight.device))
         self.B = nn.Parameter(torch.zeros(base.out_features, largest, device=base.weight.device))
         self._rank = largest
+        self.part = WHOLE
 
     @property
     def largest(self) -> int:
@@ -65,24 +70,31 @@ class ElasticLinear(nn.Module):
         return self.base.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape (..., in) -> (..., out), in the dtype of the base's output."""
-        y: torch.Tensor = self.base(x)
+        """Shape (..., in) -> (..., out), in the dtype of the base's output; narrower where a part is active."""
+        y: torch.Tensor = self.base(x) if self.part is WHOLE else functional.linear(x, *self._active_base())
         if self._rank == 0:
             return y
-        A, B = self.A[: self._rank], self.B[:, : self._rank]
+        A, B = self._halves(self._rank, self.part)
         # Scaled at rank width, where the activation is smallest.
         inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self._rank, self.largest)
         return y + functional.linear(inner, B).to(y.dtype)
 
-    def slices(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of A and B of a rank >= 1. Shapes (rank, in) and (out, rank)."""
-        A, B = self.A.detach()[:rank], self.B.detach()[:, :rank]
-        return A.clone(), B.clone(memory_format=torch.contiguous_format)
+    def slices(self, rank: int, part: Part = WHOLE) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of A and B of a rank >= 1 and a part of the linear. Shapes (rank, in) and (out, rank)."""
+        A, B = (half.detach() for half in self._halves(rank, part))
+        return A.clone(memory_format=torch.contiguous_format), B.clone(memory_format=torch.contiguous_format)
 
-    def merged(self, rank: int) -> torch.Tensor:
+    def _halves(self, rank: int, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.A[:rank, part.inputs], self.B[part.outputs, :rank]
+
+    def _active_base(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        bias = self.base.bias if self.base.bias is None else self.base.bias[self.part.outputs]
+        return self.base.weight[self.part.outputs, self.part.inputs], bias
+
+    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
         """Weight of a plain linear that computes the same at a rank >= 1. Shape (out, in), in the dtype of the base."""
-        A, B = self.slices(rank)
-        weight = self.master
+        A, B = self.slices(rank, part)
+        weight = self.master[part.outputs, part.inputs]
         return (weight.to(A.dtype) + self.scaling.factor(rank, self.largest) * (B @ A)).to(weight.dtype)
 
 

@@ -14,27 +14,30 @@ from adaptare.devices import InputError, StorageError
 from adaptare.devices.program import Json
 from adaptare.devices.strict_json import parse_json
 from adaptare.devices.whole_file import write_whole
-from adaptare.profiler import ModelShape, Space
+from adaptare.profiler import Column, Dimension, MlpWidth, ModelShape, Site, Space
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
-SCHEMA = 1
+# Schema 1 is of spaces without widths.
+SCHEMA, WITH_WIDTHS = 1, 2
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
 def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
     """Base model, space and scaling of a super-adapter, as JSON."""
     space, scaling = super_adapter.space, super_adapter.scaling
+    widths: list[Json] = [column.layer for column in space.columns if isinstance(column, MlpWidth)]
     return {
-        "schema": SCHEMA,
+        "schema": WITH_WIDTHS if widths else SCHEMA,
         "base_shape": super_adapter.shape.hash,
         "space": {
             "name": space.name,
             "sites": [site.path for site in space.sites],
             "groups": [list(each.columns) for each in space.dimensions],
             "choices": [list(each.choices) for each in space.dimensions],
+            **({"widths": widths} if widths else {}),
         },
         "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
     }
@@ -137,8 +140,11 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     found = description.get("schema") if isinstance(description, dict) else None
-    if found != SCHEMA:
-        raise InputError(f"{file} has schema {found!r}; this version reads {SCHEMA}: update adaptare or train again")
+    if found not in (SCHEMA, WITH_WIDTHS):
+        raise InputError(
+            f"{file} has schema {found!r}; this version reads {SCHEMA} and {WITH_WIDTHS}: update adaptare or train "
+            "again"
+        )
     return dict(description)
 
 
@@ -148,9 +154,22 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
     sites = [shape.site_by_path[path] for path in saved["sites"]]
-    return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
+    if "widths" not in saved:
+        return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
+    columns = (*sites, *(shape.mlp_widths[layer] for layer in saved["widths"]))
+    dimensions = tuple(
+        Dimension(f"{'rank' if members[0] < len(sites) else 'width'} {number}", tuple(choices), tuple(members))
+        for number, (members, choices) in enumerate(zip(saved["groups"], saved["choices"], strict=True))
+    )
+    return Space(saved["name"], columns, dimensions)
 
 
 def _words(space: Space) -> str:
-    ranks = sorted({rank for each in space.dimensions for rank in each.choices})
-    return f"space {space.name!r} ({space.n_columns} sites in {space.n_dimensions} groups, ranks {ranks})"
+    def choices(kind: type[Column]) -> list[int]:
+        ours = (each for each in space.dimensions if isinstance(space.columns[each.columns[0]], kind))
+        return sorted({choice for each in ours for choice in each.choices})
+
+    what, numbers = "sites", f"ranks {choices(Site)}"
+    if space.has_widths:
+        what, numbers = "sites and widths", f"{numbers}, widths {choices(MlpWidth)}"
+    return f"space {space.name!r} ({space.n_columns} {what} in {space.n_dimensions} groups, {numbers})"

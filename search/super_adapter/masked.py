@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from adaptare.profiler.workloads.narrowing import WHOLE, Part
 from adaptare.search.super_adapter.elastic import ElasticLinear
 
 
@@ -30,6 +31,6 @@ class MaskedElasticLinear(ElasticLinear):
         update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
         return self.master + torch.where(self.master != 0, update, 0)
 
-    def merged(self, rank: int) -> torch.Tensor:
+    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
         """See `ElasticLinear.merged`."""
-        return self.adapted(rank).detach().to(self.base.weight.dtype)
+        return self.adapted(rank).detach()[part.outputs, part.inputs].to(self.base.weight.dtype)

@@ -1,4 +1,4 @@
-"""Super-adapter: nested adapters on the sites of a rank space, trained once, usable at any smaller ranks."""
+"""Super-adapter: nested adapters on the sites of a space, trained once, usable at any smaller ranks and widths."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, ModelShape, Space
+from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
+from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.pruning.zeros import check_still_sparse, fills_zeros
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
@@ -20,17 +21,20 @@ from adaptare.search.super_adapter.scaling import Scaling
 class SuperAdapter:
     """Adds an elastic adapter to every site (linear that may carry an adapter), in place; freezes all other weights.
 
-    The largest ranks are active at first. `remove` restores the model.
+    Where the space has widths, an active width keeps the first neurons of an MLP, in the frozen weights as in the
+    adapters. The largest ranks and widths are active at first. `remove` restores the model.
 
     Args:
         model: A causal language model whose shape has the sites.
-        space: Sites and their largest ranks. A site whose only choice is 0 is not adapted.
+        space: Sites and their largest ranks, and layers whose width may be smaller. A site whose only choice is 0 is
+            not adapted.
         scaling: Rule for the scale of each rank.
         seed: Seed of the initial A matrices.
         layer: Makes the elastic linear of a site.
 
     Raises:
-        InputError: The model lacks a site, or has another width there, or already has an adapter.
+        InputError: The model lacks a site, or has another width there, or already has an adapter; or the space has
+            widths and the layers are not for them.
     """
 
     def __init__(
@@ -48,18 +52,21 @@ class SuperAdapter:
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
-        if space.has_widths:
-            raise InputError(
-                f"a super-adapter trains ranks, and the space {space.name!r} has widths, which are not trained yet; "
-                "leave them out"
-            )
         self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
-        bases = {site.path: _linear(model, site.path, site.in_features, site.out_features) for site in space.sites}
-        self._layers: dict[str, ElasticLinear] = {
-            site.path: layer(bases[site.path], int(largest), scaling=self.scaling, generator=generator)
-            for site, largest in zip(space.sites, self._largest, strict=True)
-            if largest > 0
-        }
+        largest = space.decode(self._largest).by_path
+        # Linears that a width makes smaller are wrapped even without an adapter.
+        narrowed = kept_parts(self.shape, {column.layer: 1 for column in space.columns if isinstance(column, MlpWidth)})
+        self._layers: dict[str, ElasticLinear] = {}
+        for site in dict.fromkeys((*space.sites, *(self.shape.site_by_path[path] for path in narrowed))):
+            base = _linear(model, site.path, site.in_features, site.out_features)
+            if (rank := largest.get(site.path, 0)) or site.path in narrowed:
+                make: MakeLayer = layer if rank else ElasticLinear
+                self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
+        if space.has_widths and not self.separable:
+            raise InputError(
+                f"the space {space.name!r} has widths, which adapters that keep the zeros of a sparse base do not "
+                "support; leave the widths out, or take another recipe"
+            )
         self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
         model.requires_grad_(False)
         self._put(self._layers)
@@ -67,7 +74,7 @@ class SuperAdapter:
 
     @property
     def largest(self) -> NDArray[np.int64]:
-        """Codes of the configuration with every rank at its largest. Shape (n_columns,)."""
+        """Codes of the configuration with every rank and width at its largest. Shape (n_columns,)."""
         return self._largest.copy()
 
     @property
@@ -91,19 +98,20 @@ class SuperAdapter:
         return any(layer.on_grid for layer in self._layers.values())
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
-        """Makes the model compute with these ranks, until the next call.
+        """Makes the model compute with these ranks and widths, until the next call.
 
         Args:
-            configuration: A configuration of ranks, or its codes, shape (n_columns,).
+            configuration: Ranks and widths, or their codes, shape (n_columns,).
 
         Raises:
-            InputError: A rank is above the super-adapter's largest at a site, or the shape differs; the active
-                configuration is kept.
+            InputError: A rank is above the super-adapter's largest at a site, a width above that of the base, or the
+                shape differs; the active configuration is kept.
         """
         codes = self.codes(configuration)
-        for site, rank in zip(self.space.sites, codes, strict=True):
-            if site.path in self._layers:
-                self._layers[site.path].rank = int(rank)
+        active = self.space.decode(codes)
+        parts = kept_parts(self.shape, active.by_layer)
+        for path, layer in self._layers.items():
+            layer.rank, layer.part = active.by_path.get(path, 0), parts.get(path, WHOLE)
         self._active = codes
 
     @contextmanager
@@ -124,13 +132,15 @@ class SuperAdapter:
             codes = np.array(configuration, dtype=np.int64)
         if codes.shape != (self.space.n_columns,):
             raise InputError(f"codes of one configuration have shape ({self.space.n_columns},), not {codes.shape}")
-        for site, rank, largest in zip(self.space.sites, codes, self._largest, strict=True):
-            if not 0 <= rank <= largest:
-                raise InputError(f"rank of {site.path} must be 0 to {largest} in this super-adapter, not {rank}")
+        for column, code, largest in zip(self.space.columns, codes, self._largest, strict=True):
+            if isinstance(column, MlpWidth):
+                self._check_width(column, int(code))
+            elif not 0 <= code <= largest:
+                raise InputError(f"rank of {column.path} must be 0 to {largest} in this super-adapter, not {code}")
         return codes
 
     def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter.
+        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter at its widths.
 
         Raises:
             InputError: The config is not of this super-adapter, or its sub-adapters exist merged only.
@@ -141,7 +151,8 @@ class SuperAdapter:
                 "this super-adapter changes only the non-zero weights of its base, which no adapter file can express; "
                 "export it merged: --to merged, or --to onnx"
             )
-        return {path: self._layers[path].slices(rank) for path, rank in config.ranks}
+        parts = kept_parts(self.shape, config.by_layer)
+        return {path: self._layers[path].slices(rank, parts.get(path, WHOLE)) for path, rank in config.ranks}
 
     def scales(self, config: Configuration) -> Mapping[str, float]:
         """Module path -> factor on B A x of a sub-adapter."""
@@ -149,19 +160,19 @@ class SuperAdapter:
         return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
 
     def merged(self, config: Configuration) -> dict[str, torch.Tensor]:
-        """Module path -> weight of the base with a sub-adapter merged, shape (out, in), for its sites.
+        """Module path -> weight of the base with a sub-adapter merged, shape (out, in) at its widths, for its sites.
 
         Raises:
             InputError: The config is not of this super-adapter, or the base is sparse and merging would fill its zeros.
         """
-        merged = self._merged(config)
-        check_still_sparse([self._layers[path].master for path in merged], list(merged.values()))
+        before, merged = self._merged(config)
+        check_still_sparse(before, list(merged.values()))
         return merged
 
     def fills_zeros(self, config: Configuration) -> bool:
         """True if the base is sparse and merging a sub-adapter would fill its zeros."""
-        merged = self._merged(config)
-        return fills_zeros([self._layers[path].master for path in merged], list(merged.values()))
+        before, merged = self._merged(config)
+        return fills_zeros(before, list(merged.values()))
 
     def int4_codes(self, config: Configuration) -> dict[str, torch.Tensor]:
         """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in); see `on_grid`."""
@@ -174,6 +185,7 @@ class SuperAdapter:
         return {
             f"{path}.{half}": tensor.detach()
             for path, layer in self._layers.items()
+            if layer.largest
             for half, tensor in (("A", layer.A), ("B", layer.B))
         }
 
@@ -193,9 +205,22 @@ class SuperAdapter:
         for weight in self._thawed:
             weight.requires_grad_(True)
 
-    def _merged(self, config: Configuration) -> dict[str, torch.Tensor]:
+    def _merged(self, config: Configuration) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        """Weights before and after a merge, at the widths of a config."""
         self.codes(config)
-        return {path: self._layers[path].merged(rank) for path, rank in config.ranks}
+        parts = kept_parts(self.shape, config.by_layer)
+        layers = [(path, self._layers[path], rank, parts.get(path, WHOLE)) for path, rank in config.ranks]
+        before = [layer.master[part.outputs, part.inputs] for _, layer, _, part in layers]
+        return before, {path: layer.merged(rank, part) for path, layer, rank, part in layers}
+
+    def _check_width(self, column: MlpWidth, width: int) -> None:
+        if not 1 <= width <= column.largest:
+            number = self.space.columns.index(column)
+            choices = next(each.choices for each in self.space.dimensions if number in each.columns)
+            raise InputError(
+                f"width of layer {column.layer} must be 1 to {column.largest}, and this super-adapter has the choices "
+                f"{', '.join(map(str, choices))}; not {width}"
+            )
 
     def _put(self, modules: Mapping[str, nn.Module]) -> None:
         for path, module in modules.items():

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.profiler import Configuration, ModelShape
+from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.base_model import load_base
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -68,11 +69,13 @@ def requantised(
 ) -> SuperAdapter:
     """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
 
-    With rank 0 everywhere its outputs are those of application mode `requantised`, so that its loss can be compared.
+    With rank 0 everywhere, at the widths of the config, its outputs are those of application mode `requantised`, so
+    that its loss can be compared. Of a narrower layer whose width is no multiple of the quantisation's block, the last
+    block is scaled with neurons that are cut off, unlike in a model that is cut first.
 
     Args:
         super_adapter: Source of the sub-adapter; not modified.
-        config: Sites and ranks.
+        config: Ranks and widths.
         folder: Folder of the base model's original weights.
         quantisation: `int8` or `int4`.
 
@@ -81,9 +84,10 @@ def requantised(
             of a sparse base.
     """
     original = on_base(super_adapter, folder, "none")
-    merged = original.merged(config)
+    merged, parts = original.merged(config), kept_parts(super_adapter.shape, config.by_layer)
     original.remove()
     for path, weight in merged.items():
-        original.model.get_submodule(path).get_parameter("weight").data = weight
+        part = parts.get(path, WHOLE)
+        original.model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
     round_base(original.model, quantisation)
     return SuperAdapter(original.model, super_adapter.space, seed=0)

@@ -16,7 +16,7 @@ MOST_DRAWS = 1000
 class TrainingStep:
     """Configurations whose gradients are accumulated in one optimiser step, and their loss.
 
-    With `ends`, the largest configuration comes first and the smallest last, unless it is the base itself, which has
+    With `ends`, the largest configuration comes first and the smallest last, unless it has no adapter and so
     nothing to train: the sandwich rule. With `distil`, the largest learns from the examples and all others from its
     output distribution, detached: in-place distillation. Otherwise all learn from the examples.
     The cost of a step is proportional to the number of its configurations.
@@ -45,22 +45,22 @@ class TrainingStep:
     def codes(self, space: Space, *, seed: int, step: int) -> NDArray[np.int64]:
         """Codes of the configurations of one step, independent of earlier steps. Shape (n, n_columns).
 
-        Configurations equal to the base have nothing to train: drawn ones are drawn again, the smallest is left out.
+        Configurations without any adapter have nothing to train: drawn ones are drawn again, the smallest is left out.
 
         Raises:
-            InputError: The sampler draws nothing but the base.
+            InputError: The sampler draws no configuration with an adapter.
         """
         rng = np.random.default_rng([seed, step])
         genes = [self._drawn(space, rng) for _ in range(self.draws)]
         if self.ends:
             genes = [space.n_choices - 1, *genes, 0 * space.n_choices]
         codes = space.expand(np.stack(genes))
-        return codes[space.changes_base(codes)]
+        return codes[space.has_adapter(codes)]
 
     def _drawn(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
         for _ in range(MOST_DRAWS):
             genes = self.sampler.draw(space, rng)
-            if space.changes_base(space.expand(genes[None]))[0]:
+            if space.has_adapter(space.expand(genes[None]))[0]:
                 return genes
         raise InputError(f"{self.sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")
 

@@ -195,7 +195,7 @@ def train_adaptation(
     save_task(adaptation.task, folder)
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     start = space.expand(recipe.start(space)[None])[0]
-    losses = validation(np.stack([0 * start, start, super_adapter.largest]))
+    losses = validation(np.stack([space.base, start, super_adapter.largest]))
     seconds = time.monotonic() - started
     return Trained(super_adapter, len(outcome.losses), seconds, *map(float, losses), validation)
 

@@ -125,6 +125,7 @@ class ExportReport:
             "base": self.chosen.base,
             "open": self.opened,
             "sites": dict(self.chosen.config.ranks),
+            **({"widths": dict(self.chosen.config.widths)} if self.chosen.config.widths else {}),
             "difference": self.difference,
         }
 

@@ -40,7 +40,7 @@ NSGA2: Final = "nsga2"
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
-    """Raises `InfeasibleBudgetError` if no adapter of the space is predicted to meet the budget."""
+    """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
     limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
     BudgetRepair(space, [limit], seed=0)
 
@@ -112,7 +112,10 @@ def select(
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
         InputError: The predictor does not cover the budget.
     """
-    space, limit_s = super_adapter.space, limit_of(budget, predictor)
+    limit_s = limit_of(budget, predictor)
+    space = super_adapter.space
+    if space.has_widths and predictor.template.in_weights:
+        space = space.at_largest_ranks
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
@@ -143,12 +146,14 @@ def select(
         codes = space.encode(config)[None]
         predicted = timing.predict(codes, space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        losses = float(validation(codes)[0]), float(test(codes)[0])
+        losses = _losses(adaptation, super_adapter, config, mode=mode, validation=validation, test=test)
         return Choice(name, config, mode, ends, *losses, bool(predicted.extrapolates[0]))
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
-    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=base_s, bound=limit_s)]
+    # Below the base, the fastest member takes the place of the base.
+    lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
+    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     return Selection(
@@ -157,7 +162,7 @@ def select(
         base_s=base_s,
         winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
         baselines=(
-            *_folded(adaptation, super_adapter, base_s=base_s, validation=validation, test=test),
+            *_folded(adaptation, super_adapter, predictor, validation=validation, test=test),
             *(choice(name, config) for name, config in others),
         ),
         front=tuple((one.values[0], one.values[1]) for one in front.members),
@@ -181,30 +186,46 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         )
 
 
+def _losses(
+    adaptation: Adaptation,
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    *,
+    mode: Mode,
+    validation: CompletionLoss,
+    test: CompletionLoss,
+) -> tuple[float, float]:
+    """Validation and test loss of a configuration as it is applied; requantised weights differ from the trained."""
+    space, task = super_adapter.space, adaptation.task
+    if mode != "requantised" or super_adapter.on_grid:
+        return float(validation(space.encode(config)[None])[0]), float(test(space.encode(config)[None])[0])
+    again, bare = requantised(super_adapter, config, adaptation.base, task.quantisation), config.without_adapter
+    parts = (adaptation.examples.validation, adaptation.examples.test)
+    found = [float(CompletionLoss(again, part)(space.encode(bare)[None])[0]) for part in parts]
+    return found[0], found[1]
+
+
 def _folded(
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
+    predictor: FittedPredictor,
     *,
-    base_s: float,
     validation: CompletionLoss,
     test: CompletionLoss,
 ) -> list[Choice]:
-    """The largest adapter, merged: adds no latency, but may lose quality on a quantised base.
+    """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base.
 
     None on a sparse base whose zeros the merge would fill.
     """
-    codes, task = super_adapter.largest, adaptation.task
-    config = super_adapter.space.decode(codes)
+    space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
     if super_adapter.fills_zeros(config):
         return []
-    if task.quantisation == "none" or super_adapter.on_grid:
-        losses = [float(loss(codes[None])[0]) for loss in (validation, test)]
-    else:
-        again = requantised(super_adapter, config, adaptation.base, task.quantisation)
-        parts = (adaptation.examples.validation, adaptation.examples.test)
-        losses = [float(CompletionLoss(again, part)(0 * codes[None])[0]) for part in parts]
-    mode = _merged_mode(adaptation)
-    return [Choice(mode, config, mode, (base_s, base_s, base_s), losses[0], losses[1])]
+    mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
+    if config.widths:
+        predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
+        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
+    losses = _losses(adaptation, super_adapter, config, mode=mode, validation=validation, test=test)
+    return [Choice(mode, config, mode, ends, *losses)]
 
 
 def _merged_mode(adaptation: Adaptation) -> Mode:

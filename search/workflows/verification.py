@@ -34,7 +34,7 @@ class Verified:
     def verdict(self, selection: Selection) -> BudgetVerdict | None:
         """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
 
-        An overhead is relative to the interleaved base. A latency is compared in seconds of its session, and is
+        A relative budget is compared with the interleaved base. A latency is compared in seconds of its session, and is
         ambiguous if the device deviates from its calibration but was not recalibrated because its speed changed during
         the session. An interval within one opening (one fresh load of all programs) meets no budget.
         """
@@ -43,7 +43,7 @@ class Verified:
             return None
         budget = read_budget(selection.budget)
         interval, limit = found.raw_interval, selection.budget_s
-        if budget.quantity == "overhead":
+        if budget.relative:
             interval, limit = found.overhead, budget.limit
         elif abs(found.slowdown) > CALIBRATION_HOLDS:
             return "ambiguous"

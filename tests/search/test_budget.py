@@ -17,6 +17,10 @@ BUDGETS = [
     ("overhead=5%", "overhead", MEDIAN, None, 0.05),
     ("overhead=0%", "overhead", MEDIAN, None, 0.0),
     ("p90(overhead)=12.5%", "overhead", 90.0, None, 0.125),
+    ("decode=-15%", "decode", MEDIAN, None, -0.15),
+    ("prefill@128=-12.5 %", "prefill", MEDIAN, 128, -0.125),
+    ("decode=+5%", "decode", MEDIAN, None, 0.05),
+    ("overhead=-15%", "overhead", MEDIAN, None, -0.15),
     ("memory=200MB", "memory", MEDIAN, None, 200e6),
     ("memory=1.5GiB", "memory", MEDIAN, None, 1.5 * 2**30),
     ("memory=64kB", "memory", MEDIAN, None, 64e3),
@@ -44,9 +48,12 @@ REFUSED = [
     ("latency=20ms", "one of prefill, decode, overhead, memory, not 'latency'"),
     ("Decode=20ms", "not 'Decode'"),
     ("=20ms", "not ''"),
-    ("decode=20", "units s, ms, us, not '20'"),
+    ("decode=20", "units s, ms, us, %, not '20'"),
     ("decode=20MS", "not '20MS'"),
-    ("decode=5%", "units s, ms, us, not '5%'"),
+    ("decode=5%", "needs a sign to be relative to the base"),
+    ("decode=-100%", "must leave a part of the base's latency"),
+    ("overhead=-200%", "must leave a part of the base's latency"),
+    ("memory=-5%", "units B, kB"),
     ("decode=ms", "not 'ms'"),
     ("decode=-20ms", "not '-20ms'"),
     ("decode=nan ms", "not 'nan ms'"),
@@ -92,6 +99,12 @@ def test_a_latency_budget_is_its_own_limit_whatever_the_base_takes() -> None:
 
 def test_an_overhead_budget_is_added_to_the_base() -> None:
     assert latency_limit_s(read_budget("overhead=5%"), base_s=0.02) == pytest.approx(0.021, rel=1e-12)
+
+
+@pytest.mark.parametrize(("text", "limit_s"), [("decode=-15%", 0.017), ("decode=+5%", 0.021), ("overhead=-15%", 0.017)])
+def test_a_share_with_a_sign_is_relative_to_the_base(text: str, limit_s: float) -> None:
+    assert read_budget(text).relative
+    assert latency_limit_s(read_budget(text), base_s=0.02) == pytest.approx(limit_s, rel=1e-12)
 
 
 def test_a_memory_budget_is_said_to_be_unsupported_in_search() -> None:

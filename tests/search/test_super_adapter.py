@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space
+from adaptare.profiler import Configuration, ModelShape, named_space
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -105,17 +105,6 @@ def test_sites_without_a_rank_above_zero_are_left_alone(tiny: SimpleNamespace) -
     super_adapter = SuperAdapter(model, space, seed=0)
     assert isinstance(model.get_submodule(whole.sites[0].path), torch.nn.Linear)
     assert sorted(super_adapter.state()) == [f"{whole.sites[1].path}.A", f"{whole.sites[1].path}.B"]
-
-
-def test_a_space_of_widths_is_refused(tiny: SimpleNamespace) -> None:
-    model = tiny.model()
-    shape = ModelShape.from_config(model.config)
-    whole = rank_space("some", shape.sites[:1], ((0,),), ((0, 3),))
-    width = Dimension("width", (8, shape.intermediate), (1,))
-    space = Space("wide", (*whole.columns, shape.mlp_widths[0]), (*whole.dimensions, width))
-    with pytest.raises(InputError, match="trains ranks, and the space 'wide' has widths, which are not trained yet"):
-        SuperAdapter(model, space, seed=0)
-    SuperAdapter(model, whole, seed=0).remove()  # nothing was changed
 
 
 def test_narrower_layers_are_no_part_of_a_super_adapter(super_adapter: SuperAdapter) -> None:

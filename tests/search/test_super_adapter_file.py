@@ -57,8 +57,8 @@ def test_a_folder_without_one_is_refused(tiny: SimpleNamespace, tmp_path: Path) 
 def test_files_of_a_later_version_are_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
     save_super_adapter(trained, tmp_path)
     file = tmp_path / "super_adapter.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 2}))
-    with pytest.raises(InputError, match="schema 2; this version reads 1"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 3}))
+    with pytest.raises(InputError, match="schema 3; this version reads 1 and 2"):
         load_super_adapter(tmp_path, tiny.model())
 
 

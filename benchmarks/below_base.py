@@ -1,0 +1,296 @@
+"""Models faster than their base: latency of winners under a budget below the base, and their loss beside simpler cuts.
+
+python benchmarks/below_base.py [--json] [--folder FOLDER] [--model smollm2-135m] [--data FILE]
+    [--device ort-cpu:int4,threads=1] [--budget=-15%] [--phases decode prefill] [--steps 150] [--count 24]
+    [--evaluations 80] [--seconds 240] [--held-out 300]
+
+The recipe `subnet` is trained once (`adaptare train`). For each phase, narrower models are profiled and a predictor is
+fitted, the budget is searched, and winners and baselines are measured (`adaptare profile`, `fit`, `search`, `verify`).
+Two choices are reported: the winner of the lowest loss, and the uniform width of the lowest loss, among those whose
+measured overhead has its upper end within the budget. Both are exported for ONNX Runtime, the uniform one for
+transformers as well, and loaded.
+
+Losses are nats per completion token of test examples that guided no choice, of the weights as they are deployed: merged
+and quantised again. Beside each choice, at the same widths: cut without training, in the order by activations, by
+magnitude and of the base itself; and plain LoRA on the cut model, as many optimiser steps, in the first two orders. A
+sandwich step has four forward and backward passes and a plain one has one: `passes` has the numbers. Intervals are 95 %
+bootstrap intervals over examples; `difference` is to the choice, paired.
+
+Every part keeps its result in the folder, and the same command goes on with what is missing.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stock_process import conditions, say
+
+LENGTHS = {"decode": ("-d", "64"), "prefill": ("-p", "64")}
+DRAWS = 2000
+Losses = NDArray[np.float64]
+
+
+def main() -> None:
+    options = parser().parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    kept(options.folder / "train.json", lambda: train(options))
+    phases = {phase: of_phase(options, phase) for phase in options.phases}
+    result = {**conditions(1), "model": options.model, "device": options.device, "phases": phases}
+    result["elapsed_s"] = time.monotonic() - began
+    print(json.dumps(result) if options.json else "\n".join(lines(result)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--json", action="store_true")
+    found.add_argument("--folder", type=Path, default=Path("below-base"))
+    found.add_argument("--model", default="smollm2-135m")
+    found.add_argument("--data", type=Path)
+    found.add_argument("--device", default="ort-cpu:int4,threads=1")
+    found.add_argument("--budget", default="-15%")
+    found.add_argument("--phases", nargs="+", choices=LENGTHS, default=list(LENGTHS))
+    found.add_argument("--steps", type=int, default=150)
+    found.add_argument("--count", type=int, default=24, help="narrower models to profile, in each phase")
+    found.add_argument("--evaluations", type=int, default=80)
+    found.add_argument("--seconds", type=float, default=240.0, help="of a profile and of a verification")
+    found.add_argument("--held-out", type=int, default=300)
+    return found
+
+
+def kept(file: Path, make: Callable[[], Any]) -> Any:
+    """Content of a JSON file, which is made and written if it is missing."""
+    if not file.exists():
+        file.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def command(*words: object, codes: tuple[int, ...] = (0,)) -> Any:
+    """What a command of adaptare prints as JSON."""
+    say(f"adaptare {' '.join(map(str, words))}")
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptare", *map(str, words), "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode not in codes:
+        raise SystemExit(f"adaptare {words[0]} ended with {done.returncode}; the same command goes on from here")
+    return json.loads(done.stdout)
+
+
+def quantisation_of(options: argparse.Namespace) -> str:
+    """Weights of the device."""
+    return next((each for each in ("int4", "int8") if f":{each}" in options.device), "none")
+
+
+def train(options: argparse.Namespace) -> Any:
+    """Trains the recipe."""
+    words = ["train", options.model, "--recipe", "subnet", "--steps", options.steps, "--held-out", options.held_out]
+    words += ["--quantise", quantisation_of(options), "-o", options.folder / "run"]
+    return command(*words, *(["--data", options.data] if options.data else []))
+
+
+def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
+    """Choices within the budget in one phase."""
+    folder, length = options.folder, LENGTHS[phase]
+    on = ("--device", options.device, "--store", folder / "store.db")
+    mode = "merged" if quantisation_of(options) == "none" else "requantised"
+    seconds = ("--seconds", options.seconds)
+    profile = ("profile", options.model, *on, *length, "--space", "subnet", "--mode", mode, "--count", options.count)
+    kept(folder / f"profile-{phase}.json", lambda: command(*profile, *seconds))
+    predictor, front = folder / f"predictor-{phase}", folder / f"front-{phase}.json"
+    kept(folder / f"fit-{phase}.json", lambda: command("fit", *on, *length, "--mode", mode, "-o", predictor))
+    search = ("search", folder / "run", "--predictor", predictor, "--budget", f"{phase}={options.budget}", "-o", front)
+    kept(folder / f"search-{phase}.json", lambda: command(*search, "--evaluations", options.evaluations))
+    verify = ("verify", front, "--store", folder / "store.db", *seconds)
+    verified = kept(folder / f"verify-{phase}.json", lambda: command(*verify, codes=(0, 1, 4)))
+    limit = float(options.budget.removesuffix("%")) / 100
+    uniform = [row for row in verified["baselines"] if row["name"].startswith("uniform width")]
+    found = {}
+    for name, rows in (("winner", verified["winners"]), ("uniform", uniform)):
+        within = [row for row in rows if row["overhead_upper"] is not None and row["overhead_upper"] <= limit]
+        best = min(within, key=lambda row: float(row["val_loss"]), default=None)
+        file = folder / f"{name}-{phase}.json"
+        found[name] = kept(file, lambda best=best: evaluated(options, best, phase)) if best else None
+    return found
+
+
+def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -> dict[str, Any]:
+    """Latency, exports, and losses of a choice beside those of simpler cuts."""
+    from adaptare.profiler import Configuration
+    from adaptare.search.workflows.adaptation import reload_adaptation
+
+    adaptation, super_adapter = reload_adaptation(options.folder / "run")
+    config = Configuration.of(row["sites"], widths={int(layer): width for layer, width in row["widths"].items()})
+    samples = dict(losses_of(options, adaptation, super_adapter, config))
+    passes = {"recipe": 4 * options.steps, "plain": options.steps}
+    names = ("name", "overhead", "overhead_lower", "overhead_upper", "measured_s")
+    return {
+        **{name: row[name] for name in names},
+        "widths": sorted(config.by_layer.values()),
+        "passes": passes,
+        "losses": [
+            {"cut": cut, "passes": passes.get(cut.split()[0], 0), **summary(found, samples["recipe"])}
+            for cut, found in samples.items()
+        ],
+        "exports": exported(options, adaptation, super_adapter, config, phase),
+    }
+
+
+def losses_of(
+    options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any
+) -> Iterator[tuple[str, Losses]]:
+    """Name of each cut, and the losses of its examples."""
+    from adaptare.profiler import Configuration
+    from adaptare.search.super_adapter.quantised_base import requantised
+
+    def deployed(adapted: Any, applied: Any, base: Path) -> Losses:
+        again = requantised(adapted, applied, base, adaptation.task.quantisation)
+        with again.activated(applied.without_adapter):
+            return example_losses(again.model, adaptation.examples.test)
+
+    whole = super_adapter.space.decode(super_adapter.largest)
+    by_activations, own = adaptation.base, Path(adaptation.task.model)
+    by_magnitude = magnitude_base(options.folder / "magnitude", own)
+    yield "base", deployed(super_adapter, Configuration(), own)
+    yield "whole", deployed(super_adapter, whole, by_activations)
+    yield "recipe", deployed(super_adapter, config, by_activations)
+    orders = {"activations": by_activations, "magnitude": by_magnitude, "base's": own}
+    for order, base in orders.items():
+        yield f"untrained, {order} order", deployed(super_adapter, config.without_adapter, base)
+    for order in ("activations", "magnitude"):
+        adapted = plain(options, adaptation, super_adapter, config, order=order, base=orders[order])
+        yield f"plain LoRA, {order} order", deployed(adapted, config, orders[order])
+
+
+def magnitude_base(folder: Path, own: Path) -> Path:
+    """The model with its neurons in the order of their weights' norms, saved once."""
+    from adaptare.search import load_base
+    from adaptare.search.super_adapter.neuron_order import magnitude_scores, order_neurons
+
+    if not (folder / "config.json").exists():
+        model, tokenizer = load_base(own)
+        order_neurons(model, magnitude_scores(model))
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+    return folder
+
+
+def plain(
+    options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any, *, order: str, base: Path
+) -> Any:
+    """LoRA of the same ranks on the cut model, trained for as many steps."""
+    from adaptare.search import SuperAdapter, load_base, train_super_adapter
+    from adaptare.search.super_adapter.quantised_base import round_base
+    from adaptare.search.training.samplers import UniformSampler
+    from adaptare.search.training.step import TrainingStep
+
+    space, codes = super_adapter.space, super_adapter.space.encode(config)
+    fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
+    model, _ = load_base(base)
+    round_base(model, adaptation.task.quantisation)
+    adapted = SuperAdapter(model, replace(space, dimensions=fixed), scaling=super_adapter.scaling, seed=0)
+    folder = options.folder / f"plain-{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
+    say(f"plain LoRA on the cut model, {order} order")
+    train_super_adapter(
+        adapted,
+        adaptation.examples.train,
+        folder=folder,
+        steps=options.steps,
+        seed=0,
+        step=TrainingStep(UniformSampler()),
+    )
+    return adapted
+
+
+def example_losses(model: Any, examples: Any, *, batch_size: int = 16) -> Losses:
+    """Sum of the loss and number of tokens of each completion. Shape (n, 2)."""
+    import torch
+    from torch.nn import functional
+
+    from adaptare.search.training.gradients import completion_logits
+    from adaptare.search.training.token_examples import pad_batch
+
+    rows: list[tuple[float, int]] = []
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        with torch.inference_mode():
+            logits, labels = completion_logits(model, pad_batch(batch))
+            losses = functional.cross_entropy(logits, labels, reduction="none")
+        counts = [example.completion_tokens for example in batch]
+        rows += [(float(part.sum()), count) for part, count in zip(losses.split(counts), counts, strict=True)]
+    return np.array(rows)
+
+
+def summary(found: Losses, choice: Losses) -> dict[str, Any]:
+    """Loss and its difference to that of the choice, with intervals."""
+    drawn = np.random.default_rng(0).integers(0, len(found), size=(DRAWS, len(found)))
+
+    def loss(samples: Losses, rows: Any) -> Any:
+        return samples[rows, 0].sum(axis=-1) / samples[rows, 1].sum(axis=-1)
+
+    every = np.arange(len(found))
+    losses, differences = loss(found, drawn), loss(found, drawn) - loss(choice, drawn)
+    return {
+        "loss": float(loss(found, every)),
+        "loss_interval": np.quantile(losses, (0.025, 0.975)).tolist(),
+        "difference": float(loss(found, every) - loss(choice, every)),
+        "difference_interval": np.quantile(differences, (0.025, 0.975)).tolist(),
+    }
+
+
+def exported(
+    options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any, phase: str
+) -> dict[str, float]:
+    """Difference of logits from the super-adapter's, of each export that stock tools load."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from adaptare.search import export_merged, export_onnx
+    from adaptare.search.super_adapter.quantised_base import on_base
+
+    uniform = len(set(config.by_layer.values())) == 1 and len(config.by_layer) == super_adapter.shape.layers
+    folder = options.folder / f"{'uniform' if uniform else 'per-layer'}-{phase}"
+    onnx = {"kind": "onnx", "base": adaptation.base, "quantisation": adaptation.task.quantisation, "note": say}
+    found = {"onnx": export_onnx(super_adapter, config, folder / "onnx", **onnx)}
+    if uniform:
+        original = on_base(super_adapter, adaptation.base, "none")
+        export_merged(original, config, folder / "merged", base_name=None, tokenizer=adaptation.tokenizer)
+        loaded, ids = AutoModelForCausalLM.from_pretrained(folder / "merged"), torch.arange(3, 27)[None]
+        with torch.inference_mode(), original.activated(config):
+            found["transformers"] = float((loaded(ids).logits - original.model(ids).logits).abs().max())
+            found["intermediate_size"] = loaded.config.intermediate_size
+    return found
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """For people."""
+    found = [f"{result['model']} on {result['device']}, {result['processor']}, {result['date']}"]
+    for phase, choices in result["phases"].items():
+        for name, choice in choices.items():
+            if choice is None:
+                found.append(f"{phase}, {name}: none has its measured upper end within the budget")
+                continue
+            ends = f"[{choice['overhead_lower']:+.1%}, {choice['overhead_upper']:+.1%}]"
+            widths = f"widths {choice['widths'][0]} to {choice['widths'][-1]}"
+            found.append(f"{phase}, {name}: {choice['overhead']:+.1%} {ends}, {widths}, {choice['exports']}")
+            for row in choice["losses"]:
+                low, high = row["loss_interval"]
+                less, more = row["difference_interval"]
+                found.append(
+                    f"  {row['cut']:30} {row['loss']:.3f} [{low:.3f}, {high:.3f}]"
+                    f"  difference {row['difference']:+.3f} [{less:+.3f}, {more:+.3f}]"
+                )
+    return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Recipe `subnet`: sub-networks of a model whose neurons are sorted by importance, recovered by adapters alone."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import grouped_space
+from adaptare.search.recipes.lonas import eighths
+from adaptare.search.recipes.recipe import Recipe
+from adaptare.search.super_adapter.neuron_order import activation_scores, order_neurons
+from adaptare.search.training.step import SANDWICH
+from adaptare.search.training.token_examples import TokenExample
+
+
+def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
+    """The largest rank on every linear, and an MLP width for each layer; uniform widths are among these."""
+    groups = [{"sites": "*", "ranks": [max(ranks)], "tie": "all"}, {"widths": eighths(shape)}]
+    return grouped_space("subnet", groups, shape)
+
+
+def sort_neurons(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> None:
+    """Sorts the neurons of each MLP by their contribution on the calibration examples; outputs do not change."""
+    order_neurons(model, activation_scores(model, calibration))
+
+
+RECIPE = Recipe(
+    name="subnet",
+    summary="MLP widths by importance order; full and random sub-networks with distillation; the model becomes faster",
+    paper="Sukthanker et al. 2024, 'LLM compression with neural architecture search', arXiv 2410.06479: importance "
+    "order, and LoRA-only training of sub-networks with distillation from the full one; here per layer as well",
+    needs="training examples, some of them for calibration; a predictor fitted to widths (profile --space subnet)",
+    gives="a smaller dense model: for transformers at one width, for ONNX Runtime at any; the adapter merges",
+    space=space,
+    ranks=(32,),
+    prepare=sort_neurons,
+    step=SANDWICH,
+)

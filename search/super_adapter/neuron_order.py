@@ -1,0 +1,123 @@
+"""Importance order of MLP neurons: the most important first, so that a narrower MLP keeps these."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.profiler import ModelShape
+from adaptare.search.training.token_examples import TokenExample, pad_batch
+
+# Fewer tokens do not reach most neurons often enough for a mean.
+FEWEST_TOKENS = 256
+Scores = Mapping[int, torch.Tensor]
+
+
+def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample], *, batch_size: int = 8) -> Scores:
+    """Mean absolute contribution of each neuron on calibration tokens: layer -> scores, shape (intermediate,).
+
+    The contribution to the residual stream is |act(gate) * up|, averaged over all tokens, times the norm of the
+    neuron's column in the down projection.
+
+    Args:
+        model: A causal language model without adapters.
+        calibration: Examples, of which prompt and completion count.
+        batch_size: Examples per batch.
+
+    Raises:
+        InputError: The examples have fewer than `FEWEST_TOKENS` tokens.
+
+    References:
+        Muralidharan et al. 2024, "Compact language models via pruning and knowledge distillation", section 2.2
+        (neurons by activations); Sun et al. 2023, "Wanda", equation 1 (times the norm of the weights).
+    """
+    tokens = sum(len(example.ids) for example in calibration)
+    if tokens < FEWEST_TOKENS:
+        raise InputError(
+            f"an importance order needs at least {FEWEST_TOKENS} tokens of calibration examples, {tokens} came; give "
+            "more examples, or longer ones"
+        )
+    down = _down(model)
+    totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
+    ordered = sorted(calibration, key=lambda example: len(example.ids))  # saves padding
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            batch = {
+                name: each.to(model.device) for name, each in pad_batch(ordered[start : start + batch_size]).items()
+            }
+            with _seen(down, totals, batch["attention_mask"].bool()):
+                model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1)
+    norms = {layer: linear.weight.detach().double().norm(dim=0).cpu() for layer, linear in down.items()}
+    return {layer: total / tokens * norms[layer] for layer, total in totals.items()}
+
+
+def magnitude_scores(model: PreTrainedModel) -> Scores:
+    """Product of the norms of a neuron's weights, without any data: layer -> scores, shape (intermediate,)."""
+    size = int(model.config.intermediate_size)
+    scores = {}
+    for layer, linear in _down(model).items():
+        score = linear.weight.detach().double().norm(dim=0)
+        for into in _into(model, layer):
+            for half in into.weight.detach().double().split(size):  # gate and up, in one linear or two
+                score = score * half.norm(dim=1)
+        scores[layer] = score.cpu()
+    return scores
+
+
+def order_neurons(model: PreTrainedModel, scores: Scores) -> None:
+    """Permutes the neurons of each MLP, in place, to descending scores; the model's function does not change.
+
+    Args:
+        model: A causal language model without adapters.
+        scores: Layer -> scores, shape (intermediate,), equal ones in their present order.
+    """
+    size = int(model.config.intermediate_size)
+    for layer, down in _down(model).items():
+        order = torch.argsort(scores[layer], descending=True, stable=True).to(down.weight.device)
+        down.weight.data = down.weight.data[:, order].contiguous()
+        for into in _into(model, layer):
+            rows = torch.cat([half * size + order for half in range(into.out_features // size)])
+            into.weight.data = into.weight.data[rows].contiguous()
+            if into.bias is not None:
+                into.bias.data = into.bias.data[rows]
+
+
+def _down(model: PreTrainedModel) -> dict[int, nn.Linear]:
+    sites = [site for site in ModelShape.from_config(model.config).sites if site.kind == "down_proj"]
+    return {site.layer: _linear(model, site.path) for site in sites}
+
+
+def _into(model: PreTrainedModel, layer: int) -> list[nn.Linear]:
+    """Gate and up of a layer, or both as one."""
+    sites = ModelShape.from_config(model.config).sites
+    paths = [site.path for site in sites if site.layer == layer and ".mlp." in site.path and site.kind != "down_proj"]
+    return [_linear(model, path) for path in paths]
+
+
+def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
+    module = model.get_submodule(path)
+    if not isinstance(module, nn.Linear):
+        raise InputError(f"{path} is a {type(module).__name__}; neurons are ordered in plain linears, before adapters")
+    return module
+
+
+@contextmanager
+def _seen(down: Mapping[int, nn.Linear], totals: Mapping[int, torch.Tensor], mask: torch.Tensor) -> Iterator[None]:
+    """Adds the absolute inputs of the down projections, shape (batch, tokens, intermediate), where the mask is true."""
+
+    def adds(total: torch.Tensor) -> Any:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            total.add_(inputs[0][mask].abs().double().sum(dim=0).cpu())
+
+        return hook
+
+    hooks = [linear.register_forward_pre_hook(adds(totals[layer])) for layer, linear in down.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,101 @@
+"""Models faster than their base, command by command, on a simulated device and a tiny model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+BUDGET = "prefill=-2%"
+# Recipe -> weights of the base, device with these, and how adapters are merged there.
+CASES = {"lonas": ("none", "simulated", "merged"), "subnet": ("int4", "simulated:int4", "requantised")}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def recipe(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def trained_once(
+    recipe: str,
+    commands_in: Callable[..., Any],
+    model_cache: Path,
+    write_data: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp(recipe)
+    cache = ("--cache", model_cache)
+    quantise, device, mode = CASES[recipe]
+    with commands_in(folder) as run:
+        narrow = ("--device", device, "--mode", mode, "--space", recipe, "-p", 128)
+        profiled = run("profile", "tiny-random", *narrow, *cache, "--count", 14, "--json")
+        assert profiled.code == 0, profiled.err
+        assert all(row["sites"] == 0 for row in profiled.json["rows"])  # merged adapters change no latency
+        fitted = run("fit", "--device", device, "-o", "faster")
+        assert fitted.code == 0, fitted.err
+        words = ("train", "tiny-random", "--recipe", recipe, "--quantise", quantise, "--steps", 4, "--held-out", 8)
+        trained = run(*words, "-o", "run", *cache, "--data", write_data(folder))
+        assert trained.code == 0, trained.err
+    return folder
+
+
+@pytest.fixture
+def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[..., Any]:
+    run: Callable[..., Any] = run_in_copy(trained_once)
+    return run
+
+
+def test_from_a_search_below_the_base_to_a_smaller_model(
+    recipe: str, trained: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
+    searched = trained("search", "run", "--predictor", "faster", "--budget", BUDGET, "--evaluations", 16, "--json")
+    assert searched.code == 0, searched.err
+    selection = searched.json
+    assert selection["budget_s"] == pytest.approx(0.98 * selection["base_s"])
+    quantise, _, mode = CASES[recipe]
+    assert {mode, "uniform width 64", "midpoint"} <= {each["name"] for each in selection["baselines"]}
+    for winner in selection["winners"]:
+        assert winner["mode"] == mode
+        assert winner["widths"]
+        assert winner["predicted_upper_s"] <= selection["budget_s"]
+    merged = next(each for each in selection["baselines"] if each["name"] == mode)
+    assert merged["predicted_s"] == selection["base_s"]
+
+    verified = trained("verify", "run/front.json", "--json")
+    assert verified.code == 0, verified.err
+    assert verified.json["winners"][0]["overhead_upper"] <= -0.02
+
+    widths = selection["winners"][0]["widths"]
+    exported = trained("export", "run/front.json", "--to", "merged", "-o", "smaller")
+    if len(widths) == 2 and len(set(widths.values())) == 1:
+        assert exported.code == 0
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "smaller")
+        assert model.config.intermediate_size == next(iter(widths.values()))
+        with torch.no_grad():
+            assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
+    else:
+        assert exported.code == 2
+        assert "with --to onnx" in exported.err
+    refused = trained("export", "run/front.json", "-o", "adapter")
+    assert refused.code == 2
+    assert "belongs to narrower layers" in refused.err
+    onnx = trained("export", "run/front.json", "--to", "onnx", "-o", "onnx", "--cache", model_cache, "--json")
+    assert onnx.code == 0, onnx.err
+    assert onnx.json["quantisation"] == quantise
+    assert onnx.json["difference"] < (1e-3 if quantise == "none" else 0.1)
+    assert onnx.json["widths"] == widths
+
+
+def test_a_budget_below_the_narrowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
+    found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-90%", "--evaluations", 4)
+    assert found.code == 1
+    assert "give the space narrower widths, or raise the budget" in found.err
+
+
+def test_a_relative_budget_without_a_sign_is_refused(trained: Callable[..., Any]) -> None:
+    found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=15%")
+    assert found.code == 2
+    assert "needs a sign to be relative to the base: -15% is 15 % less" in found.err
