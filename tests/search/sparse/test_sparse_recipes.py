@@ -15,7 +15,8 @@ from adaptare.app import app
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
 from adaptare.profiler.results.report import Feedback
-from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft
+from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
+from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.pruning.zeros import share_of_zeros
 from adaptare.search.recipes.recipe import recipe_named
@@ -159,6 +160,21 @@ def test_a_masked_adapter_is_merged_and_as_sparse_in_transformers_and_onnx_runti
         assert (merged(ids).logits - super_adapter.model(ids).logits).abs().max() < 1e-4
     options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
     assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+
+
+def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(train: Train, tmp_path: Path) -> None:
+    adaptation, super_adapter, start = train("sqft-sparsepeft")
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    climber = algorithm_named("hill-climbing")(super_adapter.space, seed=0)
+    front = search(climber, super_adapter.space, [validation], [], evaluations=6, seed=0)
+    best = min(front.history, key=lambda candidate: candidate.values[0])
+    assert best.values[0] <= validation(super_adapter.space.encode(start)[None])[0]
+    found = super_adapter.space.decode(best.codes)
+    options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
+    assert export_onnx(super_adapter, found, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+    export_merged(super_adapter, found, tmp_path / "merged", base_name=adaptation.base_name)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
 
 
 def test_a_quantisation_aware_adapter_is_merged_into_codes_for_onnx_runtime(train: Train, tmp_path: Path) -> None:
