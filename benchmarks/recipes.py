@@ -33,11 +33,11 @@ from torch.nn import functional
 from adaptare.profiler import Configuration, ModelShape, Space, open_model
 from adaptare.search import CompletionLoss, SuperAdapter, export_peft, load_base, search, train_super_adapter
 from adaptare.search.algorithms.algorithm import algorithm_named
-from adaptare.search.pruning.zeros import share_of_zeros
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, requantised, round_base
+from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
 

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape
-from adaptare.search.pruning.zeros import share_of_zeros
+from adaptare.search.super_adapter.zeros import share_of_zeros
 
 
 def prune_rows(linear: nn.Linear, scores: torch.Tensor, *, sparsity: float) -> None:

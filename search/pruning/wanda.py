@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.search.pruning.rows import decoder_linears, prune_rows
-from adaptare.search.pruning.zeros import share_of_zeros
+from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.token_examples import TokenExample, pad_batch
 
 # The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
-from adaptare.search.pruning.zeros import check_still_sparse, fills_zeros
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.super_adapter.zeros import check_still_sparse, fills_zeros
 
 
 class SuperAdapter:

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from adaptare.search.pruning.rows import decoder_linears
-from adaptare.search.pruning.zeros import share_of_zeros
+from adaptare.search.super_adapter.zeros import share_of_zeros
 
 Run = Callable[..., Any]
 MODEL = "tiny-random"

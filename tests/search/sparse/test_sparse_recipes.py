@@ -18,12 +18,12 @@ from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.pruning.rows import decoder_linears
-from adaptare.search.pruning.zeros import share_of_zeros
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.recipes.shears import space
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.workflows.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
 from adaptare.search.workflows.export_check import largest_export_difference
