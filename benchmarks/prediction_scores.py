@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.base import clone
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
-from adaptare.predictor.fitting.candidates import BASELINES, CANDIDATES, SIMPLER
+from adaptare.predictor.fitting.candidates import BASELINES, SIMPLER, candidates
 from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.predictor.intervals.session_spread import SessionSpread, SessionVariance
 from adaptare.profiler import Measurement, Workload
@@ -194,7 +194,7 @@ def _others(
         for workloads in ([each.workload for each in training], tested)
     )
     y = np.array([each.ratio.middle for each in training])
-    return {name: clone(each).fit(X, y).predict(asked) for name, each in {**CANDIDATES, **BASELINES}.items()}
+    return {name: clone(each).fit(X, y).predict(asked) for name, each in {**candidates(), **BASELINES}.items()}
 
 
 def _not_better(errors: Array, others: Mapping[str, Array]) -> dict[str, float]:

@@ -17,9 +17,10 @@ from adaptare.profiler import (
     Workload,
     open_model,
     precise_within,
-    profile,
 )
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import measure_parts
+from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.measuring.stubs import profile_by_stubs
 
 ORT, TORCH = "ort-cpu:threads=1", "torch-cpu:threads=1"
@@ -41,7 +42,7 @@ def composition(pace: Pace = PARTS) -> Figures:
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
     for device, phase in COMPOSED:
         stop = precise_within(pace.half_width, pace.seconds)
-        parts = measure_parts(Workload(shape, phase=phase).base, device=connect(device), stop=stop, seed=0)
+        parts = measure_parts(Workload(shape, phase=phase).base, ProfileOptions(connect(device), stop, seed=0))
         ratio = parts["cold"].together.ratio
         ends = {"error": ratio.middle - 1, "lower": ratio.lower - 1, "upper": ratio.upper - 1}
         cells.append({"device": device, "phase": phase, **ends})
@@ -55,9 +56,11 @@ def stubs(pace: Pace = OVERHEAD) -> Figures:
     stop = precise_within(pace.half_width, pace.seconds)
     for quantisation, phase in STUBS:
         adapted = Workload(shape, Configuration.uniform(shape, RANK), phase=phase, quantisation=quantisation)
-        how: dict[str, Any] = {"reference": adapted.base, "device": connect(ORT), "stop": stop, "seed": 0}
-        (whole,) = checked(profile([adapted], **how))
-        ((composed,),) = [checked(group) for group in profile_by_stubs([adapted], **how)]
+        options = ProfileOptions(connect(ORT), stop, seed=0)
+        ((whole,), (composed,)) = (
+            checked(next(way([adapted], reference=adapted.base, options=options)))
+            for way in (profile_groups, profile_by_stubs)
+        )
         cells.append(
             {
                 "quantisation": quantisation,

@@ -63,6 +63,9 @@ class Files:
         """See `Programs.modes`."""
         return ("merged",)
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`; every file is run."""
+
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
         return Need(str(self.files[workload]), 2**20, 0)
@@ -76,8 +79,8 @@ class Files:
         feed, file = Feed(workload.hash, canonical_json({"inputs": INPUTS}), Work(1, 1, 1)), self.files[workload]
         return Program(file.name, file.name, "{}", (feed,), (program_file(file),), 2**20)
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`; nothing is compared with itself."""
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`; nothing is compared with itself."""
         return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:

@@ -16,6 +16,7 @@ from adaptare.predict_command import predict
 from adaptare.profile_command import profile
 from adaptare.recipes_command import recipes
 from adaptare.search_command import search
+from adaptare.shrink_command import shrink
 from adaptare.store_command import store
 from adaptare.train_command import train
 from adaptare.verify_command import verify
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, interpolate, predict)
-SEARCHING = (recipes, train, search, verify, export, demo)
+SEARCHING = (recipes, train, search, shrink, verify, export, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command()(command)

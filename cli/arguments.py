@@ -79,7 +79,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="JSON lines with prompt and completion, or instruction and output.",
+        help="JSON lines or a JSON array: prompts, instructions, chat messages or multiple choice; see docs/data.md.",
         show_default="dialogues of the package chatterbot-corpus",
     ),
 ]

@@ -10,7 +10,9 @@ from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
 
 # Copied from `adaptare.search.workflows.exporting`.
-Kind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"]
+Kind = Literal[
+    "peft", "peft-portable", "peft-uniform", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"
+]
 
 
 @command
@@ -31,8 +33,9 @@ def export(
         Kind,
         typer.Option(
             "--to",
-            help="An adapter for PEFT; a merged model for transformers; a model for ONNX Runtime with the adapter "
-            "merged (onnx), as constants, or to be swapped; an adapter for that last one.",
+            help="An adapter for PEFT, for llama.cpp (peft-portable), or for vLLM and Olive (peft-uniform); a merged "
+            "model for transformers; a model for ONNX Runtime with the adapter merged (onnx), as constants, or to be "
+            "swapped; an adapter for that last one.",
         ),
     ] = "peft",
     quantise: Annotated[
@@ -59,7 +62,7 @@ def export(
     _check_quantisation(to, quantise)
     if every_site is not None and to != "onnx-swappable":
         raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
-    if base_name is not None and to not in ("peft", "onnx-adapter"):
+    if base_name is not None and to != "onnx-adapter" and not to.startswith("peft"):
         raise InputError(f"--base-name is for an adapter, not for --to {to}, which holds its base; leave it out")
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
@@ -71,7 +74,7 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
-    if to not in ("peft", "merged"):
+    if to.startswith("onnx"):
         OnnxBases(cache)  # reports missing packages before anything is loaded
     from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of
 
@@ -92,5 +95,5 @@ def _check_quantisation(to: Kind, quantise: str | None) -> None:
         return
     if to == "onnx-adapter":
         raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
-    if to in ("peft", "merged"):
+    if not to.startswith("onnx"):
         raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")

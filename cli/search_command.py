@@ -19,9 +19,14 @@ def search(
     algorithm: Annotated[
         str | None,
         typer.Option(
-            "--algorithm", help="nsga2, random, or one that another package registers.", show_default="the recipe's"
+            "--algorithm",
+            help="nsga2, random, hill-climbing, or one that another package registers.",
+            show_default="the recipe's",
         ),
     ] = None,
+    polish: Annotated[
+        int, typer.Option("--polish", metavar="STEPS", help="Train the first winner further, on its own.", min=0)
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
@@ -43,5 +48,6 @@ def search(
         seed=seed,
         feedback=console.feedback,
         algorithm=algorithm,
+        polish=polish,
     )
     return console.show(report)

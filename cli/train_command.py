@@ -1,7 +1,7 @@
 """`adaptare train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,16 @@ def train(
         ),
     ] = None,
     data: DataOption = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="File of its own to validate on.", show_default="drawn")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="File of its own for the final test.", show_default="drawn")
+    ] = None,
+    scoring: Annotated[
+        Literal["sum", "per-character"],
+        typer.Option("--scoring", help="Log-likelihood that makes a choice the answer, or that by its length."),
+    ] = "sum",
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps in all.", min=1)] = 150,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Examples per step.", min=1)] = 8,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="At the start; falls to 0.")] = 2e-3,
@@ -80,6 +90,9 @@ def train(
         max_tokens=max_tokens,
         held_out=held_out,
         quantisation=quantise,
+        validation=validation,
+        test=test,
+        scoring=scoring,
     )
     if loaded.examples.dropped or loaded.examples.cut:
         console.note(

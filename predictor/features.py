@@ -158,9 +158,9 @@ class FeatureSet:
 
     def _check(self, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != len(self.columns):
-            each = "site and width" if self.widths else "site"
+            unit = "site and width" if self.widths else "site"
             raise InputError(
-                f"codes must have the shape (n, {len(self.columns)}), one column per {each}, not {codes.shape}; "
+                f"codes must have the shape (n, {len(self.columns)}), one column per {unit}, not {codes.shape}; "
                 "name the columns if they are fewer"
             )
         if not np.issubdtype(codes.dtype, np.integer):

@@ -30,7 +30,7 @@ def interpolate(predictors: Sequence[FittedPredictor], length: int) -> FittedPre
         InputError: They differ in more than the length, or the length lies outside.
     """
     ordered = _by_length(predictors)
-    lengths = [each.template.length for each in ordered]
+    lengths = [predictor.template.length for predictor in ordered]
     if not lengths[0] <= length <= lengths[-1]:
         raise InputError(
             f"length {length} is not between those that were profiled, {lengths[0]} and {lengths[-1]}; profile it"
@@ -44,17 +44,17 @@ def interpolate(predictors: Sequence[FittedPredictor], length: int) -> FittedPre
 def bends(predictors: Sequence[FittedPredictor]) -> dict[int, float]:
     """Relative error of the base alone if an inner length is left out and interpolated; length -> error."""
     ordered = _by_length(predictors)
-    found = {}
+    bent = {}
     for before, inner, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
         length = inner.template.length
-        found[length] = _between(before, after, length).reference_s / inner.reference_s - 1
-    return found
+        bent[length] = _between(before, after, length).reference_s / inner.reference_s - 1
+    return bent
 
 
 def _by_length(predictors: Sequence[FittedPredictor]) -> list[FittedPredictor]:
     if len(predictors) < 2:
         raise InputError(f"a length between others needs the predictors of two, not {len(predictors)}")
-    ordered = sorted(predictors, key=lambda each: each.template.length)
+    ordered = sorted(predictors, key=lambda predictor: predictor.template.length)
     for first, second in itertools.pairwise(ordered):
         ours, theirs = first.template, second.template
         if first.device != second.device:
@@ -75,14 +75,14 @@ def _between(short: FittedPredictor, long: FittedPredictor, length: int) -> Fitt
     share = (length - ends[0]) / (ends[1] - ends[0])
     features = replace(short.features, template=_at(short.template, length))
     weights = {short: 1 - share, long: share}
-    seconds = sum(weight * each.reference_s for each, weight in weights.items())
+    seconds = sum(weight * end.reference_s for end, weight in weights.items())
     parts, ranges = list[Part](), []
-    for each, weight in weights.items():
-        basis = _basis(each.features, features)
-        parts += [_moved(part, basis, weight * each.reference_s / seconds) for part in each.parts]
-        ranges.append(each.feature_range * (1.0 if basis is None else _growth(each.features, features)))
+    for end, weight in weights.items():
+        basis = _basis(end.features, features)
+        parts += [_moved(part, basis, weight * end.reference_s / seconds) for part in end.parts]
+        ranges.append(end.feature_range * (1.0 if basis is None else _growth(end.features, features)))
     lowest, highest = np.stack(ranges, axis=1)
-    wider = max(weights, key=lambda each: each.half_width)
+    wider = max(weights, key=lambda end: end.half_width)
     return FittedPredictor(
         device=short.device,
         features=features,
@@ -95,7 +95,7 @@ def _between(short: FittedPredictor, long: FittedPredictor, length: int) -> Fitt
         # An adapter must lie in the profiled range of both ends.
         feature_range=np.stack([lowest.max(axis=0), highest.min(axis=0)]),
         chosen=INTERPOLATED,
-        error_card=replace(wider.error_card, composed=max(each.error_card.composed for each in (short, long))),
+        error_card=replace(wider.error_card, composed=max(end.error_card.composed for end in (short, long))),
         workloads=(*short.workloads, *long.workloads),
         source=short.source or long.source,
     )

@@ -73,7 +73,7 @@ class LatencyPredictor:
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
         regressor = unfitted(fits[chosen]).fit(X, rows.ratios)
         residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups)
-        others = {name: np.abs(each - rows.ratios) for name, each in predicted.items() if name != chosen}
+        others = {name: np.abs(ratios - rows.ratios) for name, ratios in predicted.items() if name != chosen}
         return FittedPredictor(
             device=rows.device,
             features=features,
@@ -115,4 +115,4 @@ class LatencyPredictor:
             asked = name_of(type(self._regressor)), self._regressor
         else:
             asked = self._regressor, ours.get(self._regressor) or registered_class(self._regressor)()
-        return dict([asked]), {name: each for name, each in {**ours, **BASELINES}.items() if name != asked[0]}
+        return dict([asked]), {name: candidate for name, candidate in {**ours, **BASELINES}.items() if name != asked[0]}

@@ -15,7 +15,7 @@ from adaptare.search.budget.limits import read_budget
 from adaptare.search.budget.objective import Limit, Objective, PredictedLatency, PredictedUpperEnd
 from adaptare.search.budgeted_search import search
 from adaptare.search.training.chatterbot import chatterbot_examples
-from adaptare.search.training.data import read_examples
+from adaptare.search.training.example_files import read_examples
 
 if TYPE_CHECKING:
     from adaptare.search.algorithms.nsga2 import Nsga2

@@ -58,14 +58,16 @@ class ProgramBuilderSuite:
         assert builder.need(workload).total_bytes < builder.need(larger).total_bytes
 
     def test_refuses_more_positions_than_the_model_has(self, builder: Programs, workload: Workload) -> None:
-        with pytest.raises(InputError, match="the model ends at 128 positions"):
-            builder.need(replace(workload, past=128, tokens=129))
+        longer = replace(workload, past=128, tokens=129)
+        for ask in (builder.check, builder.need):
+            with pytest.raises(InputError, match="the model ends at 128 positions"):
+                ask(longer)
 
     def test_a_base_lies_on_the_disk(self, builder: Programs, workload: Workload) -> None:
         assert builder.disk_bytes(workload.base) > 0
 
     def test_a_program_has_one_feed_which_is_named_by_the_workload(self, builder: Programs, workload: Workload) -> None:
-        for made in (builder.program(workload), builder.twin(workload)):
+        for made in (builder.program(workload), builder.merged_reference(workload)):
             assert [(feed.name, feed.work) for feed in made.feeds] == [(workload.hash, workload.work())]
 
     def test_a_workload_makes_the_same_program_each_time(self, builder: Programs, workload: Workload) -> None:

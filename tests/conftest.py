@@ -15,6 +15,8 @@ import pytest
 
 # A shell that starts something in the background has it ignore interrupts, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Marks of tests that need a service or a compiler of the system, which `.ci/run` installs.
+SERVICES = {"adb", "browser", "native", "other_languages", "postgresql", "qemu", "ssh", "xnnpack"}
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
 PHONE = Path(__file__).parent / "devices" / "phone.py"
 SSH_SERVER = Path(__file__).parent / "devices" / "ssh_server.py"
@@ -49,6 +51,20 @@ def missing_for_qemu() -> str:
 NEEDS = {"native": missing_for_native, "adb": missing_for_adb, "qemu": missing_for_qemu}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves out what needs a service, unless tests were chosen or are declared; processes of xdist are told so."""
+    chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr or config.option.keyword
+    if not (chosen or declared_marks()):
+        config.option.markexpr = "not service"
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Tells what is left out, and how to run it."""
+    if config.option.markexpr != "not service":
+        return None
+    return f"left out: tests marked {', '.join(sorted(SERVICES))}; `make test-services` runs them, `.ci/run` all tests"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips tests that need what is not here."""
     for mark in {mark.name for mark in item.iter_markers()} & set(NEEDS):
@@ -79,8 +95,12 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first, so that no process is left alone with one of them at the end."""
+    """Marks what needs a service. Slow tests come first: no process is left alone with one of them at the end."""
+    for item in items:
+        if SERVICES & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("service")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

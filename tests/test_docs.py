@@ -57,18 +57,32 @@ def test_the_readme_shows_what_the_test_replaces(shown: str) -> None:
     assert any(shown in block for block in BLOCKS.values())
 
 
+def smaller(block: str) -> str:
+    for shown, replaced in SMALLER.items():
+        block = block.replace(shown, replaced)
+    return block
+
+
+# Importing takes longer than most blocks do, so one process runs them all, each with names of its own.
+RUNNER = "import runpy, sys\nfor file in sys.argv[1:]:\n    print(file)\n    runpy.run_path(file, run_name='__main__')"
+SUITES = {name for name, block in BLOCKS.items() if "Suite)" in block}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BLOCKS)
-def test_the_python_of_the_documentation_runs(name: str, tmp_path: Path) -> None:
-    block = BLOCKS[name]
-    for shown, smaller in SMALLER.items():
-        block = block.replace(shown, smaller)
-    (tmp_path / "block.py").write_text(block, encoding="utf-8")
-    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "Suite)" in block else []
-    command = [sys.executable, *suite, "block.py"]
+@pytest.mark.parametrize(
+    ("names", "runner"),
+    [(SUITES, ["-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]), (BLOCKS.keys() - SUITES, ["-c", RUNNER])],
+    ids=["suites", "the others"],
+)
+def test_the_python_of_the_documentation_runs(names: set[str], runner: list[str], tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name.replace(' ', '_').replace('-', '_')}.py" for name in sorted(names)}
+    for name, file in files.items():
+        file.write_text(smaller(BLOCKS[name]), encoding="utf-8")
+    command = [sys.executable, *runner, *(file.name for file in files.values())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads would only wait for each other
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert all(file.name in done.stdout for file in files.values()), done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -185,29 +185,59 @@ def test_every_declared_mark_is_known(pytestconfig: pytest.Config) -> None:
     assert declared - known == set()
 
 
+GUARDED = {
+    "mark": "@pytest.mark.slow\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass",
+    "call": "@pytest.mark.slow\ndef test_it(): pytest.skip('no')",
+    "fixture": "@pytest.fixture\ndef f(): pytest.skip('no')\n@pytest.mark.slow\ndef test_it(f): pass",
+    "file": "pytest.importorskip('no_such_package')\n@pytest.mark.slow\ndef test_it(): pass",
+    "expected": "@pytest.mark.slow\n@pytest.mark.xfail(strict=True)\ndef test_it(): assert False",
+    "runs": "@pytest.mark.slow\ndef test_it(): pass",
+    "service": "@pytest.mark.ssh\ndef test_it(): pass",
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs pytest where the guard of these tests is, and returns what it printed."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "conftest.py").write_text(text(ROOT / "tests" / "conftest.py"), encoding="utf-8")
+    settings = "[pytest]\nmarkers =\n slow: x\n ssh: x\n service: x\ntestpaths = .\n"
+    (folder / "pytest.ini").write_text(settings, encoding="utf-8")
+    for name, test in GUARDED.items():
+        (folder / f"test_{name}.py").write_text(f"import pytest\n{test}\n", encoding="utf-8")
+
+    def run(*arguments: str, declared: str = "") -> str:
+        command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *arguments]
+        environment = {**os.environ, "ADAPTARE_MUST_RUN": declared}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("declared", "test", "code"),
-    [
-        ("", "@pytest.mark.slow\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass", 0),
-        ("slow", "@pytest.mark.slow\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass", 1),
-        ("slow", "@pytest.mark.slow\ndef test_it(): pytest.skip('no')", 1),
-        ("slow", "@pytest.fixture\ndef f(): pytest.skip('no')\n@pytest.mark.slow\ndef test_it(f): pass", 1),
-        ("slow", "pytest.importorskip('no_such_package')\n@pytest.mark.slow\ndef test_it(): pass", 2),
-        ("other", "@pytest.mark.slow\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass", 0),
-        ("slow", "@pytest.mark.slow\n@pytest.mark.xfail(strict=True)\ndef test_it(): assert False", 0),
-        ("slow", "@pytest.mark.slow\ndef test_it(): pass", 0),
-    ],
-    ids=["none declared", "mark", "call", "fixture", "file", "another", "expected failure", "runs"],
+    ("declared", "failed"),
+    [("other", {"file"}), ("slow", {"mark", "call", "fixture", "file"})],
+    ids=["another", "slow"],
 )
-def test_a_declared_test_must_not_be_skipped(declared: str, test: str, code: int, tmp_path: Path) -> None:
-    guard = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
-    (tmp_path / "conftest.py").write_text(guard, encoding="utf-8")
-    (tmp_path / "test_it.py").write_text(f"import pytest\n{test}\n", encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: x\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    environment = {**os.environ, "ADAPTARE_MUST_RUN": declared}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout
+def test_a_declared_test_must_not_be_skipped(guarded: Callable[..., str], declared: str, failed: set[str]) -> None:
+    printed = guarded("--continue-on-collection-errors", declared=declared)
+    assert set(re.findall(r"^(?:FAILED|ERROR) test_(\w+)\.py", printed, flags=re.MULTILINE)) == failed, printed
+    passed = set(re.findall(r"^(?:PASSED|XFAIL) test_(\w+)\.py", printed, flags=re.MULTILINE))
+    assert passed == {"expected", "runs", "service"}, printed
+
+
+def test_what_needs_a_service_is_left_out_unless_it_is_chosen_or_declared(guarded: Callable[..., str]) -> None:
+    for arguments in ((), ("-n", "1")):
+        printed = guarded(*arguments)
+        assert "PASSED test_runs.py" in printed, printed
+        assert "PASSED test_service.py" not in printed
+        assert "`make test-services` runs them" in printed
+        assert not re.search("FAILED|ERROR", printed), printed
+    for arguments in (("-m", "service"), ("test_service.py",)):
+        printed = guarded(*arguments)
+        assert "PASSED test_service.py" in printed, printed
+        assert "make test-services" not in printed
 
 
 OPENERS = {"What", "Whether", "Who", "How", "So", "Those", "Of", "Where", "When", "Which", "Why"}

@@ -61,8 +61,8 @@ class Corrected(Estimator):
 
     def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions of the mean, above 0. Shape (n, n_features) -> (n,)."""
-        found: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
-        return np.maximum(found, np.finfo(np.float64).tiny ** 0.5)
+        mean: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
+        return np.maximum(mean, np.finfo(np.float64).tiny ** 0.5)
 
     def _seen(self, columns: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
         seen = _some(columns, self.correction_columns)

@@ -46,5 +46,5 @@ class Curve:
     def __call__(self, X: Array) -> Array:
         """Shape (n, n_features) -> (n,)."""
         near = KERNELS[self.nu](cdist((X @ self.basis - self.centre) / self.scale, self.rows))
-        found: Array = self.level + near @ self.weights
-        return found
+        values: Array = self.level + near @ self.weights
+        return values

@@ -14,7 +14,7 @@ from adaptare.predictor.estimators.estimator import LinearEstimator
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.estimators.smooth import Smooth
 
-CURVE = tuple(each.name for each in fields(Curve))
+CURVE = tuple(field.name for field in fields(Curve))
 
 
 class Curved(LinearEstimator):

@@ -105,16 +105,16 @@ class ShrunkenLinear(LinearEstimator):
             same: Group number of equal rows, from 0. Shape (n,).
         """
         n, n_fixed = len(unexplained), self._basis.shape[1] - left.shape[1]
-        twins = np.bincount(same)[same]
+        repeats = np.bincount(same)[same]
         strengths = np.array(self.strengths, dtype=np.float64)
         gains = singular**2 / (singular**2 + n * strengths[:, None])
         residuals = unexplained - (gains * (left.T @ unexplained)) @ left.T
         leverage = (self._basis[:, :n_fixed] ** 2).sum(axis=1) + gains @ (left**2).T
-        freedom = 1 - twins * leverage
+        freedom = 1 - repeats * leverage
         determined = freedom > SMALLEST_FREEDOM
         left_out = residuals + leverage / np.where(determined, freedom, 1) * _sums(residuals, same)[:, same]
-        alone = self._deviation + _sums(self._deviation[None], same)[0, same] / np.maximum(n - twins, 1)
-        errors = _sums(np.where(determined, left_out, alone) ** 2 / twins, same)
+        alone = self._deviation + _sums(self._deviation[None], same)[0, same] / np.maximum(n - repeats, 1)
+        errors = _sums(np.where(determined, left_out, alone) ** 2 / repeats, same)
         worse = errors - errors[np.argmin(errors.mean(axis=1))]
         chosen = int(np.argmax(worse.mean(axis=1) <= CLEARLY_BETTER * worse.std(axis=1) / np.sqrt(errors.shape[1])))
         self.strength_ = float(strengths[chosen])

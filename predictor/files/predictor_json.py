@@ -57,7 +57,7 @@ def predictor_arrays(predictor: FittedPredictor) -> dict[str, NDArray[Any]]:
     """
     arrays: dict[str, NDArray[Any]] = {"residuals": predictor.residuals, "feature_range": predictor.feature_range}
     for number, part in enumerate(predictor.parts):
-        arrays |= {f"state.{number}.{name}": np.asarray(each) for name, each in part.regressor.state().items()}
+        arrays |= {f"state.{number}.{name}": np.asarray(value) for name, value in part.regressor.state().items()}
         arrays |= {} if part.basis is None else {f"basis.{number}": part.basis}
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise InputError(f"the state of a regressor is arrays of numbers or text, and {objects[0]!r} holds objects")
@@ -92,7 +92,7 @@ def predictor_from_json(
     if feature_range.shape != (2, len(features.names)) or residuals.ndim != 1:
         raise ValueError(f"the arrays are not of {len(features.names)} features")
     if "parts" in content:
-        parts = tuple(_part(each, number, arrays, class_named) for number, each in enumerate(content["parts"]))
+        parts = tuple(_part(part, number, arrays, class_named) for number, part in enumerate(content["parts"]))
     else:
         parts = (Part(Curved.from_state(arrays)),)
     if any(part.ratios(feature_range).shape != (2,) for part in parts):

@@ -34,12 +34,12 @@ def measure_until(
         measure: Measures and stores some; fewer than requested when its time is up.
         error: Target mean absolute error on held-out adapters, per cent of latency.
     """
-    rows, left, found = list(known), list(workloads), list[Measurement]()
+    rows, left, taken = list(known), list(workloads), list[Measurement]()
     off, time_is_up = None, False
     least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
     while True:
-        usable = [each for each in rows if each.complete and each.visits]
-        if len({each.workload for each in usable}) >= least:
+        usable = [row for row in rows if row.complete and row.visits]
+        if len({row.workload for row in usable}) >= least:
             card = LatencyPredictor().fit(usable).error_card
             off = card.mape_upper
             note(
@@ -47,16 +47,16 @@ def measure_until(
                 "is wanted"
             )
             if off <= error:
-                return found, off
+                return taken, off
         if time_is_up:
             note(f"the time is up, and {error:g} % is not reached; the same command goes on")
-            return found, off
+            return taken, off
         if not left:
             note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
-            return found, off
+            return taken, off
         batch = _next(usable, left, max(BATCH, least - len(usable)))
         measured = measure(batch)
-        found.extend(measured)
+        taken.extend(measured)
         rows.extend(measured)
         left = [workload for workload in left if workload not in set(batch)]
         time_is_up = len(measured) < len(batch)
@@ -65,10 +65,10 @@ def measure_until(
 def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:
     if not known or n >= len(left):
         return list(left[:n])
-    columns = columns_of(left[0], [each.configuration for each in left])
+    columns = columns_of(left[0], [workload.configuration for workload in left])
     features = FeatureSet(left[0], columns)
     measured, pool = (
         features.matrix(codes_of([workload.configuration for workload in some], columns))
-        for some in ([each.workload for each in known], left)
+        for some in ([row.workload for row in known], left)
     )
     return [left[index] for index in np.sort(next_rows(measured, pool, n))]

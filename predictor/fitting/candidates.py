@@ -41,7 +41,6 @@ def candidates(prior: tuple[int, ...] = (SITES, FLOPS)) -> dict[str, Regressor]:
     }
 
 
-CANDIDATES: Mapping[str, Regressor] = candidates()
 BASELINES: Mapping[str, Any] = {
     "nearest neighbour": make_pipeline(StandardScaler(), KNeighborsRegressor(1)),
     "random forest": RandomForestRegressor(20, random_state=0),
@@ -79,13 +78,13 @@ def candidate_interval(
 
 def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
     """Rows whose rounds can be left out: their session and enough workloads remain. Shape (n,)."""
-    found = np.zeros(len(groups), dtype=np.bool_)
+    transferable = np.zeros(len(groups), dtype=np.bool_)
     enough = len(np.unique(groups[:, WORKLOAD])) / 2
     for label in np.unique(groups[:, ROUNDS]):
         own = groups[:, ROUNDS] == label
         session_remains = np.isin(groups[own, SESSION], groups[~own, SESSION]).all()
-        found[own] = session_remains and len(np.unique(groups[~own, WORKLOAD])) >= enough
-    return found
+        transferable[own] = session_remains and len(np.unique(groups[~own, WORKLOAD])) >= enough
+    return transferable
 
 
 def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -97,5 +96,5 @@ def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
 def of_workloads(errors: NDArray[np.float64], groups: NDArray[np.str_]) -> NDArray[np.float64]:
     """Mean error of each workload. Shape (n,) -> (n_workloads,)."""
     _, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
-    found: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)
-    return found
+    means: NDArray[np.float64] = np.bincount(members, weights=errors) / np.bincount(members)
+    return means

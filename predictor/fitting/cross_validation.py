@@ -54,7 +54,7 @@ def cross_validate(
     procedure = LeftOut(np.empty(len(ratios)), np.empty(len(ratios)))
     for fold in np.unique(folds):
         seen, unseen = folds != fold, folds == fold
-        fitted = {name: unfitted(each).fit(X[seen], ratios[seen]) for name, each in candidates.items()}
+        fitted = {name: unfitted(candidate).fit(X[seen], ratios[seen]) for name, candidate in candidates.items()}
         for name, regressor in fitted.items():
             predicted[name][unseen] = regressor.predict(X[unseen])
         chosen = next(iter(candidates))
@@ -74,7 +74,7 @@ def held_out_errors(
 ) -> Mapping[str, NDArray[np.float64]]:
     """Errors, in the same folds, of regressors that serve for comparison only. Shape (n,) each."""
     predicted = _left_out_ratios(others, X, ratios, groups, folds=FOLDS)
-    return {name: np.abs(each - ratios) for name, each in predicted.items()}
+    return {name: np.abs(values - ratios) for name, values in predicted.items()}
 
 
 def _left_out_ratios(

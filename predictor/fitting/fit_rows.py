@@ -36,17 +36,17 @@ class Asked:
     def matches(self, workload: Workload) -> bool:
         """True if the workload passes the filter."""
         graph = None if self.open is None else "open" if self.open else "cut"
-        said = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
-        same = all(value in (None, getattr(workload, name)) for name, value in said.items())
+        wanted = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
+        same = all(value in (None, getattr(workload, name)) for name, value in wanted.items())
         return same and (self.model is None or self.model.sizes == workload.shape.sizes)
 
     def describe(self) -> str:
         """Text for messages, to follow the word `measurements`."""
-        said = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
-        said += [f" of length {self.length}"] * (self.length is not None)
-        said += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
-        said += [f" of batch {self.batch}"] * (self.batch is not None)
-        return "".join([*said, *([f" of a {self.model.describe()}"] if self.model else [])])
+        words = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
+        words += [f" of length {self.length}"] * (self.length is not None)
+        words += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
+        words += [f" of batch {self.batch}"] * (self.batch is not None)
+        return "".join([*words, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
 def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[str], None]) -> list[Measurement]:
@@ -62,13 +62,13 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
     Raises:
         InputError: There are none, or they are of several kinds.
     """
-    said = read_spelling(device) if device else None
+    target = read_spelling(device) if device else None
     held = Store(place, create=False)
     stored, place = held.measurements(), held.location
-    spellings = {each.device.device for each in stored}
-    spelling = said.device if said else next(iter(spellings)) if len(spellings) == 1 else None
+    spellings = {row.device.device for row in stored}
+    spelling = target.device if target else next(iter(spellings)) if len(spellings) == 1 else None
     info, why = _at_hand(spelling) if spelling else (None, "")
-    measured = [each for each in stored if each.device == info]
+    measured = [row for row in stored if row.device == info]
     if not measured:
         try:
             measured = of_device(stored, spelling, place)
@@ -79,14 +79,15 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured).items()
-        if asked.matches(bare) and (not said or (bare.quantisation, bare.dtype) == (said.quantisation, said.dtype))
+        if asked.matches(bare)
+        and (not target or (bare.quantisation, bare.dtype) == (target.quantisation, target.dtype))
     }
     if asked.model:  # of two models that differ only in fields without effect on latency, the one that was named
         kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == asked.model.hash} or kinds
     # A merged adapter runs like its base; a few such rows among others are a check, not a campaign.
     kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
     if not kinds:
-        has = "; ".join(each[0].workload.describe() for each in _kinds(measured).values()) or "none that is complete"
+        has = "; ".join(rows[0].workload.describe() for rows in _kinds(measured).values()) or "none that is complete"
         where = device or measured[0].device.device
         raise InputError(
             f"{place} has no measurements{asked.describe()} on {where}; of this device it has {has}; name weights "
@@ -135,18 +136,18 @@ def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:
 def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:
     """Measurements grouped by workload without its adapter and by hash of the reference."""
     kinds: dict[tuple[Workload, str], list[Measurement]] = {}
-    for each in measured:
-        if each.complete and each.workload.configuration.kind == "lora":
-            kinds.setdefault((each.workload.with_configuration(Configuration()), each.reference.hash), []).append(each)
+    for row in measured:
+        if row.complete and row.workload.configuration.kind == "lora":
+            kinds.setdefault((row.workload.with_configuration(Configuration()), row.reference.hash), []).append(row)
     for (bare, reference), rows in kinds.items():
         if bare.graph == "open":  # with an adapter on every site, a cut graph equals an open one
             cut = kinds.get((replace(bare, graph="cut"), reference), [])
             every = len(bare.scope_sites)
-            rows.extend(each for each in cut if len(each.workload.configuration.ranks) == every)
+            rows.extend(row for row in cut if len(row.workload.configuration.ranks) == every)
     return kinds
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
     """True unless these are the few rows of another kind that `adaptare overhead` leaves in a store."""
-    enough = len({each.workload.hash for each in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
-    return enough and 2 * sum(each.workload.graph == bare.graph for each in rows) > len(rows)
+    enough = len({row.workload.hash for row in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
+    return enough and 2 * sum(row.workload.graph == bare.graph for row in rows) > len(rows)

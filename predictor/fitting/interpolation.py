@@ -53,10 +53,10 @@ def write_between(predictors: Sequence[Path], length: int, *, output: Path | Non
         InputError: They cannot be read, are not of one kind, or another predictor has this name.
     """
     known = [load_predictor(path) for path in predictors]
-    found = interpolate(known, length)
-    base = output or default_name(found, length=length, every_site=found.template.graph == "open")
+    predictor = interpolate(known, length)
+    base = output or default_name(predictor, length=length, every_site=predictor.template.graph == "open")
     if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
         raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
     if not replace:
-        predictor_there(found, base)
-    return Interpolation(found, base, save_predictor(found, base), bends(known))
+        predictor_there(predictor, base)
+    return Interpolation(predictor, base, save_predictor(predictor, base), bends(known))

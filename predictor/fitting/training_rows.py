@@ -100,7 +100,8 @@ def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column])
     """
     if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
         raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
-    if not any(isinstance(column, MlpWidth) for column in columns) and any(each.widths for each in configurations):
+    narrower = any(configuration.widths for configuration in configurations)
+    if narrower and not any(isinstance(column, MlpWidth) for column in columns):
         raise InputError(
             "the predictor knows layers of the base's width only; profile configurations with widths and fit again"
         )
@@ -149,9 +150,9 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
     ignored = ("adapter", "widths", *([] if _tells_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
-        said = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
+        kinds = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
         raise InputError(
-            f"measurements of one predictor differ only in ranks and widths; these have {said}; fit one for each"
+            f"measurements of one predictor differ only in ranks and widths; these have {kinds}; fit one for each"
         )
 
 

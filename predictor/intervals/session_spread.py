@@ -93,11 +93,12 @@ def session_spread(
         Searle, Casella, McCulloch 1992, "Variance components", section 3.6 (unweighted means).
     """
     labels, counts = np.unique(sessions, return_counts=True)
-    told = [
+    samples = [
         errors[sessions == label] for label in labels if len(np.unique(adapters[sessions == label])) >= FEWEST_ADAPTERS
     ]
-    if len(told) > 1:
-        within = sum(((each - each.mean()) ** 2).sum() for each in told) / sum(len(each) - 1 for each in told)
-        between = np.var([each.mean() for each in told], ddof=1) - within * np.mean([1 / len(each) for each in told])
-        prior = SessionVariance(max(prior.variance, float(between)), prior.degrees + len(told) - 1)
+    if len(samples) > 1:
+        means, sizes = [sample.mean() for sample in samples], np.array([len(sample) for sample in samples])
+        squares = sum(((sample - mean) ** 2).sum() for sample, mean in zip(samples, means, strict=True))
+        between = np.var(means, ddof=1) - squares / (sizes - 1).sum() * np.mean(1 / sizes)
+        prior = SessionVariance(max(prior.variance, float(between)), prior.degrees + len(samples) - 1)
     return prior.spread(counts / counts.sum())

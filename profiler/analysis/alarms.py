@@ -32,7 +32,7 @@ def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
     if len(logs) < LEAST_BEFORE + AGREEING:
         return []
     noise = Noise.of(logs)
-    found: list[int] = []
+    changed: list[int] = []
     since = 0
     for end in range(LEAST_BEFORE + AGREEING, len(logs) + 1):
         recent, before = logs[end - AGREEING : end], logs[since : end - AGREEING]
@@ -42,9 +42,9 @@ def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
         variance = noise.variance_of_mean(AGREEING) + noise.variance_of_mean(len(before))
         beyond = max(np.log1p(CHANGE), NOISES * np.sqrt(AGREEING * variance))
         if np.all(off > beyond) or np.all(off < -beyond):
-            found.append(end - 1)
+            changed.append(end - 1)
             since = end - AGREEING
-    return found
+    return changed
 
 
 def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -25,11 +25,6 @@ class Interval:
     upper: float
 
     @property
-    def relative_half_width(self) -> float:
-        """Half-width of the interval relative to the estimate."""
-        return (self.upper - self.lower) / 2 / abs(self.middle) if self.middle else float("inf")
-
-    @property
     def half_width(self) -> float:
         """Half-width of the interval of a ratio, relative to 1 or to the estimate, whichever is less."""
         return (self.upper - self.lower) / 2 / min(1.0, self.middle)

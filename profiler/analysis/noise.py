@@ -43,7 +43,7 @@ class Noise:
         """
         near, far = np.abs(logs[1:] - logs[:-1]), np.abs(logs[2:] - logs[:-2])
         largest = LARGEST * TO_SIGMA * np.median(near)
-        squares = [float(np.mean(np.minimum(each, largest) ** 2)) for each in (near, far)]
+        squares = [float(np.mean(np.minimum(deviations, largest) ** 2)) for deviations in (near, far)]
         estimate = squares[1] / squares[0] - 1 + len(logs) ** -0.5 if squares[0] else 0.0
         correlation = float(np.clip(estimate, least_correlation, MOST_CORRELATED))
         apart = TO_SIGMA * float(np.median(np.abs(logs[LAG:] - logs[:-LAG])))

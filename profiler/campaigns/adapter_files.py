@@ -50,22 +50,22 @@ def _one(path: Path, ranks: object, shape: ModelShape) -> Configuration:
 def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]:
     reader = csv.DictReader(text.splitlines())
     columns = [column for column in reader.fieldnames or [] if column != NAME]
-    paths, found = _paths(columns, path, shape), {}
+    paths, adapters = _paths(columns, path, shape), {}
     for number, row in enumerate(reader, start=1):
         stated = {column: _rank(row[column], path, number) for column in columns if row[column]}
         name = row.get(NAME) or f"{path}:{number}"
-        if name in found:
+        if name in adapters:
             raise InputError(f"{str(path)!r} has two adapters named {name!r}; give each a name of its own")
-        found[name] = _checked({site: rank for column, rank in stated.items() for site in paths[column]}, shape)
-    if not found:
+        adapters[name] = _checked({site: rank for column, rank in stated.items() for site in paths[column]}, shape)
+    if not adapters:
         raise InputError(f"{str(path)!r} has no adapters, only its first line")
-    return found
+    return adapters
 
 
 def _paths(names: Collection[str], file: Path, shape: ModelShape) -> dict[str, list[str]]:
     """Module paths matched by each path or glob."""
     paths = {name: [site.path for site in shape.sites if fnmatchcase(site.path, name)] for name in names}
-    unknown = [name for name, found in paths.items() if not found]
+    unknown = [name for name, sites in paths.items() if not sites]
     if not paths or unknown:
         raise InputError(
             f"{str(file)!r} needs module paths or globs such as *.q_proj; the base model has "

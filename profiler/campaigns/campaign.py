@@ -12,6 +12,7 @@ from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.profiler.analysis.alarms import changes
 from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
 from adaptare.profiler.measuring.stubs import fitting_layers, profile_by_stubs, stubs_of
@@ -93,10 +94,10 @@ class Campaign:
         if not self.resume:
             return []
         sessions: dict[str, dict[Workload, Measurement]] = {}
-        for each in self.store.measurements(self.device.info(), workloads[0].base):
-            if each.complete and each.origin == self.origin:
-                sessions.setdefault(each.session, {})[each.workload] = each
-        whole = [found for found in sessions.values() if set(workloads) <= set(found)]
+        for row in self.store.measurements(self.device.info(), workloads[0].base):
+            if row.complete and row.origin == self.origin:
+                sessions.setdefault(row.session, {})[row.workload] = row
+        whole = [session for session in sessions.values() if set(workloads) <= set(session)]
         return [whole[-1][workload] for workload in workloads] if whole else []
 
     def measure(
@@ -128,17 +129,11 @@ class Campaign:
         rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
         started = time.monotonic()
         with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
-            groups = profiled(
-                workloads,
-                reference=reference,
-                device=self.device,
-                stop=Watched(rule, interrupted, update),
-                seed=self.seed,
-                programs=self.programs,
-            )
-            for group in groups:
+            watched = Watched(rule, interrupted, update)
+            options = ProfileOptions(self.device, watched, self.seed, programs=self.programs)
+            for group in profiled(workloads, reference=reference, options=options):
                 scaled = calibrated(group, known_s)
-                known_s = next((each.reference_s for each in scaled if each.complete), known_s)
+                known_s = next((row.reference_s for row in scaled if row.complete), known_s)
                 self.store.append(scaled)
                 measured.extend(scaled)
                 if interrupted():
@@ -157,7 +152,7 @@ class Campaign:
             depths = fitting_layers(workloads, reference, self.programs, self.device.capacity_bytes())
             timed = stubs_of(workloads, reference, depths)
         for workload in timed:
-            self.programs.need(workload)
+            self.programs.check(workload)
         with self.feedback.progress("preparing") as update:
             for number, workload in enumerate(timed):
                 update(number / len(timed), f"{workload.mode} {workload.scope}")
@@ -173,23 +168,23 @@ def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, progra
 
 def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     """Failures, changes of the device's speed, and missing steady states."""
-    for each in measured:
-        if each.failure:
-            sites = len(each.workload.configuration.ranks)
-            yield f"not measured: {each.workload.mode} adapter on {sites} sites: {each.failure}"
+    for row in measured:
+        if row.failure:
+            sites = len(row.workload.configuration.ranks)
+            yield f"not measured: {row.workload.mode} adapter on {sites} sites: {row.failure}"
     # Candidates of one group share their rounds.
-    groups = {each.reference_visits[0].round: each for each in measured if each.visits}
-    times = sum(len(changes([visit.median_s for visit in each.reference_visits])) for each in groups.values())
+    groups = {row.reference_visits[0].round: row for row in measured if row.visits}
+    times = sum(len(changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
     yield from throttled(measured)
     # Of many short openings, a few appear unsteady by chance.
-    unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
+    unsteady = sum(2 * row.trends.count("no steady state") > len(row.trends) for row in measured if row.visits)
     if unsteady:
         yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
     yield from _placements(measured)
-    waiting = sum(each.environment.get("host_share", 0.0) > HOST_BOUND for each in measured)
+    waiting = sum(row.environment.get("host_share", 0.0) > HOST_BOUND for row in measured)
     if waiting:
         yield (
             f"{waiting} of {len(measured)} are bound by the host: the accelerator waits for kernels to be issued; "
@@ -199,7 +194,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
 
 def throttled(measured: Sequence[Measurement]) -> Iterator[str]:
     """Groups of processors that may not use their highest frequency at the end, as far as the device tells."""
-    ends = [each.environment.get("after", {}).get("clusters") or [] for each in measured]
+    ends = [row.environment.get("after", {}).get("clusters") or [] for row in measured]
     shares = {
         cluster["processors"]: cluster["allowed_hz"] / cluster["max_hz"]
         for clusters in ends
@@ -215,7 +210,7 @@ def throttled(measured: Sequence[Measurement]) -> Iterator[str]:
 
 def _placements(measured: Sequence[Measurement]) -> Iterator[str]:
     """Share of the nodes that each provider runs, where there are several."""
-    counts = [each.environment.get("providers", {}) for each in measured]
+    counts = [row.environment.get("providers", {}) for row in measured]
     several = [count for count in counts if len(count) > 1]
     for provider in dict.fromkeys(name for count in several for name in count):
         shares = [count.get(provider, 0) / sum(count.values()) for count in several]
@@ -225,7 +220,7 @@ def _placements(measured: Sequence[Measurement]) -> Iterator[str]:
 
 def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:
     """Deviation of the device from its calibration, and its consequence."""
-    last = next((each for each in reversed(measured) if each.complete), None)
+    last = next((row for row in reversed(measured) if row.complete), None)
     if last is None or before_s is None:
         return
     share = last.reference_raw_s / before_s - 1

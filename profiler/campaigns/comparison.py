@@ -163,7 +163,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     Raises:
         InputError: There is none, or there are several and none was selected.
     """
-    infos = list(dict.fromkeys(each.device for each in measurements))
+    infos = list(dict.fromkeys(row.device for row in measurements))
     known = "; ".join(dict.fromkeys(named(info) for info in infos)) or "nothing"
     spellings = (spelling, _in_full(spelling)) if spelling else ()
     chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
@@ -177,7 +177,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
             f"{place} has measurements of several devices: {known}; name one by its spelling, or by its "
             "hash where two are spelled alike"
         )
-    return [each for each in measurements if each.device == chosen[0]]
+    return [row for row in measurements if row.device == chosen[0]]
 
 
 def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
@@ -195,24 +195,24 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
         InputError: There is none, or the adapter fits none of the measured base models.
     """
     configs = _configs(folder, measurements)
-    found = [each for each in measurements if each.workload.configuration == configs.get(each.workload.shape.hash)]
-    if not found:
+    chosen = [row for row in measurements if row.workload.configuration == configs.get(row.workload.shape.hash)]
+    if not chosen:
         raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
-    return found
+    return chosen
 
 
 def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Configuration]:
     """Configuration of the folder for each shape that it fits, by the shape's hash."""
-    shapes = {each.workload.shape.hash: each.workload.shape for each in measurements}
-    found, refused = {}, None
+    shapes = {row.workload.shape.hash: row.workload.shape for row in measurements}
+    configs, refused = {}, None
     for name, shape in shapes.items():
         try:
-            found[name] = read_peft(folder, shape)
+            configs[name] = read_peft(folder, shape)
         except InputError as error:
             refused = error
-    if refused and not found:
+    if refused and not configs:
         raise refused
-    return found
+    return configs
 
 
 def compare(
@@ -239,14 +239,13 @@ def compare(
         return (workload.base, workload.mode, workload.graph) if across_adapters else workload
 
     first, second = (
-        {(name(each.workload), each.origin): each for each in some if each.complete and each.visits}
-        for some in (one, other)
+        {(name(row.workload), row.origin): row for row in some if row.complete and row.visits} for some in (one, other)
     )
     pairs: dict[Hashable, tuple[Measurement, Measurement]] = {}
     for ours, theirs in ORIGINS:
-        for each in dict.fromkeys(named for named, _ in first):
-            if (each, ours) in first and (each, theirs) in second:
-                pairs.setdefault(each, (first[each, ours], second[each, theirs]))
+        for key in dict.fromkeys(named for named, _ in first):
+            if (key, ours) in first and (key, theirs) in second:
+                pairs.setdefault(key, (first[key, ours], second[key, theirs]))
     return [_compared(*pair, latencies=latencies, band=band) for pair in pairs.values()]
 
 
@@ -286,8 +285,8 @@ def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> In
         under.append(one.reference_interval)
     scale = other.reference_s / one.reference_s if latencies else 1.0
     middle = scale * other.ratio.middle / one.ratio.middle
-    below = math.hypot(*(_log(each.middle, each.lower) for each in over), *(_log(e.upper, e.middle) for e in under))
-    above = math.hypot(*(_log(each.upper, each.middle) for each in over), *(_log(e.middle, e.lower) for e in under))
+    below = math.hypot(*(_log(o.middle, o.lower) for o in over), *(_log(u.upper, u.middle) for u in under))
+    above = math.hypot(*(_log(o.upper, o.middle) for o in over), *(_log(u.middle, u.lower) for u in under))
     return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
 
 

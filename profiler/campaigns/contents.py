@@ -37,13 +37,13 @@ class Kind:
 
 
 COLUMNS: Final[tuple[Column[Kind], ...]] = (
-    Column("workloads", lambda each: each.name),
-    Column("model", lambda each: ", ".join(each.model.split(", ")[:2]), 3, folds=True),
-    Column("adapters", lambda each: str(each.adapters)),
-    Column("rows", lambda each: str(each.rows)),
-    Column("incomplete", lambda each: str(each.incomplete), 1),
-    Column("sessions", lambda each: str(each.sessions)),
-    Column("last", lambda each: each.last[:10], 2),
+    Column("workloads", lambda kind: kind.name),
+    Column("model", lambda kind: ", ".join(kind.model.split(", ")[:2]), 3, folds=True),
+    Column("adapters", lambda kind: str(kind.adapters)),
+    Column("rows", lambda kind: str(kind.rows)),
+    Column("incomplete", lambda kind: str(kind.incomplete), 1),
+    Column("sessions", lambda kind: str(kind.sessions)),
+    Column("last", lambda kind: kind.last[:10], 2),
 )
 
 
@@ -57,16 +57,16 @@ class Contents:
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        for device in dict.fromkeys(each.device for each in self.kinds):
-            yield Table(named(device), COLUMNS, [each for each in self.kinds if each.device == device])
-        yield f"{sum(each.rows for each in self.kinds)} measurements in {self.store}"
+        for device in dict.fromkeys(kind.device for kind in self.kinds):
+            yield Table(named(device), COLUMNS, [kind for kind in self.kinds if kind.device == device])
+        yield f"{sum(kind.rows for kind in self.kinds)} measurements in {self.store}"
         yield Note(f"next: adaptare fit --store {self.store}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        hashes = {each.device: device_hash(each.device) for each in self.kinds}
+        hashes = {kind.device: device_hash(kind.device) for kind in self.kinds}
         kinds = [
-            {**vars(each), "device": each.device.device, "device_hash": hashes[each.device]} for each in self.kinds
+            {**vars(kind), "device": kind.device.device, "device_hash": hashes[kind.device]} for kind in self.kinds
         ]
         return {"store": self.store, "contents": kinds}
 
@@ -74,23 +74,23 @@ class Contents:
 def contents_of(store: Store) -> Contents:
     """Kinds of measurements, ordered by the first measurement of each."""
     kinds: dict[Any, list[Measurement]] = {}
-    for each in store.measurements():
-        bare = each.workload.with_configuration(Configuration(kind=each.workload.configuration.kind))
-        kinds.setdefault((each.device, bare, each.workload.graph, each.origin), []).append(each)
-    found = [
+    for row in store.measurements():
+        bare = row.workload.with_configuration(Configuration(kind=row.workload.configuration.kind))
+        kinds.setdefault((row.device, bare, row.workload.graph, row.origin), []).append(row)
+    counted = [
         Kind(
             device=device,
             workload=some[0].workload.describe(),
             kind=bare.configuration.kind,
             model=bare.shape.describe(),
             origin=origin,
-            adapters=len({each.workload.hash for each in some}),
+            adapters=len({row.workload.hash for row in some}),
             rows=len(some),
-            incomplete=sum(not each.complete for each in some),
-            sessions=len({each.session for each in some}),
-            first=min(each.taken_at for each in some),
-            last=max(each.taken_at for each in some),
+            incomplete=sum(not row.complete for row in some),
+            sessions=len({row.session for row in some}),
+            first=min(row.taken_at for row in some),
+            last=max(row.taken_at for row in some),
         )
         for (device, bare, _, origin), some in kinds.items()
     ]
-    return Contents(store.location, found)
+    return Contents(store.location, counted)

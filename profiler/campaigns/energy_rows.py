@@ -85,11 +85,11 @@ def not_available(device: Device) -> Energy:
 
 
 def count_energy(
-    found: Sequence[tuple[Case, Measurement]], *, device: Device, programs: Programs, note: Callable[[str], None]
+    measured: Sequence[tuple[Case, Measurement]], *, device: Device, programs: Programs, note: Callable[[str], None]
 ) -> Energy:
     """Energy of every measured workload and its base; a failure does not affect earlier measurements."""
-    cases = {each.workload: case for case, each in found}
-    workloads = list(dict.fromkeys(one for each in cases for one in (each.base, each)))
+    cases = {row.workload: case for case, row in measured}
+    workloads = list(dict.fromkeys(one for workload in cases for one in (workload.base, workload)))
     note("counting energy: a second of calls without a pause, eight times for each row and its base")
     try:
         uses = measure_energy(workloads, device=device, programs=programs)

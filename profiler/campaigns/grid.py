@@ -33,7 +33,7 @@ class Case:
 def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> list[Case]:
     """Every rank on every placement; rank 0 is a graph with every site open and without adapter."""
     known = list(dict.fromkeys(site.kind for site in shape.sites))
-    found = []
+    cases = []
     for placement in placements or [ALL]:
         kinds = () if placement == ALL else [kind.strip() for kind in placement.split(",")]
         if not all(kinds):
@@ -44,22 +44,22 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
             raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
         for rank in ranks:
             paths = [site.path for site in shape.sites if not kinds or site.kind in kinds]
-            found.append(Case(placement, rank, Configuration.of(dict.fromkeys(paths, rank)).on(shape)))
-    return found
+            cases.append(Case(placement, rank, Configuration.of(dict.fromkeys(paths, rank)).on(shape)))
+    return cases
 
 
 def cases_of(shape: ModelShape, folders: Sequence[Path]) -> list[Case]:
     """Adapters of the given folders. Raises `InputError`, also if two of them cost the same by construction."""
-    found: dict[Configuration, Case] = {}
+    cases: dict[Configuration, Case] = {}
     for folder in folders:
         config = read_peft(folder, shape)
-        if config in found:
+        if config in cases:
             raise InputError(
-                f"{str(folder)!r} has the sites and ranks of {found[config].placement!r}, so it costs the same; "
+                f"{str(folder)!r} has the sites and ranks of {cases[config].placement!r}, so it costs the same; "
                 "name one of them"
             )
-        found[config] = Case(str(folder), max(config.by_path.values()), config)
-    return list(found.values())
+        cases[config] = Case(str(folder), max(config.by_path.values()), config)
+    return list(cases.values())
 
 
 def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str | None) -> Case:
@@ -80,11 +80,11 @@ def workloads_of(template: Workload, cases: Sequence[Case], programs: Programs) 
     Raises:
         InputError: The runtime does not run one of them.
     """
-    found = {case.on(template): case for case in cases}
-    ascending = sorted(found.items(), key=lambda each: each[1].rank)
+    by_workload = {case.on(template): case for case in cases}
+    ascending = sorted(by_workload.items(), key=lambda pair: pair[1].rank)
     largest = {case.placement: (workload, case) for workload, case in ascending if case.rank}
     for workload, case in largest.values():
-        found |= {replace(workload, mode=mode): case for mode in programs.modes(workload)}
-    for workload in found:
-        programs.need(workload)
-    return found
+        by_workload |= {replace(workload, mode=mode): case for mode in programs.modes(workload)}
+    for workload in by_workload:
+        programs.check(workload)
+    return by_workload

@@ -26,12 +26,12 @@ SHOWN: Final = {
     "battery": "battery",
 }
 COLUMNS: Final[tuple[Column[Reach], ...]] = (
-    Column("device", lambda each: each.name),
-    Column("reachable", lambda each: "yes" if each.info else "no"),
-    Column("hardware", lambda each: each.info.hardware if each.info else "", folds=True),
-    Column("runtime", lambda each: each.info.runtime if each.info else "", folds=True),
-    Column("threads", lambda each: str(each.info.threads) if each.info else "", 1),
-    Column("options", lambda each: ", ".join(each.info.options) if each.info else "", 2, folds=True),
+    Column("device", lambda row: row.name),
+    Column("reachable", lambda row: "yes" if row.info else "no"),
+    Column("hardware", lambda row: row.info.hardware if row.info else "", folds=True),
+    Column("runtime", lambda row: row.info.runtime if row.info else "", folds=True),
+    Column("threads", lambda row: str(row.info.threads) if row.info else "", 1),
+    Column("options", lambda row: ", ".join(row.info.options) if row.info else "", 2, folds=True),
 )
 FACTS: Final[tuple[Column[tuple[str, str]], ...]] = (
     Column("fact", lambda fact: fact[0]),
@@ -49,38 +49,38 @@ class Machines:
     def sections(self) -> Iterator[Section]:
         """See `Report`. Machine facts are those of its first device, as some vary over time."""
         yield Table("Devices", COLUMNS, self.devices)
-        for each in self.devices:
-            if each.problem:
-                yield f"{each.name} cannot be used: {each.problem}"
+        for device in self.devices:
+            if device.problem:
+                yield f"{device.name} cannot be used: {device.problem}"
         machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
-        for each in self.devices:
-            if each.told and each.told.environment:
-                key = (each.told.hardware, each.told.processors, each.told.cache_bytes)
-                machines.setdefault(key, []).append((each.name, each.told))
+        for device in self.devices:
+            if device.told and device.told.environment:
+                key = (device.told.hardware, device.told.processors, device.told.cache_bytes)
+                machines.setdefault(key, []).append((device.name, device.told))
         for same in machines.values():
             yield Table(f"The machine of {', '.join(name for name, _ in same)}", FACTS, _facts(same[0][1]))
-        if here := [each.name for each in self.devices if each.info]:
+        if here := [device.name for device in self.devices if device.info]:
             yield Note(f"next: adaptare overhead MODEL --device {here[0]}")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        found = [
+        devices = [
             {
-                "name": each.name,
-                "reachable": each.info is not None,
-                "info": device_to_json(each.info) if each.info else None,
-                "worker": asdict(each.told) if each.told else None,
-                "problem": each.problem,
+                "name": device.name,
+                "reachable": device.info is not None,
+                "info": device_to_json(device.info) if device.info else None,
+                "worker": asdict(device.told) if device.told else None,
+                "problem": device.problem,
             }
-            for each in self.devices
+            for device in self.devices
         ]
-        return {"devices": found}
+        return {"devices": devices}
 
 
 def machines(named: Sequence[str] = ()) -> Machines:
     """Every device of this machine, or the named ones, of which each has to be reachable. Raises `InputError`."""
     devices = reachable([read_spelling(name).device for name in named])
-    lost = bool(named) and not all(each.info for each in devices)
+    lost = bool(named) and not all(device.info for device in devices)
     return Machines(devices, ExitCode.WORLD_FAILED if lost else ExitCode.DONE)
 
 
@@ -112,14 +112,14 @@ def cleaned(named: Sequence[str]) -> Cleaned:
     return Cleaned({name: clean(name) for name in named})
 
 
-def _facts(told: WorkerInfo) -> list[tuple[str, str]]:
+def _facts(worker: WorkerInfo) -> list[tuple[str, str]]:
     """Names and values of the facts to display."""
     return [
-        ("processors", ", ".join(map(str, told.processors)) or "not available"),
-        ("last-level caches, MiB", f"{told.cache_bytes / 2**20:g}"),
-        ("free memory, GiB", f"{told.free_bytes / 2**30:.0f}"),
-        ("energy counter", "yes" if "energy" in told.capabilities else "not available"),
-        *((label, _words(told.environment.get(name))) for name, label in SHOWN.items()),
+        ("processors", ", ".join(map(str, worker.processors)) or "not available"),
+        ("last-level caches, MiB", f"{worker.cache_bytes / 2**20:g}"),
+        ("free memory, GiB", f"{worker.free_bytes / 2**30:.0f}"),
+        ("energy counter", "yes" if "energy" in worker.capabilities else "not available"),
+        *((label, _words(worker.environment.get(name))) for name, label in SHOWN.items()),
     ]
 
 
@@ -127,7 +127,7 @@ def _words(value: object) -> str:
     if value is None or value == {}:
         return "not available"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(_words(each) for each in value)
+        return ", ".join(_words(part) for part in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -84,7 +84,7 @@ class OperatorsReport:
     @property
     def rows(self) -> list[OperatorRow]:
         """One row per operator type of either model, most expensive first."""
-        before, after = ({cost.name: cost for cost in each.operators} for each in (self.base, self.adapted))
+        before, after = ({cost.name: cost for cost in part.operators} for part in (self.base, self.adapted))
         rows = []
         for name in before | after:
             without, having = (costs.get(name, OperatorCost(name, 0.0, 0.0)) for costs in (before, after))
@@ -157,8 +157,8 @@ def report_operators(
     """
     workload = case.on(template)
     pair = [workload.base, workload]
-    for each in pair:
-        programs.need(each)
+    for workload in pair:
+        programs.check(workload)
     base, adapted = attribute(pair, device=target.device, programs=programs, calls=calls)
     return OperatorsReport(model, target, case, base, adapted)
 

@@ -81,7 +81,7 @@ def overhead(
         open_model(model, cache=cache).shape,
         target,
         programs,
-        adapters=[Path(each) for each in given],
+        adapters=[Path(folder) for folder in given],
         ranks=ranks,
         placements=placements,
         prompts=list(dict.fromkeys(prompts)),

@@ -200,16 +200,16 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
     case_of = {workload: case for phase in request.phases for workload, case in phase.items()}
 
     def seen(partial: Sequence[Measurement]) -> None:
-        both = [*measured, *((case_of[each.workload], each) for each in partial)]
-        rows = [row_of(case, each, band=band) for case, each in both if each.visits and not each.failure]
+        both = [*measured, *((case_of[row.workload], row) for row in partial)]
+        rows = [row_of(case, row, band=band) for case, row in both if row.visits and not row.failure]
         campaign.feedback.preview(Table(title, COLUMNS, rows))
 
     for phase in request.phases:
         title_of_phase = f"measuring {next(iter(phase)).phase}"
-        found = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title_of_phase, seen=seen)
-        measured += [(case_of[each.workload], each) for each in found]
-    complete = [(case, each) for case, each in measured if not each.failure]
-    rows = [row_of(case, each, band=band) for case, each in complete]
+        group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title_of_phase, seen=seen)
+        measured += [(case_of[row.workload], row) for row in group]
+    complete = [(case, row) for case, row in measured if not row.failure]
+    rows = [row_of(case, row, band=band) for case, row in complete]
     energy = None if not request.energy or request.counts_energy else not_available(target.device)
     ways = None
     try:
@@ -226,22 +226,22 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
         place={"model": request.model, **target.place},
         rows=rows,
         slopes=slopes(complete),
-        price=price_of_precision([each for _, each in complete], campaign.stop.half_width),
+        price=price_of_precision([row for _, row in complete], campaign.stop.half_width),
         differences=differences(complete, cases, band=band) if request.adapters else {},
         requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=band),
         energy=energy,
         merge_or_swap=ways,
         failures=[
             Failure(
-                each.workload.phase,
-                each.workload.length,
+                row.workload.phase,
+                row.workload.length,
                 case.placement,
                 case.rank,
-                each.workload.mode,
-                each.failure,
+                row.workload.mode,
+                row.failure,
             )
-            for case, each in measured
-            if each.failure
+            for case, row in measured
+            if row.failure
         ],
         first=cases[0].placement,
         device_name=request.target.name,

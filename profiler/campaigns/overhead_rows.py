@@ -153,33 +153,33 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
     Args:
         measured: Measurements in any phases and modes; only swappable ones are used, within each phase.
     """
-    found = []
-    swappable = [each for each in measured if each[1].workload.mode == "swappable"]
-    lines = [(case.placement, each.workload.phase, each.workload.length) for case, each in swappable]
+    slopes = []
+    swappable = [pair for pair in measured if pair[1].workload.mode == "swappable"]
+    lines = [(case.placement, row.workload.phase, row.workload.length) for case, row in swappable]
     for placement, phase, length in dict.fromkeys(lines):
         at = (placement, phase, length)
-        own = sorted((each for each, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
+        own = sorted((pair for pair, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
         low, first = own[0]
         # In a grid too large for one group, some ranks share no round with the lowest.
-        high, last = next(each for each in reversed(own) if _together(each[1], first))
-        found.append(_slope("site", at, first.overhead, first.reference_s / _sites(first.workload), first))
+        high, last = next(pair for pair in reversed(own) if _together(pair[1], first))
+        slopes.append(_slope("site", at, first.overhead, first.reference_s / _sites(first.workload), first))
         if high.rank > low.rank:
             step = first.latency_s / (high.rank - low.rank)
-            found.append(_slope("rank", at, overhead(last, first), step, first, last))
-    return found
+            slopes.append(_slope("rank", at, overhead(last, first), step, first, last))
+    return slopes
 
 
 def _slope(per: str, at: tuple[str, str, int], share: Interval, scale_s: float, *measured: Measurement) -> Slope:
     placement, phase, length = at
     ends = (scale_s * share.middle, scale_s * share.lower, scale_s * share.upper)
-    return Slope(phase, length, placement, per, *ends, any(each.within_one_opening for each in measured))
+    return Slope(phase, length, placement, per, *ends, any(row.within_one_opening for row in measured))
 
 
 def differences(
     measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case], *, band: float
 ) -> dict[str, list[Compared]]:
     """Comparisons of all other adapters with the first, by name; adapters without common measurements are left out."""
-    of = {case: [each for own, each in measured if own == case] for case in cases}
+    of = {case: [row for own, row in measured if own == case] for case in cases}
     first = of[cases[0]]
     return {
         case.placement: compare(first, of[case], latencies=False, across_adapters=True, band=band)
@@ -195,20 +195,20 @@ def _together(one: Measurement, other: Measurement) -> bool:
 
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
     """Estimated time for the wanted width or, once reached, for the next half of it; empty if unknown."""
-    known = [each for each in measured if not each.within_one_opening and 0 < each.ratio.half_width < math.inf]
+    known = [row for row in measured if not row.within_one_opening and 0 < row.ratio.half_width < math.inf]
     if not known or len(known) < len(measured):
         return ""
     wanted = half_width
-    while wanted >= max(each.ratio.half_width for each in known):
+    while wanted >= max(row.ratio.half_width for row in known):
         wanted /= 2
-    needed_s = max(_seconds_needed(each, wanted) for each in known)
+    needed_s = max(_seconds_needed(row, wanted) for row in known)
     if not needed_s:
         return ""
     if needed_s > A_DAY_S:
         return f"±{100 * wanted:.2g} % is out of reach: openings differ too much; close other programs and repeat"
     rounded_s = 10 * math.ceil(needed_s / 10)
     time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
-    of_each = " for each phase" if len({each.workload.base for each in known}) > 1 else ""
+    of_each = " for each phase" if len({row.workload.base for row in known}) > 1 else ""
     options = f"--half-width {100 * wanted:g}% --seconds {rounded_s}"
     return f"±{100 * wanted:.2g} % would take about {time}{of_each}: {options}"
 

@@ -8,6 +8,7 @@ from adaptare.devices import DeviceError
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Measurement, Programs, StoppingRule, Workload
 from adaptare.profiler.campaigns.target import Target
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import Parts, measure_parts
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.table import Column, Table
@@ -57,20 +58,20 @@ class PartsReport:
         """Every kind of block, the head, their sum and the whole."""
         cold, hot = self.parts["cold"], self.parts["hot"]
         kinds = [_kind(block) if len(cold.blocks) > 1 else "block" for block, _ in cold.blocks]
-        found = [
+        rows = [
             _row(name, count, own, other)
             for name, (own, count), (other, _) in zip(kinds, cold.blocks, hot.blocks, strict=True)
         ]
-        found += [_row("head", 1, cold.head, hot.head), _row("together", 0, cold.together, hot.together)]
-        return [*found, PartRow("the whole", 0, cold.head.reference_s)]
+        rows += [_row("head", 1, cold.head, hot.head), _row("together", 0, cold.together, hot.together)]
+        return [*rows, PartRow("the whole", 0, cold.head.reference_s)]
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         whole, sites = self.whole, len(self.whole.configuration.ranks)
         what = f"{sites} adapters, {self.mode}" if sites else "the base"
         yield Table(f"{self.model} on {self.target.name}, {whole.phase} {whole.length}: {what}", COLUMNS, self.rows)
-        for caches, each in self.parts.items():
-            ratio, one = each.together.ratio, each.together.within_one_opening
+        for caches, parts in self.parts.items():
+            ratio, one = parts.together.ratio, parts.together.within_one_opening
             ends = between(ratio.lower - 1, ratio.upper - 1, percent, within_one_opening=one)
             yield f"{caches} parts together are {percent(ratio.middle - 1)} {ends} off the whole"
 
@@ -84,7 +85,7 @@ class PartsReport:
             "sites": len(self.whole.configuration.ranks),
             "mode": self.whole.mode,
             "whole_s": self.parts["cold"].head.reference_s,
-            "parts": {caches: _summary(each) for caches, each in self.parts.items()},
+            "parts": {caches: _summary(parts) for caches, parts in self.parts.items()},
         }
 
 
@@ -101,10 +102,11 @@ def report_parts(
         DeviceError: A part does not run.
     """
     whole = adapted if adapted.configuration.ranks else adapted.base
-    found = measure_parts(whole, device=target.device, stop=stop, seed=seed, caches=("cold", "hot"), programs=programs)
-    if failure := next((each.together.failure for each in found.values() if each.together.failure), ""):
+    options = ProfileOptions(target.device, stop, seed, programs=programs)
+    parts = measure_parts(whole, options, caches=("cold", "hot"))
+    if failure := next((measured.together.failure for measured in parts.values() if measured.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
-    return PartsReport(model, target, whole, adapted.mode, found)
+    return PartsReport(model, target, whole, adapted.mode, parts)
 
 
 def _row(name: str, layers: int, cold: Measurement, hot: Measurement) -> PartRow:

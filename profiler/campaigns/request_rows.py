@@ -61,22 +61,22 @@ class Request:
 
 
 COLUMNS: Final[tuple[Column[Request], ...]] = (
-    Column("adapter", lambda each: f"{each.placement} r{each.rank}"),
-    Column("prompt", lambda each: str(each.prompt)),
-    Column("mode", lambda each: each.mode),
-    Column("first token ms", lambda each: milliseconds(each.first_token_s), 3),
-    Column("ms per token", lambda each: milliseconds(each.token_s), 2),
-    Column("total ms", lambda each: milliseconds(each.total_s), 1),
-    Column("base ms", lambda each: milliseconds(each.base_s), 4),
-    Column("tokens/s", lambda each: per_second(each.tokens_per_s), 5),
-    Column("overhead", lambda each: percent(each.overhead)),
-    Column("95 %", lambda each: each.interval),
+    Column("adapter", lambda row: f"{row.placement} r{row.rank}"),
+    Column("prompt", lambda row: str(row.prompt)),
+    Column("mode", lambda row: row.mode),
+    Column("first token ms", lambda row: milliseconds(row.first_token_s), 3),
+    Column("ms per token", lambda row: milliseconds(row.token_s), 2),
+    Column("total ms", lambda row: milliseconds(row.total_s), 1),
+    Column("base ms", lambda row: milliseconds(row.base_s), 4),
+    Column("tokens/s", lambda row: per_second(row.tokens_per_s), 5),
+    Column("overhead", lambda row: percent(row.overhead)),
+    Column("95 %", lambda row: row.interval),
 )
 
 
 def requests_table(requests: Sequence[Request]) -> Table[Request]:
     """Table of at least one request."""
-    prompts = " or ".join(dict.fromkeys(str(each.prompt) for each in requests))
+    prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in requests))
     after = f"the first token and {requests[0].generated} more, composed of the rows above"
     return Table(f"Requests of {prompts} tokens: {after}", COLUMNS, requests)
 
@@ -101,14 +101,14 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
     if not generated:
         return []
     at = {(row.placement, row.rank, row.mode, row.phase, row.length): row for row in rows}
-    found = []
+    composed = []
     adapters = dict.fromkeys((row.placement, row.rank, row.mode) for row in rows)
     for prompt, adapter in itertools.product(prompts, adapters):
         places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
         parts = [at.get((*adapter, *place)) for place in places]
         if all(parts):
-            found.append(_composed([part for part in parts if part], generated, band=band))
-    return found
+            composed.append(_composed([part for part in parts if part], generated, band=band))
+    return composed
 
 
 def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:

@@ -54,26 +54,26 @@ class SideBySide:
     @property
     def exit_code(self) -> ExitCode:
         """That of the device that went worst."""
-        return max(each.exit_code for each in self.results.values())
+        return max(result.exit_code for result in self.results.values())
 
     @property
     def reports(self) -> dict[str, OverheadReport]:
         """Letter of a device in the table -> its report."""
         letters = dict(zip(self.results, LETTERS, strict=False))
-        return {letters[name]: each for name, each in self.results.items() if isinstance(each, OverheadReport)}
+        return {letters[name]: result for name, result in self.results.items() if isinstance(result, OverheadReport)}
 
     def sections(self) -> Iterator[Section]:
         """See `Report`: one table, and below it what belongs to one device."""
         reports = self.reports
         rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
-        keys = list(dict.fromkeys(key for found in rows.values() for key in found))
+        keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
         columns: list[Column[Key]] = [
             Column("phase", lambda key: f"{key[0]} {key[1]}"),
             Column("adapter", lambda key: f"{key[2]} r{key[3]}{'' if key[4] == 'lora' else ' ' + key[4]}", folds=True),
             Column("mode", lambda key: key[5]),
         ]
-        for letter, found in rows.items():
-            columns += _columns_of(letter, found)
+        for letter, by_key in rows.items():
+            columns += _columns_of(letter, by_key)
         if keys:
             yield Table("Overhead of adapters, side by side", tuple(columns), keys)
         for letter, (name, result) in zip(LETTERS, self.results.items(), strict=False):
@@ -84,7 +84,7 @@ class SideBySide:
         for letter, report in reports.items():
             for section in report.remarks():
                 yield f"{letter}: {section}" if isinstance(section, str) else section
-        if any(isinstance(each, Lost) for each in self.results.values()):
+        if any(isinstance(result, Lost) for result in self.results.values()):
             yield Note("what was measured is kept; the same command with --resume measures only what is missing")
 
     def to_json(self) -> dict[str, Any]:
@@ -119,14 +119,14 @@ def side_by_side(devices: Sequence[str], measure: Measure, *, feedback: Callable
         raise InputError(f"at most {len(LETTERS)} devices are measured side by side, not {len(devices)}")
     for name in devices:
         target_of(name)
-    here, found = machine_here(), dict[str, OverheadReport | Lost]()
+    here, results = machine_here(), dict[str, OverheadReport | Lost]()
     machines: dict[str, list[str]] = {}
     for name in devices:
         try:
             machines.setdefault(_machine_of(name) or here, []).append(name)
         except DeviceError as error:
-            found[name] = Lost(str(error), error.exit_code)
-    found |= _measured(machines.pop(here, []), measure, feedback)
+            results[name] = Lost(str(error), error.exit_code)
+    results |= _measured(machines.pop(here, []), measure, feedback)
     if machines:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(len(machines), mp_context=context) as pool:
@@ -134,8 +134,8 @@ def side_by_side(devices: Sequence[str], measure: Measure, *, feedback: Callable
                 pool.submit(_measured, names, measure, feedback) for names in machines.values()
             ]
             for future in as_completed(running):
-                found |= future.result()
-    return SideBySide({name: found[name] for name in devices})
+                results |= future.result()
+    return SideBySide({name: results[name] for name in devices})
 
 
 def machine_here() -> str:
@@ -153,13 +153,13 @@ def _measured(
     names: Sequence[str], measure: Measure, feedback: Callable[[str], Feedback]
 ) -> dict[str, OverheadReport | Lost]:
     """Results of the devices of one machine, one after the other."""
-    found: dict[str, OverheadReport | Lost] = {}
+    results: dict[str, OverheadReport | Lost] = {}
     for name in names:
         try:
-            found[name] = measure(device=name, feedback=feedback(name))
+            results[name] = measure(device=name, feedback=feedback(name))
         except AdaptareError as error:
-            found[name] = Lost(str(error), error.exit_code)
-    return found
+            results[name] = Lost(str(error), error.exit_code)
+    return results
 
 
 def _key(row: Row) -> Key:
@@ -169,10 +169,10 @@ def _key(row: Row) -> Key:
 def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:
     """Latency and overhead on one device."""
 
-    def told(say: Callable[[Row], str]) -> Callable[[Key], str]:
+    def cell(say: Callable[[Row], str]) -> Callable[[Key], str]:
         return lambda key: say(rows[key]) if key in rows else "-"
 
     return [
-        Column(f"{letter}: ms", told(lambda row: milliseconds(row.latency_s))),
-        Column(f"{letter}: overhead", told(lambda row: f"{percent(row.overhead)} {row.interval}"), folds=True),
+        Column(f"{letter}: ms", cell(lambda row: milliseconds(row.latency_s))),
+        Column(f"{letter}: overhead", cell(lambda row: f"{percent(row.overhead)} {row.interval}"), folds=True),
     ]

@@ -104,7 +104,7 @@ def workloads_of_space(
         configurations = [space.decode(row) for row in design(space, count, seed=seed)]
     workloads = [template.with_configuration(each) for each in configurations]
     for workload in workloads:
-        programs.need(workload)
+        programs.check(workload)
     return workloads
 
 
@@ -134,7 +134,7 @@ def measure_space(
     missing = [workload for workload in workloads if workload.hash not in finished]
     stored, wanted = store.measurements(info), set(workloads)
     bare = replace(template, graph="cut")
-    alone = all(bare == replace(each.workload, configuration=template.configuration, graph="cut") for each in stored)
+    alone = all(bare == replace(row.workload, configuration=template.configuration, graph="cut") for row in stored)
     already_there = len(workloads) - len(missing)
     if already_there:
         note(f"{already_there} of {len(workloads)} are in {store.location} already")
@@ -147,18 +147,18 @@ def measure_space(
         return campaign.measure(list(some), title=f"measuring {template.phase}", limit_s=left_s)
 
     def of_this(measurements: Sequence[Measurement]) -> list[Measurement]:
-        return [each for each in measurements if each.workload in wanted and each.origin == campaign.origin]
+        return [row for row in measurements if row.workload in wanted and row.origin == campaign.origin]
 
     error: float | None = None
     if strategy:
         measured, error = strategy(missing, of_this(stored), measure)
     else:
         measured = measure(missing)
-    left, complete = len(missing) - len(measured), sum(not each.failure for each in measured)
+    left, complete = len(missing) - len(measured), sum(not row.failure for row in measured)
     if left and not strategy:
         note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     # Read again, because this session may have recalibrated the device.
-    there = {each.workload: each for each in of_this(store.measurements(info)) if each.complete}
+    there = {row.workload: row for row in of_this(store.measurements(info)) if row.complete}
     opened = " open" * (template.graph == "open")
     return SpaceReport(
         title=f"{model} on {target.name}, {template.phase} {template.length}, {template.mode}{opened}"

@@ -100,8 +100,8 @@ def target_of(device: str | Device) -> Target:
     """The connected device, and the weights; float32 for a device that is handed over. Raises `InputError`."""
     if not isinstance(device, str):
         return Target(device, "none")
-    said = read_spelling(device)
-    return Target(connect(said.device), said.quantisation, said.dtype, named=said.named)
+    spelling = read_spelling(device)
+    return Target(connect(spelling.device), spelling.quantisation, spelling.dtype, named=spelling.named)
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:

@@ -73,10 +73,10 @@ class Attribution:
     @cached_property
     def operators(self) -> tuple[OperatorCost, ...]:
         """Cost by operator type, most expensive first."""
-        found = [{each.name: (each.seconds, each.calls) for each in call.operators} for call in self.attributed]
+        by_name = [{cost.name: (cost.seconds, cost.calls) for cost in call.operators} for call in self.attributed]
         costs = []
-        for name in dict.fromkeys(name for call in found for name in call):
-            seconds, calls = _undisturbed([call.get(name, (0.0, 0)) for call in found])
+        for name in dict.fromkeys(name for call in by_name for name in call):
+            seconds, calls = _undisturbed([call.get(name, (0.0, 0)) for call in by_name])
             costs.append(OperatorCost(name, calls, seconds))
         return tuple(sorted(costs, key=lambda cost: -cost.seconds))
 
@@ -117,7 +117,7 @@ def attribute(workloads: Sequence[Workload], *, device: Device, programs: Progra
                     check_applied(workload, outputs[workload], outputs[workload.base])
                 plain[workload] += seconds
                 attributed[workload] += worker.attribute(made[workload], workload.hash, calls)
-    return [Attribution(each, tuple(plain[each]), tuple(attributed[each])) for each in workloads]
+    return [Attribution(workload, tuple(plain[workload]), tuple(attributed[workload])) for workload in workloads]
 
 
 def _plain_calls(program: Program, feed: str, worker: Worker, calls: int) -> tuple[Sequence[float], Sequence[float]]:

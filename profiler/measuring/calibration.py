@@ -24,7 +24,7 @@ def calibrated(group: Sequence[Measurement], known_s: float | None) -> list[Meas
         group: Measurements of one device and reference, from the same rounds.
         known_s: The previous calibration, seconds; `None` if there is none or it is to be ignored.
     """
-    first = next((each for each in group if each.complete and each.visits), None)
+    first = next((row for row in group if row.complete and row.visits), None)
     if first is None:  # no complete measurement: nothing to calibrate with
         return list(group)
     seconds = [visit.median_s for visit in first.reference_visits]
@@ -33,4 +33,4 @@ def calibrated(group: Sequence[Measurement], known_s: float | None) -> list[Meas
         near = abs(own_s / known_s - 1) <= CALIBRATION_HOLDS
         slowest, fastest = np.quantile(seconds, [1 - OUTLIERS, OUTLIERS])
         own_s = known_s if near or fastest <= known_s <= slowest else own_s
-    return [replace(each, reference_s=own_s) for each in group]
+    return [replace(row, reference_s=own_s) for row in group]

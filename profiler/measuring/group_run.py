@@ -15,9 +15,9 @@ from adaptare.devices.contracts import WatchedWorker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import (
     changes_outputs,
+    check_against_merged,
     check_applied,
-    check_twin,
-    needs_twin,
+    needs_merged_reference,
     rounds_activations,
 )
 from adaptare.profiler.store.measurement import Visit, paired_ratio
@@ -165,7 +165,7 @@ class GroupRun:
         """Loads all programs, checks outputs, and sets the calls per visit."""
         self.next_opening += 1
         reference = (self._programs.program(self.reference.workload), [self.reference])
-        others = _shared([(self._programs.program(each.workload), each) for each in self.running()])
+        others = _shared([(self._programs.program(candidate.workload), candidate) for candidate in self.running()])
         # The first program loaded often gets the worst place in memory, so the load order is random.
         shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
         # After the reference failed it is loaded first: if memory is short, another program fails instead.
@@ -174,12 +174,8 @@ class GroupRun:
         unchecked = [candidate for candidate in self.running() if not candidate.checked]
         for candidate in unchecked:
             self._check_applied(candidate, worker)
-        compared = [each for each in unchecked if not each.failure and needs_twin(each.workload)]
-        twins = [(self._programs.twin(each.workload), each) for each in compared]
-        # A program that equals its merged reference needs no comparison.
-        unequal = [(twin, each) for twin, each in twins if twin != self._programs.program(each.workload)]
-        for twin, sharing in _shared(unequal):
-            self._check_twins(twin, sharing, worker)
+        for program, sharing in _shared(list(self._unequal_references(unchecked))):
+            self._check_merged(program, sharing, worker)
         for candidate in unchecked:
             candidate.checked = True
 
@@ -233,8 +229,18 @@ class GroupRun:
         except ProgramError as error:
             candidate.failure = str(error)
 
-    def _check_twins(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        bases = dict.fromkeys(each.workload.bare for each in candidates if rounds_activations(each.workload))
+    def _unequal_references(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Program, Candidate]]:
+        """Merged references to compare with; a program that equals its own needs no comparison."""
+        for candidate in candidates:
+            if not candidate.failure and needs_merged_reference(candidate.workload):
+                merged = self._programs.merged_reference(candidate.workload)
+                if merged != self._programs.program(candidate.workload):
+                    yield merged, candidate
+
+    def _check_merged(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        bases = dict.fromkeys(
+            candidate.workload.bare for candidate in candidates if rounds_activations(candidate.workload)
+        )
         try:
             references = self._reference_outputs(program, [base for base in bases if base not in self._rounded], worker)
         except ProgramError as error:
@@ -243,7 +249,7 @@ class GroupRun:
         for candidate in candidates:
             theirs, own = references.get(candidate.feed, ()), self._rounded.get(candidate.workload.bare, ((), ()))
             try:
-                check_twin(candidate.workload, candidate.outputs, theirs, bases=own)
+                check_against_merged(candidate.workload, candidate.outputs, theirs, bases=own)
             except ProgramError as error:
                 if candidate.workload.quantisation == "none":
                     candidate.failure = str(error)
@@ -255,7 +261,7 @@ class GroupRun:
         bare = candidate.workload.bare
         try:
             ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
-            check_twin(candidate.workload, ours, expected, bases=(base, self._rounded[bare][1]))
+            check_against_merged(candidate.workload, ours, expected, bases=(base, self._rounded[bare][1]))
         except WorkerDiedError as error:
             self._blame([candidate], error)
         except ProgramError as error:
@@ -268,12 +274,12 @@ class GroupRun:
         self, program: Program, bases: Sequence[Workload], worker: Worker
     ) -> Mapping[str, Sequence[float]]:
         """Outputs of a merged reference; notes those of bases, which may be feeds of the same program."""
-        twins = {base: self._programs.twin(base) for base in bases}
-        shared = [twin for twin in twins.values() if replace(twin, feeds=program.feeds) == program]
-        feeds = (*program.feeds, *(feed for twin in shared for feed in twin.feeds))
+        merged = {base: self._programs.merged_reference(base) for base in bases}
+        shared = [reference for reference in merged.values() if replace(reference, feeds=program.feeds) == program]
+        feeds = (*program.feeds, *(feed for reference in shared for feed in reference.feeds))
         outputs = dict(_outputs_once(replace(program, feeds=feeds), worker))
-        for base, twin in twins.items():
-            theirs = outputs if twin in shared else _outputs_once(twin, worker)
+        for base, reference in merged.items():
+            theirs = outputs if reference in shared else _outputs_once(reference, worker)
             self._rounded[base] = self._outputs(base, worker), theirs.get(base.hash, ())
         return outputs
 
@@ -291,8 +297,8 @@ class GroupRun:
         for index in self._rng.permutation(len(stops)):
             for candidate, visit in self._visits(stops[index], worker):
                 visits.setdefault(candidate, []).append(visit)
-        for candidate, found in visits.items():
-            candidate.visits.append(sorted(found, key=lambda visit: visit.median_s)[len(found) // 2])
+        for candidate, own in visits.items():
+            candidate.visits.append(sorted(own, key=lambda visit: visit.median_s)[len(own) // 2])
         self.next_round += 1
 
     def _stops(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -309,11 +315,11 @@ class GroupRun:
             shared = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
             together.setdefault(shared, []).append(candidate)
         size = MOST_TOGETHER
-        return [each[start : start + size] for each in together.values() for start in range(0, len(each), size)]
+        return [group[start : start + size] for group in together.values() for start in range(0, len(group), size)]
 
     def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
         """One visit each, after discarded first calls: one of the first candidate, or of each of its copies."""
-        touch_s, found = None, []
+        touch_s, visits = None, []
         for candidate in stop:
             program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
             touches = copies if touch_s is None and not self._counts_first_call else 0
@@ -324,8 +330,8 @@ class GroupRun:
                 continue
             touch_s = seconds[0] if touch_s is None else touch_s
             counted = tuple(seconds[touches:])
-            found.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, counted)))
-        return found
+            visits.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, counted)))
+        return visits
 
 
 def reference_visits(candidates: int) -> int:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from adaptare.devices import Device, InputError
+from adaptare.devices import InputError
 from adaptare.profiler.measuring.groups import split_into_groups
-from adaptare.profiler.measuring.rounds import profile
-from adaptare.profiler.measuring.stopping import StoppingRule
-from adaptare.profiler.programs.builders import Programs, programs_for
+from adaptare.profiler.measuring.options import ProfileOptions
+from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.store.measurement import Measurement, Visit
 from adaptare.profiler.workloads.workload import Caches, Workload
 
@@ -42,8 +41,8 @@ class Parts:
         return replace(
             self.head,
             workload=self.head.reference,
-            visits=tuple(_sum([(visits[each], count) for visits, count in own]) for each in common),
-            reference_visits=tuple(theirs[each] for each in common),
+            visits=tuple(_sum([(visits[number], count) for visits, count in own]) for number in common),
+            reference_visits=tuple(theirs[number] for number in common),
             resident_bytes=round(total("resident_bytes")),
             load_s=total("load_s"),
             first_call_s=total("first_call_s"),
@@ -53,14 +52,7 @@ class Parts:
 
 
 def measure_parts(
-    whole: Workload,
-    *,
-    device: Device,
-    stop: StoppingRule,
-    seed: int,
-    openings: int | None = None,
-    caches: Sequence[Caches] = ("cold",),
-    programs: Programs | None = None,
+    whole: Workload, options: ProfileOptions, *, caches: Sequence[Caches] = ("cold",)
 ) -> dict[Caches, Parts]:
     """Times the blocks and the head of a model in isolation, in the same rounds as the whole model.
 
@@ -69,12 +61,8 @@ def measure_parts(
 
     Args:
         whole: Workload of scope `model`, with any adapter. Blocks with the same ranks are timed once.
-        device: See `profile_groups`.
-        stop: See `profile_groups`.
-        seed: See `profile_groups`.
-        openings: See `profile_groups`.
+        options: Device, stopping rule and seed.
         caches: Cache states in which the parts are timed.
-        programs: See `profile_groups`.
 
     Raises:
         InputError: The scope is not a whole model, layers do unequal work, or model and parts exceed the memory.
@@ -87,10 +75,10 @@ def measure_parts(
             f"blocks are timed as the first layer is, and beyond {whole.shape.window} positions not all layers of this "
             f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
         )
-    programs, found = programs or programs_for(device.info()), dict[Workload, Measurement]()
+    programs, by_part = options.builder, dict[Workload, Measurement]()
     blocks, head = blocks_of(whole), replace(whole.base, scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
-    free_bytes = device.capacity_bytes()
+    free_bytes = options.device.capacity_bytes()
 
     def fit(parts: Sequence[Workload]) -> bool:
         return len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) == 1
@@ -104,20 +92,12 @@ def measure_parts(
         )
     reference_s: float | None = None
     for parts in sessions:
-        measured = profile(
-            parts,
-            reference=whole,
-            device=device,
-            stop=stop,
-            seed=seed,
-            openings=openings,
-            reference_s=reference_s,
-            programs=programs,
-        )
-        reference_s = next((each.reference_s for each in measured if each.complete), reference_s)
-        found |= {each.workload: each for each in measured}
+        groups = profile_groups(parts, reference=whole, options=options, reference_s=reference_s)
+        measured = [measurement for group in groups for measurement in group]
+        reference_s = next((part.reference_s for part in measured if part.complete), reference_s)
+        by_part |= {part.workload: part for part in measured}
     return {
-        state: Parts(tuple(zip((found[part] for part in own), blocks.values(), strict=True)), found[last])
+        state: Parts(tuple(zip((by_part[part] for part in own), blocks.values(), strict=True)), by_part[last])
         for state, (*own, last) in wanted.items()
     }
 
@@ -137,7 +117,7 @@ def blocks_of(whole: Workload) -> Counter[Workload]:
 def _sum(parts: Sequence[tuple[Visit, int]]) -> Visit:
     first, _ = parts[0]
     touch_s, seconds = (
-        sum(count * each for each, (_, count) in zip(values, parts, strict=True))
+        sum(count * value for value, (_, count) in zip(values, parts, strict=True))
         for values in ([visit.touch_s for visit, _ in parts], [visit.median_s for visit, _ in parts])
     )
     return Visit(first.opening, first.round, touch_s, (seconds,))

@@ -14,9 +14,11 @@ import numpy as np
 from adaptare.devices import Device, DeviceError, InputError
 from adaptare.profiler.measuring.group_run import Candidate, GroupRun
 from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.stopping import Progress, StoppingRule
-from adaptare.profiler.programs.builders import Programs, programs_for
+from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.store.measurement import INTERRUPTED, Measurement
+from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.workloads.workload import Workload
 
 
@@ -30,35 +32,23 @@ def profile(
     openings: int | None = None,
     reference_s: float | None = None,
     programs: Programs | None = None,
-) -> list[Measurement]:
-    """Times workloads in one session; see `profile_groups`.
+) -> Measurements:
+    """Times workloads in one session; see `profile_groups` and `ProfileOptions`.
 
     One measurement per workload, in the given order; none for groups that did not start before an interruption.
     """
-    groups = profile_groups(
-        workloads,
-        reference=reference,
-        device=device,
-        stop=stop,
-        seed=seed,
-        openings=openings,
-        reference_s=reference_s,
-        programs=programs,
-    )
+    options = ProfileOptions(device, stop, seed, openings, programs)
+    groups = profile_groups(workloads, reference=reference, options=options, reference_s=reference_s)
     by_workload = {measurement.workload: measurement for group in groups for measurement in group}
-    return [by_workload[workload] for workload in workloads if workload in by_workload]
+    return Measurements(by_workload[workload] for workload in workloads if workload in by_workload)
 
 
 def profile_groups(
     workloads: Sequence[Workload],
     *,
     reference: Workload,
-    device: Device,
-    stop: StoppingRule,
-    seed: int,
-    openings: int | None = None,
+    options: ProfileOptions,
     reference_s: float | None = None,
-    programs: Programs | None = None,
     seen: Callable[[Sequence[Measurement]], None] | None = None,
 ) -> Iterator[list[Measurement]]:
     """Times workloads in one session, as many at once as fit into half of the free memory.
@@ -74,14 +64,9 @@ def profile_groups(
     Args:
         workloads: Workloads to time, without duplicates.
         reference: Visited in every round; usually the base without adapter.
-        device: Device that runs and times the programs.
-        stop: Rule that ends openings, and the group.
-        seed: Seed of the order of visits.
-        openings: Maximum number of fresh loads of all programs; the outer level of the intervals. Default: set by the
-            rule: one for fixed rounds, as many as the time allows for `precise_within`.
+        options: Device, stopping rule and seed.
         reference_s: Seconds of the reference when the device was calibrated; `None` calibrates it in the first group
             that has a complete measurement.
-        programs: Program builder of the device's runtime; default: the result of `programs_for`.
         seen: Callback that receives the group's measurements so far after each opening.
 
     Yields:
@@ -96,13 +81,10 @@ def profile_groups(
         raise InputError("profile needs at least one workload; none came")
     if len(set(workloads)) != len(workloads):
         raise InputError("profile needs each workload once; one came twice")
-    if openings is not None and openings < 1:
-        raise InputError(f"openings must be at least 1, not {openings}")
-    info = device.info()
-    programs = programs or programs_for(info)
+    device, programs, info = options.device, options.builder, options.device.info()
     groups = split_into_groups(workloads, reference=reference, programs=programs, free_bytes=device.capacity_bytes())
     session, taken_at = uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(options.seed)
     next_opening = next_round = 0
     for number, group in enumerate(groups):
         run = GroupRun(
@@ -115,31 +97,31 @@ def profile_groups(
             round_=next_round,
         )
         started, stopped_by = monotonic(), ""
-        found: list[Measurement] = []
+        measured: list[Measurement] = []
         common: dict[str, Any] = {"device": info, "reference": reference, "session": session, "taken_at": taken_at}
         try:
-            for reason in _openings(run, stop, openings, group=number, groups=len(groups)):
+            for reason in _openings(run, options, group=number, groups=len(groups)):
                 stopped_by = reason or ""
-                found = _measurements(run, stopped_by, started, {**common, "reference_s": reference_s})
+                measured = _measurements(run, stopped_by, started, {**common, "reference_s": reference_s})
                 if seen and run.running():
-                    seen(found)
+                    seen(measured)
         except DeviceError:
             if run.reference.visits:
                 yield _measurements(run, INTERRUPTED, started, {**common, "reference_s": reference_s})
             raise
         next_opening, next_round = run.next_opening, run.next_round
         if reference_s is None and stopped_by != INTERRUPTED and run.running():
-            reference_s = found[0].reference_s  # a group in which all candidates failed does not calibrate the device
-        yield found
+            # A group in which all candidates failed does not calibrate the device.
+            reference_s = measured[0].reference_s
+        yield measured
         if stopped_by == INTERRUPTED:
             return
 
 
-def _openings(
-    run: GroupRun, stop: StoppingRule, openings: int | None, *, group: int, groups: int
-) -> Iterator[str | None]:
+def _openings(run: GroupRun, options: ProfileOptions, *, group: int, groups: int) -> Iterator[str | None]:
     """Runs a group to completion. Yields after each opening: `None`, or the stopping reason if it was the last."""
-    most, started, half_width = openings or stop.openings, monotonic(), math.inf
+    stop, started, half_width = options.stop, monotonic(), math.inf
+    most = options.openings or stop.openings
     for opening in itertools.count():
         before = Progress(group, groups, len(run.running()), opening, half_width=half_width)
         ended, after = _run_opening(run, stop, before, started)
@@ -179,7 +161,7 @@ def _measurements(run: GroupRun, stopped_by: str, started: float, common: Mappin
     own_s = float(np.median([visit.median_s for visit in run.reference.visits] or [0.0]))
     common = {**common, "reference_s": own_s if common["reference_s"] is None else common["reference_s"]}
     environments = {**run.environments(), "elapsed_s": monotonic() - started}
-    return [_measurement(each, run.reference, stopped_by, environments, common) for each in run.candidates]
+    return [_measurement(candidate, run.reference, stopped_by, environments, common) for candidate in run.candidates]
 
 
 def _measurement(

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adaptare.devices import Device, InputError, Program
+from adaptare.devices import InputError, Program
 from adaptare.profiler.measuring.groups import split_into_groups
-from adaptare.profiler.measuring.rounds import profile
-from adaptare.profiler.measuring.stopping import StoppingRule
-from adaptare.profiler.programs.builders import Need, Programs, programs_for
+from adaptare.profiler.measuring.options import ProfileOptions
+from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.programs.builders import Need, Programs
 from adaptare.profiler.store.measurement import INTERRUPTED, Measurement, Visit
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape
@@ -26,12 +26,8 @@ def profile_by_stubs(
     workloads: Sequence[Workload],
     *,
     reference: Workload,
-    device: Device,
-    stop: StoppingRule,
-    seed: int,
-    openings: int | None = None,
+    options: ProfileOptions,
     reference_s: float | None = None,
-    programs: Programs | None = None,
 ) -> Iterator[list[Measurement]]:
     """Latency of whole models, extrapolated linearly from two stubs: all layers, or periods of layers, do equal work.
 
@@ -41,13 +37,9 @@ def profile_by_stubs(
     Args:
         workloads: Workloads of scope `model`, with the same ranks and widths in every layer.
         reference: Workload of scope `model`.
-        device: See `profile_groups`.
-        stop: See `profile_groups`; applies to the stubs.
-        seed: See `profile_groups`.
-        openings: See `profile_groups`.
+        options: Device, stopping rule and seed; the rule applies to the stubs.
         reference_s: Seconds of the whole reference when the device was calibrated; `None` calibrates it by the first
             stubs.
-        programs: See `profile_groups`.
 
     Yields:
         Composed measurements of as many workloads as fit into memory at once, in a separate session each.
@@ -59,29 +51,21 @@ def profile_by_stubs(
     """
     if reference in workloads:
         raise InputError("the reference is measured beside the workloads; leave it out of them")
-    programs = programs or programs_for(device.info())
-    free_bytes = device.capacity_bytes()
+    programs, free_bytes = options.builder, options.device.capacity_bytes()
+    among_others = replace(options, programs=StubPrograms(programs, reference.shape))
     depths = fitting_layers(workloads, reference, programs, free_bytes)
     shallow, deep = (stub_of(reference, layers) for layers in depths)
     for part in _fitting(workloads, reference, depths, programs, free_bytes):
         stubs = [stub for stub in stubs_of(part, reference, depths) if stub != deep]
-        found = profile(
-            stubs,
-            reference=deep,
-            device=device,
-            stop=stop,
-            seed=seed,
-            openings=openings,
-            programs=StubPrograms(programs, reference.shape),
-        )
-        by_stub = {each.workload: each for each in found}
+        groups = profile_groups(stubs, reference=deep, options=among_others)
+        by_stub = {stub.workload: stub for group in groups for stub in group}
         if len(by_stub) < len(stubs):  # interrupted before all of them had started
             return
         line = _Line(reference, depths, by_stub[shallow], reference_s)
         if by_stub[shallow].complete:
             reference_s = line.reference_s
-        yield [line.measurement(each, *(by_stub[stub_of(each, layers)] for layers in depths)) for each in part]
-        if any(each.stopped_by == INTERRUPTED for each in found):
+        yield [line.measurement(whole, *(by_stub[stub_of(whole, layers)] for layers in depths)) for whole in part]
+        if any(stub.stopped_by == INTERRUPTED for stub in by_stub.values()):
             return
 
 
@@ -104,6 +88,10 @@ class StubPrograms:
         """See `Programs.modes`."""
         return self.programs.modes(workload)
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
+        self.programs.check(workload)
+
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
         return self.programs.need(workload)
@@ -116,9 +104,9 @@ class StubPrograms:
         """See `Programs.program`."""
         return self._among_others(self.programs.program(workload), workload)
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return self._among_others(self.programs.twin(workload), workload)
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
+        return self._among_others(self.programs.merged_reference(workload), workload)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""
@@ -141,8 +129,10 @@ def stub_layers(workload: Workload) -> tuple[int, int]:
     shape = workload.shape
     fewest, least = _whole_periods(*FEWEST_LAYERS, shape.period)
     if workload.scope != "model" or shape.layers < least:
-        said = f"stubs stand for whole models of {least} or more layers, not for a {workload.describe()}"
-        raise InputError(f"{said}; measure it without stubs")
+        raise InputError(
+            f"stubs stand for whole models of {least} or more layers, not for a {workload.describe()}; measure it "
+            "without stubs"
+        )
     weights = sum(site.in_features * site.out_features for site in shape.sites) / shape.layers
     fitting = int(DEEP_BYTES / (workload.base_weight_bytes * weights))
     many = max(least, min(fitting, int(DEEPEST * shape.layers)))
@@ -163,7 +153,7 @@ def fitting_layers(
         InputError: The scope is not a whole model, it has too few layers, or layers differ.
     """
     depths = stub_layers(reference)
-    if all(_fits([each], reference, depths, programs, free_bytes) for each in workloads):
+    if all(_fits([workload], reference, depths, programs, free_bytes) for workload in workloads):
         return depths
     return _whole_periods(*FEWEST_LAYERS, reference.shape.period)
 
@@ -181,14 +171,14 @@ def stub_of(workload: Workload, layers: int) -> Workload:
             "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
             "in a YAML file), or measure the whole"
         )
-    ranks = tuple(each for each in configuration.ranks if shape.site_by_path[each[0]].layer < layers)
-    widths = tuple(each for each in configuration.widths if each[0] < layers)
+    ranks = tuple(pair for pair in configuration.ranks if shape.site_by_path[pair[0]].layer < layers)
+    widths = tuple(pair for pair in configuration.widths if pair[0] < layers)
     return replace(workload, shape=shape.stub(layers), configuration=Configuration(ranks, widths, configuration.kind))
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
     """Stubs to time for workloads and their reference. Raises `InputError`, see `stub_of`."""
-    return list(dict.fromkeys(stub_of(each, layers) for each in (reference, *workloads) for layers in depths))
+    return list(dict.fromkeys(stub_of(workload, layers) for workload in (reference, *workloads) for layers in depths))
 
 
 def _fits(
@@ -202,7 +192,7 @@ def _fits(
     deep = stub_of(reference, depths[-1])
     stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
     for stub in (deep, *stubs):
-        programs.need(stub)  # raises for workloads that the runtime cannot run in any memory
+        programs.check(stub)
     try:
         return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
     except InputError:
@@ -263,8 +253,8 @@ class _Line:
             workload=workload,
             reference=self._reference,
             reference_s=self.reference_s or 0.0,
-            visits=tuple(own[each] for each in rounds),
-            reference_visits=tuple(self._base[each] for each in rounds),
+            visits=tuple(own[place] for place in rounds),
+            reference_visits=tuple(self._base[place] for place in rounds),
             resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
             load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
             first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, self._share)),
@@ -279,8 +269,8 @@ def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dic
     Rounds in which a stub was disturbed so much that the extrapolation is not positive are left out.
     """
     few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
-    found = {each: _at_depth(few[each], many[each], share) for each in set(few) & set(many)}
-    return {each: visit for each, visit in found.items() if visit.median_s > 0}
+    drawn = {place: _at_depth(few[place], many[place], share) for place in set(few) & set(many)}
+    return {place: visit for place, visit in drawn.items() if visit.median_s > 0}
 
 
 def _at_depth(shallow: Visit, deep: Visit, share: float) -> Visit:

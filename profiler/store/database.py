@@ -19,6 +19,7 @@ from adaptare.profiler.store.measurement import (
     measurement_from_json,
     measurement_to_json,
 )
+from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload, partly_open
 
@@ -181,7 +182,7 @@ class Store:
         with self._reading() as connection:
             return set(connection.execute(query).scalars())
 
-    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> list[Measurement]:
+    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> Measurements:
         """Measurements in the order of insertion; only of one device and one reference if given.
 
         All of one device and reference are scaled by its newest calibration, in place of their sessions'.
@@ -202,7 +203,7 @@ class Store:
             if name in used
         }
         whole = [content for content in contents if not partly_open(content["workload"], shapes)]
-        return _on_newest_scale([measurement_from_json(content, shapes) for content in whole])
+        return Measurements(_on_newest_scale([measurement_from_json(content, shapes) for content in whole]))
 
     def close(self) -> None:
         """Closes the database connections."""
@@ -309,9 +310,8 @@ def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[
 
 
 def _on_newest_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
-    keys = [(each.device, each.reference, each.origin) for each in measurements]
-    newest = {key: each.reference_s for key, each in zip(keys, measurements, strict=True) if each.complete}
+    keys = [(row.device, row.reference, row.origin) for row in measurements]
+    newest = {key: row.reference_s for key, row in zip(keys, measurements, strict=True) if row.complete}
     return [
-        replace(each, reference_s=newest.get(key, each.reference_s))
-        for key, each in zip(keys, measurements, strict=True)
+        replace(row, reference_s=newest.get(key, row.reference_s)) for key, row in zip(keys, measurements, strict=True)
     ]

@@ -239,7 +239,7 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
     for opening in np.unique(openings):
         rows = np.flatnonzero(openings == opening)
         medians = (tuple(series[row].median_s for row in rows.tolist()) for series in (visits, others))
-        start = max(_warm_from(each) for each in medians)
+        start = max(_warm_from(seconds) for seconds in medians)
         counts[rows[:start]] = False
     return counts
 
@@ -247,8 +247,8 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
 @lru_cache(maxsize=2**12)
 def _warm_from(seconds: tuple[float, ...]) -> int:
     """First round after the warm-up of an opening; recomputed after each later opening."""
-    found = steadiness(np.array(seconds))
-    return found.start if found.trend == "warm-up" else 0
+    state = steadiness(np.array(seconds))
+    return state.start if state.trend == "warm-up" else 0
 
 
 def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:
@@ -259,7 +259,7 @@ def _lows(visits: Sequence[Visit]) -> NDArray[np.float64]:
 def _low_of_usual(visits: Sequence[Visit]) -> float:
     """Low quantile of all calls at the most frequent speed."""
     usual = stable_rounds(_lows(visits))
-    return float(np.quantile(np.concatenate([each.samples_s for each in itertools.compress(visits, usual)]), LOW))
+    return float(np.quantile(np.concatenate([visit.samples_s for visit in itertools.compress(visits, usual)]), LOW))
 
 
 def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ def pooled(earlier: Measurement, later: Measurement) -> Measurement:
     rounds = 1 + max((visit.round for visit in earlier.visits), default=-1)
 
     def numbered_on(visits: Sequence[Visit]) -> tuple[Visit, ...]:
-        return tuple(replace(each, opening=each.opening + openings, round=each.round + rounds) for each in visits)
+        return tuple(replace(visit, opening=visit.opening + openings, round=visit.round + rounds) for visit in visits)
 
     return replace(
         later,

@@ -45,8 +45,8 @@ def check_heads(heads: int, kv_heads: int) -> None:
 
 def reason_of(error: Exception, config: Mapping[str, Any]) -> str:
     """Reason that transformers rejects a config, in one line and without the wording of its validators."""
-    if found := FIELD.search(str(error)):
-        name = found.group(1)
+    if match := FIELD.search(str(error)):
+        name = match.group(1)
         return f"{name} cannot be {config.get(name)!r}"
     lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip().removeprefix("ValueError: ")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Literal, get_args
 
 from adaptare.devices import InputError
@@ -51,8 +52,8 @@ class Configuration:
         cls, ranks: Mapping[str, int], *, widths: Mapping[int, int] | None = None, kind: AdapterKind = "lora"
     ) -> "Configuration":
         """Creates one from mappings: module path -> rank, and layer -> intermediate size."""
-        pairs = tuple((path, int(rank)) for path, rank in ranks.items())
-        return cls(pairs, tuple((int(layer), int(width)) for layer, width in (widths or {}).items()), kind)
+        pairs = tuple((path, _plain(rank)) for path, rank in ranks.items())
+        return cls(pairs, tuple((int(layer), _plain(width)) for layer, width in (widths or {}).items()), kind)
 
     @classmethod
     def uniform(cls, shape: ModelShape, rank: int, *, kinds: tuple[str, ...] = ()) -> "Configuration":
@@ -112,14 +113,14 @@ class Configuration:
             InputError: A site or layer is not in the shape, a layer is wider than the base's, or a rank exceeds the
                 smaller dimension of its linear.
         """
-        if wrong := next((each for each in self.widths if each[0] >= shape.layers), None):
+        if wrong := next((pair for pair in self.widths if pair[0] >= shape.layers), None):
             raise InputError(f"the base model has no layer {wrong[0]}; its layers are 0 to {shape.layers - 1}")
-        if wrong := next((each for each in self.widths if each[1] > shape.intermediate), None):
+        if wrong := next((pair for pair in self.widths if pair[1] > shape.intermediate), None):
             raise InputError(
                 f"width {wrong[1]} of layer {wrong[0]} is larger than that of the base model; use at most "
                 f"{shape.intermediate}"
             )
-        narrower = tuple(each for each in self.widths if each[1] < shape.intermediate)
+        narrower = tuple(pair for pair in self.widths if pair[1] < shape.intermediate)
         here = self if narrower == self.widths else replace(self, widths=narrower)
         sites = shape.site_by_path if not narrower else {site.path: site for site in here.sites(shape)}
         for path, rank in self.ranks:
@@ -146,6 +147,11 @@ class Configuration:
         sites = [(site, self.by_path[site.path]) for site in self.sites(shape) if site.path in self.by_path]
         lengths = sum(site.out_features for site, _ in sites) if self.kind == "dora" else 0
         return lengths + sum(rank * (site.in_features + site.out_features) for site, rank in sites)
+
+
+def _plain(number: int) -> int:
+    """An integer of NumPy as one of Python. Others are returned as they are, and refused by the constructor."""
+    return int(number) if isinstance(number, Integral) else number
 
 
 def _check_different(what: str, named: Iterable[str | int]) -> None:

@@ -31,7 +31,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
     largest = space.expand((space.n_choices - 1)[None, :])[0]
-    lowest = [min(int(each.choices[0] == 0), len(each.choices) - 1) for each in space.dimensions]
+    lowest = [min(int(dimension.choices[0] == 0), len(dimension.choices) - 1) for dimension in space.dimensions]
     smallest_genes = np.array(lowest, dtype=np.int64)
     smallest = space.expand(smallest_genes[None, :])[0]
     ends = np.stack([largest, smallest])
@@ -72,7 +72,7 @@ def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
     known, of = np.unique(sizes, axis=0, return_inverse=True)
     member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
     both = [(ranks > 0) @ member, (ranks * sizes.sum(axis=1)) @ member]
-    found = [part for each in both for part in (each, each.sum(axis=1, keepdims=True))]
+    columns = [part for counts in both for part in (counts, counts.sum(axis=1, keepdims=True))]
     if space.has_widths:
-        found += [(lacking > 0).sum(axis=1, keepdims=True), lacking.sum(axis=1, keepdims=True)]
-    return np.hstack(found)
+        columns += [(lacking > 0).sum(axis=1, keepdims=True), lacking.sum(axis=1, keepdims=True)]
+    return np.hstack(columns)

@@ -29,11 +29,11 @@ def kept_parts(shape: ModelShape, widths: Mapping[int, int]) -> dict[str, Part]:
         shape: Shape of the base.
         widths: Layer -> intermediate size.
     """
-    found = {}
+    parts = {}
     for usual, site in zip(shape.sites, shape.sites_with(widths), strict=True):
         if site != usual:
             width, times = widths[site.layer], usual.out_features // shape.intermediate
             fused = [half * shape.intermediate + neuron for half in range(times) for neuron in range(width)]
             outputs = fused if site.out_features < usual.out_features and times > 1 else slice(site.out_features)
-            found[site.path] = Part(outputs, slice(site.in_features))
-    return found
+            parts[site.path] = Part(outputs, slice(site.in_features))
+    return parts

@@ -1,7 +1,7 @@
 """Reader for PEFT adapter folders: sites, ranks and kind, or the reason an adapter cannot be measured."""
 
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     Weights take precedence where present: their shapes are what is loaded. For a config without weights, sites and
     ranks follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them.
     The scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one factor
-    that does not affect the cost of a call, but it must be finite.
+    that does not affect the cost of a call, but it must be finite, and so must the ranks.
 
     Args:
         path: A folder with `adapter_config.json` and `adapter_model.safetensors`; or the `adapter_config.json` itself,
@@ -76,6 +76,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
         raise InputError(f"{file} is not JSON: {error}") from error
     kind = _kind(settings, file)
     _check_scale(settings, file)
+    _check_ranks(settings, file)
     weights = file.with_name(WEIGHTS)
     if weights.exists():
         return Configuration.of(_ranks_of_weights(weights, shape, kind), kind=kind)
@@ -99,9 +100,21 @@ def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
     pattern = settings.get("alpha_pattern") or {}
     scales = {"lora_alpha": [settings.get("lora_alpha") or 0.0]}
     scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
+    largest = sys.float_info.max  # NaN compares as False
     for name, numbers in scales.items():
-        if wrong := [each for each in numbers if not isinstance(each, int | float) or not math.isfinite(each)]:
-            raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r}; save it anew with PEFT")
+        if wrong := [number for number in numbers if not isinstance(number, int | float) or not abs(number) <= largest]:
+            raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r:.60}; save it anew with PEFT")
+
+
+def _check_ranks(settings: Mapping[str, Any], file: Path) -> None:
+    pattern = settings.get("rank_pattern") or {}
+    ranks = {"r": [settings.get("r", 8)]}
+    ranks["rank_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
+    for name, numbers in ranks.items():
+        if wrong := [number for number in numbers if type(number) is not int or number < 1]:
+            raise InputError(
+                f"{file}: {name} must be whole numbers above 0, not {wrong[0]!r:.60}; save it anew with PEFT"
+            )
 
 
 def _kind(settings: Any, file: Path) -> AdapterKind:
@@ -132,10 +145,10 @@ def _ranks_of_weights(file: Path, shape: ModelShape, kind: AdapterKind) -> dict[
     ranks: dict[str, dict[str, int]] = {}
     halves_of = {name: size for name, size in sizes.items() if kind == "lora" or not LENGTHS.fullmatch(name)}
     for name, size in halves_of.items():
-        found = HALF.fullmatch(name)
-        if not found or len(size) != 2:
+        match = HALF.fullmatch(name)
+        if not match or len(size) != 2:
             raise InputError(f"{file}: {name!r} belongs to no low-rank adapter of a linear; only those are measured")
-        path, half = found.groups()
+        path, half = match.groups()
         site = shape.site_by_path.get(path)
         rank, width = size if half == "A" else reversed(size)
         expected = site and (site.in_features if half == "A" else site.out_features)
@@ -157,7 +170,7 @@ def _check_complete(
         raise InputError(
             f"{file} is incomplete: {(incomplete or ['every linear'])[0]} lacks an A and a B of equal rank"
         )
-    lengths = {found.group(1) for name in names if (found := LENGTHS.fullmatch(name))}
+    lengths = {match.group(1) for name in names if (match := LENGTHS.fullmatch(name))}
     if kind == "dora" and lengths != set(ranks):
         raise InputError(f"{file} is incomplete: {min(lengths ^ set(ranks))} lacks a part of its DoRA")
 

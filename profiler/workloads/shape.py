@@ -164,7 +164,7 @@ class ModelShape:
     def period(self) -> int:
         """Layers after which the attention types repeat, such as five with a sliding window and one without."""
         kinds = json.loads(self.config).get("layer_types") or [""]
-        return next(each for each in range(1, len(kinds) + 1) if kinds[each:] == kinds[:-each])
+        return next(period for period in range(1, len(kinds) + 1) if kinds[period:] == kinds[:-period])
 
     @cached_property
     def window(self) -> int | None:

@@ -221,7 +221,7 @@ def named_space(
     if not globs:
         kinds = dict.fromkeys(site.kind for site in shape.sites)
         globs, tie = ([[f"*.{kind}"] for kind in kinds], tie) if layers_alike else ([["*"]], "none")
-    parts = [{"sites": list(each), "tie": tie} for each in globs]
+    parts = [{"sites": list(sites), "tie": tie} for sites in globs]
     return grouped_space(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
 
 
@@ -359,7 +359,7 @@ def _widths(where: str, entry: Mapping[str, Any], shape: ModelShape, taken: Cont
 
 
 def _choices(where: str, name: str, numbers: Any, *, least: int) -> tuple[int, ...]:
-    whole = isinstance(numbers, list) and numbers and all(type(each) is int and each >= least for each in numbers)
+    whole = isinstance(numbers, list) and numbers and all(type(number) is int and number >= least for number in numbers)
     if not whole or len(set(numbers)) != len(numbers):
         raise InputError(f"{where}: `{name}` must be different whole numbers >= {least}, not {numbers!r}")
     return tuple(sorted(numbers))

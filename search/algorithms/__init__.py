@@ -1,1 +1,1 @@
-"""Search algorithms: NSGA-II, random search, screening and budget repair."""
+"""Search algorithms: NSGA-II, random search, hill climbing; screening, budget repair and baselines."""

@@ -25,9 +25,8 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
         InputError: The folder holds other files; it is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    check_replaceable(folder)
     target = Path(folder).absolute()
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
-        raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
@@ -46,6 +45,13 @@ def origin_of(kind: str, config: Configuration, base_name: str | None) -> dict[s
     widths: dict[str, Json] = {str(layer): width for layer, width in config.widths}
     origin: dict[str, Json] = {"schema": 1, "kind": kind, "base_model": base_name, "ranks": ranks}
     return {**origin, **({"widths": widths} if widths else {})}
+
+
+def check_replaceable(folder: str | Path) -> None:
+    """Raises `InputError` if the folder holds anything but an earlier export."""
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
+        raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
 
 
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:

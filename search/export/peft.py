@@ -1,17 +1,15 @@
 """Export of a sub-adapter to files that unmodified PEFT or transformers load."""
 
-import json
 from pathlib import Path
 
-import safetensors.torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.devices.program import Json
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.torch.programs import narrowed
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.search.export.folder import export_folder, origin_of
+from adaptare.search.export.peft_files import write_peft
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -22,7 +20,7 @@ def export_peft(
     """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
 
     The config names every site by its full path, with a separate rank and alpha; sites without adapter are
-    absent. Options that are not written have PEFT's defaults, so that every version of PEFT reads the file.
+    absent.
 
     Args:
         super_adapter: Source of the weights.
@@ -32,7 +30,8 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty, has widths or is not of this super-adapter, or the folder holds other files.
+        InputError: The config is empty, has widths or is not of this super-adapter; its sub-adapters exist merged only;
+            a weight is NaN or infinite; or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
     if config.widths:
@@ -40,27 +39,9 @@ def export_peft(
             "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
             "model: --to merged, or --to onnx"
         )
-    settings: dict[str, Json] = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
-        "inference_mode": True,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "lora_dropout": 0.0,
-        "modules_to_save": None,
-        "use_rslora": False,
-        **peft_arguments(config, super_adapter.scales(config)),
-    }
-    tensors = {
-        f"base_model.model.{path}.lora_{half}.weight": tensor.cpu()
-        for path, halves in super_adapter.tensors(config).items()
-        for half, tensor in zip("AB", halves, strict=True)
-    }
+    arguments = peft_arguments(config, super_adapter.scales(config))
     with export_folder(folder, origin=origin_of("peft", config, base_name)) as fresh:
-        content = safetensors.torch.save(tensors, metadata={"format": "pt"})
-        (fresh / "adapter_model.safetensors").write_bytes(content)
-        (fresh / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        write_peft(fresh, super_adapter.tensors(config), arguments, base_name=base_name)
 
 
 def export_merged(

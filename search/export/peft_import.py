@@ -27,7 +27,8 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
         A super-adapter of exactly these sites and ranks, and their adapter config.
 
     Raises:
-        InputError: The adapter is not a LoRA, is of another base model or a modified one, or has no weights.
+        InputError: The adapter is not a LoRA, is of another base model or a modified one, has no weights, or has NaN or
+            infinity among them once they are scaled.
     """
     config = read_peft(folder, ModelShape.from_config(model.config))
     if config.kind != "lora":
@@ -54,6 +55,11 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
             f"{folder}: its adapter_config.json and its weights disagree ({error}); save it anew with PEFT"
         ) from error
     base = loaded.unload()
+    if wrong := [path for path, pair in parts.items() if not all(torch.isfinite(half).all() for half in pair)]:
+        raise InputError(
+            f"{folder}: weights of {wrong[0]!r} with their scale are NaN or infinite in 32 bits; check its lora_alpha, "
+            "or train it again"
+        )
     sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
     ranks = config.by_path
     space = rank_space(

@@ -33,7 +33,7 @@ class MakeSpace(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, on which base, and how.
+    """Kind of super-adapter: its base, space, layers and training.
 
     It is registered as an entry point in the group `adaptare.recipes`, under its name, and used with
     `adaptare train --recipe NAME`.

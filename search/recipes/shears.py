@@ -9,8 +9,9 @@ One configuration per step is drawn uniformly; the middle rank is taken without 
 from collections.abc import Sequence
 
 from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.recipes.sparse import DOWN, QKV, UP, grouped_space, prune_half
+from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import TrainingStep
@@ -18,7 +19,7 @@ from adaptare.search.training.step import TrainingStep
 
 def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     """Three ranks per decoder layer: of the attention's inputs, of the MLP's input and of its output."""
-    return grouped_space("shears", shape, {QKV: ranks, UP: ranks, DOWN: ranks})
+    return grouped_space("shears", [{"sites": sites, "ranks": list(ranks)} for sites in (QKV, UP, DOWN)], shape)
 
 
 RECIPE = Recipe(

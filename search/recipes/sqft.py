@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.recipes.sparse import DOWN, QKV, UP, grouped_space, prune_half
+from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import TrainingStep
@@ -18,7 +19,8 @@ from adaptare.search.training.step import TrainingStep
 
 def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     """One rank per decoder layer, of the attention's inputs; the MLP has the largest."""
-    return grouped_space("sqft", shape, {QKV: ranks, (*UP, *DOWN): (max(ranks),)})
+    groups = [{"sites": QKV, "ranks": list(ranks)}, {"sites": [*UP, *DOWN], "ranks": [max(ranks)]}]
+    return grouped_space("sqft", groups, shape)
 
 
 SPARSE = Recipe(

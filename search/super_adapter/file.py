@@ -80,7 +80,7 @@ def load_super_adapter(
     damage = f"{str(folder)!r} holds a damaged {_DESCRIPTION}; train again, or use another folder"
     try:
         base, saved_space, scaling = description["base_shape"], description["space"], Scaling(**description["scaling"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise InputError(damage) from error
     if base != shape.hash:
         raise InputError(
@@ -119,7 +119,7 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
     state = super_adapter.state()
     if _sizes(loaded) != _sizes(state):
         raise InputError(f"{file} does not hold the sites and ranks its description names; train again")
-    if wrong := [name for name, tensor in loaded.items() if not torch.isfinite(tensor).all()]:
+    if wrong := [name for name, tensor in loaded.items() if not torch.isfinite(tensor.float()).all()]:
         raise InputError(f"{file}: {wrong[0]!r} has NaN or infinite values; train again with a lower --learning-rate")
     with torch.no_grad():
         for name, tensor in state.items():
@@ -154,6 +154,8 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
     sites = [shape.site_by_path[path] for path in saved["sites"]]
+    if not all(type(number) is int for name in ("groups", "choices") for row in saved[name] for number in row):
+        raise TypeError("groups and choices of a space are whole numbers")
     if "widths" not in saved:
         return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
     columns = (*sites, *(shape.mlp_widths[layer] for layer in saved["widths"]))

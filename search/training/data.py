@@ -1,105 +1,118 @@
 """Training data: prompts and completions, and their split into parts that share no prompt."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+from typing import Final, Literal
 
 import numpy as np
 
 from adaptare.devices import InputError
-from adaptare.devices.program import Json
-from adaptare.devices.strict_json import parse_json
+
+HELD_OUT_SHARE: Final = 0.15
+
+
+@dataclass(frozen=True, order=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """Training example: a prompt and its completion."""
+    """Training example: a prompt and its completion.
+
+    Args:
+        prompt: Text of the user's turn that is answered.
+        completion: Answer to it.
+        choices: All possible completions of a multiple-choice question, the right one among them; else none.
+        history: Earlier turns of the same conversation.
+    """
 
     prompt: str
     completion: str
+    choices: tuple[str, ...] = ()
+    history: tuple[Message, ...] = ()
+
+    @property
+    def opening(self) -> str:
+        """First text of the user; examples with the same opening are never split."""
+        return next((each.content for each in self.history if each.role == "user"), self.prompt)
+
+    @property
+    def answer(self) -> int:
+        """Position of the completion among the choices."""
+        return self.choices.index(self.completion)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples by use: training, validation (choice among sub-adapters), and one final test of the choice."""
+    """Examples by use: training, validation (choice among sub-adapters), and one final test of the choice.
+
+    Raises:
+        InputError: Two parts share a prompt.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
 
-
-def read_examples(file: str | Path) -> list[Example]:
-    """Examples from JSON lines with `prompt` and `completion`, or `instruction`, optionally `input`, and `output`.
-
-    Empty lines are skipped.
-
-    Raises:
-        InputError: The file cannot be read or is empty; or a line, named by its number, is not such an object.
-    """
-    try:
-        lines = Path(file).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(f"training data {str(file)!r} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"training data {str(file)!r} is not UTF-8: {error}; convert it first") from error
-    examples = [_example(line, f"{file}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    if not examples:
-        raise InputError(f"training data {str(file)!r} is empty; it needs one JSON object per line")
-    return examples
+    def __post_init__(self) -> None:
+        openings = {part.name: {example.opening for example in getattr(self, part.name)} for part in fields(self)}
+        for one, other in combinations(openings, 2):
+            if shared := sorted(openings[one] & openings[other]):
+                raise InputError(
+                    f"{len(shared)} of the {len(openings[other])} prompts for {other} are prompts for {one} too, such "
+                    f"as {shared[0][:80]!r}; remove them from one of the two"
+                )
 
 
-def split_examples(examples: Sequence[Example], *, seed: int, validation: float = 0.15, test: float = 0.15) -> Split:
+def split_examples(
+    examples: Sequence[Example],
+    *,
+    seed: int,
+    validation: float | Sequence[Example] = HELD_OUT_SHARE,
+    test: float | Sequence[Example] = HELD_OUT_SHARE,
+) -> Split:
     """Splits examples at random, after removing duplicates.
 
-    Examples with the same prompt go to the same part, so no evaluated prompt was seen in training.
+    Examples with the same opening go to the same part, so no evaluated prompt was seen in training.
 
     Args:
-        examples: At least three different prompts.
+        examples: At least one opening for training, and one for each part that is drawn.
         seed: Equal seeds and examples, in any order, give equal splits.
-        validation: Share of the prompts for validation.
-        test: Share of the prompts for the test.
+        validation: Share of the openings for validation, or the examples themselves.
+        test: Share of the openings for the test, or the examples themselves.
 
     Raises:
-        InputError: A share is not between 0 and 1, or too few prompts for three parts.
+        InputError: A share is not between 0 and 1, too few prompts for all parts, or a given part shares a prompt with
+            another.
     """
-    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+    shares = [part for part in (validation, test) if isinstance(part, float)]
+    if not (all(share > 0 for share in shares) and sum(shares) < 1):
         raise InputError(f"shares of validation and test must be above 0 and sum to below 1, not {validation} + {test}")
-    by_prompt: dict[str, list[Example]] = {}
+    groups = _shuffled(examples, seed)
+    sizes = [max(1, round(part * len(groups))) if isinstance(part, float) else 0 for part in (validation, test)]
+    n_train = len(groups) - sum(sizes)
+    if n_train < 1:
+        raise InputError(
+            f"{len(groups)} different prompts cannot be split into {1 + len(shares)} parts with shares "
+            f"{' and '.join(map(str, shares))}; add examples"
+        )
+    drawn = groups[n_train : n_train + sizes[0]], groups[n_train + sizes[0] :]
+    held_out = (
+        own if isinstance(part, float) else _shuffled(part, seed)
+        for part, own in zip((validation, test), drawn, strict=True)
+    )
+    return Split(*(tuple(example for group in part for example in group) for part in (groups[:n_train], *held_out)))
+
+
+def _shuffled(examples: Sequence[Example], seed: int) -> list[list[Example]]:
+    """Distinct examples by opening, in an order that depends on the seed alone."""
+    by_opening: dict[str, list[Example]] = {}
     for example in sorted(set(examples)):
-        by_prompt.setdefault(example.prompt, []).append(example)
-    prompts = np.random.default_rng(seed).permutation(np.arange(len(by_prompt)))
-    n_validation, n_test = (max(1, round(share * len(prompts))) for share in (validation, test))
-    if n_validation + n_test >= len(prompts):
-        raise InputError(
-            f"{len(prompts)} different prompts cannot be split into three parts with shares {validation} and {test}; "
-            "add examples"
-        )
-    groups = list(by_prompt.values())
-    parts = np.split(prompts, [len(prompts) - n_validation - n_test, len(prompts) - n_test])
-    return Split(*(tuple(example for index in part for example in groups[index]) for part in parts))
-
-
-def _example(line: str, where: str) -> Example:
-    try:
-        row = parse_json(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error}); write one object per line") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: must be an object, not {type(row).__name__}")
-    if "instruction" in row and "prompt" not in row:
-        asked = _text(row, "instruction", where)
-        more = _text(row, "input", where) if row.get("input") else ""
-        return Example(f"{asked}\n{more}" if more else asked, _text(row, "output", where))
-    return Example(_text(row, "prompt", where), _text(row, "completion", where))
-
-
-def _text(row: Mapping[str, Json], field: str, where: str) -> str:
-    if field not in row:
-        raise InputError(
-            f"{where}: no field {field!r}; a line needs prompt and completion, or instruction and output; "
-            f"this one has {', '.join(row) or 'nothing'}"
-        )
-    value = row[field]
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: {field!r} must be a text that is not empty, not {value!r}")
-    return value.strip()
+        by_opening.setdefault(example.opening, []).append(example)
+    groups = list(by_opening.values())
+    return [groups[index] for index in np.random.default_rng(seed).permutation(np.arange(len(groups)))]

@@ -1,18 +1,17 @@
 """Quality of sub-adapters: loss on held-out completions."""
 
-import copy
-import inspect
 from collections.abc import Sequence
-from itertools import takewhile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import DynamicCache
 
 from adaptare.devices import InputError
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix
+from adaptare.search.training.paired import paired_difference
 from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch
 
 
@@ -37,14 +36,12 @@ class CompletionLoss:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self._super_adapter = super_adapter
-        self._known: dict[bytes, float] = {}
-        self._n_tokens = sum(example.completion_tokens for example in examples)
-        self._prefix = _shared_prefix(examples)
-        # transformers 5.24 renamed the argument and warns about the old name.
-        arguments = inspect.signature(super_adapter.model.forward).parameters
-        self._cache_name = "cache" if "cache" in arguments else "past_key_values"
+        self._known: dict[bytes, NDArray[np.float64]] = {}
+        self._examples = tuple(examples)
+        self._tokens = np.array([example.completion_tokens for example in examples])
+        self._prefix = shared_prefix(example.ids[: example.prompt_tokens] for example in examples)
         # Adjacent examples in this order have similar lengths, which saves padding.
-        ordered = sorted(examples, key=lambda example: (len(example.ids), example.prompt_tokens, example.ids))
+        ordered = sorted(range(len(examples)), key=lambda index: _lengths(examples[index]))
         self._batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
 
     @property
@@ -57,53 +54,59 @@ class CompletionLoss:
         """Name of the objective, with its unit."""
         return "loss_nats"
 
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Number of completion tokens of each example. Shape (n_examples,)."""
+        return self._tokens.copy()
+
     def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses of configurations. Shape (n, n_columns) -> (n,)."""
-        return np.array([self._loss(self._super_adapter.codes(row)) for row in codes], dtype=np.float64)
+        return np.array([self.sums(row).sum() / self._tokens.sum() for row in codes], dtype=np.float64)
 
-    def _loss(self, codes: NDArray[np.int64]) -> float:
+    def sums(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Loss of one configuration summed over the completion of each example, nats.
+
+        Shape (n_columns,) -> (n_examples,).
+
+        Raises:
+            InputError: One is not finite.
+        """
+        codes = self._super_adapter.codes(codes)
         key = codes.tobytes()
         if key not in self._known:
             self._known[key] = self._computed(codes)
-        return self._known[key]
+        return self._known[key].copy()
 
-    def _computed(self, codes: NDArray[np.int64]) -> float:
-        model = self._super_adapter.model
-        training = model.training
-        model.eval()
-        try:
-            with self._super_adapter.activated(codes), torch.inference_mode():
-                prefix = DynamicCache(config=model.config)
-                if self._prefix:
-                    ids = torch.tensor([self._prefix], device=model.device)
-                    model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._cache_name: prefix})
-                return sum(self._batch_loss(batch, prefix) for batch in self._batches) / self._n_tokens
-        finally:
-            model.train(training)
+    def difference(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Interval:
+        """Loss of one configuration minus that of another; see `paired_difference`. Shapes (n_columns,)."""
+        return paired_difference(self.sums(first), self.sums(second), self._tokens)
 
-    def _batch_loss(self, examples: Sequence[TokenExample], prefix: DynamicCache) -> float:
-        model, skipped = self._super_adapter.model, len(self._prefix)
-        batch = {name: tensor.to(model.device) for name, tensor in pad_batch(examples).items()}
+    def _computed(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        sums = np.empty(len(self._examples))
+        with evaluated(self._super_adapter, codes) as model:
+            prefix = CachedPrefix(model, self._prefix)
+            for batch in self._batches:
+                sums[batch] = self._batch_sums([self._examples[index] for index in batch], prefix)
+        if not np.isfinite(sums).all():
+            raise InputError(
+                f"the loss of {int((~np.isfinite(sums)).sum())} of {len(sums)} held-out examples is not finite; check "
+                "the weights of the base and the adapter, or train anew with a lower learning rate"
+            )
+        return sums
+
+    def _batch_sums(self, examples: Sequence[TokenExample], prefix: CachedPrefix) -> NDArray[np.float64]:
+        skipped, device = len(self._prefix), self._super_adapter.model.device
+        batch = {name: tensor.to(device) for name, tensor in pad_batch(examples).items()}
         # The token at position t is predicted at t - 1.
         first = min(example.prompt_tokens for example in examples)
         targets = batch["labels"][:, first:]
-        window = torch.arange(first - 1, batch["labels"].shape[1] - 1, device=model.device) - skipped
-        cache = copy.deepcopy(prefix)
-        if skipped:
-            cache.batch_repeat_interleave(len(examples))
-        logits = model(
-            input_ids=batch["input_ids"][:, skipped:],
-            attention_mask=batch["attention_mask"],
-            use_cache=True,
-            logits_to_keep=window,
-            **{self._cache_name: cache},
-        ).logits
+        window = torch.arange(first - 1, batch["labels"].shape[1] - 1, device=device) - skipped
+        logits = prefix.logits(batch["input_ids"][:, skipped:], batch["attention_mask"][:, skipped:], window)
         wanted = targets != IGNORED
-        return float(functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum"))
+        losses = functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
+        rows = wanted.nonzero()[:, 0].cpu().numpy()
+        return np.bincount(rows, weights=losses.cpu().double().numpy(), minlength=len(examples))
 
 
-def _shared_prefix(examples: Sequence[TokenExample]) -> tuple[int, ...]:
-    # The last token of a prompt predicts the first of its completion, so it is excluded from the prefix.
-    prompts = [example.ids[: example.prompt_tokens - 1] for example in examples]
-    columns = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    return tuple(column[0] for column in columns)
+def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:
+    return len(example.ids), example.prompt_tokens, example.ids

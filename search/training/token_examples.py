@@ -1,13 +1,15 @@
 """Tokenised examples and batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.search.training.data import Example, split_examples
+from adaptare.search.training.data import Example, Split, split_examples
+from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
+from adaptare.search.training.rendering import token_ids
 
 IGNORED = -100  # label that transformers excludes from the loss
 
@@ -50,10 +52,7 @@ class TokenExamples:
 def tokenize_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int = 64
 ) -> TokenExamples:
-    """Tokenises examples as in inference.
-
-    Uses the tokenizer's chat template, if it has one; otherwise prompt, line break, completion, end of
-    text. Prompt and completion are tokenised separately, as in generation.
+    """Tokenises examples as in inference; see `token_ids`.
 
     Args:
         examples: Examples to tokenise.
@@ -65,7 +64,7 @@ def tokenize_examples(
     """
     if max_tokens < 2:
         raise InputError(f"max_tokens must be at least 2, not {max_tokens}")
-    tokens = [_tokens(example, tokenizer) for example in examples]
+    tokens = [token_ids(example, tokenizer) for example in examples]
     kept = tuple(
         TokenExample(tuple(prompt + completion)[:max_tokens], len(prompt))
         for prompt, completion in tokens
@@ -83,31 +82,48 @@ def tokenize_examples(
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Tokenised examples by use; see `Split`. `dropped` and `cut` of `TokenExamples` are totals of all parts."""
+    """Tokenised examples by use; see `Split`. `dropped` and `cut` of `TokenExamples` are totals of all parts.
+
+    Args:
+        validation_questions: Multiple-choice questions among the examples for validation.
+        test_questions: The same of the test.
+        majority: Position of the right choice that is the most frequent in training.
+    """
 
     train: tuple[TokenExample, ...]
     validation: tuple[TokenExample, ...]
     test: tuple[TokenExample, ...]
     dropped: int = 0
     cut: int = 0
+    validation_questions: tuple[TokenQuestion, ...] = ()
+    test_questions: tuple[TokenQuestion, ...] = ()
+    majority: int = 0
 
 
 def tokenize_split(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, seed: int, max_tokens: int = 64
+    examples: Sequence[Example] | Split, tokenizer: PreTrainedTokenizerBase, *, seed: int, max_tokens: int = 64
 ) -> TokenSplit:
-    """Splits examples into parts that share no prompt, and tokenises each.
+    """Splits examples into parts that share no prompt, unless they are split already, and tokenises each.
 
     Raises:
         InputError: Too few examples for three parts, or no example of a part fits into `max_tokens`.
     """
-    split = split_examples(examples, seed=seed)
+    split = examples if isinstance(examples, Split) else split_examples(examples, seed=seed)
     parts = [
         tokenize_examples(part, tokenizer, max_tokens=max_tokens)
         for part in (split.train, split.validation, split.test)
     ]
     train, validation, test = (part.examples for part in parts)
-    dropped, cut = sum(part.dropped for part in parts), sum(part.cut for part in parts)
-    return TokenSplit(train, validation, test, dropped, cut)
+    return TokenSplit(
+        train,
+        validation,
+        test,
+        dropped=sum(part.dropped for part in parts),
+        cut=sum(part.cut for part in parts),
+        validation_questions=tokenize_questions(split.validation, tokenizer),
+        test_questions=tokenize_questions(split.test, tokenizer),
+        majority=most_frequent_answer(split.train),
+    )
 
 
 def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
@@ -123,23 +139,3 @@ def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
         mask[row, : len(tokens)] = 1
         labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def _tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    prompt, completion, special = f"{example.prompt}\n", f"{example.completion}{tokenizer.eos_token or ''}", True
-    if tokenizer.chat_template:
-        prompt, completion, special = *_chat(example, tokenizer), False
-    return (
-        list(tokenizer(prompt, add_special_tokens=special)["input_ids"]),
-        list(tokenizer(completion, add_special_tokens=False)["input_ids"]),
-    )
-
-
-def _chat(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    asked: list[Mapping[str, str]] = [{"role": "user", "content": example.prompt}]
-    answered = [*asked, {"role": "assistant", "content": example.completion}]
-    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(answered, tokenize=False)
-    if not whole.startswith(prompt):  # some templates format finished answers differently
-        return prompt, f"{example.completion}{tokenizer.eos_token or ''}"
-    return prompt, whole[len(prompt) :].rstrip()

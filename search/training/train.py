@@ -117,16 +117,16 @@ def train_super_adapter(
             late = max_seconds is not None and time.monotonic() - began >= max_seconds
             return late or interrupted() or (stop is not None and stop())
 
-        trainer = AdapterTrainer(
-            super_adapter,
-            step=step,
-            bf16=bf16,
-            args=_arguments(place, settings, save_every),
-            data_collator=pad_batch,
-            train_dataset=list(examples),
-            callbacks=[StepCallback(stop=should_stop, progress=progress or _unseen)],
-        )
         with training_mode(super_adapter.model, activation_checkpointing=activation_checkpointing):
+            trainer = AdapterTrainer(
+                super_adapter,
+                step=step,
+                bf16=bf16,
+                args=_arguments(place, settings, save_every),
+                data_collator=pad_batch,
+                train_dataset=list(examples),
+                callbacks=[StepCallback(stop=should_stop, progress=progress or _unseen)],
+            )
             losses = _trained(super_adapter, trainer, place)
         save_super_adapter(super_adapter, place)
         write_record(place, settings, losses)

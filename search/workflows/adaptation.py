@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Quantisation, Space
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.results.report import Feedback, Section
+from adaptare.profiler.results.units import between
 from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
+from adaptare.search.training.accuracy import Accuracy
+from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.training.train import check_examples
+from adaptare.search.workflows.accuracies import accuracies_of
+from adaptare.search.workflows.accuracy_table import accuracies_to_json, accuracy_table
 from adaptare.search.workflows.prepared_base import base_folder, prepare_base
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
@@ -56,6 +62,8 @@ class Trained:
         start_loss: Validation loss of the configuration that the recipe takes without a search.
         full_loss: Validation loss with every rank at its largest.
         validation: Loss of any configuration on the validation examples.
+        accuracies: On the validation questions: majority, untrained, and every rank at its largest; none without
+            multiple-choice data.
     """
 
     super_adapter: SuperAdapter
@@ -65,6 +73,13 @@ class Trained:
     start_loss: float
     full_loss: float
     validation: CompletionLoss
+    accuracies: tuple[Accuracy, ...] = ()
+
+    @property
+    def improvement(self) -> Interval:
+        """Difference of the full loss to that of the base, paired over the validation examples."""
+        largest = self.super_adapter.largest
+        return self.validation.difference(largest, 0 * largest)
 
 
 @dataclass(frozen=True)
@@ -80,10 +95,14 @@ class TrainReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         trained = self.trained
+        change = trained.improvement
+        ends = between(change.lower, change.upper, lambda loss: f"{loss:+.3f}")
         yield (
             f"held-out loss {trained.base_loss:.3f} without adapter, {trained.start_loss:.3f} as the recipe starts, "
-            f"{trained.full_loss:.3f} with all of it"
+            f"{trained.full_loss:.3f} with all of it: {change.middle:+.3f}, 95 % {ends}"
         )
+        if trained.accuracies:
+            yield accuracy_table(trained.accuracies, "validation")
         search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
         yield f"written: {self.folder}; next: {search}"
 
@@ -100,6 +119,8 @@ class TrainReport:
             "base_loss": trained.base_loss,
             "start_loss": trained.start_loss,
             "full_loss": trained.full_loss,
+            "loss_difference": asdict(trained.improvement),
+            "accuracies": accuracies_to_json(trained.accuracies),
             "examples": len(examples.train),
             "dropped": examples.dropped,
             "cut": examples.cut,
@@ -116,6 +137,9 @@ def load_adaptation(
     max_tokens: int,
     held_out: int,
     quantisation: Quantisation | None,
+    validation: Path | None = None,
+    test: Path | None = None,
+    scoring: Scoring = "sum",
 ) -> Adaptation:
     """Loads weights, tokenizer and examples of a model, for a training in a folder.
 
@@ -124,12 +148,15 @@ def load_adaptation(
     task = Task(
         model=str(source.weights_folder().resolve()),
         model_name=source.name,
-        data=str(data.resolve()) if data else None,
+        data=_absolute(data),
         seed=seed,
         max_tokens=max_tokens,
         held_out=held_out,
         quantisation=recipe.quantisation(quantisation),
         recipe=recipe.name,
+        validation=_absolute(validation),
+        test=_absolute(test),
+        scoring=scoring,
     )
     check_unclaimed(task, folder)
     prepare_base(task, recipe, folder)
@@ -196,8 +223,19 @@ def train_adaptation(
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     start = space.expand(recipe.start(space)[None])[0]
     losses = validation(np.stack([space.base, start, super_adapter.largest]))
+    accuracies = accuracies_of(
+        adaptation.examples.validation_questions,
+        {"trained": (super_adapter, super_adapter.largest)},
+        base=super_adapter,
+        majority=adaptation.examples.majority,
+        scoring=adaptation.task.scoring,
+    )
     seconds = time.monotonic() - started
-    return Trained(super_adapter, len(outcome.losses), seconds, *map(float, losses), validation)
+    return Trained(super_adapter, len(outcome.losses), seconds, *map(float, losses), validation, accuracies)
+
+
+def _absolute(file: Path | None) -> str | None:
+    return str(file.resolve()) if file else None
 
 
 def _load(task: Task, recipe: Recipe, folder: Path) -> Adaptation:

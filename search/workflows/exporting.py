@@ -17,16 +17,23 @@ from adaptare.profiler.results.report import Note, Section
 from adaptare.search import SuperAdapter, export_merged, export_onnx, export_peft, load_base
 from adaptare.search.export.onnx import export_onnx_adapter
 from adaptare.search.export.peft_import import import_peft
+from adaptare.search.export.peft_portable import export_peft_portable
+from adaptare.search.export.peft_readers import reading_commands
 from adaptare.search.super_adapter.quantised_base import on_base
 from adaptare.search.workflows.adaptation import reload_adaptation
 from adaptare.search.workflows.selection import load_selection
 
-ExportKind = Literal["peft", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"]
+ExportKind = Literal[
+    "peft", "peft-portable", "peft-uniform", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"
+]
+_PEFT: Final = "PeftModel.from_pretrained(base, {folder!r})"
 _SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
 _ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
 # Kind -> Python code that loads the export.
 LOADING: Final[dict[ExportKind, str]] = {
-    "peft": "PeftModel.from_pretrained(base, {folder!r})",
+    "peft": _PEFT,
+    "peft-portable": _PEFT,
+    "peft-uniform": _PEFT,
     "merged": "AutoModelForCausalLM.from_pretrained({folder!r})",
     "onnx": _SESSION,
     "onnx-static": _SESSION,
@@ -108,7 +115,15 @@ class ExportReport:
         files = {"model": "model.onnx", "adapter": "adapter.onnx_adapter"}
         places = {"folder": str(self.folder), **{name: str(self.folder / file) for name, file in files.items()}}
         yield f"written: {self.folder}; load it with: {LOADING[self.kind].format(**places)}"
-        if self.kind == "peft" and self.chosen.base_name is None:
+        ranks = self.chosen.config.by_path.values()
+        for other in reading_commands(self.kind, self.folder, self.chosen.base, max(ranks, default=0)):
+            yield f"for {other}"
+        if self.kind == "peft-uniform" and (padded := [rank for rank in ranks if rank < max(ranks)]):
+            yield Note(
+                f"{len(padded)} of {len(ranks)} sites are padded to rank {max(ranks)} and cost what that rank costs; "
+                "predicted latencies are of the smaller ranks"
+            )
+        if self.kind.startswith("peft") and self.chosen.base_name is None:
             yield Note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
         if self.opened:
             yield "It takes adapters on every site; those without one cost a little."
@@ -155,6 +170,8 @@ def export_files(
     difference: float | None = None
     if kind == "peft":
         export_peft(super_adapter, config, folder, base_name=name)
+    elif kind == "peft-portable" or kind == "peft-uniform":
+        difference = export_peft_portable(super_adapter, config, folder, kind=kind, base_name=name)
     elif kind == "merged":
         # A floating-point model must not have the weights that were rounded for training.
         rounded = chosen.quantisation != "none"

@@ -1,7 +1,11 @@
 """Search under a budget: winners and baselines with predicted latency and losses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
@@ -24,19 +28,26 @@ from adaptare.search import (
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import Baseline, baselines
 from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import requantised
+from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
+from adaptare.search.workflows.final_scores import Chosen, scored
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.merged_latency import MergedLatency
-from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
+from adaptare.search.workflows.polishing import polish_winner
+from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
+GREEDY: Final = "greedy by gate gradients"
+# Training examples that give the gradients.
+GREEDY_EXAMPLES: Final = 64
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
@@ -56,6 +67,7 @@ def search_folder(
     seed: int,
     feedback: Feedback,
     algorithm: str | None = None,
+    polish: int = 0,
 ) -> SearchReport:
     """Searches the trained super-adapter of a folder, and writes the selection.
 
@@ -63,6 +75,7 @@ def search_folder(
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and in the random search each.
         algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
+        polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -77,6 +90,8 @@ def search_folder(
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     adaptation, super_adapter = reload_adaptation(folder)
+    if polish and not super_adapter.separable:
+        raise InputError("--polish trains an adapter apart from its base, and these are merged; leave it out")
     selection = select(
         adaptation,
         super_adapter,
@@ -90,7 +105,15 @@ def search_folder(
         algorithm=algorithm,
     )
     save_selection(selection, file, folder=folder, predictor=predictor)
-    return SearchReport(selection, file, fitted.level)
+    if not polish or not selection.winners:
+        return SearchReport(selection, file, fitted.level)
+    place = file.with_name(f"{file.stem}-polished")
+    row = polish_winner(
+        adaptation, super_adapter, selection.winners[0], place, steps=polish, seed=seed, feedback=feedback
+    )
+    selection = replace(selection, baselines=(row, *selection.baselines))
+    save_selection(selection, file, folder=folder, predictor=predictor)
+    return SearchReport(selection, file, fitted.level, polished=place)
 
 
 def select(
@@ -126,7 +149,6 @@ def select(
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
-    test = CompletionLoss(super_adapter, adaptation.examples.test)
 
     def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
@@ -142,12 +164,11 @@ def select(
                 progress=lambda candidate: update(*shown.after(candidate)),
             )
 
-    def choice(name: str, config: Configuration) -> Choice:
-        codes = space.encode(config)[None]
-        predicted = timing.predict(codes, space.columns)
+    def choice(name: str, config: Configuration) -> Chosen:
+        predicted = timing.predict(space.encode(config)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        losses = _losses(adaptation, super_adapter, config, mode=mode, validation=validation, test=test)
-        return Choice(name, config, mode, ends, *losses, bool(predicted.extrapolates[0]))
+        outside = bool(predicted.extrapolates[0])
+        return Chosen(name, config, mode, ends, outside, *_applied(adaptation, super_adapter, config, mode))
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
@@ -156,18 +177,20 @@ def select(
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
+    others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
+    chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
+    chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
+    choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
     return Selection(
         budget=str(budget),
         budget_s=limit_s,
         base_s=base_s,
-        winners=tuple(choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)),
-        baselines=(
-            *_folded(adaptation, super_adapter, predictor, validation=validation, test=test),
-            *(choice(name, config) for name, config in others),
-        ),
+        winners=choices[: len(picked)],
+        baselines=choices[len(picked) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"random": len(random.history), algorithm: len(front.history)},
         origin=predictor.origin,
+        accuracies=accuracies,
     )
 
 
@@ -186,33 +209,18 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         )
 
 
-def _losses(
-    adaptation: Adaptation,
-    super_adapter: SuperAdapter,
-    config: Configuration,
-    *,
-    mode: Mode,
-    validation: CompletionLoss,
-    test: CompletionLoss,
-) -> tuple[float, float]:
-    """Validation and test loss of a configuration as it is applied; requantised weights differ from the trained."""
-    space, task = super_adapter.space, adaptation.task
+def _applied(
+    adaptation: Adaptation, super_adapter: SuperAdapter, config: Configuration, mode: Mode
+) -> tuple[SuperAdapter, NDArray[np.int64]]:
+    """Super-adapter and codes that compute as a configuration does once applied; requantised weights differ."""
+    space = super_adapter.space
     if mode != "requantised" or super_adapter.on_grid:
-        return float(validation(space.encode(config)[None])[0]), float(test(space.encode(config)[None])[0])
-    again, bare = requantised(super_adapter, config, adaptation.base, task.quantisation), config.without_adapter
-    parts = (adaptation.examples.validation, adaptation.examples.test)
-    found = [float(CompletionLoss(again, part)(space.encode(bare)[None])[0]) for part in parts]
-    return found[0], found[1]
+        return super_adapter, space.encode(config)
+    again = requantised(super_adapter, config, adaptation.base, adaptation.task.quantisation)
+    return again, space.encode(config.without_adapter)
 
 
-def _folded(
-    adaptation: Adaptation,
-    super_adapter: SuperAdapter,
-    predictor: FittedPredictor,
-    *,
-    validation: CompletionLoss,
-    test: CompletionLoss,
-) -> list[Choice]:
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Chosen]:
     """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base.
 
     None on a sparse base whose zeros the merge would fill.
@@ -224,12 +232,19 @@ def _folded(
     if config.widths:
         predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-    losses = _losses(adaptation, super_adapter, config, mode=mode, validation=validation, test=test)
-    return [Choice(mode, config, mode, ends, *losses)]
+    return [Chosen(mode, config, mode, ends, False, *_applied(adaptation, super_adapter, config, mode))]
 
 
 def _merged_mode(adaptation: Adaptation) -> Mode:
     return "merged" if adaptation.task.quantisation == "none" else "requantised"
+
+
+def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:
+    """Configuration chosen by importance per latency, if any adapter fits that way."""
+    space = super_adapter.space
+    importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
+    genes = greedy_genes(space, importance, limit)
+    return [] if genes is None else [space.decode(space.expand(genes[None])[0])]
 
 
 class _Shown:

@@ -13,6 +13,8 @@ from adaptare.profiler import Configuration
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds
+from adaptare.search.training.accuracy import Accuracy
+from adaptare.search.workflows.accuracy_table import accuracies_from_json, accuracies_to_json, accuracy_table
 
 SCHEMA = 1
 
@@ -28,6 +30,8 @@ class Choice:
         val_loss: Loss on the validation examples, which guided the search.
         test_loss: Loss on the test examples, which guided no choice.
         extrapolates: True if it lies outside the range of the predictor's training rows.
+        loss_difference: Test loss minus that of the first winner, paired over the examples: middle, lower and upper
+            end; `None` if unknown.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Choice:
     val_loss: float
     test_loss: float
     extrapolates: bool = False
+    loss_difference: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Selection:
         front: Loss and predicted seconds of all non-dominated candidates.
         evaluations: Number of evaluated configurations, by algorithm.
         origin: Origin of the predicted latencies, see `FittedPredictor.origin`.
+        accuracies: On the test questions: majority, untrained, winners and baselines; none without multiple-choice
+            data.
     """
 
     budget: str
@@ -60,6 +67,7 @@ class Selection:
     front: tuple[tuple[float, float], ...]
     evaluations: Mapping[str, int]
     origin: str = "predicted"
+    accuracies: tuple[Accuracy, ...] = ()
 
     @property
     def measured_base_s(self) -> float | None:
@@ -84,6 +92,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
                 "val_loss": each.val_loss,
                 "test_loss": each.test_loss,
                 "extrapolates": each.extrapolates,
+                "loss_difference": each.loss_difference,
             }
             for each in choices
         ]
@@ -97,16 +106,22 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
         "front": [list(point) for point in selection.front],
         "evaluations": dict(selection.evaluations),
         "origin": selection.origin,
+        "accuracies": accuracies_to_json(selection.accuracies),
     }
 
 
 @dataclass(frozen=True)
 class SearchReport:
-    """Report of a selection, with its file and the level of the predicted intervals."""
+    """Report of a selection, with its file and the level of the predicted intervals.
+
+    Args:
+        polished: PEFT folder of the first winner after further training, if there was any.
+    """
 
     selection: Selection
     file: Path
     level: float
+    polished: Path | None = None
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
@@ -120,19 +135,32 @@ class SearchReport:
             Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
             Column("loss", lambda each: f"{each.val_loss:.3f}"),
             Column("test loss", lambda each: f"{each.test_loss:.3f}"),
+            Column("to winner 1, 95 %", _difference, 3),
         )
         base = f"{milliseconds(found.budget_s)} ms; base {milliseconds(found.base_s)} ms"
         yield Table(f"Budget {found.budget}: {base}", columns, (*found.winners, *found.baselines))
+        if found.accuracies:
+            yield accuracy_table(found.accuracies, "test")
         if outside := [each.name for each in found.winners if each.extrapolates]:
             yield Note(
                 f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
             )
+        if self.polished:
+            yield f"The first winner with further training, for PEFT: {self.polished}"
         only = "only a measurement can say that a budget is met"
         yield f"written: {self.file}; {only}; next: adaptare verify {self.file}"
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        return {"file": str(self.file), **selection_to_json(self.selection)}
+        polished = {"polished": str(self.polished)} if self.polished else {}
+        return {"file": str(self.file), **polished, **selection_to_json(self.selection)}
+
+
+def _difference(choice: Choice) -> str:
+    if choice.loss_difference is None:
+        return ""
+    middle, lower, upper = (f"{each:+.3f}" for each in choice.loss_difference)
+    return f"{middle} [{lower}, {upper}]"
 
 
 def save_selection(selection: Selection, file: Path, *, folder: Path, predictor: Path) -> None:
@@ -160,6 +188,7 @@ def load_selection(file: Path) -> tuple[Selection, Path, Path]:
             front=tuple((loss, seconds) for loss, seconds in content["front"]),
             evaluations=content["evaluations"],
             origin=content.get("origin", "predicted"),
+            accuracies=accuracies_from_json(content.get("accuracies", [])),
         )
         folder, predictor = file.parent / content["folder"], file.parent / content["predictor"]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -180,6 +209,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
             row["val_loss"],
             row["test_loss"],
             row.get("extrapolates", False),
+            tuple(row["loss_difference"]) if row.get("loss_difference") else None,
         )
         for row in rows
     )

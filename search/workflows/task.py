@@ -1,6 +1,5 @@
 """Task of a super-adapter, stored with it so that a search uses the same held-out examples."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from adaptare.profiler import Quantisation
 from adaptare.profiler.models.model_source import published_name
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE
-from adaptare.search.training.data import Example
+from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
+from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.token_examples import TokenSplit
 
 _FILE = "task.json"
@@ -26,12 +26,15 @@ class Task:
     Args:
         model: Folder with its weights.
         model_name: Name given by the user.
-        data: JSON lines; `None` for the dialogues of the package `chatterbot-corpus`.
+        data: File of examples; `None` for the dialogues of the package `chatterbot-corpus`.
         seed: Seed of the split into training, validation and test.
         max_tokens: Longer examples are truncated.
         held_out: Maximum number of examples for validation, and as many for the test.
         quantisation: Quantisation of the base that adapters are trained and evaluated on.
         recipe: Name of the recipe of the super-adapter.
+        validation: File of the examples for validation; `None` to draw them from `data`.
+        test: The same for the test.
+        scoring: Score by which a choice of a question is the answer, see `Answers`.
     """
 
     model: str
@@ -42,6 +45,9 @@ class Task:
     held_out: int
     quantisation: Quantisation = "none"
     recipe: str = DEFAULT_RECIPE
+    validation: str | None = None
+    test: str | None = None
+    scoring: Scoring = "sum"
 
     @property
     def base_name(self) -> str | None:
@@ -49,16 +55,21 @@ class Task:
         return published_name(self.model_name, self.model)
 
 
-def texts_of(task: Task) -> Sequence[Example]:
-    """Prompts and completions of a task. Raises `InputError` if they cannot be read."""
-    return read_examples(task.data) if task.data else chatterbot_examples()
+def texts_of(task: Task) -> Split:
+    """Prompts and completions of a task by use. Raises `InputError` if they cannot be read, or parts share a prompt."""
+    return split_examples(
+        read_examples(task.data) if task.data else chatterbot_examples(),
+        seed=task.seed,
+        validation=read_examples(task.validation) if task.validation else HELD_OUT_SHARE,
+        test=read_examples(task.test) if task.test else HELD_OUT_SHARE,
+    )
 
 
-def examples_of(task: Task, found: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
-    """Splits and tokenises; the same task gives the same examples."""
-    split = tokenize_split(found, tokenizer, seed=task.seed, max_tokens=task.max_tokens)
-    held_out = {part: getattr(split, part)[: task.held_out] for part in ("validation", "test")}
-    return replace(split, **held_out)
+def examples_of(task: Task, split: Split, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
+    """Tokenises; the same task gives the same examples."""
+    tokens = tokenize_split(split, tokenizer, seed=task.seed, max_tokens=task.max_tokens)
+    parts = ("validation", "test", "validation_questions", "test_questions")
+    return replace(tokens, **{part: getattr(tokens, part)[: task.held_out] for part in parts})
 
 
 def save_task(task: Task, folder: Path) -> None:

@@ -18,6 +18,7 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
 from adaptare.profiler.store.pooling import pooled
 from adaptare.search import read_budget
+from adaptare.search.workflows.accuracy_table import accuracy_table
 from adaptare.search.workflows.selection import Choice, Selection, load_selection, selection_to_json
 
 BudgetVerdict = Literal["met", "missed", "ambiguous"]
@@ -110,6 +111,8 @@ class Verification:
             base += "" if slowdown is None else f" ({percent(slowdown)})"
         title = f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; {base}"
         yield Table(title, _columns(selection), every)
+        if selection.accuracies:
+            yield accuracy_table(selection.accuracies, "test")
         if self.exit_code == ExitCode.AMBIGUOUS:
             yield Note(
                 f"whether a winner is within {selection.budget} is not certain yet; measure longer with --repeats or "

@@ -24,7 +24,14 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         assert len(winner["sites"]) == sum(rank > 0 for rank in winner["sites"].values())
     assert any(winner["meets_budget"] for winner in found["winners"])
     names = [baseline["name"] for baseline in found["baselines"]]
-    assert names == ["merged", *(f"uniform {rank}" for rank in (2, 4, 8, 16)), "midpoint", "q+v 16", "random search"]
+    assert names == [
+        "merged",
+        *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
+        "midpoint",
+        "q+v 16",
+        "random search",
+        "greedy by gate gradients",
+    ]
     merged = found["baselines"][0]
     assert merged["measured_s"] == pytest.approx(found["base_s"])
 

@@ -140,13 +140,13 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("kind", ["peft", "merged", "onnx", "onnx-adapter"])
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Kind) if kind != "onnx-swappable"])
 def test_no_export_names_a_place_on_the_machine_that_wrote_it(export: Run, model_cache: Path, kind: str) -> None:
     answer = export("-o", "out", "--to", kind)
     assert answer.code == 0, answer.err
     written = {file.name: file.read_bytes() for file in Path("out").iterdir() if file.suffix == ".json"}
     assert [name for name, content in written.items() if str(model_cache).encode() in content] == []
-    assert ("--base-name" in answer.err) == (kind == "peft")
+    assert ("--base-name" in answer.err) == kind.startswith("peft")
 
 
 def test_an_adapter_loads_where_its_base_is_in_another_cache(
@@ -258,3 +258,76 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
 
 def test_the_command_line_knows_every_kind_of_export() -> None:
     assert get_args(Kind) == get_args(ExportKind)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize("kind", ["peft-portable", "peft-uniform"])
+def test_an_adapter_that_peft_saved_becomes_one_that_others_read(
+    run: Run, saved: Callable[..., Path], model_cache: Path, kind: str
+) -> None:
+    from peft import PeftModel
+
+    adapter = saved(lora_alpha=3, use_rslora=True, rank_pattern={"down_proj": 2}, alpha_pattern={"q_proj": 7})
+    words = ("--base", "tiny-random", "--cache", model_cache)
+    answer = run("export", adapter, "-o", "out", "--to", kind, *words, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["difference"] < 1e-5
+    settings = json.loads(Path("out/adapter_config.json").read_text())
+    assert (settings["alpha_pattern"], settings["use_rslora"]) == ({}, False)
+    assert set(answer.json["sites"].values()) == {2, 4}
+    first, second = (load_base(open_model("tiny-random", cache=model_cache).weights_folder())[0] for _ in range(2))
+    theirs = PeftModel.from_pretrained(first, str(adapter)).merge_and_unload()
+    ours = PeftModel.from_pretrained(second, "out").merge_and_unload()
+    for name, weight in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name].numpy(), weight.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "commands", "note"),
+    [
+        ("peft-portable", ["for llama.cpp: python convert_lora_to_gguf.py out --base"], ""),
+        (
+            "peft-uniform",
+            ["--enable-lora --max-lora-rank 16 --lora-modules NAME=out", "olive convert-adapters --adapter_path out"],
+            "1 of 2 sites are padded to rank 4 and cost what that rank costs",
+        ),
+    ],
+)
+def test_the_commands_of_other_programs_are_said(export: Run, kind: str, commands: list[str], note: str) -> None:
+    answer = export("-o", "out", "--to", kind)
+    assert answer.code == 0, answer.err
+    assert all(command in " ".join(answer.out.split()) for command in commands)
+    assert note in " ".join(answer.err.split())
+    assert "logits differ by at most" in " ".join(answer.out.split())
+    assert "--base-name" in answer.err
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lora_alpha": float("nan")}, "lora_alpha must be finite numbers, not nan"),
+        ({"rank_pattern": {"q_proj": float("inf")}}, "rank_pattern must be whole numbers above 0, not inf"),
+        ({"lora_alpha": 1e38, "r": 4}, "with their scale are NaN or infinite in 32 bits; check its lora_alpha"),
+    ],
+)
+def test_an_adapter_with_numbers_that_are_not_finite_is_refused(
+    run: Run, saved: Callable[..., Path], model_cache: Path, settings: dict[str, object], message: str
+) -> None:
+    adapter = saved()
+    file = adapter / "adapter_config.json"
+    content = {**json.loads(file.read_text()), **settings}
+    file.write_text(json.dumps(content))
+    if settings.get("r"):
+        _enlarge(adapter / "adapter_model.safetensors")
+    answer = run("export", adapter, "-o", "out", "--to", "merged", "--base", "tiny-random", "--cache", model_cache)
+    assert answer.code == 2
+    assert message in " ".join(answer.err.split())
+    assert not Path("out").exists()
+
+
+def _enlarge(weights: Path) -> None:
+    """Weights that are finite, and infinite with a scale of 1e38."""
+    from safetensors.numpy import load_file, save_file
+
+    save_file({name: tensor + np.float32(1e4) for name, tensor in load_file(weights).items()}, weights)

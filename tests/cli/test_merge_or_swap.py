@@ -87,6 +87,9 @@ class FedPrograms:
         """See `Programs.modes`."""
         return self._programs.modes(workload)
 
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
+
     def need(self, workload: Workload) -> Need:
         """The adapter is among the feeds."""
         return Need("one", 1000, 10 + 7 * len(workload.configuration.ranks))
@@ -99,9 +102,9 @@ class FedPrograms:
         """See `Programs.program`."""
         return self._programs.program(workload)
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`."""
-        return self._programs.twin(workload)
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`."""
+        return self._programs.merged_reference(workload)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from adaptare.profiler import open_model
+from adaptare.profiler import open_model, read_peft
 
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
@@ -45,7 +45,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     assert found.code == 0
     selection = found.json
     assert selection["budget_s"] == pytest.approx(1.4 * selection["base_s"])
-    assert {"merged", "uniform 16", "q+v 16", "midpoint", "random search"} <= {
+    assert {"merged", "uniform 16", "q+v 16", "midpoint", "random search", "greedy by gate gradients"} <= {
         each["name"] for each in selection["baselines"]
     }
     assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in selection["winners"])
@@ -84,6 +84,28 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
 
     predicted = trained("predict", "predictor-decode", "adapter", "--json")
     assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted_s"])
+
+
+def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[..., Any]) -> None:
+    words = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 8)
+    answer = trained(*words, "--algorithm", "hill-climbing", "--polish", 20, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert found["evaluations"] == {"hill-climbing": 8, "random": 8}
+    winner, polished = found["winners"][0], found["baselines"][0]
+    assert polished["name"] == "winner polished"
+    for name in ("sites", "mode", "predicted_s", "predicted_upper_s"):
+        assert polished[name] == winner[name]
+    assert polished["val_loss"] < winner["val_loss"]
+    adapter = Path(found["polished"])
+    assert adapter == Path("run/front-polished")
+    assert read_peft(adapter, open_model(MODEL).shape).by_path == winner["sites"]
+    again = trained(*words, "--algorithm", "hill-climbing", "--polish", 1)
+    assert again.code == 0
+    assert "winner polished" in again.out
+    assert "with further training, for PEFT: run/front-polished" in again.out
+    kept = trained("export", "run/front.json", "--winner", 1, "-o", "plain", "--json")
+    assert kept.json["sites"] == winner["sites"]
 
 
 def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained: Callable[..., Any]) -> None:

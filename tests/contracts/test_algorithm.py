@@ -7,6 +7,7 @@ import pytest
 
 from adaptare.profiler import Space
 from adaptare.search import Algorithm, Nsga2, RandomSearch
+from adaptare.search.algorithms.hill_climbing import HillClimbing
 from adaptare.testing import AlgorithmSuite
 
 MakeAlgorithm = Callable[[Space, int], Algorithm]
@@ -22,6 +23,7 @@ ALGORITHMS = [
     Case("random search", lambda space, seed: RandomSearch(space, seed=seed)),
     Case("NSGA-II", lambda space, seed: Nsga2(space, seed=seed)),
     Case("NSGA-II with a small population", lambda space, seed: Nsga2(space, seed=seed, population=4)),
+    Case("hill climbing", lambda space, seed: HillClimbing(space, seed=seed)),
 ]
 
 

@@ -10,10 +10,11 @@ from sklearn.base import BaseEstimator, clone
 
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.fitting import cross_validation
-from adaptare.predictor.fitting.candidates import CANDIDATES, ONLY_PRIOR
+from adaptare.predictor.fitting.candidates import ONLY_PRIOR, candidates
 from adaptare.predictor.fitting.choice import choose_candidate
 from adaptare.predictor.fitting.cross_validation import cross_validate
 
+CANDIDATES = candidates()
 LINEAR = {name: CANDIDATES[name] for name in ("shrunken", "constant", "sites-affine", "FLOPs-affine")}
 
 

@@ -84,7 +84,7 @@ class Unapplied:
 
     def __init__(self, inner: Programs) -> None:
         self._inner = inner
-        self.modes, self.need, self.twin = inner.modes, inner.need, inner.twin
+        self.modes, self.need, self.merged_reference = inner.modes, inner.need, inner.merged_reference
 
     def program(self, workload: Workload) -> Program:
         base = self._inner.program(workload.base)

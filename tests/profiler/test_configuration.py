@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adaptare.devices import InputError
@@ -30,6 +31,19 @@ def test_a_site_named_twice_is_refused() -> None:
 def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
     with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {rank!r}"):
         Configuration((("a", rank),))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 4.7, None])
+def test_a_mapping_with_a_number_that_is_no_whole_one_is_refused(number: Any) -> None:
+    with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {number!r}"):
+        Configuration.of({"a": number})
+    with pytest.raises(InputError, match=f"a width is .*, not 0 and {number!r}"):
+        Configuration.of({}, widths={0: number})
+
+
+def test_integers_of_numpy_become_plain_ones() -> None:
+    found = Configuration.of({"a": np.int64(3)}, widths={0: np.int32(5)})  # type: ignore[dict-item]
+    assert [type(number) for pair in (*found.ranks, *found.widths) for number in pair] == [str, int, int, int]
 
 
 def test_a_uniform_adapter_has_its_rank_on_the_chosen_kinds() -> None:

@@ -8,10 +8,10 @@ from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.equality import (
     adapted,
     changes_outputs,
+    check_against_merged,
     check_applied,
-    check_twin,
     largest_difference,
-    needs_twin,
+    needs_merged_reference,
 )
 
 
@@ -20,28 +20,28 @@ def workload(llama: ModelShape) -> Workload:
     return Workload(llama, Configuration.uniform(llama, 2))
 
 
-def test_agreement_with_the_merged_twin_passes(workload: Workload) -> None:
-    check_twin(workload, [1.0, 2.0], [1.0, 2.00001])
+def test_agreement_with_the_merged_reference_passes(workload: Workload) -> None:
+    check_against_merged(workload, [1.0, 2.0], [1.0, 2.00001])
     check_applied(workload, [1.0, 2.0], [0.0, 0.0])
 
 
-def test_disagreement_with_the_merged_twin_is_a_failure(workload: Workload) -> None:
+def test_disagreement_with_the_merged_reference_is_a_failure(workload: Workload) -> None:
     with pytest.raises(ProgramError, match=r"swappable and merged outputs differ by 0.05 \(allowed: 0.0001\)"):
-        check_twin(workload, [1.0, 2.1], [1.0, 2.0])
+        check_against_merged(workload, [1.0, 2.1], [1.0, 2.0])
 
 
 def test_as_much_as_the_base_itself_differs_by_is_allowed_three_times_over(workload: Workload) -> None:
     bases = ([1.0, 2.04], [1.0, 2.0])
-    check_twin(workload, [1.0, 2.1], [1.0, 2.0], bases=bases)
+    check_against_merged(workload, [1.0, 2.1], [1.0, 2.0], bases=bases)
     with pytest.raises(ProgramError, match=r"differ by 0.15 \(allowed: 0.06\)"):
-        check_twin(workload, [1.0, 2.3], [1.0, 2.0], bases=bases)
+        check_against_merged(workload, [1.0, 2.3], [1.0, 2.0], bases=bases)
 
 
 def test_bases_or_outputs_of_unequal_length_allow_nothing(workload: Workload) -> None:
     with pytest.raises(ProgramError, match=r"differ by 0.05 \(allowed: 0.0001\)"):
-        check_twin(workload, [1.0, 2.1], [1.0, 2.0], bases=([1.0], [1.0, 2.0]))
+        check_against_merged(workload, [1.0, 2.1], [1.0, 2.0], bases=([1.0], [1.0, 2.0]))
     with pytest.raises(ProgramError, match="differ by inf"):
-        check_twin(workload, [], [1.0, 2.0])
+        check_against_merged(workload, [], [1.0, 2.0])
 
 
 def test_an_adapter_that_changes_nothing_is_a_failure(workload: Workload) -> None:
@@ -72,15 +72,15 @@ def test_with_one_key_queries_and_keys_change_nothing(
 
 def test_not_a_number_never_agrees(workload: Workload) -> None:
     with pytest.raises(ProgramError, match="differ"):
-        check_twin(workload, [float("nan"), 2.0], [1.0, 2.0])
+        check_against_merged(workload, [float("nan"), 2.0], [1.0, 2.0])
 
 
-def test_what_is_quantised_again_or_has_no_adapter_needs_no_twin(workload: Workload) -> None:
-    assert needs_twin(workload)
-    assert needs_twin(replace(workload, mode="static"))
-    assert needs_twin(workload.merged)
-    assert not needs_twin(replace(workload, mode="requantised", quantisation="int4"))
-    assert not needs_twin(workload.base)
+def test_what_is_quantised_again_or_has_no_adapter_needs_no_merged_reference(workload: Workload) -> None:
+    assert needs_merged_reference(workload)
+    assert needs_merged_reference(replace(workload, mode="static"))
+    assert needs_merged_reference(workload.merged)
+    assert not needs_merged_reference(replace(workload, mode="requantised", quantisation="int4"))
+    assert not needs_merged_reference(workload.base)
 
 
 def test_an_adapter_elsewhere_does_not_count(workload: Workload) -> None:

@@ -39,7 +39,7 @@ def test_covers_the_truth_where_rounds_are_independent(rounds: int) -> None:
 
 def test_independent_rounds_do_not_make_it_much_wider_than_needed() -> None:
     logs = NOISE * np.random.default_rng(2).standard_normal((TRIALS, 60))
-    widths = [ratio_interval(np.exp(row), ONE_OPENING).relative_half_width for row in logs]
+    widths = [ratio_interval(np.exp(row), ONE_OPENING).half_width for row in logs]
     # The median of n normal values has a standard deviation of sqrt(pi / 2n).
     assert np.median(widths) == pytest.approx(1.96 * NOISE * np.sqrt(np.pi / 2 / 60), rel=0.2)
 
@@ -146,18 +146,6 @@ def test_openings_of_unequal_length_are_taken() -> None:
     ratios = np.exp(NOISE * np.random.default_rng(13).standard_normal(13))
     found = ratio_interval(ratios, np.array([0] * 9 + [1] * 4))
     assert found.lower < found.middle < found.upper
-
-
-def test_the_relative_half_width_is_that_of_the_estimate() -> None:
-    assert Interval(1.5, 2.0, 3.0).relative_half_width == 0.375
-
-
-def test_the_relative_half_width_of_a_negative_estimate_is_positive() -> None:
-    assert Interval(-0.3, -0.2, -0.1).relative_half_width == pytest.approx(0.5)
-
-
-def test_the_relative_half_width_around_0_is_without_bound() -> None:
-    assert Interval(-1.0, 0.0, 1.0).relative_half_width == np.inf
 
 
 @pytest.mark.parametrize(("value", "inside"), [(0.9, False), (1.0, True), (1.5, True), (2.0, True), (2.1, False)])

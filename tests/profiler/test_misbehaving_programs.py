@@ -29,12 +29,14 @@ ARGUMENTS: dict[int, tuple[str, dict[str, object]]] = {
 
 @dataclass(frozen=True)
 class Given:
-    """Programs that are named by the rank of their workload's adapter; none needs a twin."""
+    """Programs that are named by the rank of their workload's adapter; none needs a merged reference."""
 
     by_rank: Mapping[int, tuple[str, dict[str, object]]]
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable",)
+
+    def check(self, workload: Workload) -> None: ...
 
     def need(self, workload: Workload) -> Need:
         return Need(workload.hash, 0, 0)
@@ -45,7 +47,7 @@ class Given:
         feed = Feed(workload.hash, "{}", workload.work())
         return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), (feed,))
 
-    def twin(self, workload: Workload) -> Program:
+    def merged_reference(self, workload: Workload) -> Program:
         return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:

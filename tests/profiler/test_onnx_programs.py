@@ -65,7 +65,7 @@ def specs(feed: Feed) -> dict[str, dict[str, Any]]:
 
 
 def refused(programs: OnnxPrograms, workload: Workload, message: str) -> None:
-    for ask in (programs.need, programs.program, programs.twin):
+    for ask in (programs.check, programs.need, programs.program, programs.merged_reference):
         with pytest.raises(InputError, match=message):
             ask(workload)
 
@@ -243,7 +243,7 @@ def test_every_mode_computes_what_torch_does(
     inputs = {name: filled(name, spec) for name, spec in specs(programs.program(workload.merged).feeds[0]).items()}
     expected = torch_logits(merged._model, inputs).ravel().tolist()
     ours = [programs.program(replace(workload, mode=mode)) for mode in programs.modes(workload)]
-    found = [outputs(program) for program in (*ours, programs.twin(workload))]
+    found = [outputs(program) for program in (*ours, programs.merged_reference(workload))]
     assert len(found) == 5
     assert max(largest_difference(each, expected) for each in found) <= 1e-4
     assert largest_difference(outputs(programs.program(workload.base)), expected) > 1e-3

@@ -285,7 +285,9 @@ def test_settings_that_are_no_json_are_refused(content: bytes, tmp_path: Path) -
 def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
     content = json.dumps({"peft_type": "LORA", **settings})
     (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="its target modules or ranks cannot be understood"):
+    with pytest.raises(
+        InputError, match=r"target modules or ranks cannot be understood|r must be whole numbers above 0"
+    ):
         read_peft(tmp_path / "adapter_config.json", SHAPE)
 
 
@@ -333,5 +335,38 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, value: f
     assert len(read_peft(tmp_path, SHAPE).ranks) == 12
     tensors[name][3, 1] = value
     save_file(tensors, file)
+    with pytest.raises(InputError, match=r"layers\.7\..*q_proj\.lora_B\.weight' has NaN or infinite values"):
+        read_peft(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "4.5", "0", "true", '"8"'])
+@pytest.mark.parametrize("setting", ['"r": {}', '"rank_pattern": {{"q_proj": {}}}'])
+@pytest.mark.parametrize("name", ["", "adapter_config.json"])
+def test_a_rank_that_is_no_whole_number_is_refused(tmp_path: Path, setting: str, number: str, name: str) -> None:
+    file = saved(tmp_path) / "adapter_config.json"
+    content = json.loads(file.read_text())
+    content = {key: value for key, value in content.items() if key not in ("r", "rank_pattern")}
+    file.write_text(json.dumps({"x": 1, **content}).replace('"x": 1', setting.format(number)))
+    with pytest.raises(InputError, match=r"adapter_config\.json: (r|rank_pattern) must be whole numbers above 0, not"):
+        read_peft(tmp_path / name, SHAPE)
+
+
+def test_an_alpha_beyond_all_floats_is_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path) / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "lora_alpha": 10**400}))
+    with pytest.raises(InputError, match=r"lora_alpha must be finite numbers, not 1000"):
+        read_peft(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_eight_bits_are_checked_too(tmp_path: Path, dtype: torch.dtype) -> None:
+    file = saved(tmp_path) / "adapter_model.safetensors"
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+    name = f"base_model.model.{QUERY.format(7)}.lora_B.weight"
+    whole = torch.full_like(tensors[name].float(), torch.finfo(dtype).max)
+    save_file({**tensors, name: whole.to(dtype)}, file)
+    assert len(read_peft(tmp_path, SHAPE).ranks) == 12
+    whole[3, 1] = float("nan")
+    save_file({**tensors, name: whole.to(dtype)}, file)
     with pytest.raises(InputError, match=r"layers\.7\..*q_proj\.lora_B\.weight' has NaN or infinite values"):
         read_peft(tmp_path, SHAPE)

@@ -12,7 +12,7 @@ import torch
 from adaptare.devices import Program, ProgramError, TorchCpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.programs.builders import TorchPrograms
-from adaptare.profiler.programs.equality import check_twin, largest_difference
+from adaptare.profiler.programs.equality import check_against_merged, largest_difference
 from adaptare.profiler.programs.torch.programs import build
 
 # A function that changes the module of a program.
@@ -47,8 +47,13 @@ def checked(shape: ModelShape, tmp_path: Path) -> Callable[..., None]:
 
     def check(workload: Workload, change: Change = lambda model: None) -> None:
         bare = workload.bare
-        bases = outputs(programs.program(bare)), outputs(programs.twin(bare))
-        check_twin(workload, outputs(programs.program(workload), change), outputs(programs.twin(workload)), bases=bases)
+        bases = outputs(programs.program(bare)), outputs(programs.merged_reference(bare))
+        check_against_merged(
+            workload,
+            outputs(programs.program(workload), change),
+            outputs(programs.merged_reference(workload)),
+            bases=bases,
+        )
 
     return check
 
@@ -72,18 +77,18 @@ def test_an_adapter_of_another_size_is_not(shape: ModelShape, checked: Any, dtyp
 def test_the_reference_has_the_same_weights_in_32_bits(llama: ModelShape, tmp_path: Path, dtype: str) -> None:
     programs = TorchPrograms(cache=tmp_path)
     base = Workload(llama, dtype=dtype, past=5).base
-    program, twin = programs.program(base), programs.twin(base)
-    assert program.files == twin.files
+    program, merged = programs.program(base), programs.merged_reference(base)
+    assert program.files == merged.files
     both = [
         build(
             **{name: value for name, value in json.loads(each.arguments).items() if name != "prepared"}, folder=folder
         )
-        for each, folder in ((program, str(program.files[0].path.parent)), (twin, str(twin.files[0].path.parent)))
+        for each, folder in ((program, str(program.files[0].path.parent)), (merged, str(merged.files[0].path.parent)))
     ]
     ours, exact = (dict(each._model.named_parameters()) for each in both)
     assert all(torch.equal(ours[name].float(), exact[name]) for name in ours)
     assert {weight.dtype for weight in exact.values()} == {torch.float32}
-    assert 0 < largest_difference(outputs(program), outputs(twin)) < 0.05
+    assert 0 < largest_difference(outputs(program), outputs(merged)) < 0.05
 
 
 def test_a_session_in_16_bits_compares_every_mode(llama: ModelShape, tmp_path: Path) -> None:
@@ -103,9 +108,9 @@ def test_32_bits_have_no_other_reference_unless_programs_are_prepared(llama: Mod
     workload = Workload(llama, Configuration.uniform(llama, 2), past=5)
     plain = TorchPrograms(info, cache=tmp_path)
     compiling = TorchPrograms(replace(info, options=(*info.options, "compile=yes")), cache=tmp_path)
-    assert plain.twin(workload.merged) == plain.program(workload.merged)
-    assert json.loads(compiling.twin(workload).arguments)["prepared"] is False
-    assert compiling.twin(workload.merged) != compiling.program(workload.merged)
+    assert plain.merged_reference(workload.merged) == plain.program(workload.merged)
+    assert json.loads(compiling.merged_reference(workload).arguments)["prepared"] is False
+    assert compiling.merged_reference(workload.merged) != compiling.program(workload.merged)
 
 
 @pytest.mark.slow

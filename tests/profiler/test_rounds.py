@@ -20,6 +20,7 @@ from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, Regi
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.group_run import reference_visits
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
@@ -243,9 +244,8 @@ def test_a_device_that_is_lost_leaves_the_rounds_before(llama: ModelShape) -> No
                 raise DeviceError("the connection was refused")
             return super().opening_reason(progress)
 
-    groups = profile_groups(
-        workloads(llama), reference=Workload(llama).base, device=SimulatedDevice(), stop=Lost(8), seed=0
-    )
+    options = ProfileOptions(SimulatedDevice(), Lost(8), seed=0)
+    groups = profile_groups(workloads(llama), reference=Workload(llama).base, options=options)
     kept = next(groups)
     assert [(len(each.visits), each.stopped_by, each.complete) for each in kept] == [(5, "interrupted", False)] * 3
     with pytest.raises(DeviceError, match="refused"):
@@ -303,16 +303,8 @@ def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
 
 def test_the_measurements_are_seen_after_every_opening(llama: ModelShape) -> None:
     seen: list[Sequence[Measurement]] = []
-    groups = profile_groups(
-        workloads(llama),
-        reference=Workload(llama).base,
-        device=SimulatedDevice(noise=[Jitter(0.01)]),
-        stop=FixedRounds(8),
-        seed=0,
-        openings=3,
-        seen=seen.append,
-    )
-    (found,) = groups
+    options = ProfileOptions(SimulatedDevice(noise=[Jitter(0.01)]), FixedRounds(8), seed=0, openings=3)
+    (found,) = profile_groups(workloads(llama), reference=Workload(llama).base, options=options, seen=seen.append)
     assert [len(partial[0].visits) for partial in seen] == [8, 16, 24]
     assert [partial[0].stopped_by for partial in seen] == ["", "", "openings"]
     assert [partial[0].within_one_opening for partial in seen] == [True, False, False]

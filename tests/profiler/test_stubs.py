@@ -19,6 +19,7 @@ from adaptare.profiler import (
     Workload,
     profile,
 )
+from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.measuring.stubs import (
     StubPrograms,
@@ -39,15 +40,8 @@ ADAPTED = [Workload(SHAPE, Configuration.uniform(SHAPE, rank)) for rank in (1, 1
 
 
 def composed(device: SimulatedDevice, *, openings: int = 2, reference_s: float | None = None) -> list[Measurement]:
-    groups = profile_by_stubs(
-        ADAPTED,
-        reference=BASE,
-        device=device,
-        stop=FixedRounds(8),
-        seed=0,
-        openings=openings,
-        reference_s=reference_s,
-    )
+    options = ProfileOptions(device, FixedRounds(8), seed=0, openings=openings)
+    groups = profile_by_stubs(ADAPTED, reference=BASE, options=options, reference_s=reference_s)
     return [measurement for group in groups for measurement in group]
 
 
@@ -84,7 +78,7 @@ def test_between_calls_of_a_stub_as_much_is_read_as_it_lacks(phase: Phase) -> No
     whole, adapted = base.work().moved_bytes, replace(ADAPTED[1], phase=phase)
     for workload in (base, adapted):
         stub = stub_of(workload, 2)
-        for program in (programs.program(stub), programs.twin(stub)):
+        for program in (programs.program(stub), programs.merged_reference(stub)):
             assert program.moved_bytes == stub.base.work().moved_bytes, "whatever it carries"
             assert program.moved_bytes + program.between_bytes == whole
         assert programs.program(workload).between_bytes == 0
@@ -226,7 +220,7 @@ def test_after_an_interruption_no_other_stubs_are_begun() -> None:
             return "interrupted" if progress.rounds == 3 else ""
 
     device = SimulatedDevice(free_bytes=5_100_000)
-    (part,) = profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=Interrupted(8), seed=0)
+    (part,) = profile_by_stubs(ADAPTED, reference=BASE, options=ProfileOptions(device, Interrupted(8), seed=0))
     assert [each.stopped_by for each in part] == ["interrupted"]
 
 
@@ -242,7 +236,7 @@ def test_a_base_whose_stub_failed_sets_no_scale_for_what_comes_after(monkeypatch
         return run(worker, program_id, feed, calls)
 
     monkeypatch.setattr(SimulatedWorker, "run", fail_once)
-    groups = list(profile_by_stubs(ADAPTED, reference=BASE, device=device, stop=FixedRounds(20), seed=0))
+    groups = list(profile_by_stubs(ADAPTED, reference=BASE, options=ProfileOptions(device, FixedRounds(20), seed=0)))
     assert [bool(each.failure) for group in groups for each in group] == [True, False]
     later = groups[-1][0]
     assert later.reference_s == pytest.approx(np.median([visit.median_s for visit in later.reference_visits]))

@@ -97,3 +97,21 @@ def test_ranks_outside_the_super_adapter_are_refused(trained: SuperAdapter, toke
 def test_examples_are_needed(trained: SuperAdapter) -> None:
     with pytest.raises(InputError, match="at least one held-out example"):
         CompletionLoss(trained, [])
+
+
+def test_sums_are_of_each_example_in_the_order_given(trained: SuperAdapter, token_examples: Examples) -> None:
+    examples = token_examples(7)
+    loss = CompletionLoss(trained, examples, batch_size=3)
+    expected = [plain_loss(trained, trained.largest, [each]) * each.completion_tokens for each in examples]
+    assert loss.sums(trained.largest) == pytest.approx(expected, rel=1e-5)
+    assert loss.tokens.tolist() == [each.completion_tokens for each in examples]
+
+
+def test_a_difference_is_that_of_the_losses_and_smaller_in_spread(
+    trained: SuperAdapter, token_examples: Examples
+) -> None:
+    loss, (first, second, _) = CompletionLoss(trained, token_examples(20)), some_codes(trained)
+    found, other = loss.difference(first, second), loss.difference(second, first)
+    assert found.middle == pytest.approx(loss(first[None])[0] - loss(second[None])[0])
+    assert (found.lower, found.upper) == pytest.approx((-other.upper, -other.lower))
+    assert loss.difference(first, first).middle == 0

@@ -84,9 +84,9 @@ def test_spread_visits_few_sites_and_uniform_never_does(deep: Space) -> None:
 
 @pytest.mark.parametrize("bound", [4.0, 11.0, 25.0])
 def test_draws_around_a_budget_are_around_it(deep: Space, bound: float) -> None:
-    costs = Adapters()(draws(BudgetSampler(Limit(Adapters(), bound), band=0.2), deep, 60))
-    assert (costs <= bound + 0.2 * (bound - BASE_S)).all()
-    assert (costs >= bound - 0.2 * (bound - BASE_S)).mean() > 0.9
+    costs = Adapters()(draws(BudgetSampler(Limit(Adapters(), bound), band=0.4), deep, 60))
+    assert (costs <= bound + 0.4 * (bound - BASE_S)).all()
+    assert (costs >= bound - 0.4 * (bound - BASE_S)).mean() > 0.9
     assert (costs > bound).any()
     assert (costs < bound).any()
 

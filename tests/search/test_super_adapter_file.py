@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from adaptare.devices import InputError, StorageError
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
@@ -94,6 +95,39 @@ def test_a_scaling_that_is_no_finite_number_is_refused(
     file = tmp_path / "super_adapter.json"
     file.write_text(file.read_text().replace('"alpha": 32.0', '"alpha": NaN'))
     with pytest.raises(InputError, match="alpha of a scaling must be a number above 0, not nan"):
+        load_super_adapter(tmp_path, tiny.model())
+
+
+@pytest.mark.parametrize(("was", "becomes"), [("[0, 2, 4]", "[0, 2, NaN]"), ("[0, 2, 4]", "[0, 2, Infinity]")])
+def test_ranks_that_are_no_finite_numbers_are_refused(
+    tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path, was: str, becomes: str
+) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.json"
+    text = json.dumps(json.loads(file.read_text()))
+    assert was in text
+    file.write_text(text.replace(was, becomes, 1))
+    with pytest.raises(InputError, match=r"holds a damaged super_adapter\.json"):
+        load_super_adapter(tmp_path, tiny.model())
+
+
+def test_an_alpha_beyond_all_floats_is_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.json"
+    file.write_text(file.read_text().replace('"alpha": 32.0', f'"alpha": {10**400}'))
+    with pytest.raises(InputError, match=r"holds a damaged super_adapter\.json"):
+        load_super_adapter(tmp_path, tiny.model())
+
+
+def test_weights_that_are_infinite_in_32_bits_are_refused(
+    tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path
+) -> None:
+    save_super_adapter(trained, tmp_path)
+    file = tmp_path / "super_adapter.safetensors"
+    tensors = {name: tensor.double() for name, tensor in load_file(file).items()}
+    tensors["model.layers.0.mlp.up_proj.A"][0, 0] = 1e300
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=r"up_proj\.A' has NaN or infinite values"):
         load_super_adapter(tmp_path, tiny.model())
 
 

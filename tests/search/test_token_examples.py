@@ -2,7 +2,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.devices import InputError
-from adaptare.search.training.data import Example
+from adaptare.search.training.data import Example, Message
 from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
 
 CHAT = (
@@ -31,6 +31,36 @@ def test_a_template_that_rewrites_answers_gets_the_plain_completion(tokenizer: P
     tokenizer.chat_template = CHAT.replace("<assistant>", "<assistant><think>")
     tokens = tokenize_examples([Example("2 + 2?", "4")], tokenizer)
     assert spelled(tokenizer, tokens.examples[0]) == ("<user>2 + 2?</>\n<assistant><think>", "4<end>")
+
+
+CONVERSATION = Example(
+    "And?", "7", history=(Message("system", "Brief."), Message("user", "2 + 2?"), Message("assistant", "4"))
+)
+
+
+def test_earlier_turns_are_in_the_prompt_of_the_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = CHAT
+    tokens = tokenize_examples([CONVERSATION], tokenizer, max_tokens=90)
+    before = "<system>Brief.</>\n<user>2 + 2?</>\n<assistant>4</>\n<user>And?</>\n<assistant>"
+    assert spelled(tokenizer, tokens.examples[0]) == (before, "7</>")
+
+
+def test_without_a_template_earlier_answers_end_as_in_training(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokens = tokenize_examples([CONVERSATION], tokenizer)
+    assert spelled(tokenizer, tokens.examples[0]) == ("Brief.\n2 + 2?\n4<end>And?\n", "7<end>")
+
+
+def test_without_a_template_and_an_end_of_text_answers_end_with_the_line(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.eos_token = None
+    tokens = tokenize_examples([CONVERSATION], tokenizer)
+    assert spelled(tokenizer, tokens.examples[0]) == ("Brief.\n2 + 2?\n4\nAnd?\n", "7")
+
+
+def test_a_template_without_system_messages_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refuse + CHAT
+    with pytest.raises(InputError, match="refuses turns of system, user, assistant, user, assistant: no system role"):
+        tokenize_examples([CONVERSATION], tokenizer)
 
 
 def test_long_examples_are_cut_and_those_without_completion_dropped(tokenizer: PreTrainedTokenizerBase) -> None:

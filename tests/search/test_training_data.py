@@ -1,10 +1,10 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.search.training.data import Example, Split, read_examples, split_examples
+from adaptare.search.training.data import Example, Message, Split, split_examples
+from adaptare.search.training.example_files import read_examples
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -21,37 +21,11 @@ def many(n: int) -> list[Example]:
     return [Example(f"question {number}", f"answer {number}") for number in range(n)]
 
 
-def test_both_layouts_are_read(tmp_path: Path) -> None:
-    file = written(
-        tmp_path,
-        json.dumps({"prompt": " 2 + 2? ", "completion": "4"}),
-        "",
-        json.dumps({"instruction": "Translate.", "input": "Hund", "output": "dog", "source": "me"}),
-        json.dumps({"instruction": "Name a colour.", "input": "", "output": "grün"}),
-    )
-    assert read_examples(file) == [
-        Example("2 + 2?", "4"),
-        Example("Translate.\nHund", "dog"),
-        Example("Name a colour.", "grün"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON"),
-        ("[1]", "line 2: must be an object, not list"),
-        ("{}", "line 2: no field 'prompt'.*has nothing"),
-        ('{"prompt": "a"}', "line 2: no field 'completion'.*this one has prompt"),
-        ('{"instruction": "a"}', "line 2: no field 'output'"),
-        ('{"prompt": "a", "completion": 3}', "line 2: 'completion' must be a text that is not empty, not 3"),
-        ('{"prompt": "a", "completion": "  "}', "line 2: 'completion' must be a text that is not empty"),
-        ('{"instruction": "a", "input": [1], "output": "b"}', "line 2: 'input' must be a text"),
-    ],
-)
-def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_examples(written(tmp_path, '{"prompt": "a", "completion": "b"}', line))
+def test_empty_lines_are_skipped_and_broken_ones_named_by_their_number(tmp_path: Path) -> None:
+    line = '{"prompt": "a", "completion": "b"}'
+    assert read_examples(written(tmp_path, line, "", line)) == [Example("a", "b")] * 2
+    with pytest.raises(InputError, match="line 3: not JSON"):
+        read_examples(written(tmp_path, line, "", "{"))
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
@@ -108,3 +82,36 @@ def test_too_few_prompts_are_refused() -> None:
 def test_shares_must_leave_something_to_train_on(shares: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="shares of validation and test"):
         split_examples(many(9), seed=0, validation=shares[0], test=shares[1])
+
+
+def test_parts_of_their_own_are_taken_whole_and_the_others_drawn() -> None:
+    given = [Example(f"given {number}", "yes") for number in range(4)]
+    split = split_examples(many(20), seed=0, test=given)
+    assert (len(split.train), len(split.validation), set(split.test)) == (17, 3, set(given))
+    both = split_examples(many(20), seed=0, validation=given[:1], test=given[1:])
+    assert (len(both.train), both.validation, set(both.test)) == (20, (given[0],), set(given[1:]))
+    assert both.test == split_examples(many(20), seed=0, validation=given[:1], test=given[:0:-1]).test
+
+
+@pytest.mark.parametrize(("part", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+def test_parts_that_share_a_prompt_are_refused(part: str, other: str) -> None:
+    parts = {"train": tuple(many(3)), "validation": (Example("v", "v"),), "test": (Example("t", "t"),)}
+    parts[other] += (Example(parts[part][0].prompt, "another answer"),)
+    with pytest.raises(InputError, match=f"1 of the 2 prompts for {other} are prompts for {part} too, such as"):
+        Split(**parts)
+
+
+def test_a_given_test_that_repeats_a_prompt_of_the_training_is_refused() -> None:
+    with pytest.raises(InputError, match="1 of the 1 prompts for test are prompts for train too, such as 'question 3'"):
+        split_examples(many(9), seed=0, validation=[Example("v", "v")], test=[Example("question 3", "other")])
+
+
+def test_turns_of_a_conversation_stay_together() -> None:
+    examples = [
+        Example(f"second {number}", "b", history=(Message("user", f"first {number}"), Message("assistant", "a")))
+        for number in range(20)
+    ] + [Example(f"first {number}", "a") for number in range(20)]
+    split = split_examples(examples, seed=0)
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [28, 6, 6]
+    openings = [{example.opening for example in part} for part in (split.train, split.validation, split.test)]
+    assert sum(map(len, openings)) == len(set().union(*openings)) == 20

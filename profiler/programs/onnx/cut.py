@@ -14,8 +14,8 @@ INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
 def scopes_of(node: onnx.NodeProto) -> list[str]:
     """Modules that a node came from, outermost first, as recorded by the exporter."""
-    found = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
-    return [str(scope) for scope in json.loads(found.replace("'", '"'))]
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
+    return [str(scope) for scope in json.loads(scopes.replace("'", '"'))]
 
 
 def cut(model: onnx.ModelProto, scope: str) -> None:

@@ -57,20 +57,22 @@ class Growth:
         del graph.node[:]
         graph.node.extend(nodes)
         for field in (graph.input, graph.output, graph.initializer):
-            of_layer = [[_duplicate(each) for each in field if _layer(each.name) == layer] for layer in range(LAYERS)]
+            of_layer = [
+                [_duplicate(entry) for entry in field if _layer(entry.name) == layer] for layer in range(LAYERS)
+            ]
             del field[:]
             for layer in range(self._layers):
-                for each in of_layer[self._source(layer)]:
-                    each.name, before = self._name(each.name, layer), each.name
-                    field.append(each)
-                    each.name = before
-        found = {}
+                for entry in of_layer[self._source(layer)]:
+                    entry.name, before = self._name(entry.name, layer), entry.name
+                    field.append(entry)
+                    entry.name = before
+        every = {}
         for layer in range(self._layers):
             for path, tensors in sites.items():
                 if _layer(path) == self._source(layer):
                     names = (tensors.input, tensors.output, tensors.weight)
-                    found[self._name(path, layer)] = SiteTensors(*(self._name(name, layer) for name in names))
-        return found
+                    every[self._name(path, layer)] = SiteTensors(*(self._name(name, layer) for name in names))
+        return every
 
     def _source(self, layer: int) -> int:
         """The exported layer that a layer is made from."""
@@ -152,7 +154,7 @@ def write_values(model: onnx.ModelProto, values: Mapping[str, NDArray[np.float32
 
 def _share_sizes(graph: onnx.GraphProto) -> None:
     """Computes each size once: the caches of all layers are alike, and torch asks now this one, now that one."""
-    outputs, known, renamed = {each.name for each in graph.output}, dict[bytes, str](), dict[str, str]()
+    outputs, known, renamed = {output.name for output in graph.output}, dict[bytes, str](), dict[str, str]()
     nodes = []
     for node in graph.node:
         made = _duplicate(node)
@@ -172,7 +174,7 @@ def _share_sizes(graph: onnx.GraphProto) -> None:
 
 def _by_layer(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], list[onnx.NodeProto]]:
     """Nodes by the last layer that their inputs depend on; the head belongs to the third."""
-    depends = {each.name: _layer(each.name) for each in (*graph.input, *graph.initializer)}
+    depends = {tensor.name: _layer(tensor.name) for tensor in (*graph.input, *graph.initializer)}
     parts: tuple[list[onnx.NodeProto], list[onnx.NodeProto], list[onnx.NodeProto]] = ([], [], [])
     for node in graph.node:
         layer = max((depends[name] for name in node.input if name), default=0)
@@ -189,7 +191,7 @@ def _links(
     Raises:
         UnlikeLayersError: The layers differ in more than names.
     """
-    given = {each.name for each in (*graph.input, *graph.initializer)}
+    given = {tensor.name for tensor in (*graph.input, *graph.initializer)}
     own = {name for node in second for name in node.output}
     counterpart: dict[str, str] = {}
     links: dict[str, str] = {}
@@ -220,8 +222,8 @@ def _digest(value: NDArray[np.float32]) -> tuple[tuple[int, ...], bytes]:
 
 def _layer(name: str) -> int:
     """Number of the layer in a name; 0 without one."""
-    found = NUMBERED.search(name)
-    return int(found[2]) if found else 0
+    match = NUMBERED.search(name)
+    return int(match[2]) if match else 0
 
 
 def _duplicate(message: Message) -> Message:

@@ -16,11 +16,11 @@ from adaptare.profiler.programs.builders import (
     adapter_bytes,
     base_bytes,
     cache_bytes,
+    cache_traffic,
     copies_bytes,
     copies_name,
     embedding_bytes,
     name_of,
-    turn_of,
 )
 from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs, content_hash
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
@@ -57,8 +57,8 @@ class OnnxPrograms:
         padded: tuple[Mode, ...] = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
-    def need(self, workload: Workload) -> Need:
-        """See `Programs.need`; each session prepacks the weights of its base separately."""
+    def check(self, workload: Workload) -> None:
+        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
@@ -74,16 +74,20 @@ class OnnxPrograms:
             )
         if workload.mode == "requantised" and workload.quantisation == "none":
             raise InputError("requantised needs a quantised base; merge the adapter instead")
-        adapter = adapter_bytes(workload)
-        fed = workload.mode in FED
-        weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
-        name = f"{self._file(workload)}{copies_name(workload)}{f' {workload.hash}' * self._form.is_fixed}"
-        in_file = base_bytes(workload) + embedding_bytes(workload) + (0 if fed else adapter)
+        in_file = base_bytes(workload) + embedding_bytes(workload)
+        in_file += 0 if workload.mode in FED else adapter_bytes(workload)
         if self._form.is_ort and in_file > LARGEST_BYTES:
             raise InputError(
                 f"the weights of the {workload.describe()} are {in_file / 2**30:.1f} GiB, and a file of the ort format "
                 "holds 2; quantise the base (int4), measure it by stubs, or use ort-cpu"
             )
+
+    def need(self, workload: Workload) -> Need:
+        """See `Programs.need`; each session prepacks the weights of its base separately."""
+        self.check(workload)
+        adapter, fed = adapter_bytes(workload), workload.mode in FED
+        weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
+        name = f"{self._file(workload)}{copies_name(workload)}{f' {workload.hash}' * self._form.is_fixed}"
         # The cache is an input and, extended by the call, an output.
         return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
 
@@ -98,12 +102,12 @@ class OnnxPrograms:
         feed = _feed(workload, base, self._adapter_inputs(workload))
         file = self._formed(file, feed, self._form, batch=workload.batch)
         return Program(
-            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *turn_of(workload)
+            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
         )
 
-    def twin(self, workload: Workload) -> Program:
-        """See `Programs.twin`; one graph with the weights of every site as inputs serves all adapters of a base."""
-        self.need(workload)
+    def merged_reference(self, workload: Workload) -> Program:
+        """See `Programs.merged_reference`; one graph, with the weights of every site as inputs, serves any adapter."""
+        self.check(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
         file = _beside(base.model, f"folded-{workload.quantisation}")
         self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))

@@ -61,13 +61,13 @@ def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
     """Values represented by the quantised weights of a graph: name of the original -> shape (in, out)."""
     graph = onnx.load(model, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    found = {}
+    weights = {}
     for node in graph.node:
         if node.op_type == "MatMulNBits":
             packed, scales = (read_weight(tensors[name], model.parent) for name in node.input[1:3])
             sizes = {attribute.name: attribute.i for attribute in node.attribute}
-            found[quantised_original(node)] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
-    return found
+            weights[quantised_original(node)] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
+    return weights
 
 
 def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:

@@ -169,7 +169,7 @@ def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[byte
 def weight_bytes(model: onnx.ModelProto) -> int:
     """Bytes of all initializers, inline or external."""
     width = helper.tensor_dtype_to_np_dtype
-    return sum(width(each.data_type).itemsize * math.prod(each.dims) for each in model.graph.initializer)
+    return sum(width(tensor.data_type).itemsize * math.prod(tensor.dims) for tensor in model.graph.initializer)
 
 
 def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:

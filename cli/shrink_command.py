@@ -1,0 +1,59 @@
+"""`adaptare shrink`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptare.arguments import CacheOption, JsonOption, Quantisation, SeedOption
+from adaptare.console import Console, command
+
+
+@command
+def shrink(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A LoRA or rsLoRA that PEFT saved.")],
+    base: Annotated[str, typer.Option("--base", help="Its base model.")],
+    predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
+    budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms or overhead=5%.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Examples as for adaptare train: what is kept has the lowest held-out loss.",
+            show_default="what is kept has the most energy",
+        ),
+    ] = None,
+    polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Train what is kept.", min=0)] = 0,
+    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
+    quantise: Annotated[
+        Quantisation,
+        typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
+    ] = "none",
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Cuts an adapter that exists to a latency budget, without a super-adapter."""
+    from adaptare.profiler.campaigns.adapter_files import CONFIG
+    from adaptare.search import read_budget
+    from adaptare.search.workflows.shrinking import Data, shrink_adapter
+
+    console = Console(as_json=as_json)
+    report = shrink_adapter(
+        adapter.parent if adapter.name == CONFIG else adapter,
+        base,
+        predictor=predictor,
+        budget=read_budget(budget),
+        output=output,
+        data=Data(data, max_tokens, held_out) if data else None,
+        polish=polish,
+        evaluations=evaluations,
+        quantisation=quantise,
+        seed=seed,
+        cache=cache,
+        feedback=console.feedback,
+    )
+    return console.show(report)

@@ -1,0 +1,69 @@
+"""Hill climbing: local search from one configuration, by single steps."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError
+from adaptare.profiler import Space
+from adaptare.search.algorithms.baselines import midpoint
+
+NOTHING = (np.inf, np.inf)
+
+
+class HillClimbing:
+    """Climbs from the midpoint, by the best of the neighbours that were evaluated together.
+
+    A neighbour has one dimension one choice higher or lower. Each answer moves to its best configuration if that has a
+    smaller first objective than the present one; further objectives are ignored. An infeasible configuration is worse
+    than any feasible one, and of two the one with the smaller violation is better. When all neighbours were proposed
+    and none was better, the climb restarts from the best of a batch of random configurations. All neighbours asked for
+    at once is steepest ascent; a few of them at random is what a budget of evaluations allows in a large space.
+
+    Args:
+        space: Search space.
+        seed: Seed of the order of neighbours and of the restarts.
+        start: Genes of the start; default: the middle choice everywhere. Shape (n_dimensions,).
+
+    Raises:
+        InputError: `start` is not of this space.
+
+    References:
+        Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search", which names hill
+        climbing from the midpoint; its published code has none, so the neighbourhood is a choice made here.
+    """
+
+    def __init__(self, space: Space, *, seed: int, start: NDArray[np.int64] | None = None) -> None:
+        self._space = space
+        self._rng = np.random.default_rng(seed)
+        first = midpoint(space) if start is None else np.array(start, dtype=np.int64)
+        if first.shape != (space.n_dimensions,) or np.any((first < 0) | (first >= space.n_choices)):
+            raise InputError(
+                f"start must be one choice per dimension, each below {space.n_choices.tolist()}, not {first.tolist()}"
+            )
+        self._worth = NOTHING
+        self._queue = np.concatenate([first[None], self._neighbours(first)])
+
+    def ask(self, n: int) -> NDArray[np.int64]:
+        """Neighbours that were not proposed yet, then random genes. Shape (n, n_dimensions)."""
+        if not len(self._queue):
+            self._worth = NOTHING
+        asked, self._queue = self._queue[:n], self._queue[n:]
+        return np.concatenate([asked, self._space.spread(n - len(asked), self._rng)])
+
+    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
+        """Moves to the best of the genes if it is an improvement."""
+        if not len(genes):
+            return
+        firsts = np.where(violations > 0, 0.0, values[:, 0])
+        best = int(np.lexsort((firsts, violations))[0])
+        worth = float(violations[best]), float(firsts[best])
+        if worth < self._worth:
+            self._worth = worth
+            self._queue = self._neighbours(genes[best])
+
+    def _neighbours(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All neighbours, in random order. Shape (n_neighbours, n_dimensions)."""
+        steps = np.eye(len(genes), dtype=np.int64)
+        around = np.concatenate([genes - steps, genes + steps])
+        inside = around[np.all((around >= 0) & (around < self._space.n_choices), axis=1)]
+        return self._rng.permutation(inside)

@@ -1,0 +1,67 @@
+"""Further training of one configuration of a super-adapter."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration
+from adaptare.profiler.workloads.space import rank_space
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.training.train import train_super_adapter
+
+
+@contextmanager
+def polished(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    examples: Sequence[TokenExample],
+    *,
+    steps: int,
+    learning_rate: float = 1e-3,
+    seed: int,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Iterator[SuperAdapter]:
+    """Yields one configuration as a super-adapter that has no other, trained some steps more.
+
+    It takes the place of the super-adapter on the model within the context; the super-adapter is unchanged.
+
+    Args:
+        super_adapter: Trained super-adapter.
+        config: Sites and ranks, at least one.
+        examples: Training examples.
+        steps: Optimiser steps.
+        learning_rate: Initial learning rate, which decays to zero.
+        seed: Seed of the order of the examples.
+        progress: Called after every step with steps done, steps in total, and the loss of the step.
+
+    Raises:
+        InputError: The config is empty or not of this super-adapter, or an argument is out of range.
+    """
+    if not config.ranks:
+        raise InputError("an adapter without any site has nothing to train")
+    halves, scales = super_adapter.tensors(config), super_adapter.scales(config)
+    sites = [site for site in super_adapter.space.sites if site.path in halves]
+    ranks = [[config.by_path[site.path]] for site in sites]
+    space = rank_space("one", sites, [[column] for column in range(len(sites))], ranks)
+    with super_adapter.lifted():
+        only = SuperAdapter(super_adapter.model, space, scaling=super_adapter.scaling, seed=seed)
+        try:
+            state, own = only.state(), only.scales(config)
+            for path, (A, B) in halves.items():
+                state[f"{path}.A"].copy_(A)
+                state[f"{path}.B"].copy_(B * (scales[path] / own[path]))
+            with tempfile.TemporaryDirectory() as folder:
+                train_super_adapter(
+                    only,
+                    examples,
+                    folder=folder,
+                    steps=steps,
+                    learning_rate=learning_rate,
+                    seed=seed,
+                    progress=progress,
+                )
+            yield only
+        finally:
+            only.remove()

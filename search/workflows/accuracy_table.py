@@ -1,0 +1,48 @@
+"""Table and JSON of accuracies on multiple-choice questions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from adaptare.profiler.results.table import Column, Table
+from adaptare.profiler.results.units import between
+from adaptare.search.training.accuracy import Accuracy
+
+_ENDS: Final = ("lower", "middle", "upper")
+
+
+def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:
+    """Table of accuracies on one part of the examples, such as `test`."""
+    columns: tuple[Column[Accuracy], ...] = (
+        Column("", lambda each: each.name),
+        Column("right", lambda each: _share(each.share.middle)),
+        Column("95 % interval", lambda each: between(each.share.lower, each.share.upper, _share)),
+        Column("to untrained", lambda each: _points(each.difference.middle)),
+        Column("95 %, paired", lambda each: between(each.difference.lower, each.difference.upper, _points)),
+    )
+    return Table(f"Accuracy on {accuracies[0].questions} {part} questions", columns, accuracies)
+
+
+def accuracies_to_json(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
+    """Counts, shares and intervals as plain JSON values."""
+    return [
+        {
+            **asdict(each),
+            **{f"accuracy_{end}": getattr(each.share, end) for end in _ENDS},
+            **{f"difference_{end}": getattr(each.difference, end) for end in _ENDS},
+        }
+        for each in accuracies
+    ]
+
+
+def accuracies_from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Accuracy, ...]:
+    """Accuracies from what `accuracies_to_json` gives."""
+    return tuple(Accuracy(**{field.name: row[field.name] for field in fields(Accuracy)}) for row in rows)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _points(value: float) -> str:
+    return f"{value:+.1%}"

@@ -1,0 +1,162 @@
+"""Cut of an adapter that exists to a latency budget: its basis is changed, and ranks are searched, without training."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from adaptare.devices import InputError
+from adaptare.devices.versioned_json import write_versioned
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler import Configuration, ModelShape, Quantisation, open_model, read_peft
+from adaptare.profiler.models.model_source import published_name
+from adaptare.profiler.results.report import Feedback
+from adaptare.profiler.workloads.space import rank_space
+from adaptare.search import SuperAdapter, export_peft, load_base, train_super_adapter
+from adaptare.search.budget.limits import Budget
+from adaptare.search.export.folder import check_replaceable
+from adaptare.search.export.peft_import import import_peft
+from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.super_adapter.rebasis import ladder_space, on_space
+from adaptare.search.training.step_sampler import UniformSampler
+from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.workflows.cutting import Cutter
+from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.searching import check_feasible
+from adaptare.search.workflows.shrink_report import ShrinkReport
+from adaptare.search.workflows.task import Task, examples_of, texts_of
+
+SCHEMA: Final = 1
+POLISH_RATE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples that guide the cut.
+
+    Args:
+        file: Training data, see `read_examples`.
+        max_tokens: Longer examples are cut.
+        held_out: Number of examples to validate, and to test, at most.
+    """
+
+    file: Path
+    max_tokens: int = 64
+    held_out: int = 48
+
+
+def shrink_adapter(
+    adapter: Path,
+    base: str,
+    *,
+    predictor: Path,
+    budget: Budget,
+    output: Path,
+    data: Data | None,
+    polish: int,
+    evaluations: int,
+    quantisation: Quantisation,
+    seed: int,
+    cache: Path | None,
+    feedback: Feedback,
+) -> ShrinkReport:
+    """Writes the part of an adapter with the lowest loss that is predicted to meet a budget.
+
+    Args:
+        adapter: PEFT folder of a LoRA or rsLoRA.
+        base: Name of its base model.
+        predictor: Predictor of this base on the device.
+        data: Guides the cut by held-out loss; `None` keeps the most energy of the weights.
+        polish: Steps of training after the cut.
+        evaluations: Configurations to evaluate.
+        quantisation: Quantisation of the base that losses are computed on.
+
+    Raises:
+        InputError: An input cannot be read, or does not fit the others.
+        InfeasibleBudgetError: No part of the adapter is predicted to meet the budget.
+    """
+    if polish and data is None:
+        raise InputError(f"--polish {polish} trains, and there are no examples; give them with --data FILE")
+    fitted = load_predictor(predictor)
+    limit_of(budget, fitted)
+    source = open_model(base, cache=cache).with_weights()
+    _check_predictor(fitted, source.shape, quantisation)
+    read_peft(adapter, source.shape).on(source.shape)
+    check_replaceable(output)
+    weights = str(source.weights_folder().resolve())
+    task = texts = None
+    if data is not None:
+        task = Task(weights, base, str(data.file), seed, data.max_tokens, data.held_out, quantisation)
+        texts = texts_of(task)
+    model, tokenizer = load_base(weights)
+    round_base(model, quantisation)
+    examples = examples_of(task, texts, tokenizer) if task and texts else None
+    imported, _ = import_peft(adapter, model)
+    super_adapter, limit_s = on_space(imported, ladder_space(imported)), limit_of(budget, fitted)
+    check_feasible(budget, fitted, super_adapter.space)
+    cutter = Cutter(super_adapter, fitted, examples, limit_s, seed, feedback)
+    winner, evaluated = cutter.search(evaluations)
+    cuts = cutter.cuts(winner)
+    if examples and polish:
+        super_adapter = _polished(super_adapter, winner, examples.train, steps=polish, seed=seed, feedback=feedback)
+        cuts.insert(1, cutter.polished(super_adapter, winner))
+    export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
+    report = ShrinkReport(
+        output,
+        str(budget),
+        limit_s,
+        fitted.reference_s,
+        fitted.level,
+        fitted.origin,
+        tuple(cuts),
+        evaluated,
+        polish,
+    )
+    write_versioned(output / "shrink.json", report.to_json(), schema=SCHEMA)
+    return report
+
+
+def _polished(
+    super_adapter: SuperAdapter,
+    winner: Configuration,
+    examples: Sequence[TokenExample],
+    *,
+    steps: int,
+    seed: int,
+    feedback: Feedback,
+) -> SuperAdapter:
+    """The winner alone, trained further."""
+    sites = [site for site in super_adapter.space.sites if site.path in winner.by_path]
+    ranks = [[winner.by_path[site.path]] for site in sites]
+    only = on_space(super_adapter, rank_space("shrunk", sites, [[column] for column in range(len(sites))], ranks))
+    with feedback.progress("polishing") as update, tempfile.TemporaryDirectory() as place:
+
+        def show(done: int, of: int, loss: float) -> None:
+            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+
+        train_super_adapter(
+            only,
+            examples,
+            folder=place,
+            steps=steps,
+            learning_rate=POLISH_RATE,
+            seed=seed,
+            sampler=UniformSampler(),
+            progress=show,
+        )
+    return only
+
+
+def _check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:
+    profiled, rounded = predictor.template.shape, predictor.template.quantisation
+    if shape.sizes != profiled.sizes:
+        raise InputError(
+            f"the base model is a {shape.describe()}, and the predictor is of a {profiled.describe()}; profile and fit "
+            "this model"
+        )
+    if rounded != quantisation:
+        raise InputError(
+            f"the predictor is of a base with quantisation {rounded}, and this one has {quantisation}; give "
+            f"--quantise {rounded}, or profile and fit the other base"
+        )

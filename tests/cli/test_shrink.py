@@ -1,0 +1,250 @@
+"""`adaptare shrink`: an adapter that PEFT saved, cut to a budget."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from adaptare.profiler import open_model
+from adaptare.search import load_base
+
+Run = Callable[..., Any]
+MODEL = "tiny-random"
+MIXED = {
+    "r": 8,
+    "lora_alpha": 6,
+    "use_rslora": True,
+    "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"],
+    "rank_pattern": {"q_proj": 3, "layers.1.mlp.down_proj": 6},
+}
+pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def predictor_once(
+    commands_in: Callable[..., Any], model_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with a predictor of the tiny model on the simulated device."""
+    folder = tmp_path_factory.mktemp("predictor")
+    with commands_in(folder) as run:
+        cache = ("--cache", model_cache)
+        assert run("profile", MODEL, "--device", "simulated", *cache, "--space", "sites", "--count", 24).code == 0
+        assert run("fit", "--device", "simulated").code == 0
+    return folder
+
+
+@pytest.fixture
+def shrink(run_in_copy: Callable[..., Run], predictor_once: Path, model_cache: Path) -> Run:
+    run = run_in_copy(predictor_once)
+    words = ("--base", MODEL, "--predictor", "predictor-decode", "--cache", model_cache)
+
+    def call(adapter: Path, *others: object, budget: str = "overhead=15%") -> Any:
+        return run("shrink", adapter, *words, "--budget", budget, "-o", "small", *others)
+
+    return call
+
+
+def ranks_in(folder: Path) -> dict[str, int]:
+    """Ranks of the weights in a PEFT folder."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    return {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(half)
+        for name, half in tensors.items()
+        if "lora_A" in name
+    }
+
+
+def logits_in_peft(folder: Path, model_cache: Path) -> torch.Tensor:
+    from peft import PeftModel
+
+    base, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+    with torch.no_grad():
+        found: torch.Tensor = PeftModel.from_pretrained(base, str(folder)).eval()(torch.arange(20)[None]).logits
+    return found
+
+
+def logits_of_dense(folder: Path, ranks: dict[str, int], model_cache: Path) -> torch.Tensor:
+    """The base with every update of an adapter decomposed and truncated, and added to its weights."""
+    from peft import PeftModel
+
+    base, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+    loaded = PeftModel.from_pretrained(base, str(folder))
+    with torch.no_grad():
+        updates = {
+            path: loaded.base_model.model.get_submodule(path).get_delta_weight("default").double() for path in ranks
+        }
+        model, _ = load_base(open_model(MODEL, cache=model_cache).weights_folder())
+        for path, update in updates.items():
+            U, S, V = torch.linalg.svd(update, full_matrices=False)
+            rank = ranks[path]
+            model.get_submodule(path).weight += (U[:, :rank] * S[:rank] @ V[:rank]).float()
+        found: torch.Tensor = model(torch.arange(20)[None]).logits
+    return found
+
+
+def test_without_data_stock_peft_loads_the_best_slices(
+    shrink: Run, saved: Callable[..., Path], model_cache: Path
+) -> None:
+    adapter = saved(**MIXED)
+    answer = shrink(adapter, "--json")
+    assert answer.code == 0, answer.err
+    original, shrunk, *others = answer.json["cuts"]
+    ranks = ranks_in(Path("small"))
+    assert ranks == shrunk["sites"]
+    assert original["sites"] == ranks_in(adapter)
+    assert original["predicted_upper_s"] > answer.json["budget_s"] >= shrunk["predicted_upper_s"]
+    assert all(rank <= original["sites"][path] for path, rank in ranks.items())
+    dense = logits_of_dense(adapter, ranks, model_cache)
+    assert (logits_in_peft(Path("small"), model_cache) - dense).abs().max() < 1e-4
+    assert (dense - logits_in_peft(adapter, model_cache)).abs().max() > 1e-2
+    assert original["energy_lost"] == 0
+    assert {each["name"]: shrunk["energy_lost"] < each["energy_lost"] for each in others}["first rows, same ranks"]
+    assert all(each["predicted_s"] <= shrunk["predicted_s"] for each in others)
+    assert all(shrunk["energy_lost"] <= each["energy_lost"] for each in others)
+    assert {each["test_loss"] for each in answer.json["cuts"]} == {None}
+    assert "the most energy was kept; --data FILE" in answer.err
+    assert json.loads(Path("small/shrink.json").read_text())["cuts"] == answer.json["cuts"]
+
+
+def test_a_budget_that_the_whole_meets_keeps_all_of_it(
+    shrink: Run, saved: Callable[..., Path], model_cache: Path
+) -> None:
+    adapter = saved(**MIXED)
+    answer = shrink(adapter / "adapter_config.json", budget="overhead=900%")
+    assert answer.code == 0, answer.err
+    assert "the original is predicted to meet this budget as it is" in answer.err
+    assert ranks_in(Path("small")) == ranks_in(adapter)
+    whole, again = (logits_in_peft(folder, model_cache) for folder in (adapter, Path("small")))
+    assert (whole - again).abs().max() <= 1e-4
+
+
+def test_with_data_what_is_kept_has_the_lowest_validation_loss(
+    shrink: Run, saved: Callable[..., Path], data: Path
+) -> None:
+    answer = shrink(saved(**MIXED), "--data", data, "--held-out", 8, "--evaluations", 40, "--json")
+    assert answer.code == 0, answer.err
+    original, shrunk, *others = answer.json["cuts"]
+    assert answer.json["evaluations"] == 40
+    assert shrunk["predicted_upper_s"] <= answer.json["budget_s"]
+    assert all(shrunk["val_loss"] <= each["val_loss"] for each in others)
+    assert {each["name"].rstrip("0123456789") for each in others} >= {"first rows, same ranks"}
+    assert all(each["test_loss"] > 0 for each in (original, shrunk, *others))
+
+
+def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., Path], data: Path) -> None:
+    words = ("--data", data, "--held-out", 8, "--evaluations", 12, "--json")
+    answer = shrink(saved(**MIXED), *words, "--polish", 30)
+    assert answer.code == 0, answer.err
+    _, polished, shrunk, *_ = answer.json["cuts"]
+    assert (polished["name"], shrunk["name"]) == ("polished", "shrunk")
+    assert polished["sites"] == shrunk["sites"] == ranks_in(Path("small"))
+    assert polished["val_loss"] < shrunk["val_loss"]
+    assert polished["predicted_s"] == shrunk["predicted_s"]
+
+
+def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:
+    answer = shrink(saved(**MIXED))
+    assert "Budget overhead=15%" in answer.out
+    assert "energy kept" in answer.out
+    assert "original" in answer.out
+    assert "next: adaptare overhead MODEL small" in answer.out
+
+
+def test_an_infeasible_budget_is_answered_with_the_smallest_reachable(shrink: Run, saved: Callable[..., Path]) -> None:
+    answer = shrink(saved(**MIXED), "--json", budget="decode=0.001ms")
+    assert answer.code == 1
+    assert "the smallest reachable is" in answer.json["error"]
+    assert not Path("small").exists()
+
+
+def damaged(folder: Path, damage: Callable[[dict[str, np.ndarray]], None]) -> Path:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    damage(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def with_nan(tensors: dict[str, np.ndarray]) -> None:
+    next(iter(tensors.values()))[0, 0] = np.nan
+
+
+def without_b(tensors: dict[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if "lora_B" in name:
+            tensor[:] = 0
+
+
+def of_another_width(tensors: dict[str, np.ndarray]) -> None:
+    for name in [name for name in tensors if "lora_A" in name]:
+        tensors[name] = np.ones((tensors[name].shape[0], 7), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (with_nan, "has NaN or infinite values; train it again"),
+        (without_b, "the adapter changes nothing: every B is zero; train it first"),
+        (of_another_width, "is an adapter of another base model"),
+    ],
+)
+def test_weights_that_cannot_be_cut_are_refused(
+    shrink: Run, saved: Callable[..., Path], damage: Callable[[dict[str, np.ndarray]], None], message: str
+) -> None:
+    answer = shrink(damaged(saved(**MIXED), damage))
+    assert answer.code == 2
+    assert message in answer.err
+    assert not Path("small").exists()
+
+
+def test_a_dora_is_refused(shrink: Run, saved: Callable[..., Path]) -> None:
+    answer = shrink(saved(use_dora=True))
+    assert answer.code == 2
+    assert "is a DoRA; merge it with PEFT's merge_and_unload" in answer.err
+
+
+def test_a_rank_above_its_linear_is_refused(shrink: Run, saved: Callable[..., Path]) -> None:
+    answer = shrink(saved(r=70))
+    assert answer.code == 2
+    assert "rank 70 is larger than model.layers" in answer.err
+
+
+def test_what_else_does_not_fit_has_a_message_of_its_own(
+    shrink: Run, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapter = saved(**MIXED)
+    content = json.loads(Path("predictor-decode.json").read_text())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("long")
+    for words, message in (
+        (("--polish", 5), "--polish 5 trains, and there are no examples; give them with --data FILE"),
+        (("--quantise", "int4"), "the predictor is of a base with quantisation none, and this one has int4"),
+        (("--predictor", "missing"), "missing"),
+        (("-o", "mine"), "'mine' exists and is no earlier export"),
+        (("--data", "missing.jsonl"), "'missing.jsonl' cannot be read"),
+    ):
+        answer = shrink(adapter, *words)
+        assert answer.code == 2, words
+        assert message in answer.err
+    assert "no PEFT adapter folder" in shrink(tmp_path / "nothing").err
+    for budget, message in (("prefill=3ms", "the predictor is of decode"), ("memory=3MB", "memory is not supported")):
+        assert message in shrink(adapter, budget=budget).err
+    assert content == json.loads(Path("predictor-decode.json").read_text())
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_predictor_of_another_model_is_refused(
+    shrink: Run, run: Run, saved: Callable[..., Path], model_cache: Path, tmp_path: Path
+) -> None:
+    config = json.loads(open_model(MODEL, cache=model_cache).shape.config)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 2 * config["vocab_size"]}))
+    other = ("--device", "simulated", "--store", "other.db")
+    assert run("profile", tmp_path / "config.json", *other, "--space", "sites", "--count", 10).code == 0
+    assert run("fit", *other, "-o", "other").code == 0
+    answer = shrink(saved(**MIXED), "--predictor", "other")
+    assert answer.code == 2
+    assert "profile and fit this model" in answer.err

@@ -1,0 +1,195 @@
+"""Answers to multiple-choice questions, against one full forward pass for each choice without any cache."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase, Qwen3Config
+
+from adaptare.devices import InputError
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.answers import Answers
+from adaptare.search.training.data import Example
+from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
+from adaptare.search.training.token_examples import TokenExample, tokenize_split
+from adaptare.search.workflows.accuracies import accuracies_of
+
+SIZES = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 4}
+FAMILIES = {
+    "llama": lambda: LlamaConfig(**SIZES, num_attention_heads=9, num_key_value_heads=3, initializer_range=0.3),
+    "qwen3": lambda: Qwen3Config(**SIZES, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def trained(request: pytest.FixtureRequest, tiny: SimpleNamespace) -> SuperAdapter:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(FAMILIES[request.param]())
+    super_adapter: SuperAdapter = tiny.super_adapter(model.requires_grad_(False).eval())
+    tiny.disturb(super_adapter)
+    return super_adapter
+
+
+def questions(n: int, *, shared: int = 4) -> list[TokenQuestion]:
+    """Random questions with two to four choices of different lengths, after as many tokens that all share."""
+    rng = np.random.default_rng(5)
+
+    def ids(most: int) -> tuple[int, ...]:
+        return tuple(map(int, rng.integers(0, 260, size=rng.integers(1, most + 1))))
+
+    made = []
+    for _ in range(n):
+        choices = tuple(ids(5) for _ in range(rng.integers(2, 5)))
+        characters = tuple(map(int, rng.integers(1, 30, size=len(choices))))
+        prompt = (*range(5, 5 + shared), *ids(6))
+        made.append(TokenQuestion(prompt, choices, characters, int(rng.integers(len(choices)))))
+    return made
+
+
+def plain(super_adapter: SuperAdapter, codes: NDArray[np.int64], asked: Sequence[TokenQuestion]) -> list[list[float]]:
+    """Log-likelihood of each choice, token by token."""
+    found = []
+    with super_adapter.activated(codes), torch.no_grad():
+        for question in asked:
+            found.append([])
+            for choice in question.choices:
+                ids = [*question.prompt, *choice]
+                chances = super_adapter.model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+                places = range(len(question.prompt), len(ids))
+                found[-1].append(sum(float(chances[place - 1, ids[place]]) for place in places))
+    return found
+
+
+def configurations(super_adapter: SuperAdapter) -> NDArray[np.int64]:
+    space = super_adapter.space
+    drawn = space.expand(space.sample(2, np.random.default_rng(0)))
+    return np.vstack([drawn, super_adapter.largest, 0 * super_adapter.largest])
+
+
+@pytest.mark.parametrize("shared", [0, 4])
+def test_likelihoods_equal_full_forward_passes(trained: SuperAdapter, shared: int) -> None:
+    asked = questions(6, shared=shared)
+    answers = Answers(trained, asked)
+    for codes in configurations(trained):
+        for found, expected in zip(answers.log_likelihoods(codes), plain(trained, codes, asked), strict=True):
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_single_question_needs_no_common_prefix(trained: SuperAdapter) -> None:
+    asked = questions(1)
+    found = Answers(trained, asked).log_likelihoods(trained.largest)[0]
+    assert found == pytest.approx(plain(trained, trained.largest, asked)[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("scoring", ["sum", "per-character"])
+def test_the_answer_is_the_choice_with_the_highest_score(trained: SuperAdapter, scoring: Any) -> None:
+    asked = questions(40)
+    right = Answers(trained, asked, scoring=scoring).right(trained.largest)
+    expected = []
+    for question, found in zip(asked, plain(trained, trained.largest, asked), strict=True):
+        lengths = question.characters if scoring == "per-character" else [1] * len(found)
+        scores = [each / length for each, length in zip(found, lengths, strict=True)]
+        expected.append(scores.index(max(scores)) == question.answer)
+    assert right.tolist() == expected
+    assert 0 < right.sum() < 40
+
+
+def test_the_two_scores_differ(trained: SuperAdapter) -> None:
+    asked = questions(40)
+    one, other = (Answers(trained, asked, scoring=each).right(trained.largest) for each in ("sum", "per-character"))
+    assert (one != other).any()
+
+
+def test_the_prefix_of_a_question_is_computed_once_for_all_choices(trained: SuperAdapter) -> None:
+    asked, computed = questions(3), []
+    handle = trained.model.register_forward_pre_hook(
+        lambda _, __, inputs: computed.append(inputs["input_ids"].numel()), with_kwargs=True
+    )
+    Answers(trained, asked).right(trained.largest)
+    handle.remove()
+    own = sum(len(each.prompt) - 4 - 1 + len(each.choices) * max(map(len, each.choices)) for each in asked)
+    assert sum(computed) == 4 + own
+
+
+def test_each_configuration_is_computed_once_and_the_active_one_restored(trained: SuperAdapter) -> None:
+    answers = Answers(trained, questions(2))
+    trained.model.train()
+    first = answers.right(0 * trained.largest)
+    assert (trained.active == trained.largest).all()
+    assert trained.model.training
+    trained.model.forward = None  # type: ignore[assignment]
+    assert (answers.right(0 * trained.largest) == first).all()
+
+
+def test_majority_and_untrained_come_before_the_configurations(trained: SuperAdapter) -> None:
+    asked = questions(30)
+    found = accuracies_of(asked, {"all": (trained, trained.largest)}, base=trained, majority=1, scoring="sum")
+    assert [each.name for each in found] == ["majority", "untrained", "all"]
+    untrained, full = (
+        [np.argmax(each) for each in plain(trained, codes, asked)] for codes in configurations(trained)[:1:-1]
+    )
+    truth = [each.answer for each in asked]
+    assert [each.right for each in found] == [
+        truth.count(1),
+        sum(map(int.__eq__, map(int, untrained), truth)),
+        sum(map(int.__eq__, map(int, full), truth)),
+    ]
+    assert (found[1].gained, found[1].lost) == (0, 0)
+    assert found[2].right - found[1].right == found[2].gained - found[2].lost
+
+
+def test_without_questions_there_is_no_accuracy(trained: SuperAdapter) -> None:
+    assert accuracies_of([], {}, base=trained, majority=0, scoring="sum") == ()
+    with pytest.raises(InputError, match="accuracy needs at least one question"):
+        Answers(trained, [])
+
+
+def test_other_scores_are_refused(trained: SuperAdapter) -> None:
+    with pytest.raises(InputError, match="scoring must be one of sum, per-character, not 'mean'"):
+        Answers(trained, questions(1), scoring="mean")  # type: ignore[arg-type]
+
+
+def test_weights_that_are_not_finite_are_noticed(trained: SuperAdapter) -> None:
+    trained.model.get_parameter("model.norm.weight").data[0] = float("inf")
+    with pytest.raises(InputError, match=r"log-likelihoods of choices are \[nan.*not finite"):
+        Answers(trained, questions(1)).right(trained.largest)
+    with pytest.raises(InputError, match="the loss of 1 of 1 held-out examples is not finite"):
+        CompletionLoss(trained, [TokenExample((1, 2, 3), 1)])(trained.largest[None])
+
+
+def test_adapter_weights_that_are_not_finite_are_named(trained: SuperAdapter) -> None:
+    """Attention kernels on a processor may turn queries that are no numbers into finite outputs."""
+    name, tensor = next(iter(trained.state().items()))
+    tensor[0, 0] = float("nan")
+    for evaluate in (Answers(trained, questions(1)).right, CompletionLoss(trained, [TokenExample((1, 2), 1)]).sums):
+        with pytest.raises(InputError, match=f"{name} has weights that are not finite; train"):
+            evaluate(trained.largest)
+
+
+def test_choices_are_tokenised_as_completions_are(tokenizer: PreTrainedTokenizerBase) -> None:
+    examples = [Example("Hot?", "fire", ("ice", "fire")), Example("2 + 2?", "4")]
+    (found,) = tokenize_questions(examples, tokenizer)
+    assert tokenizer.decode(found.prompt) == "Hot?\n"
+    assert [tokenizer.decode(choice) for choice in found.choices] == ["ice<end>", "fire<end>"]
+    assert (found.characters, found.answer) == ((3, 4), 1)
+
+
+def test_the_majority_is_that_of_the_training_questions() -> None:
+    asked = [Example("a", each, ("x", "y", "z")) for each in "yzzy"]
+    assert most_frequent_answer([*asked, Example("b", "c")]) == 1  # the first of equals
+    assert most_frequent_answer(asked[1:3]) == 2
+    assert most_frequent_answer([Example("b", "c")]) == 0
+
+
+def test_a_split_has_the_questions_of_its_held_out_parts(tokenizer: PreTrainedTokenizerBase) -> None:
+    examples = [Example(f"Is {number} even?", ("yes", "no")[number % 2], ("yes", "no")) for number in range(20)]
+    split = tokenize_split([*examples, Example("2 + 2?", "4")], tokenizer, seed=0)
+    asked = [tokenizer.decode(each.prompt) for each in (*split.validation_questions, *split.test_questions)]
+    assert len(set(asked)) == 6
+    assert not set(asked) & {tokenizer.decode(each.ids[: each.prompt_tokens]) for each in split.train}

@@ -1,0 +1,299 @@
+"""Exports for llama.cpp, vLLM and Olive, each read by its own rule, which is written down anew here."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.numpy import load_file
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from adaptare.devices import DeviceError, InputError
+from adaptare.profiler import Configuration, ModelShape, named_space, read_peft
+from adaptare.search.export import peft_portable, peft_readers
+from adaptare.search.export.peft import export_peft
+from adaptare.search.export.peft_import import import_peft
+from adaptare.search.export.peft_portable import export_peft_portable
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.scaling import Scaling
+
+COMMON = {
+    "vocab_size": 260,
+    "hidden_size": 36,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON, head_dim=8, tie_word_embeddings=False)),
+}
+RANKS = {
+    "model.layers.0.self_attn.q_proj": 2,
+    "model.layers.0.self_attn.k_proj": 8,
+    "model.layers.1.self_attn.o_proj": 4,
+    "model.layers.1.mlp.gate_proj": 1,
+    "model.layers.1.mlp.down_proj": 8,
+}
+CONFIG = Configuration.of(RANKS)
+RULES = ("constant", "per-rank", "rank-stabilised")
+
+
+def base(family: str) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FAMILIES[family]().requires_grad_(False).eval()
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=RULES)
+def adapted(request: pytest.FixtureRequest, family: str, tiny: SimpleNamespace) -> SuperAdapter:
+    model = base(family)
+    space = named_space("sites", ModelShape.from_config(model.config), ranks=(0, 1, 2, 4, 8))
+    super_adapter = SuperAdapter(model, space, scaling=Scaling(request.param, 3.0), seed=0)
+    tiny.disturb(super_adapter)
+    return super_adapter
+
+
+def logits(model: PreTrainedModel, ids: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        found: np.ndarray = model(ids).logits.numpy()
+    return found
+
+
+def as_exported(super_adapter: SuperAdapter, ids: torch.Tensor, config: Configuration = CONFIG) -> np.ndarray:
+    with super_adapter.activated(config):
+        return logits(super_adapter.model, ids)
+
+
+def content(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    return json.loads((folder / "adapter_config.json").read_text()), load_file(folder / "adapter_model.safetensors")
+
+
+def by_llama_cpp(folder: Path) -> dict[str, np.ndarray]:
+    """As convert_lora_to_gguf.py and the loader of its file: one 32-bit alpha, over the rank of each B."""
+    settings, tensors = content(folder)
+    alpha, deltas = np.float32(settings["lora_alpha"]), {}
+    for name in {key.replace("lora_B.", "lora_A.") for key in tensors}:
+        A, B = tensors[name], tensors[name.replace("lora_A.", "lora_B.")]
+        scale = alpha / np.float32(B.shape[1]) if alpha else np.float32(1)
+        deltas[name.replace("base_model.model.", "").replace(".lora_A.weight", ".weight")] = scale * (B @ A)
+    return deltas
+
+
+def by_vllm(folder: Path) -> dict[str, np.ndarray]:
+    """As `PEFTHelper`: one scale from `r` and `lora_alpha`; the rows of A must fit into `r`, which is reserved."""
+    settings, tensors = content(folder)
+    assert not settings.get("modules_to_save")
+    assert not settings.get("use_dora")
+    r = settings["r"]
+    scale = settings["lora_alpha"] / (r**0.5 if settings.get("use_rslora") else r)
+    deltas = {}
+    for name, A in tensors.items():
+        path, half, weight = name.removeprefix("base_model.model.").rsplit(".", 2)
+        assert weight == "weight"
+        if half == "lora_A":
+            assert len(A) <= r
+            deltas[f"{path}.weight"] = scale * (tensors[name.replace("lora_A", "lora_B")] @ A)
+    return deltas
+
+
+def by_olive(folder: Path) -> dict[str, np.ndarray]:
+    """As `convert-adapters`: transposed, and every B times one scale."""
+    config = LoraConfig.from_pretrained(str(folder))
+    _, tensors = content(folder)
+    turned = {
+        name.replace("base_model.model.model", "model"): tensor.T
+        * (config.lora_alpha / config.r if "_B" in name else 1)
+        for name, tensor in tensors.items()
+    }
+    pairs = {name: (A, turned[name.replace("_A", "_B")]) for name, A in turned.items() if "lora_A" in name}
+    return {name.replace(".lora_A", ""): (A @ B).T for name, (A, B) in pairs.items()}
+
+
+def with_updates(family: str, deltas: dict[str, np.ndarray], ids: torch.Tensor) -> np.ndarray:
+    """Logits of a new base whose weights have the updates."""
+    model = base(family)
+    for name, delta in deltas.items():
+        model.get_parameter(name).data += torch.from_numpy(delta).float()
+    return logits(model, ids)
+
+
+def by_peft(family: str, folder: Path, ids: torch.Tensor) -> np.ndarray:
+    return logits(PeftModel.from_pretrained(base(family), str(folder)).eval(), ids)
+
+
+def test_a_portable_adapter_is_the_same_in_llama_cpp_and_in_peft(
+    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    difference = export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-portable", base_name=None)
+    expected = as_exported(adapted, ids)
+    assert difference < 1e-5
+    assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
+    assert np.abs(with_updates(family, by_llama_cpp(tmp_path / "out"), ids) - expected).max() < 1e-4
+    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+    settings, tensors = content(tmp_path / "out")
+    assert not settings["alpha_pattern"]
+    assert read_peft(tmp_path / "out", adapted.shape) == CONFIG
+    assert len(tensors) == 2 * len(RANKS)
+
+
+def test_a_uniform_adapter_is_the_same_in_every_reader(
+    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    difference = export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name="some/base")
+    expected = as_exported(adapted, ids)
+    assert difference < 1e-5
+    for read in (by_vllm, by_olive, by_llama_cpp):
+        deltas = read(tmp_path / "out")
+        assert {name.removesuffix(".weight") for name in deltas} == set(RANKS)
+        assert np.abs(with_updates(family, deltas, ids) - expected).max() < 1e-4, read.__name__
+    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+    settings, _ = content(tmp_path / "out")
+    assert (settings["r"], settings["lora_alpha"], settings["use_rslora"]) == (8, 8, False)
+    assert not settings["rank_pattern"]
+    assert not settings["alpha_pattern"]
+    assert set(settings["target_modules"]) == set(RANKS)
+    assert read_peft(tmp_path / "out", adapted.shape) == Configuration.of(dict.fromkeys(RANKS, 8))
+
+
+def test_what_is_padded_is_zero(adapted: SuperAdapter, tmp_path: Path) -> None:
+    export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name=None)
+    _, tensors = content(tmp_path / "out")
+    for path, rank in RANKS.items():
+        A, B = (tensors[f"base_model.model.{path}.lora_{half}.weight"] for half in "AB")
+        assert (len(A), B.shape[1]) == (8, 8)
+        assert not A[rank:].any()
+        assert not B[:, rank:].any()
+        assert np.array_equal(A[:rank], adapted.tensors(CONFIG)[path][0].numpy())
+
+
+def test_an_adapter_with_patterns_is_read_wrong_by_the_others(
+    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    export_peft(adapted, CONFIG, tmp_path / "out", base_name=None)
+    expected = as_exported(adapted, ids)
+    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+    # One scale everywhere is what Olive computes, and one alpha everywhere what llama.cpp does.
+    wrong = {"constant": [by_llama_cpp], "per-rank": [by_olive], "rank-stabilised": [by_llama_cpp, by_olive, by_vllm]}
+    for read in wrong[adapted.scaling.rule]:
+        assert np.abs(with_updates(family, read(tmp_path / "out"), ids) - expected).max() > 1e-2, read.__name__
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.parametrize("kind", ["peft-portable", "peft-uniform"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha_pattern": {"q_proj": 5, r"layers\.1\.mlp\.down_proj": 0.5}},
+        {"use_rslora": True},
+        {"use_rslora": True, "alpha_pattern": {"down_proj": 9}},
+        {"lora_alpha": 0.75},
+    ],
+    ids=["alphas", "rslora", "rslora and alphas", "fraction"],
+)
+def test_a_mixed_rank_folder_of_peft_is_converted(
+    family: str, kind: Any, settings: dict[str, Any], ids: torch.Tensor, tmp_path: Path
+) -> None:
+    arguments = {"r": 4, "lora_alpha": 3, "rank_pattern": {"q_proj": 2, "down_proj": 6}, "init_lora_weights": False}
+    arguments |= {"target_modules": ["q_proj", "v_proj", "down_proj"], **settings}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        theirs = get_peft_model(base(family), LoraConfig(**arguments)).eval()
+    theirs.save_pretrained(tmp_path / "adapter")
+    super_adapter, config = import_peft(tmp_path / "adapter", base(family))
+    export_peft_portable(super_adapter, config, tmp_path / "out", kind=kind, base_name=None)
+    readers = (by_llama_cpp,) if kind == "peft-portable" else (by_vllm, by_olive, by_llama_cpp)
+    expected = logits(theirs, ids)
+    assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
+    for read in readers:
+        assert np.abs(with_updates(family, read(tmp_path / "out"), ids) - expected).max() < 1e-4
+    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+
+
+@pytest.fixture
+def one(tiny: SimpleNamespace) -> SuperAdapter:
+    super_adapter = tiny.super_adapter(tiny.model())
+    tiny.disturb(super_adapter)
+    return super_adapter
+
+
+SMALL = Configuration.of({"model.layers.0.self_attn.q_proj": 2, "model.layers.1.mlp.up_proj": 4})
+
+
+@pytest.mark.parametrize("kind", ["peft-portable", "peft-uniform"])
+def test_an_export_that_a_reader_misreads_leaves_the_earlier_one(
+    one: SuperAdapter, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_peft_portable(one, SMALL, tmp_path / "out", kind=kind, base_name="first")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    write = peft_portable.write_peft
+
+    def misprint(folder: Path, halves: Any, arguments: Any, **others: Any) -> None:
+        write(folder, halves, {**arguments, "lora_alpha": arguments["lora_alpha"] * 2}, **others)
+
+    monkeypatch.setattr(peft_portable, "write_peft", misprint)
+    with pytest.raises(DeviceError, match=r"as (llama\.cpp|vLLM or Olive) reads it, differ from the adapter's by"):
+        export_peft_portable(one, SMALL, tmp_path / "out", kind=kind, base_name="second")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_check_leaves_model_and_super_adapter_as_they_were(
+    one: SuperAdapter, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    before, active = as_exported(one, ids, SMALL), one.active
+    export_peft_portable(one, SMALL, tmp_path / "out", kind="peft-uniform", base_name=None)
+    assert np.array_equal(as_exported(one, ids, SMALL), before)
+    assert np.array_equal(one.active, active)
+    assert not any(module._forward_hooks for module in one.model.modules())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "export",
+    [
+        export_peft,
+        partial(export_peft_portable, kind="peft-portable"),
+        partial(export_peft_portable, kind="peft-uniform"),
+    ],
+    ids=["peft", "portable", "uniform"],
+)
+def test_weights_that_are_no_finite_numbers_are_not_written(
+    one: SuperAdapter, export: Callable[..., Any], value: float, tmp_path: Path
+) -> None:
+    one.state()["model.layers.1.mlp.up_proj.A"][0, 0] = value
+    with pytest.raises(InputError, match=r"adapter of 'model\.layers\.1\.mlp\.up_proj' has NaN or infinite values"):
+        export(one, SMALL, tmp_path / "out", base_name=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_arguments_are_refused(one: SuperAdapter, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="kind must be one of peft-portable, peft-uniform, not 'gguf'"):
+        export_peft_portable(one, SMALL, tmp_path / "out", kind="gguf", base_name=None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="without any site"):
+        export_peft_portable(one, Configuration(), tmp_path / "out", kind="peft-uniform", base_name=None)
+
+
+def test_a_rank_that_peft_would_not_build_is_found() -> None:
+    with pytest.raises(DeviceError, match="PEFT would build rank 4 at a, whose tensors have rank 2"):
+        peft_readers.scale_of_patterns({"r": 4, "lora_alpha": 1, "rank_pattern": {"b": 2}}, "a", 2)
+
+
+def test_the_commands_name_a_rank_that_vllm_takes() -> None:
+    vllm, olive = peft_readers.reading_commands("peft-uniform", Path("out"), "some/base", 20)
+    assert "--max-lora-rank 32 --lora-modules NAME=out" in vllm
+    assert "convert-adapters --adapter_path out" in olive
