@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from adaptare.profiler import Configuration, ModelShape, Space, open_model
 from adaptare.search import CompletionLoss, SuperAdapter, export_peft, load_base, search, train_super_adapter
@@ -39,7 +38,8 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.data import Example, split_examples
-from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
+from adaptare.search.training.paired import paired_difference
+from adaptare.search.training.token_examples import TokenExample, tokenize_examples
 
 RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft")
 PARTS = (*RECIPES, "int4")
@@ -190,34 +190,22 @@ def int4_part(bench: Bench) -> list[dict[str, Any]]:
 
 def row_losses(super_adapter: SuperAdapter, codes: NDArray[np.int64], rows: Rows) -> Losses:
     """Loss summed over the completion of each row, nats. Shape (n_rows,)."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-    found, model = np.empty(len(rows)), super_adapter.model.eval()
-    with super_adapter.activated(codes), torch.inference_mode():
-        for first in range(0, len(order), BATCH):
-            taken = order[first : first + BATCH]
-            batch = pad_batch([rows[index] for index in taken])
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-            each = functional.cross_entropy(
-                logits.transpose(1, 2).float(), batch["labels"][:, 1:], ignore_index=IGNORED, reduction="none"
-            )
-            found[taken] = each.sum(dim=1).double().numpy()
-    return found
+    return CompletionLoss(super_adapter, rows, batch_size=BATCH).sums(codes)
 
 
 def described(losses: Mapping[str, Losses], rows: Rows, *, beside: str) -> dict[str, Any]:
     """Loss per token of each, and its difference from another on the same rows: middle, lower and upper end."""
-    tokens = np.array([row.completion_tokens for row in rows])
     return {
-        name: {"loss": interval(each, tokens), "difference": interval(each - losses[beside], tokens)}
+        name: {"loss": ends(each, 0.0, rows), "difference": ends(each, losses[beside], rows)}
         for name, each in losses.items()
     }
 
 
-def interval(sums: Losses, tokens: NDArray[np.int64], *, draws: int = 2000) -> list[float]:
-    """Sum over tokens by resampling the rows: middle, lower and upper end of 95 %."""
-    picks = np.random.default_rng(0).integers(0, len(sums), size=(draws, len(sums)))
-    ratios = sums[picks].sum(axis=1) / tokens[picks].sum(axis=1)
-    return [float(sums.sum() / tokens.sum()), *map(float, np.percentile(ratios, [2.5, 97.5]))]
+def ends(first: Losses, second: Losses | float, rows: Rows) -> list[float]:
+    """Difference per token on the same rows: middle, lower and upper end of 95 %."""
+    tokens = np.array([row.completion_tokens for row in rows])
+    found = paired_difference(first, np.zeros(len(first)) + second, tokens)
+    return [found.middle, found.lower, found.upper]
 
 
 def latency(bench: Bench, config: Configuration) -> dict[str, list[dict[str, Any]]]:
@@ -287,9 +275,9 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cell(ends: Sequence[float]) -> str:
+def cell(found: Sequence[float]) -> str:
     """Middle with its interval."""
-    return f"{ends[0]:.3f} [{ends[1]:.3f}, {ends[2]:.3f}]"
+    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]"
 
 
 def note(text: str) -> None:
