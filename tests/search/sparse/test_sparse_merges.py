@@ -11,8 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration
+from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
+from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search import CompletionLoss, export_merged, export_onnx, export_peft, train_super_adapter
 from adaptare.search.export.onnx import export_onnx_adapter
 from adaptare.search.pruning.rows import decoder_linears
@@ -266,3 +267,12 @@ def test_masters_are_kept_beyond_rounding_and_not_saved(pruned: PreTrainedModel,
         assert torch.equal(linear.get_buffer("master"), before[path])
         assert not torch.equal(linear.weight, before[path])
     assert not any(name.endswith("master") for name in pruned.state_dict())
+
+
+@LAYERS
+def test_widths_are_refused_by_layers_that_keep_zeros(layer: MakeLayer, pruned: PreTrainedModel) -> None:
+    shape = ModelShape.from_config(pruned.config)
+    entries = [{"sites": ["*.up_proj"], "ranks": [2]}, {"widths": [shape.intermediate // 2, shape.intermediate]}]
+    with pytest.raises(InputError, match=r"has widths, which adapters that keep the zeros .* leave the widths out"):
+        SuperAdapter(pruned, grouped_space("narrow", entries, shape), seed=0, layer=layer)
+    assert type(pruned.get_submodule("model.layers.0.mlp.up_proj")) is torch.nn.Linear
