@@ -48,9 +48,13 @@ def train(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
     quantise: Annotated[
-        Quantisation,
-        typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
-    ] = "none",
+        Quantisation | None,
+        typer.Option(
+            "--quantise",
+            help="Round the base's weights as the device that it will run on does.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     predictor: Annotated[
         Path | None, typer.Option("--predictor", help="What adaptare fit wrote, to train around --budget.")
     ] = None,

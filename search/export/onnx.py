@@ -19,6 +19,7 @@ from adaptare.profiler.programs.onnx.bases import OnnxBases
 from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised_base import on_base
 
 Adapter = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 Bases = Callable[[Quantisation], OnnxBase]
@@ -62,8 +63,9 @@ def export_onnx(
         Largest difference of the logits from torch's, as `onnx_difference` defines it.
 
     Raises:
-        InputError: The config is not of this super-adapter, or swappable without any site; `every_site` is given with
-            another kind; or the folder holds other files.
+        InputError: The config is not of this super-adapter, or swappable without any site; its sub-adapters exist
+            merged only, or merging would fill the zeros of a sparse base; `every_site` is given with another kind; or
+            the folder holds other files.
         MissingPackageError: A package is not installed.
         DeviceError: ONNX Runtime's outputs differ from torch's, or it failed; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
@@ -73,7 +75,8 @@ def export_onnx(
             f"kind must be one of {get_args(OnnxKind)} and quantisation one of {get_args(Quantisation)}, "
             f"not {kind!r} and {quantisation!r}"
         )
-    source, adapter = Path(base), _halves(super_adapter, config)
+    source = Path(base)
+    adapter = _halves(super_adapter, config) if kind != "onnx" else {}
     if kind == "onnx-swappable":
         _check_sites(config)
     elif every_site:
@@ -94,7 +97,10 @@ def export_onnx(
         return bases.base(workload)
 
     with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
-        _WRITERS[kind](base_as, adapter, quantisation, fresh)
+        if kind == "onnx":
+            _write_merged(super_adapter, config, source, base_as, quantisation, fresh)
+        else:
+            _WRITERS[kind](base_as, adapter, quantisation, fresh)
         for name in BESIDE:
             if (source / name).exists():
                 shutil.copyfile(source / name, fresh / name)
@@ -126,13 +132,26 @@ def export_onnx_adapter(
         write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
 
 
-def _merged(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler.programs.onnx.adapted import write_onnx_merged, write_onnx_requantised
+def _write_merged(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    base: Path,
+    bases: Bases,
+    quantisation: Quantisation,
+    folder: Path,
+) -> None:
+    from adaptare.profiler.programs.onnx.adapted import write_onnx_codes, write_onnx_requantised, write_onnx_weights
 
+    if super_adapter.on_grid and quantisation == "int4":
+        codes = super_adapter.int4_codes(config)
+        write_onnx_codes(bases("int4"), {path: each.cpu().numpy() for path, each in codes.items()}, folder)
+        return
+    merged = on_base(super_adapter, base, "none").merged(config)
+    weights = {path: _array(weight.T) for path, weight in merged.items()}
     if quantisation == "none":
-        write_onnx_merged(bases("none"), adapter, folder)
+        write_onnx_weights(bases("none"), weights, folder)
     else:
-        write_onnx_requantised(bases("none"), adapter, folder, quantisation)
+        write_onnx_requantised(bases("none"), weights, folder, quantisation)
 
 
 def _static(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
@@ -149,7 +168,6 @@ def _swappable(bases: Bases, adapter: Adapter, quantisation: Quantisation, folde
 
 
 _WRITERS: Mapping[OnnxKind, Callable[[Bases, Adapter, Quantisation, Path], None]] = {
-    "onnx": _merged,
     "onnx-static": _static,
     "onnx-swappable": _swappable,
 }

@@ -108,7 +108,7 @@ def onnx_difference(
         "steps": [tokens[:-1], tokens[-1:]],
     }
     ours = _run(request)
-    if kind == "onnx" and quantisation != "none":
+    if kind == "onnx" and quantisation != "none" and not (super_adapter.on_grid and quantisation == "int4"):
         twin, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
     else:
         twin = on_base(super_adapter, base, quantisation)

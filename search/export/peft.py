@@ -30,8 +30,8 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty, has widths or is not of this super-adapter, a weight is NaN or infinite, or the
-            folder holds other files.
+        InputError: The config is empty, has widths or is not of this super-adapter; its sub-adapters exist merged only;
+            a weight is NaN or infinite; or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
     check_complete(config)
@@ -58,17 +58,15 @@ def export_merged(
         tokenizer: Saved with the weights.
 
     Raises:
-        InputError: The config is not of this super-adapter or has several widths, or the folder holds other files.
+        InputError: The config is not of this super-adapter or has several widths; merging it would fill the zeros of a
+            sparse base; or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    scales, size = super_adapter.scales(config), _one_size(config, super_adapter.shape)
+    merged, size = super_adapter.merged(config), _one_size(config, super_adapter.shape)
     with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
         model: PreTrainedModel = narrowed(super_adapter.model, config.by_layer)
         model.config.intermediate_size = size
-        weights = model.state_dict()
-        for path, (A, B) in super_adapter.tensors(config).items():
-            base = weights[f"{path}.weight"]
-            weights[f"{path}.weight"] = (base.to(A.dtype) + scales[path] * (B @ A)).to(base.dtype)
+        weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in merged.items()}}
         with without_progress_bars():
             model.save_pretrained(fresh, state_dict=weights)
         if tokenizer is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
 from adaptare.devices.extensions import extension, extensions
-from adaptare.profiler import ModelShape, Space
+from adaptare.profiler import ModelShape, Quantisation, Space
 from adaptare.profiler.workloads.space import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
@@ -55,6 +55,7 @@ class Recipe:
         step: Configurations and losses of one optimiser step.
         start: The configuration to take without a search, as genes of shape (n_dimensions,).
         algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
+        quantisations: Quantisations of the base that the recipe is for; the first is the default of `--quantise`.
     """
 
     name: str
@@ -71,6 +72,16 @@ class Recipe:
     step: TrainingStep = DEFAULT_STEP
     start: Callable[[Space], NDArray[np.int64]] = midpoint
     algorithm: str = "nsga2"
+    quantisations: tuple[Quantisation, ...] = get_args(Quantisation)
+
+    def quantisation(self, asked: Quantisation | None) -> Quantisation:
+        """The quantisation asked for, or the default. Raises `InputError` if the recipe is not for it."""
+        if asked is not None and asked not in self.quantisations:
+            raise InputError(
+                f"the recipe {self.name!r} is for a base with quantisation {' or '.join(self.quantisations)}, not "
+                f"{asked}; leave --quantise out, or take another recipe (see: adaptare recipes)"
+            )
+        return asked or self.quantisations[0]
 
 
 def recipe_named(name: str) -> Recipe:

@@ -1,7 +1,7 @@
 """Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -31,6 +31,11 @@ class ElasticLinear(nn.Module):
         section 3.
     """
 
+    # False if the update is no product B A, so that it exists merged only.
+    separable: ClassVar[bool] = True
+    # True if the weight is rounded to the 4-bit grid of the base, so that it is merged into its codes.
+    on_grid: ClassVar[bool] = False
+
     def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base
@@ -59,6 +64,11 @@ class ElasticLinear(nn.Module):
             raise InputError(f"rank must be 0 to {self.largest} here, not {rank}; build the space with larger ranks")
         self._rank = rank
 
+    @property
+    def master(self) -> torch.Tensor:
+        """Weight that the update is added to. Shape (out, in)."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (..., in) -> (..., out), in the dtype of the base's output; narrower where a part is active."""
         y: torch.Tensor = self.base(x) if self.part is WHOLE else functional.linear(x, *self._active_base())
@@ -80,6 +90,12 @@ class ElasticLinear(nn.Module):
     def _active_base(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         bias = self.base.bias if self.base.bias is None else self.base.bias[self.part.outputs]
         return self.base.weight[self.part.outputs, self.part.inputs], bias
+
+    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
+        """Weight of a plain linear that computes the same at a rank >= 1. Shape (out, in), in the dtype of the base."""
+        A, B = self.slices(rank, part)
+        weight = self.master[part.outputs, part.inputs]
+        return (weight.to(A.dtype) + self.scaling.factor(rank, self.largest) * (B @ A)).to(weight.dtype)
 
 
 class MakeLayer(Protocol):

@@ -13,7 +13,9 @@ from adaptare.devices import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.super_adapter.zeros import check_still_sparse, fills_zeros
 
 
 class SuperAdapter:
@@ -31,7 +33,8 @@ class SuperAdapter:
         layer: Makes the elastic linear of a site.
 
     Raises:
-        InputError: The model lacks a site, or has another width there, or already has an adapter.
+        InputError: The model lacks a site, or has another width there, or already has an adapter; or the space has
+            widths and the layers are not for them.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SuperAdapter:
     ) -> None:
         self.model = model
         self.space = space
+        self.layer = layer
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
@@ -58,6 +62,11 @@ class SuperAdapter:
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
                 make: MakeLayer = layer if rank else ElasticLinear
                 self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
+        if space.has_widths and not self.separable:
+            raise InputError(
+                f"the space {space.name!r} has widths, which adapters that keep the zeros of a sparse base do not "
+                "support; leave the widths out, or take another recipe"
+            )
         self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
         model.requires_grad_(False)
         self._put(self._layers)
@@ -77,6 +86,16 @@ class SuperAdapter:
     def parameters(self) -> int:
         """Number of trainable weights: all of A and B."""
         return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
+
+    @property
+    def separable(self) -> bool:
+        """True if a sub-adapter exists apart from its base, as products B A; else it exists merged only."""
+        return all(layer.separable for layer in self._layers.values())
+
+    @property
+    def on_grid(self) -> bool:
+        """True if all weights are trained as rounded to 4 bits, and are merged into the codes of a 4-bit base."""
+        return any(layer.on_grid for layer in self._layers.values())
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks and widths, until the next call.
@@ -121,8 +140,17 @@ class SuperAdapter:
         return codes
 
     def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter at its widths."""
+        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter at its widths.
+
+        Raises:
+            InputError: The config is not of this super-adapter, or its sub-adapters exist merged only.
+        """
         self.codes(config)
+        if not self.separable:
+            raise InputError(
+                "this super-adapter changes only the non-zero weights of its base, which no adapter file can express; "
+                "export it merged: --to merged, or --to onnx"
+            )
         parts = kept_parts(self.shape, config.by_layer)
         return {path: self._layers[path].slices(rank, parts.get(path, WHOLE)) for path, rank in config.ranks}
 
@@ -130,6 +158,27 @@ class SuperAdapter:
         """Module path -> factor on B A x of a sub-adapter."""
         self.codes(config)
         return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
+
+    def merged(self, config: Configuration) -> dict[str, torch.Tensor]:
+        """Module path -> weight of the base with a sub-adapter merged, shape (out, in) at its widths, for its sites.
+
+        Raises:
+            InputError: The config is not of this super-adapter, or the base is sparse and merging would fill its zeros.
+        """
+        before, merged = self._merged(config)
+        check_still_sparse(before, list(merged.values()))
+        return merged
+
+    def fills_zeros(self, config: Configuration) -> bool:
+        """True if the base is sparse and merging a sub-adapter would fill its zeros."""
+        before, merged = self._merged(config)
+        return fills_zeros(before, list(merged.values()))
+
+    def int4_codes(self, config: Configuration) -> dict[str, torch.Tensor]:
+        """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in); see `on_grid`."""
+        self.codes(config)
+        layers = [(path, self._layers[path], rank) for path, rank in config.ranks]
+        return {path: layer.codes(rank) for path, layer, rank in layers if isinstance(layer, QuantisedElasticLinear)}
 
     def state(self) -> dict[str, torch.Tensor]:
         """All trainable tensors under the names `<module path>.A` and `<module path>.B`; no copies."""
@@ -155,6 +204,14 @@ class SuperAdapter:
         self._put({path: layer.base for path, layer in self._layers.items()})
         for weight in self._thawed:
             weight.requires_grad_(True)
+
+    def _merged(self, config: Configuration) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        """Weights before and after a merge, at the widths of a config."""
+        self.codes(config)
+        parts = kept_parts(self.shape, config.by_layer)
+        layers = [(path, self._layers[path], rank, parts.get(path, WHOLE)) for path, rank in config.ranks]
+        before = [layer.master[part.outputs, part.inputs] for _, layer, _, part in layers]
+        return before, {path: layer.merged(rank, part) for path, layer, rank, part in layers}
 
     def _check_width(self, column: MlpWidth, width: int) -> None:
         if not 1 <= width <= column.largest:

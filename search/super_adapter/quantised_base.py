@@ -35,6 +35,13 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     model.config.tie_word_embeddings = False
 
 
+def keep_masters(model: PreTrainedModel) -> None:
+    """Keeps the weights of the decoder's linears, for adapters that are added before rounding, beyond `round_base`."""
+    for site in ModelShape.from_config(model.config).sites:
+        linear = model.get_submodule(site.path)
+        linear.register_buffer("master", linear.get_parameter("weight").detach(), persistent=False)
+
+
 def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) -> SuperAdapter:
     """Copy of the adapters on the model of a folder, whose weights are rounded as in `round_base`.
 
@@ -47,8 +54,10 @@ def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) 
         InputError: The folder holds no model, or one of another shape.
     """
     model, _ = load_base(folder)
+    if super_adapter.on_grid:
+        keep_masters(model)
     round_base(model, quantisation)
-    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0)
+    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0, layer=super_adapter.layer)
     trained = super_adapter.state()
     for name, tensor in copied.state().items():
         tensor.copy_(trained[name])
@@ -71,12 +80,14 @@ def requantised(
         quantisation: `int8` or `int4`.
 
     Raises:
-        InputError: The config is not of this super-adapter, or the folder holds no model.
+        InputError: The config is not of this super-adapter; the folder holds no model; or merging would fill the zeros
+            of a sparse base.
     """
-    model, _ = load_base(folder)
-    scales, parts = super_adapter.scales(config), kept_parts(super_adapter.shape, config.by_layer)
-    for path, (A, B) in super_adapter.tensors(config).items():
-        weight, part = model.get_submodule(path).get_parameter("weight"), parts.get(path, WHOLE)
-        weight.data[part.outputs, part.inputs] += (scales[path] * (B @ A)).to(weight)
-    round_base(model, quantisation)
-    return SuperAdapter(model, super_adapter.space, seed=0)
+    original = on_base(super_adapter, folder, "none")
+    merged, parts = original.merged(config), kept_parts(super_adapter.shape, config.by_layer)
+    original.remove()
+    for path, weight in merged.items():
+        part = parts.get(path, WHOLE)
+        original.model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
+    round_base(original.model, quantisation)
+    return SuperAdapter(original.model, super_adapter.space, seed=0)

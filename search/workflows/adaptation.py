@@ -17,7 +17,7 @@ from adaptare.profiler.results.report import Feedback, Section
 from adaptare.profiler.results.units import between
 from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
-from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.accuracy import Accuracy
 from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.step import TrainingStep
@@ -135,14 +135,14 @@ def load_adaptation(
     seed: int,
     max_tokens: int,
     held_out: int,
-    quantisation: Quantisation,
+    quantisation: Quantisation | None,
     validation: Path | None = None,
     test: Path | None = None,
     scoring: Scoring = "sum",
 ) -> Adaptation:
     """Loads weights, tokenizer and examples of a model, for a training in a folder.
 
-    The base that a recipe prepares is made once, and saved there.
+    The base that a recipe prepares is made once, and saved there. Without a quantisation it has the recipe's default.
     """
     task = Task(
         model=str(source.weights_folder().resolve()),
@@ -151,7 +151,7 @@ def load_adaptation(
         seed=seed,
         max_tokens=max_tokens,
         held_out=held_out,
-        quantisation=quantisation,
+        quantisation=recipe.quantisation(quantisation),
         recipe=recipe.name,
         validation=_absolute(validation),
         test=_absolute(test),
@@ -240,5 +240,7 @@ def _absolute(file: Path | None) -> str | None:
 def _load(task: Task, recipe: Recipe, folder: Path) -> Adaptation:
     texts, base = texts_of(task), base_folder(task, recipe, folder)
     model, tokenizer = load_base(base)
+    if getattr(recipe.layer, "on_grid", False):
+        keep_masters(model)
     round_base(model, task.quantisation)
     return Adaptation(task, recipe, base, model, tokenizer, examples_of(task, texts, tokenizer))

@@ -70,7 +70,7 @@ def scored(
 
 def _deployed(each: Chosen, adaptation: Adaptation, base: SuperAdapter) -> tuple[SuperAdapter, NDArray[np.int64]]:
     """Super-adapter that computes as the configuration does once deployed, and the codes to activate in it."""
-    if each.mode != "requantised":
+    if each.mode != "requantised" or base.on_grid:
         return base, base.space.encode(each.config)
     again = requantised(base, each.config, adaptation.base, adaptation.task.quantisation)
     return again, base.space.encode(each.config.without_adapter)

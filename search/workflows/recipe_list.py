@@ -44,6 +44,7 @@ class RecipeList:
                 "scaling": {"rule": each.scaling.rule, "alpha": each.scaling.alpha},
                 "step": repr(each.step),
                 "algorithm": each.algorithm,
+                "quantisations": list(each.quantisations),
             }
             for each in self.recipes
         ]

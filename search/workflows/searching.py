@@ -34,6 +34,7 @@ from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.final_scores import Chosen, scored
 from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.merged_latency import MergedLatency
 from adaptare.search.workflows.polishing import polish_winner
 from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
@@ -85,6 +86,8 @@ def search_folder(
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     adaptation, super_adapter = reload_adaptation(folder)
+    if polish and not super_adapter.separable:
+        raise InputError("--polish trains an adapter apart from its base, and these are merged; leave it out")
     selection = select(
         adaptation,
         super_adapter,
@@ -135,9 +138,13 @@ def select(
     _check_same_base(adaptation, super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
-    base_s = predictor.reference_s
-    objectives: list[Objective] = [validation, PredictedLatency(predictor, space.columns)]
-    limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_s)
+    base_s, mode = predictor.reference_s, predictor.template.mode
+    timing: FittedPredictor | MergedLatency = predictor
+    if not super_adapter.separable:
+        mode, timing = _merged_mode(adaptation), MergedLatency(base_s)
+        feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
+    objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
+    limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
     def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
@@ -154,11 +161,10 @@ def select(
             )
 
     def choice(name: str, config: Configuration) -> Chosen:
-        codes = space.encode(config)
-        predicted = predictor.predict(codes[None], space.columns)
+        predicted = timing.predict(space.encode(config)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
         outside = bool(predicted.extrapolates[0])
-        return Chosen(name, config, predictor.template.mode, ends, outside)
+        return Chosen(name, config, mode, ends, outside)
 
     front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
     random = found_by("random search", RandomSearch(space, seed=seed), None)
@@ -169,7 +175,7 @@ def select(
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
-    chosen += [_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
+    chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
     choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
     return Selection(
         budget=str(budget),
@@ -199,15 +205,23 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         )
 
 
-def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> Chosen:
-    """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base."""
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Chosen]:
+    """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base.
+
+    None on a sparse base whose zeros the merge would fill.
+    """
     space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
-    mode: Mode = "merged" if adaptation.task.quantisation == "none" else "requantised"
-    ends = (predictor.reference_s, predictor.reference_s, predictor.reference_s)
+    if super_adapter.fills_zeros(config):
+        return []
+    mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
     if config.widths:
         predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-    return Chosen(mode, config, mode, ends, False)
+    return [Chosen(mode, config, mode, ends, False)]
+
+
+def _merged_mode(adaptation: Adaptation) -> Mode:
+    return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
 def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:

@@ -7,13 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, adapter_inputs
-from adaptare.profiler.programs.onnx.quantise import quantise
+from adaptare.profiler.programs.onnx.quantise import pack_int4, quantise, quantised_original
 from adaptare.profiler.programs.onnx.surgery import (
     Halves,
     add_static,
@@ -24,6 +26,7 @@ from adaptare.profiler.programs.onnx.surgery import (
 )
 
 Adapter = Mapping[str, Halves]
+Weights = Mapping[str, NDArray[np.float32]]
 
 
 def write_onnx_merged(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
@@ -43,11 +46,42 @@ def write_onnx_merged(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
     save_graph(model, folder / MODEL)
 
 
-def write_onnx_requantised(base: OnnxBase, adapter: Adapter, folder: Path, quantisation: str) -> None:
-    """Merges in floating point and then quantises; arguments as in `write_onnx_merged`."""
+def write_onnx_weights(base: OnnxBase, weights: Weights, folder: Path) -> None:
+    """Writes a model with other weights at some sites; the base is in floating point.
+
+    Args:
+        base: Base to copy.
+        weights: Module path -> new weight, shape (in, out).
+        folder: Existing folder, different from the base's.
+    """
+    model = _copied(base, folder)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for path, weight in weights.items():
+        _overwrite(tensors[base.sites[path].weight], weight, folder)
+    save_graph(model, folder / MODEL)
+
+
+def write_onnx_requantised(base: OnnxBase, weights: Weights, folder: Path, quantisation: str) -> None:
+    """Replaces weights in floating point and then quantises; arguments as in `write_onnx_weights`."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".merged-") as place:
-        write_onnx_merged(base, adapter, Path(place))
+        write_onnx_weights(base, weights, Path(place))
         quantise(Path(place) / MODEL, folder / MODEL, quantisation)
+
+
+def write_onnx_codes(base: OnnxBase, codes: Mapping[str, NDArray[np.uint8]], folder: Path) -> None:
+    """Writes a model with other integer weights at some sites, and the scales of the base, which is of 4 bits.
+
+    Args:
+        base: Base to copy.
+        codes: Module path -> codes 0 to 15, of which 8 is zero. Shape (out, in).
+        folder: Existing folder, different from the base's.
+    """
+    model = _copied(base, folder)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    packed = {quantised_original(node): node.input[1] for node in model.graph.node if node.op_type == "MatMulNBits"}
+    for path, integers in codes.items():
+        _overwrite(tensors[packed[base.sites[path].weight]], pack_int4(integers), folder)
+    save_graph(model, folder / MODEL)
 
 
 def write_onnx_static(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
@@ -81,12 +115,12 @@ def _copied(base: OnnxBase, folder: Path) -> onnx.ModelProto:
     return onnx.load(folder / MODEL, load_external_data=False)
 
 
-def _overwrite(tensor: TensorProto, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], folder: Path) -> None:
-    """Overwrites a tensor in place with values of the same shape, in the data file or in the graph."""
+def _overwrite(tensor: TensorProto, values: NDArray[Any], folder: Path) -> None:
+    """Overwrites a tensor in place with values of the same shape and dtype, in the data file or in the graph."""
     if tensor.data_location != TensorProto.EXTERNAL:
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         return
     place = {entry.key: entry.value for entry in tensor.external_data}
     with (folder / place["location"]).open("r+b") as file:
         file.seek(int(place.get("offset", 0)))
-        file.write(np.ascontiguousarray(values, dtype=np.float32).tobytes())
+        file.write(np.ascontiguousarray(values).tobytes())

@@ -66,7 +66,7 @@ def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
         if node.op_type == "MatMulNBits":
             packed, scales = (read_weight(tensors[name], model.parent) for name in node.input[1:3])
             sizes = {attribute.name: attribute.i for attribute in node.attribute}
-            weights[node.input[2].removesuffix("_scales")] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
+            weights[quantised_original(node)] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
     return weights
 
 
@@ -85,6 +85,22 @@ def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: st
         onnx.save(model, source, save_as_external_data=True, location="source.onnx.data")
         quantise(source, quantised, quantisation)
         return dequantised_weights(quantised)
+
+
+def quantised_original(node: onnx.NodeProto) -> str:
+    """Name of the weight that a MatMulNBits node replaces."""
+    return str(node.input[2]).removesuffix("_scales")
+
+
+def pack_int4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes 0 to 15 as stored by MatMulNBits: two per byte, low half first, the last block filled up with zero.
+
+    Shape (out, in) -> (out, blocks, 16).
+    """
+    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % BLOCK)), constant_values=2 ** (BITS["int4"] - 1))
+    pairs = padded.reshape(len(codes), -1, BLOCK // 2, 2)
+    packed: NDArray[np.uint8] = pairs[..., 0] | (pairs[..., 1] << 4)
+    return packed
 
 
 def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:

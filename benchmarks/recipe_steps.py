@@ -1,0 +1,91 @@
+"""Seconds and memory of training steps, of one recipe or of PEFT, in this process alone; prints JSON.
+
+python benchmarks/recipe_steps.py BASE (RECIPE | peft) [--steps 6] [--batch 8] [--tokens 96]
+
+BASE is a folder with the base model. Steps are forward, backward and AdamW on random tokens; the first is not counted.
+Memory is the peak resident memory of the process, less what it had once the model was loaded.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from adaptare.profiler import ModelShape
+from adaptare.search import SuperAdapter, load_base
+from adaptare.search.recipes.recipe import recipe_named
+from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
+from adaptare.search.training.gradients import accumulate_gradients
+
+LINEARS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
+Batch = dict[str, torch.Tensor]
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peft_step(model: PreTrainedModel, rank: int, alpha: float) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
+    """A LoRA of PEFT, and the gradients of one of its steps."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = [name for name in LINEARS if any(path.endswith(name) for path, _ in model.named_modules())]
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))
+    return adapted, lambda batch, step: adapted(**batch, use_cache=False).loss.backward()
+
+
+def recipe_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
+    """A super-adapter, and the gradients of one step of its recipe."""
+    recipe = recipe_named(name)
+    if getattr(recipe.layer, "on_grid", False):
+        keep_masters(model)
+    round_base(model, recipe.quantisation(None))
+    space = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks)
+    super_adapter = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
+
+    def gradients(batch: Batch, step: int) -> None:
+        codes = recipe.step.codes(space, seed=0, step=step)
+        tokens = batch["labels"][:, 1:].numel()
+        accumulate_gradients(super_adapter, codes, batch, n_tokens=tokens, distil=recipe.step.distil)
+
+    return model, gradients
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("name", help="a recipe, or peft")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=96)
+    options = parser.parse_args()
+
+    model, _ = load_base(options.base)
+    loaded = peak_bytes()
+    model, gradients = peft_step(model, 32, 64.0) if options.name == "peft" else recipe_step(model, options.name)
+    model.train()
+    optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], weight_decay=0.0)
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (options.batch, options.tokens))
+    tokens = torch.from_numpy(ids)
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
+    seconds = []
+    for step in range(options.steps + 1):
+        began = time.monotonic()
+        gradients(batch, step)
+        optimiser.step()
+        optimiser.zero_grad()
+        seconds.append(time.monotonic() - began)
+    found = {"median_s": statistics.median(seconds[1:]), "steps_s": seconds[1:], "added_bytes": peak_bytes() - loaded}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Wanda: pruning by weight times activation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adaptare.devices import InputError
+from adaptare.search.pruning.rows import decoder_linears, prune_rows
+from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.training.token_examples import TokenExample, pad_batch
+
+# The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
+LEAST_TOKENS = 256
+
+
+def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], *, sparsity: float) -> float:
+    """Removes the weights of lowest |W| * norm of their input channel, in every row of the decoder's linears.
+
+    Norms are taken over all calibration tokens, layer by layer: the inputs of a layer come from the layers before it
+    as they are after pruning. Embeddings, head and norms are untouched. All calibration tokens are computed as one
+    batch.
+
+    Args:
+        model: Changed in place.
+        calibration: Examples with at least `LEAST_TOKENS` tokens in all.
+        sparsity: Share of each row to remove; rounded down to whole weights.
+
+    Returns:
+        Share of zeros in the decoder's linears.
+
+    Raises:
+        InputError: Too few calibration tokens, or the sparsity is out of range.
+
+    References:
+        Sun et al. 2024, "A simple and effective pruning approach for large language models", equation 1, algorithm 1.
+    """
+    tokens = sum(len(example.ids) for example in calibration)
+    if tokens < LEAST_TOKENS:
+        raise InputError(
+            f"Wanda needs at least {LEAST_TOKENS} calibration tokens for the norms of the input channels, and "
+            f"{len(calibration)} examples have {tokens}; pass more or longer examples, or prune by magnitude"
+        )
+    linears = decoder_linears(model)
+    batch = {name: tensor.to(model.device) for name, tensor in pad_batch(calibration).items()}
+    real = batch["attention_mask"].bool()
+
+    def prune(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        own = {linear for linear in layer.modules() if linear in set(linears.values())}
+        for linear, norms in _channel_norms(layer, own, args, kwargs, real=real).items():
+            prune_rows(linear, linear.weight.detach().abs() * norms, sparsity=sparsity)
+
+    layers = {path.split(".self_attn.")[0] for path in linears if ".self_attn." in path}
+    hooks = [model.get_submodule(path).register_forward_pre_hook(prune, with_kwargs=True) for path in layers]
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return share_of_zeros([linear.weight for linear in linears.values()])
+
+
+def _channel_norms(
+    layer: nn.Module, linears: set[nn.Linear], args: tuple[Any, ...], kwargs: dict[str, Any], *, real: torch.Tensor
+) -> dict[nn.Linear, torch.Tensor]:
+    """Norm of every input channel of some linears of a layer over the real tokens. Each has shape (in,)."""
+    norms: dict[nn.Linear, torch.Tensor] = {}
+
+    def note(linear: nn.Linear, inputs: tuple[torch.Tensor, ...]) -> None:
+        norms[linear] = inputs[0][real].float().norm(dim=0)
+
+    hooks = [linear.register_forward_pre_hook(note) for linear in linears]
+    try:
+        layer.forward(*args, **kwargs)  # not a call, which would run the hook that calls this
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return norms

@@ -1,0 +1,38 @@
+"""Recipe `shears`: elastic ranks on a base that is pruned by half; the adapter stays apart from it.
+
+    W S = W with the int(n / 2) entries of lowest |W_ij| * norm(X_j) in each row i set to zero      (Wanda)
+    y = W S x + alpha / r_max * B[:, :r] A[:r] x,  r in {16, 24, 32} per layer for {q, k, v}, {up} and {down}   (NLS)
+
+One configuration per step is drawn uniformly; the middle rank is taken without a search, hill climbing goes on from it.
+"""
+
+from collections.abc import Sequence
+
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space import grouped_space
+from adaptare.search.recipes.recipe import Recipe
+from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
+from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import TrainingStep
+
+
+def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
+    """Three ranks per decoder layer: of the attention's inputs, of the MLP's input and of its output."""
+    return grouped_space("shears", [{"sites": sites, "ranks": list(ranks)} for sites in (QKV, UP, DOWN)], shape)
+
+
+RECIPE = Recipe(
+    name="shears",
+    summary="ranks 16 to 32 on a base with half of its weights zero; never merged",
+    paper="Munoz et al. 2024, 'Shears', unstructured sparsity and neural low-rank adapter search; Sun et al. 2024, "
+    "'A simple and effective pruning approach for large language models', equation 1",
+    needs="training examples, some of them for calibration",
+    gives="a sparse base, and an adapter of mixed ranks apart from it",
+    space=space,
+    ranks=(16, 24, 32),
+    prepare=prune_half,
+    scaling=Scaling("constant", alpha=64.0),
+    step=TrainingStep(UniformSampler()),
+    algorithm="hill-climbing",
+)

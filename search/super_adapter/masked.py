@@ -1,0 +1,36 @@
+"""Elastic linears whose update is merged without changing the zeros of their base: SparsePEFT."""
+
+import torch
+from torch.nn import functional
+
+from adaptare.profiler.workloads.narrowing import WHOLE, Part
+from adaptare.search.super_adapter.elastic import ElasticLinear
+
+
+class MaskedElasticLinear(ElasticLinear):
+    """y = (W + M * factor(r) B[:, :r] A[:r]) x, where M is 1 at the non-zero weights of the base, 0 elsewhere.
+
+    Merging keeps every zero. The update is no product of small matrices, so there is no adapter to keep apart from
+    the base, and each call computes a weight of full size, in training too.
+
+    References:
+        Munoz et al. 2024, "SQFT: low-cost model adaptation in low-precision sparse foundation models", equation 2.
+    """
+
+    separable = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `ElasticLinear.forward`."""
+        if self._rank == 0:
+            found: torch.Tensor = self.base(x)
+            return found
+        return functional.linear(x, self.adapted(self._rank).to(x.dtype), self.base.bias)
+
+    def adapted(self, rank: int) -> torch.Tensor:
+        """Weight at a rank >= 1, differentiable in A and B. Shape (out, in)."""
+        update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
+        return self.master + torch.where(self.master != 0, update, 0)
+
+    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
+        """See `ElasticLinear.merged`."""
+        return self.adapted(rank).detach()[part.outputs, part.inputs].to(self.base.weight.dtype)

@@ -1,0 +1,43 @@
+"""Elastic linears whose update is merged into the 4-bit codes of their base: QA-SparsePEFT."""
+
+import torch
+from torch import nn
+
+from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
+from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.scaling import Scaling
+
+
+class QuantisedElasticLinear(MaskedElasticLinear):
+    """The weight of `MaskedElasticLinear`, rounded to the 4-bit grid of the base in every call.
+
+    The scales are those of the base without adapter, and fixed. Rounding has a straight-through gradient. Merging
+    writes integer codes; a zero of the base keeps the code of zero. The update is added to the `master` of the base,
+    its weight before rounding, if `keep_masters` has kept it; with a rounded weight, updates below half a step would
+    be lost.
+
+    References:
+        Munoz et al. 2024, "SQFT: low-cost model adaptation in low-precision sparse foundation models", equations 3
+        and 4.
+    """
+
+    on_grid = True
+
+    def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
+        super().__init__(base, largest, scaling=scaling, generator=generator)
+        self.register_buffer("scales", int4_scales(self.master.detach()), persistent=False)
+
+    @property
+    def master(self) -> torch.Tensor:
+        """See `ElasticLinear.master`."""
+        found: torch.Tensor = getattr(self.base, "master", self.base.weight)
+        return found
+
+    def adapted(self, rank: int) -> torch.Tensor:
+        """See `MaskedElasticLinear.adapted`."""
+        scales = self.get_buffer("scales")
+        return int4_values(int4_codes(super().adapted(rank), scales), scales)
+
+    def codes(self, rank: int) -> torch.Tensor:
+        """Codes 0 to 15 of the merged weight at a rank >= 1, as uint8. Shape (out, in)."""
+        return int4_codes(super().adapted(rank).detach(), self.get_buffer("scales")).to(torch.uint8)

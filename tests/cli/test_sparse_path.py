@@ -1,0 +1,69 @@
+"""Recipes on sparse bases, command by command, on a simulated device and a tiny model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from adaptare.search.pruning.rows import decoder_linears
+from adaptare.search.super_adapter.zeros import share_of_zeros
+
+Run = Callable[..., Any]
+MODEL = "tiny-random"
+
+
+@pytest.fixture
+def searched(run: Run, model_cache: Path, tmp_path: Path) -> Callable[[str], Any]:
+    """Trains a recipe and searches it, with a predictor of the simulated device."""
+    rows = [{"prompt": f"How much is {a} plus {b}?", "completion": str(a + b)} for a in range(8) for b in range(8)]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    cache = ("--cache", model_cache)
+    profile = ("profile", MODEL, "--device", "simulated", "--space", "kinds", "--rank", "0,16,32", "--count", 12)
+    assert run(*profile, *cache).code == 0
+    assert run("fit", "--device", "simulated").code == 0
+
+    def call(recipe: str) -> Any:
+        train = ("train", MODEL, "-o", "run", "--recipe", recipe, "--data", "data.jsonl", "--steps", 3)
+        done = run(*train, "--held-out", 6, *cache)
+        assert done.code == 0, done.err
+        search = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=400%", "--evaluations", 6)
+        return run(*search, "--json")
+
+    return call
+
+
+@pytest.mark.usefixtures("without_card")
+def test_adapters_that_are_merged_are_searched_for_their_loss_alone(
+    searched: Callable[[str], Any], run: Run, tmp_path: Path
+) -> None:
+    found = searched("sqft-sparsepeft")
+    assert found.code == 0, found.err
+    assert "all take as long as their base" in found.err
+    for each in (*found.json["winners"], *found.json["baselines"]):
+        assert (each["mode"], each["predicted_s"], each["predicted_upper_s"]) == ("merged", *[found.json["base_s"]] * 2)
+    assert "merged" in {each["name"] for each in found.json["baselines"]}
+    refused = run("export", "run/front.json", "-o", "adapter")
+    assert refused.code == 2
+    assert "export it merged: --to merged" in " ".join(refused.err.split())
+    assert run("export", "run/front.json", "-o", "merged", "--to", "merged").code == 0
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
+
+
+@pytest.mark.usefixtures("without_card")
+def test_adapters_apart_from_a_sparse_base_are_searched_under_the_budget_and_not_merged(
+    searched: Callable[[str], Any], run: Run
+) -> None:
+    found = searched("shears")
+    assert found.code == 0, found.err
+    assert "merged" not in {each["name"] for each in found.json["baselines"]}
+    assert all(each["predicted_s"] > found.json["base_s"] for each in found.json["winners"])
+    refused = run("export", "run/front.json", "-o", "merged", "--to", "merged")
+    assert refused.code == 2
+    assert "merging this adapter would leave 0.0% zeros" in " ".join(refused.err.split())
+    done = run("export", "run/front.json", "-o", "adapter", "--json")
+    assert done.code == 0, done.err
+    assert set(done.json["sites"].values()) <= {16, 24, 32}

@@ -1,0 +1,219 @@
+"""The recipes on sparse bases: their spaces, and each from training to files that stock tools load."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from adaptare.app import app
+from adaptare.devices import InputError
+from adaptare.profiler import Configuration, ModelShape, named_space, open_model
+from adaptare.profiler.results.report import Feedback
+from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
+from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.pruning.rows import decoder_linears
+from adaptare.search.recipes.recipe import recipe_named
+from adaptare.search.recipes.shears import space
+from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.workflows.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
+from adaptare.search.workflows.export_check import largest_export_difference
+
+SMOLLM2 = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+}
+RECIPES = ["shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft"]
+QUANTISATION = {"sqft": "int4", "sqft-qa-sparsepeft": "int4"}
+
+
+def parameters(shape: ModelShape, rank: int) -> int:
+    kinds = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+    return sum(rank * (site.in_features + site.out_features) for site in shape.sites if site.kind in kinds)
+
+
+def test_the_space_of_shears_has_three_ranks_per_layer() -> None:
+    shape, recipe = ModelShape.from_mapping(SMOLLM2), recipe_named("shears")
+    made = recipe.space(shape, ranks=recipe.ranks)
+    assert made.n_dimensions == 90
+    assert {each.choices for each in made.dimensions} == {(16, 24, 32)}
+    grouped = {tuple(made.columns[column].kind for column in each.columns) for each in made.dimensions}
+    assert grouped == {("q_proj", "k_proj", "v_proj"), ("up_proj",), ("down_proj",)}
+    assert set(made.expand(recipe.start(made)[None])[0]) == {24}
+    assert [parameters(shape, rank) for rank in (32, 24, 16)] == [6_635_520, 4_976_640, 3_317_760]
+    for rank, gene in ((16, 0), (24, 1), (32, 2)):
+        config = made.decode(made.expand(np.full((1, 90), gene))[0])
+        assert set(config.by_path.values()) == {rank}
+        assert sum(
+            shape.site_by_path[path].in_features + shape.site_by_path[path].out_features for path, _ in config.ranks
+        ) * rank == parameters(shape, rank)
+
+
+def test_the_space_of_sqft_has_one_rank_per_layer_and_the_largest_on_the_mlp() -> None:
+    shape, recipe = ModelShape.from_mapping(SMOLLM2), recipe_named("sqft")
+    made = recipe.space(shape, ranks=recipe.ranks)
+    assert [each.choices for each in made.dimensions] == [*[(16, 20, 24, 28, 32)] * 30, *[(32,)] * 30]
+    assert {made.columns[column].kind for column in made.dimensions[0].columns} == {"q_proj", "k_proj", "v_proj"}
+    assert {made.columns[column].kind for column in made.dimensions[30].columns} == {"up_proj", "down_proj"}
+
+
+def test_fused_linears_are_in_the_same_groups() -> None:
+    shape = ModelShape.from_mapping({**SMOLLM2, "model_type": "phi3", "num_hidden_layers": 1, "pad_token_id": 0})
+    grouped = [[site.kind for site in space(shape, ranks=(2, 4)).sites]]
+    assert grouped == [["qkv_proj", "gate_up_proj", "down_proj"]]
+
+
+def test_ranks_larger_than_a_linear_are_refused() -> None:
+    shape = ModelShape.from_mapping({**SMOLLM2, "hidden_size": 72, "num_hidden_layers": 1})
+    with pytest.raises(InputError, match=r"rank 32 is larger than a layer \(24\)"):
+        space(shape, ranks=(16, 32))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_follows_its_paper(name: str) -> None:
+    recipe = recipe_named(name)
+    assert recipe.prepare is not None
+    assert recipe.step.sampler == UniformSampler()
+    assert (recipe.step.draws, recipe.step.ends, recipe.step.distil) == (1, False, False)
+    # alpha over the largest rank, at every rank
+    assert {recipe.scaling.factor(rank, 32) for rank in recipe.ranks} == {2.0}
+    layers = {"sqft-sparsepeft": MaskedElasticLinear, "sqft-qa-sparsepeft": QuantisedElasticLinear}
+    assert recipe.layer is layers.get(name, ElasticLinear)
+    assert recipe.quantisation(None) == QUANTISATION.get(name, "none")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"How much is {a} plus {b}?", "completion": str(a + b)} for a in range(8) for b in range(8)]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return tmp_path / "data.jsonl"
+
+
+Train = Callable[[str], tuple[Adaptation, SuperAdapter, Configuration]]
+
+
+@pytest.fixture
+def train(tmp_path: Path, data: Path) -> Train:
+    """Trains a recipe on tiny-random for a few steps, then loads it again, with the configuration it starts from."""
+
+    def call(name: str) -> tuple[Adaptation, SuperAdapter, Configuration]:
+        recipe, source, folder = recipe_named(name), open_model("tiny-random"), tmp_path / name
+        loaded = load_adaptation(
+            source, recipe=recipe, folder=folder, data=data, seed=0, max_tokens=64, held_out=8, quantisation=None
+        )
+        options: dict[str, Any] = {"steps": 4, "batch_size": 4, "learning_rate": 5e-3, "seed": 0}
+        made = recipe.space(source.shape, ranks=recipe.ranks)
+        trained = train_adaptation(loaded, made, folder=folder, feedback=Feedback(), **options)
+        adaptation, super_adapter = reload_adaptation(folder)
+        again = CompletionLoss(super_adapter, adaptation.examples.validation)
+        assert float(again(super_adapter.largest[None])[0]) == pytest.approx(trained.full_loss, rel=1e-6)
+        assert trained.full_loss != trained.base_loss
+        return adaptation, super_adapter, made.decode(made.expand(recipe.start(made)[None])[0])
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["shears", "sqft-sparse"])
+def test_an_adapter_apart_from_its_sparse_base_loads_in_stock_peft(name: str, train: Train, tmp_path: Path) -> None:
+    adaptation, super_adapter, config = train(name)
+    export_peft(super_adapter, config, tmp_path / "adapter", base_name=adaptation.base_name)
+    found = largest_export_difference(super_adapter, [config], [tmp_path / "adapter"], base=adaptation.base)
+    assert found[0] < 1e-5
+    weights = [
+        linear.weight for linear in decoder_linears(AutoModelForCausalLM.from_pretrained(adaptation.base)).values()
+    ]
+    assert share_of_zeros(weights) == 0.5
+
+
+def test_an_adapter_apart_from_its_4_bit_sparse_base_runs_in_onnx_runtime(train: Train, tmp_path: Path) -> None:
+    adaptation, super_adapter, config = train("sqft")
+    options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
+    for kind in ("onnx-static", "onnx-swappable"):
+        assert export_onnx(super_adapter, config, tmp_path / kind, kind=kind, **options) < 0.1
+    with pytest.raises(InputError, match="keep it apart"):
+        export_onnx(super_adapter, config, tmp_path / "merged", kind="onnx", **options)
+
+
+def test_a_masked_adapter_is_merged_and_as_sparse_in_transformers_and_onnx_runtime(
+    train: Train, tmp_path: Path
+) -> None:
+    adaptation, super_adapter, config = train("sqft-sparsepeft")
+    export_merged(super_adapter, config, tmp_path / "merged", base_name=adaptation.base_name)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
+    ids = torch.arange(12)[None]
+    with super_adapter.activated(config), torch.no_grad():
+        assert (merged(ids).logits - super_adapter.model(ids).logits).abs().max() < 1e-4
+    options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
+    assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+
+
+def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(train: Train, tmp_path: Path) -> None:
+    adaptation, super_adapter, start = train("sqft-sparsepeft")
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    climber = algorithm_named("hill-climbing")(super_adapter.space, seed=0)
+    front = search(climber, super_adapter.space, [validation], [], evaluations=6, seed=0)
+    best = min(front.history, key=lambda candidate: candidate.values[0])
+    assert best.values[0] <= validation(super_adapter.space.encode(start)[None])[0]
+    found = super_adapter.space.decode(best.codes)
+    options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
+    assert export_onnx(super_adapter, found, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+    export_merged(super_adapter, found, tmp_path / "merged", base_name=adaptation.base_name)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
+
+
+def test_a_quantisation_aware_adapter_is_merged_into_codes_for_onnx_runtime(train: Train, tmp_path: Path) -> None:
+    adaptation, super_adapter, config = train("sqft-qa-sparsepeft")
+    assert super_adapter.on_grid
+    options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
+    assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 0.1
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "only"), [("sqft-qa-sparsepeft", "int8", "int4"), ("sqft-sparsepeft", "int4", "none")]
+)
+def test_a_base_quantised_in_an_unsupported_way_is_refused(
+    name: str, asked: str, only: str, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(data), "--recipe", name)
+    done = run(*words, "--quantise", asked)
+    assert done.exit_code == 2
+    assert f"the recipe {name!r} is for a base with quantisation {only}, not {asked}" in " ".join(done.stderr.split())
+
+
+def test_too_little_calibration_data_is_refused_on_the_command_line(tmp_path: Path) -> None:
+    rows = [{"prompt": str(number), "completion": "x"} for number in range(6)]
+    (tmp_path / "few.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    words = ("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(tmp_path / "few.jsonl"))
+    done = run(*words, "--recipe", "shears")
+    assert done.exit_code == 2
+    assert "Wanda needs at least 256 calibration tokens" in " ".join(done.stderr.split())
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_a_space_of_the_command_line_is_trained_by_a_masked_recipe_too(data: Path, tmp_path: Path) -> None:
+    words = ("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(data), "--steps", "1")
+    done = run(*words, "--held-out", "4", "--recipe", "sqft-sparsepeft", "--space", "layers", "--rank", "0,4", "--json")
+    assert done.exit_code == 0, done.stderr
+    _, super_adapter = reload_adaptation(tmp_path / "run")
+    assert super_adapter.space.sites == named_space("layers", super_adapter.shape, ranks=(0, 4)).sites
+    assert not super_adapter.separable
