@@ -10,6 +10,7 @@ from adaptare.search.training.accuracy import Accuracy, accuracy_of
 from adaptare.search.training.answers import Answers
 from adaptare.search.training.questions import TokenQuestion
 from adaptare.search.training.scoring import Scoring
+from adaptare.search.workflows.accuracy_table import UNTRAINED
 
 Configured = tuple[SuperAdapter, NDArray[np.int64]]
 
@@ -36,6 +37,6 @@ def accuracies_of(
     by_model = {id(model): Answers(model, questions, scoring=scoring) for model, _ in configured.values()}
     answers = by_model.setdefault(id(base), Answers(base, questions, scoring=scoring))
     untrained = answers.right(0 * base.largest)
-    named = {"majority": answers.right_if_always(majority), "untrained": untrained}
+    named = {"majority": answers.right_if_always(majority), UNTRAINED: untrained}
     named |= {name: by_model[id(model)].right(codes) for name, (model, codes) in configured.items()}
     return tuple(accuracy_of(name, right, untrained) for name, right in named.items())
