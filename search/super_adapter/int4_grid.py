@@ -40,4 +40,5 @@ def int4_values(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
 
 def _blocks(weight: torch.Tensor, *, padding: float = 0.0) -> torch.Tensor:
     """Shape (out, in) -> (out, blocks, 32); the last block is padded."""
-    return functional.pad(weight, (0, -weight.shape[1] % BLOCK), value=padding).unflatten(1, (-1, BLOCK))
+    padded = functional.pad(weight, (0, -weight.shape[1] % BLOCK), value=padding)
+    return padded.reshape(len(weight), -1, BLOCK)

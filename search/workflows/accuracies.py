@@ -10,6 +10,7 @@ from adaptare.search.training.accuracy import Accuracy, accuracy_of
 from adaptare.search.training.answers import Answers
 from adaptare.search.training.questions import TokenQuestion
 from adaptare.search.training.scoring import Scoring
+from adaptare.search.workflows.accuracy_table import UNTRAINED
 
 
 def right_answers(
@@ -42,5 +43,5 @@ def accuracies_of(
         return ()
     answers = Answers(base, questions, scoring=scoring)
     untrained = answers.right(base.space.base)
-    named = {"majority": answers.right_if_always(majority), "untrained": untrained, **right}
+    named = {"majority": answers.right_if_always(majority), UNTRAINED: untrained, **right}
     return tuple(accuracy_of(name, correct, untrained) for name, correct in named.items())

@@ -8,6 +8,7 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between
 from adaptare.search.training.accuracy import Accuracy
 
+UNTRAINED: Final = "untrained"
 _ENDS: Final = ("lower", "middle", "upper")
 
 
@@ -17,8 +18,13 @@ def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]
         Column("", lambda each: each.name),
         Column("right", lambda each: _share(each.share.middle)),
         Column("95 % interval", lambda each: between(each.share.lower, each.share.upper, _share)),
-        Column("to untrained", lambda each: _points(each.difference.middle)),
-        Column("95 %, paired", lambda each: between(each.difference.lower, each.difference.upper, _points)),
+        Column("to untrained", lambda each: "" if each.name == UNTRAINED else _points(each.difference.middle)),
+        Column(
+            "95 %, paired",
+            lambda each: (
+                "" if each.name == UNTRAINED else between(each.difference.lower, each.difference.upper, _points)
+            ),
+        ),
     )
     return Table(f"Accuracy on {accuracies[0].questions} {part} questions", columns, accuracies)
 

@@ -99,8 +99,7 @@ def pack_int4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % BLOCK)), constant_values=2 ** (BITS["int4"] - 1))
     pairs = padded.reshape(len(codes), -1, BLOCK // 2, 2)
-    packed: NDArray[np.uint8] = pairs[..., 0] | (pairs[..., 1] << 4)
-    return packed
+    return np.asarray(pairs[..., 0] | (pairs[..., 1] << 4), dtype=np.uint8)
 
 
 def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
