@@ -109,7 +109,7 @@ def test_without_data_stock_peft_loads_the_best_slices(
     assert (logits_in_peft(Path("small"), model_cache) - dense).abs().max() < 1e-4
     assert (dense - logits_in_peft(adapter, model_cache)).abs().max() > 1e-2
     assert original["energy_lost"] == 0
-    assert [each["name"] for each in others] == ["uniform 1", "first rows, same ranks", "first 1 rows"]
+    assert "first rows, same ranks" in {each["name"] for each in others}
     assert all(each["predicted_s"] <= shrunk["predicted_s"] for each in others)
     assert all(shrunk["energy_lost"] < each["energy_lost"] for each in others)
     assert {each["test_loss"] for each in answer.json["cuts"]} == {None}
@@ -121,8 +121,10 @@ def test_a_budget_that_the_whole_meets_keeps_all_of_it(
     shrink: Run, saved: Callable[..., Path], model_cache: Path
 ) -> None:
     adapter = saved(**MIXED)
-    answer = shrink(adapter / "adapter_config.json", budget="overhead=900%")
+    answer = shrink(adapter / "adapter_config.json", "--json", budget="overhead=900%")
     assert answer.code == 0, answer.err
+    names = [each["name"] for each in answer.json["cuts"]]
+    assert names == ["original", "shrunk", "uniform 8", "first rows, same ranks", "first 8 rows"]
     assert "the original is predicted to meet this budget as it is" in answer.err
     assert ranks_in(Path("small")) == ranks_in(adapter)
     whole, again = (logits_in_peft(folder, model_cache) for folder in (adapter, Path("small")))
@@ -162,7 +164,7 @@ def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., P
 def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:
     answer = shrink(saved(**MIXED))
     assert "Budget overhead=10%" in answer.out
-    assert "energy kept" in answer.out
+    assert "shrunk" in answer.out
     assert "original" in answer.out
     assert "next: adaptare overhead MODEL small" in answer.out
 
