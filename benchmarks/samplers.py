@@ -1,6 +1,6 @@
 """Loss of unseen small adapters after training by several rules at equal tokens, and a training step beside PEFT's.
 
-python benchmarks/samplers.py [--json] [--model smollm2-135m] [--seeds 3] [--passes 36] [--batch-size 4]
+python benchmarks/samplers.py [--json] [--model smollm2-135m] [--seeds 3] [--passes 30] [--batch-size 4]
     [--max-tokens 48] [--held-out 16] [--configurations 20] [--only RULE ...] [--no-steps]
 
 Every rule trains a super-adapter (ranks 0 to 16 on each half of each layer) on the same dialogues, for as many forward
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--json", action="store_true")
     found.add_argument("--model", default="smollm2-135m")
     found.add_argument("--seeds", type=int, default=3)
-    found.add_argument("--passes", type=int, default=36, help="forward and backward passes of a training")
+    found.add_argument("--passes", type=int, default=30, help="forward and backward passes of a training")
     found.add_argument("--batch-size", type=int, default=4)
     found.add_argument("--max-tokens", type=int, default=48)
     found.add_argument("--held-out", type=int, default=16)
