@@ -176,7 +176,7 @@ def losses_of(
 def magnitude_base(folder: Path, own: Path) -> Path:
     """The model with its neurons in the order of their weights' norms, saved once."""
     from adaptare.search import load_base
-    from adaptare.search.super_adapter.neuron_order import magnitude_scores, order_neurons
+    from adaptare.search.training.neuron_order import magnitude_scores, order_neurons
 
     if not (folder / "config.json").exists():
         model, tokenizer = load_base(own)

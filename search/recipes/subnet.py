@@ -8,7 +8,7 @@ from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.super_adapter.neuron_order import activation_scores, order_neurons
+from adaptare.search.training.neuron_order import activation_scores, order_neurons
 from adaptare.search.training.step import SANDWICH
 from adaptare.search.training.token_examples import TokenExample
 
