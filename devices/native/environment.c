@@ -239,6 +239,7 @@ void put_environment(struct reply *reply, const char *runtime) {
 
     put(reply, "\"environment\": {\"at\": \"%s\", \"system\": ", at);
     put_text(reply, taken("%s %s (%s)", system.sysname, system.release, system.machine));
+    put_line(reply, "boot", "proc/sys/kernel/random/boot_id"); /* equal for all that share processors */
     put(reply, ", \"packages\": {\"onnxruntime\": ");
     put_text(reply, runtime);
     put(reply, "}");

@@ -142,7 +142,7 @@ def test_facts_about_the_machine_are_the_same(agents: list[Worker]) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
     assert set(theirs.capabilities) - set(ours.capabilities) == {"attribution"}
     constant = ["system", "physical_cores", "logical_processors", "allowed_processors", "virtualisation", "governor"]
-    for name in [*constant, "clock_source", "large_pages", "battery"]:
+    for name in [*constant, "boot", "clock_source", "large_pages", "battery"]:
         assert ours.environment[name] == theirs.environment[name], name
     assert set(theirs.environment) - set(ours.environment) == {"python"}
 
