@@ -30,6 +30,7 @@ from adaptare.profiler import (
 from adaptare.profiler.campaigns.campaign import Campaign, check_memory
 from adaptare.profiler.campaigns.grid import Case, grid
 from adaptare.profiler.campaigns.target import Target, target_of
+from adaptare.profiler.measuring.stubs import FEWEST_LAYERS
 
 PHASES = ("prefill", "decode")
 LENGTH, PRECISION = 64, 0.005
@@ -60,7 +61,8 @@ def measured(
     """Rows of one phase, and the reasons of those that are missing. Raises `AdaptareError`."""
     target = target_of(spelling)
     programs = programs_for(target.device.info())
-    base = template(target, open_model(model).shape, phase)
+    shape = open_model(model).shape
+    base, stubs = template(target, shape, phase), stubs and shape.layers >= FEWEST_LAYERS[-1]
     workloads = {case.on(base): case for case in cases_for(base, programs)}
     if not stubs:
         try:

@@ -33,7 +33,7 @@ from loopback import AbsentError, by_adb, by_ssh, here, in_page
 THREAD = "threads=1"
 SYSTEM_PYTHON = "/usr/bin/python3"
 # Of the share of one phase, for timing; the others are for starting, exporting and bringing files.
-TIMED, MOST_SHARES, ENDED_S = 0.5, 2.0, 30.0
+TIMED, MOST_SHARES, LEAST_S, ENDED_S = 0.5, 2.0, 1.0, 30.0
 CELLS = [("all", rank) for rank in (0, *SWAPPED_RANKS)] + [("q_proj,v_proj", rank) for rank in SWAPPED_RANKS]
 PLACES = {"all": "all", "q_proj,v_proj": "q+v"}
 
@@ -138,10 +138,12 @@ def measured(entry: Entry, out: Path, model: str, shares: Shares) -> dict[str, A
 def measure(entry: Entry, spelling: str, phase: str, out: Path, model: str, shares: Shares) -> None:
     """Writes the result of one phase. Raises `StoppedError`."""
     seconds, limit_s = TIMED * shares.share_s(), shares.most_s()
+    if seconds < LEAST_S:
+        raise StoppedError("the time was up; the same command goes on")
     say(f"{entry.name}, {phase}: {seconds:.0f} s, at most {limit_s:.0f} s")
     file = phase_file(out, entry.name, phase)
     command = [sys.executable, str(Path(__file__).with_name("device_rows.py")), spelling, phase, "--model", model]
-    command += ["--seconds", f"{max(1.0, seconds):.0f}", "--store", str(file.with_suffix(".db"))]
+    command += ["--seconds", f"{seconds:.0f}", "--store", str(file.with_suffix(".db"))]
     said = ended([*command, *(["--stubs"] if entry.stubs else [])], limit_s)
     whole = file.with_suffix(".part")
     whole.write_text(said, encoding="utf-8")
@@ -151,13 +153,14 @@ def measure(entry: Entry, spelling: str, phase: str, out: Path, model: str, shar
 def ended(command: Sequence[str], limit_s: float) -> str:
     """Output of a command that succeeds in time; else `StoppedError`, and nothing of it runs on."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
-        try:
-            said, _ = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            raise StoppedError(f"no result within {limit_s:.0f} s") from None
-        finally:
-            stop(process)
+        started = {"stdout": subprocess.PIPE, "stderr": errors, "text": True, "start_new_session": True}
+        with subprocess.Popen(command, **started) as process:
+            try:
+                said, _ = process.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                raise StoppedError(f"no result within {limit_s:.0f} s") from None
+            finally:
+                stop(process)
         errors.seek(0)
         last = [line.strip() for line in errors if line.strip()][-1:]
     if process.returncode:

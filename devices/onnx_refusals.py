@@ -3,7 +3,7 @@
 # Words of the library -> explanation and advice; the first match counts.
 KNOWN = (
     (
-        ("is not a registered function/op", "Could not find an implementation for"),
+        ("is not a registered function/op", "No Op registered for", "Could not find an implementation for"),
         "this onnxruntime lacks an operator of the program; use a newer or more complete build, or another device",
     ),
     (

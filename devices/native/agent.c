@@ -181,7 +181,7 @@ static void missing(const struct json *request) {
         between = ", ";
     }
     put(&reply, "]");
-    if (*between != '\0') make_room(digests);
+    if (*between != '\0') bound_files(digests);
 }
 
 /* Drops files from the page cache, so that the next load reads them from storage. */

@@ -93,7 +93,7 @@ void remove_copy(void);
 
 /* room.c: bound on these files. */
 void note_use(const char *path);
-void make_room(const struct json *needed);
+void bound_files(const struct json *needed);
 
 /* feeds.c: inputs, bit for bit those of the agent in Python. */
 struct tensor {

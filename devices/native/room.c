@@ -96,7 +96,7 @@ static bool is_needed(const struct json *needed, const char *name) {
 
 /* Removes contents that were not used for an hour, the oldest first, until the rest is within the bound; those that are
  * needed stay. Another agent may be about to load what it used later. */
-void make_room(const struct json *needed) {
+void bound_files(const struct json *needed) {
     if (!is_marked()) return;
     size_t contents, programs;
     struct entry *held = within(in_folder("files"), &contents), *links;
