@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,9 @@ class Sample:
 def pair(model: str, layers: int) -> tuple[Workload, Workload]:
     """Base and adapted model."""
     whole = open_model(model).shape
-    base = Workload(whole.stub(min(layers, whole.layers)), phase="decode", past=PAST)
-    return base, replace(base, configuration=Configuration.uniform(base.shape, RANK))
+    shape = whole.stub(min(layers, whole.layers))
+    adapted = Workload(shape, Configuration.uniform(shape, RANK), phase="decode", past=PAST)
+    return adapted.base, adapted
 
 
 def sample(spelling: str, base: Workload, adapted: Workload, seed: int) -> Sample:

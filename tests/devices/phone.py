@@ -122,7 +122,7 @@ class Phone:
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and b"/adaptare/agents/" in (entry / "cmdline").read_bytes():
+                if entry.name.isdigit() and b"/data/local/tmp/adaptare/agents/" in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
         return found
 
