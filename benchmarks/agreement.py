@@ -8,8 +8,8 @@ decode after 64 cached positions, of a model of a few layers, with an adapter of
 
 A block measures each way once, in random order, in a new worker beside a process that holds a random amount of memory
 (see `stock_process.py` for both). Blocks are the independent samples: intervals are 95 % ones of Student's t over them,
-and none is left out. Two ways agree if each overhead lies in the interval of the other; `seconds` compares the base's
-seconds of two ways within each block.
+and none is left out. Two ways agree if each overhead lies in the interval of the other, which chance alone denies some;
+`difference` is paired, and says whether 0 is inside. `seconds` compares the base's seconds of two ways within a block.
 
 There are at least four blocks, and at most `--blocks`, as far as `--minutes` suffice.
 """
@@ -126,7 +126,8 @@ def summary(blocks: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
     for one, other in itertools.combinations(ways, 2):
         apart = interval([block[one].overhead - block[other].overhead for block in blocks])
         inside = _holds(overheads[one], overheads[other]) and _holds(overheads[other], overheads[one])
-        pairs.append({"ways": [one, other], "inside": inside, "difference": apart})
+        zero = apart["lower"] <= 0 <= apart["upper"]
+        pairs.append({"ways": [one, other], "inside": inside, "difference": apart, "zero_inside": zero})
     seconds = []
     for one, other in COMPARED:
         logarithms = interval([float(np.log(block[one].base_s / block[other].base_s)) for block in blocks])
@@ -136,6 +137,7 @@ def summary(blocks: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
         "overheads": overheads,
         "pairs": pairs,
         "agree": sum(each["inside"] for each in pairs),
+        "zero_inside": sum(each["zero_inside"] for each in pairs),
         "of": len(pairs),
         "seconds": seconds,
         "samples": {
@@ -161,7 +163,8 @@ def shown(found: Mapping[str, Any]) -> str:
     for each in found["seconds"]:
         ends = f"{each['middle']:.4f} [{each['lower']:.4f}, {each['upper']:.4f}]"
         lines.append(f"seconds of {' over '.join(each['ways'])}: {ends}")
-    return "\n".join([*lines, f"{found['agree']} of {found['of']} pairs agree"])
+    summed = f"{found['agree']} of {found['of']} pairs agree; {found['zero_inside']} differences have 0 inside"
+    return "\n".join([*lines, summed])
 
 
 def say(words: str) -> None:

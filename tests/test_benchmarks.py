@@ -164,4 +164,7 @@ def test_ways_agree_whose_overheads_lie_in_the_intervals_of_each_other() -> None
     ratio = next(each for each in found["seconds"] if each["ways"] == ["local-native", "local-python"])
     assert ratio["lower"] == pytest.approx(0.9) == ratio["upper"]
     json.dumps(found, allow_nan=False)
-    assert made.shown(found).splitlines()[-1] == f"{found['agree']} of 10 pairs agree"
+    assert (
+        made.shown(found).splitlines()[-1]
+        == f"{found['agree']} of 10 pairs agree; {found['zero_inside']} differences have 0 inside"
+    )
