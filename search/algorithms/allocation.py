@@ -58,7 +58,8 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
         table[:, number, choice] = pair
     lost, cost = table
     more, saved = (each[:, :, None] - each[:, None, :] for each in (lost, -cost))
-    prices = np.quantile(more[saved > 0] / saved[saved > 0], np.linspace(0, 1, PRICES)) if (saved > 0).any() else []
+    ratios = more[saved > 0] / saved[saved > 0]
+    prices: list[float] = np.quantile(ratios, np.linspace(0, 1, PRICES)).tolist() if len(ratios) else []
     found = np.array([np.nanargmin(lost + price * cost, axis=1) for price in prices], dtype=np.int64)
     found = np.unique(found.reshape(-1, space.n_dimensions), axis=0)
     codes = space.expand(found)

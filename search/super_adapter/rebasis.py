@@ -63,7 +63,8 @@ def rebase(super_adapter: SuperAdapter, grams: Grams) -> Grams:
         Eckart & Young 1936, "The approximation of one matrix by another of lower rank"; Wang et al. 2024, "SVD-LLM",
         section 3, for a truncation with respect to the inputs.
     """
-    state, rebased = super_adapter.state(), {}
+    state = super_adapter.state()
+    rebased: dict[str, torch.Tensor] = {}
     for path, (A, B) in _halves(super_adapter).items():
         Q, R = torch.linalg.qr(B)
         _, U = torch.linalg.eigh(R @ grams[path] @ R.T)
@@ -96,8 +97,8 @@ def energy_lost(super_adapter: SuperAdapter, grams: Grams) -> NDArray[np.float64
         _, B = halves[site.path]
         products = (scales[site.path] ** 2 * (B.T @ B) * grams[site.path]).cpu().numpy()
         lost[column, : len(products)] = [products[rank:, rank:].sum() for rank in range(len(products))]
-    total = lost[:, 0].sum()
-    return np.maximum(lost, 0.0) / total if total > 0 else lost
+    shares: NDArray[np.float64] = np.maximum(lost, 0.0) / (lost[:, 0].sum() or 1.0)
+    return shares
 
 
 def _halves(super_adapter: SuperAdapter) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

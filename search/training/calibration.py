@@ -76,4 +76,5 @@ def loss_lost(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> 
                 rest = np.cumsum(rows[::-1])[::-1]
                 grown[column, : len(rest)] += rest**2 / 2 - rest
     grown /= sum(example.completion_tokens for example in examples)
-    return np.maximum.accumulate(np.maximum(grown, 0.0)[:, ::-1], axis=1)[:, ::-1]
+    falling: NDArray[np.float64] = np.maximum.accumulate(np.maximum(grown, 0.0)[:, ::-1], axis=1)[:, ::-1]
+    return falling

@@ -81,13 +81,13 @@ def shrink_adapter(
     read_peft(adapter, source.shape).on(source.shape)
     check_replaceable(output)
     weights = str(source.weights_folder().resolve())
-    task = texts = None
+    task: Task | None = None
     if data is not None:
         task = Task(weights, base, str(data.file), seed, data.max_tokens, data.held_out, quantisation)
-        texts = texts_of(task)
+    texts = texts_of(task) if task else ()  # reports errors before the weights are loaded
     model, tokenizer = load_base(weights)
     round_base(model, quantisation)
-    examples = examples_of(task, texts, tokenizer) if task and texts else None
+    examples = examples_of(task, texts, tokenizer) if task else None
     imported, _ = import_peft(adapter, model)
     super_adapter, limit_s = on_space(imported, ladder_space(imported)), limit_of(budget, fitted)
     check_feasible(budget, fitted, super_adapter.space)
