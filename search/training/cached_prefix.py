@@ -54,13 +54,14 @@ class CachedPrefix:
         if self._ids:
             cache.batch_repeat_interleave(len(ids))
         before = torch.ones(len(ids), len(self._ids), dtype=mask.dtype, device=mask.device)
-        return self._model(
+        logits: torch.Tensor = self._model(
             input_ids=ids,
             attention_mask=torch.cat([before, mask], dim=1),
             use_cache=True,
             logits_to_keep=keep,
             **{self._cache_name: cache},
         ).logits
+        return logits
 
     def _compute(self, cache: DynamicCache, ids: Sequence[int]) -> None:
         if ids:

@@ -105,7 +105,8 @@ class CompletionLoss:
         wanted = targets != IGNORED
         losses = functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
         rows = wanted.nonzero()[:, 0].cpu().numpy()
-        return np.bincount(rows, weights=losses.cpu().double().numpy(), minlength=len(examples))
+        sums = np.bincount(rows, weights=losses.cpu().double().numpy(), minlength=len(examples))
+        return sums.astype(np.float64)
 
 
 def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:
