@@ -106,7 +106,7 @@ class CompletionLoss:
         losses = functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
         rows = wanted.nonzero()[:, 0].cpu().numpy()
         sums = np.bincount(rows, weights=losses.cpu().double().numpy(), minlength=len(examples))
-        return np.asarray(sums, dtype=np.float64)
+        return sums.astype(np.float64)
 
 
 def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:
