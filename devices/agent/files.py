@@ -8,6 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
+from adaptare.devices.agent.room import is_marked, make_room, note_use
+
 
 class Files:
     """A folder with `files/HASH` for every file content and `programs/HASH/NAME` for every program.
@@ -17,13 +19,20 @@ class Files:
     """
 
     def __init__(self, folder: str) -> None:
+        self._folder, self._is_bounded = folder, is_marked(folder)
         self._contents = os.path.join(folder, "files")
         self._programs = os.path.join(folder, "programs")
         os.makedirs(self._contents, exist_ok=True)
 
     def missing(self, digests: Sequence[str]) -> list[str]:
-        """Digests without a stored file."""
-        return [digest for digest in digests if not os.path.exists(self.content(digest))]
+        """Digests without a stored file; room is made for those."""
+        absent = self._absent(digests)
+        if self._is_bounded:
+            for digest in set(digests) - set(absent):
+                note_use(self.content(digest))
+            if absent:
+                make_room(self._folder, digests)
+        return absent
 
     def content(self, digest: str) -> str:
         """Path of the stored file with this digest."""
@@ -41,7 +50,7 @@ class Files:
             FileNotFoundError: A digest has no stored file.
             ValueError: A name is not a plain file name.
         """
-        absent = self.missing(list(digests.values()))
+        absent = self._absent(list(digests.values()))
         if absent:
             raise FileNotFoundError(f"{len(absent)} of {len(digests)} files were not brought: {', '.join(absent)}")
         key = hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16]
@@ -58,7 +67,12 @@ class Files:
                 raise ValueError(f"{name!r} is no plain file name")
             with contextlib.suppress(FileExistsError):
                 _link(content, os.path.join(folder, name), ways)
+        if self._is_bounded:
+            note_use(folder)
         return folder
+
+    def _absent(self, digests: Sequence[str]) -> list[str]:
+        return [digest for digest in digests if not os.path.exists(self.content(digest))]
 
 
 def _link(source: str, target: str, ways: Sequence[Callable[[str, str], object]]) -> None:

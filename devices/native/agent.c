@@ -166,17 +166,22 @@ static const char *digest_of(const struct json *text) {
     return text->text;
 }
 
-/* Lists the files to transfer before a program can be loaded. */
+/* Lists the files to transfer before a program can be loaded; room is made for those. */
 static void missing(const struct json *request) {
+    const struct json *digests = needed(request, "digests", JSON_LIST);
     const char *between = "";
     put(&reply, ", \"missing\": [");
-    for (const struct json *each = needed(request, "digests", JSON_LIST)->first; each != NULL; each = each->next) {
-        if (is_stored(digest_of(each))) continue;
+    for (const struct json *each = digests->first; each != NULL; each = each->next) {
+        if (is_stored(digest_of(each))) {
+            note_use(stored(each->text));
+            continue;
+        }
         put(&reply, "%s", between);
         put_text(&reply, each->text);
         between = ", ";
     }
     put(&reply, "]");
+    if (*between != '\0') bound_files(digests);
 }
 
 /* Drops files from the page cache, so that the next load reads them from storage. */

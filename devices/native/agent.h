@@ -91,6 +91,10 @@ const char *placed(const struct json *files);
 const char *copied(const char *folder, const struct json *files);
 void remove_copy(void);
 
+/* room.c: bound on these files. */
+void note_use(const char *path);
+void bound_files(const struct json *needed);
+
 /* feeds.c: inputs, bit for bit those of the agent in Python. */
 struct tensor {
     int type; /* of ONNX */
@@ -116,7 +120,6 @@ struct bound *bind_feed(struct model *model, const struct json *arguments);
 void *call(struct bound *bound); /* NULL, or for: */
 void check_call(void *failure);
 void put_output(struct reply *reply, const struct bound *bound);
-
 
 /* nodes.c: which provider runs what. */
 void count_assigned(struct model *model);

@@ -137,6 +137,7 @@ const char *placed(const struct json *files) {
     make_folder(folder);
     for (const struct json *each = files->first; each != NULL; each = each->next)
         place(resolved(stored(each->text)), taken("%s/%s", folder, each->name), alike);
+    note_use(folder);
     return folder;
 }
 

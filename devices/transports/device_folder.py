@@ -1,11 +1,9 @@
 """Scripts that keep adaptare's cache on a device: files appear there whole or not at all."""
 
+from adaptare.devices.agent.room import MARK, SIGNATURE, TAG
 from adaptare.devices.errors import DeviceError
 from adaptare.devices.transports.remote_shell import Answer, RemoteShell
 
-# The tag of the Cache Directory Tagging Specification, which backups skip; the second line is this project's mark.
-SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
-MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 # Prints the path of the cache in the user's cache folder.
 LOCATED = """
 case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=${HOME:?}/.cache ;; esac
@@ -15,7 +13,7 @@ echo "$folder/adaptare/device"
 PREPARED = f"""
 umask 077
 mkdir -p "$1" || exit 1
-tag=$1/CACHEDIR.TAG
+tag=$1/{TAG}
 [ -s "$tag" ] || {{ echo "{SIGNATURE}" && echo "{MARK}"; }} >"$tag" || {{ rm -f "$tag"; exit 1; }}
 """
 # Renames a file if its hash is right, and removes it otherwise. Arguments: the file, its digest, the final path.
@@ -47,7 +45,7 @@ set -- "$part" "$@"
 # Prints the KiB that it frees. Argument: the folder.
 CLEANED = f"""
 [ -e "$1" ] || {{ echo 0; exit 0; }}
-{{ read -r signature; read -r mark; }} <"$1/CACHEDIR.TAG" || exit 1
+{{ read -r signature; read -r mark; }} <"$1/{TAG}" || exit 1
 [ "$signature" = "{SIGNATURE}" ] && [ "$mark" = "{MARK}" ] || {{ echo "it carries another mark" >&2; exit 1; }}
 du -sk "$1" && rm -rf "$1"
 """

@@ -1,0 +1,80 @@
+"""Bound on the files that stay on a device: before others come, the least recently used ones are removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+# The tag of the Cache Directory Tagging Specification, which backups skip; the second line is this project's mark.
+SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
+MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
+TAG = "CACHEDIR.TAG"
+# Bytes of program files, unless the environment variable says otherwise; and never more than half of the disk.
+MOST_BYTES, VARIABLE = 16 * 2**30, "ADAPTARE_CACHE_BYTES"
+# Another agent may be about to load what it used within this time.
+IN_USE_S = 3600.0
+
+
+class _Entry(NamedTuple):
+    used_s: float
+    size: int
+    path: str
+
+
+def is_marked(folder: str) -> bool:
+    """True if a folder is a cache of adaptare's, and may lose files."""
+    try:
+        with open(os.path.join(folder, TAG), encoding="utf-8", errors="replace") as tag:
+            return tag.read().splitlines()[:2] == [SIGNATURE, MARK]
+    except OSError:
+        return False
+
+
+def note_use(path: str) -> None:
+    """Marks a file or folder as used now."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def make_room(folder: str, needed: Collection[str]) -> None:
+    """Removes contents that were not used for an hour, the oldest first, until the rest is within the bound.
+
+    Args:
+        folder: A cache that is marked, with `files` and `programs`.
+        needed: Names of contents that stay.
+    """
+    held = _within(os.path.join(folder, "files"))
+    excess = sum(each.size for each in held) - _most_bytes(folder, sum(each.size for each in held))
+    latest_s = time.time() - IN_USE_S
+    if excess <= 0:
+        return
+    for program in _within(os.path.join(folder, "programs")):  # links, which are made anew
+        if program.used_s < latest_s:
+            shutil.rmtree(program.path, ignore_errors=True)
+    for each in held:
+        if excess <= 0 or each.used_s >= latest_s:
+            return
+        if os.path.basename(each.path) not in needed:
+            with contextlib.suppress(OSError):
+                os.remove(each.path)
+                excess -= each.size
+
+
+def _most_bytes(folder: str, held: int) -> int:
+    told = os.environ.get(VARIABLE, "")
+    most = int(told) if told.isdigit() else MOST_BYTES
+    return min(most, (held + shutil.disk_usage(folder).free) // 2)
+
+
+def _within(folder: str) -> list[_Entry]:
+    """Everything in a folder, the least recently used first."""
+    found = []
+    for each in os.scandir(folder) if os.path.isdir(folder) else []:
+        with contextlib.suppress(OSError):  # another agent removed it
+            facts = each.stat(follow_symlinks=False)
+            found.append(_Entry(facts.st_mtime, facts.st_size, each.path))
+    return sorted(found)
