@@ -20,6 +20,7 @@ from adaptare.devices.errors import (
     ProgramError,
     WorkerDiedError,
 )
+from adaptare.devices.onnx_refusals import advised
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Link
 
@@ -285,7 +286,7 @@ class AgentWorker:
             return DeviceError(reply["error"])
         if reply.get("cause") == "package" and (advice := self._link.install(reply["package"])):
             return MissingPackageError(f"{reply['error']}; {advice}")
-        return ProgramError(reply["error"])
+        return ProgramError(advised(str(reply["error"])))
 
     def _kill(self) -> None:
         try:

@@ -28,7 +28,10 @@ class AdbTransport(Transport):
     def linked(self, runtime: str) -> Iterator[Link]:
         """See `Transport.linked`. Raises `InputError` for an agent in Python, of which there is none on phones."""
         if not is_native(runtime):
-            raise InputError(f"over adb there is no Python; write {self.name}/ort-native")
+            raise InputError(
+                "over adb there is no Python, in which ort-cpu, ort-mobile and others run; the agent in C, which runs "
+                f"the same models there, is spelled {self.name}/ort-native"
+            )
         yield native_link(self._shell(), runtime)
 
     def clean(self) -> int:

@@ -105,6 +105,14 @@ class Phone:
         self._inside("mount", "-t", "tmpfs", "-o", f"size={size}", "none", "/data")
         self._inside("mkdir", "-p", "/data/local/tmp")
 
+    def write_until_full(self, name: str) -> None:
+        """Writes a file that takes all of the disk that is left."""
+        self._inside("sh", "-c", f"cat /dev/zero >/data/{name} 2>/dev/null || true")
+
+    def remove(self, name: str) -> None:
+        """Removes it."""
+        self._inside("rm", f"/data/{name}")
+
     def remount(self, option: str) -> None:
         """Changes an option of its disk, such as `ro`."""
         self._inside("mount", "-o", f"remount,bind,{option}", "/data")
@@ -114,7 +122,7 @@ class Phone:
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and b"/adaptare/agents/" in (entry / "cmdline").read_bytes():
+                if entry.name.isdigit() and b"/data/local/tmp/adaptare/agents/" in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
         return found
 

@@ -152,6 +152,19 @@ def test_its_disk_has_no_space_for_the_agent(phone: Start) -> None:
         connect(device.spelling).info()
 
 
+def test_its_disk_has_no_space_for_a_program(phone: Start, square: Program) -> None:
+    device = phone()
+    device.fill("80m")
+    with connect(device.spelling).open() as worker:
+        device.write_until_full("others")
+        with pytest.raises(
+            ProgramError, match=r"square.onnx could not be brought .*No space left on device; free some"
+        ):
+            worker.load(square)
+        device.remove("others")
+        assert worker.load(square).outputs
+
+
 def test_its_folder_may_not_be_written_to(phone: Start) -> None:
     device = phone()
     device.remount("ro")
@@ -185,8 +198,10 @@ def test_there_is_no_bundle_for_its_system(phone: Start, machine: str, error: ty
 
 
 def test_there_is_no_python_by_adb(phone: Start) -> None:
-    with pytest.raises(InputError, match=r"over adb there is no Python; write adb:.*/ort-native"):
-        connect(f"adb:{phone().serial}/ort-cpu").info()
+    device = phone()
+    for runtime in ("ort-cpu", "ort-mobile", "torch-cpu"):
+        with pytest.raises(InputError, match=r"over adb there is no Python, .* is spelled adb:.*/ort-native$"):
+            connect(f"adb:{device.serial}/{runtime}").info()
 
 
 def test_adb_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
