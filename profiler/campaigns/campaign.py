@@ -9,7 +9,7 @@ from functools import partial
 from adaptare.devices import Device
 from adaptare.devices.interrupts import interrupts_noted
 from adaptare.profiler import Measurement, Programs, Store, Workload
-from adaptare.profiler.analysis.alarms import changes
+from adaptare.profiler.analysis.alarms import CHANGE, changes
 from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.measuring.groups import split_into_groups
 from adaptare.profiler.measuring.rounds import profile_groups
@@ -183,6 +183,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
+    yield from slowed_down(list(groups.values()))
     yield from throttled(measured)
     # Of many short openings, a few appear unsteady by chance.
     unsteady = sum(2 * each.trends.count("no steady state") > len(each.trends) for each in measured if each.visits)
@@ -195,6 +196,18 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
             f"{waiting} of {len(measured)} are bound by the host: the accelerator waits for kernels to be issued; "
             "compile=yes issues fewer of them, and graphs=yes (CUDA) all at once"
         )
+
+
+def slowed_down(groups: Sequence[Measurement]) -> Iterator[str]:
+    """Groups whose base became slower from burst to sustained; one measurement of each."""
+    for each in groups:
+        found = each.reference_endurance
+        if found and found.slowdown > CHANGE:
+            yield (
+                f"{each.workload.phase} slows down while it is measured: the base took {milliseconds(found.burst_s)} "
+                f"ms at first (burst) and {milliseconds(found.sustained_s)} ms at the end (sustained); the same with a "
+                "longer --seconds says where it settles"
+            )
 
 
 def throttled(measured: Sequence[Measurement]) -> Iterator[str]:

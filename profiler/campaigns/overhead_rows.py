@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from adaptare.profiler import Measurement, Mode, Workload
+from adaptare.profiler.analysis.endurance import Endurance
 from adaptare.profiler.analysis.intervals import Interval, openings_needed
 from adaptare.profiler.analysis.verdict import verdict
 from adaptare.profiler.campaigns.comparison import Compared, compare
@@ -24,8 +25,9 @@ A_DAY_S: Final = 24 * 60 * 60
 class Row:
     """Cost of one adapter in one phase and mode; overheads are relative.
 
-    Seconds are on the scale of `latency_s`, except `low_s` and `raw_s`, which are unscaled. See `Loaded` for
-    `providers`, the nodes that each of them runs, and for `host_share`, which is `None` where the host computes.
+    Seconds are on the scale of `latency_s`, except `low_s`, `raw_s` and those of `endurance` (burst and sustained, with
+    the adapter and of its base), which are unscaled. See `Loaded` for `providers`, the nodes that each of them runs,
+    and for `host_share`, which is `None` where the host computes.
     """
 
     origin: str
@@ -60,6 +62,8 @@ class Row:
     resident_bytes: int
     providers: Mapping[str, int]
     host_share: float | None
+    endurance: Endurance | None
+    base_endurance: Endurance | None
 
     @property
     def where(self) -> str:
@@ -138,6 +142,8 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         openings=len(set(measurement.openings.tolist())),
         providers=measurement.environment.get("providers", {}),
         host_share=measurement.environment.get("host_share"),
+        endurance=measurement.endurance,
+        base_endurance=measurement.reference_endurance,
         **{name: getattr(measurement, name) for name in names},
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.devices.program import canonical_json
 from adaptare.profiler.analysis.alarms import stable_rounds
+from adaptare.profiler.analysis.endurance import Endurance, endurance_of
 from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
 from adaptare.profiler.analysis.warmup import Trend, steadiness
 from adaptare.profiler.workloads.shape import ModelShape
@@ -214,6 +215,16 @@ class Measurement:
     def slowdown(self) -> float:
         """Relative slowdown of the device since its calibration: 0.05 is 5 %."""
         return self.reference_raw_s / self.reference_s - 1.0
+
+    @property
+    def endurance(self) -> Endurance | None:
+        """Burst and sustained seconds of the candidate, unscaled; `None` for fewer than three openings."""
+        return endurance_of(_medians(self.visits), self.openings)
+
+    @property
+    def reference_endurance(self) -> Endurance | None:
+        """The same of the reference, which shows the speed of the device."""
+        return endurance_of(_medians(self.reference_visits), self.openings)
 
     def _check_measured(self) -> None:
         if not self.visits:

@@ -1,0 +1,46 @@
+"""Burst and sustained latency are told apart, and a device that slows down is said to."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptare.devices import SimulatedDevice
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler.analysis.endurance import Endurance, endurance_of
+from adaptare.profiler.campaigns.campaign import slowed_down
+
+SECONDS = [1.0, 1.1, 1.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.1, 3.2]
+OPENINGS = np.repeat([4, 5, 6, 7], 3)
+
+
+def group(endurance: Endurance | None) -> Any:
+    return SimpleNamespace(reference_endurance=endurance, workload=SimpleNamespace(phase="decode"))
+
+
+def test_burst_is_the_first_opening_and_sustained_the_last_third() -> None:
+    assert endurance_of(SECONDS, OPENINGS) == Endurance(1.1, 3.1)
+    assert endurance_of([*SECONDS, 5.0, 5.0], np.append(OPENINGS, [8, 9])) == Endurance(1.1, 5.0)
+
+
+@pytest.mark.parametrize("openings", [0, 1, 2])
+def test_few_openings_have_no_end_apart_from_the_beginning(openings: int) -> None:
+    assert endurance_of(SECONDS[:openings], np.arange(openings)) is None
+
+
+def test_a_device_that_slows_down_is_said_to() -> None:
+    groups = [group(Endurance(*each)) for each in ((0.02, 0.026), (0.02, 0.0206), (0.03, 0.02))]
+    assert list(slowed_down([*groups, group(None)])) == [
+        "decode slows down while it is measured: the base took 20 ms at first (burst) and 26 ms at the end "
+        "(sustained); the same with a longer --seconds says where it settles"
+    ]
+
+
+def test_both_are_in_a_measurement(llama: ModelShape) -> None:
+    base = Workload(llama)
+    adapted = Workload(llama, Configuration.uniform(llama, 8))
+    (found,) = profile([adapted], reference=base, device=SimulatedDevice(), stop=FixedRounds(4), seed=0, openings=3)
+    assert found.endurance == Endurance(found.raw_s, found.raw_s)
+    assert found.reference_endurance == Endurance(found.reference_raw_s, found.reference_raw_s)
+    assert found.endurance.slowdown == 0.0
