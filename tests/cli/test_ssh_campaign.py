@@ -37,6 +37,46 @@ def test_a_lost_device_keeps_what_was_measured_and_the_same_command_completes_it
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
 
 
+def test_overhead_on_a_lost_device_is_resumed_from_the_phase_that_was_lost(
+    ssh_server: Callable[..., Any], tmp_path: Path, model_cache: Path, run: Callable[..., Any]
+) -> None:
+    server = ssh_server()
+    server.add_python()
+    words = [
+        "overhead",
+        "tiny-random",
+        "--device",
+        "ssh://board/ort-cpu:threads=1",
+        "--rank",
+        "4",
+        "-p",
+        "4",
+        "-d",
+        "4",
+    ]
+    words += ["--cache", str(model_cache), "--resume"]
+    command = [sys.executable, "-m", "adaptare", *words, "--half-width", "0.0001%", "--seconds", "5"]
+    campaign = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = next(line for line in campaign.stderr if "measuring decode" in line and "round" in line)
+    server.cut()
+    said += campaign.communicate()[1]
+    assert campaign.returncode == 3
+    assert "ssh://board: the connection was refused" in said
+    kept = Store(tmp_path / "adaptare.db", create=False).measurements()
+    assert {each.workload.phase for each in kept if each.complete} == {"prefill"}
+    assert {each.workload.phase for each in kept if not each.complete} == {"decode"}
+    assert all(each.visits for each in kept)
+
+    server.start()
+    again = run(*words, "--half-width", "50%", "--seconds", 0.5, "--json")
+    assert again.code == 0, again.err
+    assert {row["phase"] for row in again.json["rows"]} == {"prefill", "decode"}
+    sessions = {each.session for each in kept if each.workload.phase == "prefill"}
+    after = Store(tmp_path / "adaptare.db").measurements()
+    assert {each.session for each in after if each.workload.phase == "prefill"} == sessions
+    assert any(each.complete for each in after if each.workload.phase == "decode")
+
+
 def test_devices_by_name_tell_their_facts_and_are_cleaned(
     ssh_server: Callable[..., Any], run: Callable[..., Any]
 ) -> None:
