@@ -63,16 +63,18 @@ def test_stock_peft_on_the_sparse_base_computes_the_same(
     assert largest_export_difference(super_adapter, [config], [tmp_path / "adapter"], base=base)[0] < 1e-5
 
 
-def test_a_dense_merge_into_a_sparse_base_is_refused(adapted: Adapted, base: Path, tmp_path: Path) -> None:
+def test_a_dense_merge_into_a_sparse_base_is_refused(adapted: Adapted, with_tokenizer: Path, tmp_path: Path) -> None:
     super_adapter = adapted(ElasticLinear)
     config = chosen(super_adapter, "maximal")
     refusal = r"would leave 0\.0% zeros in 10 linears that are 50\.0% zeros now; .* sqft-sparsepeft"
     with pytest.raises(InputError, match=refusal):
         export_merged(super_adapter, config, tmp_path / "merged", base_name=None)
     with pytest.raises(InputError, match=refusal):
-        export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", base=base, cache=tmp_path / "cache")
+        export_onnx(
+            super_adapter, config, tmp_path / "onnx", kind="onnx", base=with_tokenizer, cache=tmp_path / "cache"
+        )
     with pytest.raises(InputError, match=refusal):
-        requantised(super_adapter, config, base, "int4")
+        requantised(super_adapter, config, with_tokenizer, "int4")
     assert not (tmp_path / "merged").exists()
     assert not (tmp_path / "onnx").exists()
 
