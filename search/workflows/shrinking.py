@@ -84,10 +84,10 @@ def shrink_adapter(
     task: Task | None = None
     if data is not None:
         task = Task(weights, base, str(data.file), seed, data.max_tokens, data.held_out, quantisation)
-    texts = texts_of(task) if task else ()  # reports errors before the weights are loaded
+    texts = texts_of(task) if task else None  # reports errors before the weights are loaded
     model, tokenizer = load_base(weights)
     round_base(model, quantisation)
-    examples = examples_of(task, texts, tokenizer) if task else None
+    examples = examples_of(task, texts, tokenizer) if task and texts else None
     imported, _ = import_peft(adapter, model)
     super_adapter, limit_s = on_space(imported, ladder_space(imported)), limit_of(budget, fitted)
     check_feasible(budget, fitted, super_adapter.space)
