@@ -72,7 +72,7 @@ def train(
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
     from adaptare.inputs import space_for
     from adaptare.profiler import open_model
-    from adaptare.search.recipes.recipe import recipe_named
+    from adaptare.search.recipes.recipe import check_widths, recipe_named
     from adaptare.search.workflows.adaptation import TrainReport, load_adaptation, train_adaptation
     from adaptare.search.workflows.budgeted_training import step_around
 
@@ -80,7 +80,9 @@ def train(
     made_by = recipe_named(recipe)
     source = open_model(model, cache=cache)
     chosen = space_for(made_by, space, ranks, source.shape)
-    step = step_around(made_by.step, chosen, predictor=predictor, budget=budget)
+    check_widths(made_by, chosen)
+    weights = made_by.quantisation(quantise)
+    step = step_around(made_by.step, chosen, source.shape, weights, predictor=predictor, budget=budget)
     loaded = load_adaptation(
         source,
         recipe=made_by,

@@ -56,6 +56,9 @@ class Files:
         key = hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16]
         folder = os.path.join(self._programs, key)
         os.makedirs(folder, exist_ok=True)
+        if self._is_bounded:
+            for path in (folder, *map(self.content, digests.values())):
+                note_use(path)
         contents = {name: os.path.realpath(self.content(digest)) for name, digest in digests.items()}
         # ONNX Runtime resolves links, and rejects data that are then outside the folder of their graph.
         alike = len(set(map(os.path.dirname, contents.values()))) == 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 TAG = "CACHEDIR.TAG"
-# Bytes of program files, unless the environment variable says otherwise; and never more than half of the disk.
+# Bytes of program files, unless the environment variable says otherwise; and never more than half of the free disk, with them counted as free.
 MOST_BYTES, VARIABLE = 16 * 2**30, "ADAPTARE_CACHE_BYTES"
 # Another agent may be about to load what it used within this time.
 IN_USE_S = 3600.0
@@ -53,12 +53,13 @@ def make_room(folder: str, needed: Collection[str]) -> None:
     if excess <= 0:
         return
     for program in _within(os.path.join(folder, "programs")):  # links, which are made anew
-        if program.used_s < latest_s:
+        if _used_s(program.path) < latest_s:
             shutil.rmtree(program.path, ignore_errors=True)
     for each in held:
-        if excess <= 0 or each.used_s >= latest_s:
+        if excess <= 0:
             return
-        if os.path.basename(each.path) not in needed:
+        # Asked again, as another agent may have taken it since.
+        if os.path.basename(each.path) not in needed and _used_s(each.path) < latest_s:
             with contextlib.suppress(OSError):
                 os.remove(each.path)
                 excess -= each.size
@@ -68,6 +69,14 @@ def _most_bytes(folder: str, held: int) -> int:
     told = os.environ.get(VARIABLE, "")
     most = int(told) if told.isdigit() else MOST_BYTES
     return min(most, (held + shutil.disk_usage(folder).free) // 2)
+
+
+def _used_s(path: str) -> float:
+    """Time of the last use; that of a file that is gone is now."""
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _within(folder: str) -> list[_Entry]:

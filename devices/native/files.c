@@ -130,11 +130,13 @@ const char *placed(const struct json *files) {
         check_name(each->name);
         if (each->kind != JSON_TEXT) fail("ValueError", "the content hash of '%s' must be a string", each->name);
         if (!is_stored(each->text)) fail("FileNotFoundError", "file '%s' was not brought: %s", each->name, each->text);
+        note_use(stored(each->text));
         const char *content = resolved(stored(each->text));
         alike = alike && (first == NULL || same_folder(first, content));
         first = content;
     }
     make_folder(folder);
+    note_use(folder);
     for (const struct json *each = files->first; each != NULL; each = each->next)
         place(resolved(stored(each->text)), taken("%s/%s", folder, each->name), alike);
     note_use(folder);

@@ -35,7 +35,7 @@ STATES = {
 OTHER_STATE = "its state is {state!r}; start Android with USB debugging enabled"
 NO_STATE = "it is not attached; attached are: {attached}; for a device in the network: adb connect HOST:5555"
 MKDIR = 'mkdir -p "${1%/*}"'
-MOVED = 'mv -f "$1" "$2"'
+MOVED = 'touch "$1" && mv -f "$1" "$2"'
 REMOVED = 'rm -f "$1"'
 
 

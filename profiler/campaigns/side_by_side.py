@@ -1,8 +1,10 @@
 """Several devices side by side: at the same time on different machines, one after the other on the same one."""
 
+import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -129,12 +131,21 @@ def side_by_side(devices: Sequence[str], measure: Measure, *, feedback: Callable
     results |= _measured(machines.pop(here, []), measure, feedback)
     if machines:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(len(machines), mp_context=context) as pool:
-            running: list[Future[dict[str, OverheadReport | Lost]]] = [
-                pool.submit(_measured, names, measure, feedback) for names in machines.values()
+        with contextlib.ExitStack() as stack:
+            # A pool for each machine, as a process that dies breaks its pool.
+            pools = [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in machines]
+            running = [
+                (names, pool.submit(_measured, names, measure, feedback))
+                for names, pool in zip(machines.values(), pools, strict=True)
             ]
-            for future in as_completed(running):
-                results |= future.result()
+            for names, future in running:
+                try:
+                    results |= future.result()
+                except BrokenProcessPool:
+                    lost = Lost(
+                        "the process that measured it was ended, perhaps for lack of memory", ExitCode.WORLD_FAILED
+                    )
+                    results |= dict.fromkeys(names, lost)
     return SideBySide({name: results[name] for name in devices})
 
 

@@ -127,7 +127,7 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
         advice = "give the space narrower widths, or raise the budget"
     elif alone > limit.bound:
         advice = (
-            "without adapter it is above that already: choose a faster base, a space with widths of the MLPs, "
+            "without adapter it is above that already: choose a faster base, a recipe with widths such as subnet, "
             "cut graphs for open ones, or a larger budget"
         )
     else:

@@ -22,6 +22,7 @@ from adaptare.search.super_adapter.scaling import Scaling
 
 # Schema 1 is of spaces without widths.
 SCHEMA, WITH_WIDTHS = 1, 2
+PLAIN = ElasticLinear.__name__
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
@@ -40,6 +41,7 @@ def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
             **({"widths": widths} if widths else {}),
         },
         "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
+        **({} if super_adapter.kind == PLAIN else {"layer": super_adapter.kind}),
     }
 
 
@@ -89,7 +91,7 @@ def load_super_adapter(
         )
     try:
         saved = _space(saved_space, shape)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise InputError(damage) from error
     if space is not None and (space.columns, space.dimensions) != (saved.columns, saved.dimensions):
         raise InputError(
@@ -98,6 +100,11 @@ def load_super_adapter(
         )
     super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0, layer=layer)
     try:
+        if super_adapter.kind != (kind := description.get("layer", PLAIN)):
+            raise InputError(
+                f"the super-adapter in {str(folder)!r} was trained with {kind}, not {super_adapter.kind}; pass the "
+                "layer of its recipe"
+            )
         load_tensors(super_adapter, folder)
     except InputError:
         super_adapter.remove()
@@ -154,8 +161,9 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
     sites = [shape.site_by_path[path] for path in saved["sites"]]
-    if not all(type(number) is int for name in ("groups", "choices") for row in saved[name] for number in row):
-        raise TypeError("groups and choices of a space are whole numbers")
+    rows = [*saved["groups"], *saved["choices"], saved.get("widths", [])]
+    if not all(type(number) is int and number >= 0 for row in rows for number in row):
+        raise TypeError("groups, choices and layers of a space are whole numbers")
     if "widths" not in saved:
         return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
     columns = (*sites, *(shape.mlp_widths[layer] for layer in saved["widths"]))

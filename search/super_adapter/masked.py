@@ -28,7 +28,8 @@ class MaskedElasticLinear(ElasticLinear):
 
     def adapted(self, rank: int) -> torch.Tensor:
         """Weight at a rank >= 1, differentiable in A and B. Shape (out, in)."""
-        update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
+        with torch.autocast(self.A.device.type, enabled=False):  # so that it is what the merge writes
+            update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
         return self.master + torch.where(self.master != 0, update, 0)
 
     def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:

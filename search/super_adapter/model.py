@@ -95,7 +95,14 @@ class SuperAdapter:
     @property
     def on_grid(self) -> bool:
         """True if all weights are trained as rounded to 4 bits, and are merged into the codes of a 4-bit base."""
-        return any(layer.on_grid for layer in self._layers.values())
+        adapted = [layer for layer in self._layers.values() if layer.largest]
+        return bool(adapted) and all(layer.on_grid for layer in adapted)
+
+    @property
+    def kind(self) -> str:
+        """Class names of the elastic linears."""
+        names = sorted({type(layer).__name__ for layer in self._layers.values() if layer.largest})
+        return ", ".join(names) or ElasticLinear.__name__
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks and widths, until the next call.

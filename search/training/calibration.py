@@ -65,13 +65,14 @@ def loss_lost(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> 
         Molchanov et al. 2019, "Importance estimation for neural network pruning", equation 8.
     """
     model, space, largest = super_adapter.model, super_adapter.space, super_adapter.largest
-    halves = [model.get_submodule(site.path).get_parameter("A") for site in space.sites]
+    adapted = [column for column, site in enumerate(space.sites) if largest[column] > 0]
+    halves = [model.get_submodule(space.sites[column].path).get_parameter("A") for column in adapted]
     grown = np.zeros((space.n_columns, int(largest.max()) + 1))
     with super_adapter.activated(largest), torch.enable_grad():
         for example in examples:
             batch = {name: part.to(model.device) for name, part in pad_batch([example]).items()}
             loss = model(**batch, use_cache=False).loss * example.completion_tokens
-            for column, (A, gradient) in enumerate(zip(halves, torch.autograd.grad(loss, halves), strict=True)):
+            for column, A, gradient in zip(adapted, halves, torch.autograd.grad(loss, halves), strict=True):
                 rows = (A.detach() * gradient).sum(dim=1).double().cpu().numpy()
                 rest = np.cumsum(rows[::-1])[::-1]
                 grown[column, : len(rest)] += rest**2 / 2 - rest

@@ -136,11 +136,12 @@ def _position(answer: object, named: Sequence[Sequence[str]], where: str) -> int
         raise InputError(f"{where}: a question needs at least two choices, not {len(names)}")
     if doubled := [name for each in named for name in each if each.count(name) > 1]:
         raise InputError(f"{where}: two choices are the same: {doubled[0]!r}")
+    spelled = answer.strip() if isinstance(answer, str) else str(answer)
+    for each in named:
+        if spelled in each and not isinstance(answer, bool):
+            return each.index(spelled)
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(names):
         return answer
-    for each in named:
-        if answer in each:
-            return each.index(str(answer))
     raise InputError(f"{where}: the answer {answer!r} is not among the choices {', '.join(names)}")
 
 

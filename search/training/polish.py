@@ -37,8 +37,10 @@ def polished(
         progress: Called after every step with steps done, steps in total, and the loss of the step.
 
     Raises:
-        InputError: The config is empty or not of this super-adapter, or an argument is out of range.
+        InputError: The config is empty, has widths or is not of this super-adapter, or an argument is out of range.
     """
+    if config.widths:
+        raise InputError("an adapter of narrower layers cannot be trained on the complete base; leave out the widths")
     if not config.ranks:
         raise InputError("an adapter without any site has nothing to train")
     halves, scales = super_adapter.tensors(config), super_adapter.scales(config)

@@ -22,7 +22,7 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
     file = folder / _FILE
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        schema, found, losses = record["schema"], record["settings"], record["losses"]
+        schema, found, losses = record["schema"], dict(record["settings"]), list(map(float, record["losses"]))
     except (FileNotFoundError, NotADirectoryError):
         if any(folder.glob("checkpoint-*")):
             message = f"{str(folder)!r} holds checkpoints of another program, which training would remove"

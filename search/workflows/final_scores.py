@@ -44,10 +44,11 @@ def scored(
     sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     right: dict[str, NDArray[np.bool_]] = {}
     for each in chosen:
-        model, codes = _deployed(each, adaptation, base)  # one further model at a time in memory
+        model, codes = _deployed(each, adaptation, base)
         losses = (validation, test) if model is base else _losses(model, adaptation)
         sums[each.name] = losses[0].sums(codes), losses[1].sums(codes)
         right[each.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
+        del model, losses  # one further model at a time in memory
     tokens, best = test.tokens, sums.get("winner 1")
 
     def choice(each: Chosen) -> Choice:

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from adaptare.devices import InputError
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_peft
+from adaptare.search.training.paired import paired_difference
 from adaptare.search.training.polish import polished
 from adaptare.search.workflows.adaptation import Adaptation
 from adaptare.search.workflows.selection import Choice
@@ -36,7 +38,19 @@ def polish_winner(
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")
 
         with polished(super_adapter, winner.config, examples.train, steps=steps, seed=seed, progress=show) as only:
-            parts = (examples.validation, examples.test)
-            losses = [float(CompletionLoss(only, part)(only.largest[None])[0]) for part in parts]
+            validation, test = CompletionLoss(only, examples.validation), CompletionLoss(only, examples.test)
+            val_loss, test_loss = (float(loss(only.largest[None])[0]) for loss in (validation, test))
+            sums = test.sums(only.largest)
             export_peft(only, winner.config, folder, base_name=adaptation.base_name)
-    return replace(winner, name=POLISHED, val_loss=losses[0], test_loss=losses[1])
+    before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(winner.config))
+    change = paired_difference(sums, before, test.tokens)
+    difference = (change.middle, change.lower, change.upper)
+    return replace(winner, name=POLISHED, val_loss=val_loss, test_loss=test_loss, loss_difference=difference)
+
+
+def check_polishable(super_adapter: SuperAdapter) -> None:
+    """Raises `InputError` if the winners cannot be trained as adapters of the complete base."""
+    if not super_adapter.separable:
+        raise InputError("--polish trains an adapter apart from its base, and these are merged; leave it out")
+    if super_adapter.space.has_widths:
+        raise InputError("--polish trains an adapter of the complete base, and these layers are narrower; leave it out")

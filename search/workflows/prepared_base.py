@@ -7,6 +7,7 @@ from adaptare.devices import InputError, StorageError
 from adaptare.profiler import ModelShape
 from adaptare.search import load_base
 from adaptare.search.recipes.recipe import Recipe
+from adaptare.search.workflows.task import FILE as _TASK
 from adaptare.search.workflows.task import Task, examples_of, save_task, texts_of
 
 _BASE = "base"
@@ -37,7 +38,11 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
         InputError: The weights or examples cannot be read, or the recipe changed the shape of the model.
         StorageError: The folder cannot be written.
     """
-    if recipe.prepare is None or (folder / _BASE).is_dir():
+    if recipe.prepare is None:
+        return
+    if (folder / _BASE).exists():
+        if not (folder / _TASK).exists():
+            raise InputError(f"{str(folder / _BASE)!r} is of another program; use another folder, or remove it")
         return
     texts = texts_of(task)
     model, tokenizer = load_base(task.model)

@@ -29,18 +29,20 @@ from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
+from adaptare.search.export.folder import check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.final_scores import Chosen, scored
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.merged_latency import MergedLatency
-from adaptare.search.workflows.polishing import polish_winner
+from adaptare.search.workflows.polishing import check_polishable, polish_winner
 from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
+HILL_CLIMBING: Final = "hill-climbing"
 GREEDY: Final = "greedy by gate gradients"
 # Training examples that give the gradients.
 GREEDY_EXAMPLES: Final = 64
@@ -86,8 +88,10 @@ def search_folder(
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     adaptation, super_adapter = reload_adaptation(folder)
-    if polish and not super_adapter.separable:
-        raise InputError("--polish trains an adapter apart from its base, and these are merged; leave it out")
+    place = file.with_name(f"{file.stem}-polished")
+    if polish:
+        check_polishable(super_adapter)
+        check_replaceable(place)
     selection = select(
         adaptation,
         super_adapter,
@@ -103,7 +107,6 @@ def search_folder(
     save_selection(selection, file, folder=folder, predictor=predictor)
     if not polish or not selection.winners:
         return SearchReport(selection, file, fitted.level)
-    place = file.with_name(f"{file.stem}-polished")
     row = polish_winner(
         adaptation, super_adapter, selection.winners[0], place, steps=polish, seed=seed, feedback=feedback
     )
@@ -136,6 +139,7 @@ def select(
     if space.has_widths and predictor.template.in_weights:
         space = space.at_largest_ranks
     _check_same_base(adaptation, super_adapter, predictor)
+    _check_mergeable(super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
     base_s, mode = predictor.reference_s, predictor.template.mode
@@ -166,7 +170,9 @@ def select(
         outside = bool(predicted.extrapolates[0])
         return Chosen(name, config, mode, ends, outside)
 
-    front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), AdditiveScreen())
+    # A climb needs every neighbour that it proposes.
+    screen = None if algorithm == HILL_CLIMBING else AdditiveScreen()
+    front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), screen)
     random = found_by("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
@@ -202,6 +208,16 @@ def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predic
         raise InputError(
             f"the super-adapter is of a base with quantisation {trained_on}, the predictor of one with {timed}; "
             f"train with --quantise {timed}, or profile and fit the other base"
+        )
+
+
+def _check_mergeable(super_adapter: SuperAdapter, predictor: FittedPredictor) -> None:
+    """Raises `InputError` if the predictor is of merged adapters, and a merge would fill the zeros of a sparse base."""
+    largest = super_adapter.space.decode(super_adapter.largest)
+    if predictor.template.in_weights and super_adapter.fills_zeros(largest):
+        raise InputError(
+            f"the predictor is of mode {predictor.template.mode}, and merging these adapters would fill the zeros of "
+            "their sparse base; profile and fit --mode static or swappable"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from adaptare.devices import InputError
 from adaptare.devices.versioned_json import write_versioned
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import ModelShape, Quantisation, open_model, read_peft
+from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models.model_source import published_name
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import export_peft, load_base
@@ -19,7 +19,7 @@ from adaptare.search.super_adapter.quantised_base import round_base
 from adaptare.search.super_adapter.rebasis import ladder_space, on_space
 from adaptare.search.training.polish import polished
 from adaptare.search.workflows.cutting import Cutter
-from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.latency_limit import check_predictor, limit_of
 from adaptare.search.workflows.searching import check_feasible
 from adaptare.search.workflows.shrink_report import ShrinkReport
 from adaptare.search.workflows.task import Task, examples_of, texts_of
@@ -77,7 +77,8 @@ def shrink_adapter(
     fitted = load_predictor(predictor)
     limit_of(budget, fitted)
     source = open_model(base, cache=cache).with_weights()
-    _check_predictor(fitted, source.shape, quantisation)
+    check_predictor(fitted, source.shape, quantisation)
+    _check_apart(fitted)
     read_peft(adapter, source.shape).on(source.shape)
     check_replaceable(output)
     weights = str(source.weights_folder().resolve())
@@ -124,15 +125,9 @@ def shrink_adapter(
     return report
 
 
-def _check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:
-    profiled, rounded = predictor.template.shape, predictor.template.quantisation
-    if shape.sizes != profiled.sizes:
+def _check_apart(predictor: FittedPredictor) -> None:
+    if predictor.template.in_weights:
         raise InputError(
-            f"the base model is a {shape.describe()}, and the predictor is of a {profiled.describe()}; profile and fit "
-            "this model"
-        )
-    if rounded != quantisation:
-        raise InputError(
-            f"the predictor is of a base with quantisation {rounded}, and this one has {quantisation}; give "
-            f"--quantise {rounded}, or profile and fit the other base"
+            f"the predictor is of mode {predictor.template.mode}, where every rank takes the same time; profile and fit "
+            "--mode static or swappable"
         )

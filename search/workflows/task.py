@@ -15,7 +15,7 @@ from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
 from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.token_examples import TokenSplit
 
-_FILE = "task.json"
+FILE = "task.json"
 SCHEMA = 1
 
 
@@ -74,23 +74,24 @@ def examples_of(task: Task, split: Split, tokenizer: PreTrainedTokenizerBase) ->
 
 def save_task(task: Task, folder: Path) -> None:
     """Writes the task into the folder of its super-adapter."""
-    write_versioned(folder / _FILE, asdict(task), schema=SCHEMA)
+    write_versioned(folder / FILE, asdict(task), schema=SCHEMA)
 
 
 def load_task(folder: Path) -> Task:
     """Reads the task of a folder. Raises `InputError` if the folder was not written by `adaptare train`."""
     otherwise = f"{str(folder)!r} holds no trained super-adapter; make one with: adaptare train"
     try:
-        return Task(**read_versioned(folder / _FILE, schema=SCHEMA, otherwise=otherwise))
+        return Task(**read_versioned(folder / FILE, schema=SCHEMA, otherwise=otherwise))
     except TypeError as error:
         raise InputError(otherwise) from error
 
 
 def check_unclaimed(task: Task, folder: Path) -> None:
     """Raises `InputError` if the folder belongs to another task; called before any expensive step."""
-    if not (folder / _FILE).exists():
+    if not (folder / FILE).exists():
         return
     ours, theirs = asdict(task), asdict(load_task(folder))
-    if others := [name for name, value in ours.items() if theirs[name] != value]:
+    # The weights do not depend on how answers are scored.
+    if others := [name for name, value in ours.items() if name != "scoring" and theirs[name] != value]:
         was = ", ".join(f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in others)
         raise InputError(f"{str(folder)!r} is of another task: {was}; use another folder, or remove it")
