@@ -13,7 +13,7 @@ from typing import NamedTuple
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 TAG = "CACHEDIR.TAG"
-# Bytes of program files, unless the environment variable says otherwise; and never more than half of the free disk, with them counted as free.
+# Bytes of program files, unless the environment variable says otherwise; at most half of the free disk.
 MOST_BYTES, VARIABLE = 16 * 2**30, "ADAPTARE_CACHE_BYTES"
 # Another agent may be about to load what it used within this time.
 IN_USE_S = 3600.0

@@ -88,8 +88,8 @@ def check_widths(recipe: Recipe, space: Space) -> None:
     """Raises `InputError` if a space has widths, and the recipe's adapters exist merged only."""
     if space.has_widths and not getattr(recipe.layer, "separable", True):
         raise InputError(
-            f"the space {space.name!r} has widths, which adapters of the recipe {recipe.name!r} do not support; leave the "
-            "widths out, or take another recipe"
+            f"the space {space.name!r} has widths, which adapters of the recipe {recipe.name!r} do not support; "
+            "leave the widths out, or take another recipe"
         )
 
 

@@ -128,6 +128,6 @@ def shrink_adapter(
 def _check_apart(predictor: FittedPredictor) -> None:
     if predictor.template.in_weights:
         raise InputError(
-            f"the predictor is of mode {predictor.template.mode}, where every rank takes the same time; profile and fit "
-            "--mode static or swappable"
+            f"the predictor is of mode {predictor.template.mode}, where every rank takes the same time; profile and "
+            "fit --mode static or swappable"
         )
