@@ -124,3 +124,19 @@ def test_a_program_that_leads_elsewhere_is_not_followed(missing: Missing, cache:
     os.utime(cache / "programs" / "link", (0, 0), follow_symlinks=False)
     missing(cache, ["new"])
     assert left(outside.parent, "outside") == ["precious"]
+
+
+def test_what_another_agent_took_meanwhile_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is used again after the list was made, and before anything is removed."""
+    listed = room._within
+
+    def within(folder: str) -> list[room._Entry]:
+        found = listed(folder)
+        for name in ("e",):
+            os.utime(cache / "files" / name)
+        return found
+
+    monkeypatch.setattr(room, "_within", within)
+    room.make_room(str(cache), ())
+    assert (cache / "files" / "e").exists()
+    assert not (cache / "files" / "d").exists()

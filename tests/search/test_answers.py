@@ -17,7 +17,7 @@ from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
 from adaptare.search.training.token_examples import TokenExample, tokenize_split
-from adaptare.search.workflows.accuracies import accuracies_of
+from adaptare.search.workflows.accuracies import accuracies_of, right_answers
 
 SIZES = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 4}
 FAMILIES = {
@@ -129,7 +129,8 @@ def test_each_configuration_is_computed_once_and_the_active_one_restored(trained
 
 def test_majority_and_untrained_come_before_the_configurations(trained: SuperAdapter) -> None:
     asked = questions(30)
-    found = accuracies_of(asked, {"all": (trained, trained.largest)}, base=trained, majority=1, scoring="sum")
+    right = {"all": right_answers(asked, trained, trained.largest, scoring="sum")}
+    found = accuracies_of(asked, right, base=trained, majority=1, scoring="sum")
     assert [each.name for each in found] == ["majority", "untrained", "all"]
     untrained, full = (
         [np.argmax(each) for each in plain(trained, codes, asked)] for codes in configurations(trained)[:1:-1]

@@ -54,6 +54,12 @@ def refusal(row: object) -> str:
         ({**ARC, "answerKey": "snow"}, Example("Which is hot?", "snow", ("ice", "fire", "snow"))),
         (LISTED, Example("Which is hot?", "fire", ("ice", "fire"))),
         ({**LISTED, "answer": 0}, Example("Which is hot?", "ice", ("ice", "fire"))),
+        ({**LISTED, "answer": " fire "}, Example("Which is hot?", "fire", ("ice", "fire"))),
+        # A number that is a label is that label, and no position.
+        (
+            {**ARC, "choices": {"text": ["ice", "fire", "snow"], "label": ["1", "2", "3"]}, "answerKey": 1},
+            Example("Which is hot?", "ice", ("ice", "fire", "snow")),
+        ),
     ],
 )
 def test_a_row_is_read_by_its_fields(row: object, example: Example) -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptare.devices import InputError, StorageError
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
+from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -135,3 +136,12 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(trained: SuperAdapter, 
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         save_super_adapter(trained, tmp_path / "file" / "folder")
+
+
+def test_other_layers_than_those_trained_are_refused(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    model = tiny.model()
+    masked = SuperAdapter(model, tiny.space(model), seed=0, layer=MaskedElasticLinear)
+    save_super_adapter(masked, tmp_path)
+    assert load_super_adapter(tmp_path, tiny.model(), layer=MaskedElasticLinear).kind == "MaskedElasticLinear"
+    with pytest.raises(InputError, match="was trained with MaskedElasticLinear, not ElasticLinear"):
+        load_super_adapter(tmp_path, tiny.model())

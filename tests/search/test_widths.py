@@ -20,6 +20,7 @@ from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
+from adaptare.search.workflows.polishing import check_polishable
 
 DOWN = "model.layers.{}.mlp.down_proj"
 
@@ -159,3 +160,20 @@ def test_a_space_of_widths_alone_cannot_be_trained(tmp_path: Path) -> None:
         train_super_adapter(
             SuperAdapter(model, space, seed=0), [TokenExample((1, 2), 1)], folder=tmp_path, steps=1, seed=0
         )
+
+
+def test_winners_with_widths_are_not_polished() -> None:
+    with pytest.raises(InputError, match="--polish trains an adapter of the complete base"):
+        check_polishable(disturbed(next(iter(FAMILIES))))
+
+
+@pytest.mark.parametrize("layers", [[0, 9], [-1, 1], ["0", 1]])
+def test_damaged_widths_are_refused(tmp_path: Path, layers: list[object]) -> None:
+    family = next(iter(FAMILIES))
+    save_super_adapter(disturbed(family), tmp_path)
+    file = tmp_path / "super_adapter.json"
+    description = json.loads(file.read_text())
+    description["space"]["widths"] = layers
+    file.write_text(json.dumps(description))
+    with pytest.raises(InputError, match="holds a damaged"):
+        load_super_adapter(tmp_path, made(family))
