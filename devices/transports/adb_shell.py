@@ -35,7 +35,9 @@ STATES = {
 OTHER_STATE = "its state is {state!r}; start Android with USB debugging enabled"
 NO_STATE = "it is not attached; attached are: {attached}; for a device in the network: adb connect HOST:5555"
 MKDIR = 'mkdir -p "${1%/*}"'
-MOVED = 'touch "$1" && mv -f "$1" "$2"'
+MOVED = 'mv -f "$1" "$2"'
+# A pushed file keeps the time of its source, by which it would be taken for one that nobody has used lately.
+USED = 'touch -c "$1" 2>/dev/null || :'
 REMOVED = 'rm -f "$1"'
 
 
@@ -128,6 +130,7 @@ class AdbShell:
                 raise self._lost(pushed)
             self.run(REMOVED, part)
             raise OSError(f"{self.name}: {self._advised(_words(pushed))}")
+        self.run(USED, part)
         answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target)
         if answer.code:
             raise OSError(f"{self.name}: {self._advised(reason(answer, self.name))}")

@@ -18,7 +18,6 @@ tag=$1/{TAG}
 """
 # Renames a file if its hash is right, and removes it otherwise. Arguments: the file, its digest, the final path.
 CHECKED = """
-touch "$1"
 if command -v sha256sum >/dev/null; then sum=$(sha256sum <"$1")
 elif command -v shasum >/dev/null; then sum=$(shasum -a 256 <"$1")
 else sum=$(python3 -c "import hashlib, sys; hash = hashlib.sha256()
