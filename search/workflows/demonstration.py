@@ -54,7 +54,7 @@ class Effort:
 
 
 # Of the scale of a budget, so that the first number comes early.
-FIRST_LOOK_S: Final = 20.0
+FIRST_LOOK_S: Final = 15.0
 COLUMNS: Final[tuple[Column[tuple[str, Measurement]], ...]] = (
     Column("applied", lambda row: row[0]),
     Column("ms", lambda row: milliseconds(row[1].latency_s)),
