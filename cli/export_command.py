@@ -84,6 +84,11 @@ def export(
     chosen = (
         adapter_of(source, str(base), cache=cache) if of_folder else winner_of(source, 1 if winner is None else winner)
     )
+    if base_name is not None and chosen.prepared:
+        raise InputError(
+            f"--base-name {base_name}: a recipe changed the base of this adapter, so it fits {chosen.base} alone; "
+            "leave it out"
+        )
     chosen = replace(chosen, base_name=base_name or chosen.base_name)
     report = export_files(
         chosen, to, output, quantisation=quantise, every_site=every_site, cache=cache, note=console.note

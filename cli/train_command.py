@@ -59,7 +59,7 @@ def train(
         Path | None, typer.Option("--predictor", help="What adaptare fit wrote, to train around --budget.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="Train what is near it: decode=20ms, prefill=80ms or overhead=5%.")
+        str | None, typer.Option("--budget", help="Train what is near it: decode=20ms, overhead=5%, decode=-15%.")
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16; the weights stay float32.")] = False,
     activation_checkpointing: Annotated[

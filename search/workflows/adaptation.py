@@ -102,7 +102,8 @@ class TrainReport:
         )
         if trained.accuracies:
             yield accuracy_table(trained.accuracies, "validation")
-        search = f"adaptare search {self.folder} --predictor PREDICTOR --budget overhead=5%"
+        budget = "decode=-15%" if trained.super_adapter.space.has_widths else "overhead=5%"
+        search = f"adaptare search {self.folder} --predictor PREDICTOR --budget {budget}"
         yield f"written: {self.folder}; next: {search}"
 
     def to_json(self) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Exportable:
         base_name: Published name of the base; `None` if it has none.
         quantisation: Quantisation of the base that the adapter was trained on.
         opened: True if latency was predicted for graphs with every site open (taking an adapter at run time).
+        prepared: True if a recipe changed the base, so that the adapter fits no other.
     """
 
     super_adapter: SuperAdapter
@@ -61,6 +62,7 @@ class Exportable:
     tokenizer: PreTrainedTokenizerBase
     quantisation: Quantisation = "none"
     opened: bool = False
+    prepared: bool = False
 
 
 def winner_of(front: Path, winner: int) -> Exportable:
@@ -81,6 +83,7 @@ def winner_of(front: Path, winner: int) -> Exportable:
         adaptation.tokenizer,
         task.quantisation,
         opened,
+        prepared=adaptation.recipe.prepare is not None,
     )
 
 
@@ -125,6 +128,8 @@ class ExportReport:
             )
         if self.kind.startswith("peft") and self.chosen.base_name is None:
             yield Note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
+        if self.chosen.prepared and self.kind in ("peft", "peft-portable", "peft-uniform", "onnx-adapter"):
+            yield Note(f"it fits the base that its recipe prepared, and no other: {self.chosen.base}")
         if self.opened:
             yield "It takes adapters on every site; those without one cost a little."
         if self.difference is not None:

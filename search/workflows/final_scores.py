@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler import Configuration, Mode
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.accuracy import Accuracy
@@ -62,11 +63,18 @@ def scored(
             float(on_validation.sum() / validation.tokens.sum()),
             float(on_test.sum() / tokens.sum()),
             each.extrapolates,
-            None if difference is None else (difference.middle, difference.lower, difference.upper),
+            _ends(difference),
         )
 
     accuracies = accuracies_of(examples.test_questions, right, base=base, majority=examples.majority, scoring=scoring)
     return tuple(map(choice, chosen)), accuracies
+
+
+def _ends(difference: Interval | None) -> tuple[float, float, float] | None:
+    """Middle and ends; `None` also for the infinite interval of a single example."""
+    if difference is None or not np.isfinite(difference.lower):
+        return None
+    return difference.middle, difference.lower, difference.upper
 
 
 def _deployed(each: Chosen, adaptation: Adaptation, base: SuperAdapter) -> tuple[SuperAdapter, NDArray[np.int64]]:
