@@ -1,6 +1,7 @@
 """Figures as files."""
 
 import importlib.util
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from adaptare.console import Console
 from adaptare.devices import InputError, MissingPackageError, StorageError
 
 FORMATS = (".png", ".svg", ".pdf")
+# Characters of a title above one panel.
+WIDTH = 72
 
 
 def check_figure(file: Path | None) -> None:
@@ -50,7 +53,7 @@ def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
     figure, axes = pyplot.subplots(1, count, figsize=(6 * count, 4), squeeze=False)
     try:
         yield list(axes[0])
-        figure.suptitle(title)
+        figure.suptitle(textwrap.fill(title, WIDTH * count), fontsize=11)
         figure.tight_layout()
         figure.savefig(file, dpi=120)
     except OSError as error:
