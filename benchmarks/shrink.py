@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,10 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
     source = open_model(MODEL).with_weights()
     base = source.weights_folder()
     data = place / "dialogues.jsonl"
-    data.write_text("\n".join(json.dumps(asdict(each)) for each in chatterbot_examples()), encoding="utf-8")
+    data.write_text(
+        "\n".join(json.dumps({"prompt": each.prompt, "completion": each.completion}) for each in chatterbot_examples()),
+        encoding="utf-8",
+    )
     split = tokenize_split(chatterbot_examples(), load_base(base)[1], seed=0)
     examples = split.test[:test]
     tokens = np.array([each.completion_tokens for each in examples])
