@@ -7,9 +7,16 @@ from pathlib import Path
 from adaptare.devices import InputError, StorageError
 from adaptare.devices.program import Json
 from adaptare.devices.whole_file import write_whole
+from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
+from adaptare.search.training.step import TrainingStep
 
 SCHEMA = 2
 EARLIER = 1  # its steps were computed differently, so it is read but not resumed
+# Samplers of that version, each with one configuration in a step -> `TrainingStep` that draws alike.
+STEPS_OF_EARLIER = {
+    "UniformSampler()": TrainingStep(UniformSampler()),
+    "SandwichSampler(largest=0.25)": TrainingStep(LargestShareSampler(0.25)),
+}
 _FILE = "training.json"
 
 
@@ -38,7 +45,8 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
                 f"{str(folder)!r} holds an unfinished training of an earlier version of adaptare, which computed its "
                 "steps differently; use another folder, or remove this one"
             )
-        settings = {name: value for name, value in settings.items() if name in found}
+        step = STEPS_OF_EARLIER.get(str(found.get("sampler")))
+        found = {**found, "step": repr(step or found.get("sampler")), "bf16": False}
     for name, value in json.loads(json.dumps(settings)).items():
         if found.get(name) != value:
             what = f"another {name}" if isinstance(value, dict) else f"{name} {found.get(name)}, not {value}"

@@ -5,6 +5,7 @@ import pytest
 
 from adaptare.devices import InputError, StorageError
 from adaptare.search.training.record import read_losses, write_record
+from adaptare.search.training.step import DEFAULT_STEP, SANDWICH
 
 SETTINGS = {"steps": 3, "space": {"sites": ["a", "b"]}}
 
@@ -42,11 +43,18 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_finished_training_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    record = {"schema": 1, "settings": {**SETTINGS, "sampler": "SandwichSampler()"}, "losses": [3.0, 2.0, 1.0]}
+    sampler = "SandwichSampler(largest=0.25)"
+    record = {"schema": 1, "settings": {**SETTINGS, "sampler": sampler}, "losses": [3.0, 2.0, 1.0]}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert read_losses(tmp_path, {**SETTINGS, "step": "TrainingStep()"}) == (3.0, 2.0, 1.0)
-    with pytest.raises(InputError, match="with steps 3, not 4"):
-        read_losses(tmp_path, {**SETTINGS, "steps": 4})
+    same = {**SETTINGS, "step": repr(DEFAULT_STEP), "bf16": False}
+    assert read_losses(tmp_path, same) == (3.0, 2.0, 1.0)
+    for changed, message in (
+        ({"steps": 4}, "with steps 3, not 4"),
+        ({"step": repr(SANDWICH)}, "a training with step"),
+        ({"bf16": True}, "with bf16 False, not True"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_losses(tmp_path, {**same, **changed})
 
 
 def test_an_unfinished_training_of_an_earlier_version_is_not_resumed(tmp_path: Path) -> None:
