@@ -8,6 +8,7 @@ from adaptare.devices import InputError
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.rebasis import on_space
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 
@@ -43,17 +44,13 @@ def polished(
         raise InputError("an adapter of narrower layers cannot be trained on the complete base; leave out the widths")
     if not config.ranks:
         raise InputError("an adapter without any site has nothing to train")
-    halves, scales = super_adapter.tensors(config), super_adapter.scales(config)
-    sites = [site for site in super_adapter.space.sites if site.path in halves]
+    super_adapter.codes(config)
+    sites = [site for site in super_adapter.space.sites if site.path in config.by_path]
     ranks = [[config.by_path[site.path]] for site in sites]
     space = rank_space("one", sites, [[column] for column in range(len(sites))], ranks)
     with super_adapter.lifted():
-        only = SuperAdapter(super_adapter.model, space, scaling=super_adapter.scaling, seed=seed)
+        only = on_space(super_adapter, space)
         try:
-            state, own = only.state(), only.scales(config)
-            for path, (A, B) in halves.items():
-                state[f"{path}.A"].copy_(A)
-                state[f"{path}.B"].copy_(B * (scales[path] / own[path]))
             with tempfile.TemporaryDirectory() as folder:
                 train_super_adapter(
                     only,
