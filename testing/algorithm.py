@@ -12,20 +12,18 @@ from adaptare.search import Algorithm, Limit, search
 
 Genes = NDArray[np.int64]
 MakeAlgorithm = Callable[[Space, int], Algorithm]
-SPACE = named_space(
-    "kinds",
-    ModelShape.from_mapping(
-        {
-            "model_type": "llama",
-            "num_hidden_layers": 2,
-            "hidden_size": 32,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "intermediate_size": 64,
-            "vocab_size": 64,
-        }
-    ),
+SHAPE = ModelShape.from_mapping(
+    {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 64,
+        "vocab_size": 64,
+    }
 )
+SPACE = named_space("kinds", SHAPE)
 
 
 def answer(genes: Genes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

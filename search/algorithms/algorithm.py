@@ -17,6 +17,9 @@ class Algorithm(Protocol):
     Genes are choices per group of a `Space`, shape (n, n_dimensions). An algorithm is made with a space and a
     `seed`; the same seed and the same answers give the same proposals. It is handed over to `search`, or named on the
     command line by an entry point in the group `adaptare.algorithms`.
+
+    Many proposals may be asked for, of which a `Screen` lets only the most promising be evaluated. An algorithm that
+    needs an answer to each of them, as a local search does, has the attribute `screened = False`.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
@@ -42,6 +45,11 @@ class MakeAlgorithm(Protocol):
     def __call__(self, space: Space, /, *, seed: int) -> Algorithm:
         """An algorithm on a space."""
         ...
+
+
+def may_be_screened(algorithm: Algorithm) -> bool:
+    """False if the algorithm needs an answer to every proposal."""
+    return bool(getattr(algorithm, "screened", True))
 
 
 def algorithm_named(name: str) -> MakeAlgorithm:

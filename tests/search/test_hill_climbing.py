@@ -6,27 +6,15 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, Space, named_space
-from adaptare.search import Limit, search
-from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.profiler import Space, named_space
+from adaptare.search import Limit, RandomSearch, search
+from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.algorithms.hill_climbing import HillClimbing
+from adaptare.testing.algorithm import SHAPE
 
 Genes = NDArray[np.int64]
-SPACE = named_space(
-    "blocks",
-    ModelShape.from_mapping(
-        {
-            "model_type": "llama",
-            "num_hidden_layers": 2,
-            "hidden_size": 32,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "intermediate_size": 64,
-            "vocab_size": 64,
-        }
-    ),
-)
+SPACE = named_space("blocks", SHAPE)
 ALL = np.array(list(product(*map(range, SPACE.n_choices))))
 
 
@@ -126,6 +114,11 @@ def test_a_search_stays_within_its_limit() -> None:
 def test_a_start_of_another_space_is_refused(start: list[int]) -> None:
     with pytest.raises(InputError, match="start must be one choice per dimension"):
         HillClimbing(SPACE, seed=0, start=np.array(start))
+
+
+def test_it_gets_an_answer_to_every_proposal() -> None:
+    assert not may_be_screened(HillClimbing(SPACE, seed=0))
+    assert may_be_screened(RandomSearch(SPACE, seed=0))
 
 
 def test_it_is_found_by_name() -> None:
