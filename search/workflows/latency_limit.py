@@ -28,6 +28,6 @@ def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation:
         )
     if rounded != quantisation:
         raise InputError(
-            f"the predictor is of a base with quantisation {rounded}, and this one has {quantisation}; give "
-            f"--quantise {rounded}, or profile and fit the other base"
+            f"the predictor is of a base with quantisation {rounded}, and this one has {quantisation}; "
+            f"train or shrink with --quantise {rounded}, or profile and fit the other base"
         )

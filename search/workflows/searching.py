@@ -22,7 +22,7 @@ from adaptare.search import (
     pick_winners,
     search,
 )
-from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
 from adaptare.search.algorithms.baselines import Baseline, baselines
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
@@ -34,7 +34,7 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
 from adaptare.search.workflows.final_scores import Chosen, scored
-from adaptare.search.workflows.latency_limit import limit_of
+from adaptare.search.workflows.latency_limit import check_predictor, limit_of
 from adaptare.search.workflows.merged_latency import MergedLatency
 from adaptare.search.workflows.polishing import check_polishable, polish_winner
 from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
@@ -42,7 +42,6 @@ from adaptare.search.workflows.task import load_task
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
-HILL_CLIMBING: Final = "hill-climbing"
 GREEDY: Final = "greedy by gate gradients"
 # Training examples that give the gradients.
 GREEDY_EXAMPLES: Final = 64
@@ -138,7 +137,7 @@ def select(
     space = super_adapter.space
     if space.has_widths and predictor.template.in_weights:
         space = space.at_largest_ranks
-    _check_same_base(adaptation, super_adapter, predictor)
+    check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
     _check_mergeable(super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
@@ -170,9 +169,9 @@ def select(
         outside = bool(predicted.extrapolates[0])
         return Chosen(name, config, mode, ends, outside)
 
-    # A climb needs every neighbour that it proposes.
-    screen = None if algorithm == HILL_CLIMBING else AdditiveScreen()
-    front = found_by("searching", algorithm_named(algorithm)(space, seed=seed), screen)
+    chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
+    screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
+    front = found_by("searching", chosen_algorithm, screen)
     random = found_by("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
@@ -194,21 +193,6 @@ def select(
         origin=predictor.origin,
         accuracies=accuracies,
     )
-
-
-def _check_same_base(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> None:
-    trained, profiled = super_adapter.shape, predictor.template.shape
-    if trained.sizes != profiled.sizes:
-        raise InputError(
-            f"the super-adapter is of a {trained.describe()}, the predictor of a {profiled.describe()}; "
-            "profile and fit the model that was trained"
-        )
-    trained_on, timed = adaptation.task.quantisation, predictor.template.quantisation
-    if trained_on != timed:
-        raise InputError(
-            f"the super-adapter is of a base with quantisation {trained_on}, the predictor of one with {timed}; "
-            f"train with --quantise {timed}, or profile and fit the other base"
-        )
 
 
 def _check_mergeable(super_adapter: SuperAdapter, predictor: FittedPredictor) -> None:

@@ -72,7 +72,9 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
     run("train", "tiny-random", "-o", "plain", *trained)
     refused = run("search", "plain", "--predictor", "predictor", "--budget", "overhead=50%")
     assert refused.code == 2
-    assert "of a base with quantisation none, the predictor of one with int4; train with --quantise int4" in refused.err
+    assert (
+        "of a base with quantisation int4, and this one has none; train or shrink with --quantise int4" in refused.err
+    )
 
     run("train", "tiny-random", "-o", "rounded", "--quantise", "int4", *trained)
     answer = run(

@@ -169,7 +169,8 @@ def test_a_predictor_of_another_model_with_the_same_linears_is_refused(
     assert trained("fit", *other, "-o", "other").code == 0
     answer = trained("search", "run", "--predictor", "other", "--budget", "overhead=40%", "--evaluations", 6)
     assert answer.code == 2
-    assert "profile and fit the model that was trained" in answer.err
+    assert "the base model is a" in answer.err
+    assert "profile and fit this model" in answer.err
 
 
 def test_winners_that_cannot_be_measured_are_no_answer(
