@@ -1,5 +1,6 @@
 """What another package registers is named on the command line: a device, a space, a recipe, and others."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from adaptare.devices import InputError
-from adaptare.profiler import ModelShape, named_space
+from adaptare.profiler import ModelShape, Store, named_space
 from adaptare.search.algorithms.algorithm import algorithm_named
 
 Run = Callable[..., Any]
@@ -51,7 +52,12 @@ def test_a_campaign_on_a_registered_device_and_space_is_fitted_by_a_registered_r
     assert '"regressor": "nearby"' in (tmp_path / "predictor-decode.json").read_text(encoding="utf-8")
     predicted = run("predict", "predictor-decode", "--rank", 4, "--json")
     assert predicted.code == 0, predicted.err
-    assert predicted.json["rows"][0]["mean_s"] > 0
+    [row] = predicted.json["rows"]
+    assert row["lower_s"] < row["mean_s"] < row["upper_s"]
+    # The toy's prediction is a mean of what was measured.
+    with contextlib.closing(Store("adaptare.db")) as store:
+        measured = [each.latency_s for each in store.measurements()]
+    assert min(measured) <= row["mean_s"] <= max(measured)
 
 
 @pytest.mark.usefixtures("toys_installed")
