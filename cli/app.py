@@ -3,23 +3,23 @@
 import typer
 
 from adaptare import VERSION
-from adaptare.compare_command import compare
-from adaptare.demo_command import demo
-from adaptare.devices_command import devices
-from adaptare.export_command import export
-from adaptare.fit_command import fit
-from adaptare.interpolate_command import interpolate
-from adaptare.operators_command import operators
-from adaptare.overhead_command import overhead
-from adaptare.parts_command import parts
-from adaptare.predict_command import predict
-from adaptare.profile_command import profile
-from adaptare.recipes_command import recipes
-from adaptare.search_command import search
-from adaptare.shrink_command import shrink
-from adaptare.store_command import store
-from adaptare.train_command import train
-from adaptare.verify_command import verify
+from adaptare.commands.compare import compare
+from adaptare.commands.demo import demo
+from adaptare.commands.devices import devices
+from adaptare.commands.export import export
+from adaptare.commands.fit import fit
+from adaptare.commands.interpolate import interpolate
+from adaptare.commands.operators import operators
+from adaptare.commands.overhead import overhead
+from adaptare.commands.parts import parts
+from adaptare.commands.predict import predict
+from adaptare.commands.profile_adapters import profile
+from adaptare.commands.recipes import recipes
+from adaptare.commands.search import search
+from adaptare.commands.shrink import shrink
+from adaptare.commands.store import store
+from adaptare.commands.train import train
+from adaptare.commands.verify import verify
 
 app = typer.Typer(
     name="adaptare",

@@ -170,7 +170,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(words: list[str]
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("module", ["typer", "adaptare.app", "adaptare.devices_command"])
+@pytest.mark.parametrize("module", ["typer", "adaptare.app", "adaptare.commands.devices"])
 def test_ctrl_c_while_modules_are_imported_ends_it_without_a_traceback(module: str) -> None:
     code = (
         "import sys\nclass Interrupt:\n    def find_spec(self, name, *rest):\n"

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from adaptare.export_command import Kind
+from adaptare.commands.export import Kind
 from adaptare.profiler import Configuration, ModelShape, open_model
 from adaptare.search import load_base
 from adaptare.search.export import onnx_check

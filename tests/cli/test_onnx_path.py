@@ -92,7 +92,7 @@ def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     effort = Effort(12, precise_within(0.5, 1.0), 4, 20.0, 4, 8)
-    monkeypatch.setattr("adaptare.demo_command._effort", lambda quick: effort)
+    monkeypatch.setattr("adaptare.commands.demo._effort", lambda quick: effort)
     answer = run(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),
         *("--cache", model_cache, "--budget", "overhead=90%", "--json"),

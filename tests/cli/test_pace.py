@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig
 
-from adaptare.demo_command import _effort
+from adaptare.commands.demo import _effort
+from adaptare.commands.overhead import overhead
+from adaptare.commands.parts import parts
+from adaptare.commands.profile_adapters import profile as profile_command
+from adaptare.commands.verify import verify
 from adaptare.devices import Program, SimulatedDevice, Worker
 from adaptare.devices.simulated_noise import Jitter, Moment
-from adaptare.overhead_command import overhead
-from adaptare.parts_command import parts
-from adaptare.profile_command import profile as profile_command
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.verify_command import verify
 
 SESSIONS = 100
 LOADING_S = 5.0

@@ -75,9 +75,9 @@ def fit(
     hash that `adaptare compare` and error messages show. A predictor that is there already is replaced by one of the
     same kind unless that is expected to be worse (exit code 1), and by others only with --replace.
     """
-    from adaptare.figure_file import check_figure, drawn
+    from adaptare.figures.figure_file import check_figure, drawn
+    from adaptare.figures.parity import draw_parity
     from adaptare.inputs import read_phase
-    from adaptare.parity_figure import draw_parity
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.predictor.fitting.fit_report import FitReport, error_sections
     from adaptare.predictor.fitting.fit_rows import Asked, rows_to_fit

@@ -87,9 +87,9 @@ def overhead(
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.devices import InputError
-    from adaptare.figure_file import check_figure, drawn
+    from adaptare.figures.figure_file import check_figure, drawn
+    from adaptare.figures.overhead import draw
     from adaptare.inputs import check_alone, read_lengths, read_ranks
-    from adaptare.overhead_figure import draw
     from adaptare.profiler.campaigns.overhead import overhead as measured_overhead
     from adaptare.profiler.campaigns.side_by_side import side_by_side
 

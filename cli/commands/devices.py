@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adaptare.agent_command import agent
 from adaptare.arguments import JsonOption
+from adaptare.commands.agent import agent
+from adaptare.commands.serve import serve
 from adaptare.console import Console, command
-from adaptare.serve_command import serve
 
 
 class DevicesGroup(TyperGroup):

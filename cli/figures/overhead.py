@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptare.figure_file import panels
+from adaptare.figures.figure_file import panels
 from adaptare.profiler.campaigns.overhead_rows import Row
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptare.figure_file import panels
+from adaptare.figures.figure_file import panels
 from adaptare.predictor import FittedPredictor
 
 

@@ -1,0 +1,1 @@
+"""Commands: each parses, calls one function of the library, and prints its result."""
