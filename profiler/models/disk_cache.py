@@ -11,12 +11,12 @@ from pathlib import Path
 
 import platformdirs
 
-from adaptare.devices import StorageError
+from adaptare.devices import InputError, StorageError
 
 # Only folders marked with one of these names are ever removed: the user may have chosen a folder with other files.
 MARK = ".adaptare-cache"
-# Limit for all folders of one kind together.
-CACHE_BYTES = 30 * 2**30
+# Limit for all folders of one kind together, unless the environment variable has another.
+CACHE_BYTES, VARIABLE = 30 * 2**30, "ADAPTARE_CACHE_BYTES"
 UNFINISHED = ".adaptare-new-"
 UNFINISHED_S = 24 * 3600
 
@@ -79,8 +79,22 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     return file
 
 
+def cache_bytes() -> int:
+    """Limit for the files of one kind: the number in `ADAPTARE_CACHE_BYTES`, else 30 GiB.
+
+    Raises:
+        InputError: The variable holds something else.
+    """
+    told = os.environ.get(VARIABLE, "")
+    if told and not told.isdecimal():
+        raise InputError(f"{VARIABLE} is a number of bytes, such as {10 * 2**30}, not {told!r}; correct or unset it")
+    return int(told) if told else CACHE_BYTES
+
+
 def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
     """Removes files in the marked folders of `root`, least recently used first, until the rest fits the limit.
+
+    The rest never takes more than half of the disk space that would be free without these files.
 
     Files of one folder whose names are equal up to the first dot are removed together. Unfinished files older than a
     day are always removed. Folders that `cached_folder` did not create are neither counted nor touched.
@@ -103,6 +117,8 @@ def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
                 states[file] = state
     used = {key: max(states[file].st_mtime for file in files) for key, files in together.items()}
     total = sum(state.st_size for state in states.values())
+    if states:
+        limit_bytes = min(limit_bytes, (total + shutil.disk_usage(root).free) // 2)
     for key in sorted(used, key=lambda key: used[key]):
         if total <= limit_bytes:
             return

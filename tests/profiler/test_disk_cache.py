@@ -4,13 +4,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from adaptare.devices import StorageError
+from adaptare.devices import InputError, StorageError
 from adaptare.profiler.models.disk_cache import (
     MARK,
     UNFINISHED,
+    cache_bytes,
     cache_folder,
     cached_file,
     cached_folder,
@@ -150,6 +152,31 @@ def test_no_more_goes_than_has_to(root: Path) -> None:
 
 def test_an_empty_folder_goes_too(root: Path) -> None:
     assert left(root, 349, "c") == ["a", "a/base.json", "a/static.onnx"]
+
+
+@pytest.mark.parametrize(
+    "free, gone",
+    [
+        (500, []),
+        (498, ["a/model.onnx", "a/model.onnx.data"]),
+        (0, ["a/model.onnx", "a/model.onnx.data", "b", "b/model.onnx"]),
+    ],
+)
+def test_half_of_the_free_disk_is_the_most(
+    root: Path, free: int, gone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=free))
+    assert left(root, 10**9, "c") == [name for name in ALL if name not in gone]
+
+
+def test_the_environment_may_set_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADAPTARE_CACHE_BYTES", raising=False)
+    assert cache_bytes() == 30 * 2**30
+    monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5000")
+    assert cache_bytes() == 5000
+    monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5 GB")
+    with pytest.raises(InputError, match="ADAPTARE_CACHE_BYTES is a number of bytes, such as 10737418240, not '5 GB'"):
+        cache_bytes()
 
 
 def test_files_in_use_stay_whatever_the_limit(root: Path) -> None:

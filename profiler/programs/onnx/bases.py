@@ -13,8 +13,8 @@ from adaptare.devices import InputError, MissingPackageError
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.program import canonical_json
 from adaptare.profiler.models.disk_cache import (
-    CACHE_BYTES,
     UNFINISHED,
+    cache_bytes,
     cache_folder,
     cached_file,
     cached_folder,
@@ -109,7 +109,7 @@ class OnnxBases:
         if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
             file.unlink(missing_ok=True)
             cached_file(file, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
+            make_room(self._root, limit_bytes=cache_bytes(), keep=self._in_use)
         mark_used(file)
 
     def _narrow(self, workload: Workload) -> OnnxBase:
@@ -139,7 +139,7 @@ class OnnxBases:
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, write)
-            make_room(self._root, limit_bytes=CACHE_BYTES, keep=self._in_use)
+            make_room(self._root, limit_bytes=cache_bytes(), keep=self._in_use)
         for file in files:
             mark_used(file)
         return OnnxBase.load(folder)
