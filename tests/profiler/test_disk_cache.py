@@ -154,14 +154,10 @@ def test_an_empty_folder_goes_too(root: Path) -> None:
     assert left(root, 349, "c") == ["a", "a/base.json", "a/static.onnx"]
 
 
-@pytest.mark.parametrize(
-    "free, gone",
-    [
-        (500, []),
-        (498, ["a/model.onnx", "a/model.onnx.data"]),
-        (0, ["a/model.onnx", "a/model.onnx.data", "b", "b/model.onnx"]),
-    ],
-)
+PAIR_A, ALL_B = ["a/model.onnx", "a/model.onnx.data"], ["b", "b/model.onnx"]
+
+
+@pytest.mark.parametrize(("free", "gone"), [(500, []), (498, PAIR_A), (0, PAIR_A + ALL_B)])
 def test_half_of_the_free_disk_is_the_most(
     root: Path, free: int, gone: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
