@@ -1,6 +1,6 @@
-"""Seconds and memory of training steps, of one recipe or of PEFT, in this process alone; prints JSON.
+"""Seconds and memory of training steps, of a recipe or of PEFT on its linears, in this process alone; prints JSON.
 
-python benchmarks/recipe_steps.py BASE (RECIPE | peft) [--steps 6] [--batch 8] [--tokens 96]
+python benchmarks/recipe_steps.py BASE RECIPE [--peft] [--steps 6] [--batch 8] [--tokens 96]
 
 BASE is a folder with the base model. Steps are forward, backward and AdamW on random tokens; the first is not counted.
 Memory is the peak resident memory of the process, less what it had once the model was loaded.
@@ -24,7 +24,6 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.gradients import accumulate_gradients
 
-LINEARS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 Batch = dict[str, torch.Tensor]
 
 
@@ -33,12 +32,14 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def peft_step(model: PreTrainedModel, rank: int, alpha: float) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
-    """A LoRA of PEFT, and the gradients of one of its steps."""
+def peft_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
+    """A LoRA of PEFT of the largest rank on the linears of a recipe, and the gradients of one of its steps."""
     from peft import LoraConfig, get_peft_model
 
-    targets = [name for name in LINEARS if any(path.endswith(name) for path, _ in model.named_modules())]
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))
+    recipe = recipe_named(name)
+    sites = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks).sites
+    rank, targets = max(recipe.ranks), [site.path for site in sites]
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=recipe.scaling.alpha, target_modules=targets))
     return adapted, lambda batch, step: adapted(**batch, use_cache=False).loss.backward()
 
 
@@ -62,7 +63,8 @@ def recipe_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Cal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path)
-    parser.add_argument("name", help="a recipe, or peft")
+    parser.add_argument("recipe")
+    parser.add_argument("--peft", action="store_true", help="PEFT instead of the recipe")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
@@ -70,7 +72,7 @@ def main() -> None:
 
     model, _ = load_base(options.base)
     loaded = peak_bytes()
-    model, gradients = peft_step(model, 32, 64.0) if options.name == "peft" else recipe_step(model, options.name)
+    model, gradients = (peft_step if options.peft else recipe_step)(model, options.recipe)
     model.train()
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], weight_decay=0.0)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (options.batch, options.tokens))
