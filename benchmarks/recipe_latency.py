@@ -53,13 +53,14 @@ def latency_rows(
         campaign = Campaign(target.device, programs, Store(store), stop, seed=0, resume=True)
         for phase in get_args(Phase):
             template = Workload(shape, phase=phase, tokens=LENGTH, past=LENGTH, **target.weights)
-            named = {
-                workload: name
+            named = [
+                (name, workload)
                 for name, config in configs.items()
                 for workload in workloads_of(template.with_configuration(config), programs, apart, merged)
-            }
-            found = campaign.kept(list(named)) or campaign.measure(list(named), title=phase)
-            rows += [{"device": device, "of": named[each.workload], **row_of(each)} for each in found]
+            ]
+            wanted = list(dict.fromkeys(workload for _, workload in named))
+            found = {each.workload: each for each in campaign.kept(wanted) or campaign.measure(wanted, title=phase)}
+            rows += [{"device": device, "of": name, **row_of(found[workload])} for name, workload in named]
     return rows
 
 

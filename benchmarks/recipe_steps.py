@@ -3,12 +3,11 @@
 python benchmarks/recipe_steps.py BASE RECIPE [--peft] [--steps 6] [--batch 8] [--tokens 96]
 
 BASE is a folder with the base model. Steps are forward, backward and AdamW on random tokens; the first is not counted.
-Memory is the peak resident memory of the process, less what it had once the model was loaded.
+Memory is the peak resident memory of the process during the steps, less what it had once the base was loaded.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from samplers import reset_peak, status_bytes
 from transformers import PreTrainedModel
 
 from adaptare.profiler import ModelShape
@@ -25,11 +25,6 @@ from adaptare.search.super_adapter.quantised_base import keep_masters, round_bas
 from adaptare.search.training.gradients import accumulate_gradients
 
 Batch = dict[str, torch.Tensor]
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def peft_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
@@ -71,7 +66,9 @@ def main() -> None:
     options = parser.parse_args()
 
     model, _ = load_base(options.base)
-    loaded = peak_bytes()
+    with torch.no_grad():  # weights that are mapped into memory are read
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long))
+    loaded = status_bytes("VmRSS")
     model, gradients = (peft_step if options.peft else recipe_step)(model, options.recipe)
     model.train()
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], weight_decay=0.0)
@@ -79,13 +76,15 @@ def main() -> None:
     tokens = torch.from_numpy(ids)
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
     seconds = []
+    reset_peak()
     for step in range(options.steps + 1):
         began = time.monotonic()
         gradients(batch, step)
         optimiser.step()
         optimiser.zero_grad()
         seconds.append(time.monotonic() - began)
-    found = {"median_s": statistics.median(seconds[1:]), "steps_s": seconds[1:], "added_bytes": peak_bytes() - loaded}
+    added = status_bytes("VmHWM") - loaded
+    found = {"median_s": statistics.median(seconds[1:]), "steps_s": seconds[1:], "added_bytes": added}
     print(json.dumps(found))
 
 

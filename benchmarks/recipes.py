@@ -8,8 +8,8 @@ recipes and `int4`. Each part is kept in WORK once it is done; later calls with 
 training that was cut off goes on from its last checkpoint.
 
 A recipe: loss on the same held-out rows of its smallest, starting, searched and largest configuration, of the base, and
-of a plain LoRA of the largest rank on the same linears of that base, at full width, trained for as many steps; each with
-a 95 % interval, and with that of its difference from the plain LoRA on the same rows. The search sees other rows.
+of a plain LoRA of the largest rank on the same linears of that base, at full width, trained for as many steps; each has
+a 95 % interval, and that of its difference from the plain LoRA on the same rows. The search sees other rows.
 Recipes with widths are searched for the lowest loss with no more neurons than the start, and have the start without
 training as well. `merged` are losses of the weights that a merge writes, in floating point or in the codes of the base;
 `requantised` are those of a dense model merged and then rounded to 4 bits. Latency is that of the start, and of the
@@ -329,11 +329,11 @@ def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[st
     file = bench.folder / f"{name}.json"
     settings = {each: getattr(bench.options, each) for each in ("model", "steps", "rows", "evaluations", "seconds")}
     if file.exists():
-        before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        before = json.loads(file.read_text(encoding="utf-8"))
         if before["settings"] == settings:
-            return before["found"]  # type: ignore[no-any-return]
+            return dict(before["found"])
     began = time.monotonic()
-    found = {**find(), "threads": torch.get_num_threads(), "elapsed_s": time.monotonic() - began}
+    found: dict[str, Any] = {**find(), "threads": torch.get_num_threads(), "elapsed_s": time.monotonic() - began}
     file.write_text(json.dumps({"settings": settings, "found": found}, indent=1), encoding="utf-8")
     return found
 
