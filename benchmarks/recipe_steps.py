@@ -1,14 +1,13 @@
-"""Seconds and memory of training steps, of one recipe or of PEFT, in this process alone; prints JSON.
+"""Seconds and memory of training steps, of a recipe or of PEFT on its linears, in this process alone; prints JSON.
 
-python benchmarks/recipe_steps.py BASE (RECIPE | peft) [--steps 6] [--batch 8] [--tokens 96]
+python benchmarks/recipe_steps.py BASE RECIPE [--peft] [--steps 6] [--batch 8] [--tokens 96]
 
 BASE is a folder with the base model. Steps are forward, backward and AdamW on random tokens; the first is not counted.
-Memory is the peak resident memory of the process, less what it had once the model was loaded.
+Memory is the peak resident memory of the process during the steps, less what it had once the base was loaded.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from samplers import reset_peak, status_bytes
 from transformers import PreTrainedModel
 
 from adaptare.profiler import ModelShape
@@ -24,21 +24,17 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.gradients import accumulate_gradients
 
-LINEARS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 Batch = dict[str, torch.Tensor]
 
 
-def peak_bytes() -> int:
-    """Peak resident memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def peft_step(model: PreTrainedModel, rank: int, alpha: float) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
-    """A LoRA of PEFT, and the gradients of one of its steps."""
+def peft_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
+    """A LoRA of PEFT of the largest rank on the linears of a recipe, and the gradients of one of its steps."""
     from peft import LoraConfig, get_peft_model
 
-    targets = [name for name in LINEARS if any(path.endswith(name) for path, _ in model.named_modules())]
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))
+    recipe = recipe_named(name)
+    sites = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks).sites
+    rank, targets = max(recipe.ranks), [site.path for site in sites]
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=recipe.scaling.alpha, target_modules=targets))
     return adapted, lambda batch, step: adapted(**batch, use_cache=False).loss.backward()
 
 
@@ -62,28 +58,33 @@ def recipe_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Cal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path)
-    parser.add_argument("name", help="a recipe, or peft")
+    parser.add_argument("recipe")
+    parser.add_argument("--peft", action="store_true", help="PEFT instead of the recipe")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
     options = parser.parse_args()
 
     model, _ = load_base(options.base)
-    loaded = peak_bytes()
-    model, gradients = peft_step(model, 32, 64.0) if options.name == "peft" else recipe_step(model, options.name)
+    with torch.no_grad():  # weights that are mapped into memory are read
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long))
+    loaded = status_bytes("VmRSS")
+    model, gradients = (peft_step if options.peft else recipe_step)(model, options.recipe)
     model.train()
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], weight_decay=0.0)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (options.batch, options.tokens))
     tokens = torch.from_numpy(ids)
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
     seconds = []
+    reset_peak()
     for step in range(options.steps + 1):
         began = time.monotonic()
         gradients(batch, step)
         optimiser.step()
         optimiser.zero_grad()
         seconds.append(time.monotonic() - began)
-    found = {"median_s": statistics.median(seconds[1:]), "steps_s": seconds[1:], "added_bytes": peak_bytes() - loaded}
+    added = status_bytes("VmHWM") - loaded
+    found = {"median_s": statistics.median(seconds[1:]), "steps_s": seconds[1:], "added_bytes": added}
     print(json.dumps(found))
 
 

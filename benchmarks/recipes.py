@@ -1,54 +1,85 @@
-"""Held-out loss, zeros, latency and training cost of the recipes on sparse bases, and of three ways to 4-bit weights.
+"""Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 80] [--rows 300] [--evaluations 20] [--seconds 60]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
 recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
 training that was cut off goes on from its last checkpoint.
 
-A recipe: loss on the same held-out rows of its smallest, starting, searched and largest configuration, of a plain LoRA
-of the largest rank trained for as many steps on the same base, and of the base; each with a 95 % interval, and with
-that of its difference from the plain LoRA on the same rows. The search sees other rows. Latency is that of the starting
-ranks, apart and merged, on three devices. Time and memory of steps are beside those of PEFT.
+A recipe: loss on the same held-out rows of its smallest, starting, searched and largest configuration, of the base, and
+of a plain LoRA of the largest rank on the same linears of that base, at full width, trained for as many steps; each has
+a 95 % interval, and that of its difference from the plain LoRA on the same rows. The search sees other rows.
+Recipes with widths are searched for the lowest loss with no more neurons than the start, and have the start without
+training as well. `merged` are losses of the weights that a merge writes, in floating point or in the codes of the base;
+`requantised` are those of a dense model merged and then rounded to 4 bits. Latency is that of the start, and of the
+searched widths: adapters apart, and merged, on three devices. Time and memory of steps are beside those of PEFT.
 
-`int4`: on the dense base of 4-bit weights, over ranks and half of the steps or all: the adapter apart, merged and
-quantised again, and trained for the grid and merged into codes.
+`int4`: on the dense base of 4-bit weights, over ranks, half of the steps or all, and block sizes: the adapter apart,
+merged and quantised again, and trained for the grid and merged into codes. Latency is that of each rank in blocks of
+32, the only ones that adaptare exports.
+
+At the defaults the whole takes about two and a quarter hours on two cores. `elapsed_s` is the time of each part.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recipe_latency import ends, latency_rows
 
-from adaptare.profiler import Configuration, ModelShape, Space, open_model
-from adaptare.search import CompletionLoss, SuperAdapter, export_peft, load_base, search, train_super_adapter
-from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.profiler import Configuration, MlpWidth, Space, open_model
+from adaptare.profiler.workloads.narrowing import kept_parts
+from adaptare.profiler.workloads.space import rank_space
+from adaptare.search import (
+    AdditiveScreen,
+    CompletionLoss,
+    Limit,
+    SuperAdapter,
+    load_base,
+    search,
+    train_super_adapter,
+)
+from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, requantised, round_base
+from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.paired import paired_difference
+from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenExample, tokenize_examples
 
-RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft")
+RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft", "lonas", "subnet")
 PARTS = (*RECIPES, "int4")
 TASKS = ("ARC-Easy", "boolq")
 TOKENS, BATCH, RATE = 96, 8, 1e-3
 SEARCH_ROWS = 64
-DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", "ort-cpu:int4,threads=1")
+INT4_DEVICE = "ort-cpu:int4,threads=1"
+DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", INT4_DEVICE)
 Rows = Sequence[TokenExample]
+Codes = NDArray[np.int64]
 Losses = NDArray[np.float64]
+
+
+class CoarseElasticLinear(QuantisedElasticLinear):
+    """A scale for each block of 128 inputs."""
+
+    block = 128
+
+
+GRIDS = (QuantisedElasticLinear, CoarseElasticLinear)
 
 
 class Bench:
@@ -70,6 +101,8 @@ class Bench:
             for part in (split.train, split.validation, split.test)
         ]
         self.train, self.validation, self.held_out = parts[0], parts[1][:SEARCH_ROWS], parts[2][: options.rows]
+        if len(self.held_out) < options.rows:
+            note(f"{len(self.held_out)} held-out rows of at most {TOKENS} tokens, fewer than --rows {options.rows}")
 
     def base_of(self, recipe: Recipe) -> Path:
         """Folder of the base that a recipe prepares; recipes of one preparation share it."""
@@ -84,17 +117,56 @@ class Bench:
             (folder / "done").touch()
         return folder
 
-    def trained(self, recipe: Recipe, space: Space, name: str, *, steps: int) -> SuperAdapter:
+    def trained(self, recipe: Recipe, space: Space, name: str, *, steps: int, block: int = 32) -> SuperAdapter:
         """A super-adapter trained, or loaded if it was trained before."""
         model, _ = load_base(self.base_of(recipe))
         if getattr(recipe.layer, "on_grid", False):
             keep_masters(model)
-        round_base(model, recipe.quantisation(None))
+        round_base(model, recipe.quantisation(None), block=block)
         made = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
         options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "seed": 0, "step": recipe.step}
-        note(f"training {name}, {steps} steps")
-        train_super_adapter(made, self.train, folder=self.folder / name, steps=steps, save_every=10, **options)
+        folder = self.folder / f"{name}-{steps}"
+        note(f"training {folder.name}")
+        train_super_adapter(made, self.train, folder=folder, steps=steps, save_every=10, **options)
         return made
+
+    def losses(self, super_adapter: SuperAdapter, codes: Codes) -> Losses:
+        """Loss summed over the completion of each held-out row, nats. Shape (n_rows,)."""
+        return CompletionLoss(super_adapter, self.held_out).sums(codes)
+
+    def latency(
+        self, super_adapter: SuperAdapter, configs: Mapping[str, Configuration], devices: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Latency of configurations that fit together, in the modes that exist of their adapters."""
+        if not self.options.seconds:
+            return []
+        note(f"measuring latency of {', '.join(configs)}")
+        return latency_rows(
+            self.options.model,
+            configs,
+            apart=super_adapter.separable,
+            merged=not any(map(super_adapter.fills_zeros, configs.values())),
+            devices=devices,
+            seconds=self.options.seconds,
+            store=self.folder / "latency.db",
+        )
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Neurons of all MLPs of a space: an objective."""
+
+    space: Space
+
+    @property
+    def name(self) -> str:
+        """See `Objective.name`."""
+        return "neurons"
+
+    def __call__(self, codes: Codes, /) -> Losses:
+        """See `Objective.__call__`."""
+        widths = [isinstance(column, MlpWidth) for column in self.space.columns]
+        return codes[:, widths].sum(axis=1).astype(np.float64)
 
 
 def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
@@ -102,139 +174,145 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     recipe = recipe_named(name)
     space = recipe.space(bench.source.shape, ranks=recipe.ranks)
     super_adapter = bench.trained(recipe, space, name, steps=bench.options.steps)
-    genes = {
-        "minimal": 0 * space.n_choices,
-        "start": recipe.start(space),
-        "searched": searched(bench, recipe, super_adapter),
-        "maximal": space.n_choices - 1,
-    }
+    genes = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.n_choices - 1}
     codes = {each: space.expand(row[None])[0] for each, row in genes.items()}
-    losses = {each: row_losses(super_adapter, row, bench.held_out) for each, row in codes.items()}
-    losses["untrained"] = row_losses(super_adapter, 0 * super_adapter.largest, bench.held_out)
-    losses["plain LoRA"] = plain_losses(bench, recipe)
-    start = space.decode(codes["start"])
+    codes["searched"] = searched(bench, recipe, super_adapter, codes["start"])
+    configs = {each: space.decode(row) for each, row in codes.items()}
+    losses = {each: bench.losses(super_adapter, row) for each, row in codes.items()}
+    losses["untrained"] = bench.losses(super_adapter, space.base)
+    if space.has_widths:
+        losses["start, untrained"] = bench.losses(super_adapter, space.encode(configs["start"].without_adapter))
+    losses["plain LoRA"] = plain_losses(bench, recipe, space)
+    for each in ("start", "searched"):
+        losses.update(merged_losses(bench, recipe, super_adapter, configs[each], each))
+    timed = {each: configs[each] for each in (("start", "searched") if space.has_widths else ("start",))}
     return {
         "quantisation": recipe.quantisation(None),
+        "rows": len(bench.held_out),
         "losses": described(losses, bench.held_out, beside="plain LoRA"),
-        "searched_ranks": dict(space.decode(codes["searched"]).ranks),
-        **weights_of(super_adapter, start),
-        "latency": latency(bench, start),
-        "steps": {each: step_cost(bench, recipe, each) for each in (name, "peft")},
+        "searched": {"ranks": dict(configs["searched"].ranks), "widths": dict(configs["searched"].widths)},
+        "weights": {each: weights_of(super_adapter, config) for each, config in configs.items()},
+        "latency": bench.latency(super_adapter, timed, DEVICES),
+        "steps": {each: step_cost(bench, recipe, *words) for each, words in ((name, ()), ("peft", ("--peft",)))},
     }
 
 
-def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter) -> NDArray[np.int64]:
-    """Genes of the lowest loss on the rows for searching, which are not those of the table."""
-    space = super_adapter.space
+def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: Codes) -> Codes:
+    """Codes of the lowest loss on the rows for searching, which are not those of the table."""
+    space, limits = super_adapter.space, []
+    if space.has_widths:
+        neurons = Neurons(space)
+        space, limits = space.at_largest_ranks, [Limit(neurons, float(neurons(start[None])[0]))]
     validation = CompletionLoss(super_adapter, bench.validation)
     note(f"searching by {recipe.algorithm}")
     algorithm = algorithm_named(recipe.algorithm)(space, seed=0)
-    front = search(algorithm, space, [validation], [], evaluations=bench.options.evaluations, seed=0)
-    best = min(front.history, key=lambda candidate: candidate.values[0]).codes
-    choices = [each.choices.index(int(best[each.columns[0]])) for each in space.dimensions]
-    return np.array(choices, dtype=np.int64)
+    screen = AdditiveScreen() if may_be_screened(algorithm) else None
+    evaluations = bench.options.evaluations
+    front = search(algorithm, space, [validation], limits, evaluations=evaluations, seed=0, screen=screen)
+    best = min(front.history, key=lambda candidate: candidate.values[0])
+    return np.array(best.codes, dtype=np.int64)
 
 
-def plain_losses(bench: Bench, recipe: Recipe) -> Losses:
-    """Losses of a LoRA of the largest rank everywhere, trained alone on the base of a recipe."""
-    space = recipe.space(bench.source.shape, ranks=(max(recipe.ranks),))
-    plain = replace(recipe, layer=ElasticLinear)
+def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:
+    """Losses of a LoRA of the largest rank on all sites of a space, trained alone on the base of a recipe."""
+    every = list(range(len(space.sites)))
+    alone = rank_space("plain", space.sites, [every], [[max(recipe.ranks)]])
+    plain = replace(recipe, layer=ElasticLinear, step=TrainingStep(UniformSampler()))
     name = f"plain-{bench.base_of(recipe).name}-{recipe.quantisation(None)}"
-    super_adapter = bench.trained(plain, space, name, steps=bench.options.steps)
-    return row_losses(super_adapter, super_adapter.largest, bench.held_out)
+    super_adapter = bench.trained(plain, alone, name, steps=bench.options.steps)
+    return bench.losses(super_adapter, super_adapter.largest)
+
+
+def merged_losses(
+    bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, config: Configuration, name: str
+) -> dict[str, Losses]:
+    """Losses of the weights that a merge writes; of a dense base also rounded to 4 bits after it. None if refused."""
+    if super_adapter.fills_zeros(config):
+        return {}
+    base, codes = bench.base_of(recipe), super_adapter.space.encode(config.without_adapter)
+    if super_adapter.on_grid:
+        return {f"{name}, merged": bench.losses(merged_into_codes(super_adapter, config, base), codes)}
+    kinds = {"merged": "none", "requantised": "int4"} if super_adapter.separable else {"merged": "none"}
+    return {
+        f"{name}, {kind}": bench.losses(requantised(super_adapter, config, base, quantisation), codes)
+        for kind, quantisation in kinds.items()
+    }
+
+
+def merged_into_codes(super_adapter: SuperAdapter, config: Configuration, base: Path) -> SuperAdapter:
+    """The base of 4 bits with a sub-adapter in its codes, without adapters."""
+    made = on_base(super_adapter, base, "int4")
+    weights = made.merged(config)
+    made.remove()
+    for path, weight in weights.items():
+        made.model.get_submodule(path).get_parameter("weight").data = weight
+    return SuperAdapter(made.model, super_adapter.space, seed=0)
 
 
 def weights_of(super_adapter: SuperAdapter, config: Configuration) -> dict[str, Any]:
-    """Parameters of the adapter, and of the base that are not zero; zeros that a merge leaves, `None` if refused."""
-    model = super_adapter.model
+    """Parameters of the adapter, and of the base at its widths; zeros that a merge leaves, `None` if refused.
+
+    The head of a rounded base counts, because it shares no weights with the embedding any more.
+    """
+    parts = kept_parts(super_adapter.shape, config.by_layer)
     with super_adapter.lifted():
-        base = [weight.detach() for weight in model.parameters()]
+        named = {name.removesuffix(".weight"): each.detach() for name, each in super_adapter.model.named_parameters()}
+    base = [each[parts[path].outputs, parts[path].inputs] if path in parts else each for path, each in named.items()]
     merged = None if super_adapter.fills_zeros(config) else super_adapter.merged(config)
     return {
-        "adapter_parameters": sum(A.numel() + B.numel() for A, B in sub_adapter(super_adapter, config)),
+        "adapter_parameters": config.adapter_parameters(super_adapter.shape),
         "base_parameters": sum(weight.numel() for weight in base),
         "base_nonzero": sum(int((weight != 0).sum()) for weight in base),
         "zeros_after_merge": None if merged is None else share_of_zeros(list(merged.values())),
     }
 
 
-def sub_adapter(super_adapter: SuperAdapter, config: Configuration) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A and B at the ranks of a configuration."""
-    state = super_adapter.state()
-    return [(state[f"{path}.A"][:rank], state[f"{path}.B"][:, :rank]) for path, rank in config.ranks]
-
-
-def int4_part(bench: Bench) -> list[dict[str, Any]]:
+def int4_part(bench: Bench) -> dict[str, Any]:
     """Three ways to an adapted model of 4-bit weights, on the dense base."""
-    sqft = replace(recipe_named("sqft"), prepare=None)
-    aware = replace(sqft, layer=QuantisedElasticLinear)
-    ranks = (8, 16, 32)
+    sqft, ranks = replace(recipe_named("sqft"), prepare=None), (8, 16, 32)
+    space = recipe_named("shears").space(bench.source.shape, ranks=ranks)
+    codes = {rank: space.expand(np.full((1, space.n_dimensions), gene))[0] for gene, rank in enumerate(ranks)}
     found = []
-    for steps in (bench.options.steps // 2, bench.options.steps):
-        space = recipe_named("shears").space(bench.source.shape, ranks=ranks)
-        apart = bench.trained(sqft, space, f"int4-apart-{steps}", steps=steps)
-        on_grid = bench.trained(aware, space, f"int4-aware-{steps}", steps=steps)
-        for gene, rank in enumerate(ranks):
-            codes = space.expand(np.full((1, space.n_dimensions), gene))[0]
-            again = requantised(apart, space.decode(codes), bench.dense, "int4")
-            losses = {
-                "unmerged": row_losses(apart, codes, bench.held_out),
-                "requantised": row_losses(again, 0 * codes, bench.held_out),
-                "quantisation-aware": row_losses(on_grid, codes, bench.held_out),
-                "untrained": row_losses(apart, 0 * codes, bench.held_out),
-            }
-            compared = described(losses, bench.held_out, beside="unmerged")
-            found.append({"rank": rank, "steps": steps, "block": 32, "losses": compared})
-    return found
-
-
-def row_losses(super_adapter: SuperAdapter, codes: NDArray[np.int64], rows: Rows) -> Losses:
-    """Loss summed over the completion of each row, nats. Shape (n_rows,)."""
-    return CompletionLoss(super_adapter, rows, batch_size=BATCH).sums(codes)
+    for grid in GRIDS:
+        for steps in (bench.options.steps // 2, bench.options.steps):
+            block = grid.block
+            apart = bench.trained(sqft, space, f"int4-apart-{block}", steps=steps, block=block)
+            aware = replace(sqft, layer=grid)
+            on_grid = bench.trained(aware, space, f"int4-aware-{block}", steps=steps, block=block)
+            untrained = bench.losses(apart, space.base)
+            for rank, row in codes.items():
+                again = requantised(apart, space.decode(row), bench.dense, "int4", block=block)
+                losses = {
+                    "unmerged": bench.losses(apart, row),
+                    "requantised": bench.losses(again, space.base),
+                    "quantisation-aware": bench.losses(on_grid, row),
+                    "untrained": untrained,
+                }
+                compared = described(losses, bench.held_out, beside="unmerged")
+                found.append({"rank": rank, "steps": steps, "block": block, "losses": compared})
+    configs = {f"rank {rank}": space.decode(row) for rank, row in codes.items()}
+    return {"rows": len(bench.held_out), "table": found, "latency": bench.latency(apart, configs, [INT4_DEVICE])}
 
 
 def described(losses: Mapping[str, Losses], rows: Rows, *, beside: str) -> dict[str, Any]:
     """Loss per token of each, and its difference from another on the same rows: middle, lower and upper end."""
+    tokens = np.array([row.completion_tokens for row in rows])
     return {
-        name: {"loss": ends(each, 0.0, rows), "difference": ends(each, losses[beside], rows)}
+        name: {
+            "loss": ends(paired_difference(each, np.zeros(len(each)), tokens)),
+            "difference": ends(paired_difference(each, losses[beside], tokens)),
+        }
         for name, each in losses.items()
     }
 
 
-def ends(first: Losses, second: Losses | float, rows: Rows) -> list[float]:
-    """Difference per token on the same rows: middle, lower and upper end of 95 %."""
-    tokens = np.array([row.completion_tokens for row in rows])
-    found = paired_difference(first, np.zeros(len(first)) + second, tokens)
-    return [found.middle, found.lower, found.upper]
-
-
-def latency(bench: Bench, config: Configuration) -> dict[str, list[dict[str, Any]]]:
-    """Rows of `adaptare overhead` on each device, of an adapter of these ranks; zeros do not change it."""
-    if not bench.options.seconds:
-        return {}
-    model, _ = load_base(bench.dense)
-    space = recipe_named("shears").space(ModelShape.from_config(model.config), ranks=(max(config.by_path.values()),))
-    place = bench.folder / "adapter"
-    export_peft(SuperAdapter(model, space, seed=0), config, place, base_name=None)
-    found = {}
-    for device in DEVICES:
-        words = ["overhead", bench.options.model, str(place), "--device", device, "--resume", "--json"]
-        words += ["--seconds", str(bench.options.seconds), "--store", str(bench.folder / "latency.db")]
-        found[device] = json.loads(run("-m", "adaptare", *words))["rows"]
-    return found
-
-
-def step_cost(bench: Bench, recipe: Recipe, name: str) -> dict[str, Any]:
+def step_cost(bench: Bench, recipe: Recipe, *words: str) -> dict[str, Any]:
     """Seconds and memory of training steps, in a process of its own."""
     script = Path(__file__).with_name("recipe_steps.py")
-    words = ("--batch", str(BATCH), "--tokens", str(TOKENS), "--steps", str(min(6, bench.options.steps)))
-    found: dict[str, Any] = json.loads(run(str(script), str(bench.base_of(recipe)), name, *words))
+    counts = ("--batch", str(BATCH), "--tokens", str(TOKENS), "--steps", str(min(3, bench.options.steps)))
+    command = [sys.executable, str(script), str(bench.base_of(recipe)), recipe.name, *counts, *words]
+    found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return found
-
-
-def run(*words: str) -> str:
-    """Output of a Python program."""
-    return subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def read_rows(file: Path) -> list[Example]:
@@ -246,38 +324,43 @@ def read_rows(file: Path) -> list[Example]:
     return [Example(f"{row['instruction']}\n{row['input']}".strip(), row["output"].strip()) for row in rows]
 
 
-def kept(bench: Bench, name: str, find: Callable[[], Any]) -> Any:
+def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a part, from its file if that has the same options."""
     file = bench.folder / f"{name}.json"
     settings = {each: getattr(bench.options, each) for each in ("model", "steps", "rows", "evaluations", "seconds")}
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before["settings"] == settings:
-            return before["found"]
-    found = find()
+            return dict(before["found"])
+    began = time.monotonic()
+    found: dict[str, Any] = {**find(), "threads": torch.get_num_threads(), "elapsed_s": time.monotonic() - began}
     file.write_text(json.dumps({"settings": settings, "found": found}, indent=1), encoding="utf-8")
     return found
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Losses as Markdown, each with its difference from the plain LoRA of its part, or from the unmerged one."""
+    """Losses and latencies as Markdown; each loss with its difference from the plain LoRA, or from the unmerged one."""
     lines = ["| part | of | loss, nats per token | difference |", "|---|---|---|---|"]
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for name, part in found.items():
-        if name == "int4":
-            rows += [(f"int4, rank {each['rank']}, {each['steps']} steps", each["losses"]) for each in part]
-        else:
+        if name != "int4":
             rows.append((name, part["losses"]))
-    for title, losses in rows:
-        lines += [
-            f"| {title} | {of} | {cell(each['loss'])} | {cell(each['difference'])} |" for of, each in losses.items()
-        ]
+            continue
+        for each in part["table"]:
+            title = f"int4, blocks of {each['block']}, rank {each['rank']}, {each['steps']} steps"
+            rows.append((title, each["losses"]))
+    for name, losses in rows:
+        for of, each in losses.items():
+            loss, difference = ("{:.3f} [{:.3f}, {:.3f}]".format(*each[key]) for key in ("loss", "difference"))
+            lines.append(f"| {name} | {of} | {loss} | {difference} |")
+    lines += ["", "| part | of | device | phase | mode | overhead over the base, % |", "|---|---|---|---|---|---|"]
+    for name, part in found.items():
+        for row in part["latency"]:
+            numbers = [100 * end for end in row.get("overhead", ())]
+            overhead = row.get("failure") or "{:+.1f} [{:+.1f}, {:+.1f}]".format(*numbers)
+            where = " | ".join(row[key] for key in ("of", "device", "phase", "mode"))
+            lines.append(f"| {name} | {where} | {overhead} |")
     return "\n".join(lines)
-
-
-def cell(found: Sequence[float]) -> str:
-    """Middle with its interval."""
-    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]"
 
 
 def note(text: str) -> None:
@@ -292,10 +375,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--folder", type=Path, default=Path("recipes-benchmark"))
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--evaluations", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each latency measurement; 0: none")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each device and phase; 0: no latency")
     bench = Bench(parser.parse_args())
     bench.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}

@@ -1,9 +1,11 @@
 """Elastic linears whose update is merged into the 4-bit codes of their base: QA-SparsePEFT."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
-from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
+from adaptare.search.super_adapter.int4_grid import BLOCK, int4_codes, int4_scales, int4_values
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -22,10 +24,12 @@ class QuantisedElasticLinear(MaskedElasticLinear):
     """
 
     on_grid = True
+    # Inputs that share a scale. Exports have blocks of `BLOCK`.
+    block: ClassVar[int] = BLOCK
 
     def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
         super().__init__(base, largest, scaling=scaling, generator=generator)
-        self.register_buffer("scales", int4_scales(self.master.detach()), persistent=False)
+        self.register_buffer("scales", int4_scales(self.master.detach(), block=self.block), persistent=False)
 
     @property
     def master(self) -> torch.Tensor:
@@ -35,9 +39,11 @@ class QuantisedElasticLinear(MaskedElasticLinear):
 
     def adapted(self, rank: int) -> torch.Tensor:
         """See `MaskedElasticLinear.adapted`."""
-        scales = self.get_buffer("scales")
-        return int4_values(int4_codes(super().adapted(rank), scales), scales)
+        return int4_values(self._codes(rank), self.get_buffer("scales"), block=self.block)
 
     def codes(self, rank: int) -> torch.Tensor:
         """Codes 0 to 15 of the merged weight at a rank >= 1, as uint8. Shape (out, in)."""
-        return int4_codes(super().adapted(rank).detach(), self.get_buffer("scales")).to(torch.uint8)
+        return self._codes(rank).detach().to(torch.uint8)
+
+    def _codes(self, rank: int) -> torch.Tensor:
+        return int4_codes(super().adapted(rank), self.get_buffer("scales"), block=self.block)

@@ -9,10 +9,11 @@ from transformers import PreTrainedModel
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.base_model import load_base
+from adaptare.search.super_adapter.int4_grid import BLOCK
 from adaptare.search.super_adapter.model import SuperAdapter
 
 
-def round_base(model: PreTrainedModel, quantisation: str) -> None:
+def round_base(model: PreTrainedModel, quantisation: str, *, block: int = BLOCK) -> None:
     """Replaces the weights of the decoder's linears and of the head by their quantised and dequantised values.
 
     Embeddings are unchanged, even if head and embedding share their weights.
@@ -20,6 +21,7 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     Args:
         model: Changed in place.
         quantisation: `none`, `int8` or `int4`, as in a workload; activations are not rounded.
+        block: Inputs of a linear that share a scale. Workloads and exports have the default.
     """
     if quantisation == "none":
         return
@@ -28,7 +30,7 @@ def round_base(model: PreTrainedModel, quantisation: str) -> None:
     linears = {site.path: model.get_submodule(site.path) for site in ModelShape.from_config(model.config).sites}
     linears["lm_head"] = model.get_output_embeddings()
     weights = {path: linear.weight.detach().float().T.numpy() for path, linear in linears.items()}
-    for path, rounded in rounded_weights(weights, quantisation).items():
+    for path, rounded in rounded_weights(weights, quantisation, block=block).items():
         weight = linears[path].weight
         # A new parameter instead of new values, because the old one may be shared with the embedding.
         linears[path].weight = nn.Parameter(torch.from_numpy(rounded).T.to(weight.dtype), requires_grad=False)
@@ -65,7 +67,7 @@ def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) 
 
 
 def requantised(
-    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str, *, block: int = BLOCK
 ) -> SuperAdapter:
     """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
 
@@ -77,7 +79,8 @@ def requantised(
         super_adapter: Source of the sub-adapter; not modified.
         config: Ranks and widths.
         folder: Folder of the base model's original weights.
-        quantisation: `int8` or `int4`.
+        quantisation: `int8` or `int4`; or `none`, to merge only.
+        block: See `round_base`.
 
     Raises:
         InputError: The config is not of this super-adapter; the folder holds no model; or merging would fill the zeros
@@ -89,5 +92,5 @@ def requantised(
     for path, weight in merged.items():
         part = parts.get(path, WHOLE)
         original.model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
-    round_base(original.model, quantisation)
+    round_base(original.model, quantisation, block=block)
     return SuperAdapter(original.model, super_adapter.space, seed=0)

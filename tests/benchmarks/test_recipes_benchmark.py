@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recipe_latency
 import recipes
+
+from adaptare.profiler import Configuration
 
 
 @pytest.fixture
@@ -29,30 +32,98 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return found
 
 
+RECIPE_LOSSES = {"minimal", "start", "searched", "maximal", "untrained", "plain LoRA"}
+
+
+def check(losses: dict[str, Any], beside: str) -> None:
+    for each in losses.values():
+        middle, lower, upper = each["loss"]
+        assert 0 < lower <= middle <= upper
+    assert losses[beside]["difference"] == [0, 0, 0]
+
+
 @pytest.mark.slow
-def test_a_recipe_is_measured_and_kept(
+def test_a_merged_recipe_is_measured_and_kept(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = run([*words, "--only", "sqft-sparsepeft"], monkeypatch, capsys)["sqft-sparsepeft"]
-    assert set(found["losses"]) == {"minimal", "start", "searched", "maximal", "untrained", "plain LoRA"}
-    for each in found["losses"].values():
-        middle, lower, upper = each["loss"]
-        assert 0 < lower <= middle <= upper
-    assert found["losses"]["plain LoRA"]["difference"] == [0, 0, 0]
-    assert found["zeros_after_merge"] == 0.5
+    losses = found["losses"]
+    assert set(losses) == {*RECIPE_LOSSES, "start, merged", "searched, merged"}
+    check(losses, "plain LoRA")
+    assert losses["start, merged"]["loss"] == pytest.approx(losses["start"]["loss"], rel=1e-5)
+    assert {each["zeros_after_merge"] for each in found["weights"].values()} == {0.5}
     assert set(found["steps"]) == {"sqft-sparsepeft", "peft"}
     monkeypatch.setattr(recipes, "recipe_part", None)
     assert run([*words, "--only", "sqft-sparsepeft"], monkeypatch, capsys)["sqft-sparsepeft"] == found
 
 
+@pytest.mark.slow
+def test_recipes_of_one_base_share_it_and_its_plain_lora(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipes, "step_cost", lambda *arguments: None)
+    found = run([*words, "--only", "shears", "sqft-sparse"], monkeypatch, capsys)
+    assert found["shears"]["losses"]["plain LoRA"] == found["sqft-sparse"]["losses"]["plain LoRA"]
+    assert found["shears"]["weights"]["start"]["zeros_after_merge"] is None
+    assert set(found["shears"]["losses"]) == RECIPE_LOSSES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lonas", "subnet"])
+def test_widths_are_searched_at_the_size_of_the_start(
+    words: list[str], name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run([*words, "--only", name], monkeypatch, capsys)[name]
+    merged = {f"{each}, {form}" for each in ("start", "searched") for form in ("merged", "requantised")}
+    assert set(found["losses"]) == {*RECIPE_LOSSES, *merged, "start, untrained"}
+    check(found["losses"], "plain LoRA")
+    for each in ("start", "searched"):
+        assert found["losses"][f"{each}, merged"]["loss"] == pytest.approx(found["losses"][each]["loss"], rel=1e-5)
+    sizes = {each: weights["base_parameters"] for each, weights in found["weights"].items()}
+    assert sizes["minimal"] < sizes["searched"] <= sizes["start"] < sizes["maximal"]
+
+
 def test_three_ways_to_four_bits_are_side_by_side(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = run([*words, "--only", "int4"], monkeypatch, capsys)["int4"]
-    assert [(row["rank"], row["steps"]) for row in rows] == [(rank, steps) for steps in (1, 2) for rank in (8, 16, 32)]
+    part = run([*words, "--only", "int4"], monkeypatch, capsys)["int4"]
+    rows = part["table"]
+    cells = [(block, steps, rank) for block in (32, 128) for steps in (1, 2) for rank in (8, 16, 32)]
+    assert [(row["block"], row["steps"], row["rank"]) for row in rows] == cells
     for row in rows:
         assert set(row["losses"]) == {"unmerged", "requantised", "quantisation-aware", "untrained"}
-    assert "| int4, rank 8, 1 steps | unmerged |" in recipes.table({"int4": rows})
+        check(row["losses"], "unmerged")
+    assert rows[0]["losses"]["untrained"] != rows[-1]["losses"]["untrained"]
+    assert "| int4, blocks of 128, rank 8, 1 steps | unmerged |" in recipes.table({"int4": part})
+
+
+@pytest.mark.slow
+def test_latency_is_that_of_each_mode_beside_the_base(tmp_path: Path) -> None:
+    shape = recipes.open_model("tiny-random").shape
+    narrow = Configuration.of(dict(Configuration.uniform(shape, 2).ranks), widths={0: shape.intermediate // 2})
+    rows = {
+        device: recipe_latency.latency_rows(
+            "tiny-random",
+            {"narrow": narrow},
+            apart=True,
+            merged=True,
+            devices=[device],
+            seconds=0.1,
+            store=tmp_path / "latency.db",
+        )
+        for device in ("torch-cpu:threads=1", "ort-cpu:int4,threads=1")
+    }
+    modes = {device: {(row["phase"], row["mode"]) for row in found} for device, found in rows.items()}
+    phases = ("prefill", "decode")
+    assert modes["torch-cpu:threads=1"] == {(phase, mode) for phase in phases for mode in ("swappable", "merged")}
+    assert modes["ort-cpu:int4,threads=1"] == {
+        (phase, mode) for phase in phases for mode in ("swappable", "static", "requantised")
+    }
+    for row in [row for found in rows.values() for row in found]:
+        middle, lower, upper = row["overhead"]
+        assert lower <= middle <= upper
+    table = recipes.table({"lonas": {"losses": {}, "latency": rows["torch-cpu:threads=1"]}})
+    assert "| lonas | narrow | torch-cpu:threads=1 | decode | merged |" in table
 
 
 def test_missing_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

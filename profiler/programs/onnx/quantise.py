@@ -32,11 +32,11 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
     replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
 
 
-def quantise(source: Path, target: Path, quantisation: str) -> None:
+def quantise(source: Path, target: Path, quantisation: str, *, block: int = BLOCK) -> None:
     """Writes a graph with quantised weights, its data in the same folder under the same name plus `.data`.
 
-    Every product with a constant weight becomes a MatMulNBits with symmetric blocks of 32 weights and one scale each,
-    of 4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
+    Every product with a constant weight becomes a MatMulNBits with symmetric blocks of weights and one scale each, of
+    4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
     the older dynamic quantisation, the outliers of language models dominate.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -46,7 +46,7 @@ def quantise(source: Path, target: Path, quantisation: str) -> None:
         quantiser = MatMulNBitsQuantizer(
             onnx.load(source),
             bits=BITS[quantisation],
-            block_size=BLOCK,
+            block_size=block,
             is_symmetric=True,
             accuracy_level=INT8_ACTIVATIONS,
         )
@@ -70,7 +70,9 @@ def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
     return weights
 
 
-def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: str) -> dict[str, NDArray[np.float32]]:
+def rounded_weights(
+    weights: Mapping[str, NDArray[np.float32]], quantisation: str, *, block: int = BLOCK
+) -> dict[str, NDArray[np.float32]]:
     """Weights after quantisation and dequantisation, in floating point. Each has the shape (in, out)."""
     inputs, nodes, initializers, outputs = [], [], [], []
     for name, weight in weights.items():
@@ -83,7 +85,7 @@ def rounded_weights(weights: Mapping[str, NDArray[np.float32]], quantisation: st
     with tempfile.TemporaryDirectory() as place:
         source, quantised = Path(place) / "source.onnx", Path(place) / "quantised.onnx"
         onnx.save(model, source, save_as_external_data=True, location="source.onnx.data")
-        quantise(source, quantised, quantisation)
+        quantise(source, quantised, quantisation, block=block)
         return dequantised_weights(quantised)
 
 
@@ -107,8 +109,8 @@ def _values(packed: NDArray[np.uint8], scales: NDArray[np.float32], bits: int) -
     if bits == 4:  # two values per byte, low half first
         packed = np.stack([packed & 0x0F, packed >> 4], axis=-1)
     columns, blocks = packed.shape[:2]
-    values = packed.reshape(columns, blocks, BLOCK).astype(np.float32) - 2 ** (bits - 1)
-    return np.ascontiguousarray((values * scales.reshape(columns, blocks, 1)).reshape(columns, blocks * BLOCK).T)
+    values = packed.reshape(columns, blocks, -1).astype(np.float32) - 2 ** (bits - 1)
+    return np.ascontiguousarray((values * scales.reshape(columns, blocks, 1)).reshape(columns, -1).T)
 
 
 @contextlib.contextmanager

@@ -21,19 +21,21 @@ def drawn(kind: str, shape: tuple[int, int] = (7, 96)) -> torch.Tensor:
     return weight[:, :70] if kind == "partial block" else weight
 
 
-def rounded(weight: torch.Tensor) -> NDArray[np.float32]:
+def rounded(weight: torch.Tensor, block: int = BLOCK) -> NDArray[np.float32]:
     """Shape (out, in)."""
-    return rounded_weights({"w": weight.T.numpy()}, "int4")["w"].T
+    return rounded_weights({"w": weight.T.numpy()}, "int4", block=block)["w"].T
 
 
 KINDS = pytest.mark.parametrize("kind", ["normal", "bfloat16", "sparse", "partial block"])
 
 
 @KINDS
-def test_values_are_those_of_the_quantiser(kind: str) -> None:
+@pytest.mark.parametrize("block", [BLOCK, 64, 128])
+def test_values_are_those_of_the_quantiser(kind: str, block: int) -> None:
     weight = drawn(kind)
-    scales = int4_scales(weight)
-    assert np.array_equal(int4_values(int4_codes(weight, scales), scales).numpy(), rounded(weight))
+    scales = int4_scales(weight, block=block)
+    values = int4_values(int4_codes(weight, scales, block=block), scales, block=block)
+    assert np.array_equal(values.numpy(), rounded(weight, block))
 
 
 @KINDS
