@@ -29,13 +29,13 @@ class Reach:
     Args:
         name: Spelling without options.
         info: Identity, if it is reachable.
-        told: Facts reported by its worker.
+        worker: Facts reported by its worker.
         problem: Reason it is not reachable, and what to do.
     """
 
     name: str
     info: DeviceInfo | None
-    told: WorkerInfo | None = None
+    worker: WorkerInfo | None = None
     problem: str = ""
 
 
@@ -122,7 +122,7 @@ def _without_target(signature: inspect.Signature) -> inspect.Signature:
 def _simple(signature: inspect.Signature) -> dict[str, Any]:
     """Parameters that can be spelled, with their types."""
     parameters = signature.parameters.values()
-    return {each.name: each.annotation for each in parameters if each.annotation in _CONVERTERS}
+    return {parameter.name: parameter.annotation for parameter in parameters if parameter.annotation in _CONVERTERS}
 
 
 def _signature(build: Callable[..., object]) -> inspect.Signature:
@@ -132,7 +132,9 @@ def _signature(build: Callable[..., object]) -> inspect.Signature:
     except NameError:
         signature = inspect.signature(build)
     fixed = build.keywords if isinstance(build, partial) else {}
-    return signature.replace(parameters=[each for name, each in signature.parameters.items() if name not in fixed])
+    return signature.replace(
+        parameters=[parameter for name, parameter in signature.parameters.items() if name not in fixed]
+    )
 
 
 def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
@@ -148,8 +150,8 @@ def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
         connect(spelling)
     if spellings:
         return [_reach(name) for name in spellings]
-    found = [name for entry in _entries(TRANSPORTS).values() for name in entry.load().found()]
-    return [_reach(name) for name in sorted([*_entries(), *found])]
+    discovered = [name for entry in _entries(TRANSPORTS).values() for name in entry.load().discover()]
+    return [_reach(name) for name in sorted([*_entries(), *discovered])]
 
 
 def _reach(name: str) -> Reach:

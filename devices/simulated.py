@@ -60,6 +60,9 @@ class SimulatedDevice:
         self.calls = 0
         self.openings = 0
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info().device}>"
+
     def latency_s(self, work: Work) -> float:
         """True latency of a call with this work, without noise, seconds."""
         moving_s = work.moved_bytes / self.bandwidth_bytes_s

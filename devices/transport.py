@@ -75,8 +75,8 @@ class Transport(Protocol):
     usual: str = ""
 
     @staticmethod
-    def found() -> Sequence[str]:
-        """Spellings of the devices that can be found without knowing their address."""
+    def discover() -> Sequence[str]:
+        """Spellings of the devices that can be discovered without knowing their address."""
         return ()
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
@@ -115,8 +115,8 @@ def _local_agent(runtime: str) -> list[str]:
     kind, _, bundle = runtime.partition(":")
     if kind != NATIVE:
         return [sys.executable, "-m", "adaptare.devices.agent", runtime]
-    found = bundle_for(target_here(), bundle)
-    return found.command(str(found.folder))
+    made = bundle_for(target_here(), bundle)
+    return made.command(str(made.folder))
 
 
 def local_environment() -> dict[str, str]:

@@ -51,7 +51,7 @@ def predict(
     shape = fitted.template.shape
     if device:
         load_predictor(predictor, device=named_target(device, fitted.device, fitted.template).device.info())
-    named = [each for path in adapters or [] for each in read_adapters(path, shape).items()]
+    named = [pair for path in adapters or [] for pair in read_adapters(path, shape).items()]
     if rank is not None:
         cases = grid(shape, read_ranks(rank), sites or [])
         named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]

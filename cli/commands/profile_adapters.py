@@ -107,7 +107,7 @@ def profile(
     )
     programs = programs_for(target.device.info(), cache=cache)
     workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs)
-    if every_site and not any(each.graph == "open" for each in workloads):
+    if every_site and not any(workload.graph == "open" for workload in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     campaign = Campaign(
         target.device,
@@ -142,10 +142,10 @@ def profile(
 
 def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
     """Options that select these rows in `adaptare fit`; fewer if they are the `only` rows of the device."""
-    said: list[tuple[str, object]] = [("--device", device)]
-    said += [("--store", store)] * (store != DEFAULT_STORE)
+    options: list[tuple[str, object]] = [("--device", device)]
+    options += [("--store", store)] * (store != DEFAULT_STORE)
     if not only:
-        said += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
-        said += [("--mode", template.mode), ("--model", model)]
+        options += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
+        options += [("--mode", template.mode), ("--model", model)]
     cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
-    return [*(str(word) for pair in said for word in pair), *cut]
+    return [*(str(word) for pair in options for word in pair), *cut]

@@ -35,7 +35,7 @@ def serve(
 
     console = Console(as_json=as_json)
     files = local_files(runtime_files) if runtime_files else PUBLIC_FILES
-    server = PageServer(name=name, runtime=files, said=console.note)
+    server = PageServer(name=name, runtime=files, report=console.note)
 
     def started(url: str) -> None:
         if as_json:

@@ -54,7 +54,7 @@ def verify(
     choices = load_choices(front, device)
     measured_on = choices.target.device
     programs = programs_for(measured_on.info(), cache=cache)
-    programs.need(choices.template)
+    programs.check(choices.template)
     campaign = Campaign(
         measured_on, programs, Store(store), stop, seed, recalibrate=recalibrate, feedback=console.feedback
     )

@@ -46,8 +46,8 @@ class OrtRuntime:
         """See `Runtime.setup`."""
         ort = _onnxruntime()
         if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
-            told = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
-            raise ImportError(told, name="onnxruntime")
+            message = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
+            raise ImportError(message, name="onnxruntime")
         provider = self._provider = options["provider"]
         if options.get("library"):
             self._plug_in = _plugged_in(options["library"], provider)
@@ -271,10 +271,10 @@ def _plugged_in(library: str, provider: str) -> list[Any]:
         ort.register_execution_provider_library(provider, library)
     except Exception as error:  # the library's own exceptions, whose types are not public
         raise ValueError(f"library {library!r} is no provider for onnxruntime {ort.__version__}: {error}") from error
-    found = ort.get_ep_devices()
-    own = [device for device in found if device.ep_name == provider]
+    devices = ort.get_ep_devices()
+    own = [device for device in devices if device.ep_name == provider]
     if not own:
-        names = ", ".join(sorted({device.ep_name for device in found}))
+        names = ", ".join(sorted({device.ep_name for device in devices}))
         raise ValueError(f"library {library!r} brings no device of {provider!r} here; there are devices of {names}")
     return own[:1]
 

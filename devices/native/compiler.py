@@ -106,16 +106,16 @@ def find_header(folder: Path | None) -> Path:
         InputError: It is not there.
     """
     if folder is None:
-        found = [place for place in INCLUDES if (place / HEADER).is_file()]
+        folders = [place for place in INCLUDES if (place / HEADER).is_file()]
     else:
-        found = [file.parent for file in sorted(folder.rglob(HEADER))]
-    if not found:
+        folders = [file.parent for file in sorted(folder.rglob(HEADER))]
+    if not folders:
         where = f"in {str(folder)!r}" if folder else "on this machine"
         raise InputError(
             f"there is no {HEADER} {where}; install it with: apt-get install libonnxruntime-dev, or name a folder that "
             "has it, such as `include` of a release of ONNX Runtime, with --headers FOLDER"
         )
-    return found[0]
+    return folders[0]
 
 
 def compile_agent(target: Target, headers: Path | None) -> bytes:

@@ -167,7 +167,7 @@ class AdbShell:
             return ""
         known = [explanation for start, explanation in STATES.items() if state.startswith(start)]
         explanation = [*known, OTHER_STATE][0] if state else NO_STATE
-        others = ", ".join(f"{serial} ({each})" for serial, each in devices.items()) or "none"
+        others = ", ".join(f"{serial} ({status})" for serial, status in devices.items()) or "none"
         return explanation.format(attached=others, serial=self._serial, state=state)
 
     def _lost(self, answer: Answer) -> DeviceError:

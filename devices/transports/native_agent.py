@@ -51,8 +51,8 @@ def native_link(shell: RemoteShell, runtime: str) -> Link:
         InputError: There is no bundle for its system.
         DeviceError: The connection failed, or the agent does not run there.
     """
-    told = shell.run(FACTS)
-    system, machine, *product = told.out.splitlines() if not told.code else [reason(told, shell.name), ""]
+    answer = shell.run(FACTS)
+    system, machine, *product = answer.out.splitlines() if not answer.code else [reason(answer, shell.name), ""]
     bundle = bundle_for(target_of(system, machine), runtime.partition(":")[2])
     prepare_folder(shell)
     place = f"{shell.folder}/agents/{bundle.digest}"

@@ -55,12 +55,12 @@ class Address:
     @classmethod
     def parsed(cls, target: str) -> "Address":
         """The address spelled `[user@]host[:port]`. Raises `InputError`."""
-        found = TARGET.fullmatch(target)
-        if found is None or not 0 < int(found["port"] or 22) < 65536:
+        match = TARGET.fullmatch(target)
+        if match is None or not 0 < int(match["port"] or 22) < 65536:
             raise InputError(
                 f"'ssh://{target}' names no host; write ssh://user@host:22/ort-cpu, user and port optional"
             )
-        return cls(found["address"] or found["host"], found["user"] or "", found["port"] or "")
+        return cls(match["address"] or match["host"], match["user"] or "", match["port"] or "")
 
     @property
     def arguments(self) -> list[str]:

@@ -73,7 +73,7 @@ def candidate_interval(
 
     spread = session_spread(relative(same_workload), groups[:, SESSION], groups[:, WORKLOAD])
     errors = relative(same_workload | (same_rounds & _spared(groups)[:, None]))
-    return errors[_last_of_each(groups)], spread
+    return errors[_last_rows(groups)], spread
 
 
 def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
     return transferable
 
 
-def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+def _last_rows(groups: NDArray[np.str_]) -> NDArray[np.int64]:
     """Index of the last row of each workload, ascending."""
     _, from_end = np.unique(groups[::-1, WORKLOAD], return_index=True)
     return np.sort(len(groups) - 1 - from_end)

@@ -8,7 +8,7 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler.campaigns.target import weight_words
 
 # Origins that distinguish predictors; a transferred fit is of the same kind as one without transfer.
-SAID_OF_IT = ("predicted", "transferred")
+OF_ONE_KIND = ("predicted", "transferred")
 
 
 def default_name(predictor: FittedPredictor, *, length: int | None, every_site: bool) -> Path:
@@ -41,7 +41,7 @@ def predictor_there(predictor: FittedPredictor, base: Path) -> FittedPredictor |
         there = load_predictor(base)
     except InputError as error:
         raise InputError(f"{error}; or name another file with --output, or give --replace") from error
-    if _told_apart(there) != _told_apart(predictor):
+    if _identity(there) != _identity(predictor):
         raise InputError(
             f"{base} is of {there.template.describe()} on {there.device.device}, {there.origin}; "
             "name another file with --output, or give --replace"
@@ -73,7 +73,7 @@ def _word(length: int | None) -> list[str]:
     return [] if length is None else [str(length)]
 
 
-def _told_apart(predictor: FittedPredictor) -> tuple[object, ...]:
+def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
     template, device = predictor.template, predictor.device
     kind = (
@@ -85,4 +85,4 @@ def _told_apart(predictor: FittedPredictor) -> tuple[object, ...]:
         template.batch,
     )
     weights = (template.quantisation, template.dtype)
-    return (*kind, *weights, device.device, device.hardware, predictor.origin in SAID_OF_IT)
+    return (*kind, *weights, device.device, device.hardware, predictor.origin in OF_ONE_KIND)

@@ -67,13 +67,15 @@ class Nsga2:
             return
         excess = violations[rows]
         # Infeasible genes are compared by their violation alone, but NaN would break the sorting.
-        found = np.where(excess[:, None] > 0, 0.0, values[rows])
+        objectives = np.where(excess[:, None] > 0, 0.0, values[rows])
         if self._inner.problem is None:
             upper = self._space.n_choices - 1
-            problem = Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
+            problem = Problem(
+                n_var=len(upper), n_obj=objectives.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int
+            )
             # The constructor ignores its termination argument, and the default one ends when values stagnate.
             self._inner.setup(problem, termination=NoTermination())
-        self._inner.tell(infills=Population.new("X", genes[rows], "F", found, "G", excess[:, None]))
+        self._inner.tell(infills=Population.new("X", genes[rows], "F", objectives, "G", excess[:, None]))
 
     def _children(self, n: int) -> NDArray[np.int64]:
         if n == 0 or not self._inner.is_initialized or len(self._inner.pop) < 2:

@@ -144,7 +144,7 @@ def _write_merged(
 
     if super_adapter.on_grid and quantisation == "int4":
         codes = super_adapter.int4_codes(config)
-        write_onnx_codes(bases("int4"), {path: each.cpu().numpy() for path, each in codes.items()}, folder)
+        write_onnx_codes(bases("int4"), {path: tensor.cpu().numpy() for path, tensor in codes.items()}, folder)
         return
     merged = on_base(super_adapter, base, "none").merged(config)
     weights = {path: _array(weight.T) for path, weight in merged.items()}

@@ -109,11 +109,11 @@ def onnx_difference(
     }
     ours = _run(request)
     if kind == "onnx" and quantisation != "none" and not (super_adapter.on_grid and quantisation == "int4"):
-        twin, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
+        reference, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
     else:
-        twin = on_base(super_adapter, base, quantisation)
+        reference = on_base(super_adapter, base, quantisation)
         applied = [config, config.without_adapter] if swappable else [config]
-    theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
+    theirs = np.stack([row for active in applied for row in _logits(reference, active, tokens)])
     return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
 
 
@@ -128,13 +128,13 @@ def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and without a word"]
-        raise DeviceError(f"ONNX Runtime could not run the export: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and without a word"]
+        raise DeviceError(f"ONNX Runtime could not run the export: {lines[-1]}")
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _logits(twin: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
+def _logits(reference: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits of the last two tokens: those of a prefill up to the last but one, and of a decode step after it."""
-    with twin.activated(config), torch.inference_mode():
-        logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
+    with reference.activated(config), torch.inference_mode():
+        logits: NDArray[np.float32] = reference.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
     return logits

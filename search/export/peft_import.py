@@ -63,7 +63,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
     ranks = config.by_path
     space = rank_space(
-        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[each.path]] for each in sites]
+        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[site.path]] for site in sites]
     )
     super_adapter = SuperAdapter(base, space, scaling=Scaling(alpha=1.0), seed=0)
     scales, state = super_adapter.scales(config), super_adapter.state()

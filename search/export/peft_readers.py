@@ -56,7 +56,7 @@ def reading_commands(kind: str, folder: Path, base: str, largest: int) -> tuple[
     if kind == "peft-portable":
         return (f"llama.cpp: python convert_lora_to_gguf.py {folder} --base {base}",)
     if kind == "peft-uniform":
-        rank = next((each for each in VLLM_RANKS if each >= largest), largest)
+        rank = next((size for size in VLLM_RANKS if size >= largest), largest)
         return (
             f"vLLM: vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules NAME={folder}",
             f"Olive: olive convert-adapters --adapter_path {folder} --output_path FILE",
@@ -99,8 +99,8 @@ def reader_difference(super_adapter: SuperAdapter, config: Configuration, folder
         with super_adapter.activated(config):
             expected = model(tokens).logits.float()
         with super_adapter.lifted(), _applied(model, read_updates(folder, rule)):
-            found = model(tokens).logits.float()
-    return float((found - expected).abs().max() / max(1.0, float(expected.abs().max())))
+            logits = model(tokens).logits.float()
+    return float((logits - expected).abs().max() / max(1.0, float(expected.abs().max())))
 
 
 def read_updates(folder: Path, rule: Rule) -> dict[str, Update]:
@@ -138,5 +138,5 @@ def _applied(model: nn.Module, updates: Mapping[str, Update]) -> Iterator[None]:
 
 
 def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
-    return next(found, default)
+    matches = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
+    return next(matches, default)

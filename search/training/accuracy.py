@@ -63,4 +63,4 @@ def accuracy_of(name: str, right: NDArray[np.bool_], untrained: NDArray[np.bool_
     if right.shape != untrained.shape:
         raise InputError(f"answers to {len(right)} questions cannot be paired with those to {len(untrained)}")
     counts = (right, right & ~untrained, ~right & untrained)
-    return Accuracy(name, len(right), *(int(each.sum()) for each in counts))
+    return Accuracy(name, len(right), *(int(answers.sum()) for answers in counts))

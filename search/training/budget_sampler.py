@@ -53,8 +53,8 @@ class BudgetSampler:
             genes = np.stack([self.among.draw(space, rng) for _ in range(CANDIDATES)])
             near = np.flatnonzero(np.abs(cost(space.expand(genes)) - bound) <= width)
             if len(near):
-                found: NDArray[np.int64] = genes[near[0]]
-                return found
+                drawn: NDArray[np.int64] = genes[near[0]]
+                return drawn
         repair = BudgetRepair(space, [Limit(cost, bound + width)], seed=int(rng.integers(2**32)))
         repaired: NDArray[np.int64] = repair(genes[:1])[0]
         return repaired

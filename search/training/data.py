@@ -39,7 +39,7 @@ class Example:
     @property
     def opening(self) -> str:
         """First text of the user; examples with the same opening are never split."""
-        return next((each.content for each in self.history if each.role == "user"), self.prompt)
+        return next((message.content for message in self.history if message.role == "user"), self.prompt)
 
     @property
     def answer(self) -> int:

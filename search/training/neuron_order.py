@@ -47,7 +47,7 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
             batch = {
-                name: each.to(model.device) for name, each in pad_batch(ordered[start : start + batch_size]).items()
+                name: tensor.to(model.device) for name, tensor in pad_batch(ordered[start : start + batch_size]).items()
             }
             with _seen(down, totals, batch["attention_mask"].bool()):
                 model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1)

@@ -34,8 +34,8 @@ def tokenize_questions(examples: Sequence[Example], tokenizer: PreTrainedTokeniz
 
 def most_frequent_answer(examples: Sequence[Example]) -> int:
     """Position of the right choice that is the most frequent, the first of equals; 0 without questions."""
-    found = Counter(example.answer for example in examples if example.choices)
-    return min(found, key=lambda position: (-found[position], position), default=0)
+    counts = Counter(example.answer for example in examples if example.choices)
+    return min(counts, key=lambda position: (-counts[position], position), default=0)
 
 
 def _question(example: Example, tokenizer: PreTrainedTokenizerBase) -> TokenQuestion:

@@ -15,14 +15,18 @@ _ENDS: Final = ("lower", "middle", "upper")
 def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:
     """Table of accuracies on one part of the examples, such as `test`."""
     columns: tuple[Column[Accuracy], ...] = (
-        Column("", lambda each: each.name),
-        Column("right", lambda each: _share(each.share.middle)),
-        Column("95 % interval", lambda each: between(each.share.lower, each.share.upper, _share)),
-        Column("to untrained", lambda each: "" if each.name == UNTRAINED else _points(each.difference.middle)),
+        Column("", lambda accuracy: accuracy.name),
+        Column("right", lambda accuracy: _share(accuracy.share.middle)),
+        Column("95 % interval", lambda accuracy: between(accuracy.share.lower, accuracy.share.upper, _share)),
+        Column(
+            "to untrained", lambda accuracy: "" if accuracy.name == UNTRAINED else _points(accuracy.difference.middle)
+        ),
         Column(
             "95 %, paired",
-            lambda each: (
-                "" if each.name == UNTRAINED else between(each.difference.lower, each.difference.upper, _points)
+            lambda accuracy: (
+                ""
+                if accuracy.name == UNTRAINED
+                else between(accuracy.difference.lower, accuracy.difference.upper, _points)
             ),
         ),
     )
@@ -33,11 +37,11 @@ def accuracies_to_json(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
     """Counts, shares and intervals as plain JSON values."""
     return [
         {
-            **asdict(each),
-            **{f"accuracy_{end}": getattr(each.share, end) for end in _ENDS},
-            **{f"difference_{end}": getattr(each.difference, end) for end in _ENDS},
+            **asdict(accuracy),
+            **{f"accuracy_{end}": getattr(accuracy.share, end) for end in _ENDS},
+            **{f"difference_{end}": getattr(accuracy.difference, end) for end in _ENDS},
         }
-        for each in accuracies
+        for accuracy in accuracies
     ]
 
 

@@ -92,9 +92,9 @@ class Cutter:
         """Configuration with the lowest objective within the limit, and the number of configurations evaluated."""
         space, predictor, done = self._space, self._predictor, count(1)
         limit = Limit(PredictedUpperEnd(predictor, space.columns), self._limit_s)
-        found = [allocations(space, each, limit, most=SEEDS) for each in self._importances]
+        starts = [allocations(space, importance, limit, most=SEEDS) for importance in self._importances]
         # The best allocation of each kind of importance first, then the second best of each, and so on.
-        order = np.argsort(np.concatenate([np.arange(len(each)) for each in found]), kind="stable")
+        order = np.argsort(np.concatenate([np.arange(len(genes)) for genes in starts]), kind="stable")
         objective: Objective = self._losses[0] if self._losses else self._energy
         with self._feedback.progress("searching") as update:
 
@@ -103,7 +103,7 @@ class Cutter:
                 update(number / evaluations, f"{number} of {evaluations} evaluated")
 
             front = search(
-                Nsga2(space, seed=self._seed, start=np.vstack(found)[order]),
+                Nsga2(space, seed=self._seed, start=np.vstack(starts)[order]),
                 space,
                 [objective, PredictedLatency(predictor, space.columns)],
                 [limit],

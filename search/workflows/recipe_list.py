@@ -10,11 +10,11 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.search.recipes.recipe import Recipe, all_recipes
 
 COLUMNS: Final[tuple[Column[Recipe], ...]] = (
-    Column("recipe", lambda each: each.name),
-    Column("idea", lambda each: each.summary, folds=True),
-    Column("needs", lambda each: each.needs, folds=True),
-    Column("gives", lambda each: each.gives, folds=True),
-    Column("paper", lambda each: each.paper, 1, folds=True),
+    Column("recipe", lambda recipe: recipe.name),
+    Column("idea", lambda recipe: recipe.summary, folds=True),
+    Column("needs", lambda recipe: recipe.needs, folds=True),
+    Column("gives", lambda recipe: recipe.gives, folds=True),
+    Column("paper", lambda recipe: recipe.paper, 1, folds=True),
 )
 
 
@@ -32,23 +32,23 @@ class RecipeList:
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        found = [
+        rows = [
             {
-                "name": each.name,
-                "summary": each.summary,
-                "paper": each.paper,
-                "needs": each.needs,
-                "gives": each.gives,
-                "ranks": list(each.ranks),
-                "prepares_base": each.prepare is not None,
-                "scaling": {"rule": each.scaling.rule, "alpha": each.scaling.alpha},
-                "step": repr(each.step),
-                "algorithm": each.algorithm,
-                "quantisations": list(each.quantisations),
+                "name": recipe.name,
+                "summary": recipe.summary,
+                "paper": recipe.paper,
+                "needs": recipe.needs,
+                "gives": recipe.gives,
+                "ranks": list(recipe.ranks),
+                "prepares_base": recipe.prepare is not None,
+                "scaling": {"rule": recipe.scaling.rule, "alpha": recipe.scaling.alpha},
+                "step": repr(recipe.step),
+                "algorithm": recipe.algorithm,
+                "quantisations": list(recipe.quantisations),
             }
-            for each in self.recipes
+            for recipe in self.recipes
         ]
-        return {"recipes": found}
+        return {"recipes": rows}
 
 
 def list_recipes() -> RecipeList:

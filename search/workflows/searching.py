@@ -149,7 +149,7 @@ def select(
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
-    def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
+    def front_of(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
         shown = _Shown(evaluations)
         with feedback.progress(title) as update:
             return search(
@@ -171,12 +171,12 @@ def select(
 
     chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
     screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
-    front = found_by("searching", chosen_algorithm, screen)
-    random = found_by("random search", RandomSearch(space, seed=seed), None)
+    front = front_of("searching", chosen_algorithm, screen)
+    random = front_of("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
-    others = [(each.name, each.config) for each in _worth_a_row(space)]
+    others = [(baseline.name, baseline.config) for baseline in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
@@ -250,7 +250,7 @@ class _Shown:
 
 def _worth_a_row(space: Space) -> list[Baseline]:
     """Baselines to report: uniform ranks, the midpoint, and the largest rank on query and value."""
-    found = list(baselines(space))
-    everywhere = [each for each in found if each.name.startswith(("uniform", "midpoint"))]
-    attention_only = [each for each in found if each not in everywhere]
+    every = baselines(space)
+    everywhere = [baseline for baseline in every if baseline.name.startswith(("uniform", "midpoint"))]
+    attention_only = [baseline for baseline in every if baseline not in everywhere]
     return [*everywhere, *attention_only[-1:]]

@@ -86,17 +86,17 @@ class ShrinkReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         columns: list[Column[Cut]] = [
-            Column("", lambda each: each.name),
-            Column("sites", lambda each: str(len(each.config.ranks)), 1),
-            Column("ranks of how many linears", lambda each: each.config.describe(), 2, folds=True),
-            Column(f"{self.origin} ms", lambda each: milliseconds(each.predicted_s[0])),
-            Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
-            Column("energy kept", lambda each: "" if each.energy_lost is None else f"{1 - each.energy_lost:.1%}", 1),
+            Column("", lambda cut: cut.name),
+            Column("sites", lambda cut: str(len(cut.config.ranks)), 1),
+            Column("ranks of how many linears", lambda cut: cut.config.describe(), 2, folds=True),
+            Column(f"{self.origin} ms", lambda cut: milliseconds(cut.predicted_s[0])),
+            Column(f"{self.level:.0%} interval", lambda cut: between(*cut.predicted_s[1:], milliseconds)),
+            Column("energy kept", lambda cut: "" if cut.energy_lost is None else f"{1 - cut.energy_lost:.1%}", 1),
         ]
         if self.written.test_loss is not None:
             columns += [
-                Column("loss", lambda each: f"{each.val_loss:.3f}"),
-                Column("test loss", lambda each: f"{each.test_loss:.3f}"),
+                Column("loss", lambda cut: f"{cut.val_loss:.3f}"),
+                Column("test loss", lambda cut: f"{cut.test_loss:.3f}"),
             ]
         base = f"{milliseconds(self.budget_s)} ms; base {milliseconds(self.base_s)} ms"
         yield Table(f"Budget {self.budget}: {base}", columns, self.cuts)
@@ -119,5 +119,5 @@ class ShrinkReport:
             "origin": self.origin,
             "evaluations": self.evaluations,
             "polish": self.polish,
-            "cuts": [each.to_json() for each in self.cuts],
+            "cuts": [cut.to_json() for cut in self.cuts],
         }

@@ -129,8 +129,8 @@ def test_lists_what_can_be_reached_in_order() -> None:
 def test_says_of_a_reachable_device_who_it_is_and_what_its_worker_told() -> None:
     found = {reach.name: reach for reach in reachable()}["simulated"]
     assert (found.info, found.problem) == (SimulatedDevice().info(), "")
-    assert found.told is not None
-    assert found.told.hardware == SimulatedDevice().info().hardware
+    assert found.worker is not None
+    assert found.worker.hardware == SimulatedDevice().info().hardware
 
 
 def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:
