@@ -1,10 +1,10 @@
 """A device behind an agent, for any runtime and location."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import MappingProxyType
 
-from adaptare.devices.agent_worker import AgentWorker, opened
+from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import LocalTransport, Transport
@@ -88,21 +88,16 @@ class AgentDevice:
 
     def _last_facts(self) -> WorkerInfo:
         if self._facts is None:
-            with self._opened() as worker:
+            with self.open() as worker:
                 return worker.info
         return self._facts
 
     @contextmanager
     def open(self) -> Iterator[AgentWorker]:
         """See `Device.open`. Raises `InputError` if the device does not support the options."""
-        with self._opened() as worker:
-            yield worker
-
-    @contextmanager
-    def _opened(self) -> Iterator[AgentWorker]:
         with self._transport.linked(self._runtime) as link:
             worker = AgentWorker(link, timeout_s=self._timeout_s)
-            with opened(worker):
+            with closing(worker):
                 worker.hello(
                     threads=self._threads or 0,
                     pin=self._pin,

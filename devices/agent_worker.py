@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
@@ -277,7 +277,7 @@ class AgentWorker:
         cause = self._link.cause(self._process.returncode)
         last_lines = " | ".join(list(self._stderr)[-3:])
         return WorkerDiedError(
-            f"the worker ended during {operation!r} with {cause}; it last said: {last_lines or 'nothing'}"
+            f"the worker ended during {operation!r} with {cause}; its last output: {last_lines or 'none'}"
         )
 
     def _refusal(self, reply: Mapping[str, Any]) -> Exception:
@@ -327,12 +327,3 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
-
-
-@contextlib.contextmanager
-def opened(worker: AgentWorker) -> Iterator[AgentWorker]:
-    """The worker as a context that always ends its process."""
-    try:
-        yield worker
-    finally:
-        worker.close()

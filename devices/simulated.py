@@ -1,4 +1,4 @@
-"""A device whose true latency has a closed form: ground truth for the statistics built on it."""
+"""A device whose true latency has a closed form: ground truth for tests of statistics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -92,6 +92,11 @@ class Transport(Protocol):
         ...
 
 
+def is_native(runtime: str) -> bool:
+    """True if a runtime is the agent in C, see `Transport.linked`."""
+    return runtime.partition(":")[0] == NATIVE
+
+
 class LocalTransport(Transport):
     """Starts agents as processes on this machine and links files instead of copying them."""
 
@@ -112,10 +117,9 @@ class LocalTransport(Transport):
 
 def _local_agent(runtime: str) -> list[str]:
     """Command that starts an agent here, without the folder of its files."""
-    kind, _, bundle = runtime.partition(":")
-    if kind != NATIVE:
+    if not is_native(runtime):
         return [sys.executable, "-m", "adaptare.devices.agent", runtime]
-    made = bundle_for(target_here(), bundle)
+    made = bundle_for(target_here(), runtime.partition(":")[2])
     return made.command(str(made.folder))
 
 

@@ -1,6 +1,6 @@
 """Budgeted search: spends a number of expensive evaluations on configurations predicted to meet the limits."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.screen import Screen
-from adaptare.search.budget.candidate import Candidate, evaluate, violations
+from adaptare.search.budget.candidate import Candidate, evaluate, new_rows, violations
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
 
@@ -63,7 +63,7 @@ def search(
         n = min(batch, evaluations - len(evaluated))
         history = tuple(evaluated.values())
         genes = repair(algorithm.ask(screen.proposals(n, history) if screen else n))
-        genes = genes[_new_rows(space.expand(genes), evaluated)]
+        genes = genes[new_rows(space.expand(genes), evaluated)]
         genes = genes[screen.choose(space.expand(genes), history, n)] if screen else genes
         new = evaluate(space.expand(genes), objectives, limits)
         evaluated.update((candidate.codes, candidate) for candidate in new)
@@ -72,11 +72,6 @@ def search(
         for candidate in new:
             progress(candidate)
     return front_of([objective.name for objective in objectives], tuple(evaluated.values()))
-
-
-def _new_rows(codes: NDArray[np.int64], known: Container[tuple[int, ...]]) -> list[int]:
-    first = {row: index for index, row in reversed(list(enumerate(map(tuple, codes.tolist()))))}
-    return sorted(index for row, index in first.items() if row not in known)
 
 
 def _tell(

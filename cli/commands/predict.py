@@ -29,7 +29,7 @@ def predict(
         ),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="With what probability each meets a budget, such as decode=20ms.")
+        str | None, typer.Option("--budget", help="Report the probability of meeting a budget, such as decode=20ms.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,

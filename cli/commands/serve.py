@@ -27,7 +27,7 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Serves a page; whatever browser opens it, on a phone or here, is the device browser:NAME until this ends."""
+    """Serves a page; the browser that opens it, on a phone or here, is the device browser:NAME until this ends."""
     import segno
 
     from adaptare.devices.browser.runtime_files import PUBLIC_FILES, local_files

@@ -22,4 +22,4 @@ def draw_parity(predictor: FittedPredictor, file: Path, *, title: str) -> None:
         axis.errorbar(measured, predicted, finite, fmt="o", markersize=4, capsize=2, linewidth=0.8)
         axis.plot(ends, ends, color="grey", linewidth=0.8)
         axis.axvline(base_ms, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(xlabel="measured, ms (dotted: the base)", ylabel="predicted without it, ms")
+        axis.set(xlabel="measured, ms (dotted: the base)", ylabel="predicted, held out, ms")

@@ -1,4 +1,4 @@
-"""Everything that the worker asks of an accelerator of torch; a test can put another class in its place."""
+"""Interface of the worker to an accelerator of torch; tests replace the class."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ class Accelerator:
         return f"{properties.name} ({own or f'sm_{properties.major}{properties.minor}'})"
 
     def cache_bytes(self) -> int:
-        """Size of its last-level cache; a typical one if torch does not tell."""
+        """Size of its last-level cache; a typical one if torch does not report it."""
         properties = None if self._kind == "mps" else self._library.get_device_properties()
         sizes = [getattr(properties, name, 0) for name in ("L2_cache_size", "last_level_cache_size")]
         return max(sizes) or USUAL_CACHE_BYTES
 
     def facts(self) -> dict[str, Any]:
-        """State of the accelerator that may change latency, as far as torch tells it."""
+        """State of the accelerator that may change latency, as far as torch reports it."""
         facts = {"libraries": {name: getattr(self._torch.version, name, None) for name in ("cuda", "hip", "xpu")}}
         for name, ask in (("clock_mhz", "clock_rate"), ("temperature_c", "temperature"), ("power_mw", "power_draw")):
-            # The packages that read these are optional, and some accelerators tell nothing.
+            # The packages that read these are optional, and some accelerators report nothing.
             with contextlib.suppress(Exception):
                 facts[name] = getattr(self._library, ask)()
         return facts
@@ -95,7 +95,7 @@ class Accelerator:
         reserved, held = self._library.memory_reserved(), self._library.memory_allocated()
         try:
             free = self._library.mem_get_info()[0]
-        except RuntimeError:  # some drivers of integrated GPUs do not tell
+        except RuntimeError:  # some drivers of integrated GPUs do not report it
             free = self._library.get_device_properties().total_memory - reserved
         return int(free + reserved - held)
 

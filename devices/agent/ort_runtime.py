@@ -17,7 +17,7 @@ from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.runtime import Bound, Operators, Timed
 
 CPU = "CPUExecutionProvider"
-# Tells who runs a node, from version 1.24 on, but for files of the `.ort` format.
+# Reports the provider of each node, from version 1.24 on, except for files of the `.ort` format.
 ASSIGNMENT = "get_provider_graph_assignment_info"
 # The first version that reads the files that are timed.
 OLDEST = (1, 18)
@@ -177,8 +177,8 @@ class OrtModel:
         session: The session.
         provider: The provider that has to run a node.
         name: Name of its file, for messages.
-        place: Folder of the profile where the library cannot say who runs a node: the first call is profiled for that,
-            and no other. Otherwise empty.
+        place: Folder of the profile where the library cannot report the provider of a node: only the first call is
+            profiled. Otherwise empty.
     """
 
     def __init__(self, session: Any, provider: str, name: str, place: str) -> None:
@@ -289,7 +289,7 @@ def _onnxruntime() -> Any:
 
 def _refuse_active_adapters(arguments: Mapping[str, Any]) -> None:
     if "active_adapters" in arguments:
-        raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
+        raise ValueError("a bound run ignores active_adapters silently; give their tensors as inputs instead")
 
 
 def _operators(events: Sequence[Mapping[str, Any]]) -> list[dict[str, list[float]]]:

@@ -1,4 +1,4 @@
-"""Bound on the files that stay on a device: before others come, the least recently used ones are removed."""
+"""Size limit of the file cache on a device; the least recently used files are evicted before others arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 TAG = "CACHEDIR.TAG"
-# Bytes of program files, unless the environment variable says otherwise; at most half of the free disk.
+# Default of the environment variable: bytes of program files, at most half of the free disk.
 MOST_BYTES, VARIABLE = 16 * 2**30, "ADAPTARE_CACHE_BYTES"
 # Another agent may be about to load what it used within this time.
 IN_USE_S = 3600.0
@@ -52,13 +52,13 @@ def make_room(folder: str, needed: Collection[str]) -> None:
     latest_s = time.time() - IN_USE_S
     if excess <= 0:
         return
-    for program in _within(os.path.join(folder, "programs")):  # links, which are made anew
+    for program in _within(os.path.join(folder, "programs")):  # links, which are made again when needed
         if _used_s(program.path) < latest_s:
             shutil.rmtree(program.path, ignore_errors=True)
     for entry in held:
         if excess <= 0:
             return
-        # Asked again, as another agent may have taken it since.
+        # RowFilter again, as another agent may have taken it since.
         if os.path.basename(entry.path) not in needed and _used_s(entry.path) < latest_s:
             with contextlib.suppress(OSError):
                 os.remove(entry.path)

@@ -256,7 +256,7 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             reply = {"ok": True, **getattr(agent, request["op"])(request)}
         except Exception as error:  # any exception of a program is answered, and serving continues
             traceback.print_exc()
-            if agent.place.lost(error):  # the process ends, which is told as its death
+            if agent.place.lost(error):  # the process ends, which the host reports
                 raise
             reply = failure(error)
         replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")

@@ -116,7 +116,7 @@ class TorchRuntime:
         kind = self._accelerator.device.partition(":")[0] if self._accelerator else "cpu"
         if self._graphs or kind not in activities:
             why = "of a graph; leave graphs=yes out" if self._graphs else f"on {kind}; take the times of torch-cpu"
-            raise ValueError(f"torch's profiler does not tell the operators {why}")
+            raise ValueError(f"torch's profiler does not attribute operators {why}")
         call, restore = self.load(folder, source, arguments).bind(feed)
 
         def marked() -> None:

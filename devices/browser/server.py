@@ -146,7 +146,7 @@ class PageServer:
 async def _unless_gone(
     asked: Coroutine[Any, Any, dict[str, Any]], reader: asyncio.StreamReader
 ) -> dict[str, Any] | None:
-    """A reply; `None` if the process that waits for it ends before, or speaks although it should wait."""
+    """A reply; `None` if the waiting process ends first, or sends another request before the reply."""
     reply, gone = asyncio.ensure_future(asked), asyncio.ensure_future(reader.read(1))
     await asyncio.wait({reply, gone}, return_when=asyncio.FIRST_COMPLETED)
     answered = reply.done()

@@ -143,6 +143,6 @@ def compile_agent(target: Target, headers: Path | None) -> bytes:
             errors = [line for line in done.stderr.splitlines() if "error: " in line]
             raise InputError(
                 f"the agent cannot be compiled with the header in {str(header)!r}, which must be of version 1.16 or "
-                f"later; the compiler says: {errors[0] if errors else done.stderr.strip()[-500:]}"
+                f"later; the compiler reports: {errors[0] if errors else done.stderr.strip()[-500:]}"
             )
         return built.read_bytes()

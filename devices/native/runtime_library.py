@@ -25,7 +25,7 @@ class RuntimeLibrary:
 
     Args:
         name: File name.
-        runtime: Name and version, for example `onnxruntime 1.32.0`; the version is `unknown` if no name tells it.
+        runtime: Name and version, for example `onnxruntime 1.32.0`; the version is `unknown` if no file name has it.
         content: What goes into the bundle.
     """
 

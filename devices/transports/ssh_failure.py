@@ -6,7 +6,7 @@ from adaptare.devices.errors import DeviceError
 KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested strict checking"),
-        "its host key changed: another machine answers, or it was installed anew. If you know why, remove the old key "
+        "its host key changed: another machine answers, or it was reinstalled. If you know why, remove the old key "
         "with: ssh-keygen -R '{host}', and then connect once by hand: ssh {address}",
     ),
     (
@@ -46,7 +46,7 @@ def failed_connection(name: str, address: str, host: str, stderr: str) -> Device
     for words, explanation in KNOWN:
         if any(word in stderr for word in words):
             return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
-    return DeviceError(f"{name}: ssh failed and said: {_last(stderr)}; try it by hand: ssh {address}")
+    return DeviceError(f"{name}: ssh failed: {_last(stderr)}; try it by hand: ssh {address}")
 
 
 def lost_connection(name: str, stderr: str) -> DeviceError:
@@ -56,8 +56,8 @@ def lost_connection(name: str, stderr: str) -> DeviceError:
             f"{name}: it refuses a second session on one connection; raise MaxSessions in its sshd_config"
         )
     return DeviceError(
-        f"{name}: the connection was lost (ssh said: {_last(stderr)}); check the device and the network, and run the "
-        "same command again"
+        f"{name}: the connection was lost (output of ssh: {_last(stderr)}); check the device and the network, and run "
+        "the same command again"
     )
 
 

@@ -45,7 +45,7 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
 
 
 def midpoint(space: Space) -> NDArray[np.int64]:
-    """Middle choice of every group; the larger of the two middle ones of an even number. Shape (n_dimensions,).
+    """Middle choice of every dimension; the larger of the two middle ones of an even number. Shape (n_dimensions,).
 
     References:
         Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search" (its heuristic).

@@ -90,7 +90,7 @@ def latency_limit_s(budget: Budget, *, base_s: float) -> float:
     if budget.quantity == "memory":
         raise InputError(
             f"budget {budget}: memory is not supported for search yet; search under a latency budget "
-            f"such as decode=20ms; adaptare predict tells the memory of every adapter"
+            f"such as decode=20ms; adaptare predict reports the memory of every adapter"
         )
     if budget.relative:
         return base_s * (1 + budget.limit)

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from adaptare.devices import DeviceError
 from adaptare.profiler import Configuration
+from adaptare.search.export.parity import TOKENS, random_tokens
 from adaptare.search.super_adapter.model import SuperAdapter
 
-TOKENS = 24
 TOLERANCE = 1e-4  # of logits, relative to the largest
 # Values that vLLM takes for --max-lora-rank, from its default on.
 VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
@@ -89,12 +89,10 @@ def check_readers(super_adapter: SuperAdapter, config: Configuration, folder: Pa
 def reader_difference(super_adapter: SuperAdapter, config: Configuration, folder: Path, rule: Rule) -> float:
     """Largest absolute difference of the logits from the sub-adapter's, over the largest of those if that is above 1.
 
-    Reads the files anew and applies them to the base model of the super-adapter, on random tokens.
+    Reads the files again and applies them to the base model of the super-adapter, on random tokens.
     """
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, super_adapter.shape.vocabulary, (1, TOKENS), generator=generator)
     model = super_adapter.model
-    tokens = tokens.to(model.device)
+    tokens = random_tokens(super_adapter, TOKENS)[None].to(model.device)
     with torch.inference_mode():
         with super_adapter.activated(config):
             expected = model(tokens).logits.float()

@@ -35,7 +35,7 @@ class Answers:
         self, super_adapter: SuperAdapter, questions: Sequence[TokenQuestion], *, scoring: Scoring = "sum"
     ) -> None:
         if not questions:
-            raise InputError("accuracy needs at least one question")
+            raise InputError("accuracy needs at least one question; give examples with choices")
         if scoring not in SCORINGS:
             raise InputError(f"scoring must be one of {', '.join(SCORINGS)}, not {scoring!r}")
         self._super_adapter = super_adapter
@@ -94,6 +94,6 @@ class Answers:
         if not np.isfinite(log_likelihoods).all():
             raise InputError(
                 f"log-likelihoods of choices are {log_likelihoods.tolist()}: the base or the adapter computes numbers "
-                "that are not finite; check its weights, or train anew with a lower learning rate"
+                "that are not finite; check its weights, or train again with a lower learning rate"
             )
         return log_likelihoods

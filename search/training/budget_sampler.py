@@ -12,8 +12,8 @@ from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.budget.objective import Limit
 from adaptare.search.training.samplers import SPREAD, Sampler
 
-CANDIDATES: Final = 32  # predicted at once
-ROUNDS: Final = 4
+CANDIDATES: Final = 32  # predicted in one call
+ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BudgetSampler:
         """See `Sampler.draw`."""
         cost, bound = self.limit.cost, self.limit.bound
         width = self.band * abs(bound - float(cost(space.base[None])[0]))
-        for _ in range(ROUNDS):
+        for _ in range(ATTEMPTS):
             genes = np.stack([self.among.draw(space, rng) for _ in range(CANDIDATES)])
             near = np.flatnonzero(np.abs(cost(space.expand(genes)) - bound) <= width)
             if len(near):

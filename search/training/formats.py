@@ -43,7 +43,9 @@ def examples_of_row(row: object, where: str) -> list[Example]:
         InputError: The row is no object, has other fields than one of the formats, or a wrong value in one.
     """
     if not isinstance(row, dict):
-        raise InputError(f"{where}: must be an object, not {type(row).__name__}")
+        raise InputError(
+            f"{where}: must be an object, not {type(row).__name__}; for example with the fields prompt and completion"
+        )
     fields = set(row) - IGNORED_FIELDS
     matching = next((row_format for row_format in FORMATS if row_format.takes(fields)), None)
     if matching is None:
@@ -91,7 +93,7 @@ def _choices(row: Row, where: str) -> list[Example]:
         choices, labels = choices["text"], _texts(choices["label"], "label of choices", where)
     texts = _texts(choices, "choices", where)
     if labels is not None and len(labels) != len(texts):
-        raise InputError(f"{where}: 'choices' has {len(texts)} texts and {len(labels)} labels")
+        raise InputError(f"{where}: 'choices' has {len(texts)} texts and {len(labels)} labels; give one label per text")
     position = _position(row[field], [labels, texts] if labels else [texts], where)
     return [Example(_text(row, "question", where), texts[position], tuple(texts))]
 
@@ -133,9 +135,9 @@ def _position(answer: object, named: Sequence[Sequence[str]], where: str) -> int
     """Position of an answer, given by a name in one of the lists or, counted from 0, by a number."""
     names = named[0]
     if len(names) < 2:
-        raise InputError(f"{where}: a question needs at least two choices, not {len(names)}")
+        raise InputError(f"{where}: a question needs at least two choices, not {len(names)}; add others")
     if doubled := [name for labels in named for name in labels if labels.count(name) > 1]:
-        raise InputError(f"{where}: two choices are the same: {doubled[0]!r}")
+        raise InputError(f"{where}: two choices are the same: {doubled[0]!r}; remove one")
     spelled = answer.strip() if isinstance(answer, str) else str(answer)
     for labels in named:
         if spelled in labels and not isinstance(answer, bool):

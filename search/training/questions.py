@@ -28,7 +28,7 @@ class TokenQuestion:
 
 
 def tokenize_questions(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> tuple[TokenQuestion, ...]:
-    """Examples that have choices, whole however long they are."""
+    """Tokenises the examples that have choices, without truncation."""
     return tuple(_question(example, tokenizer) for example in examples if example.choices)
 
 

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError, StorageError
+from adaptare.devices import InputError
 from adaptare.devices.program import Json
-from adaptare.devices.whole_file import write_whole
+from adaptare.devices.versioned_json import write_versioned
 from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
 from adaptare.search.training.step import TrainingStep
 
@@ -72,9 +72,4 @@ def check_hash(folder: Path, examples: str) -> None:
 
 def write_record(folder: Path, settings: Mapping[str, Json], losses: Sequence[float]) -> None:
     """Writes the record. Raises `StorageError` if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"schema": SCHEMA, "settings": settings, "losses": losses}
-        write_whole(folder / _FILE, json.dumps(record, indent=1))
-    except OSError as error:
-        raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error
+    write_versioned(folder / _FILE, {"settings": settings, "losses": losses}, schema=SCHEMA)

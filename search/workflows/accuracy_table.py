@@ -15,19 +15,13 @@ _ENDS: Final = ("lower", "middle", "upper")
 def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:
     """Table of accuracies on one part of the examples, such as `test`."""
     columns: tuple[Column[Accuracy], ...] = (
-        Column("", lambda accuracy: accuracy.name),
-        Column("right", lambda accuracy: _share(accuracy.share.middle)),
-        Column("95 % interval", lambda accuracy: between(accuracy.share.lower, accuracy.share.upper, _share)),
-        Column(
-            "to untrained", lambda accuracy: "" if accuracy.name == UNTRAINED else _points(accuracy.difference.middle)
-        ),
+        Column("", lambda row: row.name),
+        Column("right", lambda row: _share(row.share.middle)),
+        Column("95 % interval", lambda row: between(row.share.lower, row.share.upper, _share)),
+        Column("to untrained", lambda row: "" if row.name == UNTRAINED else _change(row.difference.middle)),
         Column(
             "95 %, paired",
-            lambda accuracy: (
-                ""
-                if accuracy.name == UNTRAINED
-                else between(accuracy.difference.lower, accuracy.difference.upper, _points)
-            ),
+            lambda row: "" if row.name == UNTRAINED else between(row.difference.lower, row.difference.upper, _change),
         ),
     )
     return Table(f"Accuracy on {accuracies[0].questions} {part} questions", columns, accuracies)
@@ -37,11 +31,11 @@ def accuracies_to_json(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
     """Counts, shares and intervals as plain JSON values."""
     return [
         {
-            **asdict(accuracy),
-            **{f"accuracy_{end}": getattr(accuracy.share, end) for end in _ENDS},
-            **{f"difference_{end}": getattr(accuracy.difference, end) for end in _ENDS},
+            **asdict(row),
+            **{f"accuracy_{end}": getattr(row.share, end) for end in _ENDS},
+            **{f"difference_{end}": getattr(row.difference, end) for end in _ENDS},
         }
-        for accuracy in accuracies
+        for row in accuracies
     ]
 
 
@@ -54,5 +48,5 @@ def _share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def _points(value: float) -> str:
+def _change(value: float) -> str:
     return f"{value:+.1%}"

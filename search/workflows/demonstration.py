@@ -33,9 +33,9 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds, percent
 from adaptare.search import export_merged, export_onnx, export_peft, read_budget
 from adaptare.search.budget.limits import Budget
+from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
 from adaptare.search.workflows.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
-from adaptare.search.workflows.export_check import largest_export_difference
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.searching import check_feasible, select
 from adaptare.search.workflows.selection import Choice, save_selection
@@ -208,7 +208,7 @@ def demonstrate(
     scale = [workloads[0], workloads[0].folded]
     first = replace(campaign, stop=replace(effort.pace, seconds=FIRST_LOOK_S))
     measure_space(template, scale, first, model=model, target=target)
-    known = _complete(campaign, template)
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
     if not set(scale) <= set(known):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
     full, folded = (known[workload] for workload in scale)
@@ -218,7 +218,7 @@ def demonstrate(
 
     begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
     measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
-    known = _complete(campaign, template)
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
     predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
     save_predictor(predictor, fitted)
     for section in error_sections(predictor):
@@ -279,12 +279,6 @@ def demonstrate(
         onnx_export,
         elapsed_s=time.monotonic() - started,
     )
-
-
-def _complete(campaign: Campaign, template: Workload) -> dict[Workload, Measurement]:
-    """Complete measurements of the campaign's store, by workload."""
-    rows = campaign.store.measurements(campaign.device.info(), template.base)
-    return {row.workload: row for row in rows if row.complete}
 
 
 def halfway(predictor: FittedPredictor, space: Space) -> Budget:

@@ -1,7 +1,7 @@
 """List of the registered recipes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adaptare.devices.exit_codes import ExitCode
@@ -20,9 +20,9 @@ COLUMNS: Final[tuple[Column[Recipe], ...]] = (
 
 @dataclass(frozen=True)
 class RecipeList:
-    """Result with the registered recipes."""
+    """Recipes of all installed packages."""
 
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Recipe, ...] = field(default_factory=all_recipes)
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
@@ -49,8 +49,3 @@ class RecipeList:
             for recipe in self.recipes
         ]
         return {"recipes": rows}
-
-
-def list_recipes() -> RecipeList:
-    """The recipes of all installed packages."""
-    return RecipeList(all_recipes())

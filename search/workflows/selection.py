@@ -143,7 +143,7 @@ class SearchReport:
             yield accuracy_table(selection.accuracies, "test")
         if outside := [choice.name for choice in selection.winners if choice.extrapolates]:
             yield Note(
-                f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
+                f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there"
             )
         if self.polished:
             yield f"The first winner with further training, for PEFT: {self.polished}"

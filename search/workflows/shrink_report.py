@@ -1,4 +1,4 @@
-"""Report of an adapter that was cut to a budget, beside what it was cut from and simpler cuts."""
+"""Report of an adapter cut to a budget, compared with the original and with simpler cuts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from adaptare.profiler.results.units import between, milliseconds
 
 @dataclass(frozen=True)
 class Cut:
-    """An adapter that was cut, or not.
+    """Adapter before or after a cut.
 
     Args:
         name: `original`, `shrunk`, `first 4`, …
@@ -103,7 +103,7 @@ class ShrinkReport:
         if self.original.predicted_s[2] <= self.budget_s:
             yield Note("the original is predicted to meet this budget as it is; a smaller one would cut more")
         if self.written.extrapolates:
-            yield Note("the result lies outside what the predictor was fitted on; its interval does not hold there")
+            yield Note("the result lies outside the profiled range of the predictor; its interval is not valid there")
         if self.written.test_loss is None:
             yield Note("no loss was computed, the most energy was kept; --data FILE searches by held-out loss instead")
         only = "only a measurement can say that a budget is met"

@@ -208,7 +208,7 @@ def test_a_spec_without_an_input_is_named(adapter: OrtModel) -> None:
 def test_active_adapters_are_refused(setup: Setup, tmp_path: Path, where: str) -> None:
     arguments = {"inputs": chain(1), "active_adapters": ["a.onnx_adapter"]}
     file = saved(tmp_path, CHAIN)
-    with pytest.raises(ValueError, match="a bound run ignores active_adapters without a word; give their tensors"):
+    with pytest.raises(ValueError, match="a bound run ignores active_adapters silently; give their tensors"):
         loaded(setup(), file, **(arguments if where == "load" else {})).bind(arguments)
 
 

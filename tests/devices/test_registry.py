@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, registry
+from adaptare.devices.extensions import extensions
 from adaptare.devices.registry import reachable, split_options
 from adaptare.devices.transport import LocalTransport
 
@@ -98,12 +99,11 @@ def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyP
             given.extend((target, wings))
             self.name, self.options = f"pigeon:{target}", {"wings": f"{wings}"}
 
-    entries = registry._entries
     pigeon = SimpleNamespace(load=lambda: Pigeon)
     monkeypatch.setattr(
         registry,
-        "_entries",
-        lambda group=registry.ENTRY_POINTS: {"pigeon": pigeon} if group == registry.TRANSPORTS else entries(group),
+        "extensions",
+        lambda group: {"pigeon": pigeon} if group == registry.TRANSPORTS else extensions(group),
     )
     info = connect("pigeon:coop/torch-cpu:threads=1,wings=3").info()
     assert given == ["coop", 3]
