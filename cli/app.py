@@ -24,8 +24,8 @@ from adaptare.commands.verify import verify
 app = typer.Typer(
     name="adaptare",
     help="What a low-rank adapter costs on its device: measured, predicted, and searched under a latency budget.",
-    epilog="Exit codes: 0 done; 1 the answer is no; 2 bad input; 3 the device or the world failed; 4 the answer is not "
-    "certain yet: measure longer; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 the answer is no; 2 bad input; 3 a device, file or network failed; 4 the answer is "
+    "not certain yet: measure longer; 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

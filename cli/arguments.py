@@ -22,18 +22,17 @@ DevicesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
-        help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; again for more, side by side.",
+        help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; repeat it to measure several side by side.",
         show_default="torch-cpu:threads=1",
     ),
 ]
-StoreOption = Annotated[str, typer.Option("--store", help="File or database URL that keeps all measurements.")]
+StoreOption = Annotated[str, typer.Option("--store", help="File or database URL of all measurements.")]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.", min=0, max=2**32 - 1)]
-SPACE_HELP = "layers, blocks, kinds, sites (what has a rank of its own), a YAML file, or one of another package."
-SpaceOption = Annotated[str, typer.Option("--space", help=SPACE_HELP)]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0, max=2**32 - 1)]
+SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; a YAML file; or one of another package."
 RanksOption = Annotated[
     str | None,
     typer.Option("--rank", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="0,2,4,8,16"),
@@ -54,16 +53,23 @@ def per_cent(text: str | float) -> float:
 HalfWidthOption = Annotated[
     float,
     typer.Option(
-        "--half-width", parser=per_cent, metavar="PER CENT", help="Measure until every interval is so narrow."
+        "--half-width",
+        parser=per_cent,
+        metavar="PER CENT",
+        help="Measure until every 95 % interval has at most this half-width.",
     ),
 ]
 SecondsOption = Annotated[
-    float, typer.Option("--seconds", help="Time limit of each phase and group of programs, loading included.")
+    float,
+    typer.Option("--seconds", help="Time limit in seconds for each phase and group of programs, including loading."),
 ]
 OpeningsOption = Annotated[
     int | None,
     typer.Option(
-        "--openings", help="Load every program anew at most so often.", min=1, show_default="as the time allows"
+        "--openings",
+        help="Maximum number of openings; each loads every program afresh.",
+        min=1,
+        show_default="as the time allows",
     ),
 ]
 BandOption = Annotated[
@@ -72,7 +78,7 @@ BandOption = Annotated[
         "--band",
         parser=per_cent,
         metavar="PER CENT",
-        help="Differences that lie within it for certain are the same.",
+        help="Relative differences whose whole interval lies within it count as equal.",
     ),
 ]
 DataOption = Annotated[
@@ -90,34 +96,36 @@ Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
 Quantisation = Literal["none", "int8", "int4"]
 
 PrefillOption = Annotated[
-    int | None, typer.Option("-p", "--prefill", help="Prefill of so many tokens.", show_default=False)
+    int | None, typer.Option("-p", "--prefill", help="Measure prefill of this many tokens.", show_default=False)
 ]
 DecodeOption = Annotated[
-    int | None, typer.Option("-d", "--decode", help="Decode after so many cached positions.", show_default="64")
+    int | None,
+    typer.Option("-d", "--decode", help="Measure decode after this many cached positions.", show_default="64"),
 ]
 ModeOption = Annotated[
     Mode,
-    typer.Option("--mode", help="How adapters are applied; what there is depends on the runtime."),
+    typer.Option("--mode", help="Application of adapters; the choices depend on the runtime."),
 ]
 
-BatchOption = Annotated[int, typer.Option("--batch", help="Sequences at once.", min=1)]
+BatchOption = Annotated[int, typer.Option("--batch", help="Sequences per call.", min=1)]
 
 StubsOption = Annotated[
     bool,
     typer.Option(
-        "--stubs", help="Compose from models of fewer layers, all alike, where the whole does not fit into memory."
+        "--stubs",
+        help="Where the model does not fit into memory, compose it from stubs: models of few layers, all alike.",
     ),
 ]
 
 ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Write over whatever predictor has this name, even a better one.")
+    bool, typer.Option("--replace", help="Overwrite any predictor of this name, even a better one.")
 ]
 
 RecalibrateOption = Annotated[
     bool,
     typer.Option(
         "--recalibrate",
-        help="Scale latencies by what the base takes now, even if it is within 5 % of what it took before.",
+        help="Calibrate latencies to the present speed of the base, even if it changed by less than 5 %.",
     ),
 ]
 

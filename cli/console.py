@@ -16,20 +16,13 @@ import typer
 
 from adaptare.devices import AdaptareError
 from adaptare.devices.exit_codes import ExitCode
+from adaptare.devices.lazy_names import missing_package
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
     from adaptare.profiler.results.report import Feedback, Report, Section
     from adaptare.profiler.results.table import AnyTable
 
-# Optional packages and the extra that installs each.
-OPTIONAL: Final = {
-    **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
-    **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
-    **dict.fromkeys(("aiohttp", "segno"), "browser"),
-    "matplotlib": "figures",
-}
 PLAIN_INTERVAL_S: Final = 5.0
 
 P = ParamSpec("P")
@@ -44,7 +37,7 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             if code := function(*args, **kwargs):
                 raise typer.Exit(code)
         except KeyboardInterrupt as error:
-            refuse("interrupted; what was stored is kept: profile, train and demo go on from there when run again")
+            refuse("interrupted; stored results are kept, and profile, train and demo resume from them when run again")
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except AdaptareError as error:
             refuse(str(error))
@@ -58,9 +51,8 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
         except typer.Exit:
             raise
         except Exception as error:
-            missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-            if missing in OPTIONAL:
-                refuse(f"{missing} is not installed; install it with: pip install 'adaptare[{OPTIONAL[missing]}]'")
+            if advice := missing_package(error):
+                refuse(advice)
                 raise typer.Exit(ExitCode.BAD_INPUT) from error
             traceback.print_exc()
             refuse(f"unexpected {type(error).__name__}: {error}; this is a fault of adaptare, please report it")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adaptare.devices import InputError
 from adaptare.profiler import ModelShape, Phase, Space, named_space, read_space
-from adaptare.profiler.workloads.space import RECIPES
+from adaptare.profiler.workloads.space import NAMED
 
 if TYPE_CHECKING:
     from adaptare.search.recipes.recipe import Recipe
@@ -16,10 +16,10 @@ WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> Space:
-    """Space by recipe and ranks, with equal layers if required, or from a YAML file, which defines its ties itself."""
+    """Space by name and ranks, with equal layers if required, or from a YAML file, which defines its ties itself."""
     if _is_file(spelling):
         if ranks is not None:
-            raise InputError(f"{spelling} says which ranks there are; leave out --rank, or write them there")
+            raise InputError(f"{spelling} defines its own ranks; leave out --rank, or change them there")
         return read_space(spelling, shape)
     if ranks is None:
         return named_space(spelling, shape, layers_alike=layers_alike)
@@ -37,7 +37,7 @@ def space_for(recipe: "Recipe", spelling: str | None, ranks: str | None, shape: 
 
 
 def _is_file(spelling: str) -> bool:
-    return spelling not in RECIPES and Path(spelling).suffix in (".yaml", ".yml")
+    return spelling not in NAMED and Path(spelling).suffix in (".yaml", ".yml")
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
@@ -52,7 +52,7 @@ def read_ranks(text: str) -> list[int]:
     """Ranks such as `16` or `0,1,8`, ascending. Raises `InputError`."""
     ranks = sorted(set(whole_numbers(text, "--rank")))
     if ranks[0] < 0:
-        raise InputError(f"--rank must be at least 1, not {text}")
+        raise InputError(f"--rank must be 0 or more, not {ranks[0]}; for example 4,8,16")
     return ranks
 
 
@@ -60,7 +60,7 @@ def read_lengths(text: str, option: str, *, least: int) -> list[int]:
     """Numbers of tokens such as `64` or `64,512`, without duplicates. Raises `InputError`."""
     lengths = list(dict.fromkeys(whole_numbers(text, option)))
     if any(length < least for length in lengths):
-        raise InputError(f"{option} must be {least} or more, not {min(lengths)}")
+        raise InputError(f"{option} must be {least} or more, not {min(lengths)}; for example 64,512")
     return lengths
 
 
@@ -70,10 +70,10 @@ def read_phase(prefill: int | None, decode: int | None) -> tuple[Phase, int]:
         raise InputError("one phase is measured at a time; give -p or -d, not both")
     if prefill is not None:
         if prefill < 1:
-            raise InputError(f"-p must be at least 1, not {prefill}")
+            raise InputError(f"-p must be at least 1, not {prefill}; give a number of tokens, such as -p 64")
         return "prefill", prefill
     if decode is not None and decode < 0:
-        raise InputError(f"-d must be at least 0, not {decode}")
+        raise InputError(f"-d must be at least 0, not {decode}; give a number of cached positions, such as -d 64")
     return "decode", DEFAULT_LENGTH if decode is None else decode
 
 

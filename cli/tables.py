@@ -24,9 +24,9 @@ def print_table(table: "AnyTable") -> None:
 
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     console = Console(width=None if known else PIPE_WIDTH, highlight=False, markup=False)
-    found = drawn(table, console.width)
-    console.width = max(console.width, _total([column.width or 0 for column in found.columns]))
-    console.print(found)
+    rich_table = drawn(table, console.width)
+    console.width = max(console.width, _total([column.width or 0 for column in rich_table.columns]))
+    console.print(rich_table)
 
 
 def drawn(table: "AnyTable", width: int) -> "RichTable":
@@ -45,14 +45,16 @@ def drawn(table: "AnyTable", width: int) -> "RichTable":
         rows = [row[:last] + row[last + 1 :] for row in rows]
     least = _least(columns, rows)
     slack = max(0, width - _total(least))
-    found = RichTable(title=table.title, title_justify="left", title_style="bold")
+    rich_table = RichTable(title=table.title, title_justify="left", title_style="bold")
     for index, (column, needed, wanted) in enumerate(zip(columns, least, _most(columns, rows), strict=True)):
         more = min(slack, wanted - needed)
         slack -= more
-        found.add_column(column.heading, justify="right" if index else "left", width=needed + more, overflow="fold")
+        rich_table.add_column(
+            column.heading, justify="right" if index else "left", width=needed + more, overflow="fold"
+        )
     for row in rows:
-        found.add_row(*row)
-    return found
+        rich_table.add_row(*row)
+    return rich_table
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -70,9 +72,9 @@ def _most(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> li
 
 def _least(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
     """Smallest widths: headings broken between words, wrapping text broken anywhere."""
-    found = []
+    smallest = []
     for index, column in enumerate(columns):
         longest = _longest(rows, index)
         text = min(longest, FOLDED) if column.folds or not index else longest
-        found.append(max(text, *map(len, column.heading.split() or [""])))
-    return found
+        smallest.append(max(text, *map(len, column.heading.split() or [""])))
+    return smallest

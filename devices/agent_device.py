@@ -1,10 +1,10 @@
 """A device behind an agent, for any runtime and location."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import MappingProxyType
 
-from adaptare.devices.agent_worker import AgentWorker, opened
+from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import LocalTransport, Transport
@@ -73,36 +73,31 @@ class AgentDevice:
         self._first_call = first_call
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._told: WorkerInfo | None = None
+        self._facts: WorkerInfo | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._identity(self._told).device if self._told else self._name}>"
+        return f"<{type(self).__name__} {self._identity(self._facts).device if self._facts else self._name}>"
 
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
-        return self._identity(self._last_told())
+        return self._identity(self._last_facts())
 
     def capacity_bytes(self) -> int:
         """See `Device.capacity_bytes`."""
-        return self._last_told().free_bytes
+        return self._last_facts().free_bytes
 
-    def _last_told(self) -> WorkerInfo:
-        if self._told is None:
-            with self._opened() as worker:
+    def _last_facts(self) -> WorkerInfo:
+        if self._facts is None:
+            with self.open() as worker:
                 return worker.info
-        return self._told
+        return self._facts
 
     @contextmanager
     def open(self) -> Iterator[AgentWorker]:
         """See `Device.open`. Raises `InputError` if the device does not support the options."""
-        with self._opened() as worker:
-            yield worker
-
-    @contextmanager
-    def _opened(self) -> Iterator[AgentWorker]:
         with self._transport.linked(self._runtime) as link:
             worker = AgentWorker(link, timeout_s=self._timeout_s)
-            with opened(worker):
+            with closing(worker):
                 worker.hello(
                     threads=self._threads or 0,
                     pin=self._pin,
@@ -110,21 +105,21 @@ class AgentDevice:
                     options=self._options,
                     memory_bytes=self._memory_bytes or 0,
                 )
-                self._told = worker.info
+                self._facts = worker.info
                 yield worker
 
-    def _identity(self, told: WorkerInfo) -> DeviceInfo:
-        own = {"pin": yes_or_no(self._pin), "gap_s": f"{told.gap_s:g}", FIRST_CALL: self._first_call}
+    def _identity(self, facts: WorkerInfo) -> DeviceInfo:
+        own = {"pin": yes_or_no(self._pin), "gap_s": f"{facts.gap_s:g}", FIRST_CALL: self._first_call}
         usual = {"pin": "no", FIRST_CALL: FIRST_CALLS[0]} | ({"gap_s": own["gap_s"]} if self._gap_s is None else {})
         spelled = {**self._spelled, **{name: value for name, value in own.items() if usual.get(name) != value}}
-        options = ",".join(f"{option}={value}" for option, value in {"threads": told.threads, **spelled}.items())
+        options = ",".join(f"{option}={value}" for option, value in {"threads": facts.threads, **spelled}.items())
         return DeviceInfo(
             device=f"{self._name}:{options}",
-            hardware=told.hardware,
-            runtime=told.runtime,
-            threads=told.threads,
+            hardware=facts.hardware,
+            runtime=facts.runtime,
+            threads=facts.threads,
             options=tuple(sorted(f"{option}={value}" for option, value in {**self._described, **own}.items())),
-            cache_bytes=told.cache_bytes,
+            cache_bytes=facts.cache_bytes,
         )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
@@ -97,23 +97,23 @@ class AgentWorker:
             DeviceError: It does not answer, or it is not there.
         """
         try:
-            told = self._request(
+            facts = self._request(
                 "hello", threads=threads, pin=pin, gap_s=gap_s, options=dict(options), memory_bytes=memory_bytes
             )
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
         self._info = WorkerInfo(
-            free_bytes=int(told["free_bytes"]),
-            processors=tuple(told["processors"]),
-            timer_step_s=float(told["timer_step_s"]),
-            hardware=told["hardware"],
-            runtime=told["runtime"],
-            threads=int(told["threads"]),
-            cache_bytes=int(told["cache_bytes"]),
-            providers=tuple(told["providers"]),
-            capabilities=tuple(told["capabilities"]),
-            environment=told["environment"],
-            gap_s=float(told["gap_s"]),
+            free_bytes=int(facts["free_bytes"]),
+            processors=tuple(facts["processors"]),
+            timer_step_s=float(facts["timer_step_s"]),
+            hardware=facts["hardware"],
+            runtime=facts["runtime"],
+            threads=int(facts["threads"]),
+            cache_bytes=int(facts["cache_bytes"]),
+            providers=tuple(facts["providers"]),
+            capabilities=tuple(facts["capabilities"]),
+            environment=facts["environment"],
+            gap_s=float(facts["gap_s"]),
         )
 
     def load(self, program: Program) -> Loaded:
@@ -162,8 +162,8 @@ class AgentWorker:
 
     def environment(self) -> Mapping[str, Any]:
         """See `WatchedWorker.environment`."""
-        told: Mapping[str, Any] = self._request("environment")["environment"]
-        return told
+        facts: Mapping[str, Any] = self._request("environment")["environment"]
+        return facts
 
     def forget(self, program: Program) -> bool:
         """See `ForgettingWorker.forget`."""
@@ -196,7 +196,7 @@ class AgentWorker:
                 f"asked for {calls} calls, the worker timed {len(seconds)} and took {len(operators)} apart"
             )
         return [
-            AttributedCall(whole, tuple(OperatorTime(name, *each) for name, each in sorted(parts.items())))
+            AttributedCall(whole, tuple(OperatorTime(name, *totals) for name, totals in sorted(parts.items())))
             for whole, parts in zip(seconds, operators, strict=True)
         ]
 
@@ -275,8 +275,10 @@ class AgentWorker:
     def _death(self, operation: str) -> WorkerDiedError:
         self._kill()
         cause = self._link.cause(self._process.returncode)
-        said = " | ".join(list(self._stderr)[-3:])
-        return WorkerDiedError(f"the worker ended during {operation!r} with {cause}; it last said: {said or 'nothing'}")
+        last_lines = " | ".join(list(self._stderr)[-3:])
+        return WorkerDiedError(
+            f"the worker ended during {operation!r} with {cause}; its last output: {last_lines or 'none'}"
+        )
 
     def _refusal(self, reply: Mapping[str, Any]) -> Exception:
         """Error that corresponds to a reply."""
@@ -325,12 +327,3 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
-
-
-@contextlib.contextmanager
-def opened(worker: AgentWorker) -> Iterator[AgentWorker]:
-    """The worker as a context that always ends its process."""
-    try:
-        yield worker
-    finally:
-        worker.close()

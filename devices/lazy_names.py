@@ -8,14 +8,20 @@ from adaptare.devices.errors import MissingPackageError
 
 # Package that may be missing -> extra of adaptare that installs it.
 EXTRAS: Final = {
-    "accelerate": "torch",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "onnx",
-    "peft": "torch",
+    **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
+    **dict.fromkeys(("aiohttp", "segno"), "browser"),
+    "matplotlib": "figures",
     "pytest": "testing",
-    "torch": "torch",
 }
+
+
+def missing_package(error: Exception) -> str:
+    """Message for an import that failed because an optional package is not installed; empty for other errors."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = EXTRAS.get(package)
+    return f"{package} is not installed; install it with: pip install 'adaptare[{extra}]'" if extra else ""
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
@@ -36,10 +42,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], obje
         try:
             return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
         except ModuleNotFoundError as error:
-            if error.name not in EXTRAS:
+            if not (advice := missing_package(error)):
                 raise
-            raise MissingPackageError(
-                f"{error.name} is not installed; install it with: pip install 'adaptare[{EXTRAS[error.name]}]'"
-            ) from error
+            raise MissingPackageError(advice) from error
 
     return imported

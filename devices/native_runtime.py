@@ -26,13 +26,13 @@ def ort_native(
     """ONNX Runtime through its C API; nothing is installed on the device.
 
     Args:
-        provider: See `OnnxRuntime`.
+        provider: See `ort`.
         threads: See `AgentDevice`.
         pin: See `AgentDevice`.
         cores: Processors to run on, as a hexadecimal mask like that of `taskset`: `f0` means processors 4 to 7, the
             large ones of many phones; default: all.
-        spinning: See `OnnxRuntime`.
-        flush_denormals: See `OnnxRuntime`.
+        spinning: See `ort`.
+        flush_denormals: See `ort`.
         gap_s: See `AgentDevice`.
         first_call: See `AgentDevice`.
         timeout_s: See `AgentDevice`.

@@ -1,4 +1,4 @@
-"""Advice for refusals of ONNX Runtime, which says what it lacks and not what to do."""
+"""Advice for errors of ONNX Runtime, which name the missing feature but no remedy."""
 
 # Words of the library -> explanation and advice; the first match counts.
 KNOWN = (

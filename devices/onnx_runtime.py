@@ -1,26 +1,39 @@
 """ONNX Runtime, with any execution provider of the installed package."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from functools import partial
-from types import MappingProxyType
 
-from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice, yes_or_no
-from adaptare.devices.contracts import DeviceInfo, Worker
+from adaptare.devices.agent_device import FIRST_CALLS, NONE, AgentDevice, yes_or_no
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Transport
 
 RUNTIME = "adaptare.devices.agent.ort_runtime:OrtRuntime"
 CPU = "CPUExecutionProvider"
 XNNPACK = "XnnpackExecutionProvider"
-NONE: Mapping[str, str] = MappingProxyType({})
 FORMATS = ("onnx", "ort")
 SHAPES = ("free", "fixed", "flat")
 STYLES = ("fixed", "runtime")
 
 
-class OnnxRuntime:
-    """Runs ONNX files in a separate process, each as a plain `InferenceSession` with bound inputs.
+def ort(
+    *,
+    provider: str = CPU,
+    ep: Mapping[str, str] = NONE,
+    library: str = "",
+    format: str = FORMATS[0],  # noqa: A002 (the name of the option)
+    shapes: str = SHAPES[0],
+    style: str = STYLES[0],
+    threads: int | None = None,
+    pin: bool = False,
+    spinning: bool = True,
+    flush_denormals: bool = False,
+    gap_s: float | None = None,
+    first_call: str = FIRST_CALLS[0],
+    timeout_s: float = 120.0,
+    memory_bytes: int | None = None,
+    transport: Transport | None = None,
+) -> AgentDevice:
+    """Device that runs ONNX files in a separate process, each as a plain `InferenceSession` with bound inputs.
 
     Args:
         provider: Full name of the execution provider. It must run at least one node of every loaded program; nodes that
@@ -42,54 +55,22 @@ class OnnxRuntime:
         memory_bytes: See `AgentDevice`.
         transport: See `AgentDevice`.
     """
-
-    def __init__(
-        self,
-        *,
-        provider: str = CPU,
-        ep: Mapping[str, str] = NONE,
-        library: str = "",
-        format: str = FORMATS[0],  # noqa: A002 (the name of the option)
-        shapes: str = SHAPES[0],
-        style: str = STYLES[0],
-        threads: int | None = None,
-        pin: bool = False,
-        spinning: bool = True,
-        flush_denormals: bool = False,
-        gap_s: float | None = None,
-        first_call: str = FIRST_CALLS[0],
-        timeout_s: float = 120.0,
-        memory_bytes: int | None = None,
-        transport: Transport | None = None,
-    ) -> None:
-        options, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
-        form = file_form(format, shapes, style)
-        self._device = AgentDevice(
-            name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
-            runtime=RUNTIME,
-            options={**options, "replay": form.get("style") == "runtime"},
-            spelled={**spelled, **{name: value for name, value in form.items() if name != "format"}},
-            described={**described, **form},
-            threads=threads,
-            pin=pin,
-            gap_s=gap_s,
-            first_call=first_call,
-            timeout_s=timeout_s,
-            memory_bytes=memory_bytes,
-            transport=transport,
-        )
-
-    def info(self) -> DeviceInfo:
-        """See `Device.info`."""
-        return self._device.info()
-
-    def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
-        return self._device.capacity_bytes()
-
-    def open(self) -> AbstractContextManager[Worker]:
-        """See `Device.open`."""
-        return self._device.open()
+    options, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
+    form = file_form(format, shapes, style)
+    return AgentDevice(
+        name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
+        runtime=RUNTIME,
+        options={**options, "replay": form.get("style") == "runtime"},
+        spelled={**spelled, **{name: value for name, value in form.items() if name != "format"}},
+        described={**described, **form},
+        threads=threads,
+        pin=pin,
+        gap_s=gap_s,
+        first_call=first_call,
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        transport=transport,
+    )
 
 
 def session_options(
@@ -109,8 +90,8 @@ def session_options(
         "provider": provider,
         "spinning": yes_or_no(spinning),
     }
-    told = {"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals}
-    return {**told, "provider_options": dict(ep), "library": library}, unusual | given, described | given
+    for_agent = {"provider": provider, "spinning": spinning, "flush_denormals": flush_denormals}
+    return {**for_agent, "provider_options": dict(ep), "library": library}, unusual | given, described | given
 
 
 def file_form(format: str, shapes: str, style: str) -> dict[str, str]:  # noqa: A002 (as the option is named)
@@ -128,11 +109,11 @@ def file_form(format: str, shapes: str, style: str) -> dict[str, str]:  # noqa: 
     return {name: value for name, value, known in chosen if value != known[0]}
 
 
-ort_cpu = partial(OnnxRuntime, provider=CPU, ep=NONE, library="", format=FORMATS[0], style=STYLES[0])
-"""`OnnxRuntime` with the kernels of the package itself, which every build has."""
-ort_mobile = partial(OnnxRuntime, format="ort")
-"""`OnnxRuntime` on files of the format for phones."""
+ort_cpu = partial(ort, provider=CPU, ep=NONE, library="", format=FORMATS[0], style=STYLES[0])
+"""`ort` with the kernels of the package itself, which every build has."""
+ort_mobile = partial(ort, format="ort")
+"""`ort` on files of the format for phones."""
 ort_xnnpack = partial(
-    OnnxRuntime, provider=XNNPACK, library="", format=FORMATS[0], style=STYLES[0], shapes="flat", spinning=False
+    ort, provider=XNNPACK, library="", format=FORMATS[0], style=STYLES[0], shapes="flat", spinning=False
 )
-"""`OnnxRuntime` with XNNPACK, which has threads of its own and takes products of fixed shapes in two dimensions."""
+"""`ort` with XNNPACK, which has threads of its own and takes products of fixed shapes in two dimensions."""

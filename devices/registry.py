@@ -1,15 +1,15 @@
 """Registry that maps the spelling of a device, `[TRANSPORT:TARGET/]RUNTIME[:options]`, to the device."""
 
-import importlib.metadata
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
 from adaptare.devices.errors import AdaptareError, InputError
+from adaptare.devices.extensions import extensions
 from adaptare.devices.transports.local_python import LocalPython
 
 ENTRY_POINTS = "adaptare.devices"
@@ -29,13 +29,13 @@ class Reach:
     Args:
         name: Spelling without options.
         info: Identity, if it is reachable.
-        told: Facts reported by its worker.
+        worker: Facts reported by its worker.
         problem: Reason it is not reachable, and what to do.
     """
 
     name: str
     info: DeviceInfo | None
-    told: WorkerInfo | None = None
+    worker: WorkerInfo | None = None
     problem: str = ""
 
 
@@ -55,21 +55,22 @@ def connect(spelling: str) -> Device:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
     scheme, target, runtime, options = _parts(spelling)
-    entry = _entries().get(runtime)
+    entry = extensions(ENTRY_POINTS).get(runtime)
     if entry is None:
-        raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(_entries()))}")
+        raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(extensions(ENTRY_POINTS)))}")
     build: Callable[..., Device] = entry.load()
-    signature = _signature(build)
-    is_movable = "transport" in signature.parameters
+    parameters = _signature(build).parameters
+    is_movable, simple = "transport" in parameters, _simple(parameters.values())
     if not scheme:
-        given = _parse(spelling, options, {**_simple(signature), **({PYTHON: str} if is_movable else {})})
+        given = _parse(spelling, options, {**simple, **({PYTHON: str} if is_movable else {})})
         elsewhere = {"transport": LocalPython(str(given.pop(PYTHON)))} if PYTHON in given else {}
         return build(**given, **elsewhere)
     reach = _transport(spelling)
     if not is_movable:
         raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
-    of_transport = _simple(_without_target(_signature(reach)))
-    given = _parse(spelling, options, {**_simple(signature), **of_transport})
+    _, *options_of_transport = _signature(reach).parameters.values()
+    of_transport = _simple(options_of_transport)
+    given = _parse(spelling, options, {**simple, **of_transport})
     transport = reach(target, **{name: given.pop(name) for name in of_transport if name in given})
     return build(**given, transport=transport)
 
@@ -98,8 +99,8 @@ def _parts(spelling: str) -> tuple[str, str, str, str]:
     """Transport and target, both empty for this machine, the runtime, and its options."""
     scheme, colon, rest = spelling.partition(":")
     target, slash, local = rest.removeprefix("//").partition("/")
-    entries = _entries(TRANSPORTS)
-    if not colon or scheme in _entries() or not (slash or scheme in entries):
+    entries = extensions(TRANSPORTS)
+    if not colon or scheme in extensions(ENTRY_POINTS) or not (slash or scheme in entries):
         return "", "", scheme, rest
     runtime, _, options = local.partition(":")
     return scheme, target, runtime or (entries[scheme].load().usual if scheme in entries else ""), options
@@ -107,7 +108,7 @@ def _parts(spelling: str) -> tuple[str, str, str, str]:
 
 def _transport(spelling: str) -> Callable[..., object]:
     """The transport that a spelling names."""
-    scheme, entries = _parts(spelling)[0], _entries(TRANSPORTS)
+    scheme, entries = _parts(spelling)[0], extensions(TRANSPORTS)
     if scheme not in entries:
         known = ", ".join(sorted(entries)) or "none"
         raise InputError(f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}")
@@ -115,14 +116,9 @@ def _transport(spelling: str) -> Callable[..., object]:
     return build
 
 
-def _without_target(signature: inspect.Signature) -> inspect.Signature:
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-def _simple(signature: inspect.Signature) -> dict[str, Any]:
+def _simple(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
     """Parameters that can be spelled, with their types."""
-    parameters = signature.parameters.values()
-    return {each.name: each.annotation for each in parameters if each.annotation in _CONVERTERS}
+    return {parameter.name: parameter.annotation for parameter in parameters if parameter.annotation in _CONVERTERS}
 
 
 def _signature(build: Callable[..., object]) -> inspect.Signature:
@@ -132,7 +128,9 @@ def _signature(build: Callable[..., object]) -> inspect.Signature:
     except NameError:
         signature = inspect.signature(build)
     fixed = build.keywords if isinstance(build, partial) else {}
-    return signature.replace(parameters=[each for name, each in signature.parameters.items() if name not in fixed])
+    return signature.replace(
+        parameters=[parameter for name, parameter in signature.parameters.items() if name not in fixed]
+    )
 
 
 def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
@@ -148,8 +146,8 @@ def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
         connect(spelling)
     if spellings:
         return [_reach(name) for name in spellings]
-    found = [name for entry in _entries(TRANSPORTS).values() for name in entry.load().found()]
-    return [_reach(name) for name in sorted([*_entries(), *found])]
+    discovered = [name for entry in extensions(TRANSPORTS).values() for name in entry.load().discover()]
+    return [_reach(name) for name in sorted([*extensions(ENTRY_POINTS), *discovered])]
 
 
 def _reach(name: str) -> Reach:
@@ -159,10 +157,6 @@ def _reach(name: str) -> Reach:
             return Reach(name, device.info(), worker.info)
     except (AdaptareError, ImportError) as error:
         return Reach(name, None, problem=str(error))
-
-
-def _entries(group: str = ENTRY_POINTS) -> dict[str, importlib.metadata.EntryPoint]:
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
 
 
 def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,10 +177,6 @@ def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, 
     return parsed
 
 
-def _yes_or_no(text: str) -> bool:
-    return {"yes": True, "no": False}[text]
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
@@ -195,7 +185,7 @@ def _finite(text: str) -> float:
 
 
 _CONVERTERS: dict[Any, Callable[[str], object]] = {
-    bool: _yes_or_no,
+    bool: {"yes": True, "no": False}.__getitem__,
     int: int,
     float: _finite,
     str: str,

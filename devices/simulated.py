@@ -1,4 +1,4 @@
-"""A device whose true latency has a closed form: ground truth for the statistics built on it."""
+"""A device whose true latency has a closed form: ground truth for tests of statistics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +59,9 @@ class SimulatedDevice:
         self.clock_s = 0.0
         self.calls = 0
         self.openings = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info().device}>"
 
     def latency_s(self, work: Work) -> float:
         """True latency of a call with this work, without noise, seconds."""

@@ -1,11 +1,9 @@
 """PyTorch, on the processor of this machine or on an accelerator."""
 
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
 from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice, yes_or_no
-from adaptare.devices.contracts import DeviceInfo, Worker
 from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Transport
 
@@ -15,8 +13,21 @@ TIMEOUT_S = 120.0
 COMPILE_TIMEOUT_S = 1800.0
 
 
-class TorchDevice:
-    """Runs `module:factory` programs in a process of their own, eager unless told otherwise.
+def torch_backend(
+    *,
+    kind: Literal["cpu", "cuda", "mps", "xpu"],
+    index: int = 0,
+    graphs: bool = False,
+    compile: bool = False,  # noqa: A002 (the name of the option)
+    threads: int | None = None,
+    pin: bool = False,
+    gap_s: float | None = None,
+    first_call: str = FIRST_CALLS[0],
+    timeout_s: float | None = None,
+    memory_bytes: int | None = None,
+    transport: Transport | None = None,
+) -> AgentDevice:
+    """Device that runs `module:factory` programs in a separate process, eager by default.
 
     Calls on an accelerator are timed by events on it, from idle to the end of their last kernel; its clocks are raised
     before. None of the accelerators has been tried on hardware yet.
@@ -34,59 +45,31 @@ class TorchDevice:
         memory_bytes: See `AgentDevice`; of the accelerator, if there is one.
         transport: See `AgentDevice`.
     """
-
-    def __init__(
-        self,
-        *,
-        kind: Literal["cpu", "cuda", "mps", "xpu"],
-        index: int = 0,
-        graphs: bool = False,
-        compile: bool = False,  # noqa: A002 (the name of the option)
-        threads: int | None = None,
-        pin: bool = False,
-        gap_s: float | None = None,
-        first_call: str = FIRST_CALLS[0],
-        timeout_s: float | None = None,
-        memory_bytes: int | None = None,
-        transport: Transport | None = None,
-    ) -> None:
-        if graphs and kind != "cuda":
-            raise InputError(f"graphs are those of CUDA; torch-{kind} has none")
-        chosen = {"index": str(index)} if index else {}
-        chosen |= {name: yes_or_no(True) for name, value in (("graphs", graphs), ("compile", compile)) if value}
-        self._device = AgentDevice(
-            name=f"torch-{kind}",
-            runtime=RUNTIME,
-            options={"kind": kind, "index": index, "graphs": graphs, "compile": compile},
-            spelled=chosen,
-            described=chosen,
-            threads=threads,
-            pin=pin,
-            gap_s=gap_s,
-            first_call=first_call,
-            timeout_s=timeout_s if timeout_s is not None else COMPILE_TIMEOUT_S if compile else TIMEOUT_S,
-            memory_bytes=memory_bytes,
-            transport=transport,
-        )
-
-    def info(self) -> DeviceInfo:
-        """See `Device.info`."""
-        return self._device.info()
-
-    def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
-        return self._device.capacity_bytes()
-
-    def open(self) -> AbstractContextManager[Worker]:
-        """See `Device.open`."""
-        return self._device.open()
+    if graphs and kind != "cuda":
+        raise InputError(f"graphs are those of CUDA; torch-{kind} has none")
+    chosen = {"index": str(index)} if index else {}
+    chosen |= {name: yes_or_no(True) for name, value in (("graphs", graphs), ("compile", compile)) if value}
+    return AgentDevice(
+        name=f"torch-{kind}",
+        runtime=RUNTIME,
+        options={"kind": kind, "index": index, "graphs": graphs, "compile": compile},
+        spelled=chosen,
+        described=chosen,
+        threads=threads,
+        pin=pin,
+        gap_s=gap_s,
+        first_call=first_call,
+        timeout_s=timeout_s if timeout_s is not None else COMPILE_TIMEOUT_S if compile else TIMEOUT_S,
+        memory_bytes=memory_bytes,
+        transport=transport,
+    )
 
 
-TorchCpu = partial(TorchDevice, kind="cpu", index=0, graphs=False)
+TorchCpu = partial(torch_backend, kind="cpu", index=0, graphs=False)
 """PyTorch on the processor."""
-torch_cuda = partial(TorchDevice, kind="cuda")
+torch_cuda = partial(torch_backend, kind="cuda")
 """PyTorch on an NVIDIA GPU, or an AMD one in builds for ROCm."""
-torch_mps = partial(TorchDevice, kind="mps", index=0, graphs=False)
+torch_mps = partial(torch_backend, kind="mps", index=0, graphs=False)
 """PyTorch on the GPU of an Apple computer."""
-torch_xpu = partial(TorchDevice, kind="xpu", graphs=False)
+torch_xpu = partial(torch_backend, kind="xpu", graphs=False)
 """PyTorch on an Intel GPU."""

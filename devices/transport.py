@@ -75,8 +75,8 @@ class Transport(Protocol):
     usual: str = ""
 
     @staticmethod
-    def found() -> Sequence[str]:
-        """Spellings of the devices that can be found without knowing their address."""
+    def discover() -> Sequence[str]:
+        """Spellings of the devices that can be discovered without knowing their address."""
         return ()
 
     def linked(self, runtime: str) -> AbstractContextManager[Link]:
@@ -90,6 +90,11 @@ class Transport(Protocol):
             DeviceError: The device is not reachable.
         """
         ...
+
+
+def is_native(runtime: str) -> bool:
+    """True if a runtime is the agent in C, see `Transport.linked`."""
+    return runtime.partition(":")[0] == NATIVE
 
 
 class LocalTransport(Transport):
@@ -112,11 +117,10 @@ class LocalTransport(Transport):
 
 def _local_agent(runtime: str) -> list[str]:
     """Command that starts an agent here, without the folder of its files."""
-    kind, _, bundle = runtime.partition(":")
-    if kind != NATIVE:
+    if not is_native(runtime):
         return [sys.executable, "-m", "adaptare.devices.agent", runtime]
-    found = bundle_for(target_here(), bundle)
-    return found.command(str(found.folder))
+    made = bundle_for(target_here(), runtime.partition(":")[2])
+    return made.command(str(made.folder))
 
 
 def local_environment() -> dict[str, str]:

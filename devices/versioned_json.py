@@ -40,9 +40,9 @@ def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]
         raise InputError(otherwise) from error
     except ValueError as error:
         raise InputError(f"{otherwise}; {str(file)!r} is not JSON: {error}") from error
-    found = content.pop("schema", None) if isinstance(content, dict) else None
-    if not isinstance(found, int):
+    named_schema = content.pop("schema", None) if isinstance(content, dict) else None
+    if not isinstance(named_schema, int):
         raise InputError(f"{otherwise}; {str(file)!r} names no schema")
-    if found > schema:
-        raise InputError(f"{str(file)!r} has schema {found}, this version reads up to {schema}; update adaptare")
+    if named_schema > schema:
+        raise InputError(f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}; update adaptare")
     return dict(content)

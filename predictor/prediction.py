@@ -25,3 +25,7 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.mean_s)
+
+    def interval_s(self, row: int) -> tuple[float, float, float]:
+        """Middle, lower and upper end of the predicted latency of one configuration, seconds."""
+        return float(self.mean_s[row]), float(self.lower_s[row]), float(self.upper_s[row])

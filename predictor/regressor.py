@@ -82,14 +82,14 @@ def left_out_residuals(regressor: Regressor, X: Array, y: Array, apart: NDArray[
     if isinstance(regressor, LeftOutRegressor):
         return regressor.left_out_residuals(apart)
     left_out = np.empty(len(y))
-    for judged, rows in judged_together(apart):
+    for judged, rows in rows_by_left_out_set(apart):
         seen = np.delete(np.arange(len(y)), rows)
         predicted = unfitted(regressor).fit(X[seen], y[seen]).predict(X[judged]) if len(seen) else y.mean()
         left_out[judged] = y[judged] - predicted
     return left_out
 
 
-def judged_together(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def rows_by_left_out_set(apart: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows with the same held-out set, and that set; both ascending, the first a subset of the second."""
     patterns, members = np.unique(apart, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):

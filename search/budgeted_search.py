@@ -1,6 +1,6 @@
 """Budgeted search: spends a number of expensive evaluations on configurations predicted to meet the limits."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.screen import Screen
-from adaptare.search.budget.candidate import Candidate, evaluate, violations
+from adaptare.search.budget.candidate import Candidate, evaluate, new_rows, violations
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
 
@@ -57,34 +57,29 @@ def search(
         if number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")
     repair = BudgetRepair(space, limits, seed=seed)
-    found: dict[tuple[int, ...], Candidate] = {}
+    evaluated: dict[tuple[int, ...], Candidate] = {}
     idle = 0
-    while len(found) < evaluations and idle < PATIENCE and not should_stop():
-        n = min(batch, evaluations - len(found))
-        history = tuple(found.values())
+    while len(evaluated) < evaluations and idle < PATIENCE and not should_stop():
+        n = min(batch, evaluations - len(evaluated))
+        history = tuple(evaluated.values())
         genes = repair(algorithm.ask(screen.proposals(n, history) if screen else n))
-        genes = genes[_new_rows(space.expand(genes), found)]
+        genes = genes[new_rows(space.expand(genes), evaluated)]
         genes = genes[screen.choose(space.expand(genes), history, n)] if screen else genes
         new = evaluate(space.expand(genes), objectives, limits)
-        found.update((candidate.codes, candidate) for candidate in new)
+        evaluated.update((candidate.codes, candidate) for candidate in new)
         idle = 0 if new else idle + 1
         _tell(algorithm, genes, new, limits)
         for candidate in new:
             progress(candidate)
-    return front_of([objective.name for objective in objectives], tuple(found.values()))
-
-
-def _new_rows(codes: NDArray[np.int64], found: Container[tuple[int, ...]]) -> list[int]:
-    first = {row: index for index, row in reversed(list(enumerate(map(tuple, codes.tolist()))))}
-    return sorted(index for row, index in first.items() if row not in found)
+    return front_of([objective.name for objective in objectives], tuple(evaluated.values()))
 
 
 def _tell(
     algorithm: Algorithm, genes: NDArray[np.int64], answers: Sequence[Candidate], limits: Sequence[Limit]
 ) -> None:
     """Passes the evaluations to the algorithm, except those with values that are not finite."""
-    told = [row for row, candidate in enumerate(answers) if np.all(np.isfinite(candidate.values))]
-    if told:
-        values = np.array([answers[row].values for row in told])
-        costs = np.array([answers[row].upper for row in told])
-        algorithm.tell(genes[told], values, violations(costs, limits))
+    finite = [row for row, candidate in enumerate(answers) if np.all(np.isfinite(candidate.values))]
+    if finite:
+        values = np.array([answers[row].values for row in finite])
+        costs = np.array([answers[row].upper for row in finite])
+        algorithm.tell(genes[finite], values, violations(costs, limits))

@@ -163,7 +163,7 @@ def test_the_agent_imports_the_standard_library_numpy_its_runtime_and_itself(fil
         ("search", "from adaptare.devices.simulated import Noise", "adaptare.devices.simulated is deeper than"),
         (
             "profiler",
-            "from adaptare.predictor.fitting.fit_rows import Asked",
+            "from adaptare.predictor.fitting.fit_rows import RowFilter",
             "profiler imports predictor, which stands",
         ),
         ("cli", "from adaptare.search.training.losses import loss", "adaptare.search.training.losses is deeper than"),

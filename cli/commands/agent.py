@@ -61,7 +61,7 @@ def agent(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """The agent in C, for devices without Python: compiles it, and puts together what a device needs to run it."""
+    """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
     from adaptare.devices.native.build import build_bundle, kept_for
     from adaptare.devices.native.compiler import target_here, target_named
     from adaptare.profiler.campaigns.agent_bundles import AgentBundles

@@ -30,17 +30,17 @@ def compare(
     band: BandOption = DEFAULT_BAND,
     as_json: JsonOption = False,
 ) -> int:
-    """The same workloads in two stores or on two devices, or two adapters.
+    """Compares the same workloads in two stores or on two devices, or two adapters.
 
-    Exit code 1 if the second is slower by more than the band for certain. On one device overheads over the base are
-    compared, which repeat; on two devices latencies.
+    Exit code 1 if the second is slower by more than the band for certain. On one device, overheads over the base are
+    compared, which are reproducible; on two devices, latencies.
     """
     from adaptare.devices import InputError
     from adaptare.profiler import Store
     from adaptare.profiler.campaigns.comparison import compare_stores
 
     if other_adapter and not adapter:
-        raise InputError("--other-adapter is compared with --adapter; name that too")
+        raise InputError(f"--other-adapter {other_adapter} is compared with --adapter; name that too")
     if not (other or other_device or other_adapter):
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
     report = compare_stores(

@@ -46,7 +46,7 @@ def list_devices(
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Devices that can be reached from here, with the facts that their workers tell, and why the others cannot."""
+    """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
     from adaptare.profiler.campaigns.machines import cleaned, machines
 
     return Console(as_json=as_json).show((cleaned if clean else machines)(named or []))

@@ -24,7 +24,9 @@ def export(
         Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote, or a PEFT folder with --base.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    winner: Annotated[int | None, typer.Option("--winner", help="Which of the winners.", show_default="1")] = None,
+    winner: Annotated[
+        int | None, typer.Option("--winner", help="Number of the winner, from 1.", show_default="1")
+    ] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The base model of a PEFT folder.", show_default="of the search")
     ] = None,
@@ -43,13 +45,17 @@ def export(
     ] = "peft",
     quantise: Annotated[
         Quantisation | None,
-        typer.Option("--quantise", help="Weights of a model for ONNX Runtime.", show_default="as it was trained"),
+        typer.Option(
+            "--quantise",
+            help="Quantisation of the weights of a model for ONNX Runtime.",
+            show_default="as it was trained",
+        ),
     ] = None,
     every_site: Annotated[
         bool | None,
         typer.Option(
             "--open/--cut",
-            help="Whether a model with swapped adapters takes them on every site, or on those of the winner only.",
+            help="A model with swappable adapters takes them on every site (open), or on those of the winner (cut).",
             show_default="as latency was predicted",
         ),
     ] = None,
@@ -70,13 +76,13 @@ def export(
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
     if of_folder and to == "peft":
-        raise InputError(f"{source} is an adapter for PEFT already; choose what it shall become with --to")
+        raise InputError(f"{source} is an adapter for PEFT already; choose another kind with --to")
     if of_folder and winner is not None:
         raise InputError(f"--winner is for the result of a search, and {source} is one adapter; leave it out")
     if of_folder and not base:
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
-        raise InputError(f"--base is for a PEFT folder, which {source} is not; the search knows its base")
+        raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
     if to not in FOR_TORCH:
         OnnxBases(cache)  # reports missing packages before anything is loaded
     from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of

@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_STORE,
-    CacheOption,
-    JsonOption,
-    Mode,
-    ReplaceOption,
-    StoreOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command, refuse
 from adaptare.devices.exit_codes import ExitCode
 
@@ -24,20 +17,24 @@ def fit(
         str | None,
         typer.Option("--device", help="As it was spelled, or its hash.", show_default="the only one in the store"),
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: arguments.StoreOption = arguments.DEFAULT_STORE,
     prefill: Annotated[
-        int | None, typer.Option("-p", "--prefill", help="Rows of prefill of so many tokens, if there are others.")
+        int | None, typer.Option("-p", "--prefill", help="Rows of prefill with this many tokens, if there are others.")
     ] = None,
     decode: Annotated[
-        int | None, typer.Option("-d", "--decode", help="Rows of decode after so many positions, if there are others.")
+        int | None,
+        typer.Option("-d", "--decode", help="Rows of decode after this many positions, if there are others."),
     ] = None,
     mode: Annotated[
-        Mode | None,
-        typer.Option("--mode", help="If the store holds several."),
+        arguments.Mode | None,
+        typer.Option("--mode", help="Application of adapters, if the store holds several."),
     ] = None,
     every_site: Annotated[
         bool | None,
-        typer.Option("--open/--cut", help="Whether graphs had every site open, if the store holds both."),
+        typer.Option(
+            "--open/--cut",
+            help="Rows of graphs where every site takes an adapter (open) or only some (cut), if there are both.",
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Sequences at once, if the store holds several.")] = None,
     model: Annotated[
@@ -51,52 +48,54 @@ def fit(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="A predictor of another device or model to begin with; 10 to 20 rows then do."),
+        typer.Option(
+            "--from", help="Transfer from a predictor of another device or model; 10 to 20 rows are then enough."
+        ),
     ] = None,
     regressor: Annotated[
         str | None,
         typer.Option(
             "--regressor",
             help="shrunken, non-negative, curved, or one that another package registers.",
-            show_default="chosen by the error on adapters left out",
+            show_default="chosen by the error on held-out adapters",
         ),
     ] = None,
-    replace: ReplaceOption = False,
+    replace: arguments.ReplaceOption = False,
     figure: Annotated[
         Path | None,
         typer.Option("--figure", help="Draws predicted over measured, in the format that the name ends in."),
     ] = None,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
+    cache: arguments.CacheOption = None,
+    as_json: arguments.JsonOption = False,
 ) -> int:
-    """Learns latency from what was measured on a device, judges the fit, and writes it to two files.
+    """Fits a latency predictor to the measurements of a device, cross-validates it, and writes it to two files.
 
-    The device need not be at hand: rows that were measured elsewhere are chosen by how it was spelled there, or by the
-    hash that `adaptare compare` and error messages show. A predictor that is there already is replaced by one of the
-    same kind unless that is expected to be worse (exit code 1), and by others only with --replace.
+    The device need not be reachable: rows measured elsewhere are chosen by its spelling there, or by the hash that
+    `adaptare compare` and error messages show. An existing predictor is replaced by one of the same kind unless that
+    is expected to be worse (exit code 1), and by others only with --replace.
     """
     from adaptare.figures.figure_file import check_figure, drawn
     from adaptare.figures.parity import draw_parity
     from adaptare.inputs import read_phase
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.predictor.fitting.fit_report import FitReport, error_sections
-    from adaptare.predictor.fitting.fit_rows import Asked, rows_to_fit
-    from adaptare.predictor.fitting.predictor_name import default_name, predictor_there, why_better
+    from adaptare.predictor.fitting.fit_rows import RowFilter, rows_to_fit
+    from adaptare.predictor.fitting.predictor_name import default_name, existing_predictor, reason_to_keep
     from adaptare.profiler import open_model
 
     console = Console(as_json=as_json)
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
     phase, length = (None, None) if prefill is None and decode is None else read_phase(prefill, decode)
-    asked = Asked(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
-    rows = rows_to_fit(store, device, asked, console.note)
+    wanted = RowFilter(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
+    rows = rows_to_fit(store, device, wanted, console.note)
     predictor = LatencyPredictor(regressor=regressor).fit(rows, source=load_predictor(source) if source else None)
     base = output or default_name(predictor, length=length, every_site=bool(every_site))
-    there = None if replace else predictor_there(predictor, base)
-    if there and (better := why_better(there, predictor)):
+    existing = None if replace else existing_predictor(predictor, base)
+    if existing and (reason := reason_to_keep(existing, predictor)):
         for section in error_sections(predictor):
             console.section(section)
-        refuse(f"the predictor {base} is kept: it {better}; write this one with --replace, or elsewhere with --output")
+        refuse(f"the predictor {base} is kept: it {reason}; write this one with --replace, or elsewhere with --output")
         return ExitCode.ANSWER_IS_NO
     report = FitReport(predictor, base, save_predictor(predictor, base), source)
     title = f"{predictor.template.describe()} on {predictor.device.device}"

@@ -23,6 +23,6 @@ def interpolate(
     as_json: JsonOption = False,
 ) -> int:
     """A predictor for a length between those that were profiled, without measuring it."""
-    from adaptare.predictor.fitting.interpolation import write_between
+    from adaptare.predictor.fitting.interpolation import write_interpolated
 
-    return Console(as_json=as_json).show(write_between(predictors, length, output=output, replace=replace))
+    return Console(as_json=as_json).show(write_interpolated(predictors, length, output=output, replace=replace))

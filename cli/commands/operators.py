@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_DEVICE,
-    BatchOption,
-    CacheOption,
-    DecodeOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    ModeOption,
-    PrefillOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command
 
 DEFAULT_RANK = 16
@@ -23,7 +13,7 @@ DEFAULT_RANK = 16
 
 @command
 def operators(
-    model: ModelArgument,
+    model: arguments.ModelArgument,
     adapter: Annotated[Path | None, typer.Argument(help="A PEFT adapter folder; else --rank and --sites.")] = None,
     rank: Annotated[
         int | None, typer.Option("--rank", help="The same on every chosen site.", show_default=str(DEFAULT_RANK))
@@ -31,14 +21,14 @@ def operators(
     sites: Annotated[
         str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
     ] = None,
-    prefill: PrefillOption = None,
-    decode: DecodeOption = None,
-    batch: BatchOption = 1,
-    mode: ModeOption = "swappable",
-    device: DeviceOption = DEFAULT_DEVICE,
-    calls: Annotated[int, typer.Option("--calls", help="Profiled calls in each of three rounds.", min=1)] = 20,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
+    prefill: arguments.PrefillOption = None,
+    decode: arguments.DecodeOption = None,
+    batch: arguments.BatchOption = 1,
+    mode: arguments.ModeOption = "swappable",
+    device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
+    calls: Annotated[int, typer.Option("--calls", help="Profiled calls in each of three repetitions.", min=1)] = 20,
+    cache: arguments.CacheOption = None,
+    as_json: arguments.JsonOption = False,
 ) -> int:
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
@@ -55,5 +45,5 @@ def operators(
     shape = open_model(model, cache=cache).shape
     case = case_of(shape, adapter, rank=DEFAULT_RANK if rank is None else rank, placement=sites)
     at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
-    console.note("calling with the runtime's profiler and without, by turns")
+    console.note("calling with and without the runtime's profiler, interleaved")
     return console.show(report_operators(model, case, at, target, calls=calls, programs=programs))

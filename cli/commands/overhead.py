@@ -6,24 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_BAND,
-    DEFAULT_DEVICE,
-    DEFAULT_STORE,
-    BandOption,
-    BatchOption,
-    CacheOption,
-    DevicesOption,
-    HalfWidthOption,
-    JsonOption,
-    ModelArgument,
-    OpeningsOption,
-    RecalibrateOption,
-    SecondsOption,
-    SeedOption,
-    StoreOption,
-    StubsOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command, feedback_of
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.pace import OVERHEAD
@@ -33,7 +16,7 @@ DEFAULT_RANK = "16"
 
 @command
 def overhead(
-    model: ModelArgument,
+    model: arguments.ModelArgument,
     adapters: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -50,7 +33,9 @@ def overhead(
     ] = None,
     sites: Annotated[
         list[str] | None,
-        typer.Option("--sites", help="Kinds of linears: q_proj,v_proj; again for more.", show_default="all"),
+        typer.Option(
+            "--sites", help="Kinds of linears: q_proj,v_proj; repeat it for other placements.", show_default="all"
+        ),
     ] = None,
     prefill: Annotated[
         str, typer.Option("-p", "--prefill", help="Tokens of the prompt, such as 64 or 64,512; 0: no prefill.")
@@ -63,27 +48,32 @@ def overhead(
         typer.Option("-n", "--generate", help="Tokens after the first, which a prompt of -p gives; 0: none.", min=0),
     ] = 0,
     tasks: Annotated[
-        int, typer.Option("--tasks", help="Merge or swap: disk, memory and time for so many adapters; 0: no.", min=0)
+        int,
+        typer.Option(
+            "--tasks",
+            help="Compares merging with swapping for this many adapters: disk, memory and time; 0: no.",
+            min=0,
+        ),
     ] = 0,
     energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
-    batch: BatchOption = 1,
-    device: DevicesOption = None,
-    half_width: HalfWidthOption = OVERHEAD.half_width,
-    band: BandOption = DEFAULT_BAND,
-    seconds: SecondsOption = OVERHEAD.seconds,
-    openings: OpeningsOption = None,
-    recalibrate: RecalibrateOption = False,
-    stubs: StubsOption = False,
+    batch: arguments.BatchOption = 1,
+    device: arguments.DevicesOption = None,
+    half_width: arguments.HalfWidthOption = OVERHEAD.half_width,
+    band: arguments.BandOption = arguments.DEFAULT_BAND,
+    seconds: arguments.SecondsOption = OVERHEAD.seconds,
+    openings: arguments.OpeningsOption = None,
+    recalibrate: arguments.RecalibrateOption = False,
+    stubs: arguments.StubsOption = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Take phases that the store has whole instead of measuring them again.")
+        bool, typer.Option("--resume", help="Take phases that the store has complete instead of measuring them again.")
     ] = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    cache: CacheOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    store: arguments.StoreOption = arguments.DEFAULT_STORE,
+    cache: arguments.CacheOption = None,
+    seed: arguments.SeedOption = 0,
+    as_json: arguments.JsonOption = False,
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.devices import InputError
@@ -94,7 +84,7 @@ def overhead(
     from adaptare.profiler.campaigns.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
-    devices = device or [DEFAULT_DEVICE]
+    devices = device or [arguments.DEFAULT_DEVICE]
     prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
     depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
     check_alone(adapters, rank=rank is not None, sites=sites)

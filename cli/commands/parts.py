@@ -5,28 +5,14 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_DEVICE,
-    BatchOption,
-    CacheOption,
-    DecodeOption,
-    DeviceOption,
-    HalfWidthOption,
-    JsonOption,
-    ModelArgument,
-    ModeOption,
-    OpeningsOption,
-    PrefillOption,
-    SecondsOption,
-    SeedOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command
 from adaptare.pace import PARTS
 
 
 @command
 def parts(
-    model: ModelArgument,
+    model: arguments.ModelArgument,
     adapter: Annotated[
         Path | None, typer.Argument(help="A PEFT adapter folder.", show_default="--rank; without both, the base")
     ] = None,
@@ -34,17 +20,17 @@ def parts(
     sites: Annotated[
         str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
     ] = None,
-    prefill: PrefillOption = None,
-    decode: DecodeOption = None,
-    batch: BatchOption = 1,
-    mode: ModeOption = "swappable",
-    device: DeviceOption = DEFAULT_DEVICE,
-    half_width: HalfWidthOption = PARTS.half_width,
-    seconds: SecondsOption = PARTS.seconds,
-    openings: OpeningsOption = None,
-    cache: CacheOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    prefill: arguments.PrefillOption = None,
+    decode: arguments.DecodeOption = None,
+    batch: arguments.BatchOption = 1,
+    mode: arguments.ModeOption = "swappable",
+    device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
+    half_width: arguments.HalfWidthOption = PARTS.half_width,
+    seconds: arguments.SecondsOption = PARTS.seconds,
+    openings: arguments.OpeningsOption = None,
+    cache: arguments.CacheOption = None,
+    seed: arguments.SeedOption = 0,
+    as_json: arguments.JsonOption = False,
 ) -> int:
     """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
     from adaptare.devices import InputError
@@ -58,11 +44,13 @@ def parts(
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank, sites=sites)
     if not (adapter or rank) and (sites or mode != "swappable"):
-        raise InputError("--sites and --mode say where and how an adapter is applied; give one, or --rank")
+        raise InputError(
+            "--sites and --mode say where and how an adapter is applied, and there is none; name one, or give --rank"
+        )
     target, stop = target_of(device), precise_within(half_width, seconds, openings)
     shape = open_model(model, cache=cache).shape
     config = case_of(shape, adapter, rank=rank, placement=sites).config if adapter or rank else Configuration()
     adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     programs = programs_for(target.device.info(), cache=cache)
-    console.note("timing the whole, and its parts with cold caches and hot ones, by turns")
+    console.note("timing the whole model and its parts, with cold and hot caches, interleaved")
     return console.show(report_parts(model, adapted, target, stop=stop, seed=seed, programs=programs))

@@ -29,7 +29,7 @@ def predict(
         ),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="With what probability each meets a budget, such as decode=20ms.")
+        str | None, typer.Option("--budget", help="Report the probability of meeting a budget, such as decode=20ms.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     as_json: JsonOption = False,
@@ -51,7 +51,7 @@ def predict(
     shape = fitted.template.shape
     if device:
         load_predictor(predictor, device=named_target(device, fitted.device, fitted.template).device.info())
-    named = [each for path in adapters or [] for each in read_adapters(path, shape).items()]
+    named = [pair for path in adapters or [] for pair in read_adapters(path, shape).items()]
     if rank is not None:
         cases = grid(shape, read_ranks(rank), sites or [])
         named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]

@@ -6,29 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_DEVICE,
-    DEFAULT_SPACE,
-    DEFAULT_STORE,
-    SPACE_HELP,
-    BatchOption,
-    CacheOption,
-    DecodeOption,
-    DeviceOption,
-    HalfWidthOption,
-    JsonOption,
-    ModelArgument,
-    ModeOption,
-    OpeningsOption,
-    PrefillOption,
-    RanksOption,
-    RecalibrateOption,
-    SecondsOption,
-    SeedOption,
-    StoreOption,
-    StubsOption,
-    per_cent,
-)
+from adaptare import arguments
 from adaptare.console import Console, command
 from adaptare.pace import PROFILE
 
@@ -38,44 +16,49 @@ if TYPE_CHECKING:
 
 @command
 def profile(
-    model: ModelArgument,
-    device: DeviceOption = DEFAULT_DEVICE,
+    model: arguments.ModelArgument,
+    device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
     space: Annotated[
-        str | None, typer.Option("--space", help=SPACE_HELP, show_default="blocks; with --stubs sites, in all layers")
+        str | None,
+        typer.Option("--space", help=arguments.SPACE_HELP, show_default="blocks; with --stubs sites, in all layers"),
     ] = None,
-    ranks: RanksOption = None,
-    count: Annotated[int, typer.Option("--count", help="How many configurations.")] = 40,
-    prefill: PrefillOption = None,
-    decode: DecodeOption = None,
-    batch: BatchOption = 1,
-    mode: ModeOption = "swappable",
+    ranks: arguments.RanksOption = None,
+    count: Annotated[int, typer.Option("--count", help="Number of configurations.")] = 40,
+    prefill: arguments.PrefillOption = None,
+    decode: arguments.DecodeOption = None,
+    batch: arguments.BatchOption = 1,
+    mode: arguments.ModeOption = "swappable",
     every_site: Annotated[
         bool,
         typer.Option(
-            "--open", help="One graph with every site, as where adapters are swapped; unused ones get rank 0."
+            "--open",
+            help="One graph in which every site (linear that may carry an adapter) takes one; unused sites get rank 0.",
         ),
     ] = False,
-    half_width: HalfWidthOption = PROFILE.half_width,
-    seconds: SecondsOption = PROFILE.seconds,
-    openings: OpeningsOption = None,
+    half_width: arguments.HalfWidthOption = PROFILE.half_width,
+    seconds: arguments.SecondsOption = PROFILE.seconds,
+    openings: arguments.OpeningsOption = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Begin nothing after so long.", show_default="all of it")
+        float | None,
+        typer.Option(
+            "--minutes", help="Start no further measurement after this many minutes.", show_default="no limit"
+        ),
     ] = None,
     until_error: Annotated[
         float | None,
         typer.Option(
             "--until-error",
-            parser=per_cent,
+            parser=arguments.per_cent,
             metavar="PER CENT",
-            help="Stop once a predictor is off by so little on others; else exit code 1.",
+            help="Stop once a predictor has this mean absolute error on held-out adapters; else exit code 1.",
         ),
     ] = None,
-    recalibrate: RecalibrateOption = False,
-    stubs: StubsOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache: CacheOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    recalibrate: arguments.RecalibrateOption = False,
+    stubs: arguments.StubsOption = False,
+    store: arguments.StoreOption = arguments.DEFAULT_STORE,
+    cache: arguments.CacheOption = None,
+    seed: arguments.SeedOption = 0,
+    as_json: arguments.JsonOption = False,
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.devices import InputError
@@ -89,12 +72,12 @@ def profile(
     target = target_of(device)
     phase, length = read_phase(prefill, decode)
     if minutes is not None and not minutes > 0:
-        raise InputError(f"--minutes must be above 0, not {minutes}")
+        raise InputError(f"--minutes must be above 0, not {minutes}; leave it out to measure everything")
     if until_error == 0:
-        raise InputError("--until-error must be above 0 %")
+        raise InputError("--until-error must be above 0 %: every predictor has some error; give for example 2%")
     target_error = None if until_error is None else 100 * until_error
     shape = open_model(model, cache=cache).shape
-    chosen = space_of(space or ("sites" if stubs else DEFAULT_SPACE), ranks, shape, layers_alike=stubs)
+    chosen = space_of(space or ("sites" if stubs else arguments.DEFAULT_SPACE), ranks, shape, layers_alike=stubs)
     template = Workload(
         shape,
         mode=mode,
@@ -107,7 +90,7 @@ def profile(
     )
     programs = programs_for(target.device.info(), cache=cache)
     workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs)
-    if every_site and not any(each.graph == "open" for each in workloads):
+    if every_site and not any(workload.graph == "open" for workload in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     campaign = Campaign(
         target.device,
@@ -142,10 +125,10 @@ def profile(
 
 def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
     """Options that select these rows in `adaptare fit`; fewer if they are the `only` rows of the device."""
-    said: list[tuple[str, object]] = [("--device", device)]
-    said += [("--store", store)] * (store != DEFAULT_STORE)
+    options: list[tuple[str, object]] = [("--device", device)]
+    options += [("--store", store)] * (store != arguments.DEFAULT_STORE)
     if not only:
-        said += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
-        said += [("--mode", template.mode), ("--model", model)]
+        options += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
+        options += [("--mode", template.mode), ("--model", model)]
     cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
-    return [*(str(word) for pair in said for word in pair), *cut]
+    return [*(str(word) for pair in options for word in pair), *cut]

@@ -14,8 +14,10 @@ def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
     predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
     budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms, overhead=5% or decode=-15%.")],
-    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
-    winners: Annotated[int, typer.Option("--winners", help="How many of the front to name.", min=1)] = 3,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=1, help="Number of configurations to evaluate.")
+    ] = 120,
+    winners: Annotated[int, typer.Option("--winners", help="Number of winners to report.", min=1)] = 3,
     algorithm: Annotated[
         str | None,
         typer.Option(

@@ -27,7 +27,7 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Serves a page; whatever browser opens it, on a phone or here, is the device browser:NAME until this ends."""
+    """Serves a page; the browser that opens it, on a phone or here, is the device browser:NAME until this ends."""
     import segno
 
     from adaptare.devices.browser.runtime_files import PUBLIC_FILES, local_files
@@ -35,7 +35,7 @@ def serve(
 
     console = Console(as_json=as_json)
     files = local_files(runtime_files) if runtime_files else PUBLIC_FILES
-    server = PageServer(name=name, runtime=files, said=console.note)
+    server = PageServer(name=name, runtime=files, report=console.note)
 
     def started(url: str) -> None:
         if as_json:

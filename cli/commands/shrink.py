@@ -20,23 +20,25 @@ def shrink(
         Path | None,
         typer.Option(
             "--data",
-            help="Examples as for adaptare train: what is kept has the lowest held-out loss.",
-            show_default="what is kept has the most energy",
+            help="Examples as for adaptare train; the ranks with the lowest held-out loss are kept.",
+            show_default="none; the ranks with the most energy are kept",
         ),
     ] = None,
-    polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Train what is kept.", min=0)] = 0,
-    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="How many losses to compute.")] = 120,
+    polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Training steps after the cut.", min=0)] = 0,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=1, help="Number of configurations to evaluate.")
+    ] = 120,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
     quantise: Annotated[
         Quantisation,
-        typer.Option("--quantise", help="Round the base's weights as the device that it will run on does."),
+        typer.Option("--quantise", help="Quantisation of the base's weights on its device."),
     ] = "none",
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """Cuts an adapter that exists to a latency budget, without a super-adapter."""
+    """Cuts an existing adapter to a latency budget, without training a super-adapter."""
     from adaptare.profiler.campaigns.adapter_files import CONFIG
     from adaptare.search import read_budget
     from adaptare.search.workflows.shrinking import Data, shrink_adapter

@@ -5,42 +5,37 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptare.arguments import (
-    SPACE_HELP,
-    CacheOption,
-    DataOption,
-    JsonOption,
-    ModelArgument,
-    Quantisation,
-    SeedOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command
 
 
 @command
 def train(
-    model: ModelArgument,
+    model: arguments.ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
     recipe: Annotated[
         str, typer.Option("--recipe", help="Kind of super-adapter; see: adaptare recipes.")
     ] = "placement",
-    space: Annotated[str | None, typer.Option("--space", help=SPACE_HELP, show_default="the recipe's")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help=arguments.SPACE_HELP, show_default="the recipe's")
+    ] = None,
     ranks: Annotated[
         str | None,
         typer.Option(
             "--rank", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="the recipe's"
         ),
     ] = None,
-    data: DataOption = None,
+    data: arguments.DataOption = None,
     validation: Annotated[
-        Path | None, typer.Option("--validation", help="File of its own to validate on.", show_default="drawn")
+        Path | None,
+        typer.Option("--validation", help="Separate file of validation examples.", show_default="a share of --data"),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option("--test", help="File of its own for the final test.", show_default="drawn")
+        Path | None, typer.Option("--test", help="Separate file of test examples.", show_default="a share of --data")
     ] = None,
     scoring: Annotated[
         Literal["sum", "per-character"],
-        typer.Option("--scoring", help="Log-likelihood that makes a choice the answer, or that by its length."),
+        typer.Option("--scoring", help="Score of a multiple-choice answer: its log-likelihood, or that per character."),
     ] = "sum",
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps in all.", min=1)] = 150,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Examples per step.", min=1)] = 8,
@@ -48,7 +43,7 @@ def train(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
     quantise: Annotated[
-        Quantisation | None,
+        arguments.Quantisation | None,
         typer.Option(
             "--quantise",
             help="Round the base's weights as the device that it will run on does.",
@@ -56,18 +51,19 @@ def train(
         ),
     ] = None,
     predictor: Annotated[
-        Path | None, typer.Option("--predictor", help="What adaptare fit wrote, to train around --budget.")
+        Path | None, typer.Option("--predictor", help="Predictor written by adaptare fit, for --budget.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="Train what is near it: decode=20ms, overhead=5%, decode=-15%.")
+        str | None,
+        typer.Option("--budget", help="Train configurations near this budget: decode=20ms, overhead=5%, decode=-15%."),
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16; the weights stay float32.")] = False,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Less memory, about a third more time, the same result.")
     ] = False,
-    cache: CacheOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    cache: arguments.CacheOption = None,
+    seed: arguments.SeedOption = 0,
+    as_json: arguments.JsonOption = False,
 ) -> int:
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
     from adaptare.inputs import space_for

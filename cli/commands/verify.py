@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import (
-    DEFAULT_STORE,
-    CacheOption,
-    HalfWidthOption,
-    JsonOption,
-    OpeningsOption,
-    RecalibrateOption,
-    SecondsOption,
-    SeedOption,
-    StoreOption,
-)
+from adaptare import arguments
 from adaptare.console import Console, command
 from adaptare.pace import VERIFY
 
@@ -26,24 +16,28 @@ def verify(
     device: Annotated[
         str | None, typer.Option("--device", help="Where to measure.", show_default="the predictor's device")
     ] = None,
-    half_width: HalfWidthOption = VERIFY.half_width,
-    seconds: SecondsOption = VERIFY.seconds,
-    openings: OpeningsOption = None,
+    half_width: arguments.HalfWidthOption = VERIFY.half_width,
+    seconds: arguments.SecondsOption = VERIFY.seconds,
+    openings: arguments.OpeningsOption = None,
     repeats: Annotated[
         int,
-        typer.Option("--repeats", help="How often ambiguous winners are measured again, each time as long.", min=0),
+        typer.Option(
+            "--repeats",
+            help="Maximum number of further measurements of ambiguous winners, each as long as the first.",
+            min=0,
+        ),
     ] = 3,
-    recalibrate: RecalibrateOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache: CacheOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    recalibrate: arguments.RecalibrateOption = False,
+    store: arguments.StoreOption = arguments.DEFAULT_STORE,
+    cache: arguments.CacheOption = None,
+    seed: arguments.SeedOption = 0,
+    as_json: arguments.JsonOption = False,
 ) -> int:
-    """Measures the winners of a search and its baselines, and judges them by seconds of this very session.
+    """Measures the winners of a search and its baselines in one session, and compares them with the budget.
 
-    A winner has met the budget if its whole interval lies within, missed it if all of it lies above; else it is
-    ambiguous, and measured longer. Exit code 0: a winner met the budget; 1: all missed it; 4: none met it, and some are
-    still ambiguous.
+    A winner has met the budget if its whole interval lies within it, and missed it if the whole interval lies above;
+    otherwise it is ambiguous, and measured longer. Exit code 0: a winner met the budget; 1: all missed it; 4: none met
+    it, and some are still ambiguous.
     """
     from adaptare.profiler import Store, precise_within, programs_for
     from adaptare.profiler.campaigns.campaign import Campaign
@@ -54,7 +48,7 @@ def verify(
     choices = load_choices(front, device)
     measured_on = choices.target.device
     programs = programs_for(measured_on.info(), cache=cache)
-    programs.need(choices.template)
+    programs.check(choices.template)
     campaign = Campaign(
         measured_on, programs, Store(store), stop, seed, recalibrate=recalibrate, feedback=console.feedback
     )

@@ -22,7 +22,7 @@ def check_figure(file: Path | None) -> None:
     if file.suffix not in FORMATS:
         raise InputError(f"--figure must end in {', '.join(FORMATS)}, not {str(file)!r}")
     if not file.parent.is_dir():
-        raise InputError(f"--figure: there is no folder {str(file.parent)!r}")
+        raise InputError(f"--figure: there is no folder {str(file.parent)!r}; create it, or name another")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
 

@@ -1,4 +1,4 @@
-"""Everything that the worker asks of an accelerator of torch; a test can put another class in its place."""
+"""Interface of the worker to an accelerator of torch; tests replace the class."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Accelerator:
     def _check_present(self, kind: str, index: int) -> None:
         torch, library = self._torch, self._library
         available = torch.backends.mps.is_available() if kind == "mps" else library.is_available()
-        found = library.device_count() if available else 0
-        if not found and kind == "cuda" and not torch.backends.cuda.is_built():
+        count = library.device_count() if available else 0
+        if not count and kind == "cuda" and not torch.backends.cuda.is_built():
             raise AbsentError(_without(kind, torch.__version__))
-        if not found:
+        if not count:
             look = {"cuda": "nvidia-smi (or rocm-smi)", "xpu": "sycl-ls", "mps": "the system report"}[kind]
             raise AbsentError(
                 f"torch {torch.__version__} finds no {kind} device; {look} must list one, with a driver that is new "
                 f"enough for this build of torch ({FOUND_AT} lists others)"
             )
-        if not 0 <= index < found:
-            raise ValueError(f"index must be 0 to {found - 1} here, not {index}")
+        if not 0 <= index < count:
+            raise ValueError(f"index must be 0 to {count - 1} here, not {index}")
 
     def name(self) -> str:
         """Model of the accelerator, and its architecture."""
@@ -74,19 +74,19 @@ class Accelerator:
         return f"{properties.name} ({own or f'sm_{properties.major}{properties.minor}'})"
 
     def cache_bytes(self) -> int:
-        """Size of its last-level cache; a typical one if torch does not tell."""
+        """Size of its last-level cache; a typical one if torch does not report it."""
         properties = None if self._kind == "mps" else self._library.get_device_properties()
         sizes = [getattr(properties, name, 0) for name in ("L2_cache_size", "last_level_cache_size")]
         return max(sizes) or USUAL_CACHE_BYTES
 
     def facts(self) -> dict[str, Any]:
-        """State of the accelerator that may change latency, as far as torch tells it."""
-        found = {"libraries": {name: getattr(self._torch.version, name, None) for name in ("cuda", "hip", "xpu")}}
+        """State of the accelerator that may change latency, as far as torch reports it."""
+        facts = {"libraries": {name: getattr(self._torch.version, name, None) for name in ("cuda", "hip", "xpu")}}
         for name, ask in (("clock_mhz", "clock_rate"), ("temperature_c", "temperature"), ("power_mw", "power_draw")):
-            # The packages that read these are optional, and some accelerators tell nothing.
+            # The packages that read these are optional, and some accelerators report nothing.
             with contextlib.suppress(Exception):
-                found[name] = getattr(self._library, ask)()
-        return found
+                facts[name] = getattr(self._library, ask)()
+        return facts
 
     def free_bytes(self) -> int:
         """Memory that programs can still take, including what this process holds in reserve."""
@@ -95,7 +95,7 @@ class Accelerator:
         reserved, held = self._library.memory_reserved(), self._library.memory_allocated()
         try:
             free = self._library.mem_get_info()[0]
-        except RuntimeError:  # some drivers of integrated GPUs do not tell
+        except RuntimeError:  # some drivers of integrated GPUs do not report it
             free = self._library.get_device_properties().total_memory - reserved
         return int(free + reserved - held)
 
@@ -172,9 +172,9 @@ class Accelerator:
 
     def lost(self, error: BaseException) -> bool:
         """True if the accelerator no longer answers this process after an error, such as an illegal access."""
-        said = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         survived = (self._torch.OutOfMemoryError, CaptureError)
-        return not isinstance(error, survived) and any(words in said for words in LOST)
+        return not isinstance(error, survived) and any(words in message for words in LOST)
 
 
 def _check_platform(kind: str) -> None:

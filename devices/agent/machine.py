@@ -72,8 +72,8 @@ class Machine:
 
     def free_bytes(self) -> int:
         """Memory available to a new program; total memory if only that is known."""
-        found = self._fields("proc/meminfo").get("MemAvailable")
-        return min(1024 * int(found.split()[0]), self._left_in_group()) if found else _all_bytes()
+        available = self._fields("proc/meminfo").get("MemAvailable")
+        return min(1024 * int(available.split()[0]), self._left_in_group()) if available else _all_bytes()
 
     def _left_in_group(self) -> int:
         """Memory left by the control group of this process, such as that of a container.
@@ -92,12 +92,12 @@ class Machine:
 
         Other zones are parts of a package, or the whole machine including its packages.
         """
-        found = []
+        counters = []
         for zone in glob.glob(self._path("sys/class/powercap/intel-rapl:*")):
             name, counter = _line(os.path.join(zone, "name")), _line(os.path.join(zone, "energy_uj"))
             if name and name.startswith("package") and counter and counter.isdigit():
-                found.append(int(counter))
-        return sum(found) / 1e6 if found else None
+                counters.append(int(counter))
+        return sum(counters) / 1e6 if counters else None
 
     def environment(self) -> dict[str, Any]:
         """Snapshot of everything that may change latency and is not part of the device's identity.
@@ -148,26 +148,26 @@ class Machine:
         folder = "sys/devices/system/cpu/cpu0/cpufreq"
         files = {"current": "scaling_cur_freq", "min": "cpuinfo_min_freq", "max": "cpuinfo_max_freq"}
         read = {name: self._line(f"{folder}/{file}") for name, file in files.items()}
-        found = {name: 1e3 * float(khz) if khz and khz.isdigit() else None for name, khz in read.items()}
+        hertz = {name: 1e3 * float(khz) if khz and khz.isdigit() else None for name, khz in read.items()}
         if now:
-            found["current"] = 1e6 * sum(now) / len(now)
-        return found if any(found.values()) else None
+            hertz["current"] = 1e6 * sum(now) / len(now)
+        return hertz if any(hertz.values()) else None
 
     def _clusters(self) -> list[dict[str, Any]] | None:
         """Groups of processors that share a clock, with its present, allowed and highest frequency."""
         files = {"current_hz": "scaling_cur_freq", "allowed_hz": "scaling_max_freq", "max_hz": "cpuinfo_max_freq"}
-        found = []
+        clusters = []
         for folder in sorted(glob.glob(self._path("sys/devices/system/cpu/cpufreq/policy*"))):
             named = {"processors": "related_cpus", "governor": "scaling_governor"}
             words = {name: _line(os.path.join(folder, file)) for name, file in named.items()}
             read = {name: _line(os.path.join(folder, file)) for name, file in files.items()}
             hertz = {name: 1e3 * float(khz) if khz and khz.isdigit() else None for name, khz in read.items()}
-            found.append({**words, **hertz})
-        return found or None
+            clusters.append({**words, **hertz})
+        return clusters or None
 
     def _temperature_c(self) -> dict[str, float] | None:
         """Maximum over the sensors of each kind."""
-        found: dict[str, float] = {}
+        highest: dict[str, float] = {}
         for pattern, naming, reading in (
             ("sys/class/thermal/thermal_zone*", "type", "temp"),
             ("sys/class/hwmon/hwmon*", "name", "temp*_input"),
@@ -177,8 +177,8 @@ class Machine:
                 for file in glob.glob(os.path.join(folder, reading)) if name else []:
                     with contextlib.suppress(ValueError):
                         degrees = float(_line(file) or "") / 1e3
-                        found[str(name)] = max(degrees, found.get(str(name), degrees))
-        return found or None
+                        highest[str(name)] = max(degrees, highest.get(str(name), degrees))
+        return highest or None
 
     def _battery(self) -> dict[str, str | None] | None:
         """Charge in per cent and state of the first battery."""
@@ -203,12 +203,12 @@ class Machine:
 
     def _fields(self, file: str) -> dict[str, str]:
         """First value of each `name: value` line."""
-        found: dict[str, str] = {}
+        fields: dict[str, str] = {}
         for line in _lines(self._path(file)):
             name, colon, value = line.partition(":")
             if colon:
-                found.setdefault(name.strip(), value.strip())
-        return found
+                fields.setdefault(name.strip(), value.strip())
+        return fields
 
     def _line(self, file: str) -> str | None:
         return _line(self._path(file))
@@ -251,11 +251,11 @@ def _switches() -> dict[str, int] | None:
 def _versions() -> dict[str, str]:
     from importlib import metadata
 
-    found = {}
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _all_bytes() -> int:

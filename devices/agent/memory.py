@@ -20,10 +20,10 @@ def peak_bytes() -> int:
     """Peak resident memory of this process, bytes; 0 if not available."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+            peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     except OSError:
         return 0
-    return found[0] * 1024 if found else 0
+    return peaks[0] * 1024 if peaks else 0
 
 
 def limit_memory(limit_bytes: int) -> None:
@@ -44,7 +44,7 @@ def mapped_file_bytes() -> int:
             fields = [line.split(maxsplit=5) for line in lines]
     except OSError:
         return 0
-    ends = [each[0].split("-") for each in fields if each[1].startswith("rw-p") and each[4] != "0"]
+    ends = [mapping[0].split("-") for mapping in fields if mapping[1].startswith("rw-p") and mapping[4] != "0"]
     return sum(int(end, 16) - int(start, 16) for start, end in ends)
 
 

@@ -17,7 +17,7 @@ from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.runtime import Bound, Operators, Timed
 
 CPU = "CPUExecutionProvider"
-# Tells who runs a node, from version 1.24 on, but for files of the `.ort` format.
+# Reports the provider of each node, from version 1.24 on, except for files of the `.ort` format.
 ASSIGNMENT = "get_provider_graph_assignment_info"
 # The first version that reads the files that are timed.
 OLDEST = (1, 18)
@@ -46,8 +46,8 @@ class OrtRuntime:
         """See `Runtime.setup`."""
         ort = _onnxruntime()
         if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
-            told = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
-            raise ImportError(told, name="onnxruntime")
+            message = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
+            raise ImportError(message, name="onnxruntime")
         provider = self._provider = options["provider"]
         if options.get("library"):
             self._plug_in = _plugged_in(options["library"], provider)
@@ -177,8 +177,8 @@ class OrtModel:
         session: The session.
         provider: The provider that has to run a node.
         name: Name of its file, for messages.
-        place: Folder of the profile where the library cannot say who runs a node: the first call is profiled for that,
-            and no other. Otherwise empty.
+        place: Folder of the profile where the library cannot report the provider of a node: only the first call is
+            profiled. Otherwise empty.
     """
 
     def __init__(self, session: Any, provider: str, name: str, place: str) -> None:
@@ -271,10 +271,10 @@ def _plugged_in(library: str, provider: str) -> list[Any]:
         ort.register_execution_provider_library(provider, library)
     except Exception as error:  # the library's own exceptions, whose types are not public
         raise ValueError(f"library {library!r} is no provider for onnxruntime {ort.__version__}: {error}") from error
-    found = ort.get_ep_devices()
-    own = [device for device in found if device.ep_name == provider]
+    devices = ort.get_ep_devices()
+    own = [device for device in devices if device.ep_name == provider]
     if not own:
-        names = ", ".join(sorted({device.ep_name for device in found}))
+        names = ", ".join(sorted({device.ep_name for device in devices}))
         raise ValueError(f"library {library!r} brings no device of {provider!r} here; there are devices of {names}")
     return own[:1]
 
@@ -289,7 +289,7 @@ def _onnxruntime() -> Any:
 
 def _refuse_active_adapters(arguments: Mapping[str, Any]) -> None:
     if "active_adapters" in arguments:
-        raise ValueError("a bound run ignores active_adapters without a word; give their tensors as inputs instead")
+        raise ValueError("a bound run ignores active_adapters silently; give their tensors as inputs instead")
 
 
 def _operators(events: Sequence[Mapping[str, Any]]) -> list[dict[str, list[float]]]:

@@ -1,4 +1,4 @@
-"""Bound on the files that stay on a device: before others come, the least recently used ones are removed."""
+"""Size limit of the file cache on a device; the least recently used files are evicted before others arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 MARK = "# Files that adaptare sent to this device; removed by: adaptare devices --clean DEVICE"
 TAG = "CACHEDIR.TAG"
-# Bytes of program files, unless the environment variable says otherwise; at most half of the free disk.
+# Default of the environment variable: bytes of program files, at most half of the free disk.
 MOST_BYTES, VARIABLE = 16 * 2**30, "ADAPTARE_CACHE_BYTES"
 # Another agent may be about to load what it used within this time.
 IN_USE_S = 3600.0
@@ -48,26 +48,26 @@ def make_room(folder: str, needed: Collection[str]) -> None:
         needed: Names of contents that stay.
     """
     held = _within(os.path.join(folder, "files"))
-    excess = sum(each.size for each in held) - _most_bytes(folder, sum(each.size for each in held))
+    excess = sum(entry.size for entry in held) - _most_bytes(folder, sum(entry.size for entry in held))
     latest_s = time.time() - IN_USE_S
     if excess <= 0:
         return
-    for program in _within(os.path.join(folder, "programs")):  # links, which are made anew
+    for program in _within(os.path.join(folder, "programs")):  # links, which are made again when needed
         if _used_s(program.path) < latest_s:
             shutil.rmtree(program.path, ignore_errors=True)
-    for each in held:
+    for entry in held:
         if excess <= 0:
             return
-        # Asked again, as another agent may have taken it since.
-        if os.path.basename(each.path) not in needed and _used_s(each.path) < latest_s:
+        # RowFilter again, as another agent may have taken it since.
+        if os.path.basename(entry.path) not in needed and _used_s(entry.path) < latest_s:
             with contextlib.suppress(OSError):
-                os.remove(each.path)
-                excess -= each.size
+                os.remove(entry.path)
+                excess -= entry.size
 
 
 def _most_bytes(folder: str, held: int) -> int:
-    told = os.environ.get(VARIABLE, "")
-    most = int(told) if told.isdigit() else MOST_BYTES
+    text = os.environ.get(VARIABLE, "")
+    most = int(text) if text.isdigit() else MOST_BYTES
     return min(most, (held + shutil.disk_usage(folder).free) // 2)
 
 
@@ -81,9 +81,9 @@ def _used_s(path: str) -> float:
 
 def _within(folder: str) -> list[_Entry]:
     """Everything in a folder, the least recently used first."""
-    found = []
-    for each in os.scandir(folder) if os.path.isdir(folder) else []:
+    entries = []
+    for entry in os.scandir(folder) if os.path.isdir(folder) else []:
         with contextlib.suppress(OSError):  # another agent removed it
-            facts = each.stat(follow_symlinks=False)
-            found.append(_Entry(facts.st_mtime, facts.st_size, each.path))
-    return sorted(found)
+            facts = entry.stat(follow_symlinks=False)
+            entries.append(_Entry(facts.st_mtime, facts.st_size, entry.path))
+    return sorted(entries)

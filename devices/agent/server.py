@@ -57,7 +57,7 @@ def in_turn(bound: Sequence[Bound]) -> Bound:
     """Call and restore functions that cycle through the copies."""
     if len(bound) == 1:
         return bound[0]
-    calls, restores = (itertools.cycle(each) for each in zip(*bound))
+    calls, restores = (itertools.cycle(functions) for functions in zip(*bound))
     return lambda: next(calls)(), lambda: next(restores)()
 
 
@@ -138,8 +138,8 @@ class Agent:
         """Builds a program, in as many copies as are called in turn, binds its feeds, and calls each copy once."""
         self.runtime.prepare(request["source"])
         folder = self.files.placed(request["files"])
-        turn = request["moved_bytes"], request["others_bytes"]
-        copies = copies_in_turn(*turn, self.place.cache_bytes()) if self.place.has_copies else 1
+        traffic = request["moved_bytes"], request["others_bytes"]
+        copies = copies_in_turn(*traffic, self.place.cache_bytes()) if self.place.has_copies else 1
         with self.place.mapping(copies * self.runtime.mapped_bytes(folder, request["source"])):
             return self._load(request, folder, copies)
 
@@ -167,7 +167,7 @@ class Agent:
                 call()
             bound[name] = (call, after_eviction(self.place.evict, restore, between))
         load_s = clock() - start
-        shares = {name: self.place.host_share(*each) for name, each in bound.items()}
+        shares = {name: self.place.host_share(*feed_bound) for name, feed_bound in bound.items()}
         self.feeds[request["program_id"]] = bound
         gc.collect()
         return {
@@ -256,7 +256,7 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             reply = {"ok": True, **getattr(agent, request["op"])(request)}
         except Exception as error:  # any exception of a program is answered, and serving continues
             traceback.print_exc()
-            if agent.place.lost(error):  # the process ends, which is told as its death
+            if agent.place.lost(error):  # the process ends, which the host reports
                 raise
             reply = failure(error)
         replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")

@@ -112,18 +112,18 @@ class TorchRuntime:
         from torch import profiler
 
         supported: Any = profiler.supported_activities
-        activities = {each.name.lower(): each for each in supported()}
+        activities = {activity.name.lower(): activity for activity in supported()}
         kind = self._accelerator.device.partition(":")[0] if self._accelerator else "cpu"
         if self._graphs or kind not in activities:
             why = "of a graph; leave graphs=yes out" if self._graphs else f"on {kind}; take the times of torch-cpu"
-            raise ValueError(f"torch's profiler does not tell the operators {why}")
+            raise ValueError(f"torch's profiler does not attribute operators {why}")
         call, restore = self.load(folder, source, arguments).bind(feed)
 
         def marked() -> None:
             with profiler.record_function(CALL):
                 call()
 
-        with profiler.profile(activities=[activities[each] for each in sorted({"cpu", kind})]) as profile:
+        with profiler.profile(activities=[activities[name] for name in sorted({"cpu", kind})]) as profile:
             seconds = timed(marked, restore)
         own_time = "self_device_time_total" if self._accelerator else "self_cpu_time_total"
         return seconds, _operators(profile.events(), own_time)
@@ -162,14 +162,14 @@ def _operators(events: Any, own_time: str) -> list[dict[str, list[float]]]:
         own_time: Their attribute with the time of an operator itself, microseconds.
     """
     marks = sorted((event for event in events if event.name == CALL), key=lambda event: event.time_range.start)
-    found: dict[int, dict[str, list[float]]] = {id(mark): {} for mark in marks}
+    by_call: dict[int, dict[str, list[float]]] = {id(mark): {} for mark in marks}
     for event in events:
         root = event
         while root.cpu_parent is not None:
             root = root.cpu_parent
-        if id(root) not in found or event is root:
+        if id(root) not in by_call or event is root:
             continue
-        operator = found[id(root)].setdefault(event.name, [0, 0.0])
+        operator = by_call[id(root)].setdefault(event.name, [0, 0.0])
         operator[0] += 1
         operator[1] += 1e-6 * getattr(event, own_time)
-    return list(found.values())
+    return list(by_call.values())

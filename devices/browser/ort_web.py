@@ -58,6 +58,9 @@ class OrtWeb:
         )
         self._outputs: dict[str, Mapping[str, Sequence[float]]] = {}
 
+    def __repr__(self) -> str:
+        return repr(self._device)
+
     def info(self) -> DeviceInfo:
         """See `Device.info`."""
         return self._device.info()

@@ -67,7 +67,7 @@ class PageLink:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "a message that is no reply"
         if waiting is None or waiting.done():
-            return "a reply that nobody waits for"
+            return "a reply to no open request"
         if isinstance(reply, dict):
             waiting.set_result(reply)
         else:

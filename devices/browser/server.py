@@ -33,17 +33,17 @@ class PageServer:
     Args:
         name: Name of the device, which is `browser:NAME`.
         runtime: Files of ONNX Runtime Web.
-        said: Callback that receives a line for the user whenever a page comes or goes.
+        report: Callback that receives a line for the user whenever a page comes or goes.
 
     Raises:
         InputError: A server with this name runs already.
     """
 
-    def __init__(self, *, name: str, runtime: RuntimeFiles, said: Callable[[str], None]) -> None:
+    def __init__(self, *, name: str, runtime: RuntimeFiles, report: Callable[[str], None]) -> None:
         with contextlib.suppress(DeviceError):
             read_state(name).ask("status")
             raise InputError(f"a page named {name!r} is served already; end that server, or choose another --name")
-        self._name, self._said = name, said
+        self._name, self._report = name, report
         self._token, self._secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
         self._pages = WebPages(name=name, token=self._token, runtime=runtime, joined=self._join)
         self._page: PageLink | None = None
@@ -92,11 +92,11 @@ class PageServer:
             await self._page.close(TAKEN)
         self._page = page
         alone = "" if isolated else "; it is not isolated: one thread, and a coarse clock"
-        self._said(f"browser:{self._name} is open{alone}")
+        self._report(f"browser:{self._name} is open{alone}")
         await page.listen()
         if self._page is page:
             self._page = None
-            self._said(f"browser:{self._name} was closed")
+            self._report(f"browser:{self._name} was closed")
 
     async def _serve_process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection of a process of this user; others are closed without an answer."""
@@ -146,12 +146,12 @@ class PageServer:
 async def _unless_gone(
     asked: Coroutine[Any, Any, dict[str, Any]], reader: asyncio.StreamReader
 ) -> dict[str, Any] | None:
-    """A reply; `None` if the process that waits for it ends before, or speaks although it should wait."""
+    """A reply; `None` if the waiting process ends first, or sends another request before the reply."""
     reply, gone = asyncio.ensure_future(asked), asyncio.ensure_future(reader.read(1))
     await asyncio.wait({reply, gone}, return_when=asyncio.FIRST_COMPLETED)
     answered = reply.done()
-    for each in (reply, gone):
-        each.cancel()
+    for task in (reply, gone):
+        task.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     if not answered:
         await asyncio.gather(reply, return_exceptions=True)

@@ -31,8 +31,8 @@ class BrowserTransport(Transport):
         self.name = f"browser:{target}"
 
     @staticmethod
-    def found() -> Sequence[str]:
-        """See `Transport.found`."""
+    def discover() -> Sequence[str]:
+        """See `Transport.discover`."""
         names = []
         for file in sorted(folder().glob("*.json")):
             with contextlib.suppress(AdaptareError):

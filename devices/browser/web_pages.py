@@ -49,7 +49,7 @@ class WebPages:
         self._about = {"name": name, "folder": runtime.folder, "integrity": dict(runtime.integrity) or None}
         self._joined = joined
         self._policy = content_policy(runtime)
-        self._page = {each: resources.files(__package__).joinpath("page", each).read_bytes() for each in PAGE}
+        self._page = {file: resources.files(__package__).joinpath("page", file).read_bytes() for file in PAGE}
         self._runtime = runtime.files
         self.application = web.Application(middlewares=[self._guard])
         self.application.on_response_prepare.append(self._add_headers)

@@ -106,16 +106,16 @@ def find_header(folder: Path | None) -> Path:
         InputError: It is not there.
     """
     if folder is None:
-        found = [place for place in INCLUDES if (place / HEADER).is_file()]
+        folders = [place for place in INCLUDES if (place / HEADER).is_file()]
     else:
-        found = [file.parent for file in sorted(folder.rglob(HEADER))]
-    if not found:
+        folders = [file.parent for file in sorted(folder.rglob(HEADER))]
+    if not folders:
         where = f"in {str(folder)!r}" if folder else "on this machine"
         raise InputError(
             f"there is no {HEADER} {where}; install it with: apt-get install libonnxruntime-dev, or name a folder that "
             "has it, such as `include` of a release of ONNX Runtime, with --headers FOLDER"
         )
-    return found[0]
+    return folders[0]
 
 
 def compile_agent(target: Target, headers: Path | None) -> bytes:
@@ -143,6 +143,6 @@ def compile_agent(target: Target, headers: Path | None) -> bytes:
             errors = [line for line in done.stderr.splitlines() if "error: " in line]
             raise InputError(
                 f"the agent cannot be compiled with the header in {str(header)!r}, which must be of version 1.16 or "
-                f"later; the compiler says: {errors[0] if errors else done.stderr.strip()[-500:]}"
+                f"later; the compiler reports: {errors[0] if errors else done.stderr.strip()[-500:]}"
             )
         return built.read_bytes()

@@ -25,7 +25,7 @@ class RuntimeLibrary:
 
     Args:
         name: File name.
-        runtime: Name and version, for example `onnxruntime 1.32.0`; the version is `unknown` if no name tells it.
+        runtime: Name and version, for example `onnxruntime 1.32.0`; the version is `unknown` if no file name has it.
         content: What goes into the bundle.
     """
 
@@ -46,14 +46,14 @@ def installed_library() -> RuntimeLibrary:
     """The library of the installed package. Raises `MissingPackageError`."""
     spec = importlib.util.find_spec("onnxruntime")
     folder = Path(spec.origin).parent / "capi" if spec and spec.origin else Path()
-    found = sorted(file for file in folder.glob("libonnxruntime.so*") if file.is_file())
-    if not found:
+    libraries = sorted(file for file in folder.glob("libonnxruntime.so*") if file.is_file())
+    if not libraries:
         raise MissingPackageError(
             "there is no library of onnxruntime for this system; install it with: pip install 'adaptare[onnx]', or "
             "name one with --runtime-library FILE"
         )
     runtime = installed_runtime()
-    return RuntimeLibrary(found[0].name, runtime, Content(found[0], f"{runtime}, as installed here", LICENCE))
+    return RuntimeLibrary(libraries[0].name, runtime, Content(libraries[0], f"{runtime}, as installed here", LICENCE))
 
 
 def elf_file(file: Path) -> Path:
@@ -97,14 +97,14 @@ def fetched_wheel(target: Target, folder: Path) -> Path:
     command += ["--only-binary=:all:", "--platform", target.wheel, "--python-version", "3.11", "--dest", str(folder)]
     command.append(installed_runtime().replace(" ", "==") or "onnxruntime")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = sorted(folder.glob("onnxruntime-*.whl"))
-    if done.returncode or not found:
-        said = done.stderr.strip().splitlines()
+    wheels = sorted(folder.glob("onnxruntime-*.whl"))
+    if done.returncode or not wheels:
+        lines = done.stderr.strip().splitlines()
         raise DeviceError(
-            f"pip could not fetch onnxruntime for {target.name}: {said[-1] if said else 'it said nothing'}; fetch "
+            f"pip could not fetch onnxruntime for {target.name}: {lines[-1] if lines else 'it printed nothing'}; fetch "
             f"{_pattern(target)} yourself, and name it with --wheel FILE"
         )
-    return found[0]
+    return wheels[0]
 
 
 def _pattern(target: Target) -> str:

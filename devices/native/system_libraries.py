@@ -39,23 +39,22 @@ def system_libraries(places: Sequence[Path], target: Target) -> dict[str, Conten
         InputError: One of them is missing, or a place cannot be read.
     """
     licences = {target.loader: GLIBC, **LICENCES}
-    found: dict[str, Content] = {}
+    contents: dict[str, Content] = {}
     for place in places:
-        contents = _in_folder(place, licences) if place.is_dir() else _in_package(place, licences)
-        found |= {name: content for name, content in contents.items() if name not in found}
-    absent = sorted(set(licences) - set(found))
+        contents = {**(_in_folder if place.is_dir() else _in_package)(place, licences), **contents}
+    absent = sorted(set(licences) - set(contents))
     if absent:
         raise InputError(
             f"{', '.join(str(place) for place in places)} lack {', '.join(absent)}; name folders or packages that have "
             f"them, or 'debian' to fetch {', '.join(PACKAGES)} for {target.debian}"
         )
-    return found
+    return contents
 
 
 def _in_folder(folder: Path, licences: dict[str, str]) -> dict[str, Content]:
     files = {name: sorted(folder.rglob(name)) for name in licences}
     origin = f"the folder {folder.name}"
-    return {name: Content(each[0].resolve(), origin, licences[name]) for name, each in files.items() if each}
+    return {name: Content(paths[0].resolve(), origin, licences[name]) for name, paths in files.items() if paths}
 
 
 def _in_package(file: Path, licences: dict[str, str]) -> dict[str, Content]:
@@ -65,15 +64,15 @@ def _in_package(file: Path, licences: dict[str, str]) -> dict[str, Content]:
             members = {
                 PurePosixPath(member.name).name: member for member in packed if member.isfile() or member.issym()
             }
-            found = {}
+            contents = {}
             for name in licences:
                 member = members.get(name)
                 if member is not None and member.issym():
                     member = members.get(PurePosixPath(member.linkname).name)
                 content = packed.extractfile(member) if member is not None else None
                 if content is not None:
-                    found[name] = Content(content.read(), file.name, licences[name])
-            return found
+                    contents[name] = Content(content.read(), file.name, licences[name])
+            return contents
     except (OSError, tarfile.TarError, ValueError) as error:
         raise InputError(
             f"{str(file)!r} cannot be read as a Debian package: {error}; unpack it with `dpkg -x`, and name the folder"
@@ -131,9 +130,9 @@ def fetched_packages(target: Target) -> Iterator[list[Path]]:
                     f"{', '.join(PACKAGES)} for {target.debian} yourself, and name them with --libraries FILE"
                 ) from error
             except subprocess.CalledProcessError as error:
-                said = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
+                reason = (error.stderr.strip().splitlines() or ["it printed nothing"])[-1]
                 raise DeviceError(
-                    f"apt-get could not fetch {', '.join(PACKAGES)} for {target.debian}: {said}; fetch them yourself, "
-                    "and name them with --libraries FILE"
+                    f"apt-get could not fetch {', '.join(PACKAGES)} for {target.debian}: {reason}; fetch them "
+                    "yourself, and name them with --libraries FILE"
                 ) from error
         yield sorted(folder.glob("*.deb"))

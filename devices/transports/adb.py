@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from adaptare.devices.errors import InputError
-from adaptare.devices.transport import Link, Transport
+from adaptare.devices.transport import Link, Transport, is_native
 from adaptare.devices.transports.adb_shell import AdbShell, attached
 from adaptare.devices.transports.device_folder import clean_folder
-from adaptare.devices.transports.native_agent import is_native, native_link
+from adaptare.devices.transports.native_agent import native_link
 
 
 class AdbTransport(Transport):

@@ -11,13 +11,11 @@ from pathlib import Path
 from adaptare.devices.errors import DeviceError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import CHECKED, NO_SPACE, reason
-from adaptare.devices.transports.remote_shell import Answer
+from adaptare.devices.transports.remote_shell import Answer, transfer_timeout_s
 
 # The only folder in which Android's shell may both write and run programs.
 FOLDER = "/data/local/tmp/adaptare"
 ANSWERED_S = 30
-# Slowest transfer before it counts as stuck.
-LEAST_BYTES_S = 20_000
 HASHES = ("sha256sum", "shasum")
 # `adb` ends with 0 when the device is lost, so a script has ended only if this follows.
 END = "adaptare ends with "
@@ -36,7 +34,7 @@ OTHER_STATE = "its state is {state!r}; start Android with USB debugging enabled"
 NO_STATE = "it is not attached; attached are: {attached}; for a device in the network: adb connect HOST:5555"
 MKDIR = 'mkdir -p "${1%/*}"'
 MOVED = 'mv -f "$1" "$2"'
-# A pushed file keeps the time of its source, by which it would be taken for one that nobody has used lately.
+# A pushed file keeps the time of its source, and would count as the least recently used one.
 USED = 'touch -c "$1" 2>/dev/null || :'
 REMOVED = 'rm -f "$1"'
 
@@ -74,7 +72,7 @@ def _ran(arguments: Sequence[str], timeout_s: float = ANSWERED_S) -> Answer:
 
 
 def _words(answer: Answer) -> str:
-    """The line of its output that tells of an error, or the last one."""
+    """The line of its output that reports an error, or the last one."""
     lines = (answer.out + answer.err).strip().splitlines() or [f"exit code {answer.code}"]
     return [*lines, *(line for line in lines if "error:" in line)][-1]
 
@@ -104,7 +102,7 @@ class AdbShell:
         if problem := self._problem():
             raise DeviceError(f"{self.name}: {problem}")
         if "shell_v2" not in _ran(["-s", self._serial, "features"]).out.split():
-            raise DeviceError(f"{self.name}: its debug bridge tells no exit codes; Android 7 or later is needed")
+            raise DeviceError(f"{self.name}: its debug bridge reports no exit codes; Android 7 or later is needed")
 
     def command(self, script: str, *arguments: str) -> list[str]:
         """See `RemoteShell.command`."""
@@ -123,7 +121,7 @@ class AdbShell:
         """See `RemoteShell.put`."""
         part = f"{target}.{os.getpid()}.part"
         self.run(MKDIR, target)
-        timeout_s = 60 + source.stat().st_size / LEAST_BYTES_S
+        timeout_s = transfer_timeout_s(source.stat().st_size)
         pushed = _ran(["-s", self._serial, "push", str(source), part], timeout_s)
         if pushed.code:
             if self._problem():
@@ -167,12 +165,12 @@ class AdbShell:
             return ""
         known = [explanation for start, explanation in STATES.items() if state.startswith(start)]
         explanation = [*known, OTHER_STATE][0] if state else NO_STATE
-        others = ", ".join(f"{serial} ({each})" for serial, each in devices.items()) or "none"
+        others = ", ".join(f"{serial} ({status})" for serial, status in devices.items()) or "none"
         return explanation.format(attached=others, serial=self._serial, state=state)
 
     def _lost(self, answer: Answer) -> DeviceError:
-        problem = self._problem() or f"the connection was lost; adb said: {_words(answer)}"
-        return DeviceError(f"{self.name}: {problem}; run the same command again to go on")
+        problem = self._problem() or f"the connection was lost; output of adb: {_words(answer)}"
+        return DeviceError(f"{self.name}: {problem}; run the same command again to resume")
 
     def _advised(self, words: str) -> str:
         if any(full in words for full in NO_SPACE) and "--clean" not in words:

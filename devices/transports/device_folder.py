@@ -81,8 +81,8 @@ def clean_folder(shell: RemoteShell) -> int:
 
 def reason(answer: Answer, name: str) -> str:
     """Last words of a script that failed, with advice if the disk is full."""
-    said = answer.err.strip()
-    words = said.splitlines()[-1] if said else f"exit code {answer.code}"
+    errors = answer.err.strip()
+    words = errors.splitlines()[-1] if errors else f"exit code {answer.code}"
     if any(full in answer.err for full in NO_SPACE):
         words += f"; free some space there, or remove what adaptare keeps: adaptare devices --clean {name}/ort-cpu"
     return words

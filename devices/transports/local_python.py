@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.devices.errors import DeviceError, InputError
-from adaptare.devices.transport import NATIVE, Link, Transport, ended_by
+from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.python_agent import PythonAgent
 from adaptare.devices.transports.remote_shell import Answer
 
@@ -85,7 +85,7 @@ class LocalPython(Transport):
             MissingPackageError: Its Python lacks a package.
             InputError: The runtime is not one of Python.
         """
-        if runtime.partition(":")[0] == NATIVE:
+        if is_native(runtime):
             raise InputError("ort-native runs no Python; leave python= out")
         with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:
             link = PythonAgent(LocalShell(folder), self._python, "sh -c").link(runtime)

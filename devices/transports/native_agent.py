@@ -5,11 +5,11 @@ from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import target_of
 from adaptare.devices.program import ProgramFile
-from adaptare.devices.transport import NATIVE, Link, local_environment
+from adaptare.devices.transport import Link, local_environment
 from adaptare.devices.transports.device_folder import prepare_folder, reason
 from adaptare.devices.transports.remote_shell import RemoteShell
 
-# Prints system, processor, and the product's name where Android tells it.
+# Prints system, processor, and the product's name where Android reports it.
 FACTS = """
 uname -s && uname -m || exit 1
 command -v getprop >/dev/null 2>&1 || exit 0
@@ -31,13 +31,8 @@ shift
 {ALONE}
 "$@"
 """
-# The shell stays, because its exit code tells of a signal. Arguments: the product's name, the command.
+# The shell stays, because its exit code reports a signal. Arguments: the product's name, the command.
 STARTED = f'export ADAPTARE_HARDWARE="$1"\nshift\n{ALONE}"$@"\nexit $?\n'
-
-
-def is_native(runtime: str) -> bool:
-    """True if a runtime is the agent in C, see `Transport.linked`."""
-    return runtime.partition(":")[0] == NATIVE
 
 
 def native_link(shell: RemoteShell, runtime: str) -> Link:
@@ -51,8 +46,8 @@ def native_link(shell: RemoteShell, runtime: str) -> Link:
         InputError: There is no bundle for its system.
         DeviceError: The connection failed, or the agent does not run there.
     """
-    told = shell.run(FACTS)
-    system, machine, *product = told.out.splitlines() if not told.code else [reason(told, shell.name), ""]
+    answer = shell.run(FACTS)
+    system, machine, *product = answer.out.splitlines() if not answer.code else [reason(answer, shell.name), ""]
     bundle = bundle_for(target_of(system, machine), runtime.partition(":")[2])
     prepare_folder(shell)
     place = f"{shell.folder}/agents/{bundle.digest}"

@@ -14,7 +14,7 @@ from typing import IO
 from adaptare.devices.errors import DeviceError, InputError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import RECEIVED, located_folder, reason
-from adaptare.devices.transports.remote_shell import Answer
+from adaptare.devices.transports.remote_shell import Answer, transfer_timeout_s
 from adaptare.devices.transports.ssh_failure import failed_connection, lost_connection
 
 # Environment variable with the path of a configuration file that replaces those of the user and the system.
@@ -31,8 +31,6 @@ AUTHENTICATED_S = 60
 PERSIST_S = 10
 # The path of a socket has at most 104 characters, of which its name and that of its private folder take 38.
 SOCKET_FOLDER_CHARACTERS, SHORT_FOLDER = 66, "/tmp"  # noqa: S108
-# Slowest transfer before it counts as stuck.
-LEAST_BYTES_S = 20_000
 FAILED = 255
 # No terminal, no forwarding, no questions.
 PLAIN = ["-T", "-a", "-x", "-oBatchMode=yes", "-oRemoteCommand=none", "-oClearAllForwardings=yes", "-oLogLevel=INFO"]
@@ -55,12 +53,12 @@ class Address:
     @classmethod
     def parsed(cls, target: str) -> "Address":
         """The address spelled `[user@]host[:port]`. Raises `InputError`."""
-        found = TARGET.fullmatch(target)
-        if found is None or not 0 < int(found["port"] or 22) < 65536:
+        match = TARGET.fullmatch(target)
+        if match is None or not 0 < int(match["port"] or 22) < 65536:
             raise InputError(
                 f"'ssh://{target}' names no host; write ssh://user@host:22/ort-cpu, user and port optional"
             )
-        return cls(found["address"] or found["host"], found["user"] or "", found["port"] or "")
+        return cls(match["address"] or match["host"], match["user"] or "", match["port"] or "")
 
     @property
     def arguments(self) -> list[str]:
@@ -70,7 +68,7 @@ class Address:
 
     @property
     def by_hand(self) -> str:
-        """Arguments of `ssh`, as somebody would type them."""
+        """Arguments of `ssh`, as typed by a user."""
         return " ".join(word for word in self.arguments if word != "--")
 
 
@@ -116,7 +114,7 @@ class OpenSsh:
     def put(self, source: Path, target: str, digest: str) -> None:
         """See `RemoteShell.put`."""
         with source.open("rb") as content:
-            timeout_s = 60 + os.fstat(content.fileno()).st_size / LEAST_BYTES_S
+            timeout_s = transfer_timeout_s(os.fstat(content.fileno()).st_size)
             answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
         if answer.code:
             raise OSError(f"{self._name}: {reason(answer, self._name)}")

@@ -38,7 +38,7 @@ command -v "$1" >/dev/null || exit {NO_SUCH_COMMAND}
 [ -f "$3" ] && echo yes || echo no
 "$1" -c "$2"
 """
-# The shell stays, because its exit code tells of a signal. Arguments: the command.
+# The shell stays, because its exit code reports a signal. Arguments: the command.
 STARTED = "".join(f"export {name}={value}\n" for name, value in AGENT_VARIABLES.items()) + '"$@"\nexit $?\n'
 
 
@@ -64,7 +64,7 @@ class PythonAgent:
     Args:
         shell: Connection to the device.
         python: Command that starts Python there.
-        by_hand: Command that somebody would type here to run one there, for messages.
+        by_hand: Command with which a user runs a command there, for messages.
     """
 
     shell: RemoteShell
@@ -98,7 +98,7 @@ class PythonAgent:
             shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
 
         def install(package: str) -> str:
-            return self._install(packages, facts) if any(package in each for each in packages) else ""
+            return self._install(packages, facts) if any(package in requirement for requirement in packages) else ""
 
         command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)
         return Link(command, bring, local_environment(), shell.cause, install)
@@ -111,13 +111,13 @@ class PythonAgent:
                 f"{where} does not exist there; install Python 3.9 or newer on the device, or name another one by the "
                 "device's option python=PATH"
             )
-        has_agent, _, told = answer.out.partition("\n")
+        has_agent, _, facts = answer.out.partition("\n")
         try:
-            content = json.loads(told)
+            content = json.loads(facts)
             version, managed, adaptare = tuple(content["version"]), content["managed"], content["adaptare"]
         except (ValueError, KeyError, TypeError) as error:
-            said = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
-            raise DeviceError(f"{where} is no working Python; it said: {said}") from error
+            output = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
+            raise DeviceError(f"{where} is no working Python; its output: {output}") from error
         if version < OLDEST:
             raise DeviceError(
                 f"{where} is Python {'.'.join(map(str, version))}, and the agent needs 3.9 or newer; name another one "

@@ -4,6 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+# Slowest transfer before it counts as stuck.
+_LEAST_BYTES_S = 20_000
+
+
+def transfer_timeout_s(size: int) -> float:
+    """Time limit for sending a file of `size` bytes, seconds."""
+    return 60 + size / _LEAST_BYTES_S
+
 
 @dataclass(frozen=True)
 class Answer:

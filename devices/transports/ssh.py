@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from adaptare.devices.errors import InputError
-from adaptare.devices.transport import Link, Transport
+from adaptare.devices.transport import Link, Transport, is_native
 from adaptare.devices.transports.device_folder import clean_folder
-from adaptare.devices.transports.native_agent import is_native, native_link
+from adaptare.devices.transports.native_agent import native_link
 from adaptare.devices.transports.openssh import Address, OpenSsh, connected
 from adaptare.devices.transports.python_agent import PYTHON, PythonAgent
 

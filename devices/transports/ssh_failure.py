@@ -6,7 +6,7 @@ from adaptare.devices.errors import DeviceError
 KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested strict checking"),
-        "its host key changed: another machine answers, or it was installed anew. If you know why, remove the old key "
+        "its host key changed: another machine answers, or it was reinstalled. If you know why, remove the old key "
         "with: ssh-keygen -R '{host}', and then connect once by hand: ssh {address}",
     ),
     (
@@ -34,33 +34,33 @@ KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 
-def failed_connection(name: str, address: str, host: str, said: str) -> DeviceError:
+def failed_connection(name: str, address: str, host: str, stderr: str) -> DeviceError:
     """The error that corresponds to messages of the client.
 
     Args:
         name: Prefix of the device's spelling.
         address: Arguments of `ssh` to connect by hand.
         host: Name of the host in the file of known keys.
-        said: Standard error of the client.
+        stderr: Standard error of the client.
     """
     for words, explanation in KNOWN:
-        if any(word in said for word in words):
+        if any(word in stderr for word in words):
             return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
-    return DeviceError(f"{name}: ssh failed and said: {_last(said)}; try it by hand: ssh {address}")
+    return DeviceError(f"{name}: ssh failed: {_last(stderr)}; try it by hand: ssh {address}")
 
 
-def lost_connection(name: str, said: str) -> DeviceError:
+def lost_connection(name: str, stderr: str) -> DeviceError:
     """The error of a session on an open connection; arguments as for `failed_connection`."""
-    if "Session open refused" in said:
+    if "Session open refused" in stderr:
         return DeviceError(
             f"{name}: it refuses a second session on one connection; raise MaxSessions in its sshd_config"
         )
     return DeviceError(
-        f"{name}: the connection was lost (ssh said: {_last(said)}); check the device and the network, and run the "
-        "same command again"
+        f"{name}: the connection was lost (output of ssh: {_last(stderr)}); check the device and the network, and run "
+        "the same command again"
     )
 
 
-def _last(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _last(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return " | ".join(lines[-3:]) or "nothing"

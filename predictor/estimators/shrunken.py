@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from adaptare.devices import InputError
 from adaptare.predictor.estimators.estimator import LinearEstimator
-from adaptare.predictor.regressor import judged_together
+from adaptare.predictor.regressor import rows_by_left_out_set
 
 # From least squares in the prior columns to weak shrinkage. Weaker strengths, favoured by leave-one-out error by
 # chance, cost some 10 % more error at 10 to 16 simulated rows and gained next to nothing at 40.
@@ -55,7 +55,7 @@ class ShrunkenLinear(LinearEstimator):
         check_is_fitted(self)
         n = len(self._residuals)
         left_out = np.empty(n)
-        for judged, rows in judged_together(np.eye(n, dtype=np.bool_) if apart is None else apart):
+        for judged, rows in rows_by_left_out_set(np.eye(n, dtype=np.bool_) if apart is None else apart):
             basis, own = self._basis[rows], np.isin(rows, judged)
             freedom = np.eye(len(rows)) - (basis * self._gains) @ basis.T
             if np.linalg.eigvalsh(freedom)[0] > SMALLEST_FREEDOM:

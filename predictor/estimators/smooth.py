@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from adaptare.devices import InputError
 from adaptare.predictor.estimators.curve import KERNELS, Curve
 from adaptare.predictor.estimators.estimator import Estimator
-from adaptare.predictor.regressor import judged_together
+from adaptare.predictor.regressor import rows_by_left_out_set
 
 
 class Smooth(Estimator):
@@ -75,7 +75,7 @@ class Smooth(Estimator):
         """
         check_is_fitted(self)
         precision, left_out = cho_solve((self._factor, True), np.eye(len(self._gains))), np.empty(len(self._gains))
-        for judged, rows in judged_together(apart):
+        for judged, rows in rows_by_left_out_set(apart):
             off = np.linalg.solve(precision[np.ix_(rows, rows)], self._gains[rows])
             left_out[judged] = self._unit * off[np.isin(rows, judged)]
         return left_out

@@ -35,25 +35,25 @@ def measure_until(
         error: Target mean absolute error on held-out adapters, per cent of latency.
     """
     rows, left, taken = list(known), list(workloads), list[Measurement]()
-    off, time_is_up = None, False
+    upper, time_is_up = None, False
     least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
     while True:
         usable = [row for row in rows if row.complete and row.visits]
         if len({row.workload for row in usable}) >= least:
             card = LatencyPredictor().fit(usable).error_card
-            off = card.mape_upper
+            upper = card.mape_upper
             note(
-                f"{len(usable)} rows: error {card.mape:.2f} %, at most {off:.2f} %, on adapters left out; {error:g} % "
-                "is wanted"
+                f"{len(usable)} rows: error on held-out adapters {card.mape:.2f} %, 95 % upper bound {upper:.2f} %; "
+                f"{error:g} % is wanted"
             )
-            if off <= error:
-                return taken, off
+            if upper <= error:
+                return taken, upper
         if time_is_up:
-            note(f"the time is up, and {error:g} % is not reached; the same command goes on")
-            return taken, off
+            note(f"the time is up, and {error:g} % is not reached; run the same command again to resume")
+            return taken, upper
         if not left:
-            note(f"all of it is measured, and {error:g} % is not reached; give more with --count")
-            return taken, off
+            note(f"every configuration is measured, and {error:g} % is not reached; give more with --count")
+            return taken, upper
         batch = _next(usable, left, max(BATCH, least - len(usable)))
         measured = measure(batch)
         taken.extend(measured)

@@ -14,7 +14,7 @@ from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.features import FLOPS, SITES
-from adaptare.predictor.fitting.training_rows import ROUNDS, SESSION, WORKLOAD
+from adaptare.predictor.fitting.training_rows import RUN, SESSION, WORKLOAD
 from adaptare.predictor.intervals.session_spread import SessionSpread, session_spread
 from adaptare.predictor.regressor import Regressor, left_out_residuals
 
@@ -53,8 +53,8 @@ def candidate_interval(
     """Held-out error of each workload, relative to its prediction, and the spread of a new session.
 
     Rows of one workload are left out together, and the last of them counts, so that repeated measurement narrows no
-    interval. So are rows of the same rounds, which share the random effects of an opening (one fresh load of all
-    programs) and of its reference; a new row has different ones. Rounds are not left out where they are all of their
+    interval. So are rows of the same run, which share the random effects of its openings (fresh loads of all
+    programs) and of their reference; a new row has different ones. A run is not left out where it is all of its
     session, whose shift the spread covers, nor where fewer than half of the workloads would remain, too few for an
     estimate. Shape of the errors: (n_workloads,).
 
@@ -62,32 +62,32 @@ def candidate_interval(
         regressor: Regressor fitted to the rows.
         X: Features. Shape (n, n_features).
         ratios: Shape (n,).
-        groups: Workload, rounds and session of each row. Shape (n, 3).
+        groups: Workload, run and session of each row. Shape (n, 3).
     """
     shared = groups[:, None, :] == groups
-    same_workload, same_rounds = shared[:, :, WORKLOAD], shared[:, :, ROUNDS]
+    same_workload, same_run = shared[:, :, WORKLOAD], shared[:, :, RUN]
 
     def relative(apart: NDArray[np.bool_]) -> NDArray[np.float64]:
         residuals = left_out_residuals(regressor, X, ratios, apart)
         return residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
 
     spread = session_spread(relative(same_workload), groups[:, SESSION], groups[:, WORKLOAD])
-    errors = relative(same_workload | (same_rounds & _spared(groups)[:, None]))
-    return errors[_last_of_each(groups)], spread
+    errors = relative(same_workload | (same_run & _spared(groups)[:, None]))
+    return errors[_last_rows(groups)], spread
 
 
 def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """Rows whose rounds can be left out: their session and enough workloads remain. Shape (n,)."""
+    """Rows whose run can be left out: their session and enough workloads remain. Shape (n,)."""
     transferable = np.zeros(len(groups), dtype=np.bool_)
     enough = len(np.unique(groups[:, WORKLOAD])) / 2
-    for label in np.unique(groups[:, ROUNDS]):
-        own = groups[:, ROUNDS] == label
+    for label in np.unique(groups[:, RUN]):
+        own = groups[:, RUN] == label
         session_remains = np.isin(groups[own, SESSION], groups[~own, SESSION]).all()
         transferable[own] = session_remains and len(np.unique(groups[~own, WORKLOAD])) >= enough
     return transferable
 
 
-def _last_of_each(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+def _last_rows(groups: NDArray[np.str_]) -> NDArray[np.int64]:
     """Index of the last row of each workload, ascending."""
     _, from_end = np.unique(groups[::-1, WORKLOAD], return_index=True)
     return np.sort(len(groups) - 1 - from_end)

@@ -46,17 +46,18 @@ def reason_for(
 ) -> str:
     """Readable reason for the choice of a candidate."""
     if len(left_out) == 1:
-        return "the regressor that was asked for"
+        return "the requested regressor"
     if chosen == SHRUNKEN:
         return (
-            "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on adapters left out"
+            "on held-out adapters no line in sites or FLOPs is as good, nor another fit better by two standard errors"
         )
     errors = {name: of_workloads(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))
-    points = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points {'less' if gains.mean() >= 0 else 'more'}"
+    difference = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points of overhead"
     as_good = "simpler, and as good: " if chosen in SIMPLER and not _clearly(gains, CLEARLY_BETTER) else ""
-    return f"{as_good}off by {points} than the shrunken fit on adapters left out"
+    side = "below" if gains.mean() >= 0 else "above"
+    return f"{as_good}its error on held-out adapters is {difference} {side} that of the shrunken fit"
 
 
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:

@@ -14,22 +14,23 @@ from adaptare.profiler.store.measurement import device_to_json
 
 COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
     Column("predictor", lambda row: row[0]),
-    Column("mean absolute error, points of overhead", lambda row: f"{row[1]:.2f}"),
+    Column("mean absolute error, points of overhead (1 = 1 % of the base)", lambda row: f"{row[1]:.2f}"),
 )
 
 
 def error_sections(predictor: FittedPredictor) -> Iterator[Section]:
     """Errors of a predictor and of other regressors."""
     card = predictor.error_card
-    of = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
-    of += f", {card.composed} of them composed from stubs" * bool(card.composed)
+    source = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
+    source += f", {card.composed} of them composed from stubs" * bool(card.composed)
     rows = [(f"chosen: {predictor.chosen}", card.mae_overhead_points), *card.baselines.items()]
-    yield Table(f"Error on adapters left out of the fit ({of})", COLUMNS, rows)
+    yield Table(f"Error on adapters held out of the fit ({source})", COLUMNS, rows)
     if predictor.reason:
         yield f"{predictor.chosen}: {predictor.reason}"
     yield (
-        f"error {card.mape:.2f} % of latency, at most {card.mape_upper:.2f} %; rank correlation {card.kendall_tau:.2f}"
-        f"; intervals ±{card.half_width_points:.2f} points held {card.coverage:.0%} of what was measured"
+        f"mean absolute error {card.mape:.2f} % of latency, 95 % upper bound {card.mape_upper:.2f} %; rank correlation "
+        f"{card.kendall_tau:.2f}; intervals of ±{card.half_width_points:.2f} points contain {card.coverage:.0%} of the "
+        "held-out rows"
     )
 
 
@@ -48,11 +49,13 @@ class FitReport:
         yield from error_sections(self.predictor)
         if self.predictor.error_card.sessions == 1:
             yield Note(
-                "all of it was measured in one session, so the intervals allow for the shift of another as other "
-                "devices had it; profile once more in a session of its own to learn that of this device"
+                "all rows are of one session, so the intervals allow for the shift between sessions of other devices; "
+                "profile again later, in another session, to learn that of this device"
             )
         if self.source and self.predictor.chosen != "transferred":
-            yield Note(f"{self.source} did not help on adapters left out, so nothing of it is in this predictor")
+            yield Note(
+                f"{self.source} did not lower the error on held-out adapters, so nothing of it is in this predictor"
+            )
         written = " and ".join(map(str, self.files))
         yield f"written: {written}; next: adaptare predict {self.base} ADAPTER"
 

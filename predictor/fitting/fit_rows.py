@@ -15,7 +15,7 @@ NOISY = 0.1
 
 
 @dataclass(frozen=True)
-class Asked:
+class RowFilter:
     """User's filter on the workloads; None = any value, if all rows of the store agree in it.
 
     Args:
@@ -36,8 +36,8 @@ class Asked:
     def matches(self, workload: Workload) -> bool:
         """True if the workload passes the filter."""
         graph = None if self.open is None else "open" if self.open else "cut"
-        wanted = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
-        same = all(value in (None, getattr(workload, name)) for name, value in wanted.items())
+        values = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
+        same = all(value in (None, getattr(workload, name)) for name, value in values.items())
         return same and (self.model is None or self.model.sizes == workload.shape.sizes)
 
     def describe(self) -> str:
@@ -49,14 +49,14 @@ class Asked:
         return "".join([*words, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
-def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[str], None]) -> list[Measurement]:
+def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None]) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase, mode and length.
 
     Args:
         place: The store.
         device: As on the command line: the reachable device in its current state, if measured; else the one stored
             under this spelling or hash. `None`: the only device of the store, with any weights.
-        asked: Filter on the workloads.
+        wanted: Filter on the workloads.
         note: Called with a message if the rows are not of the device in its current state.
 
     Raises:
@@ -67,7 +67,7 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
     stored, place = held.measurements(), held.location
     spellings = {row.device.device for row in stored}
     spelling = target.device if target else next(iter(spellings)) if len(spellings) == 1 else None
-    info, why = _at_hand(spelling) if spelling else (None, "")
+    info, why = _connected(spelling) if spelling else (None, "")
     measured = [row for row in stored if row.device == info]
     if not measured:
         try:
@@ -75,22 +75,22 @@ def rows_to_fit(place: str, device: str | None, asked: Asked, note: Callable[[st
         except InputError as error:
             raise InputError(f"{error}{why}") from error
     if measured[0].device != info:
-        note(f"these rows are of {named(measured[0].device)}, which is not at hand as it was")
+        note(f"these rows are of {named(measured[0].device)}, which cannot be reached or has changed since")
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured).items()
-        if asked.matches(bare)
+        if wanted.matches(bare)
         and (not target or (bare.quantisation, bare.dtype) == (target.quantisation, target.dtype))
     }
-    if asked.model:  # of two models that differ only in fields without effect on latency, the one that was named
-        kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == asked.model.hash} or kinds
+    if wanted.model:  # of two models that differ only in fields without effect on latency, the one that was named
+        kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == wanted.model.hash} or kinds
     # A merged adapter runs like its base; a few such rows among others are a check, not a campaign.
     kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
     if not kinds:
         has = "; ".join(rows[0].workload.describe() for rows in _kinds(measured).values()) or "none that is complete"
         where = device or measured[0].device.device
         raise InputError(
-            f"{place} has no measurements{asked.describe()} on {where}; of this device it has {has}; name weights "
+            f"{place} has no measurements{wanted.describe()} on {where}; of this device it has {has}; name weights "
             "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
@@ -120,13 +120,13 @@ def noise_of(rows: Sequence[Measurement]) -> str:
     widest = 100 * max(widths.values())
     return (
         f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their latency, up to "
-        f"±{widest:.0f} %, measured on {', '.join(days)}; a fit counts them like the others, so measure into another "
+        f"±{widest:.0f} %, measured on {', '.join(days)}; a fit weighs them like the others, so measure into another "
         "--store on a quiet machine if the error is too large"
     )
 
 
-def _at_hand(device: str) -> tuple[DeviceInfo | None, str]:
-    """Current info of the device, or the reason for its absence."""
+def _connected(device: str) -> tuple[DeviceInfo | None, str]:
+    """Current identity of the device, or the reason why it cannot be reached."""
     try:
         return connect(device).info(), ""
     except AdaptareError as error:

@@ -8,14 +8,14 @@ from typing import Any
 from adaptare.devices import InputError
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor, bends, interpolate, load_predictor, save_predictor
-from adaptare.predictor.fitting.predictor_name import default_name, predictor_stem, predictor_there
+from adaptare.predictor.fitting.predictor_name import default_name, existing_predictor, predictor_stem
 from adaptare.profiler.results.report import Section
 from adaptare.profiler.results.units import milliseconds
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Result of `write_between`; `bends` are the errors of the base at held-out inner lengths."""
+    """Result of `write_interpolated`; `bends` are the errors of the base at held-out inner lengths."""
 
     predictor: FittedPredictor
     base: Path
@@ -26,7 +26,7 @@ class Interpolation:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         for inner, error in self.bends.items():
-            yield f"left out, the base at length {inner} would be {error:+.1%} off"
+            yield f"check: the base at length {inner}, interpolated from its neighbours, has an error of {error:+.1%}"
         length, base_s = self.predictor.template.length, self.predictor.reference_s
         yield f"base at length {length}: {milliseconds(base_s)} ms"
         yield f"written: {' and '.join(map(str, self.files))}; next: adaptare predict {self.base} ADAPTER"
@@ -42,7 +42,7 @@ class Interpolation:
         }
 
 
-def write_between(predictors: Sequence[Path], length: int, *, output: Path | None, replace: bool) -> Interpolation:
+def write_interpolated(predictors: Sequence[Path], length: int, *, output: Path | None, replace: bool) -> Interpolation:
     """Writes a predictor for a length between those of the given predictors.
 
     Args:
@@ -56,7 +56,7 @@ def write_between(predictors: Sequence[Path], length: int, *, output: Path | Non
     predictor = interpolate(known, length)
     base = output or default_name(predictor, length=length, every_site=predictor.template.graph == "open")
     if predictor_stem(base) in {predictor_stem(path) for path in predictors}:
-        raise InputError(f"{base} is one of the predictors between which this one lies; name another with --output")
+        raise InputError(f"{base} is one of the given predictors; name another file with --output")
     if not replace:
-        predictor_there(predictor, base)
+        existing_predictor(predictor, base)
     return Interpolation(predictor, base, save_predictor(predictor, base), bends(known))

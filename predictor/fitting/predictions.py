@@ -58,7 +58,7 @@ class PredictionReport:
             Column(f"{predictor.level:.0%} interval", lambda row: between(row.lower_s, row.upper_s, milliseconds)),
             Column("overhead", lambda row: percent(row.overhead)),
             Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
-            Column("outside what was measured", lambda row: "yes" if row.extrapolates else "no", 1),
+            Column("outside the profiled range", lambda row: "yes" if row.extrapolates else "no", 1),
         ]
         if self.budget:
             columns.append(Column(self.budget, lambda row: "" if row.within is None else f"{row.within:.0%}"))

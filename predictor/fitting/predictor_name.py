@@ -7,8 +7,8 @@ from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler.campaigns.target import weight_words
 
-# Origins that distinguish predictors; a transferred fit is of the same kind as one without transfer.
-SAID_OF_IT = ("predicted", "transferred")
+# Origins that do not distinguish predictors: a transferred fit is of the same kind as one without transfer.
+OF_ONE_KIND = ("predicted", "transferred")
 
 
 def default_name(predictor: FittedPredictor, *, length: int | None, every_site: bool) -> Path:
@@ -21,10 +21,11 @@ def default_name(predictor: FittedPredictor, *, length: int | None, every_site: 
     """
     template = predictor.template
     weights = weight_words(template.quantisation, template.dtype)
-    return Path("-".join(["predictor", template.phase, *_word(length), *weights, *["open"] * every_site]))
+    lengths = [] if length is None else [str(length)]
+    return Path("-".join(["predictor", template.phase, *lengths, *weights, *["open"] * every_site]))
 
 
-def predictor_there(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
+def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
     """Existing predictor of the same device and kind of workload under the same file name; `None` if there is none.
 
     Args:
@@ -38,29 +39,29 @@ def predictor_there(predictor: FittedPredictor, base: Path) -> FittedPredictor |
     if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
         return None
     try:
-        there = load_predictor(base)
+        existing = load_predictor(base)
     except InputError as error:
         raise InputError(f"{error}; or name another file with --output, or give --replace") from error
-    if _told_apart(there) != _told_apart(predictor):
+    if _identity(existing) != _identity(predictor):
         raise InputError(
-            f"{base} is of {there.template.describe()} on {there.device.device}, {there.origin}; "
+            f"{base} is of {existing.template.describe()} on {existing.device.device}, {existing.origin}; "
             "name another file with --output, or give --replace"
         )
-    return there
+    return existing
 
 
-def why_better(there: FittedPredictor, predictor: FittedPredictor) -> str | None:
+def reason_to_keep(existing: FittedPredictor, predictor: FittedPredictor) -> str | None:
     """Reason why a predictor should not replace an earlier one of the same kind; `None` if it may.
 
     An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
     the old one's interval.
     """
-    old, new = there.error_card, predictor.error_card
+    old, new = existing.error_card, predictor.error_card
     most = old.mape if math.isnan(old.mape_upper) else old.mape_upper
     if new.mape <= most:
         return None
     return (
-        f"was expected to be off by {old.mape:.2f} % of latency, at most {most:.2f} %, the new one by {new.mape:.2f} %"
+        f"has an expected error of {old.mape:.2f} % of latency, at most {most:.2f} %, and the new one {new.mape:.2f} %"
     )
 
 
@@ -69,11 +70,7 @@ def predictor_stem(path: Path) -> Path:
     return path.with_suffix("") if path.suffix in (".json", ".npz") else path
 
 
-def _word(length: int | None) -> list[str]:
-    return [] if length is None else [str(length)]
-
-
-def _told_apart(predictor: FittedPredictor) -> tuple[object, ...]:
+def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
     template, device = predictor.template, predictor.device
     kind = (
@@ -85,4 +82,4 @@ def _told_apart(predictor: FittedPredictor) -> tuple[object, ...]:
         template.batch,
     )
     weights = (template.quantisation, template.dtype)
-    return (*kind, *weights, device.device, device.hardware, predictor.origin in SAID_OF_IT)
+    return (*kind, *weights, device.device, device.hardware, predictor.origin in OF_ONE_KIND)

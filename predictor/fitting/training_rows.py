@@ -12,7 +12,7 @@ from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Work
 from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
-WORKLOAD, ROUNDS, SESSION = 0, 1, 2
+WORKLOAD, RUN, SESSION = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class TrainingRows:
         columns: Meaning of the columns of the codes.
         codes: Ranks and widths. Shape (n, n_columns).
         ratios: Candidate over reference. Shape (n,).
-        groups: Groups of each row: hash of its workload; its rounds, identified by session and first opening (one
-            fresh load of all programs); its session. Shape (n, 3).
+        groups: Groups of each row: hash of its workload; its run, the openings (fresh loads of all programs)
+            that measured it, identified by session and first opening; its session. Shape (n, 3).
         openings: Number of openings over all sessions.
         composed: Number of rows composed from stubs (models with few layers).
     """
@@ -68,7 +68,7 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
     if not rows:
         raise InputError(f"none of the {len(measurements)} measurements is complete; profile the device first")
-    first = next((row for row in rows if _tells_mode(row.workload)), rows[0])
+    first = next((row for row in rows if _depends_on_mode(row.workload)), rows[0])
     for row in rows:
         _check_alike(row, first)
     template = replace(first.workload, configuration=Configuration(), graph=_common_graph(rows))
@@ -131,7 +131,7 @@ def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[C
     return wider
 
 
-def _tells_mode(workload: Workload) -> bool:
+def _depends_on_mode(workload: Workload) -> bool:
     """True if the mode affects latency; without adapter it does so only where every site is open for one."""
     return bool(workload.configuration.ranks) or workload.graph == "open"
 
@@ -147,7 +147,7 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
-    ignored = ("adapter", "widths", *([] if _tells_mode(row.workload) else ["mode"]))
+    ignored = ("adapter", "widths", *([] if _depends_on_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
         kinds = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)

@@ -54,9 +54,9 @@ class Machines:
                 yield f"{device.name} cannot be used: {device.problem}"
         machines: dict[tuple[object, ...], list[tuple[str, WorkerInfo]]] = {}
         for device in self.devices:
-            if device.told and device.told.environment:
-                key = (device.told.hardware, device.told.processors, device.told.cache_bytes)
-                machines.setdefault(key, []).append((device.name, device.told))
+            if device.worker and device.worker.environment:
+                key = (device.worker.hardware, device.worker.processors, device.worker.cache_bytes)
+                machines.setdefault(key, []).append((device.name, device.worker))
         for same in machines.values():
             yield Table(f"The machine of {', '.join(name for name, _ in same)}", FACTS, _facts(same[0][1]))
         if here := [device.name for device in self.devices if device.info]:
@@ -69,7 +69,7 @@ class Machines:
                 "name": device.name,
                 "reachable": device.info is not None,
                 "info": device_to_json(device.info) if device.info else None,
-                "worker": asdict(device.told) if device.told else None,
+                "worker": asdict(device.worker) if device.worker else None,
                 "problem": device.problem,
             }
             for device in self.devices

@@ -19,12 +19,12 @@ from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
 DEFAULT_RANKS = (0, 2, 4, 8, 16)
-# Entry points are called as `recipe(shape, ranks=…)` and return a space.
+# Entry points are called as `space(shape, ranks=…)` and return a `Space`.
 SPACES = "adaptare.spaces"
 # Maximum nesting in the YAML file of a space; four levels are needed.
 DEEPEST = 20
 # name -> (one tie group per layer for each of these glob lists, description)
-RECIPES: Mapping[str, Sequence[Sequence[str]]] = {
+NAMED: Mapping[str, Sequence[Sequence[str]]] = {
     "layers": (("*",),),
     "blocks": (ATTENTION, MLP),
     "kinds": (
@@ -60,7 +60,7 @@ class Space:
     choice of its dimension; `expand` turns genes into codes.
 
     Args:
-        name: Recipe or file of the space.
+        name: Name or file of the space.
         columns: Meaning of the code columns: sites in the order of the shape, then widths by layer.
         dimensions: Axes; each column belongs to exactly one.
     """
@@ -197,32 +197,32 @@ def rank_space(
 
 
 def named_space(
-    recipe: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS, layers_alike: bool = False
+    name: str, shape: ModelShape, *, ranks: Sequence[int] = DEFAULT_RANKS, layers_alike: bool = False
 ) -> Space:
-    """A space by recipe: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
+    """A space by name: `layers`, `blocks` (attention and MLP), `kinds` (qkv, o, gate and up, down) or `sites`.
 
     The name is the unit with an independent rank: each layer, each half of each layer, and so on; with `layers_alike`,
-    the same half of all layers. Other recipes are functions of a shape and `ranks` that return a space, registered as
+    the same half of all layers. Other names are functions of a shape and `ranks` that return a space, registered as
     entry points in the group `adaptare.spaces`; they may add widths.
 
     Raises:
-        InputError: No recipe has this name, or it cannot make all layers alike.
+        InputError: No space has this name, or it cannot make all layers alike.
     """
-    if recipe not in RECIPES:
+    if name not in NAMED:
         others = extensions(SPACES)
-        if recipe not in others:
-            known = ", ".join([*RECIPES, *sorted(others)])
-            raise InputError(f"unknown space {recipe!r}; recipes are {known}, or name a YAML file")
+        if name not in others:
+            known = ", ".join([*NAMED, *sorted(others)])
+            raise InputError(f"unknown space {name!r}; known are {known}, or a YAML file")
         if layers_alike:
-            raise InputError(f"the recipe {recipe!r} has layers of its own; use one of {', '.join(RECIPES)} here")
-        made: Space = extension(SPACES, recipe, kind="space")(shape, ranks=tuple(ranks))
+            raise InputError(f"the space {name!r} may have unequal layers; use one of {', '.join(NAMED)} here")
+        made: Space = extension(SPACES, name, kind="space")(shape, ranks=tuple(ranks))
         return made
-    globs, tie = RECIPES[recipe], "all" if layers_alike else "layer"
+    globs, tie = NAMED[name], "all" if layers_alike else "layer"
     if not globs:
         kinds = dict.fromkeys(site.kind for site in shape.sites)
         globs, tie = ([[f"*.{kind}"] for kind in kinds], tie) if layers_alike else ([["*"]], "none")
     parts = [{"sites": list(sites), "tie": tie} for sites in globs]
-    return grouped_space(recipe, [{**part, "ranks": list(ranks)} for part in parts], shape)
+    return grouped_space(name, [{**part, "ranks": list(ranks)} for part in parts], shape)
 
 
 def read_space(file: str | Path, shape: ModelShape) -> Space:

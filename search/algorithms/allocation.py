@@ -57,12 +57,12 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
     for (number, choice), *pair in zip(moves, losses[1:], costs[1:], strict=True):
         table[:, number, choice] = pair
     lost, cost = table
-    more, saved = (each[:, :, None] - each[:, None, :] for each in (lost, -cost))
+    more, saved = (quantity[:, :, None] - quantity[:, None, :] for quantity in (lost, -cost))
     ratios = more[saved > 0] / saved[saved > 0]
     prices: list[float] = np.quantile(ratios, np.linspace(0, 1, PRICES)).tolist() if len(ratios) else []
-    found = np.array([np.nanargmin(lost + price * cost, axis=1) for price in prices], dtype=np.int64)
-    found = np.unique(found.reshape(-1, space.n_dimensions), axis=0)
-    codes = space.expand(found)
+    cheapest = np.array([np.nanargmin(lost + price * cost, axis=1) for price in prices], dtype=np.int64)
+    cheapest = np.unique(cheapest.reshape(-1, space.n_dimensions), axis=0)
+    codes = space.expand(cheapest)
     fits = (violations(limit_costs(codes, [limit]), [limit]) == 0) & space.changes_base(codes)
-    best: NDArray[np.int64] = found[fits][np.argsort(loss(codes[fits]))][:most]
+    best: NDArray[np.int64] = cheapest[fits][np.argsort(loss(codes[fits]))][:most]
     return best

@@ -35,18 +35,17 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in sites.values()) else QUERY_AND_VALUE
     attention = {number: site for number, site in sites.items() if site.kind in kinds}
     attention_name = "+".join(kind.removesuffix("_proj") for kind in kinds)
-    found = [Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0]))]
-    found = [
+    named = [
         *_of_one_rank("uniform", space, sites),
         *_of_one_rank(attention_name, space, attention),
         *_of_one_width(space),
-        *found,
+        Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0])),
     ]
-    return tuple(baseline for baseline in found if baseline.config != Configuration())
+    return tuple(baseline for baseline in named if baseline.config != Configuration())
 
 
 def midpoint(space: Space) -> NDArray[np.int64]:
-    """Middle choice of every group; the larger of the two middle ones of an even number. Shape (n_dimensions,).
+    """Middle choice of every dimension; the larger of the two middle ones of an even number. Shape (n_dimensions,).
 
     References:
         Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search" (its heuristic).
@@ -57,8 +56,8 @@ def midpoint(space: Space) -> NDArray[np.int64]:
 def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Baseline]:
     """One baseline for each rank that all of the sites can carry, on layers of the base's width."""
     largest = min(space.expand((space.n_choices - 1)[None])[0, list(sites)], default=0)
-    of_ranks = [each for each in space.dimensions if isinstance(space.columns[each.columns[0]], Site)]
-    known = {rank for each in of_ranks for rank in each.choices}
+    of_ranks = [dimension for dimension in space.dimensions if isinstance(space.columns[dimension.columns[0]], Site)]
+    known = {rank for dimension in of_ranks for rank in dimension.choices}
     ranks = sorted(rank for rank in known if 0 < rank <= largest)
     paths = [site.path for site in sites.values()]
     return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]
@@ -67,11 +66,11 @@ def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Bas
 def _of_one_width(space: Space) -> list[Baseline]:
     """One baseline for each width that all layers of the space can have, narrower than the base."""
     numbers = [number for number, column in enumerate(space.columns) if isinstance(column, MlpWidth)]
-    of_widths = [each for each in space.dimensions if each.columns[0] in numbers]
-    found = []
-    for width in sorted(set.intersection(*(set(each.choices) for each in of_widths)) if of_widths else set()):
+    of_widths = [dimension for dimension in space.dimensions if dimension.columns[0] in numbers]
+    named = []
+    for width in sorted(set.intersection(*(set(dimension.choices) for dimension in of_widths)) if of_widths else set()):
         codes = space.expand((space.n_choices - 1)[None])[0]
         codes[numbers] = width
         if space.decode(codes).widths:
-            found.append(Baseline(f"uniform width {width}", space.decode(codes)))
-    return found
+            named.append(Baseline(f"uniform width {width}", space.decode(codes)))
+    return named

@@ -87,7 +87,7 @@ class BudgetRepair:
         return fits
 
     def _way_down(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Group to lower at each step. Shape (n_steps,)."""
+        """Dimension to lower at each step. Shape (n_steps,)."""
         if self._rng.random() < 0.5:
             return self._rng.permutation(np.repeat(np.arange(len(genes)), genes))
         order = self._rng.permutation(len(genes))
@@ -100,7 +100,7 @@ class BudgetRepair:
 
 
 def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
-    """Cheapest genes among the lowest ranks everywhere and every change of a single group of these."""
+    """Cheapest genes among the lowest ranks everywhere and every change of a single dimension of these."""
     changes = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
     genes = np.zeros((len(changes) + 1, space.n_dimensions), dtype=np.int64)
     for row, (number, choice) in enumerate(changes):
@@ -109,7 +109,7 @@ def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int
     changes_base = space.changes_base(codes)
     genes, codes = genes[changes_base], codes[changes_base]
     if not len(genes):
-        raise InputError(f"the space {space.name!r} has no adapter at all; give some group a rank above 0")
+        raise InputError(f"the space {space.name!r} has no adapter at all; give some dimension a rank above 0")
     bounds = np.array([limit.bound for limit in limits])
     costs = limit_costs(codes, limits)
     use = np.nan_to_num(np.max(costs / bounds, axis=1, initial=0.0), nan=np.inf)

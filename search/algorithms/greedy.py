@@ -60,7 +60,7 @@ def _gains(space: Space, number: int, importance: Mapping[str, NDArray[np.float6
     if len(sites) < len(columns):
         return np.empty(0)
     of_sites = [importance.get(site.path, np.empty(0)) for site in sites]
-    cumulative = sum(np.append(0.0, np.cumsum(each))[list(dimension.choices)] for each in of_sites)
+    cumulative = sum(np.append(0.0, np.cumsum(values))[list(dimension.choices)] for values in of_sites)
     return np.asarray(cumulative, dtype=np.float64)
 
 

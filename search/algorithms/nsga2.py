@@ -15,13 +15,14 @@ from pymoo.operators.repair.rounding import RoundingRepair
 
 from adaptare.devices import InputError
 from adaptare.profiler import Space
+from adaptare.search.budget.candidate import new_rows
 
 
 class Nsga2:
     """NSGA-II that starts from the ladder of uniform configurations and a spread of random ones.
 
-    Children take each group's choice from either parent, and polynomial mutation moves some choices up or down.
-    Feasible configurations rank before infeasible ones, and these by increasing violation.
+    Children take the choice of each dimension from either parent, and polynomial mutation moves some choices up or
+    down. Feasible configurations rank before infeasible ones, and these by increasing violation.
 
     Args:
         space: Search space.
@@ -62,18 +63,21 @@ class Nsga2:
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
         """Merges new genes into the population; those already in it are dropped."""
-        rows = self._new_rows(genes)
+        known = set(map(tuple, self._inner.pop.get("X").tolist())) if self._inner.is_initialized else set()
+        rows = new_rows(genes, known)
         if not rows:
             return
         excess = violations[rows]
         # Infeasible genes are compared by their violation alone, but NaN would break the sorting.
-        found = np.where(excess[:, None] > 0, 0.0, values[rows])
+        objectives = np.where(excess[:, None] > 0, 0.0, values[rows])
         if self._inner.problem is None:
             upper = self._space.n_choices - 1
-            problem = Problem(n_var=len(upper), n_obj=found.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int)
+            problem = Problem(
+                n_var=len(upper), n_obj=objectives.shape[1], n_ieq_constr=1, xl=0 * upper, xu=upper, vtype=int
+            )
             # The constructor ignores its termination argument, and the default one ends when values stagnate.
             self._inner.setup(problem, termination=NoTermination())
-        self._inner.tell(infills=Population.new("X", genes[rows], "F", found, "G", excess[:, None]))
+        self._inner.tell(infills=Population.new("X", genes[rows], "F", objectives, "G", excess[:, None]))
 
     def _children(self, n: int) -> NDArray[np.int64]:
         if n == 0 or not self._inner.is_initialized or len(self._inner.pop) < 2:
@@ -90,17 +94,14 @@ class Nsga2:
         missing = n - len(genes)
         return np.concatenate([genes, self._space.spread(missing, self._rng)]) if missing else genes
 
-    def _new_rows(self, genes: NDArray[np.int64]) -> list[int]:
-        known = {tuple(row) for row in self._inner.pop.get("X")} if self._inner.is_initialized else set()
-        first = {tuple(row): index for index, row in reversed(list(enumerate(genes)))}
-        return sorted(index for row, index in first.items() if row not in known)
-
     def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
         given = self._nothing if start is None else np.asarray(start, dtype=np.int64)
         if given.ndim != 2 or given.shape[1] != self._space.n_dimensions:
             raise InputError(f"start must be of shape (n, {self._space.n_dimensions}), not {given.shape}")
         if np.any((given < 0) | (given >= self._space.n_choices)):
-            raise InputError(f"start holds a choice that its group does not have; of {self._space.n_choices.tolist()}")
+            raise InputError(
+                f"start must hold choices from 0 to below {self._space.n_choices.tolist()}, not {given.tolist()}"
+            )
         highest = self._space.n_choices - 1
         steps = np.linspace(0, 1, int(highest.max()) + 1)[:, None]
         ladder = np.rint(steps * highest).astype(np.int64)

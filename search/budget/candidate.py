@@ -1,6 +1,6 @@
 """Configuration with its evaluation in a search."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,12 @@ def violations(costs: NDArray[np.float64], limits: Sequence[Limit]) -> NDArray[n
     bounds = np.array([limit.bound for limit in limits])
     excess: NDArray[np.float64] = np.max((costs - bounds) / bounds, axis=1, initial=0.0)
     return excess
+
+
+def new_rows(codes: NDArray[np.int64], known: Container[tuple[int, ...]]) -> list[int]:
+    """Indices of the rows that are not known, ascending; of equal rows the first."""
+    first = {row: index for index, row in reversed(list(enumerate(map(tuple, codes.tolist()))))}
+    return sorted(index for row, index in first.items() if row not in known)
 
 
 def _columns(codes: NDArray[np.int64], functions: Sequence[Objective]) -> NDArray[np.float64]:

@@ -60,15 +60,15 @@ def read_budget(text: str) -> Budget:
     """
     spelling = text.strip()
     subject, equals, value = (part.strip() for part in spelling.partition("="))
-    found = _SUBJECT.fullmatch(subject)
-    if not equals or not found:
+    match = _SUBJECT.fullmatch(subject)
+    if not equals or not match:
         raise _refused(spelling, "must read QUANTITY=VALUE")
-    quantity, at, length = (part.strip() for part in (found["inner"] or found["outer"] or "").partition("@"))
+    quantity, at, length = (part.strip() for part in (match["inner"] or match["outer"] or "").partition("@"))
     for known in get_args(Quantity):
         if quantity == known:
             return Budget(
                 quantity=known,
-                percentile=_percentile(found["percentile"], known, spelling),
+                percentile=_percentile(match["percentile"], known, spelling),
                 length=_length(length, known, spelling) if at else None,
                 limit=_limit(value, known, spelling),
                 spelling=spelling,
@@ -90,7 +90,7 @@ def latency_limit_s(budget: Budget, *, base_s: float) -> float:
     if budget.quantity == "memory":
         raise InputError(
             f"budget {budget}: memory is not supported for search yet; search under a latency budget "
-            f"such as decode=20ms; adaptare predict tells the memory of every adapter"
+            f"such as decode=20ms; adaptare predict reports the memory of every adapter"
         )
     if budget.relative:
         return base_s * (1 + budget.limit)
@@ -117,16 +117,16 @@ def _length(digits: str, quantity: Quantity, spelling: str) -> int:
 
 def _limit(value: str, quantity: Quantity, spelling: str) -> float:
     units = _UNITS[quantity]
-    found = _VALUE.fullmatch(value)
-    if not found or found["unit"] not in units or (found["sign"] and found["unit"] != "%"):
+    match = _VALUE.fullmatch(value)
+    if not match or match["unit"] not in units or (match["sign"] and match["unit"] != "%"):
         raise _refused(spelling, f"needs a number with one of the units {', '.join(units)}, not {value!r}")
-    limit = float(Decimal(found["sign"] + found["number"]) * units[found["unit"]])
-    if found["unit"] != "%":
+    limit = float(Decimal(match["sign"] + match["number"]) * units[match["unit"]])
+    if match["unit"] != "%":
         if limit <= 0:
             raise _refused(spelling, "must be above zero")
     elif limit <= -1:
         raise _refused(spelling, "must leave a part of the base's latency, such as -15%")
-    elif not found["sign"] and quantity != "overhead":
+    elif not match["sign"] and quantity != "overhead":
         raise _refused(spelling, "needs a sign to be relative to the base: -15% is 15 % less, +5% is 5 % more")
     return limit
 

@@ -88,6 +88,7 @@ def export_onnx(
     if every_site:
         adapter = {**_without_rank(config.sites(stored.shape)), **adapter}
     bases = OnnxBases(cache, weights=stored)
+    from adaptare.profiler.programs.onnx.adapted import write_onnx_static, write_onnx_swappable
 
     def base_as(quantised: Quantisation) -> OnnxBase:
         workload = Workload(stored.shape, config.without_adapter, quantisation=quantised)
@@ -99,8 +100,11 @@ def export_onnx(
     with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
         if kind == "onnx":
             _write_merged(super_adapter, config, source, base_as, quantisation, fresh)
+        elif kind == "onnx-static":
+            write_onnx_static(base_as(quantisation), adapter, fresh)
         else:
-            _WRITERS[kind](base_as, adapter, quantisation, fresh)
+            write_onnx_swappable(base_as(quantisation), adapter, fresh)
+            write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
         for name in BESIDE:
             if (source / name).exists():
                 shutil.copyfile(source / name, fresh / name)
@@ -144,7 +148,7 @@ def _write_merged(
 
     if super_adapter.on_grid and quantisation == "int4":
         codes = super_adapter.int4_codes(config)
-        write_onnx_codes(bases("int4"), {path: each.cpu().numpy() for path, each in codes.items()}, folder)
+        write_onnx_codes(bases("int4"), {path: tensor.cpu().numpy() for path, tensor in codes.items()}, folder)
         return
     merged = on_base(super_adapter, base, "none").merged(config)
     weights = {path: _array(weight.T) for path, weight in merged.items()}
@@ -152,25 +156,6 @@ def _write_merged(
         write_onnx_weights(bases("none"), weights, folder)
     else:
         write_onnx_requantised(bases("none"), weights, folder, quantisation)
-
-
-def _static(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler.programs.onnx.adapted import write_onnx_static
-
-    write_onnx_static(bases(quantisation), adapter, folder)
-
-
-def _swappable(bases: Bases, adapter: Adapter, quantisation: Quantisation, folder: Path) -> None:
-    from adaptare.profiler.programs.onnx.adapted import write_onnx_swappable
-
-    write_onnx_swappable(bases(quantisation), adapter, folder)
-    write_onnx_adapter(_named(adapter), folder / ADAPTER_FILE)
-
-
-_WRITERS: Mapping[OnnxKind, Callable[[Bases, Adapter, Quantisation, Path], None]] = {
-    "onnx-static": _static,
-    "onnx-swappable": _swappable,
-}
 
 
 def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:

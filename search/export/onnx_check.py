@@ -1,12 +1,8 @@
 """Parity check of an exported model, run in a process with ONNX Runtime alone, against torch."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,12 +10,12 @@ from numpy.typing import NDArray
 
 from adaptare.devices import DeviceError
 from adaptare.profiler import Configuration, Quantisation
+from adaptare.search.export.parity import TOKENS, computed_elsewhere, random_tokens
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import on_base, requantised
 
 OnnxKind = Literal["onnx", "onnx-static", "onnx-swappable"]
 MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
-TOKENS = 24
 # Of logits, relative to the largest. Kernels for quantised weights also round activations, unlike torch.
 TOLERANCES: Mapping[Quantisation, float] = {"none": 1e-3, "int8": 0.1, "int4": 0.1}
 
@@ -99,42 +95,26 @@ def onnx_difference(
     Raises:
         DeviceError: ONNX Runtime did not run the model.
     """
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, super_adapter.shape.vocabulary, (TOKENS + 1,), generator=generator).tolist()
+    tokens = random_tokens(super_adapter, TOKENS + 1).tolist()
     swappable = kind == "onnx-swappable"
     request = {
         "model": str(folder / MODEL_FILE),
         "adapters": [str(folder / ADAPTER_FILE), ""] if swappable else [""],
         "steps": [tokens[:-1], tokens[-1:]],
     }
-    ours = _run(request)
+    # Logits of the last token, for every adapter and step.
+    ours = np.array(computed_elsewhere(_LOADER, request, library="ONNX Runtime"))
     if kind == "onnx" and quantisation != "none" and not (super_adapter.on_grid and quantisation == "int4"):
-        twin, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
+        reference, applied = requantised(super_adapter, config, base, quantisation), [config.without_adapter]
     else:
-        twin = on_base(super_adapter, base, quantisation)
+        reference = on_base(super_adapter, base, quantisation)
         applied = [config, config.without_adapter] if swappable else [config]
-    theirs = np.stack([row for each in applied for row in _logits(twin, each, tokens)])
+    theirs = np.stack([row for active in applied for row in _logits(reference, active, tokens)])
     return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
 
 
-def _run(request: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Logits of the last token, for every adapter and step."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _LOADER],
-        input=json.dumps(request),
-        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and without a word"]
-        raise DeviceError(f"ONNX Runtime could not run the export: {said[-1]}")
-    return np.array(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _logits(twin: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
+def _logits(reference: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits of the last two tokens: those of a prefill up to the last but one, and of a decode step after it."""
-    with twin.activated(config), torch.inference_mode():
-        logits: NDArray[np.float32] = twin.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
+    with reference.activated(config), torch.inference_mode():
+        logits: NDArray[np.float32] = reference.model(torch.tensor([tokens]), logits_to_keep=2).logits[0].numpy()
     return logits

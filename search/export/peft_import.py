@@ -38,8 +38,8 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     settings = LoraConfig.from_pretrained(str(folder))
     if settings.init_lora_weights not in BEGINNINGS:
         raise InputError(
-            f"{folder} began with {settings.init_lora_weights!r}, which changes the base; save it anew with PEFT's "
-            "save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
+            f"{folder} was initialised with {settings.init_lora_weights!r}, which changes the base; save it again with "
+            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
         )
     settings.init_lora_weights = False
     parts = {}
@@ -52,7 +52,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
             parts[path] = A, B * layer.scaling[name]
     except (RuntimeError, AttributeError, KeyError, ValueError) as error:
         raise InputError(
-            f"{folder}: its adapter_config.json and its weights disagree ({error}); save it anew with PEFT"
+            f"{folder}: its adapter_config.json and its weights disagree ({error}); save it again with PEFT"
         ) from error
     base = loaded.unload()
     if wrong := [path for path, pair in parts.items() if not all(torch.isfinite(half).all() for half in pair)]:
@@ -63,7 +63,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     sites = tuple(site for site in ModelShape.from_config(base.config).sites if site.path in parts)
     ranks = config.by_path
     space = rank_space(
-        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[each.path]] for each in sites]
+        str(folder), sites, [[index] for index in range(len(sites))], [[ranks[site.path]] for site in sites]
     )
     super_adapter = SuperAdapter(base, space, scaling=Scaling(alpha=1.0), seed=0)
     scales, state = super_adapter.scales(config), super_adapter.state()

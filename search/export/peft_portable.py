@@ -1,4 +1,4 @@
-"""Exports to PEFT folders that programs with one alpha, or one rank, for the whole adapter read right."""
+"""Exports to PEFT folders for programs that read a single alpha, or a single rank, for the whole adapter."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from adaptare.devices import DeviceError
 from adaptare.profiler import Configuration
+from adaptare.search.export.parity import TOKENS, random_tokens
 from adaptare.search.super_adapter.model import SuperAdapter
 
-TOKENS = 24
 TOLERANCE = 1e-4  # of logits, relative to the largest
 # Values that vLLM takes for --max-lora-rank, from its default on.
 VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
@@ -56,7 +56,7 @@ def reading_commands(kind: str, folder: Path, base: str, largest: int) -> tuple[
     if kind == "peft-portable":
         return (f"llama.cpp: python convert_lora_to_gguf.py {folder} --base {base}",)
     if kind == "peft-uniform":
-        rank = next((each for each in VLLM_RANKS if each >= largest), largest)
+        rank = next((size for size in VLLM_RANKS if size >= largest), largest)
         return (
             f"vLLM: vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules NAME={folder}",
             f"Olive: olive convert-adapters --adapter_path {folder} --output_path FILE",
@@ -89,18 +89,16 @@ def check_readers(super_adapter: SuperAdapter, config: Configuration, folder: Pa
 def reader_difference(super_adapter: SuperAdapter, config: Configuration, folder: Path, rule: Rule) -> float:
     """Largest absolute difference of the logits from the sub-adapter's, over the largest of those if that is above 1.
 
-    Reads the files anew and applies them to the base model of the super-adapter, on random tokens.
+    Reads the files again and applies them to the base model of the super-adapter, on random tokens.
     """
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, super_adapter.shape.vocabulary, (1, TOKENS), generator=generator)
     model = super_adapter.model
-    tokens = tokens.to(model.device)
+    tokens = random_tokens(super_adapter, TOKENS)[None].to(model.device)
     with torch.inference_mode():
         with super_adapter.activated(config):
             expected = model(tokens).logits.float()
         with super_adapter.lifted(), _applied(model, read_updates(folder, rule)):
-            found = model(tokens).logits.float()
-    return float((found - expected).abs().max() / max(1.0, float(expected.abs().max())))
+            logits = model(tokens).logits.float()
+    return float((logits - expected).abs().max() / max(1.0, float(expected.abs().max())))
 
 
 def read_updates(folder: Path, rule: Rule) -> dict[str, Update]:
@@ -138,5 +136,5 @@ def _applied(model: nn.Module, updates: Mapping[str, Update]) -> Iterator[None]:
 
 
 def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
-    return next(found, default)
+    matches = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
+    return next(matches, default)

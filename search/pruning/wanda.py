@@ -44,7 +44,7 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
             f"{len(calibration)} examples have {tokens}; pass more or longer examples, or prune by magnitude"
         )
     linears = decoder_linears(model)
-    batch = {name: tensor.to(model.device) for name, tensor in pad_batch(calibration).items()}
+    batch = pad_batch(calibration, model.device)
     real = batch["attention_mask"].bool()
 
     def prune(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -32,7 +32,9 @@ class Accuracy:
 
     def __post_init__(self) -> None:
         if not (0 <= self.gained <= self.right <= self.questions and 0 <= self.lost <= self.questions - self.right):
-            raise InputError(f"no counts of right answers: {self}")
+            raise InputError(
+                f"no counts of right answers: gained is at most right, and lost at most the others; not {self}"
+            )
 
     @property
     def share(self) -> Interval:
@@ -61,6 +63,8 @@ class Accuracy:
 def accuracy_of(name: str, right: NDArray[np.bool_], untrained: NDArray[np.bool_]) -> Accuracy:
     """Counts of answers. Both of shape (n_questions,), true where right."""
     if right.shape != untrained.shape:
-        raise InputError(f"answers to {len(right)} questions cannot be paired with those to {len(untrained)}")
+        raise InputError(
+            f"answers to {len(right)} questions cannot be paired with those to {len(untrained)}; answer the same ones"
+        )
     counts = (right, right & ~untrained, ~right & untrained)
-    return Accuracy(name, len(right), *(int(each.sum()) for each in counts))
+    return Accuracy(name, len(right), *(int(answers.sum()) for answers in counts))

@@ -35,7 +35,7 @@ class Answers:
         self, super_adapter: SuperAdapter, questions: Sequence[TokenQuestion], *, scoring: Scoring = "sum"
     ) -> None:
         if not questions:
-            raise InputError("accuracy needs at least one question")
+            raise InputError("accuracy needs at least one question; give examples with choices")
         if scoring not in SCORINGS:
             raise InputError(f"scoring must be one of {', '.join(SCORINGS)}, not {scoring!r}")
         self._super_adapter = super_adapter
@@ -65,9 +65,9 @@ class Answers:
         """True for each question that the configuration answers right. Shape (n_columns,) -> (n_questions,)."""
         return np.array(
             [
-                int(np.argmax(found / question.characters if self._scoring == "per-character" else found))
+                int(np.argmax(scores / question.characters if self._scoring == "per-character" else scores))
                 == question.answer
-                for found, question in zip(self.log_likelihoods(codes), self._questions, strict=True)
+                for scores, question in zip(self.log_likelihoods(codes), self._questions, strict=True)
             ]
         )
 
@@ -90,10 +90,10 @@ class Answers:
         ids = torch.cat([first, targets[:, :-1]], dim=1)
         logits = prefix.extended(before).logits(ids, mask, torch.arange(ids.shape[1], device=device))
         chances = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-        found: NDArray[np.float64] = (chances * mask).sum(1).cpu().double().numpy()
-        if not np.isfinite(found).all():
+        log_likelihoods: NDArray[np.float64] = (chances * mask).sum(1).cpu().double().numpy()
+        if not np.isfinite(log_likelihoods).all():
             raise InputError(
-                f"log-likelihoods of choices are {found.tolist()}: the base or the adapter computes numbers that are "
-                "not finite; check its weights, or train anew with a lower learning rate"
+                f"log-likelihoods of choices are {log_likelihoods.tolist()}: the base or the adapter computes numbers "
+                "that are not finite; check its weights, or train again with a lower learning rate"
             )
-        return found
+        return log_likelihoods

@@ -12,8 +12,8 @@ from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.budget.objective import Limit
 from adaptare.search.training.samplers import SPREAD, Sampler
 
-CANDIDATES: Final = 32  # predicted at once
-ROUNDS: Final = 4
+CANDIDATES: Final = 32  # predicted in one call
+ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class BudgetSampler:
         """See `Sampler.draw`."""
         cost, bound = self.limit.cost, self.limit.bound
         width = self.band * abs(bound - float(cost(space.base[None])[0]))
-        for _ in range(ROUNDS):
+        for _ in range(ATTEMPTS):
             genes = np.stack([self.among.draw(space, rng) for _ in range(CANDIDATES)])
             near = np.flatnonzero(np.abs(cost(space.expand(genes)) - bound) <= width)
             if len(near):
-                found: NDArray[np.int64] = genes[near[0]]
-                return found
+                drawn: NDArray[np.int64] = genes[near[0]]
+                return drawn
         repair = BudgetRepair(space, [Limit(cost, bound + width)], seed=int(rng.integers(2**32)))
         repaired: NDArray[np.int64] = repair(genes[:1])[0]
         return repaired

@@ -32,7 +32,7 @@ class CachedPrefix:
         self._compute(self._cache, ids)
 
     def extended(self, ids: Sequence[int]) -> "CachedPrefix":
-        """The longer prefix that ends with these tokens; this one is computed no second time."""
+        """Prefix extended by these tokens; the keys and values of this one are reused."""
         longer = copy.copy(self)
         longer._ids = (*self._ids, *ids)
         longer._cache = copy.deepcopy(self._cache)
@@ -77,7 +77,7 @@ def shared_prefix(prompts: Iterable[Sequence[int]]) -> tuple[int, ...]:
 
 @contextmanager
 def evaluated(super_adapter: SuperAdapter, codes: NDArray[np.int64]) -> Iterator[PreTrainedModel]:
-    """The model in evaluation mode with a configuration active, and as it was afterwards.
+    """Model in evaluation mode with a configuration active; both are restored afterwards.
 
     Raises:
         InputError: A weight of the adapters is not finite, which attention kernels may hide from the outputs.

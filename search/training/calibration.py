@@ -38,7 +38,7 @@ def activation_grams(super_adapter: SuperAdapter, examples: Sequence[TokenExampl
     try:
         with super_adapter.activated(super_adapter.largest), torch.inference_mode():
             for start in range(0, len(examples), BATCH):
-                batch = {name: part.to(model.device) for name, part in pad_batch(examples[start:][:BATCH]).items()}
+                batch = pad_batch(examples[start:][:BATCH], model.device)
                 seen["mask"] = batch["attention_mask"].bool()
                 model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
     finally:
@@ -70,7 +70,7 @@ def loss_lost(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> 
     grown = np.zeros((space.n_columns, int(largest.max()) + 1))
     with super_adapter.activated(largest), torch.enable_grad():
         for example in examples:
-            batch = {name: part.to(model.device) for name, part in pad_batch([example]).items()}
+            batch = pad_batch([example], model.device)
             loss = model(**batch, use_cache=False).loss * example.completion_tokens
             for column, A, gradient in zip(adapted, halves, torch.autograd.grad(loss, halves), strict=True):
                 rows = (A.detach() * gradient).sum(dim=1).double().cpu().numpy()

@@ -34,12 +34,12 @@ def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
         MissingPackageError: The package is not installed.
         InputError: It has no such topic.
     """
-    found = importlib.util.find_spec("chatterbot_corpus")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("chatterbot_corpus")
+    if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
             "the dialogues of chatterbot-corpus are not installed; install them with: pip install 'adaptare[demo]'"
         )
-    folder = Path(found.submodule_search_locations[0]) / "data" / "english"
+    folder = Path(spec.submodule_search_locations[0]) / "data" / "english"
     return [example for topic in topics for example in _dialogues(folder / f"{topic}.yml")]
 
 

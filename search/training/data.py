@@ -37,9 +37,9 @@ class Example:
     history: tuple[Message, ...] = ()
 
     @property
-    def opening(self) -> str:
-        """First text of the user; examples with the same opening are never split."""
-        return next((each.content for each in self.history if each.role == "user"), self.prompt)
+    def first_prompt(self) -> str:
+        """First text of the user; examples that share it are never split."""
+        return next((message.content for message in self.history if message.role == "user"), self.prompt)
 
     @property
     def answer(self) -> int:
@@ -60,11 +60,11 @@ class Split:
     test: tuple[Example, ...]
 
     def __post_init__(self) -> None:
-        openings = {part.name: {example.opening for example in getattr(self, part.name)} for part in fields(self)}
-        for one, other in combinations(openings, 2):
-            if shared := sorted(openings[one] & openings[other]):
+        prompts = {part.name: {example.first_prompt for example in getattr(self, part.name)} for part in fields(self)}
+        for one, other in combinations(prompts, 2):
+            if shared := sorted(prompts[one] & prompts[other]):
                 raise InputError(
-                    f"{len(shared)} of the {len(openings[other])} prompts for {other} are prompts for {one} too, such "
+                    f"{len(shared)} of the {len(prompts[other])} prompts for {other} are prompts for {one} too, such "
                     f"as {shared[0][:80]!r}; remove them from one of the two"
                 )
 
@@ -78,13 +78,13 @@ def split_examples(
 ) -> Split:
     """Splits examples at random, after removing duplicates.
 
-    Examples with the same opening go to the same part, so no evaluated prompt was seen in training.
+    Examples with the same first prompt go to the same part, so no evaluated prompt was seen in training.
 
     Args:
-        examples: At least one opening for training, and one for each part that is drawn.
+        examples: At least one first prompt for training, and one for each part that is drawn.
         seed: Equal seeds and examples, in any order, give equal splits.
-        validation: Share of the openings for validation, or the examples themselves.
-        test: Share of the openings for the test, or the examples themselves.
+        validation: Share of the first prompts for validation, or the examples themselves.
+        test: Share of the first prompts for the test, or the examples themselves.
 
     Raises:
         InputError: A share is not between 0 and 1, too few prompts for all parts, or a given part shares a prompt with
@@ -110,9 +110,9 @@ def split_examples(
 
 
 def _shuffled(examples: Sequence[Example], seed: int) -> list[list[Example]]:
-    """Distinct examples by opening, in an order that depends on the seed alone."""
-    by_opening: dict[str, list[Example]] = {}
+    """Distinct examples by first prompt, in an order that depends on the seed alone."""
+    by_prompt: dict[str, list[Example]] = {}
     for example in sorted(set(examples)):
-        by_opening.setdefault(example.opening, []).append(example)
-    groups = list(by_opening.values())
+        by_prompt.setdefault(example.first_prompt, []).append(example)
+    groups = list(by_prompt.values())
     return [groups[index] for index in np.random.default_rng(seed).permutation(np.arange(len(groups)))]

@@ -21,7 +21,7 @@ def read_examples(file: str | Path) -> list[Example]:
     try:
         text = Path(file).read_text(encoding="utf-8-sig")  # Windows writes a byte order mark
     except OSError as error:
-        raise InputError(f"training data {str(file)!r} cannot be read: {error.strerror}") from error
+        raise InputError(f"training data {str(file)!r} cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"training data {str(file)!r} is not UTF-8: {error}; convert it first") from error
     if not text.strip():
@@ -34,7 +34,9 @@ def _array(text: str, file: str | Path) -> Iterator[tuple[str, Json]]:
     try:
         rows = parse_json(text)
     except ValueError as error:
-        raise InputError(f"{file}: not a JSON array ({error})") from error
+        raise InputError(
+            f"{file}: not a JSON array ({error}); write one array of objects, or one object per line"
+        ) from error
     if not rows:
         raise InputError(f"{file}: the array is empty; it needs at least one object")
     for number, row in enumerate(rows, start=1):

@@ -43,18 +43,20 @@ def examples_of_row(row: object, where: str) -> list[Example]:
         InputError: The row is no object, has other fields than one of the formats, or a wrong value in one.
     """
     if not isinstance(row, dict):
-        raise InputError(f"{where}: must be an object, not {type(row).__name__}")
+        raise InputError(
+            f"{where}: must be an object, not {type(row).__name__}; for example with the fields prompt and completion"
+        )
     fields = set(row) - IGNORED_FIELDS
-    found = next((each for each in FORMATS if each.takes(fields)), None)
-    if found is None:
-        accepted = "; or ".join(each.describe() for each in FORMATS)
-        known = {name for each in FORMATS for name in (*each.needed, *each.optional)}
+    matching = next((row_format for row_format in FORMATS if row_format.takes(fields)), None)
+    if matching is None:
+        accepted = "; or ".join(row_format.describe() for row_format in FORMATS)
+        known = {name for row_format in FORMATS for name in (*row_format.needed, *row_format.optional)}
         unknown = ", ".join(name for name in row if name in fields - known)
         raise InputError(
             f"{where}: has the fields {', '.join(row) or 'none'}{f', of which unknown: {unknown}' if unknown else ''}; "
             f"a row has exactly: {accepted}"
         )
-    return found.read(row, where)
+    return matching.read(row, where)
 
 
 def _prompt(row: Row, where: str) -> list[Example]:
@@ -75,10 +77,10 @@ def _instruction(row: Row, where: str) -> list[Example]:
     else:
         answers, answer = listed[1].split("/"), _text(row, "answer", where)
         _position(answer, [answers], where)
-        before, found, after = output.rpartition(answer)
-        if not found:
+        before, separator, after = output.rpartition(answer)
+        if not separator:
             raise InputError(f"{where}: 'output' must contain the answer {answer!r}, not {output!r}")
-        choices = tuple(f"{before}{each}{after}" for each in answers)
+        choices = tuple(f"{before}{choice}{after}" for choice in answers)
     return [Example(f"{asked}\n{more}" if more else asked, output, choices)]
 
 
@@ -91,7 +93,7 @@ def _choices(row: Row, where: str) -> list[Example]:
         choices, labels = choices["text"], _texts(choices["label"], "label of choices", where)
     texts = _texts(choices, "choices", where)
     if labels is not None and len(labels) != len(texts):
-        raise InputError(f"{where}: 'choices' has {len(texts)} texts and {len(labels)} labels")
+        raise InputError(f"{where}: 'choices' has {len(texts)} texts and {len(labels)} labels; give one label per text")
     position = _position(row[field], [labels, texts] if labels else [texts], where)
     return [Example(_text(row, "question", where), texts[position], tuple(texts))]
 
@@ -100,7 +102,7 @@ def _messages(row: Row, where: str) -> list[Example]:
     listed = row["messages"]
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{where}: 'messages' must be a list of role and content that is not empty, not {listed!r}")
-    turns = [_message(each, f"{where}, message {number}") for number, each in enumerate(listed, start=1)]
+    turns = [_message(message, f"{where}, message {number}") for number, message in enumerate(listed, start=1)]
     first = 1 if turns[0].role == "system" else 0
     for number, turn in enumerate(turns[first:]):
         expected = ("user", "assistant")[number % 2]
@@ -133,13 +135,13 @@ def _position(answer: object, named: Sequence[Sequence[str]], where: str) -> int
     """Position of an answer, given by a name in one of the lists or, counted from 0, by a number."""
     names = named[0]
     if len(names) < 2:
-        raise InputError(f"{where}: a question needs at least two choices, not {len(names)}")
-    if doubled := [name for each in named for name in each if each.count(name) > 1]:
-        raise InputError(f"{where}: two choices are the same: {doubled[0]!r}")
+        raise InputError(f"{where}: a question needs at least two choices, not {len(names)}; add others")
+    if doubled := [name for labels in named for name in labels if labels.count(name) > 1]:
+        raise InputError(f"{where}: two choices are the same: {doubled[0]!r}; remove one")
     spelled = answer.strip() if isinstance(answer, str) else str(answer)
-    for each in named:
-        if spelled in each and not isinstance(answer, bool):
-            return each.index(spelled)
+    for labels in named:
+        if spelled in labels and not isinstance(answer, bool):
+            return labels.index(spelled)
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(names):
         return answer
     raise InputError(f"{where}: the answer {answer!r} is not among the choices {', '.join(names)}")

@@ -34,7 +34,7 @@ def gate_gradients(
         Michel et al. 2019, "Are sixteen heads really better than one?", section 4.1.
     """
     if not examples:
-        raise InputError("gradients of gates need at least one training example")
+        raise InputError("gradients of gates need at least one training example; pass some")
     model = super_adapter.model
     paths = [name.removesuffix(".B") for name in super_adapter.state() if name.endswith(".B")]
     weights = [model.get_submodule(path).get_parameter("B") for path in paths]
@@ -45,8 +45,7 @@ def gate_gradients(
     try:
         with super_adapter.activated(super_adapter.largest):
             for batch in batches:
-                inputs = {name: tensor.to(model.device) for name, tensor in pad_batch(batch).items()}
-                loss = model(**inputs, use_cache=False).loss
+                loss = model(**pad_batch(batch, model.device), use_cache=False).loss
                 for total, weight, slope in zip(sums, weights, torch.autograd.grad(loss, weights), strict=True):
                     total += (weight.detach() * slope).sum(dim=0).abs().double().cpu()
     finally:

@@ -62,10 +62,10 @@ def completion_logits(model: PreTrainedModel, batch: Mapping[str, torch.Tensor])
     labels = batch["labels"][:, 1:]  # the token at position t is predicted at t - 1
     wanted = labels != IGNORED
     positions = wanted.any(dim=0).nonzero().squeeze(1)
-    found = model(
+    output = model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         use_cache=False,
         logits_to_keep=positions,
     )
-    return found.logits[wanted[:, positions]].float(), labels[wanted]
+    return output.logits[wanted[:, positions]].float(), labels[wanted]

@@ -46,9 +46,7 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
     ordered = sorted(calibration, key=lambda example: len(example.ids))  # saves padding
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
-            batch = {
-                name: each.to(model.device) for name, each in pad_batch(ordered[start : start + batch_size]).items()
-            }
+            batch = pad_batch(ordered[start : start + batch_size], model.device)
             with _seen(down, totals, batch["attention_mask"].bool()):
                 model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1)
     norms = {layer: linear.weight.detach().double().norm(dim=0).cpu() for layer, linear in down.items()}
@@ -102,7 +100,10 @@ def _into(model: PreTrainedModel, layer: int) -> list[nn.Linear]:
 def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
     module = model.get_submodule(path)
     if not isinstance(module, nn.Linear):
-        raise InputError(f"{path} is a {type(module).__name__}; neurons are ordered in plain linears, before adapters")
+        raise InputError(
+            f"{path} is a {type(module).__name__}; neurons are ordered in plain linears; pass the model without "
+            "adapters"
+        )
     return module
 
 

@@ -29,7 +29,10 @@ def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], t
         Cochran 1977, "Sampling techniques", section 6.4 (variance of a ratio).
     """
     if not len(first) == len(second) == len(tokens):
-        raise InputError(f"losses of {len(first)} and {len(second)} examples, with {len(tokens)} lengths, do not pair")
+        raise InputError(
+            f"losses of {len(first)} and {len(second)} examples, with {len(tokens)} lengths, do not pair; use the same "
+            "examples"
+        )
     n, differences = len(tokens), first - second
     middle = float(differences.sum() / tokens.sum())
     if n < 2:

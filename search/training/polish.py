@@ -43,7 +43,7 @@ def polished(
     if config.widths:
         raise InputError("an adapter of narrower layers cannot be trained on the complete base; leave out the widths")
     if not config.ranks:
-        raise InputError("an adapter without any site has nothing to train")
+        raise InputError("an adapter without any site has nothing to train; choose a configuration with at least one")
     super_adapter.codes(config)
     sites = [site for site in super_adapter.space.sites if site.path in config.by_path]
     ranks = [[config.by_path[site.path]] for site in sites]

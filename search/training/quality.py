@@ -32,7 +32,7 @@ class CompletionLoss:
 
     def __init__(self, super_adapter: SuperAdapter, examples: Sequence[TokenExample], *, batch_size: int = 16) -> None:
         if not examples:
-            raise InputError("quality needs at least one held-out example")
+            raise InputError("a loss needs at least one held-out example; pass some")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self._super_adapter = super_adapter
@@ -90,13 +90,13 @@ class CompletionLoss:
         if not np.isfinite(sums).all():
             raise InputError(
                 f"the loss of {int((~np.isfinite(sums)).sum())} of {len(sums)} held-out examples is not finite; check "
-                "the weights of the base and the adapter, or train anew with a lower learning rate"
+                "the weights of the base and the adapter, or train again with a lower learning rate"
             )
         return sums
 
     def _batch_sums(self, examples: Sequence[TokenExample], prefix: CachedPrefix) -> NDArray[np.float64]:
         skipped, device = len(self._prefix), self._super_adapter.model.device
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(examples).items()}
+        batch = pad_batch(examples, device)
         # The token at position t is predicted at t - 1.
         first = min(example.prompt_tokens for example in examples)
         targets = batch["labels"][:, first:]

@@ -28,14 +28,14 @@ class TokenQuestion:
 
 
 def tokenize_questions(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> tuple[TokenQuestion, ...]:
-    """Examples that have choices, whole however long they are."""
+    """Tokenises the examples that have choices, without truncation."""
     return tuple(_question(example, tokenizer) for example in examples if example.choices)
 
 
 def most_frequent_answer(examples: Sequence[Example]) -> int:
     """Position of the right choice that is the most frequent, the first of equals; 0 without questions."""
-    found = Counter(example.answer for example in examples if example.choices)
-    return min(found, key=lambda position: (-found[position], position), default=0)
+    counts = Counter(example.answer for example in examples if example.choices)
+    return min(counts, key=lambda position: (-counts[position], position), default=0)
 
 
 def _question(example: Example, tokenizer: PreTrainedTokenizerBase) -> TokenQuestion:

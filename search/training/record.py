@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError, StorageError
+from adaptare.devices import InputError
 from adaptare.devices.program import Json
-from adaptare.devices.whole_file import write_whole
+from adaptare.devices.versioned_json import write_versioned
 from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
 from adaptare.search.training.step import TrainingStep
 
@@ -29,7 +29,7 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
     file = folder / _FILE
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        schema, found, losses = record["schema"], dict(record["settings"]), list(map(float, record["losses"]))
+        schema, stored, losses = record["schema"], dict(record["settings"]), list(map(float, record["losses"]))
     except (FileNotFoundError, NotADirectoryError):
         if any(folder.glob("checkpoint-*")):
             message = f"{str(folder)!r} holds checkpoints of another program, which training would remove"
@@ -40,16 +40,16 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
     if schema not in (SCHEMA, EARLIER):
         raise InputError(f"{file} has schema {schema!r}; this version reads {SCHEMA}: update adaptare or train again")
     if schema == EARLIER:
-        if len(losses) < found.get("steps", 0):
+        if len(losses) < stored.get("steps", 0):
             raise InputError(
                 f"{str(folder)!r} holds an unfinished training of an earlier version of adaptare, which computed its "
                 "steps differently; use another folder, or remove this one"
             )
-        step = STEPS_OF_EARLIER.get(str(found.get("sampler")))
-        found = {**found, "step": repr(step or found.get("sampler")), "bf16": False}
+        step = STEPS_OF_EARLIER.get(str(stored.get("sampler")))
+        stored = {**stored, "step": repr(step or stored.get("sampler")), "bf16": False}
     for name, value in json.loads(json.dumps(settings)).items():
-        if found.get(name) != value:
-            what = f"another {name}" if isinstance(value, dict) else f"{name} {found.get(name)}, not {value}"
+        if stored.get(name) != value:
+            what = f"another {name}" if isinstance(value, dict) else f"{name} {stored.get(name)}, not {value}"
             raise InputError(f"{str(folder)!r} holds a training with {what}; use another folder, or remove this one")
     return tuple(losses)
 
@@ -60,10 +60,10 @@ def check_hash(folder: Path, examples: str) -> None:
     Other data have another held-out part, and some of it would have been used in training.
     """
     try:
-        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
+        stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
     except (OSError, ValueError, LookupError, TypeError):
         return
-    if found != examples:
+    if stored != examples:
         raise InputError(
             f"{str(folder)!r} was trained on other examples than its data gives now, so those held out now may have "
             "been learned; bring the data back, or train again in another folder"
@@ -72,9 +72,4 @@ def check_hash(folder: Path, examples: str) -> None:
 
 def write_record(folder: Path, settings: Mapping[str, Json], losses: Sequence[float]) -> None:
     """Writes the record. Raises `StorageError` if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"schema": SCHEMA, "settings": settings, "losses": losses}
-        write_whole(folder / _FILE, json.dumps(record, indent=1))
-    except OSError as error:
-        raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error
+    write_versioned(folder / _FILE, {"settings": settings, "losses": losses}, schema=SCHEMA)

@@ -36,7 +36,7 @@ def token_ids(
 def _plain(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     end = tokenizer.eos_token or ""
     after = {"system": "\n", "user": "\n", "assistant": end or "\n"}
-    before = [each.content + after[each.role] for each in example.history]
+    before = [message.content + after[message.role] for message in example.history]
     return f"{''.join(before)}{example.prompt}\n", f"{answer}{end}"
 
 
@@ -44,7 +44,7 @@ def _chat(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> 
     from jinja2 import TemplateError
 
     asked: list[Mapping[str, str]] = [
-        *({"role": each.role, "content": each.content} for each in example.history),
+        *({"role": message.role, "content": message.content} for message in example.history),
         {"role": "user", "content": example.prompt},
     ]
     answered = [*asked, {"role": "assistant", "content": answer}]
@@ -52,7 +52,7 @@ def _chat(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> 
         prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         whole = tokenizer.apply_chat_template(answered, tokenize=False)
     except TemplateError as error:
-        roles = ", ".join(each["role"] for each in answered)
+        roles = ", ".join(message["role"] for message in answered)
         raise InputError(
             f"the tokenizer's chat template refuses turns of {roles}: {error}; leave out what it does not take, or set "
             "another chat_template in the tokenizer_config.json of the model"

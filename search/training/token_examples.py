@@ -126,8 +126,8 @@ def tokenize_split(
     )
 
 
-def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask` and `labels`, each of shape (n, longest), padded at the end."""
+def pad_batch(examples: Sequence[TokenExample], device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask` and `labels` on a device, each of shape (n, longest), padded at the end."""
     longest = max(len(example.ids) for example in examples)
     shape = (len(examples), longest)
     # The padding value has no effect: no earlier position attends to it, and the loss ignores it.
@@ -138,4 +138,5 @@ def pad_batch(examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
         ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = 1
         labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,8 @@ def train_super_adapter(
         StorageError: The folder cannot be written.
         KeyboardInterrupt: On Ctrl-C, once the checkpoint is written.
     """
-    _check(examples, steps, batch_size, micro_batches, learning_rate, save_every)
+    numbers = {"steps": steps, "batch_size": batch_size, "micro_batches": micro_batches, "save_every": save_every}
+    _check(examples, numbers, learning_rate)
     settings: dict[str, Json] = {
         "steps": steps,
         "batch_size": batch_size,
@@ -125,7 +126,7 @@ def train_super_adapter(
                 args=_arguments(place, settings, save_every),
                 data_collator=pad_batch,
                 train_dataset=list(examples),
-                callbacks=[StepCallback(stop=should_stop, progress=progress or _unseen)],
+                callbacks=[StepCallback(stop=should_stop, progress=progress or (lambda *_: None))],
             )
             losses = _trained(super_adapter, trainer, place)
         save_super_adapter(super_adapter, place)
@@ -159,10 +160,6 @@ def _hash(examples: Sequence[TokenExample]) -> str:
     return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]
 
 
-def _unseen(done: int, of: int, loss: float) -> None:
-    pass
-
-
 def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
@@ -185,18 +182,10 @@ def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> Trai
     )
 
 
-def _check(
-    examples: Sequence[TokenExample],
-    steps: int,
-    batch_size: int,
-    micro_batches: int,
-    learning_rate: float,
-    save_every: int,
-) -> None:
+def _check(examples: Sequence[TokenExample], numbers: Mapping[str, int], learning_rate: float) -> None:
     if not examples:
         raise InputError("there is nothing to train on; pass at least one example")
-    whole = {"steps": steps, "batch_size": batch_size, "micro_batches": micro_batches, "save_every": save_every}
-    for name, value in whole.items():
+    for name, value in numbers.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
     if not 0 < learning_rate < 1:

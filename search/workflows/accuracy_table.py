@@ -15,15 +15,13 @@ _ENDS: Final = ("lower", "middle", "upper")
 def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:
     """Table of accuracies on one part of the examples, such as `test`."""
     columns: tuple[Column[Accuracy], ...] = (
-        Column("", lambda each: each.name),
-        Column("right", lambda each: _share(each.share.middle)),
-        Column("95 % interval", lambda each: between(each.share.lower, each.share.upper, _share)),
-        Column("to untrained", lambda each: "" if each.name == UNTRAINED else _points(each.difference.middle)),
+        Column("", lambda row: row.name),
+        Column("right", lambda row: _share(row.share.middle)),
+        Column("95 % interval", lambda row: between(row.share.lower, row.share.upper, _share)),
+        Column("to untrained", lambda row: "" if row.name == UNTRAINED else _change(row.difference.middle)),
         Column(
             "95 %, paired",
-            lambda each: (
-                "" if each.name == UNTRAINED else between(each.difference.lower, each.difference.upper, _points)
-            ),
+            lambda row: "" if row.name == UNTRAINED else between(row.difference.lower, row.difference.upper, _change),
         ),
     )
     return Table(f"Accuracy on {accuracies[0].questions} {part} questions", columns, accuracies)
@@ -33,11 +31,11 @@ def accuracies_to_json(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
     """Counts, shares and intervals as plain JSON values."""
     return [
         {
-            **asdict(each),
-            **{f"accuracy_{end}": getattr(each.share, end) for end in _ENDS},
-            **{f"difference_{end}": getattr(each.difference, end) for end in _ENDS},
+            **asdict(row),
+            **{f"accuracy_{end}": getattr(row.share, end) for end in _ENDS},
+            **{f"difference_{end}": getattr(row.difference, end) for end in _ENDS},
         }
-        for each in accuracies
+        for row in accuracies
     ]
 
 
@@ -50,5 +48,5 @@ def _share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def _points(value: float) -> str:
+def _change(value: float) -> str:
     return f"{value:+.1%}"

@@ -33,7 +33,7 @@ from adaptare.search.training.calibration import activation_grams, loss_lost
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.workflows.shrink_report import Cut
 
-# Examples whose activations and gradients tell the importance of ranks, at most.
+# Maximum number of examples whose activations and gradients determine the importance of ranks.
 CALIBRATION: Final = 64
 # Allocations that the search begins with, for each kind of importance.
 SEEDS: Final = 8
@@ -92,9 +92,9 @@ class Cutter:
         """Configuration with the lowest objective within the limit, and the number of configurations evaluated."""
         space, predictor, done = self._space, self._predictor, count(1)
         limit = Limit(PredictedUpperEnd(predictor, space.columns), self._limit_s)
-        found = [allocations(space, each, limit, most=SEEDS) for each in self._importances]
+        starts = [allocations(space, importance, limit, most=SEEDS) for importance in self._importances]
         # The best allocation of each kind of importance first, then the second best of each, and so on.
-        order = np.argsort(np.concatenate([np.arange(len(each)) for each in found]), kind="stable")
+        order = np.argsort(np.concatenate([np.arange(len(genes)) for genes in starts]), kind="stable")
         objective: Objective = self._losses[0] if self._losses else self._energy
         with self._feedback.progress("searching") as update:
 
@@ -103,7 +103,7 @@ class Cutter:
                 update(number / evaluations, f"{number} of {evaluations} evaluated")
 
             front = search(
-                Nsga2(space, seed=self._seed, start=np.vstack(found)[order]),
+                Nsga2(space, seed=self._seed, start=np.vstack(starts)[order]),
                 space,
                 [objective, PredictedLatency(predictor, space.columns)],
                 [limit],
@@ -114,7 +114,9 @@ class Cutter:
             )
         winners = pick_winners(front, 1, base=predictor.reference_s, bound=self._limit_s)
         if not winners:
-            raise InputError("no loss of this adapter is a finite number; is it of this base model?")
+            raise InputError(
+                "every loss of this adapter is NaN or infinite; check that it was trained on this base model"
+            )
         return space.decode(winners[0].codes), len(front.history)
 
     def cuts(self, winner: Configuration) -> list[Cut]:
@@ -144,10 +146,9 @@ class Cutter:
 
     def _cut(self, name: str, codes: NDArray[np.int64], energy: SumOfSites, losses: Sequence[CompletionLoss]) -> Cut:
         predicted = self._predictor.predict(codes[None], self._space.columns)
-        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
         val_loss, test_loss = [float(loss(codes[None])[0]) for loss in losses] or (None, None)
         lost, beyond = float(energy(codes[None])[0]), bool(predicted.extrapolates[0])
-        return Cut(name, self._space.decode(codes), ends, lost, val_loss, test_loss, beyond)
+        return Cut(name, self._space.decode(codes), predicted.interval_s(0), lost, val_loss, test_loss, beyond)
 
 
 def _losses(super_adapter: SuperAdapter, examples: TokenSplit | None) -> tuple[CompletionLoss, ...]:
@@ -158,7 +159,7 @@ def _losses(super_adapter: SuperAdapter, examples: TokenSplit | None) -> tuple[C
 
 @contextmanager
 def _weights(super_adapter: SuperAdapter, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Other weights within the context."""
+    """Replaces the weights of the super-adapter within the context."""
     state = super_adapter.state()
     before = {name: tensor.clone() for name, tensor in state.items()}
     try:

@@ -33,9 +33,9 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import milliseconds, percent
 from adaptare.search import export_merged, export_onnx, export_peft, read_budget
 from adaptare.search.budget.limits import Budget
+from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
 from adaptare.search.workflows.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
-from adaptare.search.workflows.export_check import largest_export_difference
 from adaptare.search.workflows.latency_limit import limit_of
 from adaptare.search.workflows.searching import check_feasible, select
 from adaptare.search.workflows.selection import Choice, save_selection
@@ -117,8 +117,8 @@ class DemoReport:
         yield f"Adapters: {', '.join(str(folder) for folder in self.exports)}"
         if self.onnx_export:
             folder, difference = self.onnx_export
-            said = f"its logits differ by at most {difference:.0e} of the largest from torch's"
-            yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {said}"
+            agreement = f"its logits differ by at most {difference:.0e} of the largest from torch's"
+            yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {agreement}"
         winner = next(iter(self.verification.met), 1)
         rank = f"{self.model} --rank {RANKS[-1]} --device {self.device}"
         yield f"All of it took {self.elapsed_s / 60:.1f} minutes. What to run next:"
@@ -185,7 +185,7 @@ def demonstrate(
     info = target.device.info()
     programs = programs_for(info, cache=cache, weights=source)
     template = Workload(source.shape, **target.weights)
-    programs.need(template)
+    programs.check(template)
     # A training has a fixed number of steps and one base, so each has a separate folder.
     base = "" if target.quantisation == "none" else f"-{target.quantisation}"
     folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
@@ -208,17 +208,17 @@ def demonstrate(
     scale = [workloads[0], workloads[0].folded]
     first = replace(campaign, stop=replace(effort.pace, seconds=FIRST_LOOK_S))
     measure_space(template, scale, first, model=model, target=target)
-    known = {each.workload: each for each in campaign.store.measurements(info, template.base) if each.complete}
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
     if not set(scale) <= set(known):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
-    full, folded = (known[each] for each in scale)
+    full, folded = (known[workload] for workload in scale)
     title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
     ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
     feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
 
     begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
     measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
-    known = {each.workload: each for each in campaign.store.measurements(info, template.base) if each.complete}
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
     predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
     save_predictor(predictor, fitted)
     for section in error_sections(predictor):
@@ -295,8 +295,8 @@ def _export(
     adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
 ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
     """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
-    configs = [each.config for each in winners]
-    folders = tuple(output / each.name.replace(" ", "-") for each in winners)
+    configs = [choice.config for choice in winners]
+    folders = tuple(output / choice.name.replace(" ", "-") for choice in winners)
     for config, folder in zip(configs, folders, strict=True):
         export_peft(trained.super_adapter, config, folder, base_name=adaptation.base_name)
     with tempfile.TemporaryDirectory() as place:

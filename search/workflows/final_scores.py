@@ -44,25 +44,25 @@ def scored(
     test = CompletionLoss(base, examples.test)
     sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     right: dict[str, NDArray[np.bool_]] = {}
-    for each in chosen:
-        model, codes = _deployed(each, adaptation, base)
+    for candidate in chosen:
+        model, codes = _deployed(candidate, adaptation, base)
         losses = (validation, test) if model is base else _losses(model, adaptation)
-        sums[each.name] = losses[0].sums(codes), losses[1].sums(codes)
-        right[each.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
+        sums[candidate.name] = losses[0].sums(codes), losses[1].sums(codes)
+        right[candidate.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
         del model, losses  # one further model at a time in memory
     tokens, best = test.tokens, sums.get("winner 1")
 
-    def choice(each: Chosen) -> Choice:
-        on_validation, on_test = sums[each.name]
+    def choice(candidate: Chosen) -> Choice:
+        on_validation, on_test = sums[candidate.name]
         difference = None if best is None else paired_difference(on_test, best[1], tokens)
         return Choice(
-            each.name,
-            each.config,
-            each.mode,
-            each.predicted_s,
+            candidate.name,
+            candidate.config,
+            candidate.mode,
+            candidate.predicted_s,
             float(on_validation.sum() / validation.tokens.sum()),
             float(on_test.sum() / tokens.sum()),
-            each.extrapolates,
+            candidate.extrapolates,
             _ends(difference),
         )
 
@@ -77,12 +77,12 @@ def _ends(difference: Interval | None) -> tuple[float, float, float] | None:
     return difference.middle, difference.lower, difference.upper
 
 
-def _deployed(each: Chosen, adaptation: Adaptation, base: SuperAdapter) -> tuple[SuperAdapter, NDArray[np.int64]]:
+def _deployed(candidate: Chosen, adaptation: Adaptation, base: SuperAdapter) -> tuple[SuperAdapter, NDArray[np.int64]]:
     """Super-adapter that computes as the configuration does once deployed, and the codes to activate in it."""
-    if each.mode != "requantised" or base.on_grid:
-        return base, base.space.encode(each.config)
-    again = requantised(base, each.config, adaptation.base, adaptation.task.quantisation)
-    return again, base.space.encode(each.config.without_adapter)
+    if candidate.mode != "requantised" or base.on_grid:
+        return base, base.space.encode(candidate.config)
+    again = requantised(base, candidate.config, adaptation.base, adaptation.task.quantisation)
+    return again, base.space.encode(candidate.config.without_adapter)
 
 
 def _losses(super_adapter: SuperAdapter, adaptation: Adaptation) -> tuple[CompletionLoss, CompletionLoss]:

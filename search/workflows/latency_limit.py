@@ -14,7 +14,10 @@ def limit_of(budget: Budget, predictor: FittedPredictor) -> float:
     if budget.quantity in ("prefill", "decode") and budget.quantity != template.phase:
         raise InputError(f"budget {budget}: the predictor is of {template.phase}; profile and fit {budget.quantity}")
     if budget.length not in (None, template.length):
-        raise InputError(f"budget {budget}: the predictor is of length {template.length}, not {budget.length}")
+        raise InputError(
+            f"budget {budget}: the predictor is of length {template.length}, not {budget.length}; write the "
+            "budget without a length, or profile and fit that length"
+        )
     return latency_limit_s(budget, base_s=predictor.reference_s)
 
 

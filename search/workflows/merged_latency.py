@@ -1,4 +1,4 @@
-"""Latency of adapters that exist merged only."""
+"""Latency of adapters that exist only in merged form."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from adaptare.profiler import Column
 
 @dataclass(frozen=True)
 class MergedLatency:
-    """Predicts the latency of the base, whatever the ranks: a merged adapter has none of its own.
+    """Predicts the latency of the base for any ranks, because a merged adapter adds none.
 
     Args:
         base_s: Latency of the base, seconds.

@@ -42,14 +42,14 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
         return
     if (folder / _BASE).exists():
         if not (folder / _TASK).exists():
-            raise InputError(f"{str(folder / _BASE)!r} is of another program; use another folder, or remove it")
+            raise InputError(f"{str(folder / _BASE)!r} was not written by adaptare; use another folder, or remove it")
         return
     texts = texts_of(task)
     model, tokenizer = load_base(task.model)
     shape = ModelShape.from_config(model.config)
     recipe.prepare(model, examples_of(task, texts, tokenizer).train[: recipe.calibration])
     if ModelShape.from_config(model.config).hash != shape.hash:
-        raise InputError(f"the recipe {recipe.name!r} changed the shape of the base; prepare must keep it")
+        raise InputError(f"the recipe {recipe.name!r} changed the shape of the base; its `prepare` must keep it")
     try:
         save_task(task, folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:

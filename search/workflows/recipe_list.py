@@ -1,7 +1,7 @@
 """List of the registered recipes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adaptare.devices.exit_codes import ExitCode
@@ -10,19 +10,19 @@ from adaptare.profiler.results.table import Column, Table
 from adaptare.search.recipes.recipe import Recipe, all_recipes
 
 COLUMNS: Final[tuple[Column[Recipe], ...]] = (
-    Column("recipe", lambda each: each.name),
-    Column("idea", lambda each: each.summary, folds=True),
-    Column("needs", lambda each: each.needs, folds=True),
-    Column("gives", lambda each: each.gives, folds=True),
-    Column("paper", lambda each: each.paper, 1, folds=True),
+    Column("recipe", lambda recipe: recipe.name),
+    Column("idea", lambda recipe: recipe.summary, folds=True),
+    Column("needs", lambda recipe: recipe.needs, folds=True),
+    Column("gives", lambda recipe: recipe.gives, folds=True),
+    Column("paper", lambda recipe: recipe.paper, 1, folds=True),
 )
 
 
 @dataclass(frozen=True)
 class RecipeList:
-    """Result with the registered recipes."""
+    """Recipes of all installed packages."""
 
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Recipe, ...] = field(default_factory=all_recipes)
     exit_code: ExitCode = ExitCode.DONE
 
     def sections(self) -> Iterator[Section]:
@@ -32,25 +32,20 @@ class RecipeList:
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        found = [
+        rows = [
             {
-                "name": each.name,
-                "summary": each.summary,
-                "paper": each.paper,
-                "needs": each.needs,
-                "gives": each.gives,
-                "ranks": list(each.ranks),
-                "prepares_base": each.prepare is not None,
-                "scaling": {"rule": each.scaling.rule, "alpha": each.scaling.alpha},
-                "step": repr(each.step),
-                "algorithm": each.algorithm,
-                "quantisations": list(each.quantisations),
+                "name": recipe.name,
+                "summary": recipe.summary,
+                "paper": recipe.paper,
+                "needs": recipe.needs,
+                "gives": recipe.gives,
+                "ranks": list(recipe.ranks),
+                "prepares_base": recipe.prepare is not None,
+                "scaling": {"rule": recipe.scaling.rule, "alpha": recipe.scaling.alpha},
+                "step": repr(recipe.step),
+                "algorithm": recipe.algorithm,
+                "quantisations": list(recipe.quantisations),
             }
-            for each in self.recipes
+            for recipe in self.recipes
         ]
-        return {"recipes": found}
-
-
-def list_recipes() -> RecipeList:
-    """The recipes of all installed packages."""
-    return RecipeList(all_recipes())
+        return {"recipes": rows}

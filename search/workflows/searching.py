@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Mode, Space
@@ -149,9 +151,15 @@ def select(
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
-    def found_by(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
-        shown = _Shown(evaluations)
+    def front_of(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
+        losses: list[float] = []
         with feedback.progress(title) as update:
+
+            def show(candidate: Candidate) -> None:
+                losses.append(candidate.values[0])
+                lowest = f"lowest loss {np.fmin.reduce(losses):.3f}"
+                update(len(losses) / evaluations, f"{len(losses)} of {evaluations} evaluated, {lowest}")
+
             return search(
                 proposer,
                 space,
@@ -160,23 +168,21 @@ def select(
                 evaluations=evaluations,
                 seed=seed,
                 screen=screen,
-                progress=lambda candidate: update(*shown.after(candidate)),
+                progress=show,
             )
 
     def choice(name: str, config: Configuration) -> Chosen:
         predicted = timing.predict(space.encode(config)[None], space.columns)
-        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
-        outside = bool(predicted.extrapolates[0])
-        return Chosen(name, config, mode, ends, outside)
+        return Chosen(name, config, mode, predicted.interval_s(0), bool(predicted.extrapolates[0]))
 
     chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
     screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
-    front = found_by("searching", chosen_algorithm, screen)
-    random = found_by("random search", RandomSearch(space, seed=seed), None)
+    front = front_of("searching", chosen_algorithm, screen)
+    random = front_of("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
-    others = [(each.name, each.config) for each in _worth_a_row(space)]
+    others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
@@ -215,8 +221,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
         return []
     mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
     if config.widths:
-        predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
-        ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
+        ends = predictor.predict(space.encode(config.without_adapter)[None], space.columns).interval_s(0)
     return [Chosen(mode, config, mode, ends, False)]
 
 
@@ -232,25 +237,9 @@ def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -
     return [] if genes is None else [space.decode(space.expand(genes[None])[0])]
 
 
-class _Shown:
-    """Progress-bar text of a search."""
-
-    def __init__(self, evaluations: int) -> None:
-        self._evaluations = evaluations
-        self._done = 0
-        self._lowest = float("inf")
-
-    def after(self, candidate: Candidate) -> tuple[float, str]:
-        """Progress share and text after the evaluation of a candidate."""
-        self._done += 1
-        self._lowest = min(self._lowest, candidate.values[0])
-        text = f"{self._done} of {self._evaluations} evaluated, lowest loss {self._lowest:.3f}"
-        return self._done / self._evaluations, text
-
-
-def _worth_a_row(space: Space) -> list[Baseline]:
+def _reported_baselines(space: Space) -> list[Baseline]:
     """Baselines to report: uniform ranks, the midpoint, and the largest rank on query and value."""
-    found = list(baselines(space))
-    everywhere = [each for each in found if each.name.startswith(("uniform", "midpoint"))]
-    attention_only = [each for each in found if each not in everywhere]
+    every = baselines(space)
+    everywhere = [baseline for baseline in every if baseline.name.startswith(("uniform", "midpoint"))]
+    attention_only = [baseline for baseline in every if baseline not in everywhere]
     return [*everywhere, *attention_only[-1:]]

@@ -82,19 +82,19 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
     def rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
         return [
             {
-                "name": each.name,
-                "mode": each.mode,
-                "sites": dict(each.config.ranks),
-                **({"widths": dict(each.config.widths)} if each.config.widths else {}),
-                "predicted_s": each.predicted_s[0],
-                "predicted_lower_s": each.predicted_s[1],
-                "predicted_upper_s": each.predicted_s[2],
-                "val_loss": each.val_loss,
-                "test_loss": each.test_loss,
-                "extrapolates": each.extrapolates,
-                "loss_difference": each.loss_difference,
+                "name": choice.name,
+                "mode": choice.mode,
+                "sites": dict(choice.config.ranks),
+                **({"widths": dict(choice.config.widths)} if choice.config.widths else {}),
+                "predicted_s": choice.predicted_s[0],
+                "predicted_lower_s": choice.predicted_s[1],
+                "predicted_upper_s": choice.predicted_s[2],
+                "val_loss": choice.val_loss,
+                "test_loss": choice.test_loss,
+                "extrapolates": choice.extrapolates,
+                "loss_difference": choice.loss_difference,
             }
-            for each in choices
+            for choice in choices
         ]
 
     return {
@@ -126,24 +126,24 @@ class SearchReport:
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        found = self.selection
+        selection = self.selection
         columns: tuple[Column[Choice], ...] = (
-            Column("", lambda each: each.name),
-            Column("sites", lambda each: str(len(each.config.ranks)), 1),
-            Column("ranks of how many linears", lambda each: each.config.describe(), 2, folds=True),
-            Column(f"{found.origin} ms", lambda each: milliseconds(each.predicted_s[0])),
-            Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
-            Column("loss", lambda each: f"{each.val_loss:.3f}"),
-            Column("test loss", lambda each: f"{each.test_loss:.3f}"),
+            Column("", lambda choice: choice.name),
+            Column("sites", lambda choice: str(len(choice.config.ranks)), 1),
+            Column("ranks of how many linears", lambda choice: choice.config.describe(), 2, folds=True),
+            Column(f"{selection.origin} ms", lambda choice: milliseconds(choice.predicted_s[0])),
+            Column(f"{self.level:.0%} interval", lambda choice: between(*choice.predicted_s[1:], milliseconds)),
+            Column("loss", lambda choice: f"{choice.val_loss:.3f}"),
+            Column("test loss", lambda choice: f"{choice.test_loss:.3f}"),
             Column("to winner 1, 95 %", _difference, 3),
         )
-        base = f"{milliseconds(found.budget_s)} ms; base {milliseconds(found.base_s)} ms"
-        yield Table(f"Budget {found.budget}: {base}", columns, (*found.winners, *found.baselines))
-        if found.accuracies:
-            yield accuracy_table(found.accuracies, "test")
-        if outside := [each.name for each in found.winners if each.extrapolates]:
+        base = f"{milliseconds(selection.budget_s)} ms; base {milliseconds(selection.base_s)} ms"
+        yield Table(f"Budget {selection.budget}: {base}", columns, (*selection.winners, *selection.baselines))
+        if selection.accuracies:
+            yield accuracy_table(selection.accuracies, "test")
+        if outside := [choice.name for choice in selection.winners if choice.extrapolates]:
             yield Note(
-                f"outside what the predictor was fitted on: {', '.join(outside)}; its interval does not hold there"
+                f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there"
             )
         if self.polished:
             yield f"The first winner with further training, for PEFT: {self.polished}"
@@ -159,7 +159,7 @@ class SearchReport:
 def _difference(choice: Choice) -> str:
     if choice.loss_difference is None:
         return ""
-    middle, lower, upper = (f"{each:+.3f}" for each in choice.loss_difference)
+    middle, lower, upper = (f"{loss:+.3f}" for loss in choice.loss_difference)
     return f"{middle} [{lower}, {upper}]"
 
 

@@ -1,4 +1,4 @@
-"""Report of an adapter that was cut to a budget, beside what it was cut from and simpler cuts."""
+"""Report of an adapter cut to a budget, compared with the original and with simpler cuts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from adaptare.profiler.results.units import between, milliseconds
 
 @dataclass(frozen=True)
 class Cut:
-    """An adapter that was cut, or not.
+    """Adapter before or after a cut.
 
     Args:
         name: `original`, `shrunk`, `first 4`, …
@@ -86,24 +86,24 @@ class ShrinkReport:
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
         columns: list[Column[Cut]] = [
-            Column("", lambda each: each.name),
-            Column("sites", lambda each: str(len(each.config.ranks)), 1),
-            Column("ranks of how many linears", lambda each: each.config.describe(), 2, folds=True),
-            Column(f"{self.origin} ms", lambda each: milliseconds(each.predicted_s[0])),
-            Column(f"{self.level:.0%} interval", lambda each: between(*each.predicted_s[1:], milliseconds)),
-            Column("energy kept", lambda each: "" if each.energy_lost is None else f"{1 - each.energy_lost:.1%}", 1),
+            Column("", lambda cut: cut.name),
+            Column("sites", lambda cut: str(len(cut.config.ranks)), 1),
+            Column("ranks of how many linears", lambda cut: cut.config.describe(), 2, folds=True),
+            Column(f"{self.origin} ms", lambda cut: milliseconds(cut.predicted_s[0])),
+            Column(f"{self.level:.0%} interval", lambda cut: between(*cut.predicted_s[1:], milliseconds)),
+            Column("energy kept", lambda cut: "" if cut.energy_lost is None else f"{1 - cut.energy_lost:.1%}", 1),
         ]
         if self.written.test_loss is not None:
             columns += [
-                Column("loss", lambda each: f"{each.val_loss:.3f}"),
-                Column("test loss", lambda each: f"{each.test_loss:.3f}"),
+                Column("loss", lambda cut: f"{cut.val_loss:.3f}"),
+                Column("test loss", lambda cut: f"{cut.test_loss:.3f}"),
             ]
         base = f"{milliseconds(self.budget_s)} ms; base {milliseconds(self.base_s)} ms"
         yield Table(f"Budget {self.budget}: {base}", columns, self.cuts)
         if self.original.predicted_s[2] <= self.budget_s:
             yield Note("the original is predicted to meet this budget as it is; a smaller one would cut more")
         if self.written.extrapolates:
-            yield Note("the result lies outside what the predictor was fitted on; its interval does not hold there")
+            yield Note("the result lies outside the profiled range of the predictor; its interval is not valid there")
         if self.written.test_loss is None:
             yield Note("no loss was computed, the most energy was kept; --data FILE searches by held-out loss instead")
         only = "only a measurement can say that a budget is met"
@@ -119,5 +119,5 @@ class ShrinkReport:
             "origin": self.origin,
             "evaluations": self.evaluations,
             "polish": self.polish,
-            "cuts": [each.to_json() for each in self.cuts],
+            "cuts": [cut.to_json() for cut in self.cuts],
         }

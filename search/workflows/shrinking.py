@@ -1,4 +1,4 @@
-"""Cut of an adapter that exists to a latency budget: its basis is changed, and ranks are searched, without training."""
+"""Cut of an existing adapter to a latency budget: its basis is changed, and ranks are searched, without training."""
 
 import contextlib
 from dataclasses import dataclass

@@ -39,18 +39,18 @@ class Verified:
         ambiguous if the device deviates from its calibration but was not recalibrated because its speed changed during
         the session. An interval within one opening (one fresh load of all programs) meets no budget.
         """
-        found = self.measurement
-        if found is None:
+        measurement = self.measurement
+        if measurement is None:
             return None
         budget = read_budget(selection.budget)
-        interval, limit = found.raw_interval, selection.budget_s
+        interval, limit = measurement.raw_interval, selection.budget_s
         if budget.relative:
-            interval, limit = found.overhead, budget.limit
-        elif abs(found.slowdown) > CALIBRATION_HOLDS:
+            interval, limit = measurement.overhead, budget.limit
+        elif abs(measurement.slowdown) > CALIBRATION_HOLDS:
             return "ambiguous"
         if interval.lower > limit:
             return "missed"
-        return "met" if interval.upper <= limit and not found.within_one_opening else "ambiguous"
+        return "met" if interval.upper <= limit and not measurement.within_one_opening else "ambiguous"
 
     def meets(self, selection: Selection) -> bool:
         """True if the verdict is `met`."""
@@ -64,12 +64,12 @@ class Verified:
 
     def to_json(self, selection: Selection) -> dict[str, Any]:
         """Measurement and verdict."""
-        found = self.measurement
+        measurement = self.measurement
         return {
-            **_ends("measured", "_s", found.raw_interval if found else None),
-            **_ends("overhead", "", found.overhead if found else None),
+            **_ends("measured", "_s", measurement.raw_interval if measurement else None),
+            **_ends("overhead", "", measurement.overhead if measurement else None),
             "slowdown": self.slowdown(selection),
-            "within_one_opening": found.within_one_opening if found else None,
+            "within_one_opening": measurement.within_one_opening if measurement else None,
             "verdict": self.verdict(selection),
             "meets_budget": self.meets(selection),
             "failure": self.failure,
@@ -92,12 +92,12 @@ class Verification:
     @property
     def met(self) -> list[int]:
         """Numbers, from 1, of the winners that meet the budget."""
-        return [number for number, each in enumerate(self.winners, start=1) if each.meets(self.selection)]
+        return [number for number, winner in enumerate(self.winners, start=1) if winner.meets(self.selection)]
 
     @property
     def exit_code(self) -> ExitCode:
         """0 if a winner meets the budget, 3 if one was not measured, 4 if one is ambiguous, 1 if all missed it."""
-        verdicts = {each.verdict(self.selection) for each in self.winners}
+        verdicts = {winner.verdict(self.selection) for winner in self.winners}
         codes = {"met": ExitCode.DONE, None: ExitCode.WORLD_FAILED, "ambiguous": ExitCode.AMBIGUOUS}
         return next((code for verdict, code in codes.items() if verdict in verdicts), ExitCode.ANSWER_IS_NO)
 
@@ -105,8 +105,9 @@ class Verification:
         """Table in seconds of this session, winners sorted by loss, and advice if no winner meets the budget."""
         selection, every = self.selection, (*self.winners, *self.baselines)
         base = f"base {milliseconds(selection.base_s)} ms"
-        for each in [each for each in every if each.measurement][:1]:
-            slowdown, base_s = each.slowdown(selection), each.measurement.reference_raw_s  # type: ignore[union-attr]
+        for measured in [verified for verified in every if verified.measurement][:1]:
+            slowdown = measured.slowdown(selection)
+            base_s = measured.measurement.reference_raw_s  # type: ignore[union-attr]
             base += f", in this session {milliseconds(base_s)} ms"
             base += "" if slowdown is None else f" ({percent(slowdown)})"
         title = f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; {base}"
@@ -129,8 +130,8 @@ class Verification:
         """The selection with measured and predicted latencies."""
         content = selection_to_json(self.selection)
         for rows, verified in ((content["winners"], self.winners), (content["baselines"], self.baselines)):
-            for row, each in zip(rows, verified, strict=True):
-                row.update(each.to_json(self.selection))
+            for row, choice in zip(rows, verified, strict=True):
+                row.update(choice.to_json(self.selection))
         return {**self.place, **content}
 
 
@@ -189,25 +190,25 @@ def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Ver
             seed=campaign.seed + repeat,
             recalibrate=campaign.recalibrate and not repeat,
         )
-        workloads = list(dict.fromkeys(_workload(each, template) for each in wanted))
-        for each in again.measure(workloads, title=title):
-            before = known.get(each.workload)
+        workloads = list(dict.fromkeys(_workload(choice, template) for choice in wanted))
+        for row in again.measure(workloads, title=title):
+            before = known.get(row.workload)
             if before is None:
-                known[each.workload] = each
-            elif not each.failure:
-                known[each.workload] = pooled(before, each)
+                known[row.workload] = row
+            elif not row.failure:
+                known[row.workload] = pooled(before, row)
 
-    def verified(some: Sequence[Choice]) -> tuple[Verified, ...]:
-        found = [known[_workload(each, template)] for each in some]
+    def verified(choices: Sequence[Choice]) -> tuple[Verified, ...]:
+        rows = [known[_workload(choice, template)] for choice in choices]
         return tuple(
-            Verified(choice, None if each.failure else each, each.failure)
-            for choice, each in zip(some, found, strict=True)
+            Verified(choice, None if row.failure else row, row.failure)
+            for choice, row in zip(choices, rows, strict=True)
         )
 
     measure([*selection.winners, *selection.baselines], "measuring the winners", repeat=0)
     for repeat in range(1, repeats + 1):
         winners = verified(selection.winners)
-        unclear = [each.choice for each in winners if each.verdict(selection) == "ambiguous"]
+        unclear = [winner.choice for winner in winners if winner.verdict(selection) == "ambiguous"]
         if not unclear:
             break
         again = f"{len(unclear)} of {len(winners)} winners are ambiguous and measured again, time {repeat}"
@@ -224,22 +225,22 @@ def _workload(choice: Choice, template: Workload) -> Workload:
 
 def _columns(selection: Selection) -> tuple[Column[Verified], ...]:
     def of(text: Callable[[Measurement], str], failed: str = "") -> Callable[[Verified], str]:
-        return lambda each: text(each.measurement) if each.measurement else failed
+        return lambda row: text(row.measurement) if row.measurement else failed
 
-    def interval(found: Measurement, ends: Interval, text: Callable[[float], str]) -> str:
-        return between(ends.lower, ends.upper, text, within_one_opening=found.within_one_opening)
+    def interval(measurement: Measurement, ends: Interval, text: Callable[[float], str]) -> str:
+        return between(ends.lower, ends.upper, text, within_one_opening=measurement.within_one_opening)
 
     return (
-        Column("", lambda each: each.choice.name),
-        Column("sites", lambda each: str(len(each.choice.config.ranks)), 5),
-        Column("predicted ms", lambda each: milliseconds(each.choice.predicted_s[0]), 6),
-        Column("measured ms", of(lambda found: milliseconds(found.raw_interval.middle), "failed")),
-        Column("95 %", of(lambda found: interval(found, found.raw_interval, milliseconds))),
-        Column("overhead", of(lambda found: percent(found.overhead.middle)), 2),
-        Column("95 %", of(lambda found: interval(found, found.overhead, percent)), 3),
-        Column("budget", lambda each: each.verdict(selection) or "no"),
-        Column("loss", lambda each: f"{each.choice.val_loss:.3f}", 1),
-        Column("test loss", lambda each: f"{each.choice.test_loss:.3f}", 4),
+        Column("", lambda row: row.choice.name),
+        Column("sites", lambda row: str(len(row.choice.config.ranks)), 5),
+        Column("predicted ms", lambda row: milliseconds(row.choice.predicted_s[0]), 6),
+        Column("measured ms", of(lambda measurement: milliseconds(measurement.raw_interval.middle), "failed")),
+        Column("95 %", of(lambda measurement: interval(measurement, measurement.raw_interval, milliseconds))),
+        Column("overhead", of(lambda measurement: percent(measurement.overhead.middle)), 2),
+        Column("95 %", of(lambda measurement: interval(measurement, measurement.overhead, percent)), 3),
+        Column("budget", lambda row: row.verdict(selection) or "no"),
+        Column("loss", lambda row: f"{row.choice.val_loss:.3f}", 1),
+        Column("test loss", lambda row: f"{row.choice.test_loss:.3f}", 4),
     )
 
 

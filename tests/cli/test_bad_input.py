@@ -89,7 +89,7 @@ def test_an_unsupported_family(run: Run) -> None:
     ("options", "message"),
     [
         (("--rank", 65), "rank 65 is larger than model.layers.0"),
-        (("--rank", -1), "--rank must be at least 1, not -1"),
+        (("--rank", -1), "--rank must be 0 or more, not -1"),
         (("--rank", ""), "--rank must be whole numbers with commas between them"),
         (("--rank", "4,,8"), "--rank must be whole numbers with commas between them"),
         (("--sites", ""), "--sites must be names with commas between them"),
@@ -121,7 +121,7 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
         (("-d", 2048), "the model ends at 2,048 positions"),
         (("--rank", "0"), "`ranks` must have one above 0"),
         (("--rank", "0,-4"), "`ranks` must be different whole numbers >= 0"),
-        (("--space", "rooms"), "unknown space 'rooms'; recipes are layers, blocks, kinds, sites"),
+        (("--space", "rooms"), "unknown space 'rooms'; known are layers, blocks, kinds, sites"),
         (("--space", "missing.yaml"), "space 'missing.yaml' cannot be read"),
         (("--count", 1), "a design needs at least 2"),
         (("-p", 0), "-p must be at least 1"),

@@ -68,7 +68,7 @@ def test_unlike_devices_are_compared_only_when_asked_for(stores: Callable[..., A
     ("words", "message"),
     [
         (("one.db",), "there is nothing to compare with; name another store, --other-device or --other-adapter"),
-        (("one.db", "--other-adapter", "here"), "--other-adapter is compared with --adapter; name that too"),
+        (("one.db", "--other-adapter", "here"), "--other-adapter here is compared with --adapter; name that too"),
         (("one.db", "two.db", "--adapter", "nowhere"), "nowhere"),
         (("one.db", "none.db"), "there is no store 'none.db'"),
         (("one.db", "two.db", "--device", "toaster"), "one.db has no measurements of 'toaster'; it has simulated"),

@@ -69,7 +69,7 @@ def test_a_registered_algorithm_is_known_by_its_name() -> None:
 def test_a_registered_recipe_cannot_make_all_layers_alike() -> None:
     shape = ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, "{}")
     assert named_space("slim", shape, ranks=(0, 2)).has_widths
-    with pytest.raises(InputError, match="the recipe 'slim' has layers of its own; use one of layers, blocks"):
+    with pytest.raises(InputError, match="the space 'slim' may have unequal layers; use one of layers, blocks"):
         named_space("slim", shape, layers_alike=True)
 
 

@@ -58,7 +58,7 @@ def test_two_devices_of_one_spelling_are_told_apart_by_their_hash(run: Run, else
     found = run("fit", "--device", second[:8], "--store", "away.db", "--json")
     assert found.code == 0, found.err
     assert found.json["device"]["hardware"] == "a phone"
-    assert "which is not at hand as it was" in found.err
+    assert "which cannot be reached or has changed since" in found.err
 
 
 def test_rows_of_the_device_at_hand_come_first(run: Run, elsewhere: Callable[..., str]) -> None:
@@ -186,7 +186,7 @@ def test_a_better_predictor_is_not_replaced_unasked_by_one_of_noise(
     Store("adaptare.db").append(noisy)
     answer = run("fit", "--device", "simulated", "-o", "predictor-decode.json")
     assert answer.code == 1
-    assert f"was expected to be off by {good.json['mape']:.2f} % of latency" in answer.err
+    assert f"has an expected error of {good.json['mape']:.2f} % of latency" in answer.err
     assert "10 of 20 rows have 95 % intervals wider than ±10 % of their latency, up to ±" in answer.err
     assert noisy[0].taken_at[:10] in answer.err
     assert Path("predictor-decode.json").read_bytes() == before

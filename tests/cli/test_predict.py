@@ -130,7 +130,7 @@ def test_a_predictor_of_another_device_is_where_a_fit_begins(fitted: Callable[..
     if answer.json["chosen"] == "transferred":
         assert (answer.json["source"]["device"], said) == ("simulated", "transferred")
     else:
-        assert "did not help on adapters left out" in answer.err
+        assert "did not lower the error on held-out adapters" in answer.err
         assert (answer.json["source"], said) == (None, "predicted")
 
 

@@ -14,7 +14,7 @@ from adaptare.devices import DeviceError, InputError, connect
 from adaptare.devices.agent import accelerator, torch_runtime
 from adaptare.devices.agent.accelerator import Accelerator, CaptureError
 from adaptare.devices.agent.runtime import AbsentError
-from adaptare.devices.torch_device import TorchDevice
+from adaptare.devices.torch_device import torch_backend
 
 USED = {
     "cuda": (
@@ -214,7 +214,7 @@ def test_a_device_that_is_not_there_is_a_device_error(kind: str) -> None:
 
 def test_only_cuda_has_graphs() -> None:
     with pytest.raises(InputError, match="graphs are those of CUDA; torch-mps has none"):
-        TorchDevice(kind="mps", graphs=True)
+        torch_backend(kind="mps", graphs=True)
     with pytest.raises(InputError, match="option 'graphs=yes' is unknown"):
         connect("torch-cpu:graphs=yes")
 

@@ -120,7 +120,7 @@ def test_what_a_program_prints_does_not_break_the_protocol(open_worker: OpenWork
 def test_the_last_words_of_a_worker_are_in_the_message(open_worker: OpenWorker, make_program: MakeProgram) -> None:
     worker = open_worker()
     loaded = worker.load(make_program("flooding", lines=3))
-    with pytest.raises(WorkerDiedError, match=r"exit code 7; it last said: line 0 x+ \| line 1 x+ \| line 2 x+$"):
+    with pytest.raises(WorkerDiedError, match=r"exit code 7; its last output: line 0 x+ \| line 1 x+ \| line 2 x+$"):
         worker.run(loaded.program_id, "only", 1)
 
 

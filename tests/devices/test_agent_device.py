@@ -8,7 +8,7 @@ import pytest
 
 from adaptare.devices import AgentDevice, InputError, MissingPackageError, TorchCpu, connect, ort_cpu
 from adaptare.devices.agent_device import counts_first_call
-from adaptare.devices.onnx_runtime import OnnxRuntime
+from adaptare.devices.onnx_runtime import ort
 
 MakeDevice = Callable[..., AgentDevice]
 
@@ -108,7 +108,7 @@ def test_who_it_is_is_known_after_one_opening(plain_device: MakeDevice, monkeypa
     ],
 )
 def test_options_that_no_device_can_have_are_refused_at_once(option: dict[str, object], message: str) -> None:
-    for device in (TorchCpu, OnnxRuntime, ort_cpu):
+    for device in (TorchCpu, ort, ort_cpu):
         with pytest.raises(InputError, match=message):
             device(**option)
 

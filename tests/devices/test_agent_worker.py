@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from adaptare.devices import (
     Work,
     WorkerDiedError,
 )
-from adaptare.devices.agent_worker import AgentWorker, opened
+from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.transport import ended_by
 
 MakeWorker = Callable[..., AgentWorker]
@@ -53,7 +53,7 @@ def answering() -> Iterator[MakeWorker]:
 
         def make(body: str, bring: Callable[[ProgramFile], None] = print) -> AgentWorker:
             command = [sys.executable, "-c", ANSWER.format(body=body)]
-            return stack.enter_context(opened(started(*command, bring=bring)))
+            return stack.enter_context(closing(started(*command, bring=bring)))
 
         yield make
 
@@ -109,7 +109,7 @@ def test_a_killed_agent_is_told_with_advice(answering: MakeWorker) -> None:
 
 def test_an_agent_that_ends_at_once_is_told_with_its_words() -> None:
     worker = started(sys.executable, "-c", "raise SystemExit('no such runtime')")
-    with opened(worker), pytest.raises(DeviceError, match=r"could not be set up: .* it last said: no such runtime"):
+    with closing(worker), pytest.raises(DeviceError, match=r"could not be set up: .* its last output: no such runtime"):
         worker.hello(**PLAIN)
 
 
@@ -163,7 +163,7 @@ def test_an_agent_that_reads_no_more_is_given_up() -> None:
     hello = json.dumps({"seq": 1, "ok": True, **TOLD})
     once = f"import sys, time\nsys.stdin.readline()\nprint({hello!r})\nsys.stdout.flush()\ntime.sleep(600)"
     long = Feed("long", json.dumps({"values": "1" * 300_000}), Work(1, 1, 1))
-    with opened(started(sys.executable, "-c", once)) as worker:
+    with closing(started(sys.executable, "-c", once)) as worker:
         worker.hello(**PLAIN)
         worker._timeout_s = 0.2
         with pytest.raises(WorkerDiedError, match=r"no answer to 'load' within 0\.2 s; the worker was stopped"):
@@ -172,7 +172,7 @@ def test_an_agent_that_reads_no_more_is_given_up() -> None:
 
 def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorker) -> None:
     worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True}))""")
-    with pytest.raises(KeyboardInterrupt), opened(worker):
+    with pytest.raises(KeyboardInterrupt), closing(worker):
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(worker.process_id, 0)
@@ -282,7 +282,7 @@ def test_a_package_that_the_runtime_itself_needs_is_named(tmp_path: Path, monkey
     command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
     worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
     with (
-        opened(worker),
+        closing(worker),
         pytest.raises(DeviceError, match="no_such_part"),
     ):
         worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
@@ -293,5 +293,5 @@ def test_without_numpy_it_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
     worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
-    with opened(worker), pytest.raises(MissingPackageError, match=r"numpy is not installed; .*'adaptare\[onnx\]'"):
+    with closing(worker), pytest.raises(MissingPackageError, match=r"numpy is not installed; .*'adaptare\[onnx\]'"):
         worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)

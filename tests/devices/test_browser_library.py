@@ -76,7 +76,7 @@ def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
 
     with beside(serve) as address:
         runtime = RuntimeFiles(address, integrity=HASHES)
-        server = PageServer(name="elsewhere", runtime=runtime, said=lambda text: None)
+        server = PageServer(name="elsewhere", runtime=runtime, report=lambda text: None)
         with (
             beside(lambda tell: server.serve(host="127.0.0.1", port=0, started=tell)) as url,
             BROWSER["chromium"](url, folder / "profile"),

@@ -278,7 +278,9 @@ def test_a_page_that_is_hidden_again_and_again_is_refused(tab: Tab, tmp_path: Pa
 
 
 def test_a_tab_that_is_closed_is_a_dead_worker(tab: Tab, tmp_path: Path) -> None:
-    with pytest.raises(WorkerDiedError, match="ended during 'run' with exit code 1; it last said: the page was closed"):
+    with pytest.raises(
+        WorkerDiedError, match="ended during 'run' with exit code 1; its last output: the page was closed"
+    ):
         long_run(tab.device, tmp_path, lambda: tab.control(("Target.closeTarget", {"targetId": "TAB"})))
 
 
@@ -296,7 +298,7 @@ def test_a_tab_that_crashes_is_a_dead_worker_and_a_new_one_goes_on(tab: Tab, tmp
 
         asyncio.run(send())
 
-    with pytest.raises(WorkerDiedError, match="it last said: the page was closed"):
+    with pytest.raises(WorkerDiedError, match="its last output: the page was closed"):
         long_run(tab.device, tmp_path, crash)
     tab.control(("Target.createTarget", {"url": tab.url}))
     with connect(tab.device).open() as again:

@@ -41,7 +41,10 @@ MISBEHAVIOUR: dict[str, tuple[Callable[[ClientWebSocketResponse, str], Awaitable
     "nested deep": (lambda link, number: link.send_str("[" * 10**6), "a message that is no reply"),
     "no number": (lambda link, number: link.send_json({"reply": {}}), "a message that is no reply"),
     "bytes": (lambda link, number: link.send_bytes(b"\0"), "a message that is no text"),
-    "another number": (lambda link, number: link.send_json({"id": "0" * 32, "reply": {}}), "a reply that nobody waits"),
+    "another number": (
+        lambda link, number: link.send_json({"id": "0" * 32, "reply": {}}),
+        "a reply to no open request",
+    ),
     "no reply": (lambda link, number: link.send_json({"id": number, "reply": 7}), "the agent in the page ended"),
     "too large": (
         lambda link, number: link.send_str(json.dumps({"id": number, "reply": {"x": "x" * LARGEST_MESSAGE_BYTES}})),
@@ -96,7 +99,7 @@ def test_a_reply_cannot_be_replayed(served: Served) -> None:
     def measure() -> None:
         with (
             connect(f"browser:{served.name}").open() as worker,
-            pytest.raises(WorkerDiedError, match="the page sent a reply that nobody waits for; it was disconnected"),
+            pytest.raises(WorkerDiedError, match="the page sent a reply to no open request; it was disconnected"),
         ):
             worker.run("p", "f", 1)
 
@@ -166,12 +169,16 @@ def test_without_a_page_its_address_is_told(served: Served, monkeypatch: pytest.
 
 
 def test_a_page_that_is_closed_during_a_run_is_a_dead_worker(served: Served) -> None:
-    with pytest.raises(WorkerDiedError, match="ended during 'run' with exit code 1; it last said: the page was closed"):
+    with pytest.raises(
+        WorkerDiedError, match="ended during 'run' with exit code 1; its last output: the page was closed"
+    ):
         run_unloaded(served, lambda request: None)
 
 
 def test_an_agent_that_died_in_the_page_is_a_dead_worker(served: Served) -> None:
-    with pytest.raises(WorkerDiedError, match="it last said: the agent in the page ended: RuntimeError: unreachable"):
+    with pytest.raises(
+        WorkerDiedError, match="its last output: the agent in the page ended: RuntimeError: unreachable"
+    ):
         run_unloaded(served, lambda request: {"died": "RuntimeError: unreachable"})
 
 
@@ -181,7 +188,7 @@ def test_a_server_that_is_killed_during_a_run_is_a_dead_worker() -> None:
         def kill(request: dict[str, Any]) -> None:
             process.kill()
 
-        with pytest.raises(WorkerDiedError, match="it last said: the server of the page"):
+        with pytest.raises(WorkerDiedError, match="its last output: the server of the page"):
             run_unloaded(Served(url, "mortal", process.pid), kill)
 
 

@@ -156,7 +156,7 @@ def test_a_header_is_found_at_any_depth(tmp_path: Path) -> None:
 @pytest.mark.native
 def test_a_header_that_is_none_is_told_with_the_compilers_words(tmp_path: Path) -> None:
     (tmp_path / compiler.HEADER).write_text("int x;", encoding="utf-8")
-    with pytest.raises(InputError, match=r"must be of version 1.16 or later; the compiler says: .*error: "):
+    with pytest.raises(InputError, match=r"must be of version 1.16 or later; the compiler reports: .*error: "):
         build_bundle(X86, headers=tmp_path, folder=tmp_path / "bundle")
 
 

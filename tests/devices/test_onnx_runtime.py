@@ -14,7 +14,7 @@ import pytest
 from adaptare.devices import Feed, InputError, Program, ProgramError, Work, connect, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
-from adaptare.devices.onnx_runtime import OnnxRuntime
+from adaptare.devices.onnx_runtime import ort
 from adaptare.devices.program import canonical_json
 
 Spec = dict[str, Any]
@@ -208,7 +208,7 @@ def test_a_spec_without_an_input_is_named(adapter: OrtModel) -> None:
 def test_active_adapters_are_refused(setup: Setup, tmp_path: Path, where: str) -> None:
     arguments = {"inputs": chain(1), "active_adapters": ["a.onnx_adapter"]}
     file = saved(tmp_path, CHAIN)
-    with pytest.raises(ValueError, match="a bound run ignores active_adapters without a word; give their tensors"):
+    with pytest.raises(ValueError, match="a bound run ignores active_adapters silently; give their tensors"):
         loaded(setup(), file, **(arguments if where == "load" else {})).bind(arguments)
 
 
@@ -224,7 +224,7 @@ def test_a_worker_answers_a_bad_feed_with_its_words_and_lives(tmp_path: Path) ->
 
 
 def test_every_node_is_counted_for_the_provider_that_runs_it(tmp_path: Path) -> None:
-    with OnnxRuntime(threads=1, timeout_s=60).open() as worker:
+    with ort(threads=1, timeout_s=60).open() as worker:
         assert worker.load(program(saved(tmp_path, CHAIN), only=chain(1))).providers == {CPU: 2}
 
 

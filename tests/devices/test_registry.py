@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, registry
+from adaptare.devices.extensions import extensions
 from adaptare.devices.registry import reachable, split_options
 from adaptare.devices.transport import LocalTransport
 
@@ -98,12 +99,11 @@ def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyP
             given.extend((target, wings))
             self.name, self.options = f"pigeon:{target}", {"wings": f"{wings}"}
 
-    entries = registry._entries
     pigeon = SimpleNamespace(load=lambda: Pigeon)
     monkeypatch.setattr(
         registry,
-        "_entries",
-        lambda group=registry.ENTRY_POINTS: {"pigeon": pigeon} if group == registry.TRANSPORTS else entries(group),
+        "extensions",
+        lambda group: {"pigeon": pigeon} if group == registry.TRANSPORTS else extensions(group),
     )
     info = connect("pigeon:coop/torch-cpu:threads=1,wings=3").info()
     assert given == ["coop", 3]
@@ -129,8 +129,8 @@ def test_lists_what_can_be_reached_in_order() -> None:
 def test_says_of_a_reachable_device_who_it_is_and_what_its_worker_told() -> None:
     found = {reach.name: reach for reach in reachable()}["simulated"]
     assert (found.info, found.problem) == (SimulatedDevice().info(), "")
-    assert found.told is not None
-    assert found.told.hardware == SimulatedDevice().info().hardware
+    assert found.worker is not None
+    assert found.worker.hardware == SimulatedDevice().info().hardware
 
 
 def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_the_key_is_the_wrong_one(ssh_server: Start) -> None:
 def test_the_configuration_is_broken(ssh_server: Start) -> None:
     server = ssh_server()
     server.configuration.write_text("Nonsense yes\n")
-    refused(server.spelling, "ssh failed and said: .*Bad configuration option: nonsense.*; try it by hand: ssh -p")
+    refused(server.spelling, "ssh failed: .*Bad configuration option: nonsense.*; try it by hand: ssh -p")
 
 
 def test_ssh_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +123,14 @@ def test_python_is_too_old(ssh_server: Start) -> None:
 def test_python_is_something_else(ssh_server: Start) -> None:
     server = ssh_server()
     server.add_program("python3", "echo I am a snake")
-    refused(server.spelling, "'python3' is no working Python; it said: 'no.*I am a snake")
+    refused(server.spelling, "'python3' is no working Python; its output: 'no.*I am a snake")
 
 
 @pytest.mark.parametrize("told", ["{}", "[]", '{"version": 3, "managed": false, "adaptare": ""}'])
 def test_python_tells_something_else_than_its_facts(ssh_server: Start, told: str) -> None:
     server = ssh_server()
     server.add_program("python3", f"echo '{told}'")
-    refused(server.spelling, "'python3' is no working Python; it said: 'no.n")
+    refused(server.spelling, "'python3' is no working Python; its output: 'no.n")
 
 
 @pytest.mark.parametrize("package", ["numpy", "onnxruntime"])
@@ -262,4 +262,4 @@ def test_the_device_may_not_be_written_to(ssh_server: Start) -> None:
 
 def test_words_that_nobody_knows_are_passed_on() -> None:
     error = failed_connection("ssh://host", "host", "host", "first\n\nkex_exchange: no match\n")
-    assert str(error) == "ssh://host: ssh failed and said: first | kex_exchange: no match; try it by hand: ssh host"
+    assert str(error) == "ssh://host: ssh failed: first | kex_exchange: no match; try it by hand: ssh host"

@@ -55,7 +55,7 @@ def test_a_bent_fit_ships_where_rows_left_out_ask_for_it(
     assert bent.chosen == "curved"
     card = bent.error_card
     assert card.mae_overhead_points < 0.7 * min(card.baselines.values())
-    assert "points less than the shrunken fit" in bent.reason
+    assert "points of overhead below that of the shrunken fit" in bent.reason
     unseen = drawn(shape, 200, 1)
     truth = np.array([knee.latency_s(Workload(shape).with_configuration(each).work()) for each in unseen])
     said = bent.predict_configs(unseen)

@@ -111,7 +111,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
     monkeypatch.setattr(latency_predictor, "choose_candidate", lambda *_: "sites-affine")
     predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
     assert predictor.chosen == "sites-affine"
-    assert "points more than the shrunken fit on adapters left out" in predictor.reason
+    assert "points of overhead above that of the shrunken fit" in predictor.reason
     assert np.flatnonzero(predictor.prices_s(predictor.features.names)).tolist() == [0]
     card = predictor.error_card
     assert "shrunken" in card.baselines

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("without_card")
 def test_a_regressor_is_asked_for_by_its_name(campaign: Campaign, draw_configs: DrawConfigs, name: str) -> None:
     predictor = LatencyPredictor(regressor=name).fit(campaign(draw_configs(12, 0)))
     assert predictor.chosen == name
-    assert predictor.reason == "the regressor that was asked for"
+    assert predictor.reason == "the requested regressor"
     assert name not in predictor.error_card.baselines
     assert "constant" in predictor.error_card.baselines
 

@@ -161,7 +161,7 @@ def test_weights_beyond_the_format_are_refused(made: Made, mixed: Workload, monk
     with pytest.raises(
         InputError, match=r"are 0\.0 GiB, and a file of the ort format holds 2; quantise the base \(int4\)"
     ):
-        made("format=ort").need(mixed)
+        made("format=ort").check(mixed)
 
 
 def measured(spelling: str, llama: ModelShape, cache: Path, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Any:

@@ -132,7 +132,7 @@ def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everyw
 
 def test_a_space_of_zeros_is_refused() -> None:
     zeros = rank_space("zeros", SHAPE.sites[:1], ((0,),), ((0,),))
-    with pytest.raises(InputError, match="has no adapter at all; give some group a rank above 0"):
+    with pytest.raises(InputError, match="has no adapter at all; give some dimension a rank above 0"):
         BudgetRepair(zeros, [], seed=0)
 
 

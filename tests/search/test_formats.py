@@ -79,7 +79,7 @@ def test_each_turn_of_the_assistant_is_an_example_with_the_turns_before_it() -> 
         Example("2 + 2?", "4", history=(system,)),
         Example("And 3 more?", "7", history=(system, asked, answered)),
     ]
-    assert {example.opening for example in read({"messages": TURNS})} == {"2 + 2?"}
+    assert {example.first_prompt for example in read({"messages": TURNS})} == {"2 + 2?"}
 
 
 @pytest.mark.parametrize(

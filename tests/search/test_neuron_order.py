@@ -121,5 +121,5 @@ def test_too_little_calibration_data_is_refused() -> None:
 def test_a_model_with_adapters_is_refused() -> None:
     model = made("llama")
     SuperAdapter(model, grouped_space("cut", [{"widths": [32, 64]}], ModelShape.from_config(model.config)), seed=0)
-    with pytest.raises(InputError, match="is a ElasticLinear; neurons are ordered in plain linears, before adapters"):
+    with pytest.raises(InputError, match="is a ElasticLinear; neurons are ordered in plain linears; pass the model"):
         magnitude_scores(model)

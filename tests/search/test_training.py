@@ -264,5 +264,5 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(
     super_adapter: SuperAdapter, train: Train, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot write to"):
+    with pytest.raises(StorageError, match="cannot be written"):
         train(super_adapter, folder=tmp_path / "file" / "training")

@@ -113,5 +113,5 @@ def test_turns_of_a_conversation_stay_together() -> None:
     ] + [Example(f"first {number}", "a") for number in range(20)]
     split = split_examples(examples, seed=0)
     assert [len(part) for part in (split.train, split.validation, split.test)] == [28, 6, 6]
-    openings = [{example.opening for example in part} for part in (split.train, split.validation, split.test)]
+    openings = [{example.first_prompt for example in part} for part in (split.train, split.validation, split.test)]
     assert sum(map(len, openings)) == len(set().union(*openings)) == 20

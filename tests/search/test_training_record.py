@@ -65,5 +65,5 @@ def test_an_unfinished_training_of_an_earlier_version_is_not_resumed(tmp_path: P
 
 def test_a_file_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot write to"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_record(tmp_path / "file", SETTINGS, [])

@@ -16,6 +16,7 @@ from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounde
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search import CompletionLoss, export_merged, export_onnx, export_peft, train_super_adapter
 from adaptare.search.export.onnx import export_onnx_adapter
+from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
@@ -25,7 +26,6 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.search.workflows.export_check import largest_export_difference
 
 Adapted = Callable[[MakeLayer], SuperAdapter]
 # How to choose a sub-adapter: genes of the choices 2, 4, 6.

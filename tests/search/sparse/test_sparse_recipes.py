@@ -17,6 +17,7 @@ from adaptare.profiler import Configuration, ModelShape, named_space, open_model
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
 from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.recipes.shears import space
@@ -26,7 +27,6 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.workflows.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
-from adaptare.search.workflows.export_check import largest_export_difference
 
 SMOLLM2 = {
     "model_type": "llama",

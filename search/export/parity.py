@@ -1,16 +1,18 @@
-"""Parity check of exported adapters: unmodified PEFT, in a separate process, against the super-adapter."""
+"""Parity checks: the outputs of an export, loaded by unmodified libraries, against those of the super-adapter."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adaptare.devices import DeviceError
 from adaptare.profiler import Configuration
-from adaptare.search import SuperAdapter
+from adaptare.search.super_adapter.model import SuperAdapter
 
 TOKENS = 24
 
@@ -32,6 +34,37 @@ print(json.dumps(logits))
 """
 
 
+def random_tokens(super_adapter: SuperAdapter, count: int) -> torch.Tensor:
+    """Token ids of the vocabulary, the same on every call. Shape (count,)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, super_adapter.shape.vocabulary, (count,), generator=generator)
+
+
+def computed_elsewhere(script: str, request: Mapping[str, Any], *, library: str) -> Any:
+    """Result of a Python script in a separate process, which has `library` and need not have adaptare.
+
+    Args:
+        script: Reads the request from standard input and prints its result, both as JSON.
+        request: JSON values.
+        library: Name of the library that reads the export, for messages.
+
+    Raises:
+        DeviceError: The script failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        input=json.dumps(request),
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode} without a message"]
+        raise DeviceError(f"{library} could not run the export: {lines[-1]}; try another version of {library}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def largest_export_difference(
     super_adapter: SuperAdapter, configs: Sequence[Configuration], folders: Sequence[Path], *, base: str | Path
 ) -> list[float]:
@@ -46,17 +79,11 @@ def largest_export_difference(
     Raises:
         DeviceError: PEFT did not load the exports.
     """
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, super_adapter.shape.vocabulary, (1, TOKENS), generator=generator)
+    tokens = random_tokens(super_adapter, TOKENS)[None]
     expected = []
     for config in configs:
         with super_adapter.activated(config), torch.inference_mode():
             expected.append(super_adapter.model(tokens, logits_to_keep=1).logits.flatten())
     request = {"base": str(base), "folders": [str(folder) for folder in folders], "tokens": tokens[0].tolist()}
-    done = subprocess.run(
-        [sys.executable, "-c", _LOADER], input=json.dumps(request), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise DeviceError(f"PEFT could not load the export: {done.stderr.strip()[-500:] or 'it ended without a word'}")
-    loaded = json.loads(done.stdout.splitlines()[-1])
+    loaded = computed_elsewhere(_LOADER, request, library="PEFT")
     return [float((torch.tensor(ours) - theirs).abs().max()) for ours, theirs in zip(loaded, expected, strict=True)]
