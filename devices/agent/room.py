@@ -58,7 +58,7 @@ def make_room(folder: str, needed: Collection[str]) -> None:
     for entry in held:
         if excess <= 0:
             return
-        # RowFilter again, as another agent may have taken it since.
+        # Read again, as another agent may have taken it since.
         if os.path.basename(entry.path) not in needed and _used_s(entry.path) < latest_s:
             with contextlib.suppress(OSError):
                 os.remove(entry.path)
