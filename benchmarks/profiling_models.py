@@ -1,8 +1,16 @@
 """The keys of profiling.py that need whole models: what parts and stubs say of them, at the pace of the commands.
 
 Exports come out of the cache; on the first run they are made, which takes a few minutes more.
+
+python benchmarks/profiling_models.py [SESSIONS]
+
+alone compares stubs with the whole model in several pairs of sessions (4) on the 4-bit base, as one pair has wide
+intervals.
 """
 
+import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from profiling_figures import Figure, Figures
@@ -50,13 +58,13 @@ def composition(pace: Pace = PARTS) -> Figures:
     return {"composition_error": Figure(worst, len(cells)), "compositions": Figure(cells, len(cells))}
 
 
-def stubs(pace: Pace = OVERHEAD) -> Figures:
+def stubs(pace: Pace = OVERHEAD, *, cases: Sequence[tuple[Quantisation, Phase]] = STUBS, seed: int = 0) -> Figures:
     """Overhead and seconds by stubs beside those of the whole model, each in a session of its own."""
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
     stop = precise_within(pace.half_width, pace.seconds)
-    for quantisation, phase in STUBS:
+    for quantisation, phase in cases:
         adapted = Workload(shape, Configuration.uniform(shape, RANK), phase=phase, quantisation=quantisation)
-        options = ProfileOptions(connect(ORT), stop, seed=0)
+        options = ProfileOptions(connect(ORT), stop, seed=seed)
         ((whole,), (composed,)) = (
             checked(next(way([adapted], reference=adapted.base, options=options)))
             for way in (profile_groups, profile_by_stubs)
@@ -88,3 +96,8 @@ def placements() -> list[list[Workload]]:
     return [
         [Workload(shape, Configuration.uniform(shape, rank, kinds=kinds)) for rank in RANKS] for kinds in PLACEMENTS
     ]
+
+
+if __name__ == "__main__":
+    for session in range(int(sys.argv[1]) if sys.argv[1:] else 4):
+        print(json.dumps(stubs(cases=STUBS[:1], seed=session)["stubs"].value), flush=True)
