@@ -36,6 +36,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 # Of the share of one phase, for timing; the others are for starting, exporting and bringing files.
 TIMED, MOST_SHARES, LEAST_S, ENDED_S = 0.45, 2.5, 1.0, 30.0
 CELLS = [("all", rank) for rank in (0, *SWAPPED_RANKS)] + [("q_proj,v_proj", rank) for rank in SWAPPED_RANKS]
+AXIS_PERCENT = (-30, 80)
 PLACES = {"all": "all", "q_proj,v_proj": "q+v"}
 
 
@@ -241,10 +242,11 @@ def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:
                 label=f"rank {rank}",
             )
         axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set(title=phase, xlabel="overhead on all linears, %", yticks=range(len(shown)))
+        xlabel = "overhead on all linears, % (longer intervals are cut)"
+        axis.set(title=phase, xlabel=xlabel, xlim=AXIS_PERCENT, yticks=range(len(shown)))
         axis.set_yticklabels([device["name"] for device in shown])
     axes[0].invert_yaxis()
-    axes[-1].legend()
+    axes[-1].legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
