@@ -1,5 +1,6 @@
 """Import of a PEFT adapter as the only configuration of a super-adapter, so that it is exported like any other."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -44,7 +45,10 @@ def import_peft(folder: str | Path, model: PreTrainedModel) -> tuple[SuperAdapte
     settings.init_lora_weights = False
     parts = {}
     try:
-        loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
+        with warnings.catch_warnings():
+            # PEFT asks transformers for a flag under its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            loaded = PeftModel.from_pretrained(model, str(folder), config=settings)
         name = loaded.active_adapter
         for path, _ in config.ranks:
             layer = loaded.base_model.model.get_submodule(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from adaptare.devices import InputError, StorageError
 from adaptare.profiler import ModelShape
 from adaptare.search import load_base
+from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.workflows.task import FILE as _TASK
 from adaptare.search.workflows.task import Task, examples_of, save_task, texts_of
@@ -54,7 +55,8 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
         save_task(task, folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:
             unfinished = Path(place) / _BASE
-            model.save_pretrained(unfinished)
+            with without_progress_bars():
+                model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             unfinished.rename(folder / _BASE)
     except OSError as error:

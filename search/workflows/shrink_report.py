@@ -1,5 +1,6 @@
 """Report of an adapter cut to a budget, compared with the original and with simpler cuts."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ class ShrinkReport:
 
     Args:
         folder: Folder of the adapter for PEFT.
+        base: Name of the base model.
+        measured_by: Options of `adaptare overhead` for the device and phase of the predictor.
         budget_s: Largest allowed latency, seconds.
         base_s: Latency of the base without adapter, seconds.
         level: Coverage probability of the predicted intervals.
@@ -63,6 +66,8 @@ class ShrinkReport:
     """
 
     folder: Path
+    base: str
+    measured_by: tuple[str, ...]
     budget: str
     budget_s: float
     base_s: float
@@ -107,7 +112,8 @@ class ShrinkReport:
         if self.written.test_loss is None:
             yield Note("no loss was computed, the most energy was kept; --data FILE searches by held-out loss instead")
         only = "only a measurement can say that a budget is met"
-        yield f"written: {self.folder}; {only}; next: adaptare overhead MODEL {self.folder}"
+        words = ["adaptare", "overhead", self.base, str(self.folder), *self.measured_by]
+        yield f"written: {self.folder}; {only}; next: {shlex.join(words)}"
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""

@@ -9,6 +9,7 @@ from adaptare.devices import InputError
 from adaptare.devices.versioned_json import write_versioned
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
+from adaptare.profiler.campaigns.target import weight_words
 from adaptare.profiler.models.model_source import published_name
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import export_peft, load_base
@@ -112,6 +113,8 @@ def shrink_adapter(
         export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
     report = ShrinkReport(
         output,
+        base,
+        _measured_by(fitted),
         str(budget),
         limit_s,
         fitted.reference_s,
@@ -123,6 +126,13 @@ def shrink_adapter(
     )
     write_versioned(output / "shrink.json", report.to_json(), schema=SCHEMA)
     return report
+
+
+def _measured_by(predictor: FittedPredictor) -> tuple[str, ...]:
+    template = predictor.template
+    device = ",".join([predictor.device.device, *weight_words(template.quantisation, template.dtype)])
+    phase = ("-p", "0", "-d") if template.phase == "decode" else ("-d", "-1", "-p")
+    return "--device", device, *phase, str(template.length)
 
 
 def _check_apart(predictor: FittedPredictor) -> None:

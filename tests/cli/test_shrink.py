@@ -166,7 +166,7 @@ def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:
     assert "Budget overhead=10%" in answer.out
     assert "shrunk" in answer.out
     assert "original" in answer.out
-    assert "next: adaptare overhead MODEL small" in answer.out
+    assert "next: adaptare overhead tiny-random small --device simulated:launch_s=1e-07 -p 0 -d 64" in answer.out
 
 
 def test_an_infeasible_budget_is_answered_with_the_smallest_reachable(shrink: Run, saved: Callable[..., Path]) -> None:

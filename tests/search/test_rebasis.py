@@ -1,5 +1,6 @@
 """Adapters that PEFT saved, in the basis of their singular vectors, against dense decompositions."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,3 +237,10 @@ def test_what_moves_to_a_smaller_space_computes_the_same(imported: SuperAdapter)
         moved = on_space(imported, space)
         moved.activate(config)
         torch.testing.assert_close(moved.model(ids).logits, expected)
+
+
+def test_no_warning_of_other_packages_is_shown(base: Callable[[], PreTrainedModel], folder: Path) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        import_peft(folder, base())
+    assert [str(each.message) for each in shown] == []

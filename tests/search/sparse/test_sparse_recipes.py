@@ -214,6 +214,7 @@ def test_a_space_of_the_command_line_is_trained_by_a_masked_recipe_too(data: Pat
     words = ("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(data), "--steps", "1")
     done = run(*words, "--held-out", "4", "--recipe", "sqft-sparsepeft", "--space", "layers", "--rank", "0,4", "--json")
     assert done.exit_code == 0, done.stderr
+    assert "model shards" not in done.stderr  # the progress bar of transformers
     _, super_adapter = reload_adaptation(tmp_path / "run")
     assert super_adapter.space.sites == named_space("layers", super_adapter.shape, ranks=(0, 4)).sites
     assert not super_adapter.separable
