@@ -25,6 +25,7 @@ COLUMNS: Final[tuple[Column[Measurement], ...]] = (
     Column("95 % interval", lambda row: latency_interval(row)),
     Column("overhead", lambda row: percent(row.overhead.middle)),
 )
+NEURONS: Final[Column[Measurement]] = Column("MLP neurons", lambda row: f"{_neurons_kept(row.workload):.0%}")
 
 
 def latency_interval(measurement: Measurement) -> str:
@@ -76,7 +77,8 @@ class SpaceReport:
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        yield Table(self.title, COLUMNS, self.rows)
+        narrow = any(row.workload.configuration.widths for row in self.rows)
+        yield Table(self.title, (NEURONS, *COLUMNS) if narrow else COLUMNS, self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
@@ -180,6 +182,12 @@ def measure_space(
     )
 
 
+def _neurons_kept(workload: Workload) -> float:
+    shape, widths = workload.shape, workload.configuration.by_layer
+    kept = sum(widths.get(layer, shape.intermediate) for layer in range(shape.layers))
+    return kept / (shape.layers * shape.intermediate)
+
+
 def _row(measurement: Measurement) -> dict[str, Any]:
     workload = measurement.workload
     names = ("latency_s", "lower_s", "upper_s", "within_one_opening", "trends", "stopped_by", "origin")
@@ -187,6 +195,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
         "workload": workload.hash,
         "sites": len(workload.configuration.ranks),
         "parameters": workload.configuration.adapter_parameters(workload.shape),
+        **({"widths": dict(widths)} if (widths := workload.configuration.widths) else {}),
         "overhead": measurement.overhead.middle,
         "rounds": len(measurement.visits),
         "openings": len(set(measurement.openings.tolist())),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import platformdirs
+from safetensors import SafetensorError
 
 from adaptare.devices import InputError, StorageError
 
@@ -46,7 +47,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             write(fresh)
             (fresh / MARK).touch()
             _take_place(fresh, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose one with --cache") from error
     return folder
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from adaptare.devices import InputError, StorageError
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
@@ -35,8 +37,9 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
             yield fresh
             (fresh / MARK).write_text(json.dumps(origin, indent=1), encoding="utf-8")
             _swap(fresh, target, aside=Path(beside) / "old")
-    except OSError as error:
-        raise StorageError(f"the export cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"the export cannot be written to {str(folder)!r}: {reason}") from error
 
 
 def check_replaceable(folder: str | Path) -> None:

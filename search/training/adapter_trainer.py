@@ -61,6 +61,12 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
         save_super_adapter(self._super_adapter, output_dir or self.args.output_dir)
 
+    def _save_checkpoint(self, *arguments: Any, **others: Any) -> None:
+        try:
+            super()._save_checkpoint(*arguments, **others)
+        except RuntimeError as error:  # that of torch.save if the disk is full
+            raise OSError(f"a checkpoint could not be written; is the disk full? ({error})") from error
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_tensors(self._super_adapter, resume_from_checkpoint)
 

@@ -3,6 +3,8 @@
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from adaptare.devices import InputError, StorageError
 from adaptare.profiler import ModelShape
 from adaptare.search import load_base
@@ -59,7 +61,6 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             unfinished.rename(folder / _BASE)
-    except OSError as error:
-        raise StorageError(
-            f"the prepared base cannot be written to {str(folder)!r}: {error.strerror or error}"
-        ) from error
+    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"the prepared base cannot be written to {str(folder)!r}: {reason}") from error

@@ -89,6 +89,21 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
     assert onnx.json["widths"] == widths
 
 
+def test_the_table_of_a_campaign_tells_narrower_models_apart(
+    recipe: str, trained: Callable[..., Any], model_cache: Path
+) -> None:
+    _, device, mode = CASES[recipe]
+    words = ("--device", device, "--mode", mode, "--space", recipe, "-p", 128, "--cache", model_cache)
+    table = trained("profile", "tiny-random", *words, "--count", 14)
+    assert table.code == 0, table.err
+    assert "MLP neurons" in table.out
+    assert "are in adaptare.db already" in table.err
+    rows = trained("profile", "tiny-random", *words, "--count", 14, "--json").json["rows"]
+    kept = [sum(row["widths"].get(str(layer), 128) for layer in range(2)) / 256 for row in rows]
+    assert min(kept) < max(kept)
+    assert all(f"{share:.0%}" in table.out for share in kept)
+
+
 def test_a_budget_below_the_narrowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
     found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-90%", "--evaluations", 4)
     assert found.code == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors import SafetensorError
 
 from adaptare.devices import InputError, StorageError
 from adaptare.profiler.models.disk_cache import (
@@ -85,6 +86,15 @@ def test_a_full_disk_is_told_with_advice_and_leaves_nothing(kind: str, tmp_path:
 
     with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose one with --cache"):
         KINDS[kind](tmp_path / "thing", write)
+    assert names(tmp_path) == []
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_told_too(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose one with --cache"):
+        cached_folder(tmp_path / "thing", write)
     assert names(tmp_path) == []
 
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from adaptare.devices import InputError, StorageError
 from adaptare.search.export.folder import export_folder
@@ -58,6 +59,15 @@ def test_an_error_while_writing_leaves_the_earlier_export(tmp_path: Path) -> Non
         write(tmp_path / "export", FULL_DISK)
     assert (tmp_path / "export" / "content").read_text() == "one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_told_too(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"cannot be written to .*No space left"),
+        export_folder(tmp_path / "export", origin=ORIGIN),
+    ):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_while_swapping_leaves_the_earlier_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

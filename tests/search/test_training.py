@@ -260,6 +260,17 @@ def test_arguments_out_of_range_are_refused(
     assert not (tmp_path / "training").exists()
 
 
+def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(
+    super_adapter: SuperAdapter, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StorageError, match=r"cannot write to .*is the disk full"):
+        train(super_adapter)
+
+
 def test_a_folder_that_cannot_be_made_is_a_storage_error(
     super_adapter: SuperAdapter, train: Train, tmp_path: Path
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from typer.testing import CliRunner
 
 from adaptare.app import app
@@ -207,6 +208,20 @@ def test_too_little_calibration_data_is_refused_on_the_command_line(tmp_path: Pa
     done = run(*words, "--recipe", "shears")
     assert done.exit_code == 2
     assert "Wanda needs at least 256 calibration tokens" in " ".join(done.stderr.split())
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_a_disk_that_is_full_while_the_base_is_saved_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    open_model("tiny-random").weights_folder()  # saved already
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    done = run("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(data), "--recipe", "shears")
+    assert done.exit_code == 2
+    assert "the prepared base cannot be written to" in done.stderr
     assert not (tmp_path / "run" / "base").exists()
 
 
