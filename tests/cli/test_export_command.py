@@ -237,7 +237,7 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
     adapter = saved()
     for words, message in (
         (("--to", "onnx"), "is an adapter without its base model; name that with --base"),
-        (("--base", "tiny-random"), "is an adapter for PEFT already; choose what it shall become with --to"),
+        (("--base", "tiny-random"), "is an adapter for PEFT already; choose another kind with --to"),
         (("--base", "tiny-random", "--to", "onnx", "--winner", 1), "--winner is for the result of a search"),
     ):
         answer = run("export", adapter, "-o", "out", *words, "--cache", model_cache)

@@ -74,8 +74,8 @@ def test_a_population_is_at_least_four() -> None:
     ("start", "complaint"),
     [
         (np.zeros((2, 3), dtype=np.int64), r"shape \(n, 16\), not \(2, 3\)"),
-        (np.full((1, 16), 5, dtype=np.int64), "a choice that its group does not have"),
-        (np.full((1, 16), -1, dtype=np.int64), "a choice that its group does not have"),
+        (np.full((1, 16), 5, dtype=np.int64), "start must hold choices from 0 to below"),
+        (np.full((1, 16), -1, dtype=np.int64), "start must hold choices from 0 to below"),
     ],
 )
 def test_genes_of_another_space_are_refused(start: NDArray[np.int64], complaint: str) -> None:
