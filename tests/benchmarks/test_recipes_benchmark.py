@@ -101,29 +101,24 @@ def test_three_ways_to_four_bits_are_side_by_side(
 def test_latency_is_that_of_each_mode_beside_the_base(tmp_path: Path) -> None:
     shape = recipes.open_model("tiny-random").shape
     narrow = Configuration.of(dict(Configuration.uniform(shape, 2).ranks), widths={0: shape.intermediate // 2})
-    rows = {
-        device: recipe_latency.latency_rows(
-            "tiny-random",
-            {"narrow": narrow},
-            apart=True,
-            merged=True,
-            devices=[device],
-            seconds=0.1,
-            store=tmp_path / "latency.db",
-        )
-        for device in ("torch-cpu:threads=1", "ort-cpu:int4,threads=1")
-    }
-    modes = {device: {(row["phase"], row["mode"]) for row in found} for device, found in rows.items()}
-    phases = ("prefill", "decode")
-    assert modes["torch-cpu:threads=1"] == {(phase, mode) for phase in phases for mode in ("swappable", "merged")}
-    assert modes["ort-cpu:int4,threads=1"] == {
-        (phase, mode) for phase in phases for mode in ("swappable", "static", "requantised")
-    }
-    for row in [row for found in rows.values() for row in found]:
+    rows = recipe_latency.latency_rows(
+        "tiny-random",
+        {"narrow": narrow},
+        apart=True,
+        merged=True,
+        devices=[recipes.INT4_DEVICE],
+        seconds=0.1,
+        store=tmp_path / "latency.db",
+    )
+    modes = ("swappable", "static", "requantised")
+    assert [(row["phase"], row["mode"]) for row in rows] == [
+        (phase, mode) for phase in ("prefill", "decode") for mode in modes
+    ]
+    for row in rows:
         middle, lower, upper = row["overhead"]
         assert lower <= middle <= upper
-    table = recipes.table({"lonas": {"losses": {}, "latency": rows["torch-cpu:threads=1"]}})
-    assert "| lonas | narrow | torch-cpu:threads=1 | decode | merged |" in table
+    table = recipes.table({"lonas": {"losses": {}, "latency": rows}})
+    assert f"| lonas | narrow | {recipes.INT4_DEVICE} | decode | requantised |" in table
 
 
 def test_missing_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
