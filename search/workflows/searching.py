@@ -135,7 +135,7 @@ def select(
     """
     limit_s = limit_of(budget, predictor)
     space = super_adapter.space
-    if space.has_widths and predictor.template.in_weights:
+    if space.cuts_base and predictor.template.in_weights:
         space = space.at_largest_ranks
     check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
     _check_mergeable(super_adapter, predictor)
@@ -174,7 +174,7 @@ def select(
     front = found_by("searching", chosen_algorithm, screen)
     random = found_by("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
-    lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
+    lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(each.name, each.config) for each in _worth_a_row(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
@@ -214,7 +214,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     if super_adapter.fills_zeros(config):
         return []
     mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
-    if config.widths:
+    if config.cuts_base:
         predicted = predictor.predict(space.encode(config.without_adapter)[None], space.columns)
         ends = (float(predicted.mean_s[0]), float(predicted.lower_s[0]), float(predicted.upper_s[0]))
     return [Chosen(mode, config, mode, ends, False)]

@@ -86,6 +86,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
                 "mode": each.mode,
                 "sites": dict(each.config.ranks),
                 **({"widths": dict(each.config.widths)} if each.config.widths else {}),
+                **({"left_out": list(each.config.left_out)} if each.config.left_out else {}),
                 "predicted_s": each.predicted_s[0],
                 "predicted_lower_s": each.predicted_s[1],
                 "predicted_upper_s": each.predicted_s[2],
@@ -203,7 +204,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
     return tuple(
         Choice(
             row["name"],
-            Configuration.of(row["sites"], widths=row.get("widths")),
+            Configuration.of(row["sites"], widths=row.get("widths"), left_out=row.get("left_out", ())),
             row["mode"],
             (row[ends[0]], row[ends[1]], row[ends[2]]),
             row["val_loss"],
