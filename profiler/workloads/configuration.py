@@ -144,8 +144,8 @@ class Configuration:
             InputError: A site or layer is not in the shape, no layer is left, a layer is wider than the base's, or a
                 rank exceeds the smaller dimension of its linear.
         """
-        if wrong := [layer for layer in self.left_out if layer >= shape.layers]:
-            raise InputError(f"layer {wrong[0]} cannot be left out: the base model has layers 0 to {shape.layers - 1}")
+        if self.left_out and (last := self.left_out[-1]) >= shape.layers:
+            raise InputError(f"layer {last} cannot be left out: the base model has layers 0 to {shape.layers - 1}")
         if len(self.left_out) == shape.layers:
             raise InputError(f"all {shape.layers} layers are left out; leave out at most {shape.layers - 1}")
         if wrong := next((pair for pair in self.widths if pair[0] >= shape.layers), None):

@@ -88,13 +88,12 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_configurations_equal_the_stock_models_they_stand_for(family: str, ids: torch.Tensor) -> None:
     super_adapter = disturbed(family)
-    space, depths = super_adapter.space, set()
-    for codes in space.expand(space.sample(20, np.random.default_rng(5))):
-        config = space.decode(codes)
-        depths.add(len(config.left_out))
+    space = super_adapter.space
+    genes = space.sample(20, np.random.default_rng(5))
+    genes[:, -1] = np.arange(20) % 3  # every depth
+    for config in map(space.decode, space.expand(genes)):
         with super_adapter.activated(config):
             assert same(logits(super_adapter.model, ids), logits(stock(family, super_adapter, config), ids))
-    assert depths == {0, 2, 3}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

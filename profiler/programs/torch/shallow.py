@@ -35,7 +35,7 @@ def set_layers(model: Any, layers: Sequence[nn.Module], types: Sequence[str] | N
     for number, layer in enumerate(layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = number
+                setattr(module, "layer_idx", number)  # noqa: B010  # modules have no such attribute for type checkers
     if types:
         model.config.layer_types = list(types)
     model.config.num_hidden_layers = len(layers)
