@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.profiler import Column, Configuration, MlpWidth, Site, Workload
+from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.workload import BYTES
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
@@ -18,15 +19,17 @@ Array = NDArray[np.float64]
 
 
 def columns_of(template: Workload, configurations: Sequence[Configuration]) -> tuple[Column, ...]:
-    """Columns of the codes of some configurations: the linears that run, and widths if some layer is narrower.
+    """Columns of the codes of some configurations: the linears that run, widths if some layer is narrower, and depth.
 
     Args:
         template: The workloads without their configurations.
-        configurations: Ranks and widths.
+        configurations: Configurations to encode.
     """
     base = template.base
     narrower = any(configuration.widths for configuration in configurations)
-    return (*base.scope_sites, *(base.shape.mlp_widths[: base.layers] if narrower else ()))
+    shallower = any(configuration.left_out for configuration in configurations)
+    widths = base.shape.mlp_widths[: base.layers] if narrower else ()
+    return (*base.scope_sites, *widths, *((base.shape.depth,) if shallower else ()))
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class FeatureSet:
     kernels), bytes moved and FLOPs, and the first two again per kind of linear. All are zero if the adapter is merged
     into the base; with padded ranks every site counts the largest rank.
 
-    Where the codes have widths, the FLOPs are those added by the adapter less those saved by narrower layers, and two
-    more features are the savings alone, in bytes and FLOPs: 0 for the base and negative otherwise, so that a
-    coefficient is never below zero.
+    Where the codes have widths or depth, the FLOPs are those added by the adapter less those saved in linears of the
+    base. With widths, two more features are the savings of narrower MLPs alone, in bytes and FLOPs; a layer left out
+    lacks its whole MLP. With depth, one more is the number of layers left out, for all else that they take: attention,
+    norms and calls. Savings are 0 for the base and negative otherwise, so that a coefficient is never below zero.
 
     Args:
         template: The workload; its configuration is ignored.
@@ -60,6 +64,11 @@ class FeatureSet:
         return tuple(column for column in self.columns if isinstance(column, MlpWidth))
 
     @cached_property
+    def depth(self) -> Depth | None:
+        """The column that is the number of layers."""
+        return next((column for column in self.columns if isinstance(column, Depth)), None)
+
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of linear, in the order in which a layer calls them."""
         return tuple(dict.fromkeys(site.kind for site in self.sites))
@@ -68,41 +77,49 @@ class FeatureSet:
     def names(self) -> tuple[str, ...]:
         """One per column of the matrix."""
         by_kind = [f"{quantity}:{kind}" for quantity in ("sites", "bytes") for kind in self.kinds]
-        narrower = ("mlp_bytes", "mlp_flops") if self.widths else ()
-        return ("sites", "adapter_bytes", "flops" if self.widths else "adapter_flops", *by_kind, *narrower)
+        narrower, shallower = ("mlp_bytes", "mlp_flops") if self.widths else (), ("layers",) if self.depth else ()
+        flops = "flops" if narrower or shallower else "adapter_flops"
+        return ("sites", "adapter_bytes", flops, *by_kind, *narrower, *shallower)
 
     @property
     def units(self) -> tuple[str, ...]:
         """One per column of the matrix."""
         by_kind = (*["sites"] * len(self.kinds), *["bytes"] * len(self.kinds))
-        return ("sites", "bytes", "FLOP", *by_kind, *(("bytes", "FLOP") if self.widths else ()))
+        saved = (*(("bytes", "FLOP") if self.widths else ()), *(("layers",) if self.depth else ()))
+        return ("sites", "bytes", "FLOP", *by_kind, *saved)
 
     @property
     def prior(self) -> tuple[int, ...]:
         """Columns that explain most of the latency on any device."""
-        return (SITES, FLOPS, len(self.names) - 1) if self.widths else (SITES, FLOPS)
+        return (SITES, FLOPS, *(self.names.index(name) for name in ("mlp_flops", "layers") if name in self.names))
 
     def matrix(self, codes: Codes) -> Array:
         """The features of each configuration. Shape (n, n_columns) -> (n, n_features).
 
         Raises:
-            InputError: The codes are not valid ranks and widths for these columns.
+            InputError: The codes are not valid ranks, widths and depths for these columns.
         """
         self._check(codes)
-        ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.bool_)
-        active = (codes[:, ranked] > 0).astype(np.float64)
-        ranks = codes[:, ranked].astype(np.float64)
+        ranks = self._of(Site, codes)
+        active = (ranks > 0).astype(np.float64)
         if self.template.mode == "padded":
             ranks = active * ranks.max(axis=1, initial=0.0, keepdims=True)
         added: Array = active @ self._per_site + ranks @ self._per_rank
+        layers = self._of(Depth, codes) - (self.depth.largest if self.depth else 0)
+        added[:, FLOPS] += layers.sum(axis=1) * self._per_layer
         if not self.widths:
-            return added
-        gone = np.array([width.largest for width in self.widths]) - codes[:, ~ranked].astype(np.float64)
+            return np.hstack([added, layers])
+        gone = np.array([width.largest for width in self.widths]) - self._of(MlpWidth, codes)
         at_site = gone @ self._site_of_layer
         added -= (at_site * active) @ self._per_site_and_neuron + (at_site * ranks) @ self._per_rank_and_neuron
-        base = -gone @ self._per_neuron
-        added[:, FLOPS] += base[:, 1]
-        return np.hstack([added, base])
+        narrower = -gone @ self._per_neuron
+        added[:, FLOPS] += narrower[:, 1]
+        whole = self.widths[0].largest * self._per_neuron[0]
+        return np.hstack([added, narrower + layers.sum(axis=1, keepdims=True) * whole, layers])
+
+    def _of(self, kind: type[Column], codes: Codes) -> Array:
+        """Columns of a kind. Shape (n, n_columns) -> (n, n_of_kind)."""
+        return codes[:, [isinstance(column, kind) for column in self.columns]].astype(np.float64)
 
     @cached_property
     def _per_site(self) -> Array:
@@ -137,6 +154,12 @@ class FeatureSet:
         return np.array([per_call] * len(self.widths))
 
     @cached_property
+    def _per_layer(self) -> float:
+        """FLOPs of the linears of one layer of the base."""
+        own = [site for site in self.template.shape.sites if site.layer == 0]
+        return 2.0 * self.template.rows * sum(site.in_features * site.out_features for site in own)
+
+    @cached_property
     def _per_neuron_of(self) -> list[tuple[int, int]]:
         return _of_one_neuron(self.template, self.sites)
 
@@ -158,7 +181,8 @@ class FeatureSet:
 
     def _check(self, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != len(self.columns):
-            unit = "site and width" if self.widths else "site"
+            cuts = [" and width"] * bool(self.widths) + [" and the depth"] * bool(self.depth)
+            unit = f"site{''.join(cuts)}"
             raise InputError(
                 f"codes must have the shape (n, {len(self.columns)}), one column per {unit}, not {codes.shape}; "
                 "name the columns if they are fewer"
@@ -173,11 +197,13 @@ class FeatureSet:
             column, code = self.columns[number], codes[row, number]
             if isinstance(column, MlpWidth):
                 raise InputError(f"width {code} of layer {column.layer} must be 1 to {column.largest}")
+            if isinstance(column, Depth):
+                raise InputError(f"the number of layers must be 1 to {column.largest}, not {code}")
             raise InputError(f"rank {code} of {column.path} must be 0 (no adapter) to {column.largest_rank}")
 
 
 def _largest(column: Column) -> int:
-    return column.largest if isinstance(column, MlpWidth) else column.largest_rank
+    return column.largest_rank if isinstance(column, Site) else column.largest
 
 
 def _of_one_neuron(template: Workload, sites: Sequence[Site]) -> list[tuple[int, int]]:

@@ -112,12 +112,13 @@ def _basis(there: FeatureSet, here: FeatureSet) -> Array | None:
 
     In decode no feature depends on the length. In prefill, each linear of a kind, and each of its ranks, adds the same
     to every feature at either length, because all layers have the same linears; the cost of an adapter on narrower
-    layers is no such combination.
+    layers, and that of the layers themselves, are no such combinations.
     """
     if here.template.phase == "decode":
         return None
-    if here.widths:
-        raise InputError("predictors of widths are interpolated in decode only; profile this number of tokens")
+    if here.widths or here.depth:
+        cut = "widths" if here.widths else "depth"
+        raise InputError(f"predictors of {cut} are interpolated in decode only; profile this number of tokens")
     probes = np.vstack([rank * np.eye(len(here.sites), dtype=np.int64) for rank in (1, 2)])
     theirs, ours = there.matrix(probes), here.matrix(probes)
     scale = np.where((largest := ours.max(axis=0)) > 0, largest, 1.0)

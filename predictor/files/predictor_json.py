@@ -83,8 +83,9 @@ def predictor_from_json(
     template, reference = (
         Workload.from_json(content[role], shapes[content[role]["shape"]]) for role in ("template", "reference")
     )
-    narrower = [Configuration(widths=((0, 1),))] if {"name": "mlp_flops", "unit": "FLOP"} in content["features"] else []
-    features = FeatureSet(template, columns_of(template, narrower))
+    names = [each["name"] for each in content["features"]]
+    cuts = {"mlp_flops": Configuration(widths=((0, 1),)), "layers": Configuration(left_out=(0,))}
+    features = FeatureSet(template, columns_of(template, [cut for name, cut in cuts.items() if name in names]))
     if content["features"] != _feature_list(features):
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     level, card, feature_range = float(content["level"]), content["error_card"], arrays["feature_range"]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from adaptare.devices import DeviceInfo, InputError
 from adaptare.predictor.features import columns_of
 from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
+from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
@@ -93,10 +94,10 @@ def _groups(row: Measurement) -> tuple[str, str, str]:
 
 
 def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column]) -> NDArray[np.int64]:
-    """Ranks and widths as an array, shape (n, n_columns); a site without a column does not run and is ignored.
+    """Codes as an array, shape (n, n_columns); a site without a column does not run and is ignored.
 
     Raises:
-        InputError: An adapter is not a LoRA, or a layer is narrower and its width has no column.
+        InputError: An adapter is not a LoRA, or a layer is narrower or left out, and no column is for that.
     """
     if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
         raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
@@ -105,21 +106,29 @@ def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column])
         raise InputError(
             "the predictor knows layers of the base's width only; profile configurations with widths and fit again"
         )
+    shallower = any(configuration.left_out for configuration in configurations)
+    if shallower and not any(isinstance(column, Depth) for column in columns):
+        raise InputError(
+            "the predictor knows models with all layers only; profile configurations with a depth and fit again"
+        )
     rows = [configuration.codes(columns) for configuration in configurations]
     return np.array(rows, dtype=np.int64).reshape(len(configurations), len(columns))
 
 
 def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[Column]) -> NDArray[np.int64]:
-    """Codes extended to more columns: no adapter and the base's width in the new ones.
+    """Codes extended to more columns: no adapter and the base's width and depth in the new ones.
 
     Raises:
         InputError: The codes have another number of columns, or one that is not among the others.
     """
     if codes.ndim != 2 or codes.shape[1] != len(columns):
         raise InputError(f"codes for {len(columns)} sites must have the shape (n, {len(columns)}), not {codes.shape}")
-    position = {column: number for number, column in enumerate(onto)}
+    position = {_timed(column): number for number, column in enumerate(onto)}
+    columns = [_timed(column) for column in columns]
     if unknown := [column for column in columns if column not in position]:
         first = unknown[0]
+        if isinstance(first, Depth):
+            raise InputError("the predictor was not fitted for models of fewer layers; fit one to rows that have some")
         if isinstance(first, MlpWidth):
             raise InputError("the predictor was not fitted for widths of layers; fit one to rows that have some")
         raise InputError(f"the predictor was not fitted for a linear {first.path!r} of these sizes; fit a new one")
@@ -129,6 +138,11 @@ def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[C
     wider: NDArray[np.int64] = np.repeat(usual, len(codes), axis=0).astype(codes.dtype)
     wider[:, [position[column] for column in columns]] = codes
     return wider
+
+
+def _timed(column: Column) -> Column:
+    """The column without what latency does not depend on: the order in which layers are left out."""
+    return Depth(tuple(range(column.largest))) if isinstance(column, Depth) else column
 
 
 def _depends_on_mode(workload: Workload) -> bool:
@@ -147,12 +161,13 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"{first.reference.hash}; measure again what was measured beside another reference"
         )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
-    ignored = ("adapter", "widths", *([] if _depends_on_mode(row.workload) else ["mode"]))
+    ignored = ("adapter", "widths", "left_out", *([] if _depends_on_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
         kinds = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
         raise InputError(
-            f"measurements of one predictor differ only in ranks and widths; these have {kinds}; fit one for each"
+            f"measurements of one predictor differ only in ranks, widths and layers left out; these have {kinds}; fit "
+            "one for each"
         )
 
 
@@ -164,7 +179,7 @@ def _common_graph(rows: Sequence[Measurement]) -> Graph:
     partly = [
         workload
         for workload in workloads
-        if workload.graph == "cut" and len(workload.configuration.ranks) < len(workload.shape.sites)
+        if workload.graph == "cut" and len(workload.configuration.ranks) < len(workload.scope_sites)
     ]
     if partly:
         raise InputError(

@@ -94,14 +94,14 @@ def workloads_of_space(
 ) -> list[Workload]:
     """Workloads of a design of at most `count` configurations.
 
-    Where adapters are merged, only the widths of a space with widths are varied, because ranks do not change latency.
+    Where adapters are merged, only widths and depth of a space that has them vary, as ranks do not change latency.
 
     Raises:
         InputError: The runtime does not run one of them.
     """
-    if space.has_widths and template.in_weights:
+    if space.cuts_base and template.in_weights:
         found = design(space.at_largest_ranks, count, seed=seed)
-        configurations = [each.without_adapter for each in map(space.decode, found) if each.widths]
+        configurations = [each.without_adapter for each in map(space.decode, found) if each.cuts_base]
     else:
         configurations = [space.decode(row) for row in design(space, count, seed=seed)]
     workloads = [template.with_configuration(each) for each in configurations]

@@ -220,7 +220,7 @@ class GroupRun:
 
     def _check_applied(self, candidate: Candidate, worker: Worker) -> None:
         workload, bare = candidate.workload, candidate.workload.bare
-        known = bare == self.reference.workload or workload.configuration.widths
+        known = bare == self.reference.workload or workload.configuration.cuts_base
         try:
             if changes_outputs(workload) and known:
                 check_applied(workload, candidate.outputs, self._outputs(bare, worker))

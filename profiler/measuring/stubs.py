@@ -12,7 +12,7 @@ from adaptare.profiler.measuring.rounds import profile_groups
 from adaptare.profiler.programs.builders import Need, Programs
 from adaptare.profiler.store.measurement import INTERRUPTED, Measurement, Visit
 from adaptare.profiler.workloads.configuration import Configuration
-from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.shape import ModelShape, in_layer
 from adaptare.profiler.workloads.workload import Mode, Workload
 
 FEWEST_LAYERS = (2, 6)
@@ -159,21 +159,26 @@ def fitting_layers(
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
-    """The same workload with only the first layers of the model.
+    """The same workload with only a number of layers, each like those that the model keeps.
 
     Raises:
         InputError: Layers differ in their ranks or widths.
     """
-    shape, configuration = workload.shape, workload.configuration
-    first, *others = configuration.of_layers(shape)
+    shape = workload.shape
+    if shape.period > 1 and workload.configuration.left_out:
+        raise InputError(
+            "layers of this model attend in different ways, so stubs cannot leave any out; measure the whole"
+        )
+    first, *others = workload.configuration.of_layers(shape)
     if any(layer != first for layer in others):
         raise InputError(
             "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
             "in a YAML file), or measure the whole"
         )
-    ranks = tuple(pair for pair in configuration.ranks if shape.site_by_path[pair[0]].layer < layers)
-    widths = tuple(pair for pair in configuration.widths if pair[0] < layers)
-    return replace(workload, shape=shape.stub(layers), configuration=Configuration(ranks, widths, configuration.kind))
+    ranks = {in_layer(path, layer): rank for path, rank in first.ranks for layer in range(layers)}
+    widths = {layer: width for _, width in first.widths for layer in range(layers)}
+    configuration = Configuration.of(ranks, widths=widths, kind=first.kind)
+    return replace(workload, shape=shape.stub(layers), configuration=configuration)
 
 
 def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
@@ -237,15 +242,15 @@ class _Line:
     ) -> None:
         self._reference = reference
         self._failure = shallow.failure
-        few, many = depths
-        self._share = (reference.shape.layers - few) / (many - few)
-        self._base = _drawn(shallow.visits, shallow.reference_visits, self._share)
+        self._depths = depths
+        self._base = _drawn(shallow.visits, shallow.reference_visits, self._share(reference))
         medians = [visit.median_s for visit in self._base.values()]
         self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
 
     def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
         """Composed measurement of the whole workload, with the whole base as its reference."""
-        own = _drawn(shallow.visits, deep.visits, self._share)
+        share = self._share(workload)
+        own = _drawn(shallow.visits, deep.visits, share)
         rounds = sorted(set(own) & set(self._base))
         lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
         return replace(
@@ -255,12 +260,17 @@ class _Line:
             reference_s=self.reference_s or 0.0,
             visits=tuple(own[place] for place in rounds),
             reference_visits=tuple(self._base[place] for place in rounds),
-            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, self._share))),
-            load_s=max(0.0, _line(shallow.load_s, deep.load_s, self._share)),
-            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, self._share)),
+            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, share))),
+            load_s=max(0.0, _line(shallow.load_s, deep.load_s, share)),
+            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, share)),
             failure=shallow.failure or deep.failure or self._failure or lost,
             origin="composed",
         )
+
+    def _share(self, workload: Workload) -> float:
+        """Layers of a workload beyond the shallow stub, over those of the deep one."""
+        few, many = self._depths
+        return (workload.layers - few) / (many - few)
 
 
 def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:

@@ -189,9 +189,11 @@ class TorchPrograms:
 
     def _arguments(self, workload: Workload) -> str:
         widths = {str(layer): width for layer, width in loaded_widths(workload).items()}
+        left_out: list[Json] = list(workload.configuration.left_out)
         return canonical_json(
             {
                 **({"widths": widths} if widths else {}),
+                **({"left_out": left_out} if left_out else {}),
                 "config": json.loads(workload.shape.config),
                 "ranks": _running(workload),
                 "kind": workload.configuration.kind,

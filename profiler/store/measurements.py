@@ -45,8 +45,8 @@ class Measurements(list[Measurement]):
     def to_frame(self) -> "pandas.DataFrame":
         """One row per measurement: device, workload, adapter, latency in seconds, and ratio to the reference.
 
-        `ranks` and `widths` hold dictionaries by path of the linear, and by layer. What failed before its first round
-        has no latency (nan) and its `failure`.
+        `ranks` and `widths` hold dictionaries by path of the linear, and by layer; `left_out` numbers of layers. What
+        failed before its first round has no latency (nan) and its `failure`.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -102,6 +102,7 @@ def _cells(row: Measurement) -> dict[str, Any]:
         "kind": configuration.kind,
         "ranks": configuration.by_path,
         "widths": configuration.by_layer,
+        "left_out": configuration.left_out,
         "adapter_parameters": configuration.adapter_parameters(workload.shape),
         **{name: value(row) if row.visits else math.nan for name, value in STATISTICS.items()},
         "rounds": len(row.visits),

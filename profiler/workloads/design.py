@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.profiler.workloads.shape import Site
+from adaptare.profiler.workloads.depth import Depth
+from adaptare.profiler.workloads.shape import MlpWidth, Site
 from adaptare.profiler.workloads.space import Space
 
 POOL = 256
@@ -14,8 +15,8 @@ PICKED_OF_A_POOL = 32
 def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     """Codes of distinct configurations, spread over their cost. Shape (n, n_columns).
 
-    The first has every site at its largest rank and every layer at its largest width, the second every site at its
-    smallest rank above 0 and every layer at its smallest width: their difference is the cost of rank and width, and
+    The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
+    and the smallest width and depth: their difference is the cost of rank and width, and
     that between the second and the base the cost of presence. Each further one is selected from a pool drawn by
     `space.spread`, as the one whose calls, bytes and FLOPs (`quantities`) are farthest from all before it (Kennard and
     Stone 1969). A longer design starts with the rows of a shorter one, so a campaign can be extended.
@@ -61,18 +62,21 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Features that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), plus 2 for widths.
+    """Features that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), and more of cuts.
 
     Two columns each: number of adapted linears, proportional to calls; and number of adapter weights, proportional to
-    bytes and FLOPs. If the space has widths: number of narrower layers, and of neurons removed from them.
+    bytes and FLOPs. If the space has widths: number of narrower layers, and of neurons removed from them. If it has
+    depth: number of layers left out.
     """
-    ranked = np.array([isinstance(column, Site) for column in space.columns], dtype=np.bool_)
-    ranks, lacking = codes[:, ranked], (space.base - codes)[:, ~ranked]
+    ranks, narrowed, left_out = (
+        np.abs(space.base - codes)[:, [isinstance(column, kind) for column in space.columns]]
+        for kind in (Site, MlpWidth, Depth)
+    )
     sizes = np.array([(site.in_features, site.out_features) for site in space.sites]).reshape(-1, 2)
     known, of = np.unique(sizes, axis=0, return_inverse=True)
     member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
     both = [(ranks > 0) @ member, (ranks * sizes.sum(axis=1)) @ member]
     columns = [part for counts in both for part in (counts, counts.sum(axis=1, keepdims=True))]
     if space.has_widths:
-        columns += [(lacking > 0).sum(axis=1, keepdims=True), lacking.sum(axis=1, keepdims=True)]
-    return np.hstack(columns)
+        columns += [(narrowed > 0).sum(axis=1, keepdims=True), narrowed.sum(axis=1, keepdims=True)]
+    return np.hstack([*columns, left_out])

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from adaptare.devices import InputError
 from adaptare.devices.program import canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
+from adaptare.profiler.workloads.depth import Depth, even_order
 
 # Config fields that describe a checkpoint, not the sizes of the model.
 _NOT_SHAPE = {
@@ -56,8 +58,8 @@ class MlpWidth:
     largest: int
 
 
-# A number of a configuration: the rank on a site, or a width.
-Column = Site | MlpWidth
+# A number of a configuration: the rank on a site, a width, or the number of layers.
+Column = Site | MlpWidth | Depth
 ONE_LAYER_VOCABULARY = 64
 LinearSizes = tuple[tuple[str, int, int], ...]
 
@@ -202,6 +204,11 @@ class ModelShape:
         return tuple(MlpWidth(layer, self.intermediate) for layer in range(self.layers))
 
     @cached_property
+    def depth(self) -> Depth:
+        """Number of layers, left out in an even spread."""
+        return Depth(even_order(self.layers))
+
+    @cached_property
     def site_by_path(self) -> Mapping[str, Site]:
         """Module path -> site."""
         return {site.path: site for site in self.sites}
@@ -234,14 +241,30 @@ def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    types = {"layer_types": config["layer_types"][:layers]} if config.get("layer_types") else {}
-    return {**config, **types, "num_hidden_layers": layers}
+    return with_kept_layers(config, range(layers))
+
+
+def with_kept_layers(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Content of a config with some of its decoder layers only."""
+    types = {"layer_types": [config["layer_types"][layer] for layer in kept]} if config.get("layer_types") else {}
+    return {**config, **types, "num_hidden_layers": len(kept)}
 
 
 def first_layer(path: str) -> str:
     """Path of the same linear in layer 0."""
+    return in_layer(path, 0) if path else path
+
+
+def in_layer(path: str, layer: int) -> str:
+    """Path of the same linear in another layer."""
     parts = path.split(".")
-    return ".".join([*parts[:2], "0", *parts[3:]]) if path else path
+    return ".".join([*parts[:2], str(layer), *parts[3:]])
+
+
+def layer_of(path: str) -> int:
+    """Number of the layer in the path of a linear; -1 if it has none."""
+    number = re.match(r"model\.layers\.(\d+)\.", path)
+    return int(number[1]) if number else -1
 
 
 def _separate(shape: ModelShape) -> LinearSizes:

@@ -1,8 +1,7 @@
 """Spaces of configurations, encoded as integers: the codes used by searches and predictors."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.devices.extensions import extension, extensions
 from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
+from adaptare.profiler.workloads.space_groups import read_groups
 
 ATTENTION = ("*.self_attn.*",)
 MLP = ("*.mlp.*",)
@@ -43,8 +44,8 @@ class Dimension:
 
     Args:
         name: Display name, such as `rank of layer 3 mlp` or `width of all layers`.
-        choices: Allowed values, ascending: ranks, of which 0 is no adapter, or intermediate sizes.
-        columns: Indices of the code columns that it sets: sites, or widths of layers.
+        choices: Allowed values, ascending: ranks, of which 0 is no adapter, intermediate sizes, or numbers of layers.
+        columns: Indices of the code columns that it sets: sites, widths of layers, or the depth.
     """
 
     name: str = field(compare=False)
@@ -54,14 +55,14 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to one value.
+    """Configurations of a base model: ranks of sites and widths of layers, some of them tied to one value, and depth.
 
-    Codes are ranks and widths: shape (n, n_columns). Genes are choices: shape (n, n_dimensions), each the index of a
-    choice of its dimension; `expand` turns genes into codes.
+    Codes are ranks, widths and the depth: shape (n, n_columns). Genes are choices: shape (n, n_dimensions), each the
+    index of a choice of its dimension; `expand` turns genes into codes.
 
     Args:
         name: Name or file of the space.
-        columns: Meaning of the code columns: sites in the order of the shape, then widths by layer.
+        columns: Meaning of the code columns: sites in the order of the shape, then widths by layer, then the depth.
         dimensions: Axes; each column belongs to exactly one.
     """
 
@@ -87,7 +88,24 @@ class Space:
     @property
     def has_widths(self) -> bool:
         """True if the space includes the width of some layer."""
+        return any(isinstance(column, MlpWidth) for column in self.columns)
+
+    @cached_property
+    def depth(self) -> Depth | None:
+        """The column that is the number of layers, with the order in which they are left out."""
+        return next((column for column in self.columns if isinstance(column, Depth)), None)
+
+    @property
+    def cuts_base(self) -> bool:
+        """True if the space includes widths or depth, so that a configuration may be faster than the base."""
         return len(self.sites) < len(self.columns)
+
+    def leaving_out(self, order: Sequence[int]) -> "Space":
+        """The space with another order in which layers are left out. Raises `InputError` if it is of other layers."""
+        if self.depth and len(order) != self.depth.largest:
+            raise InputError(f"the base model has {self.depth.largest} layers, and the order {len(order)}")
+        columns = (Depth(tuple(order)) if isinstance(column, Depth) else column for column in self.columns)
+        return replace(self, columns=tuple(columns))
 
     @cached_property
     def n_choices(self) -> NDArray[np.int64]:
@@ -96,11 +114,11 @@ class Space:
 
     @cached_property
     def base(self) -> NDArray[np.int64]:
-        """Codes of the base model: no adapter, original widths. Shape (n_columns,)."""
+        """Codes of the base model: no adapter, original widths and depth. Shape (n_columns,)."""
         return np.array(Configuration().codes(self.columns), dtype=np.int64)
 
     def changes_base(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """True for configurations with an adapter or a narrower layer. Shape (n, n_columns) -> (n,)."""
+        """True for configurations with an adapter, or with narrower or fewer layers. Shape (n, n_columns) -> (n,)."""
         changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
         return changed
 
@@ -112,16 +130,23 @@ class Space:
 
     @property
     def at_largest_ranks(self) -> "Space":
-        """The space with widths alone left to choose: ranks cost nothing where adapters are merged into the weights."""
+        """The space without ranks to choose: they cost nothing where adapters are merged into the weights."""
         dimensions = (
-            each if isinstance(self.columns[each.columns[0]], MlpWidth) else replace(each, choices=each.choices[-1:])
+            replace(each, choices=each.choices[-1:]) if isinstance(self.columns[each.columns[0]], Site) else each
             for each in self.dimensions
         )
         return replace(self, dimensions=tuple(dimensions))
 
     def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Converts genes to codes. Shape (n, n_dimensions) -> (n, n_columns)."""
-        return self._values[np.arange(self.n_dimensions), genes][:, self._dimension_of_column]
+        """Converts genes to codes. Shape (n, n_dimensions) -> (n, n_columns).
+
+        Layers that are left out have no adapter, and the width of the base.
+        """
+        codes = self._values[np.arange(self.n_dimensions), genes][:, self._dimension_of_column]
+        if self.depth is None:
+            return codes
+        gone = self._gone[codes[:, self.columns.index(self.depth)]]
+        return np.where(gone, self.base, codes)
 
     def decode(self, codes: NDArray[np.int64] | Sequence[int]) -> Configuration:
         """The configuration of one row of codes, shape (n_columns,)."""
@@ -131,13 +156,22 @@ class Space:
         """Codes of a configuration, shape (n_columns,). Values need not be among the choices.
 
         Raises:
-            InputError: The configuration has an adapter or a narrower layer outside the space.
+            InputError: The configuration has an adapter or a narrower layer outside the space, or leaves out layers
+                that the space does not, or in another order.
         """
         if outside := set(configuration.by_path) - {site.path for site in self.sites}:
             raise InputError(f"the space {self.name!r} has no site {min(outside)!r}")
         set_here = {column.layer for column in self.columns if isinstance(column, MlpWidth)}
         if narrower := set(configuration.by_layer) - set_here:
             raise InputError(f"the space {self.name!r} does not set the width of layer {min(narrower)}")
+        if gone := configuration.left_out:
+            if self.depth is None:
+                raise InputError(f"the space {self.name!r} has no depth; it leaves out no layer, such as {gone[0]}")
+            if gone != (ours := self.depth.left_out(self.depth.largest - len(gone))):
+                raise InputError(
+                    f"of the layers of the space {self.name!r}, the first {len(gone)} to be left out are "
+                    f"{', '.join(map(str, ours))}, not {', '.join(map(str, gone))}"
+                )
         return np.array(configuration.codes(self.columns), dtype=np.int64)
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -145,7 +179,7 @@ class Space:
         return rng.integers(0, self.n_choices, size=(n, self.n_dimensions))
 
     def spread(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Genes spread evenly from few to many sites, low to high ranks and narrow to wide. Shape (n, n_dimensions).
+        """Genes spread from few to many sites, and from low to high ranks, widths and depths. Shape (n, n_dimensions).
 
         Independent uniform choices concentrate around one total cost; a predictor needs the whole range. So the share
         of dimensions with an adapter, and the mean position within the choices, are drawn from a Latin hypercube, one
@@ -169,6 +203,15 @@ class Space:
         for number, dimension in enumerate(self.dimensions):
             table[number, : len(dimension.choices)] = dimension.choices
         return table
+
+    @cached_property
+    def _gone(self) -> NDArray[np.bool_]:
+        """True where a column belongs to a layer left out at a depth. Shape (layers + 1, n_columns)."""
+        gone = np.zeros(((self.depth.largest if self.depth else 0) + 1, self.n_columns), dtype=np.bool_)
+        layers = np.array([-1 if isinstance(column, Depth) else column.layer for column in self.columns])
+        for kept in range(1, len(gone)):
+            gone[kept] = np.isin(layers, self.depth.left_out(kept)) if self.depth else False
+        return gone
 
     @cached_property
     def _dimension_of_column(self) -> NDArray[np.int64]:
@@ -203,7 +246,7 @@ def named_space(
 
     The name is the unit with an independent rank: each layer, each half of each layer, and so on; with `layers_alike`,
     the same half of all layers. Other names are functions of a shape and `ranks` that return a space, registered as
-    entry points in the group `adaptare.spaces`; they may add widths.
+    entry points in the group `adaptare.spaces`; they may add widths and depth.
 
     Raises:
         InputError: No space has this name, or it cannot make all layers alike.
@@ -233,7 +276,8 @@ def read_space(file: str | Path, shape: ModelShape) -> Space:
     it; unmatched sites are not in the space.
 
     Alternatively it has `widths`, the allowed intermediate sizes of MLPs, and optionally `layers` (a list; default: all
-    that are unassigned) and `tie`: `layer` (one width per layer, the default) or `all`.
+    that are unassigned) and `tie`: `layer` (one width per layer, the default) or `all`. Or it has `depth` alone: the
+    allowed numbers of layers.
 
     Raises:
         InputError: The file cannot be read, or has other content.
@@ -261,37 +305,11 @@ def _plain_yaml(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """An entry of a space file: choices, and columns that are tied if their keys are equal."""
-
-    where: str
-    choices: tuple[int, ...]
-    columns: Sequence[Column]
-    title: str
-    tie: str
-
-    def dimensions(self) -> list[tuple[str, Sequence[Column]]]:
-        """Name and columns of each dimension."""
-        tied: dict[int | str, list[Column]] = {}
-        for column in self.columns:
-            key = {"layer": column.layer, "all": "", "none": getattr(column, "path", "")}[self.tie]
-            tied.setdefault(key, []).append(column)
-        place = {"layer": " in layer {}", "all": "", "none": " at {}"}[self.tie]
-        return [(self.title + place.format(key), columns) for key, columns in tied.items()]
-
-
 def grouped_space(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:
     """A space from the entries that `read_space` reads from a file. Raises `InputError` for other content."""
-    groups: list[_Group] = []
-    for number, entry in enumerate(entries):
-        where = f"space {name!r}, entry {number + 1}"
-        taken = {column for group in groups for column in group.columns}
-        read = _widths if isinstance(entry, dict) and "widths" in entry else _ranks
-        groups.append(read(where, entry, shape, taken))
-    _check_ranks(groups, shape)
+    groups = read_groups(name, entries, shape)
     used = {column for group in groups for column in group.columns}
-    columns = tuple(column for column in (*shape.sites, *shape.mlp_widths) if column in used)
+    columns = tuple(column for column in (*shape.sites, *shape.mlp_widths, shape.depth) if column in used)
     index = {column: position for position, column in enumerate(columns)}
     return Space(
         name=name,
@@ -302,64 +320,3 @@ def grouped_space(name: str, entries: Sequence[Any], shape: ModelShape) -> Space
             for title, members in group.dimensions()
         ),
     )
-
-
-def _check_ranks(groups: Sequence[_Group], shape: ModelShape) -> None:
-    """Raises `InputError` if a rank does not fit a linear at the smallest width of its layer."""
-    widths = {
-        column.layer: group.choices[0] for group in groups for column in group.columns if isinstance(column, MlpWidth)
-    }
-    narrowest = {site.path: site.largest_rank for site in shape.sites_with(widths)}
-    for group in groups:
-        largest = min((narrowest[column.path] for column in group.columns if isinstance(column, Site)), default=None)
-        if largest is not None and group.choices[-1] > largest:
-            raise InputError(f"{group.where}: rank {group.choices[-1]} is larger than a layer ({largest})")
-
-
-def _ranks(where: str, entry: Any, shape: ModelShape, taken: Container[Column]) -> _Group:
-    if not isinstance(entry, dict) or not {"sites", "ranks"} <= set(entry) <= {"sites", "ranks", "tie"}:
-        raise InputError(f"{where}: needs `sites` and `ranks`, may have `tie`; has {entry!r}")
-    globs = [entry["sites"]] if isinstance(entry["sites"], str) else entry["sites"]
-    if not isinstance(globs, list) or not all(isinstance(pattern, str) for pattern in globs):
-        raise InputError(f"{where}: `sites` must be a glob or a list of globs, not {entry['sites']!r}")
-    ranks = _choices(where, "ranks", entry["ranks"], least=0)
-    if ranks[-1] == 0:
-        raise InputError(f"{where}: `ranks` must have one above 0, or there is nothing to adapt")
-    tie = entry.get("tie", "layer")
-    if tie not in ("layer", "all", "none"):
-        raise InputError(f"{where}: `tie` must be layer, all or none, not {tie!r}")
-    members = [
-        site for site in shape.sites if site not in taken and any(fnmatchcase(site.path, pattern) for pattern in globs)
-    ]
-    if not members:
-        raise InputError(f"{where}: {globs} names no linear that is still free")
-    return _Group(where, ranks, members, f"rank of {', '.join(globs)}", tie)
-
-
-def _widths(where: str, entry: Mapping[str, Any], shape: ModelShape, taken: Container[Column]) -> _Group:
-    if not set(entry) <= {"widths", "layers", "tie"}:
-        raise InputError(f"{where}: has `widths`, may have `layers` and `tie`, and nothing else; has {entry!r}")
-    widths = _choices(where, "widths", entry["widths"], least=1)
-    if widths[-1] > shape.intermediate:
-        raise InputError(
-            f"{where}: width {widths[-1]} is larger than that of the base model ({shape.intermediate}); use 1 to "
-            f"{shape.intermediate}"
-        )
-    tie = entry.get("tie", "layer")
-    if tie not in ("layer", "all"):
-        raise InputError(f"{where}: `tie` of widths must be layer or all, not {tie!r}")
-    layers = entry.get("layers", list(range(shape.layers)))
-    if not isinstance(layers, list) or not all(type(layer) is int and 0 <= layer < shape.layers for layer in layers):
-        raise InputError(f"{where}: `layers` must be a list of numbers from 0 to {shape.layers - 1}, not {layers!r}")
-    members = [width for width in shape.mlp_widths if width.layer in layers and width not in taken]
-    if not members:
-        raise InputError(f"{where}: {layers} names no layer whose width is still free")
-    numbers = ", ".join(str(width.layer) for width in members)
-    return _Group(where, widths, members, "width" if tie == "layer" else f"width of layers {numbers}", tie)
-
-
-def _choices(where: str, name: str, numbers: Any, *, least: int) -> tuple[int, ...]:
-    whole = isinstance(numbers, list) and numbers and all(type(number) is int and number >= least for number in numbers)
-    if not whole or len(set(numbers)) != len(numbers):
-        raise InputError(f"{where}: `{name}` must be different whole numbers >= {least}, not {numbers!r}")
-    return tuple(sorted(numbers))

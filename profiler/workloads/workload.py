@@ -37,7 +37,8 @@ class Workload:
 
     Args:
         shape: Shape of the base model.
-        configuration: Ranks of the adapter on each site (a linear that may carry one), and widths of the layers.
+        configuration: Ranks of the adapter on each site (a linear that may carry one), widths of the layers, and layers
+            left out, which is for scope `model` only.
         mode: Application mode of the adapter.
         graph: `cut`: sites without adapter add no nodes to the program; `open`: every site takes a swappable adapter at
             run time, and those without one get rank 0, which still takes time. If every site has an adapter, both are
@@ -93,6 +94,8 @@ class Workload:
             raise InputError("scope 'layer' needs the path of a site, and only that scope takes one")
         if self.site and self.site not in self.shape.site_by_path:
             raise InputError(f"the base model has no linear {self.site!r}")
+        if self.scope != "model" and self.configuration.left_out:
+            raise InputError(f"layers are left out of a whole model, not of a {self.scope}; take a scope of model")
         object.__setattr__(self, "configuration", self.configuration.on(self.shape))
         if self.graph == "open" and self.mode != "swappable":
             raise InputError(f"sites stay open for adapters that are swapped only; use mode swappable, not {self.mode}")
@@ -101,7 +104,7 @@ class Workload:
 
     @property
     def base(self) -> "Workload":
-        """The base model without adapter or narrowing: the baseline of overheads."""
+        """The base model without adapter, at its widths and depth: the baseline of overheads."""
         return replace(self, configuration=Configuration(), mode="merged", graph="cut")
 
     def __repr__(self) -> str:
@@ -118,11 +121,11 @@ class Workload:
 
     @property
     def bare(self) -> "Workload":
-        """The workload without adapter, at the same widths."""
+        """The workload without adapter, at the same widths and depth."""
         return replace(self.base, configuration=self.configuration.without_adapter)
 
     def with_configuration(self, configuration: Configuration) -> "Workload":
-        """The workload with other ranks and widths."""
+        """The workload with another configuration."""
         return replace(self, configuration=configuration)
 
     @property
@@ -159,6 +162,8 @@ class Workload:
     def scope_sites(self) -> tuple[Site, ...]:
         """Linears that run in this scope, at their configured widths."""
         sites = self.configuration.sites(self.shape)
+        if self.scope == "model":
+            return sites
         if self.scope == "layer":
             return tuple(site for site in sites if site.path == self.site)
         return tuple(site for site in sites if site.layer < self.layers)
@@ -166,7 +171,8 @@ class Workload:
     @property
     def layers(self) -> int:
         """Number of complete decoder layers that run."""
-        return {"model": self.shape.layers, "block": 1, "layer": 0, "head": 0}[self.scope]
+        whole = self.shape.layers - len(self.configuration.left_out)
+        return {"model": whole, "block": 1, "layer": 0, "head": 0}[self.scope]
 
     @property
     def has_head(self) -> bool:
@@ -241,6 +247,7 @@ class Workload:
             **caches,
             **kind,
             **({"widths": widths} if widths else {}),
+            **({"left_out": list(self.configuration.left_out)} if self.configuration.left_out else {}),
         }
 
     @classmethod
@@ -252,7 +259,8 @@ class Workload:
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
         ranks, widths = content["adapter"], {int(layer): width for layer, width in content.get("widths", {}).items()}
-        configuration = Configuration.of(ranks, widths=widths, kind=content.get("adapter_kind", "lora"))
+        kind, left_out = content.get("adapter_kind", "lora"), content.get("left_out", ())
+        configuration = Configuration.of(ranks, widths=widths, kind=kind, left_out=left_out)
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
         read = cls(shape, configuration, **fields, **length)
         fed = read.mode == "swappable" and all(site.path in ranks for site in read.scope_sites)
@@ -265,5 +273,5 @@ def partly_open(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) ->
     Version 0.2.0.dev0 measured such graphs for `overhead --rank 0 --sites`; no workload stands for them any more.
     """
     ranks: Mapping[str, int] = content["adapter"]
-    sites = shapes[content["shape"]].sites if content["scope"] == "model" else ()
+    sites = shapes[content["shape"]].sites if content["scope"] == "model" and "left_out" not in content else ()
     return 0 in ranks.values() and any(site.path not in ranks for site in sites)

@@ -17,7 +17,8 @@ class Baseline:
     """Configuration with its common name.
 
     Args:
-        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), `uniform width 1152` or `midpoint`.
+        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), `uniform width 1152`, `24 layers` or
+            `midpoint`.
         config: Ranks; not necessarily a choice of the space, but never above the largest rank of a site there.
     """
 
@@ -26,7 +27,7 @@ class Baseline:
 
 
 def baselines(space: Space) -> tuple[Baseline, ...]:
-    """Baselines: uniform ranks, query and value only, uniform widths with the largest ranks, and the midpoint.
+    """Baselines: uniform ranks, query and value only, uniform widths or fewer layers with the largest ranks, midpoint.
 
     Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
     against a budget.
@@ -39,6 +40,7 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
         *_of_one_rank("uniform", space, sites),
         *_of_one_rank(attention_name, space, attention),
         *_of_one_width(space),
+        *_of_fewer_layers(space),
         Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0])),
     ]
     return tuple(baseline for baseline in named if baseline.config != Configuration())
@@ -74,3 +76,18 @@ def _of_one_width(space: Space) -> list[Baseline]:
         if space.decode(codes).widths:
             named.append(Baseline(f"uniform width {width}", space.decode(codes)))
     return named
+
+
+def _of_fewer_layers(space: Space) -> list[Baseline]:
+    """One baseline for each depth below the largest."""
+    columns = [space.columns[dimension.columns[0]] for dimension in space.dimensions]
+    number = next((number for number, column in enumerate(columns) if column is space.depth), None)
+    if number is None:
+        return []
+    genes = np.repeat((space.n_choices - 1)[None], space.n_choices[number] - 1, axis=0)
+    genes[:, number] = range(len(genes))
+    depths = space.dimensions[number].choices
+    return [
+        Baseline(f"{depth} layers", space.decode(codes))
+        for depth, codes in zip(depths, space.expand(genes), strict=False)
+    ]

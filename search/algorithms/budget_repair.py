@@ -123,8 +123,8 @@ def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int
 
 
 def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
-    if space.has_widths:
-        advice = "give the space narrower widths, or raise the budget"
+    if space.cuts_base:
+        advice = f"give the space {'narrower widths' if space.has_widths else 'fewer layers'}, or raise the budget"
     elif alone > limit.bound:
         advice = (
             "without adapter it is above that already: choose a faster base, a recipe with widths such as subnet, "

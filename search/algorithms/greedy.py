@@ -20,7 +20,7 @@ def greedy_genes(space: Space, importance: Mapping[str, NDArray[np.float64]], li
     within the limit.
 
     Args:
-        space: Search space. Dimensions of widths are not changed.
+        space: Search space. Widths and depth are not changed.
         importance: Module path -> importance of each component of its adapter, in the order in which ranks include
             them. Shape (largest rank,).
         limit: Upper limit on a cost, for example the upper end of a predicted latency.
@@ -53,7 +53,7 @@ def greedy_genes(space: Space, importance: Mapping[str, NDArray[np.float64]], li
 
 
 def _gains(space: Space, number: int, importance: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Importance of each choice of a dimension; empty for widths. Shape (n_choices,)."""
+    """Importance of each choice of a dimension; empty for widths and depth. Shape (n_choices,)."""
     dimension = space.dimensions[number]
     columns = [space.columns[column] for column in dimension.columns]
     sites = [column for column in columns if isinstance(column, Site)]

@@ -54,7 +54,9 @@ def origin_of(kind: str, config: Configuration, base_name: str | None) -> dict[s
     ranks: dict[str, Json] = dict(config.ranks)
     widths: dict[str, Json] = {str(layer): width for layer, width in config.widths}
     origin: dict[str, Json] = {"schema": 1, "kind": kind, "base_model": base_name, "ranks": ranks}
-    return {**origin, **({"widths": widths} if widths else {})}
+    left_out: list[Json] = list(config.left_out)
+    cuts: dict[str, Json] = {"widths": widths, "left_out": left_out}
+    return {**origin, **{name: cut for name, cut in cuts.items() if cut}}
 
 
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:

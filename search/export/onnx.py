@@ -1,5 +1,6 @@
 """Export of a sub-adapter to ONNX Runtime: in a model with its base, or alone."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.workloads.shape import with_kept_layers
 from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -47,7 +49,8 @@ def export_onnx(
 
     Args:
         super_adapter: Source of the adapter.
-        config: Ranks and widths; the base is cut to the widths, which need not be uniform.
+        config: Configuration; the base is cut to its widths, which need not be uniform, and loses the layers left out.
+            Sites keep the numbers of their layers in the base, and the cache is numbered anew.
         folder: Absent, empty, or an earlier export, which is replaced.
         kind: Application of the adapter. `onnx`: merged into the weights. `onnx-static`: separate constants.
             `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
@@ -108,6 +111,10 @@ def export_onnx(
         for name in BESIDE:
             if (source / name).exists():
                 shutil.copyfile(source / name, fresh / name)
+        if config.left_out:
+            whole = json.loads((fresh / "config.json").read_text(encoding="utf-8"))
+            fewer = with_kept_layers(whole, config.kept(stored.shape.layers))
+            (fresh / "config.json").write_text(json.dumps(fewer, indent=2), encoding="utf-8")
         if tokenizer is not None:
             tokenizer.save_pretrained(fresh)
         note("comparing what ONNX Runtime computes with torch")

@@ -7,7 +7,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.torch.programs import narrowed
+from adaptare.profiler.programs.torch.shallow import shallow
 from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.shape import in_layer, layer_of
 from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.peft_files import write_peft
 from adaptare.search.progress_bars import without_progress_bars
@@ -30,8 +32,8 @@ def export_peft(
             it has no name that is valid on another machine.
 
     Raises:
-        InputError: The config is empty, has widths or is not of this super-adapter; its sub-adapters exist merged only;
-            a weight is NaN or infinite; or the folder holds other files.
+        InputError: The config is empty, cuts the base or is not of this super-adapter; its sub-adapters exist merged
+            only; a weight is NaN or infinite; or the folder holds other files.
         StorageError: The folder could not be written; its earlier content is intact.
     """
     check_complete(config)
@@ -52,7 +54,8 @@ def export_merged(
 
     Args:
         super_adapter: Source of the weights.
-        config: Ranks and one width for all layers, which becomes the `intermediate_size`; none gives the base model.
+        config: Ranks, one width for all layers, which becomes the `intermediate_size`, and layers left out, by which
+            `num_hidden_layers` is smaller; none of these gives the base model.
         folder: Absent, empty, or an earlier export, which is replaced.
         base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
         tokenizer: Saved with the weights.
@@ -63,10 +66,12 @@ def export_merged(
         StorageError: The folder could not be written; its earlier content is intact.
     """
     merged, size = super_adapter.merged(config), _one_size(config, super_adapter.shape)
+    number = {layer: number for number, layer in enumerate(config.kept(super_adapter.shape.layers))}
     with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
-        model: PreTrainedModel = narrowed(super_adapter.model, config.by_layer)
+        model: PreTrainedModel = shallow(narrowed(super_adapter.model, config.by_layer), config.left_out)
         model.config.intermediate_size = size
-        weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in merged.items()}}
+        own = {in_layer(path, number[layer_of(path)]): weight for path, weight in merged.items()}
+        weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in own.items()}}
         with without_progress_bars():
             model.save_pretrained(fresh, state_dict=weights)
         if tokenizer is not None:
@@ -74,17 +79,18 @@ def export_merged(
 
 
 def check_complete(config: Configuration) -> None:
-    """Raises `InputError` for narrower layers, whose adapter does not fit the base that others have."""
-    if config.widths:
+    """Raises `InputError` for narrower or fewer layers, whose adapter does not fit the base that others have."""
+    if config.cuts_base:
+        cut = "narrower layers" if config.widths else "a model of fewer layers"
         raise InputError(
-            "an adapter for PEFT goes onto the complete base, and this one belongs to narrower layers; export the "
+            f"an adapter for PEFT goes onto the complete base, and this one belongs to {cut}; export the "
             "model: --to merged, or --to onnx"
         )
 
 
 def _one_size(config: Configuration, shape: ModelShape) -> int:
     """Intermediate size of every layer. Raises `InputError` if they differ."""
-    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in range(shape.layers)}
+    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in config.kept(shape.layers)}
     if len(sizes) > 1:
         raise InputError(
             f"a transformers model has one intermediate_size, and this one has {', '.join(map(str, sorted(sizes)))}; "

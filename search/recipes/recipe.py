@@ -49,6 +49,8 @@ class Recipe:
         prepare: Changes the base in place before adapters are added: prunes, reorders or rounds its weights. Called
             with the model and `calibration` training examples; the changed base is saved beside the super-adapter.
             It must not change the shape of the model. `None`: the base stays as it is.
+        layer_order: Layers in the order in which a space with depth leaves them out, from the prepared base and the
+            examples given to `prepare`; kept beside the base. `None`: an even spread.
         calibration: Largest number of training examples given to `prepare`.
         layer: Elastic linear of every site.
         scaling: Rule for the scale of each rank.
@@ -66,6 +68,7 @@ class Recipe:
     space: MakeSpace
     ranks: tuple[int, ...] = DEFAULT_RANKS
     prepare: Callable[[PreTrainedModel, Sequence[TokenExample]], None] | None = None
+    layer_order: Callable[[PreTrainedModel, Sequence[TokenExample]], Sequence[int]] | None = None
     calibration: int = 128
     layer: MakeLayer = ElasticLinear
     scaling: Scaling = NESTED

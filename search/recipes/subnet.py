@@ -8,6 +8,7 @@ from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
+from adaptare.search.training.layer_order import layer_order
 from adaptare.search.training.neuron_order import activation_scores, order_neurons
 from adaptare.search.training.step import SANDWICH
 from adaptare.search.training.token_examples import TokenExample
@@ -17,6 +18,13 @@ def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     """The largest rank on every linear, and an MLP width for each layer; uniform widths are among these."""
     groups = [{"sites": "*", "ranks": [max(ranks)], "tie": "all"}, {"widths": eighths(shape)}]
     return grouped_space("subnet", groups, shape)
+
+
+def space_with_depth(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
+    """The space of `subnet`, with six, seven or eight eighths of the layers."""
+    depths = sorted({shape.layers * parts // 8 for parts in (6, 7, 8)} - {0})
+    groups = [{"sites": "*", "ranks": [max(ranks)], "tie": "all"}, {"widths": eighths(shape)}, {"depth": depths}]
+    return grouped_space("subnet-depth", groups, shape)
 
 
 def sort_neurons(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> None:
@@ -34,5 +42,6 @@ RECIPE = Recipe(
     space=space,
     ranks=(32,),
     prepare=sort_neurons,
+    layer_order=layer_order,
     step=SANDWICH,
 )

@@ -15,14 +15,16 @@ from adaptare.devices.program import Json
 from adaptare.devices.strict_json import parse_json
 from adaptare.devices.whole_file import write_whole
 from adaptare.profiler import Column, Dimension, MlpWidth, ModelShape, Site, Space
+from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
-# Schema 1 is of spaces without widths.
-SCHEMA, WITH_WIDTHS = 1, 2
+# Schema 1 is of spaces of ranks, 2 of those with widths, 3 of those with depth.
+SCHEMA, WITH_WIDTHS, WITH_DEPTH = 1, 2, 3
 PLAIN = ElasticLinear.__name__
+_KINDS = {Site: "rank", MlpWidth: "width", Depth: "depth"}
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
@@ -30,8 +32,9 @@ def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
     """Base model, space and scaling of a super-adapter, as JSON."""
     space, scaling = super_adapter.space, super_adapter.scaling
     widths: list[Json] = [column.layer for column in space.columns if isinstance(column, MlpWidth)]
+    order: list[Json] = list(space.depth.order) if space.depth else []
     return {
-        "schema": WITH_WIDTHS if widths else SCHEMA,
+        "schema": WITH_DEPTH if order else WITH_WIDTHS if widths else SCHEMA,
         "base_shape": super_adapter.shape.hash,
         "space": {
             "name": space.name,
@@ -39,6 +42,7 @@ def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
             "groups": [list(each.columns) for each in space.dimensions],
             "choices": [list(each.choices) for each in space.dimensions],
             **({"widths": widths} if widths else {}),
+            **({"left_out_in_order": order} if order else {}),
         },
         "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
         **({} if super_adapter.kind == PLAIN else {"layer": super_adapter.kind}),
@@ -147,10 +151,9 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     found = description.get("schema") if isinstance(description, dict) else None
-    if found not in (SCHEMA, WITH_WIDTHS):
+    if found not in (SCHEMA, WITH_WIDTHS, WITH_DEPTH):
         raise InputError(
-            f"{file} has schema {found!r}; this version reads {SCHEMA} and {WITH_WIDTHS}: update adaptare or train "
-            "again"
+            f"{file} has schema {found!r}; this version reads {SCHEMA} to {WITH_DEPTH}: update adaptare or train again"
         )
     return dict(description)
 
@@ -161,17 +164,19 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
     sites = [shape.site_by_path[path] for path in saved["sites"]]
-    rows = [*saved["groups"], *saved["choices"], saved.get("widths", [])]
+    layers, order = saved.get("widths", []), saved.get("left_out_in_order", [])
+    rows = [*saved["groups"], *saved["choices"], layers, order]
     if not all(type(number) is int and number >= 0 for row in rows for number in row):
         raise TypeError("groups, choices and layers of a space are whole numbers")
-    if "widths" not in saved:
+    if not layers and not order:
         return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
-    columns = (*sites, *(shape.mlp_widths[layer] for layer in saved["widths"]))
+    widths = [shape.mlp_widths[layer] for layer in layers]
+    columns: tuple[Column, ...] = (*sites, *widths, *([shape.depth] if order else []))
     dimensions = tuple(
-        Dimension(f"{'rank' if members[0] < len(sites) else 'width'} {number}", tuple(choices), tuple(members))
+        Dimension(f"{_KINDS[type(columns[members[0]])]} {number}", tuple(choices), tuple(members))
         for number, (members, choices) in enumerate(zip(saved["groups"], saved["choices"], strict=True))
     )
-    return Space(saved["name"], columns, dimensions)
+    return Space(saved["name"], columns, dimensions).leaving_out(order)
 
 
 def _words(space: Space) -> str:
@@ -182,4 +187,7 @@ def _words(space: Space) -> str:
     what, numbers = "sites", f"ranks {choices(Site)}"
     if space.has_widths:
         what, numbers = "sites and widths", f"{numbers}, widths {choices(MlpWidth)}"
+    if space.depth:
+        gone = ", ".join(map(str, space.depth.order))
+        what, numbers = f"{what} and depth", f"{numbers}, depths {choices(Depth)} leaving out layers {gone} in turn"
     return f"space {space.name!r} ({space.n_columns} {what} in {space.n_dimensions} groups, {numbers})"

@@ -1,6 +1,6 @@
-"""Super-adapter: nested adapters on the sites of a space, trained once, usable at any smaller ranks and widths."""
+"""Super-adapter: nested adapters on the sites of a space, trained once, usable at smaller ranks, widths and depths."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +10,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.devices import InputError
-from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
+from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space
+from adaptare.profiler.programs.torch.shallow import set_layers
+from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
@@ -22,12 +24,13 @@ class SuperAdapter:
     """Adds an elastic adapter to every site (linear that may carry an adapter), in place; freezes all other weights.
 
     Where the space has widths, an active width keeps the first neurons of an MLP, in the frozen weights as in the
-    adapters. The largest ranks and widths are active at first. `remove` restores the model.
+    adapters. Where it has depth, the model consists of the layers that are active. The largest ranks, widths and depth
+    are active at first. `remove` restores the model.
 
     Args:
         model: A causal language model whose shape has the sites.
-        space: Sites and their largest ranks, and layers whose width may be smaller. A site whose only choice is 0 is
-            not adapted.
+        space: Sites and their largest ranks, layers whose width may be smaller, and depth. A site whose only choice is
+            0 is not adapted.
         scaling: Rule for the scale of each rank.
         seed: Seed of the initial A matrices.
         layer: Makes the elastic linear of a site.
@@ -52,6 +55,8 @@ class SuperAdapter:
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
+        types: Sequence[str] | None = getattr(model.config, "layer_types", None)
+        self._whole = (tuple(model.get_submodule("model.layers").children()), types) if space.depth else ((), None)
         self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
         largest = space.decode(self._largest).by_path
         # Linears that a width makes smaller are wrapped even without an adapter.
@@ -74,7 +79,7 @@ class SuperAdapter:
 
     @property
     def largest(self) -> NDArray[np.int64]:
-        """Codes of the configuration with every rank and width at its largest. Shape (n_columns,)."""
+        """Codes of the configuration with every rank, width and depth at its largest. Shape (n_columns,)."""
         return self._largest.copy()
 
     @property
@@ -86,6 +91,11 @@ class SuperAdapter:
     def parameters(self) -> int:
         """Number of trainable weights: all of A and B."""
         return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
+
+    @property
+    def linears(self) -> Mapping[str, ElasticLinear]:
+        """Module path in the whole model -> elastic linear, of layers that are not active too."""
+        return self._layers
 
     @property
     def separable(self) -> bool:
@@ -105,20 +115,21 @@ class SuperAdapter:
         return ", ".join(names) or ElasticLinear.__name__
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
-        """Makes the model compute with these ranks and widths, until the next call.
+        """Makes the model compute with these ranks, widths and layers, until the next call.
 
         Args:
-            configuration: Ranks and widths, or their codes, shape (n_columns,).
+            configuration: Configuration, or its codes, shape (n_columns,).
 
         Raises:
-            InputError: A rank is above the super-adapter's largest at a site, a width above that of the base, or the
-                shape differs; the active configuration is kept.
+            InputError: A rank is above the super-adapter's largest at a site, a width or depth above that of the base,
+                or the shape differs; the active configuration is kept.
         """
         codes = self.codes(configuration)
         active = self.space.decode(codes)
         parts = kept_parts(self.shape, active.by_layer)
         for path, layer in self._layers.items():
             layer.rank, layer.part = active.by_path.get(path, 0), parts.get(path, WHOLE)
+        self._keep_layers(active.kept(self.shape.layers))
         self._active = codes
 
     @contextmanager
@@ -140,8 +151,8 @@ class SuperAdapter:
         if codes.shape != (self.space.n_columns,):
             raise InputError(f"codes of one configuration have shape ({self.space.n_columns},), not {codes.shape}")
         for column, code, largest in zip(self.space.columns, codes, self._largest, strict=True):
-            if isinstance(column, MlpWidth):
-                self._check_width(column, int(code))
+            if not isinstance(column, Site):
+                self._check_cut(column, int(code))
             elif not 0 <= code <= largest:
                 raise InputError(f"rank of {column.path} must be 0 to {largest} in this super-adapter, not {code}")
         return codes
@@ -205,9 +216,11 @@ class SuperAdapter:
         finally:
             self.model.requires_grad_(False)
             self._put(self._layers)
+            self.activate(self._active)
 
     def remove(self) -> None:
         """Removes the adapters; restores the model's original modules and training flags."""
+        self._keep_layers(range(self.shape.layers))
         self._put({path: layer.base for path, layer in self._layers.items()})
         for weight in self._thawed:
             weight.requires_grad_(True)
@@ -220,14 +233,21 @@ class SuperAdapter:
         before = [layer.master[part.outputs, part.inputs] for _, layer, _, part in layers]
         return before, {path: layer.merged(rank, part) for path, layer, rank, part in layers}
 
-    def _check_width(self, column: MlpWidth, width: int) -> None:
-        if not 1 <= width <= column.largest:
+    def _check_cut(self, column: MlpWidth | Depth, code: int) -> None:
+        if not 1 <= code <= column.largest:
             number = self.space.columns.index(column)
             choices = next(each.choices for each in self.space.dimensions if number in each.columns)
+            what = f"width of layer {column.layer}" if isinstance(column, MlpWidth) else "number of layers"
             raise InputError(
-                f"width of layer {column.layer} must be 1 to {column.largest}, and this super-adapter has the choices "
-                f"{', '.join(map(str, choices))}; not {width}"
+                f"{what} must be 1 to {column.largest}, and this super-adapter has the choices "
+                f"{', '.join(map(str, choices))}; not {code}"
             )
+
+    def _keep_layers(self, kept: Sequence[int]) -> None:
+        """Makes the model consist of some of its layers, as a model of transformers with so many has them."""
+        layers, types = self._whole
+        if self.space.depth is not None:
+            set_layers(self.model, [layers[layer] for layer in kept], types and [types[layer] for layer in kept])
 
     def _put(self, modules: Mapping[str, nn.Module]) -> None:
         for path, module in modules.items():

@@ -71,13 +71,13 @@ def requantised(
 ) -> SuperAdapter:
     """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
 
-    With rank 0 everywhere, at the widths of the config, its outputs are those of application mode `requantised`, so
-    that its loss can be compared. Of a narrower layer whose width is no multiple of the quantisation's block, the last
-    block is scaled with neurons that are cut off, unlike in a model that is cut first.
+    With rank 0 everywhere, at the widths and depth of the config, its outputs are those of application mode
+    `requantised`, so that its loss can be compared. Of a narrower layer whose width is no multiple of the
+    quantisation's block, the last block is scaled with neurons that are cut off, unlike in a model that is cut first.
 
     Args:
         super_adapter: Source of the sub-adapter; not modified.
-        config: Ranks and widths.
+        config: Ranks, widths and layers left out.
         folder: Folder of the base model's original weights.
         quantisation: `int8` or `int4`; or `none`, to merge only.
         block: See `round_base`.

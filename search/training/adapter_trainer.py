@@ -42,15 +42,17 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
     ) -> torch.Tensor:
         """Adds the gradients of one micro-batch. Returns its share of the loss of the step."""
         model.train()
-        return accumulate_gradients(
-            self._super_adapter,
-            self._codes(self.state.global_step),
-            self._prepare_inputs(inputs),
-            n_tokens=num_items_in_batch,
-            distil=self._step.distil,
-            bf16=self._bf16,
-            backward=self.accelerator.backward,
-        )
+        # Afterwards the model has all layers again, whose gradients the trainer clips and clears.
+        with self._super_adapter.activated(self._super_adapter.largest):
+            return accumulate_gradients(
+                self._super_adapter,
+                self._codes(self.state.global_step),
+                self._prepare_inputs(inputs),
+                n_tokens=num_items_in_batch,
+                distil=self._step.distil,
+                bf16=self._bf16,
+                backward=self.accelerator.backward,
+            )
 
     def _codes(self, step: int) -> NDArray[np.int64]:
         """Configurations of a step, drawn at its first micro-batch."""

@@ -34,7 +34,7 @@ def activation_grams(super_adapter: SuperAdapter, examples: Sequence[TokenExampl
         inside = inputs[0][seen["mask"]].to(weights[path].dtype) @ weights[path].T
         grams[path] += inside.double().T @ inside.double() / n_tokens
 
-    hooks = [model.get_submodule(path).register_forward_pre_hook(partial(add, path)) for path in weights]
+    hooks = [super_adapter.linears[path].register_forward_pre_hook(partial(add, path)) for path in weights]
     try:
         with super_adapter.activated(super_adapter.largest), torch.inference_mode():
             for start in range(0, len(examples), BATCH):
@@ -66,7 +66,7 @@ def loss_lost(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> 
     """
     model, space, largest = super_adapter.model, super_adapter.space, super_adapter.largest
     adapted = [column for column, site in enumerate(space.sites) if largest[column] > 0]
-    halves = [model.get_submodule(space.sites[column].path).get_parameter("A") for column in adapted]
+    halves = [super_adapter.linears[space.sites[column].path].A for column in adapted]
     grown = np.zeros((space.n_columns, int(largest.max()) + 1))
     with super_adapter.activated(largest), torch.enable_grad():
         for example in examples:

@@ -37,7 +37,7 @@ def gate_gradients(
         raise InputError("gradients of gates need at least one training example; pass some")
     model = super_adapter.model
     paths = [name.removesuffix(".B") for name in super_adapter.state() if name.endswith(".B")]
-    weights = [model.get_submodule(path).get_parameter("B") for path in paths]
+    weights = [super_adapter.linears[path].B for path in paths]
     sums = [torch.zeros(weight.shape[1], dtype=torch.float64) for weight in weights]
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     training = model.training

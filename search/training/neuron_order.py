@@ -35,22 +35,35 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
         Muralidharan et al. 2024, "Compact language models via pruning and knowledge distillation", section 2.2
         (neurons by activations); Sun et al. 2023, "Wanda", equation 1 (times the norm of the weights).
     """
+    down = _down(model)
+    totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
+    tokens = 0
+    for ids, mask in calibration_batches(model, calibration, batch_size=batch_size):
+        tokens += int(mask.sum())
+        with _seen(down, totals, mask.bool()), torch.inference_mode():
+            model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
+    norms = {layer: linear.weight.detach().double().norm(dim=0).cpu() for layer, linear in down.items()}
+    return {layer: total / tokens * norms[layer] for layer, total in totals.items()}
+
+
+def calibration_batches(
+    model: PreTrainedModel, calibration: Sequence[TokenExample], *, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Token ids and attention mask of each batch, on the device of a model. Shapes (n, longest).
+
+    Raises:
+        InputError: The examples have fewer than `FEWEST_TOKENS` tokens.
+    """
     tokens = sum(len(example.ids) for example in calibration)
     if tokens < FEWEST_TOKENS:
         raise InputError(
             f"an importance order needs at least {FEWEST_TOKENS} tokens of calibration examples, {tokens} came; give "
             "more examples, or longer ones"
         )
-    down = _down(model)
-    totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
     ordered = sorted(calibration, key=lambda example: len(example.ids))  # saves padding
-    with torch.inference_mode():
-        for start in range(0, len(ordered), batch_size):
-            batch = pad_batch(ordered[start : start + batch_size], model.device)
-            with _seen(down, totals, batch["attention_mask"].bool()):
-                model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1)
-    norms = {layer: linear.weight.detach().double().norm(dim=0).cpu() for layer, linear in down.items()}
-    return {layer: total / tokens * norms[layer] for layer, total in totals.items()}
+    for start in range(0, len(ordered), batch_size):
+        batch = pad_batch(ordered[start : start + batch_size], model.device)
+        yield batch["input_ids"], batch["attention_mask"]
 
 
 def magnitude_scores(model: PreTrainedModel) -> Scores:

@@ -25,7 +25,7 @@ from adaptare.search.training.token_examples import TokenSplit
 from adaptare.search.training.train import check_examples
 from adaptare.search.workflows.accuracies import accuracies_of, right_answers
 from adaptare.search.workflows.accuracy_table import accuracies_to_json, accuracy_table
-from adaptare.search.workflows.prepared_base import base_folder, prepare_base
+from adaptare.search.workflows.prepared_base import base_folder, prepare_base, with_layer_order
 from adaptare.search.workflows.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
 
@@ -102,7 +102,7 @@ class TrainReport:
         )
         if trained.accuracies:
             yield accuracy_table(trained.accuracies, "validation")
-        budget = "decode=-15%" if trained.super_adapter.space.has_widths else "overhead=5%"
+        budget = "decode=-15%" if trained.super_adapter.space.cuts_base else "overhead=5%"
         search = f"adaptare search {self.folder} --predictor PREDICTOR --budget {budget}"
         yield f"written: {self.folder}; next: {search}"
 
@@ -192,7 +192,7 @@ def train_adaptation(
         step: Configurations of each optimiser step; default: the recipe's.
     """
     check_unclaimed(adaptation.task, folder)
-    recipe = adaptation.recipe
+    recipe, space = adaptation.recipe, with_layer_order(space, adaptation.base)
     super_adapter = SuperAdapter(adaptation.model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
     started = time.monotonic()
     claimed = False

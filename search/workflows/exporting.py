@@ -146,6 +146,7 @@ class ExportReport:
             "open": self.opened,
             "sites": dict(self.chosen.config.ranks),
             **({"widths": dict(self.chosen.config.widths)} if self.chosen.config.widths else {}),
+            **({"left_out": list(self.chosen.config.left_out)} if self.chosen.config.left_out else {}),
             "difference": self.difference,
         }
 

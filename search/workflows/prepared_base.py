@@ -6,14 +6,15 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from adaptare.devices import InputError, StorageError
-from adaptare.profiler import ModelShape
+from adaptare.devices.versioned_json import read_versioned, write_versioned
+from adaptare.profiler import ModelShape, Space
 from adaptare.search import load_base
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.workflows.task import FILE as _TASK
 from adaptare.search.workflows.task import Task, examples_of, save_task, texts_of
 
-_BASE = "base"
+_BASE, _ORDER = "base", "layer_order.json"
 
 
 def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
@@ -30,6 +31,23 @@ def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
             f"{str(folder)!r} lacks the base that the recipe {recipe.name!r} prepared: there is no {base}; train again"
         )
     return base
+
+
+def with_layer_order(space: Space, base: Path) -> Space:
+    """The space with the order of layers that was found when a base was prepared, if there is one.
+
+    Raises:
+        InputError: The file of the order is damaged.
+    """
+    file = base / _ORDER
+    if space.depth is None or not file.exists():
+        return space
+    otherwise = f"{file} is no order of layers; train again in another folder"
+    content = read_versioned(file, schema=1, otherwise=otherwise)
+    try:
+        return space.leaving_out([int(layer) for layer in content["left_out_in_order"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(otherwise) from error
 
 
 def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
@@ -50,9 +68,11 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
     texts = texts_of(task)
     model, tokenizer = load_base(task.model)
     shape = ModelShape.from_config(model.config)
-    recipe.prepare(model, examples_of(task, texts, tokenizer).train[: recipe.calibration])
+    calibration = examples_of(task, texts, tokenizer).train[: recipe.calibration]
+    recipe.prepare(model, calibration)
     if ModelShape.from_config(model.config).hash != shape.hash:
         raise InputError(f"the recipe {recipe.name!r} changed the shape of the base; its `prepare` must keep it")
+    order = recipe.layer_order(model, calibration) if recipe.layer_order else None
     try:
         save_task(task, folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:
@@ -60,6 +80,8 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
             with without_progress_bars():
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
+            if order:
+                write_versioned(unfinished / _ORDER, {"left_out_in_order": list(order)}, schema=1)
             unfinished.rename(folder / _BASE)
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         reason = getattr(error, "strerror", None) or error

@@ -137,7 +137,7 @@ def select(
     """
     limit_s = limit_of(budget, predictor)
     space = super_adapter.space
-    if space.has_widths and predictor.template.in_weights:
+    if space.cuts_base and predictor.template.in_weights:
         space = space.at_largest_ranks
     check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
     _check_mergeable(super_adapter, predictor)
@@ -180,7 +180,7 @@ def select(
     front = front_of("searching", chosen_algorithm, screen)
     random = front_of("random search", RandomSearch(space, seed=seed), None)
     # Below the base, the fastest member takes the place of the base.
-    lowest = min([base_s, *(one.upper[0] for one in front.members if space.has_widths)])
+    lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
@@ -220,7 +220,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     if super_adapter.fills_zeros(config):
         return []
     mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
-    if config.widths:
+    if config.cuts_base:
         ends = predictor.predict(space.encode(config.without_adapter)[None], space.columns).interval_s(0)
     return [Chosen(mode, config, mode, ends, False)]
 

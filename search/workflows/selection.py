@@ -86,6 +86,7 @@ def selection_to_json(selection: Selection) -> dict[str, Any]:
                 "mode": choice.mode,
                 "sites": dict(choice.config.ranks),
                 **({"widths": dict(choice.config.widths)} if choice.config.widths else {}),
+                **({"left_out": list(choice.config.left_out)} if choice.config.left_out else {}),
                 "predicted_s": choice.predicted_s[0],
                 "predicted_lower_s": choice.predicted_s[1],
                 "predicted_upper_s": choice.predicted_s[2],
@@ -203,7 +204,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
     return tuple(
         Choice(
             row["name"],
-            Configuration.of(row["sites"], widths=row.get("widths")),
+            Configuration.of(row["sites"], widths=row.get("widths"), left_out=row.get("left_out", ())),
             row["mode"],
             (row[ends[0]], row[ends[1]], row[ends[2]]),
             row["val_loss"],

@@ -204,7 +204,7 @@ def test_ranks_beyond_the_smallest_layer_are_refused(read: ReadText) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known() -> None:
-    message = "unknown space 'everything'; known are layers, blocks, kinds, sites, lonas, subnet, or a YAML"
+    message = "unknown space 'everything'; known are layers, blocks, kinds, sites, lonas, subnet, subnet-depth, or"
     with pytest.raises(InputError, match=message):
         named_space("everything", SHAPE)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError, MissingPackageError
 from adaptare.devices.agent.machine import Machine
-from adaptare.devices.program import canonical_json
+from adaptare.devices.program import Json, canonical_json
 from adaptare.profiler.models.disk_cache import (
     UNFINISHED,
     cache_bytes,
@@ -77,7 +77,7 @@ class OnnxBases:
                 few = random_model(json.loads(workload.shape.stub(LAYERS).config))
             export_decoder(model, folder, module=module_of(workload), few=few)
 
-        if workload.quantisation == "none" and loaded_widths(workload):
+        if workload.quantisation == "none" and _cut_name(workload):
             return self._narrow(workload)
 
         def quantise(folder: Path) -> None:
@@ -88,9 +88,9 @@ class OnnxBases:
         return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
 
     def graph(self, workload: Workload) -> Path:
-        """The graph of the base of a workload; one with narrower layers is in the folder of the base it is cut from."""
-        narrow = _narrow_name(workload) if workload.quantisation == "none" else ""
-        return self.folder(workload) / (f"{narrow}.onnx" if narrow else MODEL)
+        """The graph of the base of a workload; one with layers cut is in the folder of the base it is cut from."""
+        cut = _cut_name(workload) if workload.quantisation == "none" else ""
+        return self.folder(workload) / (f"{cut}.onnx" if cut else MODEL)
 
     def folder(self, workload: Workload) -> Path:
         """Folder of the base of a workload, which may not exist yet."""
@@ -99,7 +99,7 @@ class OnnxBases:
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
         if workload.quantisation == "none":
             return self._root / key
-        return self._root / "-".join(filter(None, [key, _narrow_name(workload), workload.quantisation]))
+        return self._root / "-".join(filter(None, [key, _cut_name(workload), workload.quantisation]))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
         """Writes a file into the folder of a base unless it exists, and marks it as used."""
@@ -113,24 +113,26 @@ class OnnxBases:
         mark_used(file)
 
     def _narrow(self, workload: Workload) -> OnnxBase:
-        """The base of a workload with narrower layers, in floating point."""
+        """The base of a workload with narrower or fewer layers, in floating point."""
         from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 
         usual = workload.base
         base, file = self.base(usual), self.graph(workload)
         rename = first_layer if workload.scope != "model" else str
+        left_out = workload.configuration.left_out
         parts = kept_parts(workload.shape, workload.configuration.by_layer)
         here = {rename(site.path): parts[site.path] for site in workload.scope_sites if site.path in parts}
 
         def write(fresh: Path) -> None:
             with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
                 data = Path(place) / f"{file.name}.data"
-                write_narrow(base, here, fresh, data)
+                write_narrow(base, here, fresh, data, left_out=left_out)
                 data.replace(file.parent / data.name)
 
         self.file(file, write)
         sites = {rename(site.path): site for site in workload.scope_sites}
-        return narrow_base(base, sites, file.name, base.weight_bytes - base_bytes(usual) + base_bytes(workload))
+        weight_bytes = base.weight_bytes - base_bytes(usual) + base_bytes(workload)
+        return narrow_base(base, sites, file.name, weight_bytes, left_out=left_out)
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
         """The base in a folder, written if missing, and marked as used."""
@@ -169,10 +171,12 @@ def _check_memory(workload: Workload) -> None:
         )
 
 
-def _narrow_name(workload: Workload) -> str:
-    """File name part that identifies the widths; empty if all are those of the base."""
-    widths = loaded_widths(workload)
-    return f"narrow-{content_hash(sorted(widths.items()))}" if widths else ""
+def _cut_name(workload: Workload) -> str:
+    """File name part that identifies widths and layers left out; empty if all are as in the base."""
+    widths, left_out = sorted(loaded_widths(workload).items()), list[Json](workload.configuration.left_out)
+    if left_out:
+        return f"cut-{content_hash([widths, left_out])}"
+    return f"narrow-{content_hash(widths)}" if widths else ""
 
 
 def config_of(workload: Workload) -> str:

@@ -1,6 +1,6 @@
-"""Graphs of bases with narrower layers: only the first neurons of their MLPs, cut out of the base's weights."""
+"""Graphs cut from those of bases: only the first neurons of some MLPs, and without some layers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ import onnx
 from numpy.typing import NDArray
 
 from adaptare.profiler.programs.onnx.base import OnnxBase, Port
+from adaptare.profiler.programs.onnx.bypass import bypass, bypassed_base
 from adaptare.profiler.programs.onnx.surgery import change_weights, load_graph, read_weight, save_graph
 from adaptare.profiler.workloads.narrowing import Part
 from adaptare.profiler.workloads.shape import Site
 
 
-def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Path) -> None:
+def write_narrow(
+    base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Path, *, left_out: Collection[int] = ()
+) -> None:
     """Writes a graph whose unchanged weights stay in the file of the base.
 
     Args:
@@ -22,8 +25,11 @@ def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Pa
         parts: Module path -> part of its weight to keep.
         file: Target of the graph.
         data: Target of the narrower weights; must end up in the folder of the graph and the base.
+        left_out: Layers that the graph lacks; `parts` are of others.
     """
     model = load_graph(base)
+    if left_out:
+        bypass(model, base, left_out)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     weights: dict[str, NDArray[Any]] = {}
     for path, part in parts.items():
@@ -36,20 +42,24 @@ def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Pa
     save_graph(model, file)
 
 
-def narrow_base(base: OnnxBase, sites: Mapping[str, Site], graph: str, weight_bytes: int) -> OnnxBase:
-    """Record of a base whose graph has narrower layers.
+def narrow_base(
+    base: OnnxBase, sites: Mapping[str, Site], graph: str, weight_bytes: int, *, left_out: Collection[int] = ()
+) -> OnnxBase:
+    """Record of a base whose graph has narrower or fewer layers.
 
     Args:
         base: Base that it is cut from.
         sites: Path in the graph -> the linear at its narrower width.
         graph: File name in the same folder.
         weight_bytes: Size of all its weights.
+        left_out: Layers that the graph lacks.
     """
     taken = {base.sites[path].input: site.in_features for path, site in sites.items()}
     inputs = tuple(
         Port(port.name, port.dtype, (*port.shape[:-1], taken.get(port.name, port.shape[-1]))) for port in base.inputs
     )
-    return replace(base, inputs=inputs, weight_bytes=weight_bytes, graph=graph)
+    narrower = replace(base, inputs=inputs, weight_bytes=weight_bytes, graph=graph)
+    return bypassed_base(narrower, left_out) if left_out else narrower
 
 
 def _narrow_biases(graph: onnx.GraphProto, base: OnnxBase, parts: Mapping[str, Part]) -> None:

@@ -6,7 +6,7 @@ of its adapter and every candidate reads the same bytes; merged layers have sepa
 
 import json
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptare.profiler.models.model_cache import without_bars
 from adaptare.profiler.models.random_model import cache_argument, random_model
+from adaptare.profiler.programs.torch.shallow import shallow
 from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.adapter_weights import random_adapter
@@ -39,6 +40,7 @@ def build(
     site: str,
     dtype: str,
     widths: Mapping[str, int] | None = None,
+    left_out: Sequence[int] = (),
     rounded: str = "",
     folder: str | None = None,
     copy: int = 0,
@@ -56,6 +58,7 @@ def build(
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
         widths: Layer -> intermediate size of the narrower layers in the scope.
+        left_out: Layers that the model lacks.
         rounded: Name of the torch dtype of the stored weights and of the adapter, if they are computed in another one.
         folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged and not
             rounded; without it, the weights are random.
@@ -72,6 +75,7 @@ def build(
     in_file = folder is not None and mode == "merged" and not rounded
     model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
     model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode, rounded or dtype)
+    model = shallow(model, left_out)
     if scope == "layer":
         model = _plain(model).get_submodule(first_layer(site))
         model = deepcopy(model) if copy else model
@@ -258,7 +262,7 @@ class Bindable:
         return torch.randint(0, vocabulary, (batch, tokens), generator=self._random).to(self._device)
 
     def _cache(self, batch: int, past: int) -> DynamicCache:
-        cache = DynamicCache(config=self._base.config)
+        cache = DynamicCache(config=_plain(self._model).config)
         if past:
             with torch.inference_mode():
                 inputs = {"input_ids": self._tokens(batch, past), "logits_to_keep": 1, "use_cache": True}

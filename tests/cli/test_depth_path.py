@@ -1,0 +1,92 @@
+"""Models with fewer layers than their base, command by command, on a simulated device and a tiny model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+DEPTH = "groups: [{sites: '*', ranks: [4], tie: all}, {depth: [1, 2]}]"
+
+
+@pytest.fixture(scope="module")
+def trained_once(
+    commands_in: Callable[..., Any],
+    model_cache: Path,
+    write_data: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("depth")
+    cache = ("--cache", model_cache)
+    (folder / "depth.yaml").write_text(DEPTH)
+    with commands_in(folder) as run:
+        merged = ("--device", "simulated", "--mode", "merged", "--space", "subnet-depth", "-p", 128)
+        profiled = run("profile", "tiny-random", *merged, *cache, "--count", 14)
+        assert profiled.code == 0, profiled.err
+        fitted = run("fit", "--device", "simulated", "-o", "faster")
+        assert fitted.code == 0, fitted.err
+        words = ("train", "tiny-random", "--recipe", "subnet", "--space", "depth.yaml", "--steps", 4, "--held-out", 8)
+        trained = run(*words, "-o", "run", *cache, "--data", write_data(folder))
+        assert trained.code == 0, trained.err
+    return folder
+
+
+@pytest.fixture
+def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[..., Any]:
+    run: Callable[..., Any] = run_in_copy(trained_once)
+    return run
+
+
+def test_a_run_keeps_the_order_that_its_preparation_found(trained: Callable[..., Any], tmp_path: Path) -> None:
+    order = json.loads((tmp_path / "run" / "base" / "layer_order.json").read_text())["left_out_in_order"]
+    saved = json.loads((tmp_path / "run" / "super_adapter.json").read_text())["space"]
+    assert saved["left_out_in_order"] == order
+    assert saved["choices"][-1] == [1, 2]
+
+
+def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
+    trained: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
+    searched = trained(
+        "search", "run", "--predictor", "faster", "--budget", "prefill=-2%", "--evaluations", 8, "--json"
+    )
+    assert searched.code == 0, searched.err
+    assert [winner["left_out"] for winner in searched.json["winners"]] == [[1]]
+    assert {"1 layers", "merged"} <= {each["name"] for each in searched.json["baselines"]}
+
+    verified = trained("verify", "run/front.json", "--json")
+    assert verified.code == 0, verified.err
+    assert verified.json["winners"][0]["overhead_upper"] <= -0.02
+
+    exported = trained("export", "run/front.json", "--to", "merged", "-o", "smaller")
+    assert exported.code == 0, exported.err
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "smaller")
+    assert (model.config.num_hidden_layers, len(model.model.layers)) == (1, 1)
+    with torch.no_grad():
+        assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
+    refused = trained("export", "run/front.json", "-o", "adapter")
+    assert refused.code == 2
+    assert "belongs to a model of fewer layers" in refused.err
+    onnx = trained("export", "run/front.json", "--to", "onnx", "-o", "onnx", "--cache", model_cache, "--json")
+    assert onnx.code == 0, onnx.err
+    assert onnx.json["difference"] < 1e-3
+    assert onnx.json["left_out"] == [1]
+
+
+def test_a_budget_below_the_shallowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
+    found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-95%", "--evaluations", 4)
+    assert found.code == 1
+    assert "give the space fewer layers, or raise the budget" in found.err
+
+
+def test_a_depth_that_the_model_lacks_is_refused(
+    trained: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "deep.yaml").write_text("groups: [{depth: [1, 3]}]")
+    words = ("--device", "simulated", "--space", "deep.yaml", "-d", 8, "--cache", model_cache)
+    found = trained("profile", "tiny-random", *words)
+    assert found.code == 2
+    assert "the base model has 2 layers; a depth is 1 to that, not 3" in " ".join(found.err.split())

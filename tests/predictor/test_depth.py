@@ -1,0 +1,140 @@
+"""One predictor for ranks, widths and depth: fitted to a simulated device, judged by its closed form."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptare.devices import InputError, SimulatedDevice
+from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
+from adaptare.predictor.features import FLOPS, FeatureSet, columns_of
+from adaptare.predictor.fitting.training_rows import codes_of
+from adaptare.profiler import Configuration, Measurement, ModelShape, Space, Workload, design
+from adaptare.profiler.workloads.space import grouped_space
+
+SHAPE = ModelShape("llama", 8, 128, 4, 2, 32, 384, 512, '{"name":"eight layers"}')
+TEMPLATE = Workload(SHAPE)
+DEVICE = SimulatedDevice(launch_s=5e-7)
+GROUPS = [
+    {"sites": "*.self_attn.*", "ranks": [0, 2, 8, 16]},
+    {"sites": "*.mlp.*", "ranks": [0, 2, 8, 16]},
+    {"widths": [96, 192, 384]},
+    {"depth": [4, 6, 8]},
+]
+Campaign = Callable[..., list[Measurement]]
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return grouped_space("deep", GROUPS, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def configurations(space: Space) -> list[Configuration]:
+    """Ranks, widths and depth: 40 to measure, and 100 others."""
+    drawn = space.expand(space.spread(100, np.random.default_rng(1)))
+    return [space.decode(row) for row in (*design(space, 40, seed=0), *drawn)]
+
+
+def truth(configurations: Sequence[Configuration], template: Workload = TEMPLATE) -> NDArray[np.float64]:
+    return np.array([DEVICE.latency_s(template.with_configuration(each).work()) for each in configurations])
+
+
+def rows(campaign: Campaign, configurations: Sequence[Configuration], **options: object) -> list[Measurement]:
+    return campaign(configurations, **{"template": TEMPLATE, "device": DEVICE, **options})
+
+
+def error(predicted: NDArray[np.float64], configurations: Sequence[Configuration]) -> float:
+    return float(np.mean(np.abs(predicted / truth(configurations) - 1)))
+
+
+def test_a_predictor_of_ranks_widths_and_depth_is_near_the_closed_form(
+    campaign: Campaign, configurations: list[Configuration]
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    unseen = configurations[40:]
+    constant = error(np.full(len(unseen), truth(configurations[:40]).mean()), unseen)
+    ours = error(predictor.predict_configs(unseen).mean_s, unseen)
+    assert ours < 0.015
+    assert ours < constant / 10
+
+
+def test_flops_are_those_of_the_linears_that_are_added_and_taken_away(configurations: list[Configuration]) -> None:
+    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
+    X = features.matrix(codes_of(configurations, features.columns))
+
+    def linears(configuration: Configuration) -> int:
+        """FLOPs of a call without attention and head."""
+        workload = TEMPLATE.with_configuration(configuration)
+        sites = configuration.sites(SHAPE)
+        base = sum(site.in_features * site.out_features for site in sites)
+        return 2 * workload.rows * (base + configuration.adapter_parameters(SHAPE))
+
+    expected = [linears(each) - linears(Configuration()) for each in configurations]
+    np.testing.assert_allclose(X[:, FLOPS], expected)
+    assert features.names[-1] == "layers"
+    np.testing.assert_array_equal(X[:, -1], [-len(each.left_out) for each in configurations])
+
+
+def test_one_layer_fewer_never_adds_to_a_feature_of_the_base(configurations: list[Configuration]) -> None:
+    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
+    narrow = dict.fromkeys(range(8), 96)
+    deep, shallow = (Configuration.of({}, widths=narrow, left_out=gone) for gone in ((3,), (3, 5)))
+    before, after = features.matrix(codes_of([deep, shallow], features.columns))
+    assert (after <= before).all()
+
+
+def test_the_order_in_which_a_space_leaves_layers_out_does_not_matter(
+    campaign: Campaign, configurations: list[Configuration], space: Space
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    other = grouped_space("depth", GROUPS[3:], SHAPE).leaving_out((7, 6, 5, 4, 3, 2, 1, 0))
+    found = predictor.predict(other.expand(np.array([[0], [1]])), other.columns).mean_s
+    expected = predictor.predict_configs([Configuration(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean_s
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_predictor_of_depth_is_the_same_when_it_is_read_again(
+    campaign: Campaign, configurations: list[Configuration], tmp_path: Path
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    save_predictor(predictor, tmp_path / "kept")
+    loaded = load_predictor(tmp_path / "kept")
+    unseen = configurations[40:]
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+
+
+def test_a_predictor_of_whole_models_refuses_others(campaign: Campaign, configurations: list[Configuration]) -> None:
+    whole = [Configuration(each.ranks, each.widths) for each in configurations[:40]]
+    predictor = LatencyPredictor().fit(rows(campaign, whole))
+    with pytest.raises(InputError, match="knows models with all layers only; profile configurations with a depth"):
+        predictor.predict_configs([Configuration(left_out=(3,))])
+    with pytest.raises(InputError, match="not fitted for models of fewer layers"):
+        predictor.predict(np.array([[6]]), [SHAPE.depth])
+
+
+@pytest.mark.parametrize("depth", [0, 9])
+def test_an_impossible_depth_is_refused_with_the_possible_ones(
+    campaign: Campaign, configurations: list[Configuration], depth: int
+) -> None:
+    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
+    with pytest.raises(InputError, match=f"number of layers must be 1 to 8, not {depth}"):
+        predictor.predict(np.array([[depth]]), [SHAPE.depth])
+
+
+def test_depth_is_interpolated_in_decode_and_refused_in_prefill(campaign: Campaign, space: Space) -> None:
+    groups = grouped_space("depth", [GROUPS[0], GROUPS[3]], SHAPE)
+    some = [groups.decode(row) for row in design(groups, 40, seed=0)]
+
+    def fitted(template: Workload) -> LatencyPredictor:
+        return LatencyPredictor().fit(rows(campaign, some, template=template))
+
+    decode = interpolate([fitted(replace(TEMPLATE, past=past)) for past in (32, 64)], 48)
+    expected = truth(some, replace(TEMPLATE, past=48))
+    np.testing.assert_allclose(decode.predict_configs(some).mean_s, expected, rtol=0.03)
+    prefill = [fitted(Workload(SHAPE, phase="prefill", tokens=tokens)) for tokens in (32, 64)]
+    with pytest.raises(InputError, match="predictors of depth are interpolated in decode only"):
+        interpolate(prefill, 48)

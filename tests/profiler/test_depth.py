@@ -1,0 +1,263 @@
+"""Models with layers left out, as torch and ONNX Runtime run them, against stock models with these layers deleted."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from shallow_models import CONFIGS, LAYERS, deleted, made
+from transformers import DynamicCache, PreTrainedModel
+
+from adaptare.devices import InputError, Program, TorchCpu, ort_cpu
+from adaptare.devices.agent.feeds import filled
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
+from adaptare.profiler.measuring.parts import blocks_of
+from adaptare.profiler.measuring.stubs import stub_of
+from adaptare.profiler.models.random_model import cache_argument, random_model
+from adaptare.profiler.programs.builders import TorchPrograms, base_bytes, cache_bytes
+from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
+from adaptare.profiler.programs.onnx.programs import OnnxPrograms
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.torch.programs import build
+
+LEFT_OUT = (0, 2, 3)
+DOWN, GATE = "model.layers.{}.mlp.down_proj", "model.layers.{}.mlp.gate_proj"
+RANKS = {DOWN.format(4): 4, GATE.format(5): 2, "model.layers.1.self_attn.q_proj": 3}
+CPU = ort_cpu(threads=1, timeout_s=60)
+InputsOf = Callable[..., dict[str, NDArray[Any]]]
+TorchOutputs = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]]
+
+
+def shallow(shape: ModelShape, ranks: Mapping[str, int] | None = None, **fields: Any) -> Workload:
+    return Workload(shape, Configuration.of(ranks or {}, left_out=LEFT_OUT), past=5, **fields)
+
+
+def of_six(family: str = "llama") -> ModelShape:
+    return ModelShape.from_config(CONFIGS[family])
+
+
+@pytest.fixture(scope="module")
+def onnx_programs(onnx_cache: Path) -> OnnxPrograms:
+    return OnnxPrograms(CPU.info(), cache=onnx_cache)
+
+
+@pytest.fixture(scope="module")
+def outputs() -> Iterator[Callable[[Program], NDArray[np.float64]]]:
+    """The outputs of a program with one feed, as a worker gives them."""
+    with CPU.open() as worker:
+
+        def loaded(program: Program) -> NDArray[np.float64]:
+            given = worker.load(program)
+            worker.unload(given.program_id)
+            return np.array(given.outputs[program.feeds[0].name])
+
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[PreTrainedModel, OnnxBase]]:
+    """A decoder of six layers; the graph of one whose layers are alike is grown from one of three."""
+    known: dict[str, tuple[PreTrainedModel, OnnxBase]] = {}
+
+    def of(family: str) -> tuple[PreTrainedModel, OnnxBase]:
+        if family not in known:
+            model, shape = made(family), of_six(family)
+            few = random_model(json.loads(shape.stub(3).config)) if shape.period == 1 else None
+            known[family] = model, export_decoder(model, tmp_path_factory.mktemp(family), few=few)
+        return known[family]
+
+    return of
+
+
+def torch_logits(programs: TorchPrograms, workload: Workload) -> NDArray[np.float64]:
+    program = programs.program(workload)
+    bound = build(**json.loads(program.arguments), folder=str(Path(program.files[0].path).parent))
+    call, restore = bound.bind({"phase": workload.phase, "batch": workload.batch, "length": workload.length})
+    call()
+    restore()
+    return np.array(call().tolist())
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_torch_program_computes_what_the_model_without_these_layers_does(
+    family: str, phase: Any, tmp_path: Path
+) -> None:
+    shape = of_six(family)
+    found = torch_logits(TorchPrograms(cache=tmp_path), shallow(shape, phase=phase, tokens=6))
+    stock = deleted(random_model(json.loads(shape.config)), LEFT_OUT)
+    generator = torch.Generator().manual_seed(0)
+    cache = {cache_argument(stock): DynamicCache(config=stock.config), "use_cache": True}
+    with torch.inference_mode():
+        if phase == "decode":  # the program draws the tokens in its cache first
+            stock(torch.randint(0, 260, (1, 5), generator=generator), **cache)
+        ids = torch.randint(0, 260, (1, 1 if phase == "decode" else 6), generator=generator)
+        expected = stock(ids, **cache).logits[0, -1].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_adapters_and_widths_of_other_layers_stay_on_their_layers_in_torch(tmp_path: Path) -> None:
+    configuration = Configuration.of(RANKS, widths={1: 20, 5: 33}, left_out=LEFT_OUT)
+    at = Workload(of_six(), configuration, phase="prefill", tokens=6)
+    ours, merged, without = (torch_logits(TorchPrograms(cache=tmp_path), each) for each in (at, at.merged, at.bare))
+    assert np.abs(ours - merged).max() <= 1e-5 * np.abs(merged).max()
+    assert np.abs(ours - without).max() > 1e-3 * np.abs(merged).max()
+
+
+def test_layers_that_stay_are_in_the_memory_of_the_base(tmp_path: Path) -> None:
+    programs = TorchPrograms(cache=tmp_path)
+    usual, fewer = (
+        build(**json.loads(programs.program(each).arguments)) for each in (Workload(of_six()).base, shallow(of_six()))
+    )
+    pointers = [
+        bound._model.get_submodule(DOWN.format(layer)).get_parameter("weight").data_ptr()
+        for bound, layer in ((usual, 5), (fewer, 2))
+    ]
+    assert pointers[0] == pointers[1]
+
+
+def compare(
+    model: PreTrainedModel,
+    base: OnnxBase,
+    left_out: tuple[int, ...],
+    inputs_of: InputsOf,
+    torch_outputs: TorchOutputs,
+    place: Path,
+) -> None:
+    """Logits and the cache of a cut graph equal those of the stock model, and its file names nothing that is gone."""
+    shape = ModelShape.from_config(model.config)
+    for file in base.folder.glob("model.onnx*"):
+        (place / file.name).write_bytes(file.read_bytes())
+    copied = replace(base, folder=place)
+    write_narrow(copied, {}, place / "cut.onnx", place / "cut.onnx.data", left_out=left_out)
+    sites = {site.path: site for site in Configuration(left_out=left_out).sites(shape)}
+    found = narrow_base(copied, sites, "cut.onnx", 0, left_out=left_out)
+    assert set(found.sites) == set(sites)
+    inputs = inputs_of(found)
+    ours, expected = run_model(found.model, inputs), torch_outputs(deleted(model, left_out), inputs)
+    assert len(ours) == len(expected) == 1 + 2 * (shape.layers - len(left_out))
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert np.abs(mine - theirs).max() <= 1e-4 * max(1.0, np.abs(theirs).max())
+    graph = onnx.load(found.model, load_external_data=False).graph
+    assert [value.name for value in graph.input] == [port.name for port in found.inputs]
+    gone = {base.sites[path].weight for path in base.sites if path not in found.sites}
+    assert not gone.intersection(tensor.name for tensor in graph.initializer)
+
+
+@pytest.mark.parametrize("left_out", [(0,), (1,)], ids=["first", "last"])
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "gemma", "gemma2", "gemma3", "phi3"])
+def test_a_graph_of_every_family_computes_what_the_model_without_a_layer_does(
+    family: str,
+    left_out: tuple[int, ...],
+    export: Callable[..., tuple[PreTrainedModel, OnnxBase]],
+    inputs_of: InputsOf,
+    torch_outputs: TorchOutputs,
+    tmp_path: Path,
+) -> None:
+    compare(*export(family), left_out, inputs_of, torch_outputs, tmp_path)
+
+
+@pytest.mark.parametrize("left_out", [(0, 2, 3), (1, 4), (4, 5), (0, 1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_graph_without_some_layers_computes_what_the_model_without_them_does(
+    family: str,
+    left_out: tuple[int, ...],
+    grown: Callable[[str], tuple[PreTrainedModel, OnnxBase]],
+    inputs_of: InputsOf,
+    torch_outputs: TorchOutputs,
+    tmp_path: Path,
+) -> None:
+    compare(*grown(family), left_out, inputs_of, torch_outputs, tmp_path)
+
+
+@pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])
+def test_programs_of_onnx_runtime_compute_what_the_model_without_these_layers_does(
+    onnx_programs: OnnxPrograms, outputs: Callable[[Program], NDArray[np.float64]], quantisation: Any
+) -> None:
+    program = onnx_programs.program(shallow(of_six(), quantisation=quantisation, phase="prefill", tokens=6))
+    ids = torch.from_numpy(filled("input_ids", json.loads(program.feeds[0].arguments)["inputs"]["input_ids"]))
+    with torch.inference_mode():
+        expected = deleted(random_model(json.loads(of_six().config)), LEFT_OUT)(ids).logits[0, -1].numpy()
+    allowed = {"none": 1e-5, "int8": 0.02, "int4": 0.3}[quantisation] * np.abs(expected).max()
+    assert np.abs(outputs(program) - expected).max() <= allowed
+
+
+@pytest.mark.parametrize("quantisation", ["none", "int4"])
+def test_every_mode_of_onnx_runtime_agrees_with_its_merged_reference(
+    onnx_programs: OnnxPrograms, quantisation: Any
+) -> None:
+    configuration = Configuration.of(RANKS, widths={1: 20, 5: 33}, left_out=LEFT_OUT)
+    at = Workload(of_six(), configuration, past=5, quantisation=quantisation)
+    wanted = [*(replace(at, mode=mode) for mode in onnx_programs.modes(at)), at.bare, replace(at, graph="open")]
+    found = profile(wanted, reference=at.base, device=CPU, stop=FixedRounds(1), seed=0, programs=onnx_programs)
+    assert [each.failure for each in found] == [""] * len(wanted)
+
+
+def test_torch_times_a_shallower_model_beside_its_base(tmp_path: Path) -> None:
+    device = TorchCpu(threads=1)
+    wanted = [shallow(of_six()), shallow(of_six(), RANKS)]
+    programs = programs_for(device.info(), cache=tmp_path)
+    found = profile(wanted, reference=wanted[0].base, device=device, stop=FixedRounds(2), seed=0, programs=programs)
+    assert [each.failure for each in found] == ["", ""]
+
+
+def test_a_layer_left_out_takes_its_calls_bytes_and_flops_away() -> None:
+    stub, fewer = Workload(of_six().stub(LAYERS - len(LEFT_OUT)), past=5), shallow(of_six())
+    assert fewer.work() == stub.work()
+    assert (base_bytes(fewer), cache_bytes(fewer)) == (base_bytes(stub), cache_bytes(stub))
+
+
+def test_adapters_and_widths_of_left_out_layers_are_none() -> None:
+    full = Configuration.of({DOWN.format(2): 4, DOWN.format(4): 4}, widths={2: 20, 1: 20}, left_out=(3, 2))
+    assert full == Configuration.of({DOWN.format(4): 4}, widths={1: 20}, left_out=[2, 3])
+    assert full.describe() == "down 4 x1, MLP 20 x1, without layers 2, 3"
+
+
+def test_the_json_of_a_shallower_workload_is_read_back_and_that_of_others_is_as_before() -> None:
+    shape = of_six()
+    for workload in (shallow(shape, RANKS), shallow(shape, graph="open")):
+        assert Workload.from_json(json.loads(json.dumps(workload.to_json())), shape) == workload
+    assert "left_out" not in Workload(shape).to_json()
+    assert shallow(shape).hash != Workload(shape).hash
+
+
+def test_parts_are_those_of_the_layers_that_stay() -> None:
+    assert sorted(blocks_of(shallow(of_six(), {DOWN.format(4): 4})).values()) == [1, 2]
+
+
+def test_stubs_of_a_shallower_model_are_like_the_layers_that_stay() -> None:
+    stub = stub_of(shallow(of_six(), {DOWN.format(layer): 4 for layer in (1, 4, 5)}), 2)
+    assert stub.configuration == Configuration.of({DOWN.format(0): 4, DOWN.format(1): 4})
+    assert stub.shape.layers == 2
+
+
+def test_stubs_leave_no_layers_out_that_attend_in_different_ways() -> None:
+    with pytest.raises(InputError, match="stubs cannot leave any out; measure the whole"):
+        stub_of(shallow(of_six("qwen3")), 2)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ((6,), "layer 6 cannot be left out: the base model has layers 0 to 5"),
+        (tuple(range(6)), "all 6 layers are left out; leave out at most 5"),
+        ((-1,), "a layer to leave out is a whole number from 0, not -1"),
+        ((1, 1), "a layer to leave out is named twice"),
+    ],
+)
+def test_layers_that_cannot_be_left_out_are_refused(left_out: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Workload(of_six(), Configuration(left_out=left_out))
+
+
+def test_layers_are_left_out_of_whole_models_only() -> None:
+    with pytest.raises(InputError, match="left out of a whole model, not of a block"):
+        shallow(of_six(), scope="block")
