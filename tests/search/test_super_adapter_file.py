@@ -59,8 +59,8 @@ def test_a_folder_without_one_is_refused(tiny: SimpleNamespace, tmp_path: Path) 
 def test_files_of_a_later_version_are_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
     save_super_adapter(trained, tmp_path)
     file = tmp_path / "super_adapter.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 3}))
-    with pytest.raises(InputError, match="schema 3; this version reads 1 and 2"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 4}))
+    with pytest.raises(InputError, match="schema 4; this version reads 1 to 3"):
         load_super_adapter(tmp_path, tiny.model())
 
 
