@@ -31,7 +31,7 @@ from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget
-from adaptare.search.export.folder import check_replaceable
+from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
@@ -107,6 +107,8 @@ def search_folder(
     )
     save_selection(selection, file, folder=folder, predictor=predictor)
     if not polish or not selection.winners:
+        if (place / MARK).exists():
+            feedback.note(f"{place} is of an earlier search; --polish STEPS replaces it")
         return SearchReport(selection, file, fitted.level)
     row = polish_winner(
         adaptation, super_adapter, selection.winners[0], place, steps=polish, seed=seed, feedback=feedback

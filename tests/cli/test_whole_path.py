@@ -106,6 +106,8 @@ def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[.
     assert "with further training, for PEFT: run/front-polished" in again.out
     kept = trained("export", "run/front.json", "--winner", 1, "-o", "plain", "--json")
     assert kept.json["sites"] == winner["sites"]
+    assert "earlier search" not in again.err
+    assert f"{adapter} is of an earlier search; --polish STEPS replaces it" in trained(*words).err
 
 
 def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained: Callable[..., Any]) -> None:
