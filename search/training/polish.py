@@ -41,7 +41,7 @@ def polished(
         InputError: The config is empty, has widths or is not of this super-adapter, or an argument is out of range.
     """
     if config.cuts_base:
-        raise InputError("an adapter of narrower layers cannot be trained on the complete base; leave out the widths")
+        raise InputError("an adapter of a cut base cannot be trained on the complete one; leave out widths and depth")
     if not config.ranks:
         raise InputError("an adapter without any site has nothing to train; choose a configuration with at least one")
     super_adapter.codes(config)

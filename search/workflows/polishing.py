@@ -53,4 +53,4 @@ def check_polishable(super_adapter: SuperAdapter) -> None:
     if not super_adapter.separable:
         raise InputError("--polish trains an adapter apart from its base, and these are merged; leave it out")
     if super_adapter.space.cuts_base:
-        raise InputError("--polish trains an adapter of the complete base, and these layers are narrower; leave it out")
+        raise InputError("--polish trains an adapter of the complete base, and this space cuts it; leave it out")
