@@ -49,7 +49,7 @@ def reason_for(
         return "the requested regressor"
     if chosen == SHRUNKEN:
         return (
-            "on held-out adapters no line in sites or FLOPs is as good, nor another fit better by two standard errors"
+            "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on held-out adapters"
         )
     errors = {name: of_workloads(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]

@@ -97,7 +97,7 @@ def test_a_list_of_another_length_breaks_the_link(answering: MakeWorker, count: 
 
 def test_a_request_carries_number_operation_and_content(answering: MakeWorker) -> None:
     worker = answering("""sys.stderr.write(line); sys.stderr.flush(); sys.exit(5)""")
-    with pytest.raises(WorkerDiedError, match=r'said: \{"seq": 1, "op": "run", "program_id": "p", .*"calls": 3\}$'):
+    with pytest.raises(WorkerDiedError, match=r'output: \{"seq": 1, "op": "run", "program_id": "p", .*"calls": 3\}$'):
         worker.run("p", "f", 3)
 
 
