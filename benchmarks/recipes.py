@@ -19,7 +19,7 @@ searched widths: adapters apart, and merged, on three devices. Time and memory o
 merged and quantised again, and trained for the grid and merged into codes. Latency is that of each rank in blocks of
 32, the only ones that adaptare exports.
 
-At the defaults the whole takes about two and a quarter hours on two cores. `elapsed_s` is the time of each part.
+By an estimate, all parts take two and a quarter hours at the defaults on two cores; `elapsed_s` is what each took.
 """
 
 import argparse
