@@ -4,7 +4,7 @@ PY ?= .venv/bin/python
 STAMP := .venv/installed
 SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,devices profiler predictor search testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
-.PHONY: help demo test test-services lint run-tests run-lint clean
+.PHONY: help demo test test-slow test-services lint run-tests run-lint clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -12,8 +12,11 @@ help:  ## what there is
 demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 cores (QUICK=1: less)
 	.venv/bin/adaptare demo $(if $(QUICK),--quick)
 
-test: $(STAMP)  ## all tests that need nothing but Python packages
+test: $(STAMP)  ## tests that need nothing but Python packages, and a few seconds each at most
 	$(MAKE) run-tests
+
+test-slow: $(STAMP)  ## the other tests that need nothing but Python packages
+	$(MAKE) run-tests CHOSEN="-m 'slow and not service'"
 
 test-services: $(STAMP)  ## tests that need a browser, ssh, adb, PostgreSQL or a compiler, as far as they are installed
 	$(MAKE) run-tests CHOSEN="-m service"

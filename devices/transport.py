@@ -107,6 +107,7 @@ class LocalTransport(Transport):
 
             def bring(file: ProgramFile) -> None:
                 target = Path(folder) / "files" / file.digest
+                target.unlink(missing_ok=True)  # a link whose file is gone
                 try:
                     target.symlink_to(file.path.resolve())
                 except OSError:  # the system does not permit symbolic links

@@ -17,6 +17,7 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Marks of tests that need a service or a compiler of the system, which `.ci/run` installs.
 SERVICES = {"adb", "browser", "native", "other_languages", "postgresql", "qemu", "ssh", "xnnpack"}
+CORE = "not service and not slow"
 WORKER_MODULES = Path(__file__).parent / "worker_modules"
 PHONE = Path(__file__).parent / "devices" / "phone.py"
 SSH_SERVER = Path(__file__).parent / "devices" / "ssh_server.py"
@@ -52,17 +53,18 @@ NEEDS = {"native": missing_for_native, "adb": missing_for_adb, "qemu": missing_f
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leaves out what needs a service, unless tests were chosen or are declared; processes of xdist are told so."""
+    """Leaves out slow tests and those that need a service, unless tests were chosen or are declared."""
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr or config.option.keyword
     if not (chosen or declared_marks()):
-        config.option.markexpr = "not service"
+        config.option.markexpr = CORE  # processes of xdist take it from here
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Tells what is left out, and how to run it."""
-    if config.option.markexpr != "not service":
+    if config.option.markexpr != CORE:
         return None
-    return f"left out: tests marked {', '.join(sorted(SERVICES))}; `make test-services` runs them, `.ci/run` all tests"
+    services = ", ".join(sorted(SERVICES))
+    return f"left out: tests marked slow (make test-slow) or {services} (make test-services); .ci/run runs all"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

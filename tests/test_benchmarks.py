@@ -20,6 +20,7 @@ def test_a_benchmark_can_be_imported(name: str) -> None:
     assert importlib.import_module(name).__doc__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "function", "numbers"),
     [

@@ -186,12 +186,13 @@ def test_every_declared_mark_is_known(pytestconfig: pytest.Config) -> None:
 
 
 GUARDED = {
-    "mark": "@pytest.mark.slow\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass",
-    "call": "@pytest.mark.slow\ndef test_it(): pytest.skip('no')",
-    "fixture": "@pytest.fixture\ndef f(): pytest.skip('no')\n@pytest.mark.slow\ndef test_it(f): pass",
-    "file": "pytest.importorskip('no_such_package')\n@pytest.mark.slow\ndef test_it(): pass",
-    "expected": "@pytest.mark.slow\n@pytest.mark.xfail(strict=True)\ndef test_it(): assert False",
-    "runs": "@pytest.mark.slow\ndef test_it(): pass",
+    "mark": "@pytest.mark.demo_model\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass",
+    "call": "@pytest.mark.demo_model\ndef test_it(): pytest.skip('no')",
+    "fixture": "@pytest.fixture\ndef f(): pytest.skip('no')\n@pytest.mark.demo_model\ndef test_it(f): pass",
+    "file": "pytest.importorskip('no_such_package')\n@pytest.mark.demo_model\ndef test_it(): pass",
+    "expected": "@pytest.mark.demo_model\n@pytest.mark.xfail(strict=True)\ndef test_it(): assert False",
+    "runs": "@pytest.mark.demo_model\ndef test_it(): pass",
+    "slow": "@pytest.mark.slow\ndef test_it(): pass",
     "service": "@pytest.mark.ssh\ndef test_it(): pass",
 }
 
@@ -201,7 +202,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs pytest where the guard of these tests is, and returns what it printed."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "conftest.py").write_text(text(ROOT / "tests" / "conftest.py"), encoding="utf-8")
-    settings = "[pytest]\nmarkers =\n slow: x\n ssh: x\n service: x\ntestpaths = .\n"
+    settings = "[pytest]\nmarkers =\n demo_model: x\n slow: x\n ssh: x\n service: x\ntestpaths = .\n"
     (folder / "pytest.ini").write_text(settings, encoding="utf-8")
     for name, test in GUARDED.items():
         (folder / f"test_{name}.py").write_text(f"import pytest\n{test}\n", encoding="utf-8")
@@ -217,27 +218,31 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.mark.parametrize(
     ("declared", "failed"),
-    [("other", {"file"}), ("slow", {"mark", "call", "fixture", "file"})],
-    ids=["another", "slow"],
+    [("other", {"file"}), ("demo_model", {"mark", "call", "fixture", "file"})],
+    ids=["another", "demo_model"],
 )
 def test_a_declared_test_must_not_be_skipped(guarded: Callable[..., str], declared: str, failed: set[str]) -> None:
     printed = guarded("--continue-on-collection-errors", declared=declared)
     assert set(re.findall(r"^(?:FAILED|ERROR) test_(\w+)\.py", printed, flags=re.MULTILINE)) == failed, printed
     passed = set(re.findall(r"^(?:PASSED|XFAIL) test_(\w+)\.py", printed, flags=re.MULTILINE))
-    assert passed == {"expected", "runs", "service"}, printed
+    assert passed == {"expected", "runs", "slow", "service"}, printed
 
 
-def test_what_needs_a_service_is_left_out_unless_it_is_chosen_or_declared(guarded: Callable[..., str]) -> None:
+def test_what_needs_a_service_or_is_slow_is_left_out_unless_it_is_chosen_or_declared(
+    guarded: Callable[..., str],
+) -> None:
     for arguments in ((), ("-n", "1")):
         printed = guarded(*arguments)
         assert "PASSED test_runs.py" in printed, printed
         assert "PASSED test_service.py" not in printed
-        assert "`make test-services` runs them" in printed
+        assert "PASSED test_slow.py" not in printed
+        assert "left out: tests marked slow (make test-slow)" in printed
         assert not re.search("FAILED|ERROR", printed), printed
     for arguments in (("-m", "service"), ("test_service.py",)):
         printed = guarded(*arguments)
         assert "PASSED test_service.py" in printed, printed
-        assert "make test-services" not in printed
+        assert "left out" not in printed
+    assert "PASSED test_slow.py" in guarded("-m", "slow and not service")
 
 
 OPENERS = {"What", "Whether", "Who", "How", "So", "Those", "Of", "Where", "When", "Which", "Why"}

@@ -68,8 +68,11 @@ class Files:
         for name, content in contents.items():
             if name in ("", ".", "..") or os.path.basename(name) != name:
                 raise ValueError(f"{name!r} is no plain file name")
+            target = os.path.join(folder, name)
+            if os.path.islink(target) and not os.path.exists(target):  # to a file that is gone
+                os.unlink(target)
             with contextlib.suppress(FileExistsError):
-                _link(content, os.path.join(folder, name), ways)
+                _link(content, target, ways)
         if self._is_bounded:
             note_use(folder)
         return folder

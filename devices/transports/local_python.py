@@ -57,6 +57,7 @@ class LocalShell:
         if source.name.endswith(".pyz"):  # of the host's folder for it, which is removed
             place.write_bytes(source.read_bytes())
         else:
+            place.unlink(missing_ok=True)  # a link whose file is gone
             place.symlink_to(source.resolve())
 
     def cause(self, code: int) -> str:

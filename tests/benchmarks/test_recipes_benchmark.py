@@ -83,6 +83,7 @@ def test_widths_are_searched_at_the_size_of_the_start(
     assert sizes["minimal"] < sizes["searched"] <= sizes["start"] < sizes["maximal"]
 
 
+@pytest.mark.slow
 def test_three_ways_to_four_bits_are_side_by_side(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

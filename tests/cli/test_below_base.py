@@ -48,6 +48,7 @@ def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[...
     return run
 
 
+@pytest.mark.slow
 def test_from_a_search_below_the_base_to_a_smaller_model(
     recipe: str, trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def test_a_campaign_that_runs_out_of_time_goes_on_later(run: Callable[..., Any],
     assert (second.json["already_there"], second.json["measured"], second.json["left"]) == (32, 8, 0)
 
 
+@pytest.mark.slow
 def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., Any], model_cache: Path) -> None:
     words = ("profile", "tiny-random", "--space", "sites", "--count", 30, "--cache", model_cache, "--json")
     words = (*words, "--device", "simulated", "--seconds", 0.1, "--until-error", "1%")

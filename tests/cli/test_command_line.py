@@ -51,6 +51,7 @@ def test_the_version_is_told(run: Callable[..., Any]) -> None:
     assert run("--version").out.strip() == VERSION
 
 
+@pytest.mark.slow
 def test_devices_are_listed_with_what_they_say(run: Callable[..., Any]) -> None:
     listed = {each["name"]: each for each in run("devices", "--json").json["devices"]}
     assert listed["simulated"]["info"]["runtime"] == "simulated"
@@ -58,6 +59,7 @@ def test_devices_are_listed_with_what_they_say(run: Callable[..., Any]) -> None:
     assert "simulated" in run("devices").out
 
 
+@pytest.mark.slow
 def test_what_a_device_does_not_tell_is_null_and_not_available(run: Callable[..., Any]) -> None:
     told = {each["name"]: each["worker"] for each in run("devices", "--json").json["devices"]}["torch-cpu"]
     out = run("devices").out
@@ -99,6 +101,7 @@ def interrupt_when(process: "subprocess.Popen[str]", seen: str) -> tuple[int, st
     return process.returncode, "".join(lines) + rest
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_profiling_keeps_what_was_measured(
     tmp_path: Path, model_cache: Path, run: Callable[..., Any]
 ) -> None:
@@ -115,6 +118,7 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
     assert (again.code, again.json["measured"], again.json["already_there"]) == (0, 3, 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_training_resumes_to_the_same_adapter(
     tmp_path: Path, model_cache: Path, data: Path, run: Callable[..., Any]
 ) -> None:

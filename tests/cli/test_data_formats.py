@@ -78,6 +78,7 @@ def test_conversations_train(run: Run, model_cache: Path) -> None:
     assert answer.json["examples"] == 2 * (30 - 2 * 4)  # 15 % of 30 conversations twice, of two turns each
 
 
+@pytest.mark.slow
 def test_search_and_verify_say_the_accuracy_on_test_questions(run: Run, model_cache: Path) -> None:
     device, cache = ("--device", "simulated"), ("--cache", model_cache)
     files = ("--data", written("train.json", commonsense(range(6))), "--test", written("t.json", commonsense([7, 8])))

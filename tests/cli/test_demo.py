@@ -14,6 +14,7 @@ from adaptare.search.workflows.searching import check_feasible
 QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 
 
+@pytest.mark.slow
 def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = (*QUICK, "--cache", model_cache, "--data", data)
     answer = run(*words, "--json")

@@ -47,6 +47,7 @@ def test_a_run_keeps_the_order_that_its_preparation_found(trained: Callable[...,
     assert saved["choices"][-1] == [1, 2]
 
 
+@pytest.mark.slow
 def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
     trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def numbers(file: Path) -> dict[str, tuple[float, ...]]:
     return told
 
 
+@pytest.mark.slow
 def test_killed_10_times_it_has_every_row_once_and_the_same_numbers(campaigns: Campaigns, tmp_path: Path) -> None:
     campaigns.start("straight.db")
     start_s = time.monotonic()

@@ -13,6 +13,7 @@ INT4 = "ort-cpu:int4,threads=1"
 QUICKLY = ("--openings", 2, "--seconds", 0.5)
 
 
+@pytest.mark.slow
 def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], model_cache: Path) -> None:
     words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache)
     found = run(*words, "--device", "ort-cpu:threads=1", "--json").json
@@ -29,6 +30,7 @@ def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], m
     assert {row["mode"] for row in found["rows"]} == {"swappable", "static", "requantised"}
 
 
+@pytest.mark.slow
 def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     run: Callable[..., Any], model_cache: Path
 ) -> None:
@@ -46,6 +48,7 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     assert "has another base; what was profiled has int4 weights" in refused.err
 
 
+@pytest.mark.slow
 def test_graphs_with_every_site_are_one_program_that_predictors_know(
     run: Callable[..., Any], model_cache: Path
 ) -> None:
@@ -64,6 +67,7 @@ def test_graphs_with_every_site_are_one_program_that_predictors_know(
     assert "swappable open" in predicted.out
 
 
+@pytest.mark.slow
 def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = ("profile", "tiny-random", "--space", "kinds", "--rank", "0,4,8", "--count", 12, "-d", 4)
     run(*words, *QUICKLY, "--mode", "padded", "--device", INT4, "--cache", model_cache)
@@ -88,6 +92,7 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
     assert all(row["measured_s"] for row in verified.json["baselines"])
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def added(found: dict[str, Any]) -> dict[str, float]:
     return {name: calls for name, calls in rows if calls}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [ORT, TORCH])
 def test_every_second_is_accounted_for_and_every_linear_gets_two_products_and_a_sum(
     operators: Callable[..., Any], device: str

@@ -140,6 +140,7 @@ def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., A
     assert answer.code == 0, answer.err
 
 
+@pytest.mark.slow
 def test_bases_may_be_of_narrower_floating_point(overhead: Callable[..., Any]) -> None:
     answer = overhead("--device", "torch-cpu:bfloat16,threads=1", "-p", 0, "--openings", 1, "--json")
     assert answer.code == 0, answer.err
@@ -150,6 +151,7 @@ def test_bases_may_be_of_narrower_floating_point(overhead: Callable[..., Any]) -
     assert "ONNX programs are made in float32, not bfloat16" in refused.err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 @pytest.mark.parametrize(
     ("device", "settings", "kind", "modes"),

@@ -20,6 +20,7 @@ def parts(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["ort-cpu:threads=1", "torch-cpu:threads=1", "ort-cpu:int4,threads=1"])
 def test_parts_of_the_base_are_timed_cold_and_hot(parts: Callable[..., Any], device: str) -> None:
     found = parts("--device", device, "--json").json

@@ -27,6 +27,7 @@ def test_the_share_of_nodes_that_a_provider_runs_is_told(run: Callable[..., Any]
     assert f"XnnpackExecutionProvider runs {min(shares):.0%} to {max(shares):.0%} of the nodes" in answer.err
 
 
+@pytest.mark.slow
 def test_calls_that_the_host_takes_all_the_time_to_issue_are_told(
     run: Callable[..., Any], model_cache: Path, worker_modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,7 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     assert run("predict", "predictor-decode-48", "many.csv", "--json").json["origin"] == "interpolated"
     same = run("interpolate", "32", "64", "--length", 48, "-o", "64.json")
     assert same.code == 2
-    assert "64.json is one of the predictors" in same.err
+    assert "64.json is one of the given predictors" in same.err
     outside = run("interpolate", "32", "64", "--length", 256)
     assert outside.code == 2
     assert "length 256 is not between those that were profiled, 32 and 64; profile it" in outside.err

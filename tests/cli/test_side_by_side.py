@@ -41,6 +41,7 @@ def test_devices_of_one_machine_share_a_table(run: Callable[..., Any], model_cac
     assert "simulated:launch_s=1e-4: measuring decode" in told.err
 
 
+@pytest.mark.slow
 def test_other_machines_measure_in_processes_of_their_own_into_one_store(
     run: Callable[..., Any], model_cache: Any, machines: Any
 ) -> None:

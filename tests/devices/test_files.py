@@ -100,6 +100,19 @@ def test_files_of_this_machine_are_linked_or_else_copied(
     assert not brought.exists()
 
 
+def test_a_link_whose_file_is_gone_is_replaced(tmp_path: Path) -> None:
+    with LocalTransport().linked("any:Runtime") as link:
+        files = Files(link.command[-1])
+        for place in ("one", "two"):
+            (tmp_path / place).mkdir()
+            (tmp_path / place / "a").write_text("content")
+            file = program_file(tmp_path / place / "a")
+            assert files.missing([file.digest]) == [file.digest]
+            link.bring(file)
+            assert (Path(files.placed({"model.onnx": file.digest})) / "model.onnx").read_text() == "content"
+            (tmp_path / place / "a").unlink()
+
+
 def test_a_local_agent_is_kept_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", "stays")
     with LocalTransport().linked("any:Runtime") as link:

@@ -125,6 +125,7 @@ def test_an_impossible_depth_is_refused_with_the_possible_ones(
         predictor.predict(np.array([[depth]]), [SHAPE.depth])
 
 
+@pytest.mark.slow
 def test_depth_is_interpolated_in_decode_and_refused_in_prefill(campaign: Campaign, space: Space) -> None:
     groups = grouped_space("depth", [GROUPS[0], GROUPS[3]], SHAPE)
     some = [groups.decode(row) for row in design(groups, 40, seed=0)]

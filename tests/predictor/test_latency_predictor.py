@@ -73,6 +73,7 @@ def test_intervals_hold_new_measurements_as_often_as_they_say(
     assert level - 0.04 < np.mean(held) < level + 0.06
 
 
+@pytest.mark.slow
 def test_the_card_tells_the_error_on_unseen_adapters(
     campaign: Campaign,
     draw_configs: DrawConfigs,

@@ -108,6 +108,7 @@ def test_a_session_is_relevelled_by_rows_of_ranks_alone(
     np.testing.assert_allclose(found.predict_configs(unseen).mean_s, truth(unseen), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_widths_are_interpolated_in_decode_and_refused_in_prefill(
     campaign: Campaign, configurations: list[Configuration]
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_graph_of_every_family_computes_what_the_model_without_a_layer_does(
     compare(*export(family), left_out, inputs_of, torch_outputs, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", [(0, 2, 3), (1, 4), (4, 5), (0, 1, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_a_graph_without_some_layers_computes_what_the_model_without_them_does(
@@ -178,6 +179,7 @@ def test_a_graph_without_some_layers_computes_what_the_model_without_them_does(
     compare(*grown(family), left_out, inputs_of, torch_outputs, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])
 def test_programs_of_onnx_runtime_compute_what_the_model_without_these_layers_does(
     onnx_programs: OnnxPrograms, outputs: Callable[[Program], NDArray[np.float64]], quantisation: Any
@@ -190,6 +192,7 @@ def test_programs_of_onnx_runtime_compute_what_the_model_without_these_layers_do
     assert np.abs(outputs(program) - expected).max() <= allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantisation", ["none", "int4"])
 def test_every_mode_of_onnx_runtime_agrees_with_its_merged_reference(
     onnx_programs: OnnxPrograms, quantisation: Any
@@ -201,6 +204,7 @@ def test_every_mode_of_onnx_runtime_agrees_with_its_merged_reference(
     assert [each.failure for each in found] == [""] * len(wanted)
 
 
+@pytest.mark.slow
 def test_torch_times_a_shallower_model_beside_its_base(tmp_path: Path) -> None:
     device = TorchCpu(threads=1)
     wanted = [shallow(of_six()), shallow(of_six(), RANKS)]

@@ -141,6 +141,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
         open_model("smollm2-135m")
 
 
+@pytest.mark.slow
 @pytest.mark.demo_model
 def test_the_packaged_model_converts_to_plain_safetensors(tmp_path: Path) -> None:
     pytest.importorskip("gguf")

@@ -52,6 +52,7 @@ def continued(model: PreTrainedModel, base: OnnxBase, ids: torch.Tensor, past: i
     return run_model(base.model, {port.name: value.numpy() for port, value in zip(base.inputs, flat, strict=True)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_logits_are_those_of_one_pass_through_torch(export: Export, family: str, length: str, batch: int) -> None:

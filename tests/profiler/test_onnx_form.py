@@ -106,6 +106,7 @@ def test_products_with_constants_have_two_dimensions(made: Made, mixed: Workload
     assert {ranks[node.input[0]] for node in products} == {2}
 
 
+@pytest.mark.slow
 def test_free_shapes_share_a_file_and_fixed_ones_do_not(made: Made, mixed: Workload) -> None:
     others = [replace(mixed, past=7), mixed.with_configuration(Configuration.of(dict.fromkeys(MIXED, 1)))]
     for options, files in (((), 1), (("format=ort",), 1), (("shapes=fixed",), 3), (("format=ort", "shapes=fixed"), 3)):

@@ -78,6 +78,7 @@ def outputs(base: OnnxBase) -> list[NDArray[np.float32]]:
     return run_model(base.model, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", GROWN)
 def test_three_layers_stand_for_all(configs: Configs, family: str, tmp_path: Path, traced: list[int]) -> None:
     model, few = models(deep_config(configs, family))
@@ -92,6 +93,7 @@ def test_three_layers_stand_for_all(configs: Configs, family: str, tmp_path: Pat
     onnx.checker.check_model(grown.model)
 
 
+@pytest.mark.slow
 def test_a_grown_graph_computes_what_the_export_of_all_layers_does(configs: Configs, tmp_path: Path) -> None:
     model, few = models(deep_config(configs, "llama"))
     for name in ("grown", "whole"):

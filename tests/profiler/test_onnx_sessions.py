@@ -236,6 +236,7 @@ def test_inputs_that_do_not_fit_are_the_failure_of_their_candidate_alone(
     assert [(each.failure, len(each.visits)) for each in (first, third)] == [("", 8), ("", 8)]
 
 
+@pytest.mark.slow
 def test_what_is_merged_wrongly_is_not_timed(mixed: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = OnnxPrograms._write_merged
 

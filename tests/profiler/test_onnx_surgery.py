@@ -142,6 +142,7 @@ def test_an_adapter_in_the_graph_is_the_adapter_in_torch(
     assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "phi3"])
 def test_surgery_gives_what_exporting_the_adapted_model_gives(
     export: Export, inputs_of: Inputs, family: str, tmp_path: Path

@@ -91,6 +91,7 @@ def test_the_reference_has_the_same_weights_in_32_bits(llama: ModelShape, tmp_pa
     assert 0 < largest_difference(outputs(program), outputs(merged)) < 0.05
 
 
+@pytest.mark.slow
 def test_a_session_in_16_bits_compares_every_mode(llama: ModelShape, tmp_path: Path) -> None:
     device = TorchCpu(threads=1)
     wanted = [

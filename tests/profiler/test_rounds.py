@@ -113,6 +113,7 @@ def test_openings_are_numbered_through_the_session(llama: ModelShape) -> None:
         assert each.openings.tolist() == [0] * 8 + [1] * 8 + [2] * 8
 
 
+@pytest.mark.slow
 def test_more_openings_uncover_lasting_offsets(llama: ModelShape) -> None:
     """With one opening the interval is narrow around the wrong value; with many it holds the truth."""
     missed, held = [], []

@@ -22,6 +22,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [TorchCpu(threads=1), ort_cpu(threads=1)], ids=["torch-cpu", "ort-cpu"])
 def test_every_part_runs_cold_and_hot(device: Device) -> None:
     wanted = [replace(part, caches=caches) for part in PARTS for caches in ("cold", "hot")]

@@ -96,6 +96,7 @@ def check_writers(tmp_path: Path, target: str, measured: list[Measurement]) -> N
         assert store.measurements() == measured * (WRITERS * TIMES)
 
 
+@pytest.mark.slow
 def test_several_processes_make_and_write_one_file(tmp_path: Path, measured: list[Measurement]) -> None:
     check_writers(tmp_path, str(tmp_path / "adaptare.db"), measured)
 

@@ -75,6 +75,7 @@ def fake_cuda(worker_modules: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda **options: torch_cuda(threads=1, timeout_s=60, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_a_session_on_an_accelerator_says_who_waits_for_whom(
@@ -93,6 +94,7 @@ def test_a_session_on_an_accelerator_says_who_waits_for_whom(
         assert each.environment["after"]["accelerator"] == {"clock_mhz": 1}
 
 
+@pytest.mark.slow
 def test_one_program_takes_calls_of_several_lengths_as_graphs(
     llama: ModelShape, fake_cuda: Any, tmp_path: Path
 ) -> None:

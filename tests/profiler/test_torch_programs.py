@@ -163,6 +163,7 @@ def test_torch_refuses_modes_it_does_not_have(llama: ModelShape) -> None:
     assert SimulatedPrograms().program(padded).source == "simulated"
 
 
+@pytest.mark.slow
 def test_a_real_session_times_candidates_beside_their_base(llama: ModelShape) -> None:
     adapter = Configuration.uniform(llama, 4)
     wanted = [

@@ -146,6 +146,7 @@ def test_a_narrower_graph_computes_what_sliced_weights_do(
     assert np.abs(run_model(base.model, inputs)[0] - expected).max() > 1e-2 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_biases_in_a_narrower_graph_are_sliced_too(
     inputs_of: Callable[..., dict[str, NDArray[Any]]], torch_logits: Logits, tmp_path: Path
 ) -> None:
@@ -233,6 +234,7 @@ def test_narrower_bases_share_the_weights_that_stay(llama: ModelShape, onnx_prog
     assert onnx_programs.disk_bytes(narrow(llama)) == onnx_programs.disk_bytes(Workload(llama)) - _taken_bytes(llama)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [TorchCpu(threads=1), CPU], ids=["torch-cpu", "ort-cpu"])
 def test_narrower_layers_are_timed_with_and_without_adapter(
     llama: ModelShape, device: Device, onnx_cache: Path

@@ -240,6 +240,7 @@ def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
     return torch.tensor(session.run(["logits"], {"input_ids": ids.numpy(), **past})[0][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "onnx-static"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_onnx_exports_are_models_of_fewer_layers(

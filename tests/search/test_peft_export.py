@@ -52,6 +52,7 @@ def deep(tiny: SimpleNamespace) -> SuperAdapter:
     return super_adapter
 
 
+@pytest.mark.slow
 def test_stock_peft_in_a_new_process_computes_the_same(deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path) -> None:
     with deep.lifted():
         deep.model.save_pretrained(tmp_path / "base")

@@ -170,6 +170,7 @@ def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, t
     assert_same(resumed.state(), whole.state())
 
 
+@pytest.mark.slow
 def test_after_a_crash_it_goes_on_from_the_last_checkpoint(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
     def crashing(done: int, of: int, loss: float) -> None:
         if done == 5:

@@ -95,6 +95,7 @@ def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
     return torch.tensor(session.run(["logits"], {"input_ids": ids.numpy(), **past})[0][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "onnx-static"])
 def test_uneven_widths_run_on_onnx_runtime(
     family: str,

@@ -52,6 +52,7 @@ def zeros(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {path: linear.weight == 0 for path, linear in decoder_linears(model).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["minimal", "heuristic", "maximal", "mixed"])
 def test_stock_peft_on_the_sparse_base_computes_the_same(
     choice: str, adapted: Adapted, base: Path, tmp_path: Path
@@ -137,6 +138,7 @@ def quantisation_aware(super_adapter: SuperAdapter, base: Path) -> SuperAdapter:
     return found
 
 
+@pytest.mark.slow
 def test_codes_of_a_quantisation_aware_merge_are_those_that_were_trained(
     adapted: Adapted, with_tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +199,7 @@ def test_merging_and_rounding_again_would_change_the_scales(adapted: Adapted, wi
     assert not all(np.array_equal(again[path].T, weight.numpy()) for path, weight in merged.items())
 
 
+@pytest.mark.slow
 def test_a_merged_4_bit_model_has_the_operators_of_its_base_and_an_unmerged_one_three_more_per_site(
     adapted: Adapted, with_tokenizer: Path, tmp_path: Path
 ) -> None:

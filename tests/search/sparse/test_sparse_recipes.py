@@ -128,6 +128,7 @@ def train(tmp_path: Path, data: Path) -> Train:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shears", "sqft-sparse"])
 def test_an_adapter_apart_from_its_sparse_base_loads_in_stock_peft(name: str, train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, config = train(name)
@@ -140,6 +141,7 @@ def test_an_adapter_apart_from_its_sparse_base_loads_in_stock_peft(name: str, tr
     assert share_of_zeros(weights) == 0.5
 
 
+@pytest.mark.slow
 def test_an_adapter_apart_from_its_4_bit_sparse_base_runs_in_onnx_runtime(train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, config = train("sqft")
     options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
@@ -149,6 +151,7 @@ def test_an_adapter_apart_from_its_4_bit_sparse_base_runs_in_onnx_runtime(train:
         export_onnx(super_adapter, config, tmp_path / "merged", kind="onnx", **options)
 
 
+@pytest.mark.slow
 def test_a_masked_adapter_is_merged_and_as_sparse_in_transformers_and_onnx_runtime(
     train: Train, tmp_path: Path
 ) -> None:
@@ -163,6 +166,7 @@ def test_a_masked_adapter_is_merged_and_as_sparse_in_transformers_and_onnx_runti
     assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, start = train("sqft-sparsepeft")
     validation = CompletionLoss(super_adapter, adaptation.examples.validation)
@@ -178,6 +182,7 @@ def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(t
     assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
 
 
+@pytest.mark.slow
 def test_a_quantisation_aware_adapter_is_merged_into_codes_for_onnx_runtime(train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, config = train("sqft-qa-sparsepeft")
     assert super_adapter.on_grid
