@@ -115,7 +115,8 @@ static bool same_folder(const char *one, const char *other) {
 /* In the first way that the system permits. ONNX Runtime resolves links, and rejects data that are then outside the
  * folder of their graph. */
 static void place(const char *content, const char *path, bool alike) {
-    if (access(path, F_OK) != 0 && unlink(path) != 0 && errno != ENOENT) fail_for(path); /* a link to a file that is gone */
+    /* A link to a file that is gone. */
+    if (access(path, F_OK) != 0 && unlink(path) != 0 && errno != ENOENT) fail_for(path);
     if (alike && (symlink(content, path) == 0 || errno == EEXIST)) return;
     if (link(content, path) == 0 || errno == EEXIST) return;
     const char *part = taken("%s.%d.part", path, (int)getpid());
