@@ -240,7 +240,7 @@ def long_run(device: str, folder: Path, disturb: Callable[[], object]) -> int:
     """Number of times of a run that lasts for seconds, during which something happens."""
     with connect(device).open() as opened:
         loaded = opened.load(square(folder, 192))
-        first = opened.run(loaded.program_id, "f", 3)[-1]
+        first = min(opened.run(loaded.program_id, "f", 5))  # another process may have taken the processor
         timer = threading.Timer(0.3, disturb)
         timer.start()
         try:
