@@ -26,6 +26,7 @@ COLUMNS: Final[tuple[Column[Measurement], ...]] = (
     Column("overhead", lambda row: percent(row.overhead.middle)),
 )
 NEURONS: Final[Column[Measurement]] = Column("MLP neurons", lambda row: f"{_neurons_kept(row.workload):.0%}")
+LAYERS: Final[Column[Measurement]] = Column("layers", lambda row: str(len(_layers_kept(row.workload))))
 
 
 def latency_interval(measurement: Measurement) -> str:
@@ -77,8 +78,10 @@ class SpaceReport:
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        narrow = any(row.workload.configuration.widths for row in self.rows)
-        yield Table(self.title, (NEURONS, *COLUMNS) if narrow else COLUMNS, self.rows)
+        configurations = [row.workload.configuration for row in self.rows]
+        shallow = any(configuration.left_out for configuration in configurations)
+        narrow = shallow or any(configuration.widths for configuration in configurations)
+        yield Table(self.title, (*([LAYERS] if shallow else []), *([NEURONS] if narrow else []), *COLUMNS), self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
@@ -182,9 +185,13 @@ def measure_space(
     )
 
 
+def _layers_kept(workload: Workload) -> list[int]:
+    return [layer for layer in range(workload.shape.layers) if layer not in workload.configuration.left_out]
+
+
 def _neurons_kept(workload: Workload) -> float:
     shape, widths = workload.shape, workload.configuration.by_layer
-    kept = sum(widths.get(layer, shape.intermediate) for layer in range(shape.layers))
+    kept = sum(widths.get(layer, shape.intermediate) for layer in _layers_kept(workload))
     return kept / (shape.layers * shape.intermediate)
 
 
@@ -196,6 +203,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
         "sites": len(workload.configuration.ranks),
         "parameters": workload.configuration.adapter_parameters(workload.shape),
         **({"widths": dict(widths)} if (widths := workload.configuration.widths) else {}),
+        **({"left_out": list(left_out)} if (left_out := workload.configuration.left_out) else {}),
         "overhead": measurement.overhead.middle,
         "rounds": len(measurement.visits),
         "openings": len(set(measurement.openings.tolist())),

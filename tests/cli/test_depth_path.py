@@ -26,6 +26,9 @@ def trained_once(
         merged = ("--device", "simulated", "--mode", "merged", "--space", "subnet-depth", "-p", 128)
         profiled = run("profile", "tiny-random", *merged, *cache, "--count", 14)
         assert profiled.code == 0, profiled.err
+        assert "layers" in profiled.out
+        rows = run("profile", "tiny-random", *merged, *cache, "--count", 14, "--json").json["rows"]
+        assert {tuple(row.get("left_out", ())) for row in rows} > {()}
         fitted = run("fit", "--device", "simulated", "-o", "faster")
         assert fitted.code == 0, fitted.err
         words = ("train", "tiny-random", "--recipe", "subnet", "--space", "depth.yaml", "--steps", 4, "--held-out", 8)
