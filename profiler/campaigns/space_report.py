@@ -26,7 +26,9 @@ COLUMNS: Final[tuple[Column[Measurement], ...]] = (
     Column("overhead", lambda row: percent(row.overhead.middle)),
 )
 NEURONS: Final[Column[Measurement]] = Column("MLP neurons", lambda row: f"{_neurons_kept(row.workload):.0%}")
-LAYERS: Final[Column[Measurement]] = Column("layers", lambda row: str(len(_layers_kept(row.workload))))
+LAYERS: Final[Column[Measurement]] = Column(
+    "layers", lambda row: str(len(row.workload.configuration.kept(row.workload.shape.layers)))
+)
 
 
 def latency_interval(measurement: Measurement) -> str:
@@ -185,13 +187,10 @@ def measure_space(
     )
 
 
-def _layers_kept(workload: Workload) -> list[int]:
-    return [layer for layer in range(workload.shape.layers) if layer not in workload.configuration.left_out]
-
-
 def _neurons_kept(workload: Workload) -> float:
-    shape, widths = workload.shape, workload.configuration.by_layer
-    kept = sum(widths.get(layer, shape.intermediate) for layer in _layers_kept(workload))
+    shape, configuration = workload.shape, workload.configuration
+    widths = configuration.by_layer
+    kept = sum(widths.get(layer, shape.intermediate) for layer in configuration.kept(shape.layers))
     return kept / (shape.layers * shape.intermediate)
 
 

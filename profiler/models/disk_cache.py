@@ -80,7 +80,7 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
     return file
 
 
-def cache_bytes() -> int:
+def cache_limit_bytes() -> int:
     """Limit for the files of one kind: the number in `ADAPTARE_CACHE_BYTES`, else 30 GiB.
 
     Raises:

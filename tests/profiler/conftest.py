@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
+    from adaptare.devices import Program
     from adaptare.profiler.programs.onnx.base import OnnxBase
+    from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -123,6 +125,29 @@ def export(
 def onnx_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shared by those who make programs of workloads, because every base in it takes seconds to export."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def onnx_programs(onnx_cache: Path) -> OnnxPrograms:
+    from adaptare.devices import ort_cpu
+    from adaptare.profiler.programs.onnx.programs import OnnxPrograms
+
+    return OnnxPrograms(ort_cpu(threads=1).info(), cache=onnx_cache)
+
+
+@pytest.fixture(scope="module")
+def outputs() -> Iterator[Callable[[Program], NDArray[np.float64]]]:
+    """The outputs of a program with one feed, as a worker of ONNX Runtime gives them."""
+    from adaptare.devices import ort_cpu
+
+    with ort_cpu(threads=1, timeout_s=60).open() as worker:
+
+        def loaded(program: Program) -> NDArray[np.float64]:
+            given = worker.load(program)
+            worker.unload(given.program_id)
+            return np.array(given.outputs[program.feeds[0].name])
+
+        yield loaded
 
 
 @pytest.fixture(scope="session")

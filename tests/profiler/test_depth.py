@@ -1,7 +1,7 @@
 """Models with layers left out, as torch and ONNX Runtime run them, against stock models with these layers deleted."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,24 +42,6 @@ def shallow(shape: ModelShape, ranks: Mapping[str, int] | None = None, **fields:
 
 def of_six(family: str = "llama") -> ModelShape:
     return ModelShape.from_config(CONFIGS[family])
-
-
-@pytest.fixture(scope="module")
-def onnx_programs(onnx_cache: Path) -> OnnxPrograms:
-    return OnnxPrograms(CPU.info(), cache=onnx_cache)
-
-
-@pytest.fixture(scope="module")
-def outputs() -> Iterator[Callable[[Program], NDArray[np.float64]]]:
-    """The outputs of a program with one feed, as a worker gives them."""
-    with CPU.open() as worker:
-
-        def loaded(program: Program) -> NDArray[np.float64]:
-            given = worker.load(program)
-            worker.unload(given.program_id)
-            return np.array(given.outputs[program.feeds[0].name])
-
-        yield loaded
 
 
 @pytest.fixture(scope="module")

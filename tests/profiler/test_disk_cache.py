@@ -13,13 +13,15 @@ from adaptare.devices import InputError, StorageError
 from adaptare.profiler.models.disk_cache import (
     MARK,
     UNFINISHED,
-    cache_bytes,
     cache_folder,
+    cache_limit_bytes,
     cached_file,
     cached_folder,
     make_room,
     mark_used,
 )
+from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.programs.torch.weights import TorchWeights
 
 Write = Callable[[Path], None]
 KINDS = {"folder": cached_folder, "file": cached_file}
@@ -177,12 +179,22 @@ def test_half_of_the_free_disk_is_the_most(
 
 def test_the_environment_may_set_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ADAPTARE_CACHE_BYTES", raising=False)
-    assert cache_bytes() == 30 * 2**30
+    assert cache_limit_bytes() == 30 * 2**30
     monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5000")
-    assert cache_bytes() == 5000
+    assert cache_limit_bytes() == 5000
     monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5 GB")
     with pytest.raises(InputError, match="ADAPTARE_CACHE_BYTES is a number of bytes, such as 10737418240, not '5 GB'"):
-        cache_bytes()
+        cache_limit_bytes()
+
+
+@pytest.mark.parametrize("opened", [OnnxBases, TorchWeights])
+def test_a_wrong_limit_is_found_before_anything_is_written(
+    opened: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "abc")
+    with pytest.raises(InputError, match="ADAPTARE_CACHE_BYTES is a number of bytes"):
+        opened(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_in_use_stay_whatever_the_limit(root: Path) -> None:

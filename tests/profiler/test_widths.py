@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,24 +173,6 @@ def _narrowed(base: OnnxBase, shape: ModelShape, folder: Path) -> OnnxBase:
     copied = OnnxBase.load(folder)
     write_narrow(copied, kept_parts(shape, WIDTHS), folder / "narrow.onnx", folder / "narrow.onnx.data")
     return narrow_base(copied, {site.path: site for site in shape.sites_with(WIDTHS)}, "narrow.onnx", 0)
-
-
-@pytest.fixture(scope="module")
-def onnx_programs(onnx_cache: Path) -> OnnxPrograms:
-    return OnnxPrograms(CPU.info(), cache=onnx_cache)
-
-
-@pytest.fixture(scope="module")
-def outputs() -> Iterator[Callable[[Program], NDArray[np.float64]]]:
-    """The outputs of a program with one feed, as a worker gives them."""
-    with CPU.open() as worker:
-
-        def loaded(program: Program) -> NDArray[np.float64]:
-            given = worker.load(program)
-            worker.unload(given.program_id)
-            return np.array(given.outputs[program.feeds[0].name])
-
-        yield loaded
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])

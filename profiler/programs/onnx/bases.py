@@ -14,8 +14,8 @@ from adaptare.devices.agent.machine import Machine
 from adaptare.devices.program import Json, canonical_json
 from adaptare.profiler.models.disk_cache import (
     UNFINISHED,
-    cache_bytes,
     cache_folder,
+    cache_limit_bytes,
     cached_file,
     cached_folder,
     make_room,
@@ -54,7 +54,7 @@ class OnnxBases:
             raise MissingPackageError(
                 f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
             )
-        self._root = cache_folder(cache) / "onnx"
+        self._root, self._limit_bytes = cache_folder(cache) / "onnx", cache_limit_bytes()
         self._weights = weights
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
         self._made_by = [*versions, _onnxruntime_version()]
@@ -109,7 +109,7 @@ class OnnxBases:
         if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
             file.unlink(missing_ok=True)
             cached_file(file, write)
-            make_room(self._root, limit_bytes=cache_bytes(), keep=self._in_use)
+            make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
         mark_used(file)
 
     def _narrow(self, workload: Workload) -> OnnxBase:
@@ -141,7 +141,7 @@ class OnnxBases:
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, write)
-            make_room(self._root, limit_bytes=cache_bytes(), keep=self._in_use)
+            make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
         for file in files:
             mark_used(file)
         return OnnxBase.load(folder)

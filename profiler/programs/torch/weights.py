@@ -14,7 +14,13 @@ from typing import Any
 
 from adaptare.devices import ProgramFile, program_file
 from adaptare.devices.program import Json, canonical_json
-from adaptare.profiler.models.disk_cache import cache_bytes, cache_folder, cached_folder, make_room, mark_used
+from adaptare.profiler.models.disk_cache import (
+    cache_folder,
+    cache_limit_bytes,
+    cached_folder,
+    make_room,
+    mark_used,
+)
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.shape import ModelShape, first_layer, no_layer, one_layer
@@ -33,7 +39,7 @@ class TorchWeights:
     """
 
     def __init__(self, cache: str | Path | None = None) -> None:
-        self._root = cache_folder(cache) / "torch"
+        self._root, self._limit_bytes = cache_folder(cache) / "torch", cache_limit_bytes()
         self._in_use: set[Path] = set()
 
     def files(
@@ -68,7 +74,7 @@ class TorchWeights:
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
             cached_folder(folder, lambda fresh: _write(fresh, config, ranks, widths or {}, kind=kind, dtype=dtype))
-            make_room(self._root, limit_bytes=cache_bytes(), keep=self._in_use)
+            make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
         mark_used(files[0])
         return tuple(program_file(file) for file in files)
 
