@@ -26,7 +26,7 @@ def trained_once(
         merged = ("--device", "simulated", "--mode", "merged", "--space", "subnet-depth", "-p", 128)
         profiled = run("profile", "tiny-random", *merged, *cache, "--count", 14)
         assert profiled.code == 0, profiled.err
-        assert "layers" in profiled.out
+        assert any("layers" in line and "MLP neurons" in line for line in profiled.out.splitlines()), profiled.out
         rows = run("profile", "tiny-random", *merged, *cache, "--count", 14, "--json").json["rows"]
         assert {tuple(row.get("left_out", ())) for row in rows} > {()}
         fitted = run("fit", "--device", "simulated", "-o", "faster")
