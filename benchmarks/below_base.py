@@ -2,7 +2,8 @@
 
 python benchmarks/below_base.py [--json] [--folder FOLDER] [--model smollm2-135m] [--data FILE]
     [--device ort-cpu:int4,threads=1] [--budget=-15%] [--phases decode prefill] [--steps 150] [--count 24]
-    [--evaluations 80] [--seconds 240] [--held-out 300]
+    [--evaluations 80] [--seconds 240] [--held-out 300] [--bf16]
+    [--depths 24]
 
 The recipe `subnet` is trained once (`adaptare train`). For each phase, narrower models are profiled and a predictor is
 fitted, the budget is searched, and winners and baselines are measured (`adaptare profile`, `fit`, `search`, `verify`).
@@ -15,6 +16,9 @@ and quantised again. Beside each choice, at the same widths: cut without trainin
 magnitude and of the base itself; and plain LoRA on the cut model, as many optimiser steps, in the first two orders. A
 sandwich step has four forward and backward passes and a plain one has one: `passes` has the numbers. Intervals are 95 %
 bootstrap intervals over examples; `difference` is to the choice, paired.
+
+`depths` are models with whole layers left out instead, by block influence: latency in both phases, and loss of those
+cut without training and of plain LoRA on them; `difference` is to the base.
 
 Every part keeps its result in the folder, and the same command goes on with what is missing.
 """
@@ -45,7 +49,8 @@ def main() -> None:
     began = time.monotonic()
     kept(options.folder / "train.json", lambda: train(options))
     phases = {phase: of_phase(options, phase) for phase in options.phases}
-    result = {**conditions(1), "model": options.model, "device": options.device, "phases": phases}
+    depths = kept(options.folder / "depths.json", lambda: of_depths(options)) if options.depths else {}
+    result = {**conditions(1), "model": options.model, "device": options.device, "phases": phases, "depths": depths}
     result["elapsed_s"] = time.monotonic() - began
     print(json.dumps(result) if options.json else "\n".join(lines(result)))
 
@@ -65,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--evaluations", type=int, default=80)
     found.add_argument("--seconds", type=float, default=240.0, help="of a profile and of a verification")
     found.add_argument("--held-out", type=int, default=300)
+    found.add_argument("--depths", type=int, nargs="*", default=[24], help="numbers of layers to keep")
+    found.add_argument("--bf16", action="store_true", help="train in bfloat16, the recipe and its baselines")
     return found
 
 
@@ -91,23 +98,28 @@ def quantisation_of(options: argparse.Namespace) -> str:
     return next((each for each in ("int4", "int8") if f":{each}" in options.device), "none")
 
 
+def measured_in(options: argparse.Namespace, phase: str) -> tuple[object, ...]:
+    """Options of the commands that measure merged models in a phase."""
+    mode = "merged" if quantisation_of(options) == "none" else "requantised"
+    return "--device", options.device, "--store", options.folder / "store.db", *LENGTHS[phase], "--mode", mode
+
+
 def train(options: argparse.Namespace) -> Any:
     """Trains the recipe."""
     words = ["train", options.model, "--recipe", "subnet", "--steps", options.steps, "--held-out", options.held_out]
     words += ["--quantise", quantisation_of(options), "-o", options.folder / "run"]
+    words += ["--bf16"] if options.bf16 else []
     return command(*words, *(["--data", options.data] if options.data else []))
 
 
 def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
     """Choices within the budget in one phase."""
-    folder, length = options.folder, LENGTHS[phase]
-    on = ("--device", options.device, "--store", folder / "store.db")
-    mode = "merged" if quantisation_of(options) == "none" else "requantised"
-    seconds = ("--seconds", options.seconds)
-    profile = ("profile", options.model, *on, *length, "--space", "subnet", "--mode", mode, "--count", options.count)
+    folder, seconds = options.folder, ("--seconds", options.seconds)
+    measured = measured_in(options, phase)
+    profile = ("profile", options.model, *measured, "--space", "subnet", "--count", options.count)
     kept(folder / f"profile-{phase}.json", lambda: command(*profile, *seconds))
     predictor, front = folder / f"predictor-{phase}", folder / f"front-{phase}.json"
-    kept(folder / f"fit-{phase}.json", lambda: command("fit", *on, *length, "--mode", mode, "-o", predictor))
+    kept(folder / f"fit-{phase}.json", lambda: command("fit", *measured, "-o", predictor))
     search = ("search", folder / "run", "--predictor", predictor, "--budget", f"{phase}={options.budget}", "-o", front)
     kept(folder / f"search-{phase}.json", lambda: command(*search, "--evaluations", options.evaluations))
     verify = ("verify", front, "--store", folder / "store.db", *seconds)
@@ -147,30 +159,64 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -
     }
 
 
+def of_depths(options: argparse.Namespace) -> dict[str, Any]:
+    """Latency and losses of models with fewer layers, beside the base."""
+    from adaptare.profiler import Configuration
+    from adaptare.profiler.workloads.space import grouped_space
+    from adaptare.search.workflows.adaptation import reload_adaptation
+    from adaptare.search.workflows.prepared_base import with_layer_order
+
+    file = options.folder / "depths.yaml"
+    file.write_text(f"groups:\n- {{sites: '*', ranks: [32], tie: all}}\n- {{depth: {options.depths}}}\n")
+    count, seconds = ("--count", len(options.depths)), ("--seconds", options.seconds)
+    latency = {
+        phase: command("profile", options.model, *measured_in(options, phase), "--space", file, *count, *seconds)
+        for phase in options.phases
+    }
+    adaptation, super_adapter = reload_adaptation(options.folder / "run")
+    samples = {"base": deployed(adaptation, super_adapter, Configuration(), Path(adaptation.task.model))}
+    for depth in options.depths:
+        groups = [{"sites": "*", "ranks": [32], "tie": "all"}, {"depth": [depth]}]
+        space = with_layer_order(grouped_space("depth", groups, super_adapter.shape), adaptation.base)
+        config = space.decode(space.largest)
+        adapted = plain(options, adaptation, super_adapter, space, base=adaptation.base, name=f"depth-{depth}")
+        for cut, applied in (("untrained", config.without_adapter), ("plain LoRA", config)):
+            samples[f"{cut}, {depth} layers"] = deployed(adaptation, adapted, applied, adaptation.base)
+    losses = [{"cut": cut, **summary(found, samples["base"])} for cut, found in samples.items()]
+    return {"latency": latency, "losses": losses}
+
+
 def losses_of(
     options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any
 ) -> Iterator[tuple[str, Losses]]:
     """Name of each cut, and the losses of its examples."""
     from adaptare.profiler import Configuration
-    from adaptare.search.super_adapter.quantised_base import requantised
-
-    def deployed(adapted: Any, applied: Any, base: Path) -> Losses:
-        again = requantised(adapted, applied, base, adaptation.task.quantisation)
-        with again.activated(applied.without_adapter):
-            return example_losses(again.model, adaptation.examples.test)
 
     whole = super_adapter.space.decode(super_adapter.largest)
     by_activations, own = adaptation.base, Path(adaptation.task.model)
     by_magnitude = magnitude_base(options.folder / "magnitude", own)
-    yield "base", deployed(super_adapter, Configuration(), own)
-    yield "whole", deployed(super_adapter, whole, by_activations)
-    yield "recipe", deployed(super_adapter, config, by_activations)
+    yield "base", deployed(adaptation, super_adapter, Configuration(), own)
+    yield "whole", deployed(adaptation, super_adapter, whole, by_activations)
+    yield "recipe", deployed(adaptation, super_adapter, config, by_activations)
     orders = {"activations": by_activations, "magnitude": by_magnitude, "base's": own}
     for order, base in orders.items():
-        yield f"untrained, {order} order", deployed(super_adapter, config.without_adapter, base)
+        yield f"untrained, {order} order", deployed(adaptation, super_adapter, config.without_adapter, base)
+    space, codes = super_adapter.space, super_adapter.space.encode(config)
+    fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
+    cut = replace(space, dimensions=fixed)
     for order in ("activations", "magnitude"):
-        adapted = plain(options, adaptation, super_adapter, config, order=order, base=orders[order])
-        yield f"plain LoRA, {order} order", deployed(adapted, config, orders[order])
+        name = f"{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
+        adapted = plain(options, adaptation, super_adapter, cut, base=orders[order], name=name)
+        yield f"plain LoRA, {order} order", deployed(adaptation, adapted, config, orders[order])
+
+
+def deployed(adaptation: Any, adapted: Any, config: Any, base: Path) -> Losses:
+    """Losses of test examples by the weights of a merged configuration, quantised again. Shape (n, 2)."""
+    from adaptare.search.super_adapter.quantised_base import requantised
+
+    again = requantised(adapted, config, base, adaptation.task.quantisation)
+    with again.activated(config.without_adapter):
+        return example_losses(again.model, adaptation.examples.test)
 
 
 def magnitude_base(folder: Path, own: Path) -> Path:
@@ -187,28 +233,26 @@ def magnitude_base(folder: Path, own: Path) -> Path:
 
 
 def plain(
-    options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any, *, order: str, base: Path
+    options: argparse.Namespace, adaptation: Any, super_adapter: Any, space: Any, *, base: Path, name: str
 ) -> Any:
-    """LoRA of the same ranks on the cut model, trained for as many steps."""
+    """LoRA on a cut model, the only one of a space, trained for as many steps as the recipe."""
     from adaptare.search import SuperAdapter, load_base, train_super_adapter
     from adaptare.search.super_adapter.quantised_base import round_base
     from adaptare.search.training.samplers import UniformSampler
     from adaptare.search.training.step import TrainingStep
 
-    space, codes = super_adapter.space, super_adapter.space.encode(config)
-    fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
     model, _ = load_base(base)
     round_base(model, adaptation.task.quantisation)
-    adapted = SuperAdapter(model, replace(space, dimensions=fixed), scaling=super_adapter.scaling, seed=0)
-    folder = options.folder / f"plain-{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
-    say(f"plain LoRA on the cut model, {order} order")
+    adapted = SuperAdapter(model, space, scaling=super_adapter.scaling, seed=0)
+    say(f"plain LoRA on the cut model, {name}")
     train_super_adapter(
         adapted,
         adaptation.examples.train,
-        folder=folder,
+        folder=options.folder / f"plain-{name}",
         steps=options.steps,
         seed=0,
         step=TrainingStep(UniformSampler()),
+        bf16=options.bf16,
     )
     return adapted
 
@@ -285,13 +329,20 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             widths = f"widths {choice['widths'][0]} to {choice['widths'][-1]}"
             found.append(f"{phase}, {name}: {choice['overhead']:+.1%} {ends}, {widths}, {choice['exports']}")
             for row in choice["losses"]:
-                low, high = row["loss_interval"]
-                less, more = row["difference_interval"]
-                found.append(
-                    f"  {row['cut']:30} {row['loss']:.3f} [{low:.3f}, {high:.3f}]"
-                    f"  difference {row['difference']:+.3f} [{less:+.3f}, {more:+.3f}]"
-                )
+                found.append(f"  {loss_line(row)}")
+    for row in result["depths"].get("losses", ()):
+        found.append(f"  {loss_line(row)}")
     return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]
+
+
+def loss_line(row: Mapping[str, Any]) -> str:
+    """Loss and difference of one cut, with intervals."""
+    (low, high), (less, more) = row["loss_interval"], row["difference_interval"]
+    loss, difference = (
+        f"{row['loss']:.3f} [{low:.3f}, {high:.3f}]",
+        f"{row['difference']:+.3f} [{less:+.3f}, {more:+.3f}]",
+    )
+    return f"{row['cut']:30} {loss}  difference {difference}"
 
 
 if __name__ == "__main__":

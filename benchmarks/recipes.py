@@ -1,7 +1,7 @@
 """Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40] [--bf16]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
 recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
@@ -66,6 +66,7 @@ PARTS = (*RECIPES, "int4")
 TASKS = ("ARC-Easy", "boolq")
 TOKENS, BATCH, RATE = 96, 8, 1e-3
 SEARCH_ROWS = 64
+SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16")
 INT4_DEVICE = "ort-cpu:int4,threads=1"
 DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", INT4_DEVICE)
 Rows = Sequence[TokenExample]
@@ -125,6 +126,7 @@ class Bench:
         round_base(model, recipe.quantisation(None), block=block)
         made = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
         options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "seed": 0, "step": recipe.step}
+        options["bf16"] = self.options.bf16
         folder = self.folder / f"{name}-{steps}"
         note(f"training {folder.name}")
         train_super_adapter(made, self.train, folder=folder, steps=steps, save_every=10, **options)
@@ -327,7 +329,7 @@ def read_rows(file: Path) -> list[Example]:
 def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a part, from its file if that has the same options."""
     file = bench.folder / f"{name}.json"
-    settings = {each: getattr(bench.options, each) for each in ("model", "steps", "rows", "evaluations", "seconds")}
+    settings = {each: getattr(bench.options, each) for each in SETTINGS}
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before["settings"] == settings:
@@ -379,6 +381,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--evaluations", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each device and phase; 0: no latency")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
     bench = Bench(parser.parse_args())
     bench.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
