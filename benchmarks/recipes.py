@@ -222,7 +222,10 @@ def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:
     plain = replace(recipe, layer=ElasticLinear, step=TrainingStep(UniformSampler()))
     name = f"plain-{bench.base_of(recipe).name}-{recipe.quantisation(None)}"
     super_adapter = bench.trained(plain, alone, name, steps=bench.options.steps)
-    return bench.losses(super_adapter, super_adapter.largest)
+    file = bench.folder / f"{name}-{bench.options.steps}-{bench.options.rows}.npy"
+    if not file.exists():  # recipes on one base share it
+        np.save(file, bench.losses(super_adapter, super_adapter.largest))
+    return np.asarray(np.load(file), dtype=np.float64)
 
 
 def merged_losses(
@@ -276,12 +279,12 @@ def int4_part(bench: Bench) -> dict[str, Any]:
     codes = {rank: space.expand(np.full((1, space.n_dimensions), gene))[0] for gene, rank in enumerate(ranks)}
     found = []
     for grid in GRIDS:
+        block, untrained = grid.block, None
         for steps in (bench.options.steps // 2, bench.options.steps):
-            block = grid.block
             apart = bench.trained(sqft, space, f"int4-apart-{block}", steps=steps, block=block)
             aware = replace(sqft, layer=grid)
             on_grid = bench.trained(aware, space, f"int4-aware-{block}", steps=steps, block=block)
-            untrained = bench.losses(apart, space.base)
+            untrained = bench.losses(apart, space.base) if untrained is None else untrained
             for rank, row in codes.items():
                 again = requantised(apart, space.decode(row), bench.dense, "int4", block=block)
                 losses = {

@@ -108,9 +108,8 @@ class Store:
             self._engine = sql.create_engine(url, **waiting)
             self._check_or_create()
         except (OperationalError, OSError) as error:
-            raise StorageError(
-                f"store {self.location!r} cannot be opened: {_reason(error)}; name a file that can be written: --store"
-            ) from error
+            advice = "name a file that can be written: --store" if file else "check that its server can be reached"
+            raise StorageError(f"store {self.location!r} cannot be opened: {_reason(error)}; {advice}") from error
         except (SQLAlchemyError, ImportError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -253,7 +252,7 @@ def _url(place: str) -> sql.URL:
 def _reason(error: Exception) -> str:
     """Message of the database or its driver, without the text that SQLAlchemy adds."""
     if isinstance(error, DatabaseError):
-        return str(error.orig)
+        return " ".join(str(error.orig).split())
     if isinstance(error, OSError):
         return str(error.strerror or error)
     if isinstance(error, NoSuchModuleError):

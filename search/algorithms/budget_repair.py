@@ -13,13 +13,13 @@ from adaptare.search.budget.objective import Limit
 
 
 class InfeasibleBudgetError(AdaptareError):
-    """Raised before any evaluation if no adapter of the space meets a limit.
+    """Raised before any evaluation if no configuration of the space meets a limit.
 
     Args:
         message: Message for the user.
         name: The limited quantity, with its unit.
         bound: The limit.
-        smallest: The smallest value reachable with at least one adapter.
+        smallest: The smallest value reachable with a configuration other than the base itself.
         without_adapter: The value of the base alone.
     """
 
@@ -46,7 +46,7 @@ class BudgetRepair:
         seed: Seed of the order.
 
     Raises:
-        InfeasibleBudgetError: Not even the smallest adapter of the space meets the limits.
+        InfeasibleBudgetError: Not even the smallest configuration of the space meets the limits.
         InputError: The space has no adapter.
     """
 
@@ -127,7 +127,7 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
         advice = f"give the space {'narrower widths' if space.has_widths else 'fewer layers'}, or raise the budget"
     elif alone > limit.bound:
         advice = (
-            "without adapter it is above that already: choose a faster base, a recipe with widths such as subnet, "
+            "the base is above that already: choose a faster base, a recipe with widths such as subnet, "
             "cut graphs for open ones, or a larger budget"
         )
     else:
@@ -135,8 +135,8 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
     name = limit.cost.name.removesuffix("_s")
     bound, reachable, base = (_amount(limit.cost.name, value) for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
-        f"no adapter in the space {space.name!r} has {name} <= {bound}: "
-        f"the smallest reachable is {reachable}, and {base} without adapter; {advice}",
+        f"no configuration in the space {space.name!r} has {name} <= {bound}: "
+        f"the smallest reachable is {reachable}, and that of the base {base}; {advice}",
         name=limit.cost.name,
         bound=limit.bound,
         smallest=smallest,

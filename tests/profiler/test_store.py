@@ -246,6 +246,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Store(tmp_path / "no" / "such" / "folder" / "adaptare.db")
 
 
+def test_a_server_that_does_not_answer_is_to_be_checked() -> None:
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
+    with pytest.raises(StorageError, match="refused.*; check that its server can be reached"):
+        Store("postgresql+psycopg://user@127.0.0.1:1/adaptare")
+
+
 def test_a_full_disk_loses_nothing(llama: ModelShape, file: Path) -> None:
     """SQLite's own limit on pages stands for the disk: the same error comes from both."""
     store = Store(file)

@@ -109,7 +109,7 @@ def test_the_smallest_adapter_need_not_be_of_the_lowest_rank() -> None:
 
 def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> None:
     with pytest.raises(
-        InfeasibleBudgetError, match=r"total_rank <= 1: the smallest reachable is 2, and 0 without adapter"
+        InfeasibleBudgetError, match=r"total_rank <= 1: the smallest reachable is 2, and that of the base 0"
     ):
         BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
 
@@ -149,7 +149,7 @@ def test_widths_are_lowered_like_ranks(tmp_path: Path) -> None:
     assert total(codes).max() <= 120
     assert space.changes_base(codes).all()
     assert len(np.unique(codes[:, -4:])) == 3
-    with pytest.raises(InfeasibleBudgetError, match="the smallest reachable is 64, and 256 without adapter"):
+    with pytest.raises(InfeasibleBudgetError, match="the smallest reachable is 64, and that of the base 256"):
         BudgetRepair(space, [Limit(total, 60.0)], seed=0)
 
 

@@ -222,7 +222,7 @@ def test_an_impossible_budget_is_said_with_the_smallest_latency_reachable() -> N
 def test_a_budget_below_the_base_is_said_to_be_so() -> None:
     knapsack = Knapsack(seed=0)
     limit = Limit(knapsack.latency, 1e-6 * (knapsack.base_us - 1))
-    with pytest.raises(InfeasibleBudgetError, match="without adapter it is above that already: choose a faster base"):
+    with pytest.raises(InfeasibleBudgetError, match="the base is above that already: choose a faster base"):
         search(RandomSearch(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [limit], evaluations=9, seed=0)
     assert knapsack.loss.asked == []
 

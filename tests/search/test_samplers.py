@@ -100,7 +100,7 @@ def test_where_no_draw_is_around_the_budget_one_is_lowered_to_it(deep: Space) ->
 
 def test_a_budget_that_no_adapter_meets_is_told(deep: Space) -> None:
     sampler = BudgetSampler(Limit(Adapters(), 1.001))
-    with pytest.raises(InfeasibleBudgetError, match="no adapter in the space 'deep' has cost"):
+    with pytest.raises(InfeasibleBudgetError, match="no configuration in the space 'deep' has cost"):
         sampler.draw(deep, np.random.default_rng(0))
 
 
