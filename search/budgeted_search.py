@@ -28,6 +28,7 @@ def search(
     seed: int,
     batch: int = 8,
     screen: Screen | None = None,
+    start: NDArray[np.int64] | None = None,
     progress: Callable[[Candidate], None] = lambda candidate: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Front:
@@ -46,6 +47,7 @@ def search(
         seed: Seed of the repair.
         batch: Configurations proposed at once.
         screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
+        start: Genes to evaluate before the algorithm is asked, which is told of them. Shape (n, n_dimensions).
         progress: Called with every candidate once it is evaluated.
         should_stop: Called before every batch; if true, the evaluations so far are returned.
 
@@ -58,11 +60,13 @@ def search(
             raise InputError(f"{name} must be at least 1, not {number}")
     repair = BudgetRepair(space, limits, seed=seed)
     evaluated: dict[tuple[int, ...], Candidate] = {}
+    waiting = np.empty((0, space.n_dimensions), dtype=np.int64) if start is None else start
     idle = 0
     while len(evaluated) < evaluations and idle < PATIENCE and not should_stop():
         n = min(batch, evaluations - len(evaluated))
         history = tuple(evaluated.values())
-        genes = repair(algorithm.ask(screen.proposals(n, history) if screen else n))
+        asked = waiting[:n] if len(waiting) else algorithm.ask(screen.proposals(n, history) if screen else n)
+        waiting, genes = waiting[n:], repair(asked)
         genes = genes[new_rows(space.expand(genes), evaluated)]
         genes = genes[screen.choose(space.expand(genes), history, n)] if screen else genes
         new = evaluate(space.expand(genes), objectives, limits)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
@@ -41,6 +42,8 @@ from adaptare.search.workflows.merged_latency import MergedLatency
 from adaptare.search.workflows.polishing import check_polishable, polish_winner
 from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
+
+Genes = NDArray[np.int64]
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
@@ -133,6 +136,8 @@ def select(
 ) -> Selection:
     """Runs the algorithm and a random search of as many evaluations, and evaluates the choices on the test examples.
 
+    An algorithm that may be screened is told the loss of the greedy choice first, so its front is never behind it.
+
     Raises:
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
         InputError: The predictor does not cover the budget.
@@ -153,7 +158,7 @@ def select(
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
-    def front_of(title: str, proposer: Algorithm, screen: Screen | None) -> Front:
+    def front_of(title: str, proposer: Algorithm, screen: Screen | None, start: Genes | None) -> Front:
         losses: list[float] = []
         with feedback.progress(title) as update:
 
@@ -170,6 +175,7 @@ def select(
                 evaluations=evaluations,
                 seed=seed,
                 screen=screen,
+                start=start,
                 progress=show,
             )
 
@@ -178,15 +184,18 @@ def select(
         return Chosen(name, config, mode, predicted.interval_s(0), bool(predicted.extrapolates[0]))
 
     chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
-    screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
-    front = front_of("searching", chosen_algorithm, screen)
-    random = front_of("random search", RandomSearch(space, seed=seed), None)
+    BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
+    greedy = _greedy(adaptation, super_adapter, space, limit)
+    # A local search starts where its recipe says.
+    screen, start = (AdditiveScreen(), greedy) if may_be_screened(chosen_algorithm) else (None, None)
+    front = front_of("searching", chosen_algorithm, screen, start)
+    random = front_of("random search", RandomSearch(space, seed=seed), None, None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
-    others += [(GREEDY, config) for config in _greedy(adaptation, super_adapter, limit)]
+    others += [(GREEDY, space.decode(codes)) for codes in space.expand(greedy)]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
     chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
     choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
@@ -231,12 +240,11 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
     return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
-def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, limit: Limit) -> list[Configuration]:
-    """Configuration chosen by importance per latency, if any adapter fits that way."""
-    space = super_adapter.space
+def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, space: Space, limit: Limit) -> Genes:
+    """Genes chosen by importance per latency, in one row, or none if no adapter fits that way."""
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
     genes = greedy_genes(space, importance, limit)
-    return [] if genes is None else [space.decode(space.expand(genes[None])[0])]
+    return np.empty((0, space.n_dimensions), dtype=np.int64) if genes is None else genes[None]
 
 
 def _reported_baselines(space: Space) -> list[Baseline]:

@@ -49,6 +49,8 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         each["name"] for each in selection["baselines"]
     }
     assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in selection["winners"])
+    greedy = next(each for each in selection["baselines"] if each["name"] == "greedy by gate gradients")
+    assert min(each["val_loss"] for each in selection["winners"]) <= greedy["val_loss"] + 1e-6
     assert selection["evaluations"] == {"nsga2": 12, "random": 12}
 
     # Within one opening no budget is met; measured again, there are two.

@@ -206,6 +206,24 @@ def test_nsga2_begins_with_the_genes_it_is_given() -> None:
     ]
 
 
+def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm() -> None:
+    knapsack, told = Knapsack(seed=0), []
+
+    class Listening(RandomSearch):
+        def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
+            told.extend(map(tuple, genes.tolist()))
+
+    start = np.stack([knapsack.space.n_choices - 1, 0 * knapsack.space.n_choices])
+    start[1, 3] = 1
+    algorithm = Listening(knapsack.space, seed=0)
+    space, limit = knapsack.space, knapsack.limit
+    front = search(algorithm, space, [knapsack.loss], [limit], evaluations=12, seed=0, batch=1, start=start)
+    assert len(front.history) == len(told) == 12
+    assert told[0] != tuple(start[0]) and told[1] == tuple(start[1])
+    assert front.history[1].codes == tuple(space.expand(start[1:])[0].tolist())
+    assert all(candidate.upper[0] <= limit.bound for candidate in front.history)
+
+
 def test_an_impossible_budget_is_said_with_the_smallest_latency_reachable() -> None:
     knapsack = Knapsack(seed=0)
     cheapest_us = knapsack.base_us + knapsack.costs_us[:, 1].min()
