@@ -13,9 +13,9 @@ transformers as well, and loaded.
 
 Losses are nats per completion token of test examples that guided no choice, of the weights as they are deployed: merged
 and quantised again. Beside each choice, at the same widths: cut without training, in the order by activations, by
-magnitude and of the base itself; and plain LoRA on the cut model, as many optimiser steps, in the first two orders. A
-sandwich step has four forward and backward passes and a plain one has one: `passes` has the numbers. Intervals are 95 %
-bootstrap intervals over examples; `difference` is to the choice, paired.
+magnitude and of the base itself; and plain LoRA on the cut model, as many optimiser steps, in the first order and, at a
+uniform width, by magnitude. A sandwich step has four forward and backward passes and a plain one has one: `passes` has
+the numbers. Intervals are 95 % bootstrap intervals over examples; `difference` is to the choice, paired.
 
 `depths` are models with whole layers left out instead, by block influence: latency in both phases, and loss of those
 cut without training and of plain LoRA on them; `difference` is to the base.
@@ -204,7 +204,8 @@ def losses_of(
     space, codes = super_adapter.space, super_adapter.space.encode(config)
     fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
     cut = replace(space, dimensions=fixed)
-    for order in ("activations", "magnitude"):
+    uniform = len(set(config.by_layer.values())) == 1
+    for order in ("activations", "magnitude") if uniform else ("activations",):
         name = f"{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
         adapted = plain(options, adaptation, super_adapter, cut, base=orders[order], name=name)
         yield f"plain LoRA, {order} order", deployed(adaptation, adapted, config, orders[order])
