@@ -16,6 +16,7 @@ from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
+from adaptare.search.training.autocast_weights import frozen_weights_in_bfloat16
 from adaptare.search.training.record import check_hash, read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample, pad_batch
@@ -118,7 +119,10 @@ def train_super_adapter(
             late = max_seconds is not None and time.monotonic() - began >= max_seconds
             return late or interrupted() or (stop is not None and stop())
 
-        with training_mode(super_adapter.model, activation_checkpointing=activation_checkpointing):
+        with (
+            training_mode(super_adapter.model, activation_checkpointing=activation_checkpointing),
+            frozen_weights_in_bfloat16(super_adapter.model, enabled=bf16),
+        ):
             trainer = AdapterTrainer(
                 super_adapter,
                 step=step,

@@ -219,7 +219,8 @@ def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm(
     space, limit = knapsack.space, knapsack.limit
     front = search(algorithm, space, [knapsack.loss], [limit], evaluations=12, seed=0, batch=1, start=start)
     assert len(front.history) == len(told) == 12
-    assert told[0] != tuple(start[0]) and told[1] == tuple(start[1])
+    assert told[0] != tuple(start[0])
+    assert told[1] == tuple(start[1])
     assert front.history[1].codes == tuple(space.expand(start[1:])[0].tolist())
     assert all(candidate.upper[0] <= limit.bound for candidate in front.history)
 

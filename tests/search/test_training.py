@@ -1,5 +1,6 @@
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 from adaptare.devices import InputError, StorageError
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.file import load_super_adapter
+from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training import train as train_module
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
@@ -78,9 +82,25 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_weights_stay_in_float32(
     assert {tensor.dtype for tensor in rounded.state().values()} == {torch.float32}
 
 
-def test_base_weights_are_the_same_to_the_bit(tiny: SimpleNamespace, train: Train) -> None:
+@pytest.mark.parametrize("layer", [ElasticLinear, MaskedElasticLinear])
+def test_frozen_weights_that_are_cast_once_change_no_bit_of_a_training_in_bfloat16(
+    tiny: SimpleNamespace, train: Train, layer: type[ElasticLinear], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(name: str) -> dict[str, torch.Tensor]:
+        model = tiny.model()
+        made = SuperAdapter(model, tiny.space(model), seed=0, layer=layer)
+        train(made, bf16=True, folder=tmp_path / name)
+        return copied(made)
+
+    at_once = trained("at once")
+    monkeypatch.setattr(train_module, "frozen_weights_in_bfloat16", lambda model, **options: nullcontext())
+    assert_same(at_once, trained("by autocast"))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_base_weights_are_the_same_to_the_bit(tiny: SimpleNamespace, train: Train, bf16: bool) -> None:
     super_adapter = fresh(tiny)
-    train(super_adapter)
+    train(super_adapter, bf16=bf16)
     super_adapter.remove()
     assert_same(super_adapter.model.state_dict(), tiny.model().state_dict())
 
