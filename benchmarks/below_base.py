@@ -3,13 +3,13 @@
 python benchmarks/below_base.py [--json] [--folder FOLDER] [--model smollm2-135m] [--data FILE]
     [--device ort-cpu:int4,threads=1] [--budget=-15%] [--phases decode prefill] [--steps 150] [--count 24]
     [--evaluations 80] [--seconds 240] [--held-out 300] [--bf16]
-    [--depths 24]
+    [--space subnet-depth] [--depths 24]
 
 The recipe `subnet` is trained once (`adaptare train`). For each phase, narrower models are profiled and a predictor is
 fitted, the budget is searched, and winners and baselines are measured (`adaptare profile`, `fit`, `search`, `verify`).
-Two choices are reported: the winner of the lowest loss, and the uniform width of the lowest loss, among those whose
-measured overhead has its upper end within the budget. Both are exported for ONNX Runtime, the uniform one for
-transformers as well, and loaded.
+Two choices are reported: the winner of the lowest loss, and the uniform cut of the lowest loss (layers of one width,
+maybe fewer of them), among those whose measured overhead has its upper end within the budget. Both are exported for
+ONNX Runtime, those of one width for transformers as well, and loaded.
 
 Losses are nats per completion token of test examples that guided no choice, of the weights as they are deployed: merged
 and quantised again. Beside each choice, at the same widths: cut without training, in the order by activations, by
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--evaluations", type=int, default=80)
     found.add_argument("--seconds", type=float, default=240.0, help="of a profile and of a verification")
     found.add_argument("--held-out", type=int, default=300)
+    found.add_argument("--space", default="subnet-depth", help="space of the recipe; subnet has no depth")
     found.add_argument("--depths", type=int, nargs="*", default=[24], help="numbers of layers to keep")
     found.add_argument("--bf16", action="store_true", help="train in bfloat16, the recipe and its baselines")
     return found
@@ -106,7 +107,8 @@ def measured_in(options: argparse.Namespace, phase: str) -> tuple[object, ...]:
 
 def train(options: argparse.Namespace) -> Any:
     """Trains the recipe."""
-    words = ["train", options.model, "--recipe", "subnet", "--steps", options.steps, "--held-out", options.held_out]
+    words = ["train", options.model, "--recipe", "subnet", "--space", options.space]
+    words += ["--steps", options.steps, "--held-out", options.held_out]
     words += ["--quantise", quantisation_of(options), "-o", options.folder / "run"]
     words += ["--bf16"] if options.bf16 else []
     return command(*words, *(["--data", options.data] if options.data else []))
@@ -116,7 +118,7 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
     """Choices within the budget in one phase."""
     folder, seconds = options.folder, ("--seconds", options.seconds)
     measured = measured_in(options, phase)
-    profile = ("profile", options.model, *measured, "--space", "subnet", "--count", options.count)
+    profile = ("profile", options.model, *measured, "--space", options.space, "--count", options.count)
     kept(folder / f"profile-{phase}.json", lambda: command(*profile, *seconds))
     predictor, front = folder / f"predictor-{phase}", folder / f"front-{phase}.json"
     kept(folder / f"fit-{phase}.json", lambda: command("fit", *measured, "-o", predictor))
@@ -125,7 +127,7 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
     verify = ("verify", front, "--store", folder / "store.db", *seconds)
     verified = kept(folder / f"verify-{phase}.json", lambda: command(*verify, codes=(0, 1, 4)))
     limit = float(options.budget.removesuffix("%")) / 100
-    uniform = [row for row in verified["baselines"] if row["name"].startswith("uniform width")]
+    uniform = [row for row in verified["baselines"] if " width " in row["name"] or row["name"].endswith(" layers")]
     found = {}
     for name, rows in (("winner", verified["winners"]), ("uniform", uniform)):
         within = [row for row in rows if row["overhead_upper"] is not None and row["overhead_upper"] <= limit]
@@ -141,15 +143,13 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -
     from adaptare.search.workflows.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
-    config = Configuration.of(
-        row["sites"], widths={int(layer): width for layer, width in row.get("widths", {}).items()}
-    )
+    config = Configuration.of(row["sites"], widths=row.get("widths"), left_out=row.get("left_out", ()))
     samples = dict(losses_of(options, adaptation, super_adapter, config))
     passes = {"recipe": 4 * options.steps, "plain": options.steps}
     names = ("name", "overhead", "overhead_lower", "overhead_upper", "measured_s")
     return {
         **{name: row[name] for name in names},
-        "widths": sorted(config.by_layer.values()),
+        "widths": widths_of(config, super_adapter.shape),
         "passes": passes,
         "losses": [
             {"cut": cut, "passes": passes.get(cut.split()[0], 0), **summary(found, samples["recipe"])}
@@ -186,6 +186,11 @@ def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     return {"latency": latency, "losses": losses}
 
 
+def widths_of(config: Any, shape: Any) -> list[int]:
+    """Widths of the layers that are kept, ascending."""
+    return sorted(config.by_layer.get(layer, shape.intermediate) for layer in config.kept(shape.layers))
+
+
 def losses_of(
     options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any
 ) -> Iterator[tuple[str, Losses]]:
@@ -204,9 +209,9 @@ def losses_of(
     space, codes = super_adapter.space, super_adapter.space.encode(config)
     fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
     cut = replace(space, dimensions=fixed)
-    uniform = len(set(config.by_layer.values())) == 1
+    uniform = len(set(widths_of(config, super_adapter.shape))) == 1
     for order in ("activations", "magnitude") if uniform else ("activations",):
-        name = f"{order}-{zlib.crc32(repr(config.widths).encode()):08x}"
+        name = f"{order}-{zlib.crc32(repr((config.widths, config.left_out)).encode()):08x}"
         adapted = plain(options, adaptation, super_adapter, cut, base=orders[order], name=name)
         yield f"plain LoRA, {order} order", deployed(adaptation, adapted, config, orders[order])
 
@@ -304,7 +309,7 @@ def exported(
     from adaptare.search import export_merged, export_onnx
     from adaptare.search.super_adapter.quantised_base import on_base
 
-    uniform = len(set(config.by_layer.values())) == 1 and len(config.by_layer) == super_adapter.shape.layers
+    uniform = len(set(widths_of(config, super_adapter.shape))) == 1
     folder = options.folder / f"{'uniform' if uniform else 'per-layer'}-{phase}"
     onnx = {"kind": "onnx", "base": adaptation.base, "quantisation": adaptation.task.quantisation, "note": say}
     found = {"onnx": export_onnx(super_adapter, config, folder / "onnx", **onnx)}
@@ -315,6 +320,7 @@ def exported(
         with torch.inference_mode(), original.activated(config):
             found["transformers"] = float((loaded(ids).logits - original.model(ids).logits).abs().max())
             found["intermediate_size"] = loaded.config.intermediate_size
+        found["num_hidden_layers"] = loaded.config.num_hidden_layers
     return found
 
 
@@ -327,7 +333,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
                 found.append(f"{phase}, {name}: none has its measured upper end within the budget")
                 continue
             ends = f"[{choice['overhead_lower']:+.1%}, {choice['overhead_upper']:+.1%}]"
-            widths = f"widths {choice['widths'][0]} to {choice['widths'][-1]}"
+            widths = f"{len(choice['widths'])} layers of width {choice['widths'][0]} to {choice['widths'][-1]}"
             found.append(f"{phase}, {name}: {choice['overhead']:+.1%} {ends}, {widths}, {choice['exports']}")
             for row in choice["losses"]:
                 found.append(f"  {loss_line(row)}")

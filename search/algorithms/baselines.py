@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Configuration, MlpWidth, Site, Space
+from adaptare.profiler import Column, Configuration, MlpWidth, Site, Space
+from adaptare.profiler.workloads.depth import Depth
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)
@@ -17,8 +19,7 @@ class Baseline:
     """Configuration with its common name.
 
     Args:
-        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), `uniform width 1152`, `24 layers` or
-            `midpoint`.
+        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused) or `midpoint`.
         config: Ranks; not necessarily a choice of the space, but never above the largest rank of a site there.
     """
 
@@ -27,7 +28,7 @@ class Baseline:
 
 
 def baselines(space: Space) -> tuple[Baseline, ...]:
-    """Baselines: uniform ranks, query and value only, uniform widths or fewer layers with the largest ranks, midpoint.
+    """Baselines: uniform ranks, query and value only, midpoint.
 
     Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
     against a budget.
@@ -39,8 +40,6 @@ def baselines(space: Space) -> tuple[Baseline, ...]:
     named = [
         *_of_one_rank("uniform", space, sites),
         *_of_one_rank(attention_name, space, attention),
-        *_of_one_width(space),
-        *_of_fewer_layers(space),
         Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0])),
     ]
     return tuple(baseline for baseline in named if baseline.config != Configuration())
@@ -65,29 +64,34 @@ def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Bas
     return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]
 
 
-def _of_one_width(space: Space) -> list[Baseline]:
-    """One baseline for each width that all layers of the space can have, narrower than the base."""
-    numbers = [number for number, column in enumerate(space.columns) if isinstance(column, MlpWidth)]
-    of_widths = [dimension for dimension in space.dimensions if dimension.columns[0] in numbers]
-    named = []
-    for width in sorted(set.intersection(*(set(dimension.choices) for dimension in of_widths)) if of_widths else set()):
-        codes = space.expand((space.n_choices - 1)[None])[0]
-        codes[numbers] = width
-        if space.decode(codes).widths:
-            named.append(Baseline(f"uniform width {width}", space.decode(codes)))
-    return named
+def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:
+    """Models smaller than the base in which all layers have one width, with the largest ranks, at every depth.
+
+    Stock transformers load these, and not those whose widths differ.
+
+    Returns:
+        `uniform width 1152`, `24 layers` or `24 layers of width 1152` -> genes, shape (n_dimensions,).
+    """
+    narrow, deep = _choices_of(space, MlpWidth), _choices_of(space, Depth)
+    widths = sorted(set[int].intersection(*map(set, narrow.values()))) if narrow else [0]
+    found = {}
+    for depth, width in product(*deep.values() or [[0]], widths):
+        genes: NDArray[np.int64] = space.n_choices - 1
+        for wanted, choices in ((width, narrow), (depth, deep)):
+            for number in choices if wanted else ():
+                genes[number] = choices[number].index(wanted)
+        config = space.decode(space.expand(genes[None])[0])
+        names = [f"{depth} layers"] if config.left_out else []
+        names += [f"width {width}"] if config.widths else []
+        if names:
+            found[" of ".join(names) if config.left_out else f"uniform {names[0]}"] = genes
+    return found
 
 
-def _of_fewer_layers(space: Space) -> list[Baseline]:
-    """One baseline for each depth below the largest."""
-    columns = [space.columns[dimension.columns[0]] for dimension in space.dimensions]
-    number = next((number for number, column in enumerate(columns) if column is space.depth), None)
-    if number is None:
-        return []
-    genes = np.repeat((space.n_choices - 1)[None], space.n_choices[number] - 1, axis=0)
-    genes[:, number] = range(len(genes))
-    depths = space.dimensions[number].choices
-    return [
-        Baseline(f"{depth} layers", space.decode(codes))
-        for depth, codes in zip(depths, space.expand(genes), strict=False)
-    ]
+def _choices_of(space: Space, kind: type[Column]) -> dict[int, tuple[int, ...]]:
+    """Number of each dimension of a kind -> its choices."""
+    return {
+        number: dimension.choices
+        for number, dimension in enumerate(space.dimensions)
+        if isinstance(space.columns[dimension.columns[0]], kind)
+    }

@@ -26,7 +26,7 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
-from adaptare.search.algorithms.baselines import Baseline, baselines
+from adaptare.search.algorithms.baselines import Baseline, baselines, uniform_cuts
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
@@ -47,6 +47,8 @@ Genes = NDArray[np.int64]
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
+# Uniform cuts to report, those of the lowest losses.
+REPORTED_CUTS: Final = 3
 GREEDY: Final = "greedy by gate gradients"
 # Training examples that give the gradients.
 GREEDY_EXAMPLES: Final = 64
@@ -136,7 +138,8 @@ def select(
 ) -> Selection:
     """Runs the algorithm and a random search of as many evaluations, and evaluates the choices on the test examples.
 
-    An algorithm that may be screened is told the loss of the greedy choice first, so its front is never behind it.
+    An algorithm that may be screened is told the losses of the greedy choice and of uniform cuts first, so its front is
+    never behind them.
 
     Raises:
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
@@ -186,8 +189,10 @@ def select(
     chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
     BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
     greedy = _greedy(adaptation, super_adapter, space, limit)
+    cuts = _cuts_within(space, limit, at_most=evaluations // 2)
+    start = np.vstack([greedy, *cuts.values()])
     # A local search starts where its recipe says.
-    screen, start = (AdditiveScreen(), greedy) if may_be_screened(chosen_algorithm) else (None, None)
+    screen, start = (AdditiveScreen(), start) if may_be_screened(chosen_algorithm) else (None, None)
     front = front_of("searching", chosen_algorithm, screen, start)
     random = front_of("random search", RandomSearch(space, seed=seed), None, None)
     # Below the base, the fastest member takes the place of the base.
@@ -196,6 +201,10 @@ def select(
     others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, space.decode(codes)) for codes in space.expand(greedy)]
+    others += sorted(
+        ((name, space.decode(space.expand(genes[None])[0])) for name, genes in cuts.items()),
+        key=lambda cut: float(validation(space.encode(cut[1])[None])[0]),
+    )[:REPORTED_CUTS]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
     chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
     choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
@@ -245,6 +254,14 @@ def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, space: Space, l
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
     genes = greedy_genes(space, importance, limit)
     return np.empty((0, space.n_dimensions), dtype=np.int64) if genes is None else genes[None]
+
+
+def _cuts_within(space: Space, limit: Limit, *, at_most: int) -> dict[str, Genes]:
+    """Uniform cuts predicted to be within the limit, by name: the closest to it, as larger models have lower losses."""
+    cuts = uniform_cuts(space)
+    costs = {name: float(limit.cost(space.expand(genes[None]))[0]) for name, genes in cuts.items()}
+    within = sorted((name for name in cuts if costs[name] <= limit.bound), key=lambda name: -costs[name])
+    return {name: cuts[name] for name in within[:at_most]}
 
 
 def _reported_baselines(space: Space) -> list[Baseline]:

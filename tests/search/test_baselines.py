@@ -5,7 +5,7 @@ import pytest
 
 from adaptare.profiler import Configuration, ModelShape, named_space, read_space
 from adaptare.profiler.workloads.space import rank_space
-from adaptare.search.algorithms.baselines import baselines, midpoint
+from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 
 
 def tiny(family: str = "llama") -> ModelShape:
@@ -85,3 +85,34 @@ def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Pat
 
 def test_no_baseline_is_without_adapter() -> None:
     assert baselines(rank_space("none", SHAPE.sites[:1], ((0,),), ((0,),))) == ()
+
+
+def test_uniform_cuts_are_all_smaller_models_of_one_width(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {sites: '*', ranks: [4, 8], tie: all}\n- {widths: [16, 32, 64]}\n- {depth: [1, 2]}\n")
+    space = read_space(file, SHAPE)
+    cuts = uniform_cuts(space)
+    assert list(cuts) == [
+        "1 layers of width 16",
+        "1 layers of width 32",
+        "1 layers",
+        "uniform width 16",
+        "uniform width 32",
+    ]
+    configs = {name: space.decode(space.expand(genes[None])[0]) for name, genes in cuts.items()}
+    assert {config.ranks for name, config in configs.items() if "layers" not in name} == {
+        Configuration.uniform(SHAPE, 8).ranks
+    }
+    assert configs["uniform width 32"].by_layer == {0: 32, 1: 32}
+    assert configs["1 layers of width 32"].left_out == configs["1 layers"].left_out != ()
+    assert len(configs["1 layers of width 32"].by_layer) == 1
+
+
+def test_layers_without_a_width_in_common_have_no_uniform_cut(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {widths: [16, 64], layers: [0]}\n- {widths: [32, 48], layers: [1]}\n")
+    assert uniform_cuts(read_space(file, SHAPE)) == {}
+
+
+def test_a_space_of_ranks_has_no_uniform_cut() -> None:
+    assert uniform_cuts(named_space("kinds", SHAPE)) == {}
