@@ -190,9 +190,9 @@ def select(
     BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
     greedy = _greedy(adaptation, super_adapter, space, limit)
     cuts = _cuts_within(space, limit, at_most=evaluations // 2)
-    start = np.vstack([greedy, *cuts.values()])
+    simple = np.vstack([greedy, *cuts.values()])
     # A local search starts where its recipe says.
-    screen, start = (AdditiveScreen(), start) if may_be_screened(chosen_algorithm) else (None, None)
+    screen, start = (AdditiveScreen(), simple) if may_be_screened(chosen_algorithm) else (None, None)
     front = front_of("searching", chosen_algorithm, screen, start)
     random = front_of("random search", RandomSearch(space, seed=seed), None, None)
     # Below the base, the fastest member takes the place of the base.
