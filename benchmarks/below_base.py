@@ -46,6 +46,9 @@ Losses = NDArray[np.float64]
 def main() -> None:
     options = parser().parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    settings = {name: str(value) for name, value in vars(options).items() if name not in ("json", "phases", "depths")}
+    if (before := kept(options.folder / "options.json", lambda: settings)) != settings:
+        raise SystemExit(f"{options.folder} has results of other options: {before}; name another --folder")
     began = time.monotonic()
     kept(options.folder / "train.json", lambda: train(options))
     phases = {phase: of_phase(options, phase) for phase in options.phases}
@@ -133,11 +136,13 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
         within = [row for row in rows if row["overhead_upper"] is not None and row["overhead_upper"] <= limit]
         best = min(within, key=lambda row: float(row["val_loss"]), default=None)
         file = folder / f"{name}-{phase}.json"
-        found[name] = kept(file, lambda best=best: evaluated(options, best, phase)) if best else None
+        found[name] = (
+            kept(file, lambda best=best, name=name: evaluated(options, best, f"{name}-{phase}")) if best else None
+        )
     return found
 
 
-def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -> dict[str, Any]:
+def evaluated(options: argparse.Namespace, row: Mapping[str, Any], choice: str) -> dict[str, Any]:
     """Latency, exports, and losses of a choice beside those of simpler cuts."""
     from adaptare.profiler import Configuration
     from adaptare.search.workflows.adaptation import reload_adaptation
@@ -155,7 +160,7 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], phase: str) -
             {"cut": cut, "passes": passes.get(cut.split()[0], 0), **summary(found, samples["recipe"])}
             for cut, found in samples.items()
         ],
-        "exports": exported(options, adaptation, super_adapter, config, phase),
+        "exports": exported(options.folder / choice, adaptation, super_adapter, config),
     }
 
 
@@ -166,19 +171,19 @@ def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     from adaptare.search.workflows.adaptation import reload_adaptation
     from adaptare.search.workflows.prepared_base import with_layer_order
 
-    file = options.folder / "depths.yaml"
-    file.write_text(f"groups:\n- {{sites: '*', ranks: [32], tie: all}}\n- {{depth: {options.depths}}}\n")
-    count, seconds = ("--count", len(options.depths)), ("--seconds", options.seconds)
+    adaptation, super_adapter = reload_adaptation(options.folder / "run")
+    file, depths = options.folder / "depths.yaml", [*options.depths, super_adapter.shape.layers]
+    file.write_text(f"groups:\n- {{sites: '*', ranks: [32], tie: all}}\n- {{depth: {depths}}}\n")
+    count, seconds = ("--count", len(depths)), ("--seconds", options.seconds)
     latency = {
         phase: command("profile", options.model, *measured_in(options, phase), "--space", file, *count, *seconds)
         for phase in options.phases
     }
-    adaptation, super_adapter = reload_adaptation(options.folder / "run")
     samples = {"base": deployed(adaptation, super_adapter, Configuration(), Path(adaptation.task.model))}
     for depth in options.depths:
         groups = [{"sites": "*", "ranks": [32], "tie": "all"}, {"depth": [depth]}]
         space = with_layer_order(grouped_space("depth", groups, super_adapter.shape), adaptation.base)
-        config = space.decode(space.largest)
+        config = space.decode(space.expand((space.n_choices - 1)[None])[0])
         adapted = plain(options, adaptation, super_adapter, space, base=adaptation.base, name=f"depth-{depth}")
         for cut, applied in (("untrained", config.without_adapter), ("plain LoRA", config)):
             samples[f"{cut}, {depth} layers"] = deployed(adaptation, adapted, applied, adaptation.base)
@@ -299,9 +304,7 @@ def summary(found: Losses, choice: Losses) -> dict[str, Any]:
     }
 
 
-def exported(
-    options: argparse.Namespace, adaptation: Any, super_adapter: Any, config: Any, phase: str
-) -> dict[str, float]:
+def exported(folder: Path, adaptation: Any, super_adapter: Any, config: Any) -> dict[str, float]:
     """Difference of logits from the super-adapter's, of each export that stock tools load."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -310,7 +313,6 @@ def exported(
     from adaptare.search.super_adapter.quantised_base import on_base
 
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
-    folder = options.folder / f"{'uniform' if uniform else 'per-layer'}-{phase}"
     onnx = {"kind": "onnx", "base": adaptation.base, "quantisation": adaptation.task.quantisation, "note": say}
     found = {"onnx": export_onnx(super_adapter, config, folder / "onnx", **onnx)}
     if uniform:
@@ -337,6 +339,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             found.append(f"{phase}, {name}: {choice['overhead']:+.1%} {ends}, {widths}, {choice['exports']}")
             for row in choice["losses"]:
                 found.append(f"  {loss_line(row)}")
+    found += ["fewer layers; differences are to the base"] if result["depths"] else []
     for row in result["depths"].get("losses", ()):
         found.append(f"  {loss_line(row)}")
     return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]

@@ -93,6 +93,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.folder: Path = options.folder
+        self.plain: dict[str, Losses] = {}
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
@@ -127,7 +128,7 @@ class Bench:
         made = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
         options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "seed": 0, "step": recipe.step}
         options["bf16"] = self.options.bf16
-        folder = self.folder / f"{name}-{steps}"
+        folder = self.folder / f"{name}-{steps}{'-bf16' if self.options.bf16 else ''}"
         note(f"training {folder.name}")
         train_super_adapter(made, self.train, folder=folder, steps=steps, save_every=10, **options)
         return made
@@ -222,10 +223,10 @@ def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:
     plain = replace(recipe, layer=ElasticLinear, step=TrainingStep(UniformSampler()))
     name = f"plain-{bench.base_of(recipe).name}-{recipe.quantisation(None)}"
     super_adapter = bench.trained(plain, alone, name, steps=bench.options.steps)
-    file = bench.folder / f"{name}-{bench.options.steps}-{bench.options.rows}.npy"
-    if not file.exists():  # recipes on one base share it
-        np.save(file, bench.losses(super_adapter, super_adapter.largest))
-    return np.asarray(np.load(file), dtype=np.float64)
+    key = f"{name}-{bench.options.steps}"
+    if key not in bench.plain:  # recipes on one base share it
+        bench.plain[key] = bench.losses(super_adapter, super_adapter.largest)
+    return bench.plain[key]
 
 
 def merged_losses(
@@ -335,7 +336,7 @@ def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[st
     settings = {each: getattr(bench.options, each) for each in SETTINGS}
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if before["settings"] == settings:
+        if {"bf16": False, **before["settings"]} == settings:
             return dict(before["found"])
     began = time.monotonic()
     found: dict[str, Any] = {**find(), "threads": torch.get_num_threads(), "elapsed_s": time.monotonic() - began}

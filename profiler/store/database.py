@@ -108,7 +108,7 @@ class Store:
             self._engine = sql.create_engine(url, **waiting)
             self._check_or_create()
         except (OperationalError, OSError) as error:
-            advice = "name a file that can be written: --store" if file else "check that its server can be reached"
+            advice = "name a file that can be written: --store" if file else "check the URL and the server"
             raise StorageError(f"store {self.location!r} cannot be opened: {_reason(error)}; {advice}") from error
         except (SQLAlchemyError, ImportError, ValueError) as error:
             if isinstance(error, InputError):
@@ -234,7 +234,7 @@ class Store:
                 yield connection
         except DatabaseError as error:
             raise StorageError(
-                f"store {self.location!r} cannot be written: {error.orig}; what it held is intact, "
+                f"store {self.location!r} cannot be written: {_reason(error)}; what it held is intact, "
                 "what was just measured is not in it"
             ) from error
 

@@ -137,6 +137,15 @@ class Space:
         )
         return replace(self, dimensions=tuple(dimensions))
 
+    def checked_genes(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Start genes that are of this space. Shape (n, n_dimensions). Raises `InputError` if they are not."""
+        given = np.asarray(genes, dtype=np.int64)
+        if given.ndim != 2 or given.shape[1] != self.n_dimensions:
+            raise InputError(f"start must be of shape (n, {self.n_dimensions}), not {given.shape}")
+        if np.any((given < 0) | (given >= self.n_choices)):
+            raise InputError(f"start must hold choices from 0 to below {self.n_choices.tolist()}, not {given.tolist()}")
+        return given
+
     def expand(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Converts genes to codes. Shape (n, n_dimensions) -> (n, n_columns).
 

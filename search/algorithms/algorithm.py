@@ -29,7 +29,8 @@ class Algorithm(Protocol):
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
         """Receives evaluated genes.
 
-        The genes may differ from those returned by `ask`: a search repairs them and drops those already evaluated.
+        The genes may differ from those returned by `ask`: a search repairs them and drops those already evaluated. It
+        may also begin with genes of its own, so this may be called before `ask`.
 
         Args:
             genes: Shape (n, n_dimensions).

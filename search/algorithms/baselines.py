@@ -65,9 +65,9 @@ def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Bas
 
 
 def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:
-    """Models smaller than the base in which all layers have one width, with the largest ranks, at every depth.
+    """Models smaller than the base whose layers in the space have one width, at each depth, with the largest ranks.
 
-    Stock transformers load these, and not those whose widths differ.
+    Where the space has the widths of all layers, stock transformers load these, and not those whose widths differ.
 
     Returns:
         `uniform width 1152`, `24 layers` or `24 layers of width 1152` -> genes, shape (n_dimensions,).
@@ -81,10 +81,10 @@ def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:
             for number in choices if wanted else ():
                 genes[number] = choices[number].index(wanted)
         config = space.decode(space.expand(genes[None])[0])
-        names = [f"{depth} layers"] if config.left_out else []
-        names += [f"width {width}"] if config.widths else []
-        if names:
-            found[" of ".join(names) if config.left_out else f"uniform {names[0]}"] = genes
+        if config.left_out:
+            found[f"{depth} layers of width {width}" if config.widths else f"{depth} layers"] = genes
+        elif config.widths:
+            found[f"uniform width {width}"] = genes
     return found
 
 

@@ -95,13 +95,7 @@ class Nsga2:
         return np.concatenate([genes, self._space.spread(missing, self._rng)]) if missing else genes
 
     def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        given = self._nothing if start is None else np.asarray(start, dtype=np.int64)
-        if given.ndim != 2 or given.shape[1] != self._space.n_dimensions:
-            raise InputError(f"start must be of shape (n, {self._space.n_dimensions}), not {given.shape}")
-        if np.any((given < 0) | (given >= self._space.n_choices)):
-            raise InputError(
-                f"start must hold choices from 0 to below {self._space.n_choices.tolist()}, not {given.tolist()}"
-            )
+        given = self._space.checked_genes(self._nothing if start is None else start)
         highest = self._space.n_choices - 1
         steps = np.linspace(0, 1, int(highest.max()) + 1)[:, None]
         ladder = np.rint(steps * highest).astype(np.int64)

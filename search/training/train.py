@@ -81,7 +81,8 @@ def train_super_adapter(
         learning_rate: Initial learning rate.
         seed: Seed of the order of the examples and of the configurations.
         step: Configurations of each optimiser step, and what they learn from.
-        bf16: Compute in bfloat16 where autocast does; weights, their updates and the loss stay in float32.
+        bf16: Compute in bfloat16 where autocast does; adapters, their updates and the loss stay in float32. Frozen
+            weights of linears are in bfloat16 until this call ends, so callbacks that compute need autocast too.
         activation_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory,
             about a third more time, the same result.
         save_every: Steps between checkpoints.

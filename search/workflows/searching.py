@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.devices import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Mode, Space
+from adaptare.profiler import Configuration, Mode, Site, Space
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
     AdditiveScreen,
@@ -26,11 +26,12 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
-from adaptare.search.algorithms.baselines import Baseline, baselines, uniform_cuts
+from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
+from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
@@ -47,7 +48,7 @@ Genes = NDArray[np.int64]
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
-# Uniform cuts to report, those of the lowest losses.
+# Uniform cuts to report: the best within the budget, and within smaller parts of it.
 REPORTED_CUTS: Final = 3
 GREEDY: Final = "greedy by gate gradients"
 # Training examples that give the gradients.
@@ -83,7 +84,7 @@ def search_folder(
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
-        InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
+        InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     fitted = load_predictor(predictor)
     limit_of(budget, fitted)
@@ -138,11 +139,11 @@ def select(
 ) -> Selection:
     """Runs the algorithm and a random search of as many evaluations, and evaluates the choices on the test examples.
 
-    An algorithm that may be screened is told the losses of the greedy choice and of uniform cuts first, so its front is
+    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first, so the first winner is
     never behind them.
 
     Raises:
-        InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
+        InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
         InputError: The predictor does not cover the budget.
     """
     limit_s = limit_of(budget, predictor)
@@ -161,7 +162,7 @@ def select(
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
-    def front_of(title: str, proposer: Algorithm, screen: Screen | None, start: Genes | None) -> Front:
+    def run(title: str, proposer: Algorithm, screen: Screen | None, start: Genes | None) -> Front:
         losses: list[float] = []
         with feedback.progress(title) as update:
 
@@ -190,21 +191,22 @@ def select(
     BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
     greedy = _greedy(adaptation, super_adapter, space, limit)
     cuts = _cuts_within(space, limit, at_most=evaluations // 2)
-    simple = np.vstack([greedy, *cuts.values()])
-    # A local search starts where its recipe says.
-    screen, start = (AdditiveScreen(), simple) if may_be_screened(chosen_algorithm) else (None, None)
-    front = front_of("searching", chosen_algorithm, screen, start)
-    random = front_of("random search", RandomSearch(space, seed=seed), None, None)
+    start = np.vstack([midpoint(space), greedy, *cuts.values()])
+    screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
+    front = run("searching", chosen_algorithm, screen, start)
+    random = run("random search", RandomSearch(space, seed=seed), None, None)
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
     others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, space.decode(codes)) for codes in space.expand(greedy)]
-    others += sorted(
-        ((name, space.decode(space.expand(genes[None])[0])) for name, genes in cuts.items()),
-        key=lambda cut: float(validation(space.encode(cut[1])[None])[0]),
-    )[:REPORTED_CUTS]
+    names = {tuple(space.expand(genes[None])[0].tolist()): name for name, genes in cuts.items()}
+    uniform = front_of(front.objectives, tuple(one for one in front.history if one.codes in names))
+    others += [
+        (names[one.codes], space.decode(one.codes))
+        for one in pick_winners(uniform, REPORTED_CUTS, base=lowest, bound=limit_s)
+    ]
     chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
     chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
     choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
@@ -251,9 +253,12 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
 
 def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, space: Space, limit: Limit) -> Genes:
     """Genes chosen by importance per latency, in one row, or none if no adapter fits that way."""
+    nothing = np.empty((0, space.n_dimensions), dtype=np.int64)
+    if not any(len(each.choices) > 1 and isinstance(space.columns[each.columns[0]], Site) for each in space.dimensions):
+        return nothing  # there is no rank to choose
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
     genes = greedy_genes(space, importance, limit)
-    return np.empty((0, space.n_dimensions), dtype=np.int64) if genes is None else genes[None]
+    return nothing if genes is None else genes[None]
 
 
 def _cuts_within(space: Space, limit: Limit, *, at_most: int) -> dict[str, Genes]:

@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_is_to_be_checked() -> None:
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
-    with pytest.raises(StorageError, match=r"refused.*; check that its server can be reached"):
+    with pytest.raises(StorageError, match=r"refused.*; check the URL and the server"):
         Store("postgresql+psycopg://user@127.0.0.1:1/adaptare")
 
 

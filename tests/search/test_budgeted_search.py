@@ -225,6 +225,14 @@ def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm(
     assert all(candidate.upper[0] <= limit.bound for candidate in front.history)
 
 
+def test_genes_of_another_space_are_refused() -> None:
+    knapsack = Knapsack(seed=0)
+    algorithm, space = RandomSearch(knapsack.space, seed=0), knapsack.space
+    with pytest.raises(InputError, match=rf"start must be of shape \(n, {space.n_dimensions}\), not \(3,\)"):
+        search(algorithm, space, [knapsack.loss], [], evaluations=1, seed=0, start=np.zeros(3, dtype=np.int64))
+    assert knapsack.loss.asked == []
+
+
 def test_an_impossible_budget_is_said_with_the_smallest_latency_reachable() -> None:
     knapsack = Knapsack(seed=0)
     cheapest_us = knapsack.base_us + knapsack.costs_us[:, 1].min()

@@ -16,7 +16,7 @@ from adaptare.devices import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.profiler.workloads.space import grouped_space
-from adaptare.search.algorithms.baselines import baselines
+from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.export.onnx import export_onnx
 from adaptare.search.export.peft import export_merged, export_peft
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
@@ -278,8 +278,9 @@ def test_a_requantised_shallow_model_has_the_weights_that_its_loss_is_computed_w
     assert same(run(tmp_path / "out", ids, disable_prepacking="1"), logits(expected, ids)[:, -1])
 
 
-def test_each_depth_is_a_baseline_with_the_largest_adapter() -> None:
-    found = {each.name: each.config for each in baselines(deep_space(made("llama")))}
+def test_each_depth_is_a_uniform_cut_with_the_largest_adapter() -> None:
+    space = deep_space(made("llama"))
+    found = {name: space.decode(space.expand(genes[None])[0]) for name, genes in uniform_cuts(space).items()}
     assert {name for name in found if name.endswith(" layers")} == {"3 layers", "4 layers"}
     assert found["3 layers"].left_out == (0, 3, 4)
     assert (len(found["3 layers"].ranks), set(found["3 layers"].by_path.values())) == (21, {4})

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,19 +83,41 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_weights_stay_in_float32(
     assert {tensor.dtype for tensor in rounded.state().values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("layer", [ElasticLinear, MaskedElasticLinear])
+@pytest.mark.parametrize(
+    ("layer", "space", "changes"),
+    [
+        (ElasticLinear, "sites", {}),
+        (MaskedElasticLinear, "sites", {}),
+        (ElasticLinear, "subnet", {"step": SANDWICH}),
+        (ElasticLinear, "subnet", {"step": SANDWICH, "activation_checkpointing": True}),
+    ],
+    ids=["ranks", "masked", "widths", "checkpointed"],
+)
 def test_frozen_weights_that_are_cast_once_change_no_bit_of_a_training_in_bfloat16(
-    tiny: SimpleNamespace, train: Train, layer: type[ElasticLinear], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: SimpleNamespace,
+    train: Train,
+    layer: type[ElasticLinear],
+    space: str,
+    changes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    seen = []
+
     def trained(name: str) -> dict[str, torch.Tensor]:
         model = tiny.model()
-        made = SuperAdapter(model, tiny.space(model), seed=0, layer=layer)
-        train(made, bf16=True, folder=tmp_path / name)
+        made = SuperAdapter(model, tiny.space(model, space), seed=0, layer=layer)
+        base = next(each.base for each in model.modules() if isinstance(each, ElasticLinear))
+        changed = {**changes, "progress": lambda *_: seen.append(base.weight.dtype)}
+        train(made, bf16=True, folder=tmp_path / name, **changed)
         return copied(made)
 
     at_once = trained("at once")
+    assert set(seen) == {torch.bfloat16 if layer.separable else torch.float32}
     monkeypatch.setattr(train_module, "frozen_weights_in_bfloat16", lambda model, **options: nullcontext())
+    seen.clear()
     assert_same(at_once, trained("by autocast"))
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("bf16", [False, True])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
-from adaptare.search.algorithms.baselines import baselines
+from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.recipes import lonas, subnet
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.training.samplers import UniformSampler
@@ -55,9 +55,9 @@ def test_uniform_widths_have_the_sizes_of_the_smaller_models(width: int, paramet
     assert ModelShape.from_mapping({**SMOLLM2, "intermediate_size": width}).parameters == parameters
 
 
-def test_each_uniform_width_is_a_baseline_with_the_largest_adapter() -> None:
-    found = {each.name: each.config for each in baselines(lonas_space())}
-    narrow = {name: config for name, config in found.items() if name.startswith("uniform width")}
+def test_each_uniform_width_is_a_cut_with_the_largest_adapter() -> None:
+    space = lonas_space()
+    narrow = {name: space.decode(space.expand(genes[None])[0]) for name, genes in uniform_cuts(space).items()}
     assert sorted(narrow) == [f"uniform width {width}" for width in (1152, 1344, 768, 960)]
     assert set(narrow["uniform width 768"].by_layer.values()) == {768}
     assert set(narrow["uniform width 768"].by_path.values()) == {32}
