@@ -11,7 +11,7 @@ NOTHING = (np.inf, np.inf)
 
 
 class HillClimbing:
-    """Climbs from the midpoint, by the best of the neighbours that were evaluated together.
+    """Climbs from the midpoint, or the best that it was told of before, by the best of neighbours evaluated together.
 
     A neighbour has one dimension one choice higher or lower. Each answer moves to its best configuration if that has a
     smaller first objective than the present one; further objectives are ignored. An infeasible configuration is worse
