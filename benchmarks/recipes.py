@@ -1,7 +1,7 @@
 """Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40] [--bf16]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40] [--bf16] [--seed 0]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
 recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
@@ -17,9 +17,7 @@ searched widths: adapters apart, and merged, on three devices. Time and memory o
 
 `int4`: on the dense base of 4-bit weights, over ranks, half of the steps or all, and block sizes: the adapter apart,
 merged and quantised again, and trained for the grid and merged into codes. Latency is that of each rank in blocks of
-32, the only ones that adaptare exports.
-
-By an estimate, all parts take two and a quarter hours at the defaults on two cores; `elapsed_s` is what each took.
+32, the only ones that adaptare exports. `elapsed_s` is what each part took.
 """
 
 import argparse
@@ -66,7 +64,7 @@ PARTS = (*RECIPES, "int4")
 TASKS = ("ARC-Easy", "boolq")
 TOKENS, BATCH, RATE = 96, 8, 1e-3
 SEARCH_ROWS = 64
-SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16")
+SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16", "seed")
 INT4_DEVICE = "ort-cpu:int4,threads=1"
 DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", INT4_DEVICE)
 Rows = Sequence[TokenExample]
@@ -94,6 +92,8 @@ class Bench:
         self.options = options
         self.folder: Path = options.folder
         self.plain: dict[str, Losses] = {}
+        self.seed: int = options.seed
+        self.suffix = ("-bf16" if options.bf16 else "") + (f"-seed-{options.seed}" if options.seed else "")
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
@@ -125,12 +125,12 @@ class Bench:
         if getattr(recipe.layer, "on_grid", False):
             keep_masters(model)
         round_base(model, recipe.quantisation(None), block=block)
-        made = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
-        options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "seed": 0, "step": recipe.step}
-        options["bf16"] = self.options.bf16
-        folder = self.folder / f"{name}-{steps}{'-bf16' if self.options.bf16 else ''}"
+        made = SuperAdapter(model, space, scaling=recipe.scaling, seed=self.seed, layer=recipe.layer)
+        options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "step": recipe.step, "seed": self.seed}
+        folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
-        train_super_adapter(made, self.train, folder=folder, steps=steps, save_every=10, **options)
+        options |= {"bf16": self.options.bf16, "save_every": 10}
+        train_super_adapter(made, self.train, folder=folder, steps=steps, **options)
         return made
 
     def losses(self, super_adapter: SuperAdapter, codes: Codes) -> Losses:
@@ -208,10 +208,10 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
         space, limits = space.at_largest_ranks, [Limit(neurons, float(neurons(start[None])[0]))]
     validation = CompletionLoss(super_adapter, bench.validation)
     note(f"searching by {recipe.algorithm}")
-    algorithm = algorithm_named(recipe.algorithm)(space, seed=0)
+    algorithm = algorithm_named(recipe.algorithm)(space, seed=bench.seed)
     screen = AdditiveScreen() if may_be_screened(algorithm) else None
-    evaluations = bench.options.evaluations
-    front = search(algorithm, space, [validation], limits, evaluations=evaluations, seed=0, screen=screen)
+    options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.seed, "screen": screen}
+    front = search(algorithm, space, [validation], limits, **options)
     best = min(front.history, key=lambda candidate: candidate.values[0])
     return np.array(best.codes, dtype=np.int64)
 
@@ -332,11 +332,11 @@ def read_rows(file: Path) -> list[Example]:
 
 def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a part, from its file if that has the same options."""
-    file = bench.folder / f"{name}.json"
+    file = bench.folder / f"{name}{bench.suffix}.json"
     settings = {each: getattr(bench.options, each) for each in SETTINGS}
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if {"bf16": False, **before["settings"]} == settings:
+        if before["settings"] == settings:
             return dict(before["found"])
     began = time.monotonic()
     found: dict[str, Any] = {**find(), "threads": torch.get_num_threads(), "elapsed_s": time.monotonic() - began}
@@ -386,6 +386,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each device and phase; 0: no latency")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
+    parser.add_argument("--seed", type=int, default=0, help="of training and search; examples and bases stay")
     bench = Bench(parser.parse_args())
     bench.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}

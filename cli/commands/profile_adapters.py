@@ -23,7 +23,7 @@ def profile(
         typer.Option("--space", help=arguments.SPACE_HELP, show_default="blocks; with --stubs sites, in all layers"),
     ] = None,
     ranks: arguments.RanksOption = None,
-    count: Annotated[int, typer.Option("--count", help="Number of configurations.")] = 40,
+    count: Annotated[int, typer.Option("--count", help="Number of configurations; all of a smaller space.")] = 40,
     prefill: arguments.PrefillOption = None,
     decode: arguments.DecodeOption = None,
     batch: arguments.BatchOption = 1,
@@ -89,7 +89,7 @@ def profile(
         **target.weights,
     )
     programs = programs_for(target.device.info(), cache=cache)
-    workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs)
+    workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs, note=console.note)
     if every_site and not any(workload.graph == "open" for workload in workloads):
         raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
     campaign = Campaign(

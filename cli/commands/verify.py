@@ -36,8 +36,8 @@ def verify(
     """Measures the winners of a search and its baselines in one session, and compares them with the budget.
 
     A winner has met the budget if its whole interval lies within it, and missed it if the whole interval lies above;
-    otherwise it is ambiguous, and measured longer. Exit code 0: a winner met the budget; 1: all missed it; 4: none met
-    it, and some are still ambiguous.
+    otherwise it is ambiguous, and measured longer. Exit code 0: a winner met the budget; else 3: a winner could not be
+    measured; 4: a winner is still ambiguous; 1: all missed it.
     """
     from adaptare.profiler import Store, precise_within, programs_for
     from adaptare.profiler.campaigns.campaign import Campaign

@@ -84,8 +84,8 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
     }
     if wanted.model:  # of two models that differ only in fields without effect on latency, the one that was named
         kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == wanted.model.hash} or kinds
-    # A merged adapter runs like its base; a few such rows among others are a check, not a campaign.
-    kinds = {key: rows for key, rows in kinds.items() if not rows[0].workload.in_weights} or kinds
+    # A merged adapter runs like its base, unless that is cut; such rows among others are a check, not a campaign.
+    kinds = {key: rows for key, rows in kinds.items() if not _like_their_base(rows)} or kinds
     if not kinds:
         has = "; ".join(rows[0].workload.describe() for rows in _kinds(measured).values()) or "none that is complete"
         where = device or measured[0].device.device
@@ -145,6 +145,10 @@ def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[M
             every = len(bare.scope_sites)
             rows.extend(row for row in cut if len(row.workload.configuration.ranks) == every)
     return kinds
+
+
+def _like_their_base(rows: Sequence[Measurement]) -> bool:
+    return all(row.workload.in_weights and not row.workload.configuration.cuts_base for row in rows)
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:

@@ -95,20 +95,22 @@ class SpaceReport:
 
 
 def workloads_of_space(
-    template: Workload, space: Space, *, count: int, seed: int, programs: Programs
+    template: Workload, space: Space, *, count: int, seed: int, programs: Programs, note: Callable[[str], None]
 ) -> list[Workload]:
-    """Workloads of a design of at most `count` configurations.
+    """Workloads of a design of `count` configurations, or of all of a smaller space, which is noted.
 
     Where adapters are merged, only widths and depth of a space that has them vary, as ranks do not change latency.
 
     Raises:
         InputError: The runtime does not run one of them.
     """
-    if space.cuts_base and template.in_weights:
-        found = design(space.at_largest_ranks, count, seed=seed)
-        configurations = [each.without_adapter for each in map(space.decode, found) if each.cuts_base]
-    else:
-        configurations = [space.decode(row) for row in design(space, count, seed=seed)]
+    only_cuts = space.cuts_base and template.in_weights
+    codes = design(space.at_largest_ranks if only_cuts else space, count, seed=seed)
+    if len(codes) < count:
+        note(f"the space {space.name!r} has {len(codes)} configurations to measure, fewer than {count}; all are taken")
+    configurations = [space.decode(row) for row in codes]
+    if only_cuts:
+        configurations = [each.without_adapter for each in configurations if each.cuts_base]
     workloads = [template.with_configuration(each) for each in configurations]
     for workload in workloads:
         programs.check(workload)

@@ -13,7 +13,7 @@ PICKED_OF_A_POOL = 32
 
 
 def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of distinct configurations, spread over their cost. Shape (n, n_columns).
+    """Codes of n distinct configurations, spread over their cost, or all of a smaller space. Shape (n, n_columns).
 
     The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
     and the smallest width and depth: their difference is the cost of rank and width, and
@@ -27,7 +27,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
         seed: Seed of the selection.
 
     Raises:
-        InputError: The space has fewer distinct configurations.
+        InputError: n is below 2, or no configuration of the space differs from its base.
     """
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
@@ -53,10 +53,10 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             seen.add(pool[best].tobytes())
             nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
             nearest[best] = -1.0
-    if len(chosen) < n:
+    if not chosen:
         raise InputError(
-            f"the space {space.name!r} has only about {len(chosen)} different configurations, fewer than {n}; "
-            "ask for fewer, or give it more ranks"
+            f"no configuration of the space {space.name!r} differs from the base; give it ranks above 0, or fewer "
+            "neurons or layers"
         )
     return np.stack(chosen[:n])
 

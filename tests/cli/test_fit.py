@@ -229,3 +229,15 @@ def test_the_only_device_of_a_store_needs_no_name(run_in_copy: Run, profiled_onc
     assert "adaptare.db has measurements of several devices: simulated" in answer.err
     assert "board" in answer.err
     assert run("fit", "--device", "board", "-o", "other").code == 0
+
+
+def test_narrower_models_are_a_campaign_of_their_own(run: Run, model_cache: Path) -> None:
+    widths = list(range(32, 128, 8))
+    Path("narrow.yaml").write_text(f"groups: [{{widths: {widths}, tie: all}}]")
+    profile(run, model_cache)
+    found = profile(run, model_cache, "--mode", "merged", "--space", "narrow.yaml", "--count", 40)
+    assert f"has {len(widths)} configurations to measure, fewer than 40; all are taken" in found.err
+    answer = run("fit")
+    assert answer.code == 2
+    assert f"merged float32, 2-layer llama of width 64 ({len(widths)} rows)" in answer.err
+    assert run("fit", "--mode", "merged", "--json").json["rows"] == len(widths)
