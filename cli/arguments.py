@@ -32,7 +32,7 @@ CacheOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0, max=2**32 - 1)]
-SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; lonas, subnet or subnet-depth, with widths; "
+SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; lonas, subnet or subnet-depth; "
 SPACE_HELP += "a YAML file; or one of another package."
 RanksOption = Annotated[
     str | None,

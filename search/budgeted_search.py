@@ -9,7 +9,7 @@ from adaptare.devices import InputError
 from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
-from adaptare.search.algorithms.screen import Screen
+from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.candidate import Candidate, evaluate, new_rows, violations
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
@@ -27,7 +27,7 @@ def search(
     evaluations: int,
     seed: int,
     batch: int = 8,
-    screen: Screen | None = None,
+    screen: AdditiveScreen | None = None,
     start: NDArray[np.int64] | None = None,
     progress: Callable[[Candidate], None] = lambda candidate: None,
     should_stop: Callable[[], bool] = lambda: False,

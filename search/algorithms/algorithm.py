@@ -18,8 +18,8 @@ class Algorithm(Protocol):
     `seed`; the same seed and the same answers give the same proposals. It is handed over to `search`, or named on the
     command line by an entry point in the group `adaptare.algorithms`.
 
-    Many proposals may be asked for, of which a `Screen` lets only the most promising be evaluated. An algorithm that
-    needs an answer to each of them, as a local search does, has the attribute `screened = False`.
+    Many proposals may be asked for, of which an `AdditiveScreen` lets only the most promising be evaluated. An
+    algorithm that needs an answer to each of them, as a local search does, has the attribute `screened = False`.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:

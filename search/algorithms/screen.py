@@ -1,7 +1,6 @@
 """Surrogate screening: selects the proposals worth an expensive evaluation, from earlier evaluations."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +8,6 @@ from numpy.typing import NDArray
 from adaptare.devices import InputError
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import most_spread, non_dominated
-
-
-class Screen(Protocol):
-    """Chooses among proposals before objectives are evaluated."""
-
-    def proposals(self, n: int, history: Sequence[Candidate]) -> int:
-        """Number of proposals from which to choose n, at least n."""
-        ...
-
-    def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
-        """Rows to evaluate, at most n and all different.
-
-        Args:
-            codes: Proposals, all different and none in the history. Shape (n_proposals, n_columns).
-            history: Evaluated candidates.
-            n: Maximum number of evaluations.
-        """
-        ...
 
 
 class AdditiveScreen:

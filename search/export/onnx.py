@@ -63,7 +63,7 @@ def export_onnx(
         note: Called with a message before each long step.
 
     Returns:
-        Largest difference of the logits from torch's, as `onnx_difference` defines it.
+        Largest difference of the logits from torch's, as `check_onnx_export` defines it.
 
     Raises:
         InputError: The config is not of this super-adapter, or swappable without any site; its sub-adapters exist

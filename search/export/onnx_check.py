@@ -52,31 +52,7 @@ def check_onnx_export(
     *,
     kind: OnnxKind,
     base: Path,
-    quantisation: Quantisation = "none",
-) -> float:
-    """Result of `onnx_difference`, if it is small enough.
-
-    Raises:
-        DeviceError: The difference is too large, or ONNX Runtime did not run the model.
-    """
-    difference = onnx_difference(super_adapter, config, folder, kind=kind, base=base, quantisation=quantisation)
-    if not difference <= TOLERANCES[quantisation]:
-        advice = "another version of onnxruntime" if quantisation == "none" else "an export that is not quantised"
-        raise DeviceError(
-            f"logits of the {kind} export with {quantisation} quantisation differ from torch's by {difference:.2g} of "
-            f"the largest, and {TOLERANCES[quantisation]:g} is allowed; try {advice}"
-        )
-    return difference
-
-
-def onnx_difference(
-    super_adapter: SuperAdapter,
-    config: Configuration,
-    folder: Path,
-    *,
-    kind: OnnxKind,
-    base: Path,
-    quantisation: Quantisation = "none",
+    quantisation: Quantisation,
 ) -> float:
     """Largest absolute difference of the logits from torch's, over the largest of torch's if that is above 1.
 
@@ -93,7 +69,7 @@ def onnx_difference(
         quantisation: Quantisation of the export.
 
     Raises:
-        DeviceError: ONNX Runtime did not run the model.
+        DeviceError: The difference is too large, or ONNX Runtime did not run the model.
     """
     tokens = random_tokens(super_adapter, TOKENS + 1).tolist()
     swappable = kind == "onnx-swappable"
@@ -110,7 +86,14 @@ def onnx_difference(
         reference = on_base(super_adapter, base, quantisation)
         applied = [config, config.without_adapter] if swappable else [config]
     theirs = np.stack([row for active in applied for row in _logits(reference, active, tokens)])
-    return float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
+    difference = float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(theirs))))
+    if not difference <= TOLERANCES[quantisation]:
+        advice = "another version of onnxruntime" if quantisation == "none" else "an export that is not quantised"
+        raise DeviceError(
+            f"logits of the {kind} export with {quantisation} quantisation differ from torch's by {difference:.2g} of "
+            f"the largest, and {TOLERANCES[quantisation]:g} is allowed; try {advice}"
+        )
+    return difference
 
 
 def _logits(reference: SuperAdapter, config: Configuration, tokens: Sequence[int]) -> NDArray[np.float32]:

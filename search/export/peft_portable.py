@@ -59,7 +59,7 @@ def export_peft_portable(
         base_name: Hub id or folder of the base model, see `export_peft`.
 
     Returns:
-        Largest difference of the logits over all readers, as `reader_difference` defines it.
+        Largest difference of the logits over all readers, as `check_readers` defines it.
 
     Raises:
         InputError: The config is empty or not of this super-adapter, a weight is NaN or infinite, or the folder holds

@@ -8,7 +8,7 @@ rank of each tensor; vLLM (up to 0.30) and Olive divide it by `r` everywhere; PE
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ def reading_commands(kind: str, folder: Path, base: str, largest: int) -> tuple[
 
 
 def check_readers(super_adapter: SuperAdapter, config: Configuration, folder: Path, rules: Mapping[str, Rule]) -> float:
-    """Largest of `reader_difference` over all rules, if it is small enough.
+    """Largest absolute difference of the logits from the sub-adapter's, over the largest of those if that is above 1.
+
+    Reads the files again by each rule and applies them to the base model of the super-adapter, on random tokens.
 
     Args:
         super_adapter: The exported super-adapter.
@@ -76,29 +78,20 @@ def check_readers(super_adapter: SuperAdapter, config: Configuration, folder: Pa
     Raises:
         DeviceError: A difference is too large.
     """
-    differences = {name: reader_difference(super_adapter, config, folder, rule) for name, rule in rules.items()}
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
+    model, differences = super_adapter.model, []
+    tokens = random_tokens(super_adapter, TOKENS)[None].to(model.device)
+    with super_adapter.activated(config), torch.inference_mode():
+        expected = model(tokens).logits.float()
+    for name, rule in rules.items():
+        with super_adapter.lifted(), _applied(model, read_updates(folder, rule)), torch.inference_mode():
+            logits = model(tokens).logits.float()
+        differences.append(float((logits - expected).abs().max() / max(1.0, float(expected.abs().max()))))
+        if not differences[-1] <= TOLERANCE:
             raise DeviceError(
-                f"logits of the export, as {name} reads it, differ from the adapter's by {difference:.2g} of the "
+                f"logits of the export, as {name} reads it, differ from the adapter's by {differences[-1]:.2g} of the "
                 f"largest, and {TOLERANCE:g} is allowed; export the merged model instead"
             )
-    return max(differences.values())
-
-
-def reader_difference(super_adapter: SuperAdapter, config: Configuration, folder: Path, rule: Rule) -> float:
-    """Largest absolute difference of the logits from the sub-adapter's, over the largest of those if that is above 1.
-
-    Reads the files again and applies them to the base model of the super-adapter, on random tokens.
-    """
-    model = super_adapter.model
-    tokens = random_tokens(super_adapter, TOKENS)[None].to(model.device)
-    with torch.inference_mode():
-        with super_adapter.activated(config):
-            expected = model(tokens).logits.float()
-        with super_adapter.lifted(), _applied(model, read_updates(folder, rule)):
-            logits = model(tokens).logits.float()
-    return float((logits - expected).abs().max() / max(1.0, float(expected.abs().max())))
+    return max(differences)
 
 
 def read_updates(folder: Path, rule: Rule) -> dict[str, Update]:
@@ -127,12 +120,10 @@ def _applied(model: nn.Module, updates: Mapping[str, Update]) -> Iterator[None]:
 
         return hook
 
-    handles = [model.get_submodule(path).register_forward_hook(added(update)) for path, update in updates.items()]
-    try:
+    with ExitStack() as hooks:
+        for path, update in updates.items():
+            hooks.enter_context(model.get_submodule(path).register_forward_hook(added(update)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """Wanda: pruning by weight times activation."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -53,13 +54,10 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
             prune_rows(linear, linear.weight.detach().abs() * norms, sparsity=sparsity)
 
     layers = {path.split(".self_attn.")[0] for path in linears if ".self_attn." in path}
-    hooks = [model.get_submodule(path).register_forward_pre_hook(prune, with_kwargs=True) for path in layers]
-    try:
-        with torch.no_grad():
-            model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for path in layers:
+            hooks.enter_context(model.get_submodule(path).register_forward_pre_hook(prune, with_kwargs=True))
+        model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
     return share_of_zeros([linear.weight for linear in linears.values()])
 
 
@@ -72,10 +70,8 @@ def _channel_norms(
     def note(linear: nn.Linear, inputs: tuple[torch.Tensor, ...]) -> None:
         norms[linear] = inputs[0][real].float().norm(dim=0)
 
-    hooks = [linear.register_forward_pre_hook(note) for linear in linears]
-    try:
+    with ExitStack() as hooks:
+        for linear in linears:
+            hooks.enter_context(linear.register_forward_pre_hook(note))
         layer.forward(*args, **kwargs)  # not a call, which would run the hook that calls this
-    finally:
-        for hook in hooks:
-            hook.remove()
     return norms

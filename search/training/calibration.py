@@ -1,6 +1,7 @@
 """Calibration of the importance of ranks on examples: inputs of the adapters, and gradients of the loss."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -34,16 +35,13 @@ def activation_grams(super_adapter: SuperAdapter, examples: Sequence[TokenExampl
         inside = inputs[0][seen["mask"]].to(weights[path].dtype) @ weights[path].T
         grams[path] += inside.double().T @ inside.double() / n_tokens
 
-    hooks = [super_adapter.linears[path].register_forward_pre_hook(partial(add, path)) for path in weights]
-    try:
-        with super_adapter.activated(super_adapter.largest), torch.inference_mode():
-            for start in range(0, len(examples), BATCH):
-                batch = pad_batch(examples[start:][:BATCH], model.device)
-                seen["mask"] = batch["attention_mask"].bool()
-                model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, super_adapter.activated(super_adapter.largest), torch.inference_mode():
+        for path in weights:
+            hooks.enter_context(super_adapter.linears[path].register_forward_pre_hook(partial(add, path)))
+        for start in range(0, len(examples), BATCH):
+            batch = pad_batch(examples[start:][:BATCH], model.device)
+            seen["mask"] = batch["attention_mask"].bool()
+            model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
     return grams
 
 

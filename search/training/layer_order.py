@@ -1,7 +1,7 @@
 """Order in which decoder layers are left out: those that change the hidden state least come first."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,12 @@ def layer_order(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> 
     return (*inner, *dict.fromkeys((len(influence) - 1, 0)))
 
 
-def block_influence(
-    model: PreTrainedModel, calibration: Sequence[TokenExample], *, batch_size: int = 8
-) -> NDArray[np.float64]:
+def block_influence(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> NDArray[np.float64]:
     """One minus the mean cosine of the hidden states before and after each layer. Shape (layers,).
 
     Args:
         model: A causal language model without adapters.
         calibration: Examples, of which prompt and completion count.
-        batch_size: Examples per batch.
 
     Raises:
         InputError: The examples have too few tokens.
@@ -44,7 +41,7 @@ def block_influence(
     """
     layers = list(model.get_submodule("model.layers").children())
     cosines, tokens = np.zeros(len(layers)), 0
-    for ids, mask in calibration_batches(model, calibration, batch_size=batch_size):
+    for ids, mask in calibration_batches(model, calibration):
         tokens += int(mask.sum())
         with _seen(layers, cosines, mask.bool()), torch.inference_mode():
             model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False)
@@ -62,9 +59,7 @@ def _seen(layers: Sequence[nn.Module], cosines: NDArray[np.float64], mask: torch
 
         return hook
 
-    hooks = [layer.register_forward_hook(adds(number)) for number, layer in enumerate(layers)]
-    try:
+    with ExitStack() as hooks:
+        for number, layer in enumerate(layers):
+            hooks.enter_context(layer.register_forward_hook(adds(number)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

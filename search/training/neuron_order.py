@@ -1,7 +1,7 @@
 """Importance order of MLP neurons: the most important first, so that a narrower MLP keeps these."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from adaptare.search.training.token_examples import TokenExample, pad_batch
 
 # Fewer tokens do not reach most neurons often enough for a mean.
 FEWEST_TOKENS = 256
+BATCH = 8
 Scores = Mapping[int, torch.Tensor]
 
 
-def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample], *, batch_size: int = 8) -> Scores:
+def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> Scores:
     """Mean absolute contribution of each neuron on calibration tokens: layer -> scores, shape (intermediate,).
 
     The contribution to the residual stream is |act(gate) * up|, averaged over all tokens, times the norm of the
@@ -26,7 +27,6 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
     Args:
         model: A causal language model without adapters.
         calibration: Examples, of which prompt and completion count.
-        batch_size: Examples per batch.
 
     Raises:
         InputError: The examples have fewer than `FEWEST_TOKENS` tokens.
@@ -38,7 +38,7 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
     down = _down(model)
     totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
     tokens = 0
-    for ids, mask in calibration_batches(model, calibration, batch_size=batch_size):
+    for ids, mask in calibration_batches(model, calibration):
         tokens += int(mask.sum())
         with _seen(down, totals, mask.bool()), torch.inference_mode():
             model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
@@ -47,7 +47,7 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
 
 
 def calibration_batches(
-    model: PreTrainedModel, calibration: Sequence[TokenExample], *, batch_size: int
+    model: PreTrainedModel, calibration: Sequence[TokenExample]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Token ids and attention mask of each batch, on the device of a model. Shapes (n, longest).
 
@@ -61,8 +61,8 @@ def calibration_batches(
             "more examples, or longer ones"
         )
     ordered = sorted(calibration, key=lambda example: len(example.ids))  # saves padding
-    for start in range(0, len(ordered), batch_size):
-        batch = pad_batch(ordered[start : start + batch_size], model.device)
+    for start in range(0, len(ordered), BATCH):
+        batch = pad_batch(ordered[start:][:BATCH], model.device)
         yield batch["input_ids"], batch["attention_mask"]
 
 
@@ -130,9 +130,7 @@ def _seen(down: Mapping[int, nn.Linear], totals: Mapping[int, torch.Tensor], mas
 
         return hook
 
-    hooks = [linear.register_forward_pre_hook(adds(totals[layer])) for layer, linear in down.items()]
-    try:
+    with ExitStack() as hooks:
+        for layer, linear in down.items():
+            hooks.enter_context(linear.register_forward_pre_hook(adds(totals[layer])))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

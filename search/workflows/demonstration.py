@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -264,7 +264,19 @@ def demonstrate(
     onnx_export = None
     if "static" in programs.modes(template):  # the device runs exported graphs
         winner = selection.winners[next(iter(verification.met), 1) - 1]
-        onnx_export = _export_onnx(adaptation, trained, winner, output, cache, feedback.note)
+        onnx_folder = output / f"{winner.name.replace(' ', '-')}-onnx"
+        onnx_difference = export_onnx(
+            trained.super_adapter,
+            winner.config,
+            onnx_folder,
+            kind="onnx-swappable",
+            base=adaptation.base,
+            quantisation=adaptation.task.quantisation,
+            tokenizer=adaptation.tokenizer,
+            cache=cache,
+            note=feedback.note,
+        )
+        onnx_export = onnx_folder, onnx_difference
     return DemoReport(
         model,
         device,
@@ -306,26 +318,3 @@ def _export(
             base = Path(place) / "base"
             export_merged(trained.super_adapter, Configuration(), base, base_name=str(adaptation.base))
         return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))
-
-
-def _export_onnx(
-    adaptation: Adaptation,
-    trained: Trained,
-    winner: Choice,
-    output: Path,
-    cache: Path | None,
-    note: Callable[[str], None],
-) -> tuple[Path, float]:
-    folder = output / f"{winner.name.replace(' ', '-')}-onnx"
-    difference = export_onnx(
-        trained.super_adapter,
-        winner.config,
-        folder,
-        kind="onnx-swappable",
-        base=adaptation.base,
-        quantisation=adaptation.task.quantisation,
-        tokenizer=adaptation.tokenizer,
-        cache=cache,
-        note=note,
-    )
-    return folder, difference

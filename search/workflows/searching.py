@@ -29,7 +29,6 @@ from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screene
 from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
-from adaptare.search.algorithms.screen import Screen
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget
@@ -162,7 +161,7 @@ def select(
     objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
     limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
 
-    def run(title: str, proposer: Algorithm, screen: Screen | None, start: Genes | None) -> Front:
+    def run(title: str, proposer: Algorithm, screen: AdditiveScreen | None, start: Genes | None) -> Front:
         losses: list[float] = []
         with feedback.progress(title) as update:
 

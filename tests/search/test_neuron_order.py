@@ -47,7 +47,7 @@ def naive_scores(model: PreTrainedModel, calibration: list[TokenExample], layer:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_activation_scores_are_those_of_the_formula(family: str) -> None:
     model, calibration = made(family), examples(30)
-    scores = activation_scores(model, calibration, batch_size=7)
+    scores = activation_scores(model, calibration)
     for layer in range(3):
         np.testing.assert_allclose(scores[layer], naive_scores(model, calibration, layer), rtol=1e-4)
 

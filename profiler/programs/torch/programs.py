@@ -251,9 +251,8 @@ class Bindable:
             lambda module, args, kwargs: seen.update(args=args, kwargs=kwargs), with_kwargs=True
         )
         restore()
-        with torch.inference_mode():
+        with hook, torch.inference_mode():
             self._model(**inputs)
-        hook.remove()
         block = self._prepared(block)
         return _timed(lambda: _first(block(*seen["args"], **seen["kwargs"])))
 
