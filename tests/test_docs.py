@@ -1,14 +1,23 @@
-"""What the documentation shows is run: examples in docstrings and the Python of every page; links lead somewhere."""
+"""What the documentation shows is run: examples in docstrings and the Python of every page.
+
+Commands are parsed, options and their defaults are those of the commands, extras exist, and links lead somewhere.
+"""
 
 import doctest
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from adaptare.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,3 +103,62 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_blocks_of_other_languages_are_left_alone() -> None:
     text = "```console\n$ make\n```\n```python\na = 1\n```\ntext\n```python\nb = 2\n```\n"
     assert python_blocks(text) == ["a = 1\n", "b = 2\n"]
+
+
+# `$ adaptare overhead …` in blocks of the shell, comments left out.
+COMMANDS = {
+    f"{page.stem} {line}": tuple(shlex.split(shown, comments=True))
+    for page in PAGES
+    for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+    for shown in re.findall(r"^\$ adaptare (.*)$", text)
+}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
+def command_of(words: list[str]) -> Any:
+    """The command that words begin with; they are taken out of the list."""
+    command: Any = get_command(app)
+    while commands := getattr(command, "commands", None):
+        command = commands[words.pop(0) if words and words[0] in commands else "list"]  # as `adaptare devices` takes it
+    return command
+
+
+def described_options() -> list[tuple[str, str, str]]:
+    """Command, option and default, empty if it is not stated, of each row of the table on the command line."""
+    found = []
+    for row in (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8").splitlines():
+        if shown := re.match(r"\| `adaptare ([^`]*)`", row):
+            options = re.findall(r"(--[a-z0-9-]+)[^`]*`(?: \(([0-9][^) ,]*))?", row)
+            found += [(shown[1], option, default) for option, default in options]
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_the_documentation_are_understood(name: str) -> None:
+    words = list(COMMANDS[name])
+    command = command_of(words)
+    command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize(("words", "option", "default"), described_options())
+def test_options_of_the_table_of_commands_exist(words: str, option: str, default: str) -> None:
+    parameters = {name: each for each in command_of(words.split()).params for name in each.opts}
+    assert option in parameters
+    if default:
+        assert float(parameters[option].default) == float(default)
+
+
+def test_the_table_of_commands_has_every_command() -> None:
+    shown = re.findall(r"^\| `adaptare ([a-z]+)", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8"), re.M)
+    assert {*shown} == {*get_command(app).commands}  # type: ignore[attr-defined]
+
+
+def test_extras_that_are_named_exist() -> None:
+    files = [*PAGES, *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))]
+    named = {
+        extra.strip()
+        for file in files
+        for extras in re.findall(r"pip install '(?:adaptare|\.)\[([a-z, -]+)\]'", file.read_text(encoding="utf-8"))
+        for extra in extras.split(",")
+    }
+    assert {"demo", "torch"} <= named <= EXTRAS.keys()
