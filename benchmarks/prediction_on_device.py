@@ -18,8 +18,9 @@ ships and without any spread. A cell too noisy to tell its shift to half a per c
 it.
 
 `--kept DIR` pools sessions that were measured before, of this or an earlier version, and measures nothing unless cells
-are named; those of one machine are in `measured/prediction`, to be unpacked with `xz -dk`. `--cell` measures cells now,
-all full ones without `--kept`; `--out` keeps their sessions, and goes on with what is there.
+are named; those of one machine are in `measured/prediction` and `measured/widths`, to be unpacked with `xz -dk`.
+`--cell` measures cells now, all full ones without `--kept`; `--out` keeps their sessions, and goes on with what is
+there.
 """
 
 import argparse
