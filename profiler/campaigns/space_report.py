@@ -197,7 +197,7 @@ def _neurons_kept(workload: Workload) -> float:
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:
-    workload = measurement.workload
+    workload, overhead = measurement.workload, measurement.overhead
     names = ("latency_s", "lower_s", "upper_s", "within_one_opening", "trends", "stopped_by", "origin")
     return {
         "workload": workload.hash,
@@ -205,7 +205,9 @@ def _row(measurement: Measurement) -> dict[str, Any]:
         "parameters": workload.configuration.adapter_parameters(workload.shape),
         **({"widths": dict(widths)} if (widths := workload.configuration.widths) else {}),
         **({"left_out": list(left_out)} if (left_out := workload.configuration.left_out) else {}),
-        "overhead": measurement.overhead.middle,
+        "overhead": overhead.middle,
+        "overhead_lower": overhead.lower,
+        "overhead_upper": overhead.upper,
         "rounds": len(measurement.visits),
         "openings": len(set(measurement.openings.tolist())),
         **{name: getattr(measurement, name) for name in names},

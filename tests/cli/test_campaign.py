@@ -23,6 +23,7 @@ def test_a_campaign_that_runs_out_of_time_goes_on_later(run: Callable[..., Any],
     assert "8 of 40 are not measured yet; the same command goes on with them" in first.err
     second = run(*words, "--minutes", 10)
     assert (second.json["already_there"], second.json["measured"], second.json["left"]) == (32, 8, 0)
+    assert all(row["overhead_lower"] <= row["overhead"] <= row["overhead_upper"] for row in second.json["rows"])
 
 
 @pytest.mark.slow
