@@ -101,5 +101,5 @@ def test_the_base_itself_is_not_measured(llama: ModelShape, tmp_path: Path) -> N
     file.write_text("groups: [{widths: [16, 48]}]")
     assert design(read_space(file, llama), 3, seed=0).tolist()[0] == [16, 16]
     file.write_text("groups: [{widths: [48]}]")
-    with pytest.raises(InputError, match="no configuration of the space .* differs from the base"):
+    with pytest.raises(InputError, match=r"no configuration of the space .* differs from the base"):
         design(read_space(file, llama), 2, seed=0)
