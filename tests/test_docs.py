@@ -112,12 +112,13 @@ COMMANDS = {
     for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
     for shown in re.findall(r"^\$ adaptare (.*)$", text)
 }
+ADAPTARE: Any = get_command(app)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 
 def command_of(words: list[str]) -> Any:
     """The command that words begin with; they are taken out of the list."""
-    command: Any = get_command(app)
+    command = ADAPTARE
     while commands := getattr(command, "commands", None):
         command = commands[words.pop(0) if words and words[0] in commands else "list"]  # as `adaptare devices` takes it
     return command
@@ -150,7 +151,7 @@ def test_options_of_the_table_of_commands_exist(words: str, option: str, default
 
 def test_the_table_of_commands_has_every_command() -> None:
     shown = re.findall(r"^\| `adaptare ([a-z]+)", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8"), re.M)
-    assert {*shown} == {*get_command(app).commands}  # type: ignore[attr-defined]
+    assert {*shown} == {*ADAPTARE.commands}
 
 
 def test_extras_that_are_named_exist() -> None:
