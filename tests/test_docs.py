@@ -129,8 +129,9 @@ def described_options() -> list[tuple[str, str, str]]:
     found = []
     for row in (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8").splitlines():
         if shown := re.match(r"\| `adaptare ([^`]*)`", row):
-            options = re.findall(r"(--[a-z0-9-]+)[^`]*`(?: \(([0-9][^) ,]*))?", row)
-            found += [(shown[1], option, default) for option, default in options]
+            for code, default in re.findall(r"`([^`]*)`(?: \(([0-9][^) ,]*))?", row):
+                *others, last = re.findall(r"--[a-z0-9-]+", code) or [""]
+                found += [(shown[1], option, "") for option in others] + [(shown[1], last, default)] * bool(last)
     return found
 
 
@@ -147,6 +148,11 @@ def test_options_of_the_table_of_commands_exist(words: str, option: str, default
     assert option in parameters
     if default:
         assert float(parameters[option].default) == float(default)
+
+
+def test_the_documentation_shows_commands_and_defaults() -> None:
+    assert len(COMMANDS) > 30
+    assert sum(default != "" for *_, default in described_options()) >= 8
 
 
 def test_the_table_of_commands_has_every_command() -> None:

@@ -52,7 +52,10 @@ def measure_until(
             note(f"the time is up, and {error:g} % is not reached; run the same command again to resume")
             return taken, upper
         if not left:
-            note(f"every configuration is measured, and {error:g} % is not reached; give more with --count")
+            note(
+                f"every configuration is measured, and {error:g} % is not reached; give more with --count, or a larger "
+                "space"
+            )
             return taken, upper
         batch = _next(usable, left, max(BATCH, least - len(usable)))
         measured = measure(batch)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from adaptare.devices import InputError
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Measurement, Programs, Space, Workload, design
 from adaptare.profiler.campaigns.campaign import Campaign
@@ -102,15 +103,20 @@ def workloads_of_space(
     Where adapters are merged, only widths and depth of a space that has them vary, as ranks do not change latency.
 
     Raises:
-        InputError: The runtime does not run one of them.
+        InputError: There are none, or the runtime does not run one of them.
     """
     only_cuts = space.cuts_base and template.in_weights
     codes = design(space.at_largest_ranks if only_cuts else space, count, seed=seed)
-    if len(codes) < count:
-        note(f"the space {space.name!r} has {len(codes)} configurations to measure, fewer than {count}; all are taken")
     configurations = [space.decode(row) for row in codes]
     if only_cuts:
         configurations = [each.without_adapter for each in configurations if each.cuts_base]
+    if not configurations:
+        raise InputError(
+            f"merged, no configuration of the space {space.name!r} is faster than the base; give it fewer neurons or "
+            "layers"
+        )
+    if len(codes) < count:
+        note(f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {count}")
     workloads = [template.with_configuration(each) for each in configurations]
     for workload in workloads:
         programs.check(workload)

@@ -1,5 +1,7 @@
 """Selection of the configurations of a space to measure."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +12,14 @@ from adaptare.profiler.workloads.space import Space
 
 POOL = 256
 PICKED_OF_A_POOL = 32
+# A larger space is only drawn from.
+MOST_LISTED = 10_000
 
 
 def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of n distinct configurations, spread over their cost, or all of a smaller space. Shape (n, n_columns).
+    """Codes of n distinct configurations, spread over their cost, or all of a small space that has fewer.
+
+    Shape (at most n, n_columns).
 
     The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
     and the smallest width and depth: their difference is the cost of rank and width, and
@@ -53,6 +59,9 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             seen.add(pool[best].tobytes())
             nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
             nearest[best] = -1.0
+    if 0 < len(chosen) < n and math.prod(space.n_choices.tolist()) <= MOST_LISTED:
+        listed = space.expand(np.indices(space.n_choices).reshape(space.n_dimensions, -1).T)
+        chosen += [row for row in np.unique(listed, axis=0) if row.tobytes() not in seen]
     if not chosen:
         raise InputError(
             f"no configuration of the space {space.name!r} differs from the base; give it ranks above 0, or fewer "

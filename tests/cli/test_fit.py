@@ -233,12 +233,21 @@ def test_the_only_device_of_a_store_needs_no_name(run_in_copy: Run, profiled_onc
 
 def test_narrower_models_are_a_campaign_of_their_own(run: Run, model_cache: Path) -> None:
     widths = list(range(32, 128, 8))
-    Path("narrow.yaml").write_text(f"groups: [{{widths: {widths}, tie: all}}]")
+    groups = f"{{sites: '*', ranks: [4], tie: all}}, {{widths: {[*widths, 128]}, tie: all}}"
+    Path("narrow.yaml").write_text(f"groups: [{groups}]")
     profile(run, model_cache)
     found = profile(run, model_cache, "--mode", "merged", "--space", "narrow.yaml", "--count", 40)
-    assert f"has {len(widths)} configurations to measure, fewer than 40; all are taken" in found.err
+    assert f"to measure: {len(widths)}, fewer than 40" in found.err
     answer = run("fit")
     assert answer.code == 2
     assert "decode 64 swappable" in answer.err
     assert f"({len(widths)} rows)" in answer.err
     assert run("fit", "--mode", "merged", "--json").json["rows"] == len(widths)
+
+
+def test_merged_adapters_that_cut_nothing_are_no_campaign(run: Run, model_cache: Path) -> None:
+    Path("whole.yaml").write_text("groups: [{sites: '*', ranks: [4], tie: all}, {widths: [128], tie: all}]")
+    words = ("--device", "simulated", "--cache", model_cache, "--mode", "merged", "--space", "whole.yaml")
+    answer = run("profile", "tiny-random", *words)
+    assert answer.code == 2
+    assert "merged, no configuration of the space 'whole.yaml' is faster than the base" in answer.err

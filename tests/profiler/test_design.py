@@ -62,6 +62,12 @@ def test_a_smaller_space_is_taken_whole(llama: ModelShape) -> None:
     one_site = rank_space("tiny", llama.sites[:1], ((0,),), ((0, 2, 4),))
     assert design(one_site, 2, seed=0).tolist() == [[4], [2]]
     assert design(one_site, 5, seed=0).tolist() == [[4], [2]]
+    sites = llama.sites[:6]
+    several = rank_space("small", sites, [(site,) for site in range(6)], [(0, 2, 4)] * 6)
+    codes = design(several, 1000, seed=0)
+    assert codes.shape == (3**6 - 1, 6)
+    assert len(np.unique(codes, axis=0)) == len(codes)
+    assert (codes > 0).any(axis=1).all()
 
 
 def test_refuses_fewer_than_two(llama: ModelShape) -> None:
