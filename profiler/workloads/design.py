@@ -59,8 +59,9 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             seen.add(pool[best].tobytes())
             nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
             nearest[best] = -1.0
-    if 0 < len(chosen) < n and math.prod(space.n_choices.tolist()) <= MOST_LISTED:
-        listed = space.expand(np.indices(space.n_choices).reshape(space.n_dimensions, -1).T)
+    n_choices = space.n_choices.tolist()
+    if 0 < len(chosen) < n and math.prod(n_choices) <= MOST_LISTED:
+        listed = space.expand(np.indices(n_choices).reshape(space.n_dimensions, -1).T)
         chosen += [row for row in np.unique(listed, axis=0) if row.tobytes() not in seen]
     if not chosen:
         raise InputError(
