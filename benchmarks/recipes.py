@@ -92,7 +92,6 @@ class Bench:
         self.options = options
         self.folder: Path = options.folder
         self.plain: dict[str, Losses] = {}
-        self.seed: int = options.seed
         self.suffix = ("-bf16" if options.bf16 else "") + (f"-seed-{options.seed}" if options.seed else "")
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
@@ -125,11 +124,12 @@ class Bench:
         if getattr(recipe.layer, "on_grid", False):
             keep_masters(model)
         round_base(model, recipe.quantisation(None), block=block)
-        made = SuperAdapter(model, space, scaling=recipe.scaling, seed=self.seed, layer=recipe.layer)
-        options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "step": recipe.step, "seed": self.seed}
+        seed = self.options.seed
+        made = SuperAdapter(model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
+        options: dict[str, Any] = {"bf16": self.options.bf16, "seed": seed, "step": recipe.step, "save_every": 10}
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
-        options |= {"bf16": self.options.bf16, "save_every": 10}
+        options |= {"batch_size": BATCH, "learning_rate": RATE}
         train_super_adapter(made, self.train, folder=folder, steps=steps, **options)
         return made
 
@@ -208,9 +208,9 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
         space, limits = space.at_largest_ranks, [Limit(neurons, float(neurons(start[None])[0]))]
     validation = CompletionLoss(super_adapter, bench.validation)
     note(f"searching by {recipe.algorithm}")
-    algorithm = algorithm_named(recipe.algorithm)(space, seed=bench.seed)
+    algorithm = algorithm_named(recipe.algorithm)(space, seed=bench.options.seed)
     screen = AdditiveScreen() if may_be_screened(algorithm) else None
-    options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.seed, "screen": screen}
+    options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.options.seed, "screen": screen}
     front = search(algorithm, space, [validation], limits, **options)
     best = min(front.history, key=lambda candidate: candidate.values[0])
     return np.array(best.codes, dtype=np.int64)

@@ -89,7 +89,7 @@ class DeviceSuite:
         names = {feed.name for feed in FEEDS}
         assert set(loaded.bind_s) == set(loaded.first_call_s) == names
         assert min(loaded.bind_s.values()) >= 0
-        assert min(loaded.first_call_s.values()) > 0
+        assert min(loaded.first_call_s.values()) > 0  # 0 would be a clock too coarse for one call
         assert sum(loaded.bind_s.values()) + sum(loaded.first_call_s.values()) <= loaded.load_s
 
     def test_the_peak_of_memory_never_falls(self, worker: Worker, programs: DevicePrograms) -> None:

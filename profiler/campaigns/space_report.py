@@ -110,11 +110,11 @@ def workloads_of_space(
     configurations = [space.decode(row) for row in codes]
     if only_cuts:
         configurations = [each.without_adapter for each in configurations if each.cuts_base]
-    if not configurations:
-        raise InputError(
-            f"merged, no configuration of the space {space.name!r} is faster than the base; give it fewer neurons or "
-            "layers"
-        )
+        if not configurations:
+            raise InputError(
+                f"a {template.mode} adapter costs nothing, and no configuration of the space {space.name!r} is "
+                "narrower or shallower than the base; give it fewer neurons or layers, or another --mode"
+            )
     if len(codes) < count:
         note(f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {count}")
     workloads = [template.with_configuration(each) for each in configurations]
