@@ -236,16 +236,18 @@ def test_a_gpu_that_runs_no_node_is_an_error(tmp_path: Path) -> None:
             gpu.load(program)
 
 
-def long_run(device: str, folder: Path, disturb: Callable[[], object]) -> int:
-    """Number of times of a run that lasts for seconds, during which something happens."""
+def long_run(device: str, folder: Path, disturb: Callable[[threading.Event], object]) -> int:
+    """Number of times of a run that lasts for seconds, during which something happens, which is given the end."""
+    ended = threading.Event()
     with connect(device).open() as opened:
         loaded = opened.load(square(folder, 192))
         first = min(opened.run(loaded.program_id, "f", 5))  # another process may have taken the processor
-        timer = threading.Timer(0.3, disturb)
+        timer = threading.Timer(0.3, disturb, (ended,))
         timer.start()
         try:
             seconds = opened.run(loaded.program_id, "f", int(1.5 / first))
         finally:
+            ended.set()
             timer.join()
         assert opened.environment()["hidden_times"] == 1
         return len(seconds)
@@ -256,7 +258,7 @@ def hide(tab: Tab) -> None:
 
 
 def test_a_run_of_a_hidden_page_is_repeated_when_it_is_seen_again(tab: Tab, tmp_path: Path) -> None:
-    def hide_for_a_while() -> None:
+    def hide_for_a_while(_: threading.Event) -> None:
         hide(tab)
         time.sleep(0.5)
         tab.control(("Target.activateTarget", {"targetId": "TAB"}))
@@ -265,8 +267,8 @@ def test_a_run_of_a_hidden_page_is_repeated_when_it_is_seen_again(tab: Tab, tmp_
 
 
 def test_a_page_that_is_hidden_again_and_again_is_refused(tab: Tab, tmp_path: Path) -> None:
-    def hide_often() -> None:
-        for _ in range(8):
+    def hide_often(ended: threading.Event) -> None:
+        while not ended.is_set():
             hide(tab)
             time.sleep(0.3)
             tab.control(("Target.activateTarget", {"targetId": "TAB"}))
@@ -281,11 +283,11 @@ def test_a_tab_that_is_closed_is_a_dead_worker(tab: Tab, tmp_path: Path) -> None
     with pytest.raises(
         WorkerDiedError, match="ended during 'run' with exit code 1; its last output: the page was closed"
     ):
-        long_run(tab.device, tmp_path, lambda: tab.control(("Target.closeTarget", {"targetId": "TAB"})))
+        long_run(tab.device, tmp_path, lambda _: tab.control(("Target.closeTarget", {"targetId": "TAB"})))
 
 
 def test_a_tab_that_crashes_is_a_dead_worker_and_a_new_one_goes_on(tab: Tab, tmp_path: Path) -> None:
-    def crash() -> None:
+    def crash(_: threading.Event) -> None:
         port = (tab.profile / "DevToolsActivePort").read_text().split()[0]
 
         async def send() -> None:
