@@ -143,7 +143,7 @@ def test_without_a_serial_the_attached_devices_are_listed(phone: Start) -> None:
     device = phone()
     other = device.serial.replace("127.0.0.1", "localhost")
     assert "connected to" in device.adb("connect", other)
-    with pytest.raises(InputError, match="adb needs the serial of a device: .*; attached are: ") as raised:
+    with pytest.raises(InputError, match="adb needs the serial of a device: ") as raised:
         connect("adb:/ort-native")
     assert {device.serial, other} <= set(str(raised.value).partition("attached are: ")[2].split(", "))
 
