@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -189,7 +190,8 @@ def demonstrate(
     # A training has a fixed number of steps and one base, so each has a separate folder.
     base = "" if target.quantisation == "none" else f"-{target.quantisation}"
     folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
-    adaptation = load_adaptation(
+    load = partial(
+        load_adaptation,
         source,
         recipe=recipe_named(DEFAULT_RECIPE),
         folder=folder,
@@ -199,6 +201,8 @@ def demonstrate(
         held_out=effort.held_out,
         quantisation=target.quantisation,
     )
+    # Bad data is refused before anything is measured; without data, this waits until after the first number.
+    adaptation = load() if data else None
     output.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
 
@@ -215,6 +219,8 @@ def demonstrate(
     title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
     ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
     feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
+
+    adaptation = adaptation or load()
 
     begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
     measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
