@@ -1,14 +1,29 @@
-"""Latency of adapted and narrowed models on several devices, beside their base."""
+"""Latency of adapted and narrowed models on several devices, beside their base.
 
+python benchmarks/recipe_latency.py benchmarks/measured/recipes.json [--only PART ...] [--seconds 30]
+    [--store recipe-latency.db] [--model smollm2-135m]
+
+Measures the configurations of an earlier `recipes.py` again, without training, and prints that file with the new rows.
+Measurements in the store are not taken again, so a call that was interrupted goes on, and parts share what they have in
+common.
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from adaptare.profiler import (
     Configuration,
     Measurement,
     Programs,
+    Space,
     Store,
     Workload,
     open_model,
@@ -19,9 +34,13 @@ from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.campaigns.campaign import Campaign
 from adaptare.profiler.campaigns.target import target_of
 from adaptare.profiler.workloads.workload import Phase
+from adaptare.search.recipes.recipe import recipe_named
 
 LENGTH = 64
 HALF_WIDTH = 0.01
+INT4_DEVICE = "ort-cpu:int4,threads=1"
+INT4_RANKS = (8, 16, 32)
+DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", INT4_DEVICE)
 
 
 def latency_rows(
@@ -42,15 +61,13 @@ def latency_rows(
         apart: True to time adapters apart from the base, in all modes of the runtime but `padded`.
         merged: True to time the weights that a merge gives.
         devices: Spellings of the devices.
-        seconds: Time limit of each device and phase.
+        seconds: Time limit of each device, phase and workload, for all of a phase together.
         store: File of the measurements; those that it has are not taken again.
     """
     shape, rows = open_model(model).shape, []
     for device in devices:
         target = target_of(device)
         programs = programs_for(target.device.info())
-        stop = precise_within(HALF_WIDTH, seconds)
-        campaign = Campaign(target.device, programs, Store(store), stop, seed=0, resume=True)
         for phase in get_args(Phase):
             template = Workload(shape, phase=phase, tokens=LENGTH, past=LENGTH, **target.weights)
             named = [
@@ -59,6 +76,8 @@ def latency_rows(
                 for workload in workloads_of(template.with_configuration(config), programs, apart, merged)
             ]
             wanted = list(dict.fromkeys(workload for _, workload in named))
+            stop = precise_within(HALF_WIDTH, seconds * len(wanted))
+            campaign = Campaign(target.device, programs, Store(store), stop, seed=0, resume=True)
             found = {each.workload: each for each in campaign.kept(wanted) or campaign.measure(wanted, title=phase)}
             rows += [{"device": device, "of": name, **row_of(found[workload])} for name, workload in named]
     return rows
@@ -92,3 +111,46 @@ def row_of(measurement: Measurement) -> dict[str, Any]:
 def ends(interval: Interval) -> list[float]:
     """Middle, lower and upper end."""
     return [interval.middle, interval.lower, interval.upper]
+
+
+def uniform_configs(space: Space) -> dict[str, Configuration]:
+    """Configurations that have the same choice in every dimension, by the name of their rank."""
+    codes = [space.expand(np.full((1, space.n_dimensions), gene))[0] for gene in range(int(space.n_choices.min()))]
+    return {f"rank {row.max()}": space.decode(row) for row in codes}
+
+
+def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Latency of the configurations of a part that `recipes.py` found."""
+    shape = open_model(options.model).shape
+    measure = partial(latency_rows, options.model, seconds=options.seconds, store=options.store)
+    if name == "int4":
+        configs = uniform_configs(recipe_named("shears").space(shape, ranks=INT4_RANKS))
+        return measure(configs, apart=True, merged=True, devices=[INT4_DEVICE])
+    recipe = recipe_named(name)
+    space = recipe.space(shape, ranks=recipe.ranks)
+    configs = {"start": space.decode(space.expand(recipe.start(space)[None])[0])}
+    if space.has_widths:
+        found = part["searched"]
+        configs["searched"] = Configuration.of(found["ranks"], widths=found["widths"])
+    apart = getattr(recipe.layer, "separable", True)
+    merged = part["weights"]["start"]["zeros_after_merge"] is not None
+    return measure(configs, apart=apart, merged=merged, devices=DEVICES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--only", nargs="+", help="default: every part of the file")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each device, phase and workload")
+    parser.add_argument("--store", type=Path, default=Path("recipe-latency.db"))
+    parser.add_argument("--model", default="smollm2-135m")
+    options = parser.parse_args()
+    parts = json.loads(options.file.read_text(encoding="utf-8"))
+    for name in options.only or parts:
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        parts[name]["found"]["latency"] = again(name, parts[name]["found"], options)
+    print(json.dumps(parts, indent=1))
+
+
+if __name__ == "__main__":
+    main()

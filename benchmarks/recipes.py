@@ -1,7 +1,7 @@
 """Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 40] [--bf16] [--seed 0]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 30] [--bf16] [--seed 0]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
 recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recipe_latency import ends, latency_rows
+from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
 
 from adaptare.profiler import Configuration, MlpWidth, Space, open_model
 from adaptare.profiler.workloads.narrowing import kept_parts
@@ -65,8 +65,6 @@ TASKS = ("ARC-Easy", "boolq")
 TOKENS, BATCH, RATE = 96, 8, 1e-3
 SEARCH_ROWS = 64
 SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16", "seed")
-INT4_DEVICE = "ort-cpu:int4,threads=1"
-DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", INT4_DEVICE)
 Rows = Sequence[TokenExample]
 Codes = NDArray[np.int64]
 Losses = NDArray[np.float64]
@@ -275,9 +273,9 @@ def weights_of(super_adapter: SuperAdapter, config: Configuration) -> dict[str, 
 
 def int4_part(bench: Bench) -> dict[str, Any]:
     """Three ways to an adapted model of 4-bit weights, on the dense base."""
-    sqft, ranks = replace(recipe_named("sqft"), prepare=None), (8, 16, 32)
-    space = recipe_named("shears").space(bench.source.shape, ranks=ranks)
-    codes = {rank: space.expand(np.full((1, space.n_dimensions), gene))[0] for gene, rank in enumerate(ranks)}
+    sqft = replace(recipe_named("sqft"), prepare=None)
+    space = recipe_named("shears").space(bench.source.shape, ranks=INT4_RANKS)
+    configs = uniform_configs(space)
     found = []
     for grid in GRIDS:
         block, untrained = grid.block, None
@@ -286,8 +284,8 @@ def int4_part(bench: Bench) -> dict[str, Any]:
             aware = replace(sqft, layer=grid)
             on_grid = bench.trained(aware, space, f"int4-aware-{block}", steps=steps, block=block)
             untrained = bench.losses(apart, space.base) if untrained is None else untrained
-            for rank, row in codes.items():
-                again = requantised(apart, space.decode(row), bench.dense, "int4", block=block)
+            for rank, config in zip(INT4_RANKS, configs.values(), strict=True):
+                row, again = space.encode(config), requantised(apart, config, bench.dense, "int4", block=block)
                 losses = {
                     "unmerged": bench.losses(apart, row),
                     "requantised": bench.losses(again, space.base),
@@ -296,7 +294,6 @@ def int4_part(bench: Bench) -> dict[str, Any]:
                 }
                 compared = described(losses, bench.held_out, beside="unmerged")
                 found.append({"rank": rank, "steps": steps, "block": block, "losses": compared})
-    configs = {f"rank {rank}": space.decode(row) for rank, row in codes.items()}
     return {"rows": len(bench.held_out), "table": found, "latency": bench.latency(apart, configs, [INT4_DEVICE])}
 
 
@@ -384,7 +381,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--evaluations", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=40.0, help="of each device and phase; 0: no latency")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each latency; 0: none")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
     parser.add_argument("--seed", type=int, default=0, help="of training and search; examples and bases stay")
     bench = Bench(parser.parse_args())

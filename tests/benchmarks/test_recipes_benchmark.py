@@ -107,7 +107,7 @@ def test_latency_is_that_of_each_mode_beside_the_base(tmp_path: Path) -> None:
         {"narrow": narrow},
         apart=True,
         merged=True,
-        devices=[recipes.INT4_DEVICE],
+        devices=[recipe_latency.INT4_DEVICE],
         seconds=0.1,
         store=tmp_path / "latency.db",
     )
@@ -119,7 +119,37 @@ def test_latency_is_that_of_each_mode_beside_the_base(tmp_path: Path) -> None:
         middle, lower, upper = row["overhead"]
         assert lower <= middle <= upper
     table = recipes.table({"lonas": {"losses": {}, "latency": rows}})
-    assert f"| lonas | narrow | {recipes.INT4_DEVICE} | decode | requantised |" in table
+    assert f"| lonas | narrow | {recipe_latency.INT4_DEVICE} | decode | requantised |" in table
+
+
+@pytest.mark.slow
+def test_latencies_of_an_earlier_run_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = recipes.open_model("tiny-random").shape
+    searched = {"ranks": {shape.sites[0].path: 32}, "widths": {"0": shape.intermediate // 2}}
+    before = {
+        name: {"settings": {}, "found": {"searched": searched, "weights": {"start": {"zeros_after_merge": zeros}}}}
+        for name, zeros in (("shears", None), ("sqft-sparsepeft", 0.5), ("lonas", 0.0), ("int4", 0.0))
+    }
+    (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf-8")
+    words = [tmp_path / "before.json", "--model", "tiny-random", "--seconds", 0.02, "--store", tmp_path / "kept.db"]
+    monkeypatch.setattr("sys.argv", ["recipe_latency.py", *map(str, words)])
+    recipe_latency.main()
+    after = json.loads(capsys.readouterr().out)
+    on = {"torch": recipe_latency.DEVICES[0], "ort": recipe_latency.DEVICES[1], "int4": recipe_latency.INT4_DEVICE}
+    timed = {
+        name: {(row["of"], row["mode"]) for row in part["found"].pop("latency") if row["device"] == on[device]}
+        for (name, part), device in zip(after.items(), ("int4", "torch", "torch", "int4"), strict=True)
+    }
+    assert after == before
+    both = {"start", "searched"}
+    assert timed == {
+        "shears": {("start", "swappable"), ("start", "static")},
+        "sqft-sparsepeft": {("start", "merged")},
+        "lonas": {(of, mode) for of in both for mode in ("swappable", "merged")},
+        "int4": {(f"rank {r}", m) for r in (8, 16, 32) for m in ("swappable", "static", "requantised")},
+    }
 
 
 def test_missing_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
