@@ -1,7 +1,7 @@
 """Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 30] [--bf16] [--seed 0]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 30] [--bf16] [--int4] [--seed 0]
 
 FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
 recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
@@ -64,7 +64,7 @@ PARTS = (*RECIPES, "int4")
 TASKS = ("ARC-Easy", "boolq")
 TOKENS, BATCH, RATE = 96, 8, 1e-3
 SEARCH_ROWS = 64
-SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16", "seed")
+SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16", "seed", "int4")
 Rows = Sequence[TokenExample]
 Codes = NDArray[np.int64]
 Losses = NDArray[np.float64]
@@ -90,7 +90,8 @@ class Bench:
         self.options = options
         self.folder: Path = options.folder
         self.plain: dict[str, Losses] = {}
-        self.suffix = ("-bf16" if options.bf16 else "") + (f"-seed-{options.seed}" if options.seed else "")
+        seed = f"-seed-{options.seed}" if options.seed else ""
+        self.suffix = "-bf16" * options.bf16 + "-int4" * options.int4 + seed
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
@@ -173,6 +174,7 @@ class Neurons:
 def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     """Everything about one recipe."""
     recipe = recipe_named(name)
+    recipe = replace(recipe, quantisations=("int4",)) if bench.options.int4 else recipe
     space = recipe.space(bench.source.shape, ranks=recipe.ranks)
     super_adapter = bench.trained(recipe, space, name, steps=bench.options.steps)
     genes = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.n_choices - 1}
@@ -384,6 +386,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each latency; 0: none")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
     parser.add_argument("--seed", type=int, default=0, help="of training and search; examples and bases stay")
+    parser.add_argument("--int4", action="store_true", help="train on bases of 4-bit weights")
     bench = Bench(parser.parse_args())
     bench.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
