@@ -39,7 +39,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from adaptare.predictor.estimators.smooth import Smooth
-from adaptare.predictor.intervals.conformal import conformal_half_width, relevel
+from adaptare.predictor.intervals.conformal import conformal_half_width
 from adaptare.predictor.intervals.session_spread import session_spread
 
 LEVEL = 0.9
@@ -115,10 +115,10 @@ def gpts_session(folder: Path) -> Iterator[dict[str, Any]]:
                 for name, width in zip(as_fitted, (spread.widened(half_width, LEVEL), half_width), strict=True):
                     as_fitted[name].append(float(np.mean(np.abs(measured / predicted - 1) <= width)))
                 for name, rows in references.items():
-                    level = relevel(measured[rows], predicted[rows], level=LEVEL)
-                    rest = np.setdiff1d(np.arange(per_job), rows)
-                    errors = np.abs(measured[rest] / (level.scale * predicted[rest]) - 1)
-                    covered.setdefault(name, []).append(float(np.mean(errors <= level.half_width)))
+                    relative = measured / (np.median(measured[rows] / predicted[rows]) * predicted) - 1
+                    errors = np.abs(relative[np.setdiff1d(np.arange(per_job), rows)])
+                    within = errors <= conformal_half_width(relative[rows], level=LEVEL)
+                    covered.setdefault(name, []).append(float(np.mean(within)))
                     off.setdefault(name, []).append(float(100 * errors.mean()))
     at_least = {name: float(np.mean(np.array(each) >= 0.8)) for name, each in covered.items()}
     median = float(np.median(covered["ours"]))

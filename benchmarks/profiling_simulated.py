@@ -6,10 +6,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from profiling_figures import Figure, Figures
+from simulated_noise import Autocorrelated, Bursts, Jitter, OpeningOffset
 from transformers import LlamaConfig
 
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.simulated_noise import Autocorrelated, Bursts, Jitter, OpeningOffset
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, StoppingRule, Workload, precise_within, profile
 from adaptare.profiler.analysis.alarms import changes
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval

@@ -45,7 +45,7 @@ class AgentWorker:
         self._timeout_s = timeout_s
         self._sequence = 0
         self._loaded = 0
-        self._info = WorkerInfo(free_bytes=0)
+        self.info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
                 list(link.command),
@@ -78,11 +78,6 @@ class AgentWorker:
         self._stderr.extend(line.rstrip()[:KEPT_LINE_CHARACTERS] for line in lines)
 
     @property
-    def info(self) -> WorkerInfo:
-        """See `Worker.info`."""
-        return self._info
-
-    @property
     def process_id(self) -> int:
         """ID of the process at this end of the pipe: the agent itself if local."""
         return self._process.pid
@@ -102,7 +97,7 @@ class AgentWorker:
             )
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
-        self._info = WorkerInfo(
+        self.info = WorkerInfo(
             free_bytes=int(facts["free_bytes"]),
             processors=tuple(facts["processors"]),
             timer_step_s=float(facts["timer_step_s"]),

@@ -15,6 +15,11 @@ def canonical_json(value: Json) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def content_hash(content: Json) -> str:
+    """16 hex digits of SHA-256, equal for equal content."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Work:
     """Hardware work of one program call; input of the closed form behind every latency model.
@@ -106,5 +111,4 @@ class Program:
         feeds = [[feed.name, feed.arguments] for feed in self.feeds]
         files = [[file.name, file.digest] for file in self.files]
         cold = ["cold"] if self.others_bytes else []
-        text = canonical_json([self.source, self.arguments, feeds, *([files] if files else []), *cold])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return content_hash([self.source, self.arguments, feeds, *([files] if files else []), *cold])

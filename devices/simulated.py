@@ -2,14 +2,41 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 
 from adaptare.devices.contracts import DeviceInfo, Loaded, Worker, WorkerInfo
 from adaptare.devices.errors import InputError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program, Work
-from adaptare.devices.simulated_noise import Moment, Noise
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Time and state of a simulated worker at a call.
+
+    Args:
+        clock_s: Virtual time since the device was created, seconds.
+        call: Calls of this program since it was loaded.
+        opening: Number of earlier workers of the device.
+        program: Hash of the running program.
+        switched: True if another program ran just before.
+    """
+
+    clock_s: float
+    call: int
+    opening: int
+    program: str
+    switched: bool
+
+
+class Noise(Protocol):
+    """Factor on the true latency of a call."""
+
+    def factor(self, moment: Moment, rng: np.random.Generator) -> float:
+        """Factor; 1 leaves the latency unchanged."""
+        ...
 
 
 class SimulatedDevice:

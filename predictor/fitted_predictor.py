@@ -11,7 +11,7 @@ from adaptare.devices import DeviceInfo, InputError
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.predictor.fitting.training_rows import codes_of, differences, spread, training_rows
-from adaptare.predictor.intervals.conformal import conformal_half_width, relevel, rows_needed
+from adaptare.predictor.intervals.conformal import conformal_half_width, rows_needed
 from adaptare.predictor.intervals.session_spread import SessionSpread
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.regressor import LinearRegressor, Regressor
@@ -139,7 +139,13 @@ class FittedPredictor:
     def relevelled(self, references: Sequence[Measurement]) -> "FittedPredictor":
         """Predictor recalibrated for a session in which some rows were measured, spread evenly over it.
 
-        Level and interval come from the references; seconds remain those of the calibrated base.
+        Level and interval come from the references; seconds remain those of the calibrated base. A new session mainly
+        shifts all latencies together. References from its start only, before the device reaches a steady state, are
+        worse than none.
+
+        The references are part of the scale they are compared with, which reduces coverage slightly, more so the fewer
+        they are; their even instead of random spacing raises it (`hwgpt-session` of benchmarks/prediction_external.py
+        prints the sum of both), so no reference is left out of its scale.
 
         Raises:
             InputError: The references are of another device, base or kind of workload, or too few.
@@ -158,7 +164,7 @@ class FittedPredictor:
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
         predicted = self.predict(rows.codes, rows.columns).mean_s / self.reference_s
-        scale = relevel(rows.ratios, predicted, level=self.level).scale
+        scale = float(np.median(rows.ratios / predicted))
         return replace(
             self,
             parts=tuple(replace(part, share=scale * part.share) for part in self.parts),

@@ -9,7 +9,7 @@ from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor, Part
 from adaptare.predictor.fitting.candidates import BASELINES, TRANSFERRED, candidate_interval, candidates
 from adaptare.predictor.fitting.choice import choose_candidate, reason_for
-from adaptare.predictor.fitting.cross_validation import cross_validate, held_out_errors
+from adaptare.predictor.fitting.cross_validation import FOLDS, cross_validate, left_out_ratios
 from adaptare.predictor.fitting.error_card import make_error_card
 from adaptare.predictor.fitting.training_rows import training_rows
 from adaptare.predictor.fitting.transferred import Transferred
@@ -73,7 +73,8 @@ class LatencyPredictor:
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
         regressor = unfitted(fits[chosen]).fit(X, rows.ratios)
         residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups)
-        others = {name: np.abs(ratios - rows.ratios) for name, ratios in predicted.items() if name != chosen}
+        others = {**predicted, **left_out_ratios(compared, X, rows.ratios, rows.groups, folds=FOLDS)}
+        errors = {name: np.abs(ratios - rows.ratios) for name, ratios in others.items() if name != chosen}
         return FittedPredictor(
             device=rows.device,
             features=features,
@@ -89,7 +90,7 @@ class LatencyPredictor:
                 procedure,
                 rows.ratios,
                 rows.groups,
-                others={**others, **held_out_errors(compared, X, rows.ratios, rows.groups)},
+                others=errors,
                 sessions=rows.sessions,
                 openings=rows.openings,
                 composed=rows.composed,

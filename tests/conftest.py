@@ -157,9 +157,11 @@ def own_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, 
 @pytest.fixture
 def without_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits skip what only the error card needs: baselines, and the choice inside each fold; four fifths of the time."""
+    from adaptare.predictor import latency_predictor
     from adaptare.predictor.fitting import cross_validation
 
     def exact(candidates: Iterable[str], X: object, ratios: object, *_: object, **__: object) -> dict[str, object]:
         return dict.fromkeys(candidates, ratios)
 
-    monkeypatch.setattr(cross_validation, "_left_out_ratios", exact)
+    for module in (cross_validation, latency_predictor):
+        monkeypatch.setattr(module, "left_out_ratios", exact)

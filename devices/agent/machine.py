@@ -83,7 +83,7 @@ class Machine:
         limit, used = (self._line(f"sys/fs/cgroup/memory.{name}") or "" for name in ("max", "current"))
         if not (limit.isdigit() and used.isdigit()):  # none, or no limit
             return sys.maxsize
-        lines = _lines(self._path("sys/fs/cgroup/memory.stat"))
+        lines = lines_of(self._path("sys/fs/cgroup/memory.stat"))
         kept = [int(line.split()[1]) for line in lines if line.startswith(FILES)]
         return min(int(limit), max(0, int(limit) - int(used) + sum(kept)))
 
@@ -144,7 +144,7 @@ class Machine:
 
     def _frequency_hz(self) -> dict[str, float | None] | None:
         """Mean over the processors at present, and the limits of the first."""
-        now = [float(line.split(":")[1]) for line in _lines(self._path("proc/cpuinfo")) if line.startswith("cpu MHz")]
+        now = [float(line.split(":")[1]) for line in lines_of(self._path("proc/cpuinfo")) if line.startswith("cpu MHz")]
         folder = "sys/devices/system/cpu/cpu0/cpufreq"
         files = {"current": "scaling_cur_freq", "min": "cpuinfo_min_freq", "max": "cpuinfo_max_freq"}
         read = {name: self._line(f"{folder}/{file}") for name, file in files.items()}
@@ -189,7 +189,7 @@ class Machine:
 
     def _steal_s(self) -> float | None:
         """Seconds that the hypervisor gave to other guests, summed over processors."""
-        total = next((line.split() for line in _lines(self._path("proc/stat")) if line.startswith("cpu ")), [])
+        total = next((line.split() for line in lines_of(self._path("proc/stat")) if line.startswith("cpu ")), [])
         return int(total[8]) / os.sysconf("SC_CLK_TCK") if len(total) > 8 else None
 
     def _board(self) -> str:
@@ -204,7 +204,7 @@ class Machine:
     def _fields(self, file: str) -> dict[str, str]:
         """First value of each `name: value` line."""
         fields: dict[str, str] = {}
-        for line in _lines(self._path(file)):
+        for line in lines_of(self._path(file)):
             name, colon, value = line.partition(":")
             if colon:
                 fields.setdefault(name.strip(), value.strip())
@@ -267,10 +267,11 @@ def _all_bytes() -> int:
 
 
 def _line(file: str) -> str | None:
-    return next(iter(_lines(file)), None)
+    return next(iter(lines_of(file)), None)
 
 
-def _lines(file: str) -> list[str]:
+def lines_of(file: str) -> list[str]:
+    """Lines of a file of the system; none if it cannot be read."""
     try:
         with open(file, encoding="utf-8", errors="replace") as opened:
             return opened.read().splitlines()

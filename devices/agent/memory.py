@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+from adaptare.devices.agent.machine import lines_of
+
 
 def private_bytes() -> int:
     """Resident memory private to this process, bytes; 0 if not available."""
-    try:
-        with open("/proc/self/smaps_rollup", encoding="ascii") as lines:
-            sizes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
-    except OSError:
-        return 0
+    sizes = [int(line.split()[1]) for line in lines_of("/proc/self/smaps_rollup") if line.startswith("Private_")]
     return sum(sizes) * 1024
 
 
 def peak_bytes() -> int:
     """Peak resident memory of this process, bytes; 0 if not available."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-            peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    except OSError:
-        return 0
+    peaks = [int(line.split()[1]) for line in lines_of("/proc/self/status") if line.startswith("VmHWM:")]
     return peaks[0] * 1024 if peaks else 0
 
 
@@ -39,11 +33,7 @@ def limit_memory(limit_bytes: int) -> None:
 
 def mapped_file_bytes() -> int:
     """Bytes of private writable file mappings, which count towards the limit; pages only read take no memory."""
-    try:
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
-            fields = [line.split(maxsplit=5) for line in lines]
-    except OSError:
-        return 0
+    fields = [line.split(maxsplit=5) for line in lines_of("/proc/self/maps")]
     ends = [mapping[0].split("-") for mapping in fields if mapping[1].startswith("rw-p") and mapping[4] != "0"]
     return sum(int(end, 16) - int(start, 16) for start, end in ends)
 

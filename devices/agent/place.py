@@ -139,30 +139,19 @@ class OnAccelerator:
         self._accelerator = accelerator
         self._used_at_s = -IDLE_S
         self._issue_s: list[float] = []
+        # See the methods of `Host`.
+        self.cache_bytes: Callable[[], int] = accelerator.cache_bytes
+        self.free_bytes: Callable[[], int] = accelerator.free_bytes
+        self.held_bytes: Callable[[], int] = accelerator.held_bytes
+        self.peak_bytes: Callable[[], int] = accelerator.peak_bytes
+        self.evict: Callable[[int], None] = accelerator.overwrite
+        self.finish: Callable[[], None] = accelerator.synchronise
+        self.release: Callable[[], None] = accelerator.release
+        self.lost: Callable[[BaseException], bool] = accelerator.lost
 
     def hardware(self) -> str:
         """See `Host.hardware`; the processor is named too, because it issues every kernel."""
         return f"{self._accelerator.name()} beside {self._machine.hardware()}"
-
-    def cache_bytes(self) -> int:
-        """See `Host.cache_bytes`."""
-        size: int = self._accelerator.cache_bytes()
-        return size
-
-    def free_bytes(self) -> int:
-        """See `Host.free_bytes`."""
-        size: int = self._accelerator.free_bytes()
-        return size
-
-    def held_bytes(self) -> int:
-        """See `Host.held_bytes`."""
-        size: int = self._accelerator.held_bytes()
-        return size
-
-    def peak_bytes(self) -> int:
-        """See `Host.peak_bytes`."""
-        size: int = self._accelerator.peak_bytes()
-        return size
 
     def energy_j(self) -> float | None:
         """See `Host.energy_j`; the counters of processors do not include accelerators."""
@@ -190,10 +179,6 @@ class OnAccelerator:
         """See `Host.mapping`; files are mapped into the memory of the machine, which is not limited."""
         yield
 
-    def evict(self, size: int) -> None:
-        """See `Host.evict`."""
-        self._accelerator.overwrite(size)
-
     def timed(self, call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
         """See `Host.timed`."""
         clock, wait, event = time.perf_counter, self._accelerator.synchronise, self._accelerator.event
@@ -213,25 +198,12 @@ class OnAccelerator:
         self._used_at_s = clock()
         return seconds
 
-    def finish(self) -> None:
-        """See `Host.finish`."""
-        self._accelerator.synchronise()
-
     def host_share(self, call: Callable[[], Any], restore: Callable[[], None]) -> float | None:
         """See `Host.host_share`: near 1, the accelerator waits for the host."""
         seconds = self.timed(call, restore, SHARE_CALLS)
         return statistics.median(
             min(1.0, issue / max(whole, EVENT_STEP_S)) for issue, whole in zip(self._issue_s, seconds)
         )
-
-    def release(self) -> None:
-        """See `Host.release`."""
-        self._accelerator.release()
-
-    def lost(self, error: BaseException) -> bool:
-        """See `Host.lost`."""
-        lost: bool = self._accelerator.lost(error)
-        return lost
 
     def _warm(self) -> None:
         """Keeps the accelerator busy until bursts of equal work no longer become faster, unless it just was."""

@@ -32,13 +32,8 @@ class AdbTransport(Transport):
                 "over adb there is no Python, in which ort-cpu, ort-mobile and others run; the agent in C, which runs "
                 f"the same models there, is spelled {self.name}/ort-native"
             )
-        yield native_link(self._shell(), runtime)
+        yield native_link(AdbShell(self._serial), runtime)
 
     def clean(self) -> int:
         """Removes adaptare's files from the device. Returns the bytes freed. Raises `DeviceError`."""
-        return clean_folder(self._shell())
-
-    def _shell(self) -> AdbShell:
-        shell = AdbShell(self._serial)
-        shell.check()
-        return shell
+        return clean_folder(AdbShell(self._serial))

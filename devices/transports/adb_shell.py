@@ -82,23 +82,13 @@ class AdbShell:
 
     Args:
         serial: Serial of the device, passed to every command.
+
+    Raises:
+        DeviceError: The device is not ready, or too old to separate output, errors and exit codes.
     """
 
     def __init__(self, serial: str) -> None:
-        self._serial = serial
-
-    @property
-    def name(self) -> str:
-        """See `RemoteShell.name`."""
-        return f"adb:{self._serial}"
-
-    @property
-    def folder(self) -> str:
-        """See `RemoteShell.folder`."""
-        return FOLDER
-
-    def check(self) -> None:
-        """Raises `DeviceError` if the device is not ready, or too old to separate output, errors and exit codes."""
+        self._serial, self.name, self.folder = serial, f"adb:{serial}", FOLDER
         if problem := self._problem():
             raise DeviceError(f"{self.name}: {problem}")
         if "shell_v2" not in _ran(["-s", self._serial, "features"]).out.split():

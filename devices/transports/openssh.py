@@ -82,23 +82,13 @@ class OpenSsh:
     """
 
     def __init__(self, name: str, address: Address, place: Path) -> None:
-        self._name, self._address = name, address
+        self.name, self._address = name, address
         configuration = os.environ.get(CONFIGURATION)
         self._program = ["ssh", *(["-F", configuration] if configuration else [])]
         self._socket = f"-oControlPath={str(place / 's').replace('%', '%%')}"
-        self._folder = ""
+        self.folder = ""
         self._known_as = address.host
         self._is_open = False
-
-    @property
-    def name(self) -> str:
-        """See `RemoteShell.name`."""
-        return self._name
-
-    @property
-    def folder(self) -> str:
-        """See `RemoteShell.folder`."""
-        return self._folder
 
     def command(self, script: str, *arguments: str) -> list[str]:
         """See `RemoteShell.command`."""
@@ -117,11 +107,11 @@ class OpenSsh:
             timeout_s = transfer_timeout_s(os.fstat(content.fileno()).st_size)
             answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
         if answer.code:
-            raise OSError(f"{self._name}: {reason(answer, self._name)}")
+            raise OSError(f"{self.name}: {reason(answer, self.name)}")
 
     def cause(self, code: int) -> str:
         """See `RemoteShell.cause`."""
-        return f"a lost connection to {self._name}" if code == FAILED else ended_by(code)
+        return f"a lost connection to {self.name}" if code == FAILED else ended_by(code)
 
     def close(self) -> None:
         """Ends the connection, and with it all sessions."""
@@ -145,7 +135,7 @@ class OpenSsh:
         command = [*self._program, *options, *PLAIN, "-N", "-f", *self._address.arguments]
         self._ran(command, timeout_s=connect_s + AUTHENTICATED_S)
         self._is_open = True
-        self._folder = located_folder(self)
+        self.folder = located_folder(self)
 
     def _settings(self) -> Mapping[str, str]:
         """The configuration that applies to the host, with keys in lower case."""
@@ -169,16 +159,16 @@ class OpenSsh:
                 raise DeviceError("the program 'ssh' is not installed here; install the client of OpenSSH") from error
             except subprocess.TimeoutExpired as error:
                 raise DeviceError(
-                    f"{self._name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
+                    f"{self.name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
                 ) from error
             texts = []
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode(errors="replace"))
         if done.returncode == FAILED and self._is_open:
-            raise lost_connection(self._name, texts[1])
+            raise lost_connection(self.name, texts[1])
         if done.returncode == FAILED:
-            raise failed_connection(self._name, self._address.by_hand, self._known_as, texts[1])
+            raise failed_connection(self.name, self._address.by_hand, self._known_as, texts[1])
         return Answer(done.returncode, *texts)
 
 

@@ -27,14 +27,10 @@ class NonNegativeLinear(LinearEstimator):
     only_latencies = True
 
     def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-        self.intercept_, self.coef_ = _prices(X, y)
-
-
-def _prices(X: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    weights = 1 / np.maximum(np.abs(y), np.finfo(np.float64).tiny ** 0.5)
-    largest = np.abs(X).max(axis=0)
-    scale = np.where(largest > 0, largest, 1.0)
-    design = np.hstack([np.ones((len(y), 1)), X / scale])
-    # Totals alongside their parts make columns dependent, which takes the active-set method more steps than usual.
-    prices, _ = nnls(design * weights[:, None], y * weights, maxiter=MOST_STEPS * design.shape[1])
-    return float(prices[0]), prices[1:] / scale
+        weights = 1 / np.maximum(np.abs(y), np.finfo(np.float64).tiny ** 0.5)
+        largest = np.abs(X).max(axis=0)
+        scale = np.where(largest > 0, largest, 1.0)
+        design = np.hstack([np.ones((len(y), 1)), X / scale])
+        # Totals alongside their parts make columns dependent, which takes the active-set method more steps than usual.
+        prices, _ = nnls(design * weights[:, None], y * weights, maxiter=MOST_STEPS * design.shape[1])
+        self.intercept_, self.coef_ = float(prices[0]), prices[1:] / scale

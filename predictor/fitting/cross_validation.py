@@ -59,7 +59,7 @@ def cross_validate(
             predicted[name][unseen] = regressor.predict(X[unseen])
         chosen = next(iter(candidates))
         if len(candidates) > 1:
-            inner = _left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
+            inner = left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
             chosen = choose_candidate(inner, ratios[seen], groups[seen])
         residuals, spread = candidate_interval(fitted[chosen], X[seen], ratios[seen], groups[seen])
         reached = min(level, len(residuals) / (len(residuals) + 1))
@@ -69,15 +69,7 @@ def cross_validate(
     return predicted, procedure
 
 
-def held_out_errors(
-    others: Mapping[str, Regressor], X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
-) -> Mapping[str, NDArray[np.float64]]:
-    """Errors, in the same folds, of regressors that serve for comparison only. Shape (n,) each."""
-    predicted = _left_out_ratios(others, X, ratios, groups, folds=FOLDS)
-    return {name: np.abs(values - ratios) for name, values in predicted.items()}
-
-
-def _left_out_ratios(
+def left_out_ratios(
     candidates: Mapping[str, Regressor],
     X: NDArray[np.float64],
     ratios: NDArray[np.float64],
@@ -85,6 +77,7 @@ def _left_out_ratios(
     *,
     folds: int = INNER_FOLDS,
 ) -> dict[str, NDArray[np.float64]]:
+    """Ratios that each regressor predicts for rows held out from its fit. Shape (n,) each."""
     members, predicted = _folds(groups, folds), {name: np.empty(len(ratios)) for name in candidates}
     for fold in np.unique(members):
         seen, unseen = members != fold, members == fold

@@ -1,7 +1,6 @@
 """Distribution-free half-width of a prediction interval, from the residuals of held-out rows."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,36 +35,3 @@ def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> flo
     if len(residuals) < rows_needed(level):
         return math.inf
     return float(np.quantile(np.abs(residuals), level, method="weibull"))
-
-
-@dataclass(frozen=True)
-class Level:
-    """Latency level of a session relative to the training sessions.
-
-    Args:
-        scale: Measured over predicted latencies.
-        half_width: Half-width of the interval, relative to the scaled prediction.
-    """
-
-    scale: float
-    half_width: float
-
-
-def relevel(measured: NDArray[np.float64], predicted: NDArray[np.float64], *, level: float) -> Level:
-    """Level of a session, from reference rows that were measured in it.
-
-    A new session mainly shifts all latencies together, which invalidates intervals of earlier sessions. The references
-    must be spread evenly over the session: those from its start only, before the device reaches a steady state, are
-    worse than none.
-
-    The references are part of the scale they are compared with, which reduces coverage slightly, more so the fewer they
-    are; their even instead of random spacing raises it (`hwgpt-session` of benchmarks/prediction_external.py prints the
-    sum of both), so no reference is left out of its scale.
-
-    Args:
-        measured: Latency of the references in the session. Shape (n,), seconds.
-        predicted: Predictions of the same rows. Shape (n,), seconds.
-        level: Coverage probability of the interval.
-    """
-    scale = float(np.median(measured / predicted))
-    return Level(scale, conformal_half_width(measured / (scale * predicted) - 1, level=level))

@@ -285,13 +285,9 @@ def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> In
         under.append(one.reference_interval)
     scale = other.reference_s / one.reference_s if latencies else 1.0
     middle = scale * other.ratio.middle / one.ratio.middle
-    below = math.hypot(*(_log(o.middle, o.lower) for o in over), *(_log(u.upper, u.middle) for u in under))
-    above = math.hypot(*(_log(o.upper, o.middle) for o in over), *(_log(u.middle, u.lower) for u in under))
+    below = math.hypot(*(math.log(o.middle / o.lower) for o in over), *(math.log(u.upper / u.middle) for u in under))
+    above = math.hypot(*(math.log(o.upper / o.middle) for o in over), *(math.log(u.middle / u.lower) for u in under))
     return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
-
-
-def _log(large: float, small: float) -> float:
-    return math.log(large / small)
 
 
 def _in_full(spelling: str) -> str:

@@ -34,35 +34,22 @@ from adaptare.profiler.results.units import COMPOSED, percent
 
 @dataclass(frozen=True)
 class OverheadRequest:
-    """Adapters, and the phases in which they are measured.
-
-    Args:
-        target: Device, and weights of the base.
-        adapters: PEFT folders; the first is compared with the others.
-        ranks: Ranks on every site of each placement, used without folders.
-        placements: Comma-separated kinds of linears; none for all.
-        prompts: Tokens in prefill.
-        depths: Cached positions in decode.
-        generated: Tokens after the first one of each prompt; 0 to compose no requests.
-        tasks: Number of adapters to serve, merged or swapped; 0 for no such comparison.
-        energy: True to measure energy.
-        stubs: True to compose whole models from stubs.
-    """
+    """Adapters, and the phases in which they are measured; fields as in `overhead`."""
 
     model: str
     shape: ModelShape
     target: Target
     programs: Programs
-    adapters: Sequence[Path] = ()
-    ranks: Sequence[int] = (16,)
-    placements: Sequence[str] = ()
-    prompts: Sequence[int] = ()
-    depths: Sequence[int] = ()
-    generated: int = 0
-    tasks: int = 0
-    energy: bool = False
-    batch: int = 1
-    stubs: bool = False
+    adapters: Sequence[Path]
+    ranks: Sequence[int]
+    placements: Sequence[str]
+    prompts: Sequence[int]
+    depths: Sequence[int]
+    generated: int
+    tasks: int
+    energy: bool
+    batch: int
+    stubs: bool
 
     @property
     def base(self) -> Workload:

@@ -44,14 +44,9 @@ class Target:
         return {"device": self.device.info().device, "quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
-    def words(self) -> list[str]:
-        """Weight format, without defaults."""
-        return weight_words(self.quantisation, self.dtype)
-
-    @property
     def name(self) -> str:
         """Display name: the spelling of the device, with the weight format."""
-        return ",".join([self.device.info().device, *self.words])
+        return ",".join([self.device.info().device, *weight_words(self.quantisation, self.dtype)])
 
 
 def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:

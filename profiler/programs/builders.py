@@ -332,8 +332,8 @@ def adapter_bytes(workload: Workload) -> int:
 def cache_bytes(workload: Workload) -> int:
     """Bytes of the keys and values of one call: cached ones and new ones."""
     shape = workload.shape
-    positions = workload.past + 1 if workload.phase == "decode" else workload.tokens
-    return BYTES[workload.dtype] * 2 * workload.layers * workload.batch * positions * shape.kv_heads * shape.head_dim
+    positions = workload.batch * workload.positions
+    return BYTES[workload.dtype] * 2 * workload.layers * positions * shape.kv_heads * shape.head_dim
 
 
 def own_bytes(workload: Workload) -> int:

@@ -22,18 +22,12 @@ ALLOWED_NOISE = 3
 
 def needs_merged_reference(workload: Workload) -> bool:
     """True if the outputs must equal those of the merged reference: requantising changes the function."""
-    return adapted(workload) and workload.mode != "requantised"
-
-
-def adapted(workload: Workload) -> bool:
-    """True if a linear in the scope has an adapter."""
-    return bool(_kinds(workload))
+    return bool(_kinds(workload)) and workload.mode != "requantised"
 
 
 def changes_outputs(workload: Workload) -> bool:
     """True if an adapter must change the outputs: a softmax over one key is 1, for any query and key."""
-    keys = workload.past + 1 if workload.phase == "decode" else workload.tokens
-    unseen = {"q_proj", "k_proj"} if keys == 1 and workload.scope != "layer" else set[str]()
+    unseen = {"q_proj", "k_proj"} if workload.positions == 1 and workload.scope != "layer" else set[str]()
     return bool(_kinds(workload) - unseen)
 
 

@@ -145,7 +145,9 @@ class Store:
             for measurement in measurements:
                 info, reference = device_hash(measurement.device), measurement.reference
                 for shape in {measurement.workload.shape, reference.shape}:
-                    self._add_once(connection, _shapes, {"hash": shape.hash}, config=shape.config)
+                    known = sql.select(_shapes.c.hash).where(_shapes.c.hash == shape.hash)
+                    if connection.execute(known).first() is None:
+                        connection.execute(_shapes.insert().values(hash=shape.hash, config=shape.config))
                 connection.execute(
                     _measurements.insert().values(
                         session=measurement.session,
@@ -207,12 +209,6 @@ class Store:
     def close(self) -> None:
         """Closes the database connections."""
         self._engine.dispose()
-
-    @staticmethod
-    def _add_once(connection: sql.Connection, table: sql.Table, key: dict[str, str], **values: object) -> None:
-        same = [table.c[name] == value for name, value in key.items()]
-        if connection.execute(sql.select(sql.literal(1)).select_from(table).where(*same)).first() is None:
-            connection.execute(table.insert().values(**key, **values))
 
     @contextmanager
     def _reading(self) -> Iterator[sql.Connection]:

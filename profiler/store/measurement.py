@@ -1,10 +1,9 @@
 """Measurements: every sample of a candidate and of its interleaved reference, and statistics derived from them."""
 
-import hashlib
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import DeviceInfo, InputError
-from adaptare.devices.program import canonical_json
+from adaptare.devices.program import content_hash
 from adaptare.profiler.analysis.alarms import stable_rounds
 from adaptare.profiler.analysis.endurance import Endurance, endurance_of
 from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
@@ -297,30 +296,49 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
     return Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
 
 
+def pooled(earlier: Measurement, later: Measurement) -> Measurement:
+    """One measurement with the openings (program loads) and rounds of both, and all other fields of the later one.
+
+    Raises:
+        InputError: Workload, device or reference differ.
+    """
+    for name in ("workload", "device", "reference"):
+        if getattr(earlier, name) != getattr(later, name):
+            raise InputError(f"measurements are pooled only where they have the same {name}; measure it again instead")
+    openings = 1 + max((visit.opening for visit in earlier.visits), default=-1)
+    rounds = 1 + max((visit.round for visit in earlier.visits), default=-1)
+
+    def numbered_on(visits: Sequence[Visit]) -> tuple[Visit, ...]:
+        return tuple(replace(visit, opening=visit.opening + openings, round=visit.round + rounds) for visit in visits)
+
+    return replace(
+        later,
+        visits=(*earlier.visits, *numbered_on(later.visits)),
+        reference_visits=(*earlier.reference_visits, *numbered_on(later.reference_visits)),
+        warmup_s=(*earlier.warmup_s, *later.warmup_s),
+    )
+
+
+# Fields that are stored as they are.
+PLAIN = ("reference_s", "session", "stopped_by", "resident_bytes", "load_s", "failure", "taken_at", "origin")
+
+
 def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
     """All fields except the shapes, which are represented by their hashes."""
 
     def rows(visits: Sequence[Visit]) -> list[list[Any]]:
         return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
 
-    info = measurement.device
     return {
         "workload": measurement.workload.to_json(),
         "reference": measurement.reference.to_json(),
-        "device": device_to_json(info),
-        "reference_s": measurement.reference_s,
-        "session": measurement.session,
+        "device": device_to_json(measurement.device),
         "visits": rows(measurement.visits),
         "reference_visits": rows(measurement.reference_visits),
         "warmup_s": list(measurement.warmup_s),
-        "stopped_by": measurement.stopped_by,
-        "resident_bytes": measurement.resident_bytes,
-        "load_s": measurement.load_s,
         "first_call_s": measurement.first_call_s,
         "environment": dict(measurement.environment),
-        "failure": measurement.failure,
-        "taken_at": measurement.taken_at,
-        "origin": measurement.origin,
+        **{name: getattr(measurement, name) for name in PLAIN},
     }
 
 
@@ -330,17 +348,6 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
     def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
         return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
 
-    plain = (
-        "reference_s",
-        "session",
-        "stopped_by",
-        "resident_bytes",
-        "load_s",
-        "environment",
-        "failure",
-        "taken_at",
-        "origin",
-    )
     return Measurement(
         workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
         reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),
@@ -349,7 +356,8 @@ def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, Model
         reference_visits=visits(content["reference_visits"]),
         warmup_s=tuple(content["warmup_s"]),
         first_call_s=content.get("first_call_s", 0.0),
-        **{name: content[name] for name in plain},
+        environment=content["environment"],
+        **{name: content[name] for name in PLAIN},
     )
 
 
@@ -366,7 +374,7 @@ def device_to_json(info: DeviceInfo) -> dict[str, Any]:
 
 def device_hash(info: DeviceInfo) -> str:
     """Identity hash of a device info: 16 hex digits of SHA-256."""
-    return hashlib.sha256(canonical_json(device_to_json(info)).encode()).hexdigest()[:16]
+    return content_hash(device_to_json(info))
 
 
 def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:

@@ -221,7 +221,7 @@ class ModelShape:
         """
         if not 1 <= layers <= self.layers:
             raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
-        return ModelShape.from_mapping(_with_layers(json.loads(self.config), layers))
+        return ModelShape.from_mapping(with_kept_layers(json.loads(self.config), range(layers)))
 
     @property
     def parameters(self) -> int:
@@ -231,17 +231,13 @@ class ModelShape:
 
 def no_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a config without decoder layers: embedding, last norm and logits."""
-    return _with_layers(config, 0)
+    return with_kept_layers(config, ())
 
 
 def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a config with one decoder layer and a minimal vocabulary."""
     tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
-    return {**_with_layers(config, 1), **tokens, "vocab_size": ONE_LAYER_VOCABULARY}
-
-
-def _with_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    return with_kept_layers(config, range(layers))
+    return {**with_kept_layers(config, (0,)), **tokens, "vocab_size": ONE_LAYER_VOCABULARY}
 
 
 def with_kept_layers(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """The unit of timing: a shape with an adapter, applied in some mode, in some phase."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 from adaptare.devices import InputError, Work
-from adaptare.devices.program import canonical_json
+from adaptare.devices.program import content_hash
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape, Site
 
@@ -151,7 +150,7 @@ class Workload:
     @cached_property
     def hash(self) -> str:
         """Identifies the workload: 16 hex digits of SHA-256."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+        return content_hash(self.to_json())
 
     @property
     def rows(self) -> int:

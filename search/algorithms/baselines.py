@@ -1,7 +1,6 @@
 """Baseline configurations, chosen without a search, for comparison with its result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -14,35 +13,21 @@ QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """Configuration with its common name.
+def baselines(space: Space) -> dict[str, Configuration]:
+    """Baselines: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), and `midpoint`.
 
-    Args:
-        name: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused) or `midpoint`.
-        config: Ranks; not necessarily a choice of the space, but never above the largest rank of a site there.
-    """
-
-    name: str
-    config: Configuration
-
-
-def baselines(space: Space) -> tuple[Baseline, ...]:
-    """Baselines: uniform ranks, query and value only, midpoint.
-
-    Ranks are those that occur among the choices. Several names may denote one configuration; `evaluate` checks them
-    against a budget.
+    Ranks are those that occur among the choices. A configuration need not be a choice of the space, but is never above
+    the largest rank of a site there; several names may denote one configuration.
     """
     sites = {number: column for number, column in enumerate(space.columns) if isinstance(column, Site)}
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in sites.values()) else QUERY_AND_VALUE
     attention = {number: site for number, site in sites.items() if site.kind in kinds}
-    attention_name = "+".join(kind.removesuffix("_proj") for kind in kinds)
-    named = [
-        *_of_one_rank("uniform", space, sites),
-        *_of_one_rank(attention_name, space, attention),
-        Baseline("midpoint", space.decode(space.expand(midpoint(space)[None])[0])),
-    ]
-    return tuple(baseline for baseline in named if baseline.config != Configuration())
+    named = {
+        **_of_one_rank("uniform", space, sites),
+        **_of_one_rank("+".join(kind.removesuffix("_proj") for kind in kinds), space, attention),
+        "midpoint": space.decode(space.expand(midpoint(space)[None])[0]),
+    }
+    return {name: config for name, config in named.items() if config != Configuration()}
 
 
 def midpoint(space: Space) -> NDArray[np.int64]:
@@ -54,14 +39,14 @@ def midpoint(space: Space) -> NDArray[np.int64]:
     return space.n_choices // 2
 
 
-def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> list[Baseline]:
+def _of_one_rank(name: str, space: Space, sites: Mapping[int, Site]) -> dict[str, Configuration]:
     """One baseline for each rank that all of the sites can carry, on layers of the base's width."""
     largest = min(space.expand((space.n_choices - 1)[None])[0, list(sites)], default=0)
     of_ranks = [dimension for dimension in space.dimensions if isinstance(space.columns[dimension.columns[0]], Site)]
     known = {rank for dimension in of_ranks for rank in dimension.choices}
     ranks = sorted(rank for rank in known if 0 < rank <= largest)
     paths = [site.path for site in sites.values()]
-    return [Baseline(f"{name} {rank}", Configuration.of(dict.fromkeys(paths, rank))) for rank in ranks]
+    return {f"{name} {rank}": Configuration.of(dict.fromkeys(paths, rank)) for rank in ranks}
 
 
 def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
 from adaptare.profiler import Space
 from adaptare.search.algorithms.baselines import midpoint
 
@@ -22,10 +21,6 @@ class HillClimbing:
     Args:
         space: Search space.
         seed: Seed of the order of neighbours and of the restarts.
-        start: Genes of the start; default: the middle choice everywhere. Shape (n_dimensions,).
-
-    Raises:
-        InputError: `start` is not of this space.
 
     References:
         Muñoz et al. 2024, "Shears: unstructured sparsity with neural low-rank adapter search", which names hill
@@ -34,14 +29,10 @@ class HillClimbing:
 
     screened = False
 
-    def __init__(self, space: Space, *, seed: int, start: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, space: Space, *, seed: int) -> None:
         self._space = space
         self._rng = np.random.default_rng(seed)
-        first = midpoint(space) if start is None else np.array(start, dtype=np.int64)
-        if first.shape != (space.n_dimensions,) or np.any((first < 0) | (first >= space.n_choices)):
-            raise InputError(
-                f"start must be one choice per dimension, each below {space.n_choices.tolist()}, not {first.tolist()}"
-            )
+        first = midpoint(space)
         self._worth = NOTHING
         self._queue = np.concatenate([first[None], self._neighbours(first)])
 

@@ -1,7 +1,5 @@
 """NSGA-II on integer genes, using pymoo."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -59,7 +57,9 @@ class Nsga2:
     def ask(self, n: int) -> NDArray[np.int64]:
         """Initial genes, then children of the population. Shape (n, n_dimensions)."""
         first, self._queue = self._queue[:n], self._queue[n:]
-        return self._filled([first, self._children(n - len(first))], n)
+        genes = np.concatenate([first, self._children(n - len(first))])
+        # Random ones before any evaluation, and if all children are in the population.
+        return np.concatenate([genes, self._space.spread(n - len(genes), self._rng)])
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
         """Merges new genes into the population; those already in it are dropped."""
@@ -87,12 +87,6 @@ class Nsga2:
         if children is None:  # every generated child is in the population
             return self._nothing
         return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_dimensions)
-
-    def _filled(self, parts: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
-        """Genes filled up to n with random ones: before any evaluation, or if all children are in the population."""
-        genes = np.concatenate(parts)
-        missing = n - len(genes)
-        return np.concatenate([genes, self._space.spread(missing, self._rng)]) if missing else genes
 
     def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
         given = self._space.checked_genes(self._nothing if start is None else start)

@@ -73,6 +73,6 @@ def _best(values: NDArray[np.float64], n: int) -> NDArray[np.int64]:
         room = n - len(chosen)
         if len(front) > room:
             lowest = int(np.argmin(values[front, 0]))
-            front = front[most_spread(values[front], [lowest], room)]
+            front = front[most_spread(values[front], lowest, room)]
         chosen.extend(front.tolist())
     return np.array(chosen, dtype=np.int64)

@@ -85,16 +85,17 @@ def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Ca
     return tuple(dict.fromkeys(best))
 
 
-def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> list[int]:
-    """Rows beginning with `start`, each next one the farthest from those before, each objective scaled to 0..1.
+def most_spread(values: NDArray[np.float64], first: int, n: int) -> list[int]:
+    """Rows beginning with `first`, each next one the farthest from those before, each objective scaled to 0..1.
 
     Args:
         values: Shape (at least n, n_objectives).
-        start: At least one row.
-        n: Length of the result, unless `start` is longer.
+        first: First row.
+        n: Length of the result.
     """
-    scaled = _scaled(values)
-    picked = list(start)
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
+    picked = [first]
     while len(picked) < n:
         distances = np.linalg.norm(scaled[:, None] - scaled[picked], axis=2).min(axis=1)
         distances[picked] = -1.0
@@ -104,9 +105,3 @@ def most_spread(values: NDArray[np.float64], start: Sequence[int], n: int) -> li
 
 def _values(candidates: Sequence[Candidate], n_objectives: int) -> NDArray[np.float64]:
     return np.array([one.values for one in candidates], dtype=np.float64).reshape(-1, n_objectives)
-
-
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, span = values.min(axis=0), np.ptp(values, axis=0)
-    scaled: NDArray[np.float64] = (values - low) / np.where(span > 0, span, 1.0)
-    return scaled

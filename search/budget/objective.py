@@ -84,17 +84,8 @@ class PredictedLatency:
         return self.predictor.predict(codes, self.columns).mean_s
 
 
-@dataclass(frozen=True)
-class PredictedUpperEnd:
-    """Upper end of the predicted latency: the quantity that a budget limits.
-
-    Args:
-        predictor: Predictor for the device and phase.
-        columns: Columns of the codes.
-    """
-
-    predictor: CodesPredictor
-    columns: tuple[Column, ...]
+class PredictedUpperEnd(PredictedLatency):
+    """Upper end of the predicted latency: the quantity that a budget limits."""
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -110,19 +111,15 @@ def read_updates(folder: Path, rule: Rule) -> dict[str, Update]:
 def _applied(model: nn.Module, updates: Mapping[str, Update]) -> Iterator[None]:
     """Adds the updates to the outputs of their linears within the context."""
 
-    def added(update: Update) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], torch.Tensor]:
+    def added(update: Update, module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
         A, B, scale = update
-
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-            x = inputs[0].to(A.dtype)
-            low = functional.linear(x, A.to(x.device))
-            return output + (scale * functional.linear(low, B.to(x.device))).to(output.dtype)
-
-        return hook
+        x = inputs[0].to(A.dtype)
+        low = functional.linear(x, A.to(x.device))
+        return output + (scale * functional.linear(low, B.to(x.device))).to(output.dtype)
 
     with ExitStack() as hooks:
         for path, update in updates.items():
-            hooks.enter_context(model.get_submodule(path).register_forward_hook(added(update)))
+            hooks.enter_context(model.get_submodule(path).register_forward_hook(partial(added, update)))
         yield
 
 

@@ -1,6 +1,7 @@
 """Answers of sub-adapters to multiple-choice questions, by log-likelihood."""
 
 from collections.abc import Sequence
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from adaptare.devices import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix
 from adaptare.search.training.questions import TokenQuestion
-from adaptare.search.training.scoring import SCORINGS, Scoring
+
+Scoring = Literal["sum", "per-character"]
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
 
 
 class Answers:

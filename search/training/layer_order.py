@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,11 @@ def block_influence(model: PreTrainedModel, calibration: Sequence[TokenExample])
 def _seen(layers: Sequence[nn.Module], cosines: NDArray[np.float64], mask: torch.Tensor) -> Iterator[None]:
     """Adds the cosine of the hidden states before and after each layer, where the mask is true. Shape (layers,)."""
 
-    def adds(layer: int) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-            before, after = inputs[0], output[0] if isinstance(output, tuple) else output
-            cosines[layer] += float(functional.cosine_similarity(before[mask].double(), after[mask].double()).sum())
-
-        return hook
+    def add(layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        before, after = inputs[0], output[0] if isinstance(output, tuple) else output
+        cosines[layer] += float(functional.cosine_similarity(before[mask].double(), after[mask].double()).sum())
 
     with ExitStack() as hooks:
         for number, layer in enumerate(layers):
-            hooks.enter_context(layer.register_forward_hook(adds(number)))
+            hooks.enter_context(layer.register_forward_hook(partial(add, number)))
         yield

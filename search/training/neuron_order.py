@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
@@ -124,13 +124,10 @@ def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
 def _seen(down: Mapping[int, nn.Linear], totals: Mapping[int, torch.Tensor], mask: torch.Tensor) -> Iterator[None]:
     """Adds the absolute inputs of the down projections, shape (batch, tokens, intermediate), where the mask is true."""
 
-    def adds(total: torch.Tensor) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            total.add_(inputs[0][mask].abs().double().sum(dim=0).cpu())
-
-        return hook
+    def add(total: torch.Tensor, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        total.add_(inputs[0][mask].abs().double().sum(dim=0).cpu())
 
     with ExitStack() as hooks:
         for layer, linear in down.items():
-            hooks.enter_context(linear.register_forward_pre_hook(adds(totals[layer])))
+            hooks.enter_context(linear.register_forward_pre_hook(partial(add, totals[layer])))
         yield

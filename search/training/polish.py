@@ -1,11 +1,12 @@
 """Further training of one configuration of a super-adapter."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration
+from adaptare.profiler.results.report import SILENT, Feedback
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import on_space
@@ -22,7 +23,7 @@ def polished(
     steps: int,
     learning_rate: float = 1e-3,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    feedback: Feedback = SILENT,
 ) -> Iterator[SuperAdapter]:
     """Yields one configuration as a super-adapter that has no other, trained some steps more.
 
@@ -35,7 +36,7 @@ def polished(
         steps: Optimiser steps.
         learning_rate: Initial learning rate, which decays to zero.
         seed: Seed of the order of the examples.
-        progress: Called after every step with steps done, steps in total, and the loss of the step.
+        feedback: Its progress shows the steps.
 
     Raises:
         InputError: The config is empty, has widths or is not of this super-adapter, or an argument is out of range.
@@ -48,7 +49,7 @@ def polished(
     sites = [site for site in super_adapter.space.sites if site.path in config.by_path]
     ranks = [[config.by_path[site.path]] for site in sites]
     space = rank_space("one", sites, [[column] for column in range(len(sites))], ranks)
-    with super_adapter.lifted():
+    with feedback.progress("polishing") as update, super_adapter.lifted():
         only = on_space(super_adapter, space)
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,7 @@ def polished(
                     steps=steps,
                     learning_rate=learning_rate,
                     seed=seed,
-                    progress=progress,
+                    progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),
                 )
             yield only
         finally:

@@ -1,5 +1,6 @@
 """Settings and progress of a training run: `training.json` in its folder."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from adaptare.devices.program import Json
 from adaptare.devices.versioned_json import write_versioned
 from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
 from adaptare.search.training.step import TrainingStep
+from adaptare.search.training.token_examples import TokenExample
 
 SCHEMA = 2
 EARLIER = 1  # its steps were computed differently, so it is read but not resumed
@@ -54,8 +56,13 @@ def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]
     return tuple(losses)
 
 
-def check_hash(folder: Path, examples: str) -> None:
-    """Raises `InputError` if a training in this folder used other examples than those of this hash.
+def hash_of(examples: Sequence[TokenExample]) -> str:
+    """Hash of the examples of a training, in their order."""
+    return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]
+
+
+def check_examples(folder: Path, examples: Sequence[TokenExample]) -> None:
+    """Raises `InputError` if the training in this folder used other examples than these.
 
     Other data have another held-out part, and some of it would have been used in training.
     """
@@ -63,7 +70,7 @@ def check_hash(folder: Path, examples: str) -> None:
         stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
     except (OSError, ValueError, LookupError, TypeError):
         return
-    if stored != examples:
+    if stored != hash_of(examples):
         raise InputError(
             f"{str(folder)!r} was trained on other examples than its data gives now, so those held out now may have "
             "been learned; bring the data back, or train again in another folder"

@@ -1,6 +1,5 @@
 """Training of a super-adapter, interruptible and resumable at any time without loss."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from adaptare.search.super_adapter.file import describe, load_tensors, save_supe
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
 from adaptare.search.training.autocast_weights import frozen_weights_in_bfloat16
-from adaptare.search.training.record import check_hash, read_losses, write_record
+from adaptare.search.training.record import hash_of, read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample, pad_batch
 
@@ -105,7 +104,7 @@ def train_super_adapter(
         "seed": seed,
         "step": repr(step),
         "bf16": bf16,
-        "examples": _hash(examples),
+        "examples": hash_of(examples),
         "super_adapter": describe(super_adapter),
     }
     place, began = Path(folder), time.monotonic()
@@ -154,15 +153,6 @@ def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path)
     except OSError as error:
         raise StorageError(f"training cannot write to {str(folder)!r}: {error.strerror or error}") from error
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
-
-
-def check_examples(folder: str | Path, examples: Sequence[TokenExample]) -> None:
-    """Raises `InputError` if the training in this folder used other examples than these."""
-    check_hash(Path(folder), _hash(examples))
-
-
-def _hash(examples: Sequence[TokenExample]) -> str:
-    return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]
 
 
 def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> TrainingArguments:

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.accuracy import Accuracy, accuracy_of
-from adaptare.search.training.answers import Answers
+from adaptare.search.training.answers import Answers, Scoring
 from adaptare.search.training.questions import TokenQuestion
-from adaptare.search.training.scoring import Scoring
 from adaptare.search.workflows.accuracy_table import UNTRAINED
 
 

@@ -12,17 +12,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Quantisation, Space
 from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.models.model_source import ModelSource, published_name
 from adaptare.profiler.results.report import Feedback, Section
 from adaptare.profiler.results.units import between
 from adaptare.search import CompletionLoss, SuperAdapter, load_base, load_super_adapter, train_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.accuracy import Accuracy
-from adaptare.search.training.scoring import Scoring
+from adaptare.search.training.answers import Scoring
+from adaptare.search.training.record import check_examples
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
-from adaptare.search.training.train import check_examples
 from adaptare.search.workflows.accuracies import accuracies_of, right_answers
 from adaptare.search.workflows.accuracy_table import accuracies_to_json, accuracy_table
 from adaptare.search.workflows.prepared_base import base_folder, prepare_base, with_layer_order
@@ -47,7 +47,9 @@ class Adaptation:
     @property
     def base_name(self) -> str | None:
         """See `published_name`; a prepared base has no name but its folder."""
-        return self.task.base_name if self.recipe.prepare is None else str(self.base)
+        if self.recipe.prepare is not None:
+            return str(self.base)
+        return published_name(self.task.model_name, self.task.model)
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,11 @@ def polish_winner(
         steps: Optimiser steps on the training examples.
     """
     examples = adaptation.examples
-    with feedback.progress("polishing") as update:
-
-        def show(done: int, of: int, loss: float) -> None:
-            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
-
-        with polished(super_adapter, winner.config, examples.train, steps=steps, seed=seed, progress=show) as only:
-            validation, test = CompletionLoss(only, examples.validation), CompletionLoss(only, examples.test)
-            val_loss, test_loss = (float(loss(only.largest[None])[0]) for loss in (validation, test))
-            sums = test.sums(only.largest)
-            export_peft(only, winner.config, folder, base_name=adaptation.base_name)
+    with polished(super_adapter, winner.config, examples.train, steps=steps, seed=seed, feedback=feedback) as only:
+        validation, test = CompletionLoss(only, examples.validation), CompletionLoss(only, examples.test)
+        val_loss, test_loss = (float(loss(only.largest[None])[0]) for loss in (validation, test))
+        sums = test.sums(only.largest)
+        export_peft(only, winner.config, folder, base_name=adaptation.base_name)
     before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(winner.config))
     change = paired_difference(sums, before, test.tokens)
     difference = (change.middle, change.lower, change.upper)

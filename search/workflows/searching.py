@@ -1,6 +1,6 @@
 """Search under a budget: winners and baselines with predicted latency and losses."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.devices import InputError
-from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Mode, Site, Space
+from adaptare.predictor import FittedPredictor, Prediction, load_predictor
+from adaptare.profiler import Column, Configuration, Mode, Site, Space
 from adaptare.profiler.results.report import Feedback
 from adaptare.search import (
     AdditiveScreen,
@@ -26,7 +26,7 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
-from adaptare.search.algorithms.baselines import Baseline, baselines, midpoint, uniform_cuts
+from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
 from adaptare.search.budget.candidate import Candidate
@@ -36,11 +36,10 @@ from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.workflows.adaptation import Adaptation, reload_adaptation
-from adaptare.search.workflows.final_scores import Chosen, scored
+from adaptare.search.workflows.final_scores import scored
 from adaptare.search.workflows.latency_limit import check_predictor, limit_of
-from adaptare.search.workflows.merged_latency import MergedLatency
 from adaptare.search.workflows.polishing import check_polishable, polish_winner
-from adaptare.search.workflows.selection import SearchReport, Selection, save_selection
+from adaptare.search.workflows.selection import Choice, SearchReport, Selection, save_selection
 from adaptare.search.workflows.task import load_task
 
 Genes = NDArray[np.int64]
@@ -52,6 +51,22 @@ REPORTED_CUTS: Final = 3
 GREEDY: Final = "greedy by gate gradients"
 # Training examples that give the gradients.
 GREEDY_EXAMPLES: Final = 64
+
+
+@dataclass(frozen=True)
+class MergedLatency:
+    """Predicts the latency of the base for any ranks, because an adapter that exists only merged adds none.
+
+    Args:
+        base_s: Latency of the base, seconds.
+    """
+
+    base_s: float
+
+    def predict(self, codes: Genes, columns: tuple[Column, ...], /) -> Prediction:
+        """See `CodesPredictor.predict`."""
+        same = np.full(len(codes), self.base_s)
+        return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
@@ -182,9 +197,9 @@ def select(
                 progress=show,
             )
 
-    def choice(name: str, config: Configuration) -> Chosen:
+    def choice(name: str, config: Configuration) -> Choice:
         predicted = timing.predict(space.encode(config)[None], space.columns)
-        return Chosen(name, config, mode, predicted.interval_s(0), bool(predicted.extrapolates[0]))
+        return Choice(name, config, mode, predicted.interval_s(0), extrapolates=bool(predicted.extrapolates[0]))
 
     chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
     BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
@@ -197,7 +212,7 @@ def select(
     # Below the base, the fastest member takes the place of the base.
     lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
     picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
-    others = [(baseline.name, baseline.config) for baseline in _reported_baselines(space)]
+    others = _reported_baselines(space)
     others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
     others += [(GREEDY, space.decode(codes)) for codes in space.expand(greedy)]
     names = {tuple(space.expand(genes[None])[0].tolist()): name for name, genes in cuts.items()}
@@ -232,7 +247,7 @@ def _check_mergeable(super_adapter: SuperAdapter, predictor: FittedPredictor) ->
         )
 
 
-def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Chosen]:
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Choice]:
     """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base.
 
     None on a sparse base whose zeros the merge would fill.
@@ -243,7 +258,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
     if config.cuts_base:
         ends = predictor.predict(space.encode(config.without_adapter)[None], space.columns).interval_s(0)
-    return [Chosen(mode, config, mode, ends, False)]
+    return [Choice(mode, config, mode, ends)]
 
 
 def _merged_mode(adaptation: Adaptation) -> Mode:
@@ -268,9 +283,9 @@ def _cuts_within(space: Space, limit: Limit, *, at_most: int) -> dict[str, Genes
     return {name: cuts[name] for name in within[:at_most]}
 
 
-def _reported_baselines(space: Space) -> list[Baseline]:
+def _reported_baselines(space: Space) -> list[tuple[str, Configuration]]:
     """Baselines to report: uniform ranks, the midpoint, and the largest rank on query and value."""
-    every = baselines(space)
-    everywhere = [baseline for baseline in every if baseline.name.startswith(("uniform", "midpoint"))]
-    attention_only = [baseline for baseline in every if baseline not in everywhere]
+    every = list(baselines(space).items())
+    everywhere = [(name, config) for name, config in every if name.startswith(("uniform", "midpoint"))]
+    attention_only = [pair for pair in every if pair not in everywhere]
     return [*everywhere, *attention_only[-1:]]

@@ -1,5 +1,6 @@
 """Result of a search: winners and baselines, and their file."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class Choice:
         name: `winner 1`, `uniform 8`, `merged`, …
         mode: Application mode.
         predicted_s: Middle, lower and upper end of the predicted latency, seconds.
-        val_loss: Loss on the validation examples, which guided the search.
-        test_loss: Loss on the test examples, which guided no choice.
+        val_loss: Loss on the validation examples, which guided the search; NaN until it is computed.
+        test_loss: Loss on the test examples, which guided no choice; NaN until it is computed.
         extrapolates: True if it lies outside the range of the predictor's training rows.
         loss_difference: Test loss minus that of the first winner, paired over the examples: middle, lower and upper
             end; `None` if unknown.
@@ -38,8 +39,8 @@ class Choice:
     config: Configuration
     mode: str
     predicted_s: tuple[float, float, float]
-    val_loss: float
-    test_loss: float
+    val_loss: float = math.nan
+    test_loss: float = math.nan
     extrapolates: bool = False
     loss_difference: tuple[float, float, float] | None = None
 

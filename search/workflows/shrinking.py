@@ -98,17 +98,8 @@ def shrink_adapter(
     cuts = cutter.cuts(winner)
     with contextlib.ExitStack() as stack:
         if examples and polish:
-            update = stack.enter_context(feedback.progress("polishing"))
-            super_adapter = stack.enter_context(
-                polished(
-                    super_adapter,
-                    winner,
-                    examples.train,
-                    steps=polish,
-                    seed=seed,
-                    progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),
-                )
-            )
+            again = polished(super_adapter, winner, examples.train, steps=polish, seed=seed, feedback=feedback)
+            super_adapter = stack.enter_context(again)
             cuts.insert(1, cutter.polished(super_adapter, winner))
         export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
     report = ShrinkReport(

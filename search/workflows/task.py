@@ -8,11 +8,10 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.devices import InputError
 from adaptare.devices.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
-from adaptare.profiler.models.model_source import published_name
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE
+from adaptare.search.training.answers import Scoring
 from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
-from adaptare.search.training.scoring import Scoring
 from adaptare.search.training.token_examples import TokenSplit
 
 FILE = "task.json"
@@ -48,11 +47,6 @@ class Task:
     validation: str | None = None
     test: str | None = None
     scoring: Scoring = "sum"
-
-    @property
-    def base_name(self) -> str | None:
-        """See `published_name`."""
-        return published_name(self.model_name, self.model)
 
 
 def texts_of(task: Task) -> Split:

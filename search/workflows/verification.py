@@ -16,7 +16,7 @@ from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS
 from adaptare.profiler.results.report import Note, Section
 from adaptare.profiler.results.table import Column, Table
 from adaptare.profiler.results.units import between, milliseconds, percent
-from adaptare.profiler.store.pooling import pooled
+from adaptare.profiler.store.measurement import pooled
 from adaptare.search import read_budget
 from adaptare.search.workflows.accuracy_table import accuracy_table
 from adaptare.search.workflows.selection import Choice, Selection, load_selection, selection_to_json
@@ -52,10 +52,6 @@ class Verified:
             return "missed"
         return "met" if interval.upper <= limit and not measurement.within_one_opening else "ambiguous"
 
-    def meets(self, selection: Selection) -> bool:
-        """True if the verdict is `met`."""
-        return self.verdict(selection) == "met"
-
     def slowdown(self, selection: Selection) -> float | None:
         """Relative slowdown of the base since the search's predictor was calibrated; `None` if unknown."""
         if self.measurement is None or selection.measured_base_s is None:
@@ -71,7 +67,7 @@ class Verified:
             "slowdown": self.slowdown(selection),
             "within_one_opening": measurement.within_one_opening if measurement else None,
             "verdict": self.verdict(selection),
-            "meets_budget": self.meets(selection),
+            "meets_budget": self.verdict(selection) == "met",
             "failure": self.failure,
         }
 
@@ -92,7 +88,8 @@ class Verification:
     @property
     def met(self) -> list[int]:
         """Numbers, from 1, of the winners that meet the budget."""
-        return [number for number, winner in enumerate(self.winners, start=1) if winner.meets(self.selection)]
+        verdicts = (winner.verdict(self.selection) for winner in self.winners)
+        return [number for number, verdict in enumerate(verdicts, start=1) if verdict == "met"]
 
     @property
     def exit_code(self) -> ExitCode:

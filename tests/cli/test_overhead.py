@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulated_noise import Jitter
 from transformers import LlamaConfig
 
 from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.simulated_noise import Jitter
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.campaigns.overhead_rows import price_of_precision
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated_noise import Jitter
 from transformers import LlamaConfig
 
 from adaptare.commands.demo import _effort
@@ -17,7 +18,7 @@ from adaptare.commands.parts import parts
 from adaptare.commands.profile_adapters import profile as profile_command
 from adaptare.commands.verify import verify
 from adaptare.devices import Program, SimulatedDevice, Worker
-from adaptare.devices.simulated_noise import Jitter, Moment
+from adaptare.devices.simulated import Moment
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.measuring.stopping import PreciseWithin
 

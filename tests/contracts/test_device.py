@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
 from adaptare.devices import Device, DeviceError, SimulatedDevice, TorchCpu, connect, ort_cpu, torch_device
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.onnx_runtime import ort_mobile
-from adaptare.devices.simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
 from adaptare.testing import DeviceSuite, onnx_programs
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from simulated_noise import Jitter
 
 from adaptare.devices import Feed, InputError, Program, ProgramError, SimulatedDevice, Work, WorkerDiedError
-from adaptare.devices.simulated_noise import Jitter
 
 PROGRAM = Program(
     "p", "m:f", "{}", (Feed("a", "{}", Work(5, 1000, 4000)), Feed("b", "{}", Work(7, 10, 4000))), weight_bytes=77

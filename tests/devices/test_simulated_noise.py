@@ -3,19 +3,10 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from simulated_noise import Autocorrelated, Bursts, Drift, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 
 from adaptare.devices import Feed, Program, SimulatedDevice, Work
-from adaptare.devices.simulated_noise import (
-    Autocorrelated,
-    Bursts,
-    Drift,
-    Jitter,
-    Noise,
-    OpeningOffset,
-    RegimeStep,
-    Touch,
-    WarmUp,
-)
+from adaptare.devices.simulated import Noise
 
 TRUE_S = 0.25
 PROGRAM = Program("p", "m:f", "{}", (Feed("a", "{}", Work(1, 0, 0)),))

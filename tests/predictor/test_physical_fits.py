@@ -16,7 +16,6 @@ from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.estimators.smooth import Smooth
 from adaptare.predictor.fitting.transferred import Transferred
-from adaptare.predictor.intervals.conformal import relevel
 
 Array = NDArray[np.float64]
 
@@ -90,14 +89,3 @@ def test_a_correction_never_explodes(work: Array) -> None:
     assert (ratio <= 3 + 1e-9).all()
     with pytest.raises(InputError, match="every latency has to be above 0"):
         Corrected(NonNegativeLinear(), Smooth()).fit(work, seconds - seconds.max())
-
-
-def test_a_session_is_levelled_by_its_references() -> None:
-    rng = np.random.default_rng(0)
-    predicted = rng.uniform(1, 2, size=500)
-    measured = 1.2 * predicted * rng.lognormal(0, 0.02, size=500)
-    level = relevel(measured[::25], predicted[::25], level=0.9)
-    assert level.scale == pytest.approx(1.2, rel=0.02)
-    covered = np.abs(measured / (level.scale * predicted) - 1) <= level.half_width
-    assert 0.8 < covered.mean() < 0.98
-    assert relevel(measured[:8], predicted[:8], level=0.9).half_width == np.inf

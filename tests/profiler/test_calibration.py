@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from simulated_noise import RegimeStep
 
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.simulated_noise import Noise, RegimeStep
+from adaptare.devices.simulated import Noise
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler.measuring.calibration import calibrated
 from adaptare.profiler.store.measurement import Visit

@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from simulated_noise import Jitter
 
 from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.devices.simulated_noise import Jitter
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.measuring.energy import counts_energy, measure_energy
 from adaptare.profiler.programs.builders import SimulatedPrograms

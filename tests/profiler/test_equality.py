@@ -6,7 +6,6 @@ import pytest
 from adaptare.devices import ProgramError
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.equality import (
-    adapted,
     changes_outputs,
     check_against_merged,
     check_applied,
@@ -85,8 +84,8 @@ def test_what_is_quantised_again_or_has_no_adapter_needs_no_merged_reference(wor
 
 def test_an_adapter_elsewhere_does_not_count(workload: Workload) -> None:
     elsewhere = workload.with_configuration(Configuration.of({"model.layers.1.mlp.up_proj": 4}))
-    assert adapted(elsewhere)
-    assert not adapted(replace(elsewhere, scope="block"))
+    assert needs_merged_reference(elsewhere)
+    assert not needs_merged_reference(replace(elsewhere, scope="block"))
 
 
 def test_the_difference_is_relative_to_large_values_only() -> None:

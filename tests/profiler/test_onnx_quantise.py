@@ -29,7 +29,7 @@ from adaptare.profiler.programs.onnx.quantise import (
     rounded_weights,
 )
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import Halves, add_static, add_swappable, load_graph, save_graph
+from adaptare.profiler.programs.onnx.surgery import Halves, add_static, add_swappable, load_graph
 
 Adapter = dict[str, Halves]
 Arrays = dict[str, NDArray[Any]]
@@ -193,7 +193,7 @@ def beside(base: OnnxBase, graph: onnx.ModelProto, folder: Path) -> Path:
     """Saves a graph in a folder where the data of its base are too."""
     for file in base.folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    save_graph(graph, folder / "adapted.onnx")
+    onnx.save(graph, folder / "adapted.onnx")
     return folder / "adapted.onnx"
 
 

@@ -29,7 +29,6 @@ from adaptare.profiler.programs.onnx.surgery import (
     add_swappable,
     load_graph,
     read_weight,
-    save_graph,
 )
 
 Adapter = dict[str, Halves]
@@ -120,7 +119,7 @@ def written(model: PreTrainedModel, base: OnnxBase, adapter: Adapter, mode: str)
     else:
         add_swappable(graph, {path: base.sites[path] for path in adapter}, widths)
         inputs = fed(adapter, width=8 if mode == "padded" else 0)
-    save_graph(graph, file)
+    onnx.save(graph, file)
     return file, inputs
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_noise import Jitter
 from transformers import Gemma3TextConfig
 
 from adaptare.devices import InputError, Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.devices.simulated_noise import Jitter
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload
 from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import Parts, blocks_of, measure_parts

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_noise import OpeningOffset
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.devices.simulated_noise import OpeningOffset
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
-from adaptare.profiler.store.pooling import pooled
+from adaptare.profiler.store.measurement import pooled
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 
 from adaptare.devices import (
     DeviceError,
@@ -16,7 +17,6 @@ from adaptare.devices import (
     WorkerInfo,
 )
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.group_run import reference_visits

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from simulated_noise import WarmUp
 
 from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.devices.simulated_noise import WarmUp
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from simulated_noise import Jitter, OpeningOffset
 
 from adaptare.devices import InputError, SimulatedDevice
-from adaptare.devices.simulated_noise import Jitter, OpeningOffset
 from adaptare.profiler import (
     Configuration,
     FixedRounds,

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_noise import Bursts, Jitter, OpeningOffset, WarmUp
 from transformers import Gemma3TextConfig, LlamaConfig
 
 from adaptare.devices import InputError, ProgramError, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.devices.simulated_noise import Bursts, Jitter, OpeningOffset, WarmUp
 from adaptare.profiler import (
     Configuration,
     FixedRounds,

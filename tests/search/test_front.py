@@ -110,4 +110,4 @@ def test_below_the_base_the_best_that_is_predicted_to_fit_is_the_only_winner() -
 
 def test_spread_rows_go_to_the_far_end_and_then_to_the_middle() -> None:
     line = np.arange(9, dtype=np.float64)[:, None]
-    assert most_spread(line, [0], 3) == [0, 8, 4]
+    assert most_spread(line, 0, 3) == [0, 8, 4]

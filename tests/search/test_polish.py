@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from adaptare.devices import InputError
 from adaptare.profiler import Configuration
+from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
@@ -37,12 +39,17 @@ def test_it_begins_where_the_configuration_is_and_learns(
     before = float(CompletionLoss(adapted, examples)(adapted.codes(CONFIG)[None])[0])
     with polished(adapted, CONFIG, examples, steps=1, learning_rate=1e-12, seed=0) as only:
         assert (logits(only, CONFIG, ids) - expected).abs().max() < 1e-4
-    steps: list[int] = []
-    note = lambda done, of, loss: steps.append(done)  # noqa: E731
-    with polished(adapted, CONFIG, examples, steps=12, learning_rate=1e-2, seed=0, progress=note) as only:
+    shares: list[float] = []
+
+    @contextmanager
+    def progress(title: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda share, text: shares.append(share)
+
+    feedback = Feedback(progress=progress)
+    with polished(adapted, CONFIG, examples, steps=12, learning_rate=1e-2, seed=0, feedback=feedback) as only:
         assert float(CompletionLoss(only, examples)(only.largest[None])[0]) < before - 0.05
         assert only.space.decode(only.largest) == CONFIG
-    assert steps == list(range(1, 13))
+    assert shares == [step / 12 for step in range(1, 13)]
 
 
 def test_the_super_adapter_is_as_it_was(adapted: SuperAdapter, token_examples: Examples, ids: torch.Tensor) -> None:

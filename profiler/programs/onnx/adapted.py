@@ -22,7 +22,6 @@ from adaptare.profiler.programs.onnx.surgery import (
     add_swappable,
     load_graph,
     read_weight,
-    save_graph,
 )
 
 Adapter = Mapping[str, Halves]
@@ -43,7 +42,7 @@ def write_onnx_merged(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
         if tensor.name in paths:
             A, B = adapter[paths[tensor.name]]
             _overwrite(tensor, read_weight(tensor, folder) + A @ B, folder)
-    save_graph(model, folder / MODEL)
+    onnx.save(model, folder / MODEL)
 
 
 def write_onnx_weights(base: OnnxBase, weights: Weights, folder: Path) -> None:
@@ -58,7 +57,7 @@ def write_onnx_weights(base: OnnxBase, weights: Weights, folder: Path) -> None:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for path, weight in weights.items():
         _overwrite(tensors[base.sites[path].weight], weight, folder)
-    save_graph(model, folder / MODEL)
+    onnx.save(model, folder / MODEL)
 
 
 def write_onnx_requantised(base: OnnxBase, weights: Weights, folder: Path, quantisation: str) -> None:
@@ -81,14 +80,14 @@ def write_onnx_codes(base: OnnxBase, codes: Mapping[str, NDArray[np.uint8]], fol
     packed = {quantised_original(node): node.input[1] for node in model.graph.node if node.op_type == "MatMulNBits"}
     for path, integers in codes.items():
         _overwrite(tensors[packed[base.sites[path].weight]], pack_int4(integers), folder)
-    save_graph(model, folder / MODEL)
+    onnx.save(model, folder / MODEL)
 
 
 def write_onnx_static(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
     """Writes the adapter unmerged, as constants; arguments as in `write_onnx_merged`, the base quantised or not."""
     model = _copied(base, folder)
     add_static(model, base.sites, adapter)
-    save_graph(model, folder / MODEL)
+    onnx.save(model, folder / MODEL)
 
 
 def write_onnx_swappable(base: OnnxBase, adapter: Adapter, folder: Path) -> None:
@@ -102,7 +101,7 @@ def write_onnx_swappable(base: OnnxBase, adapter: Adapter, folder: Path) -> None
     for path, (width_in, width_out) in widths.items():
         for name, shape in zip(adapter_inputs(path), ((width_in, 0), (0, width_out)), strict=True):
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
-    save_graph(model, folder / MODEL)
+    onnx.save(model, folder / MODEL)
 
 
 def _copied(base: OnnxBase, folder: Path) -> onnx.ModelProto:

@@ -1,14 +1,11 @@
 """A base model as an ONNX file: inputs of its graph, and input and output tensors of each site."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from adaptare.devices.program import Json, canonical_json
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
 
@@ -87,11 +84,6 @@ class OnnxBase:
         ports = tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in content.pop("inputs"))
         sites = {path: SiteTensors(**tensors) for path, tensors in content.pop("sites").items()}
         return cls(folder=folder, inputs=ports, sites=sites, **content)
-
-
-def content_hash(content: Json) -> str:
-    """16 hex digits of SHA-256, equal for equal content."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
 def adapter_inputs(path: str) -> tuple[str, str]:

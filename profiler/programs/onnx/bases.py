@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adaptare.devices import InputError, MissingPackageError
 from adaptare.devices.agent.machine import Machine
-from adaptare.devices.program import Json, canonical_json
+from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import (
     UNFINISHED,
     cache_folder,
@@ -24,7 +24,7 @@ from adaptare.profiler.models.disk_cache import (
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
 from adaptare.profiler.programs.builders import base_bytes, embedding_bytes, loaded_widths
-from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase, content_hash
+from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
 from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer

@@ -1,12 +1,12 @@
 """A single decoder layer, or one of its linears, cut out of an exported graph."""
 
 import json
-from collections.abc import Iterable
 
 import onnx
 from onnx import TensorProto
 
 from adaptare.devices import ProgramError
+from adaptare.profiler.programs.onnx.surgery import replace_entries
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 INTEGERS = (TensorProto.INT64, TensorProto.INT32)
@@ -42,17 +42,17 @@ def cut(model: onnx.ModelProto, scope: str) -> None:
     nodes = [graph.node[index] for index in sorted(kept)]
     inside = {name for node in nodes for name in node.output}
     constants = {tensor.name for tensor in graph.initializer}
-    taken = _ordered(name for node in nodes for name in node.input)
+    taken = list(dict.fromkeys(name for node in nodes for name in node.input))
     inputs = [types[name] for name in taken if name and name not in inside and name not in constants]
     outside = {name for index, node in enumerate(graph.node) if index not in kept for name in node.input}
-    given = _ordered(name for index in sorted(own) for name in graph.node[index].output)
+    given = list(dict.fromkeys(name for index in sorted(own) for name in graph.node[index].output))
     declared = [value.name for value in graph.output]
     outputs = [types[name] for name in given if name in outside and name not in declared]
     outputs += [value for value in graph.output if value.name in inside]
-    _replace(graph.node, nodes)
-    _replace(graph.input, inputs)
-    _replace(graph.output, outputs)
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in set(taken)])
+    replace_entries(graph.node, nodes)
+    replace_entries(graph.input, inputs)
+    replace_entries(graph.output, outputs)
+    replace_entries(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in set(taken)])
 
 
 def _between(graph: onnx.GraphProto, own: set[int]) -> set[int]:
@@ -92,15 +92,3 @@ def _is_size(value: onnx.ValueInfoProto | None) -> bool:
         return True
     tensor = value.type.tensor_type
     return tensor.elem_type in INTEGERS and len(tensor.shape.dim) <= 1
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-def _replace(field: object, values: list[object]) -> None:
-    copies = [type(value)() for value in values]
-    for copy, value in zip(copies, values, strict=True):
-        copy.CopyFrom(value)  # type: ignore[attr-defined]
-    del field[:]  # type: ignore[attr-defined]
-    field.extend(copies)  # type: ignore[attr-defined]

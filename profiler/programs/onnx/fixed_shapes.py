@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from adaptare.profiler.programs.onnx.surgery import replace_entries
+
 
 def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
     """Replaces the symbols in the shapes of inputs by numbers; other shapes follow from them when it is loaded.
@@ -45,8 +47,6 @@ def flatten_products(model: onnx.ModelProto, *, batch: int) -> None:
             helper.make_node("MatMul", [flat, node.input[1]], [product], node.name),
             helper.make_node("Reshape", [product, f"tokens of {columns}"], [y], f"{product}/tokens"),
         ]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    replace_entries(model.graph.node, nodes)
     for name, shape in sizes.items():
         model.graph.initializer.append(numpy_helper.from_array(np.array(shape, dtype=np.int64), name))

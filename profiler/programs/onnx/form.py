@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.devices import DeviceInfo, ProgramError
-from adaptare.devices.program import Json
+from adaptare.devices.program import Json, content_hash
 from adaptare.profiler.models.disk_cache import UNFINISHED
-from adaptare.profiler.programs.onnx.base import content_hash
 
 # Main file of a format, and the identifier behind its first four bytes.
 ORT, IDENTIFIER = ".ort", b"ORTM"
@@ -76,19 +75,20 @@ class Form:
         Raises:
             ProgramError: The converter failed.
         """
+        import onnx
+
         from adaptare.profiler.programs.onnx.fixed_shapes import fix_shapes, flatten_products
-        from adaptare.profiler.programs.onnx.surgery import load_graph_file, save_graph
 
         with tempfile.TemporaryDirectory(dir=graph.parent, prefix=UNFINISHED) as place:
             source = graph
             if self.is_fixed:
-                model = load_graph_file(graph)
+                model = onnx.load(graph, load_external_data=False)
                 fix_shapes(model, shapes)
                 if self.shapes == "flat":
                     flatten_products(model, batch=batch)
                 # Beside the weights, to which it refers.
                 source = graph.with_name(f"{Path(place).name}.onnx") if self.is_ort else file
-                save_graph(model, source)
+                onnx.save(model, source)
             try:
                 if self.is_ort:
                     self._convert(source, Path(place)).replace(file)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler.programs.onnx.base import OnnxBase, Port
 from adaptare.profiler.programs.onnx.bypass import bypass, bypassed_base
-from adaptare.profiler.programs.onnx.surgery import change_weights, load_graph, read_weight, save_graph
+from adaptare.profiler.programs.onnx.surgery import change_weights, load_graph, read_weight
 from adaptare.profiler.workloads.narrowing import Part
 from adaptare.profiler.workloads.shape import Site
 
@@ -39,7 +39,7 @@ def write_narrow(
     change_weights(model, weights, data)
     _narrow_biases(model.graph, base, parts)
     _narrow_ends(model.graph, base, parts, {name: weight.shape for name, weight in weights.items()})
-    save_graph(model, file)
+    onnx.save(model, file)
 
 
 def narrow_base(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptare.devices import DeviceInfo, Feed, InputError, Program, ProgramFile, program_file
-from adaptare.devices.program import Json, canonical_json
+from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import UNFINISHED
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
@@ -22,7 +22,7 @@ from adaptare.profiler.programs.builders import (
     embedding_bytes,
     name_of,
 )
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs, content_hash
+from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
 from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
@@ -153,6 +153,8 @@ class OnnxPrograms:
 
     def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
         """Writes the graph of a base with an adapter."""
+        import onnx
+
         from adaptare.profiler.programs.onnx import surgery
 
         if workload.in_weights:
@@ -164,7 +166,7 @@ class OnnxPrograms:
             surgery.add_static(model, base.sites, adapter)
         else:
             surgery.add_swappable(model, {path: base.sites[path] for path in adapter}, _widths(workload))
-        surgery.save_graph(model, file)
+        onnx.save(model, file)
 
     def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
         """Merges in floating point, then quantises like the base."""
@@ -187,6 +189,8 @@ class OnnxPrograms:
             target.replace(file)
 
     def _write_folded(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
+        import onnx
+
         from adaptare.profiler.programs.onnx import surgery
         from adaptare.profiler.programs.onnx.quantise import dequantised_weights
 
@@ -197,7 +201,7 @@ class OnnxPrograms:
                 surgery.change_weights(model, dequantised_weights(self._bases.base(workload).model), fresh)
                 fresh.replace(data)
         surgery.add_folded(model, base.sites, _widths(workload))
-        surgery.save_graph(model, file)
+        onnx.save(model, file)
 
 
 def _beside(base: Path, name: str) -> Path:

@@ -26,12 +26,7 @@ ALIGNMENT = 4096
 
 def load_graph(base: OnnxBase) -> onnx.ModelProto:
     """The graph of a base; its weights stay in their file."""
-    return load_graph_file(base.model)
-
-
-def load_graph_file(file: Path) -> onnx.ModelProto:
-    """A graph; its weights stay in their file."""
-    return onnx.load(file, load_external_data=False)
+    return onnx.load(base.model, load_external_data=False)
 
 
 def is_graph(file: Path) -> bool:
@@ -40,11 +35,6 @@ def is_graph(file: Path) -> bool:
         return bool(onnx.load(file, load_external_data=False).graph.node)
     except Exception:  # missing file, or the parser's own exceptions, whose types are not public
         return False
-
-
-def save_graph(model: onnx.ModelProto, file: Path) -> None:
-    """Writes a graph whose large weights are already in external files."""
-    onnx.save(model, file)
 
 
 def rename_data(graph: Path, target: Path) -> None:
@@ -57,7 +47,7 @@ def rename_data(graph: Path, target: Path) -> None:
     data = graph.with_name(f"{graph.name}.data")
     if data.exists():  # small weights stay in the graph
         data.replace(target.with_name(f"{target.name}.data"))
-    save_graph(model, target)
+    onnx.save(model, target)
     graph.unlink()
 
 
@@ -102,7 +92,7 @@ def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths:
         if added:
             node.input[1] = added[-1].output[0]
         nodes += [*added, node]
-    _replace_nodes(model.graph, nodes)
+    replace_entries(model.graph.node, nodes)
 
 
 def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], data: Path) -> None:
@@ -206,10 +196,11 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> N
             helper.make_node("MatMul", [inner, B], [update], f"{path}/B"),
             helper.make_node("Add", [own, update], [sites[path].output], f"{path}/add"),
         ]
-    _replace_nodes(graph, nodes)
+    replace_entries(graph.node, nodes)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    copies = [copy.deepcopy(node) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+def replace_entries(field: Any, entries: Sequence[Any]) -> None:
+    """Replaces the content of a repeated field of a graph; entries may be of that field."""
+    copies = [copy.deepcopy(entry) for entry in entries]
+    del field[:]
+    field.extend(copies)

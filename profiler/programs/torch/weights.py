@@ -4,7 +4,6 @@ Weights in memory-mapped pages are read a few per cent slower than those in memo
 (`benchmarks/stock_process.py` compares with processes that load a checkpoint).
 """
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.devices import ProgramFile, program_file
-from adaptare.devices.program import Json, canonical_json
+from adaptare.devices.program import Json, content_hash
 from adaptare.profiler.models.disk_cache import (
     cache_folder,
     cache_limit_bytes,
@@ -67,8 +66,7 @@ class TorchWeights:
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
         named = [LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype]
         narrow: list[Json] = [{str(layer): width for layer, width in widths.items()}] if widths else []
-        identity = canonical_json([*named, *narrow])
-        folder = self._root / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        folder = self._root / content_hash([*named, *narrow])
         files = [folder / CONFIG, folder / WEIGHTS]
         self._in_use.update(files)
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache

@@ -2,36 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Moment:
-    """Time and state of a simulated worker at a call.
-
-    Args:
-        clock_s: Virtual time since the device was created, seconds.
-        call: Calls of this program since it was loaded.
-        opening: Number of earlier workers of the device.
-        program: Hash of the running program.
-        switched: True if another program ran just before.
-    """
-
-    clock_s: float
-    call: int
-    opening: int
-    program: str
-    switched: bool
-
-
-class Noise(Protocol):
-    """Factor on the true latency of a call."""
-
-    def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """Factor; 1 leaves the latency unchanged."""
-        ...
+from adaptare.devices.simulated import Moment
 
 
 @dataclass(frozen=True)
