@@ -140,13 +140,13 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--only", nargs="+", help="default: every part of the file")
+    parser.add_argument("--only", nargs="+", help="default: all but those of other seeds, such as `lonas, seed 1`")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each device, phase and workload")
     parser.add_argument("--store", type=Path, default=Path("recipe-latency.db"))
     parser.add_argument("--model", default="smollm2-135m")
     options = parser.parse_args()
     parts = json.loads(options.file.read_text(encoding="utf-8"))
-    for name in options.only or parts:
+    for name in options.only or [name for name in parts if "," not in name]:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         parts[name]["found"]["latency"] = again(name, parts[name]["found"], options)
     print(json.dumps(parts, indent=1))

@@ -132,11 +132,13 @@ def test_latencies_of_an_earlier_run_are_measured_again(
         name: {"settings": {}, "found": {"searched": searched, "weights": {"start": {"zeros_after_merge": zeros}}}}
         for name, zeros in (("shears", None), ("sqft-sparsepeft", 0.5), ("lonas", 0.0), ("int4", 0.0))
     }
+    before["lonas, seed 1"] = {"settings": {}, "found": {}}
     (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf-8")
     words = [tmp_path / "before.json", "--model", "tiny-random", "--seconds", 0.02, "--store", tmp_path / "kept.db"]
     monkeypatch.setattr("sys.argv", ["recipe_latency.py", *map(str, words)])
     recipe_latency.main()
     after = json.loads(capsys.readouterr().out)
+    assert after.pop("lonas, seed 1") == before.pop("lonas, seed 1")
     on = {"torch": recipe_latency.DEVICES[0], "ort": recipe_latency.DEVICES[1], "int4": recipe_latency.INT4_DEVICE}
     timed = {
         name: {(row["of"], row["mode"]) for row in part["found"].pop("latency") if row["device"] == on[device]}
