@@ -145,8 +145,13 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("recipe-latency.db"))
     parser.add_argument("--model", default="smollm2-135m")
     options = parser.parse_args()
+    if not options.file.is_file():
+        parser.error(f"{options.file} is missing; name a file of parts such as benchmarks/measured/recipes.json")
     parts = json.loads(options.file.read_text(encoding="utf-8"))
-    for name in options.only or [name for name in parts if "," not in name]:
+    known = [name for name in parts if "," not in name]
+    if unknown := set(options.only or ()) - set(known):
+        parser.error(f"--only takes {', '.join(known)}, which the file has, not {', '.join(unknown)}")
+    for name in options.only or known:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         parts[name]["found"]["latency"] = again(name, parts[name]["found"], options)
     print(json.dumps(parts, indent=1))

@@ -35,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
 
+from adaptare.devices import InputError
 from adaptare.profiler import Configuration, MlpWidth, Space, open_model
 from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.space import rank_space
@@ -76,9 +77,6 @@ class CoarseElasticLinear(QuantisedElasticLinear):
     block = 128
 
 
-GRIDS = (QuantisedElasticLinear, CoarseElasticLinear)
-
-
 class Bench:
     """Model, examples and options that all parts share.
 
@@ -90,8 +88,7 @@ class Bench:
         self.options = options
         self.folder: Path = options.folder
         self.plain: dict[str, Losses] = {}
-        seed = f"-seed-{options.seed}" if options.seed else ""
-        self.suffix = "-bf16" * options.bf16 + "-int4" * options.int4 + seed
+        self.suffix = "-bf16" * options.bf16 + "-int4" * options.int4 + f"-seed-{options.seed}" * bool(options.seed)
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
@@ -125,11 +122,11 @@ class Bench:
         round_base(model, recipe.quantisation(None), block=block)
         seed = self.options.seed
         made = SuperAdapter(model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
-        options: dict[str, Any] = {"bf16": self.options.bf16, "seed": seed, "step": recipe.step, "save_every": 10}
+        more: dict[str, Any] = {"bf16": self.options.bf16, "seed": seed, "step": recipe.step, "save_every": 10}
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
-        options |= {"batch_size": BATCH, "learning_rate": RATE}
-        train_super_adapter(made, self.train, folder=folder, steps=steps, **options)
+        more |= {"batch_size": BATCH, "learning_rate": RATE}
+        train_super_adapter(made, self.train, folder=folder, steps=steps, **more)
         return made
 
     def losses(self, super_adapter: SuperAdapter, codes: Codes) -> Losses:
@@ -174,7 +171,7 @@ class Neurons:
 def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     """Everything about one recipe."""
     recipe = recipe_named(name)
-    recipe = replace(recipe, quantisations=("int4",)) if bench.options.int4 else recipe
+    recipe = replace(recipe, quantisations=(recipe.quantisation("int4" if bench.options.int4 else None),))
     space = recipe.space(bench.source.shape, ranks=recipe.ranks)
     super_adapter = bench.trained(recipe, space, name, steps=bench.options.steps)
     genes = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.n_choices - 1}
@@ -279,7 +276,7 @@ def int4_part(bench: Bench) -> dict[str, Any]:
     space = recipe_named("shears").space(bench.source.shape, ranks=INT4_RANKS)
     configs = uniform_configs(space)
     found = []
-    for grid in GRIDS:
+    for grid in (QuantisedElasticLinear, CoarseElasticLinear):
         block, untrained = grid.block, None
         for steps in (bench.options.steps // 2, bench.options.steps):
             apart = bench.trained(sqft, space, f"int4-apart-{block}", steps=steps, block=block)
@@ -323,7 +320,7 @@ def step_cost(bench: Bench, recipe: Recipe, *words: str) -> dict[str, Any]:
 def read_rows(file: Path) -> list[Example]:
     """Rows of a file of LLM-Adapters. Exits with 3 if it is missing."""
     if not file.exists():
-        print(f"{file} is missing; --data names a folder with {' and '.join(TASKS)}", file=sys.stderr)
+        note(f"{file} is missing; --data names a folder with {' and '.join(TASKS)}")
         raise SystemExit(3)
     rows = json.loads(file.read_text(encoding="utf-8"))
     return [Example(f"{row['instruction']}\n{row['input']}".strip(), row["output"].strip()) for row in rows]
@@ -386,7 +383,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each latency; 0: none")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
     parser.add_argument("--seed", type=int, default=0, help="of training and search; examples and bases stay")
-    parser.add_argument("--int4", action="store_true", help="train on bases of 4-bit weights")
+    parser.add_argument("--int4", action="store_true", help="train on bases of 4-bit weights; steps are timed without")
     bench = Bench(parser.parse_args())
     bench.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
@@ -397,4 +394,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -201,8 +201,8 @@ def demonstrate(
         held_out=effort.held_out,
         quantisation=target.quantisation,
     )
-    # Bad data is refused before anything is measured; without data, this waits until after the first number.
-    adaptation = load() if data else None
+    # Bad data or a folder of another task are refused before anything is measured; else the first number comes first.
+    adaptation = load() if data or folder.exists() else None
     output.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
 

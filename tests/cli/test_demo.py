@@ -71,6 +71,18 @@ def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any]
     assert not Path("adaptare-demo").exists()
 
 
+def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    for steps in (30, 45):
+        Path(f"adaptare-demo/super-adapter-{steps}").mkdir(parents=True)
+        Path(f"adaptare-demo/super-adapter-{steps}/task.json").write_text("{}")
+    answer = run(*QUICK, "--cache", model_cache)
+    assert answer.code == 2
+    assert "2 of 6" not in answer.err
+    assert not Path("adaptare-demo/adaptare.db").exists()
+
+
 class Wide:
     """Predictions with intervals of half their size."""
 
