@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY ?= .venv/bin/python
 STAMP := .venv/installed
-SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,devices profiler predictor search testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
+SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler predictor search workflows testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
 .PHONY: help demo test test-slow test-services lint run-tests run-lint clean
 

@@ -32,7 +32,8 @@ from loopback import AbsentError, by_adb, by_ssh, here
 from scipy import stats
 from stock_memory import drawn_size, memory_held
 
-from adaptare.devices import AdaptareError, connect
+from adaptare.core import AdaptareError
+from adaptare.devices import connect
 from adaptare.profiler import Configuration, FixedRounds, Workload, open_model, profile, programs_for
 
 RANK, PAST, LEVEL, LEAST_BLOCKS, ROUNDS = 16, 64, 0.95, 4, 12

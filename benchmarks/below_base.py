@@ -145,7 +145,7 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
 def evaluated(options: argparse.Namespace, row: Mapping[str, Any], choice: str) -> dict[str, Any]:
     """Latency, exports, and losses of a choice beside those of simpler cuts."""
     from adaptare.profiler import Configuration
-    from adaptare.search.workflows.adaptation import reload_adaptation
+    from adaptare.workflows.train.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
     config = Configuration.of(row["sites"], widths=row.get("widths"), left_out=row.get("left_out", ()))
@@ -168,8 +168,8 @@ def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     """Latency and losses of models with fewer layers, beside the base."""
     from adaptare.profiler import Configuration
     from adaptare.profiler.workloads.space import grouped_space
-    from adaptare.search.workflows.adaptation import reload_adaptation
-    from adaptare.search.workflows.prepared_base import with_layer_order
+    from adaptare.workflows.train.adaptation import reload_adaptation
+    from adaptare.workflows.train.prepared_base import with_layer_order
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
     file, depths = options.folder / "depths.yaml", [*options.depths, super_adapter.shape.layers]

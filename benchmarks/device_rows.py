@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import AdaptareError, InputError
+from adaptare.core import AdaptareError, InputError
 from adaptare.profiler import (
     Measurement,
     ModelShape,
@@ -27,10 +27,10 @@ from adaptare.profiler import (
     precise_within,
     programs_for,
 )
-from adaptare.profiler.campaigns.campaign import Campaign, check_memory
-from adaptare.profiler.campaigns.grid import Case, grid
-from adaptare.profiler.campaigns.target import Target, target_of
 from adaptare.profiler.measuring.stubs import FEWEST_LAYERS
+from adaptare.workflows.grid import Case, grid
+from adaptare.workflows.profiling.campaign import Campaign, check_memory
+from adaptare.workflows.target import Target, target_of
 
 PHASES = ("prefill", "decode")
 LENGTH, PRECISION = 64, 0.005

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from sklearn.utils.validation import check_X_y
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.estimator import LinearEstimator
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import make_pipeline
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear

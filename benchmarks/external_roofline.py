@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.estimator import Estimator
 
 # Between the sum of both times (1) and the longer one (infinity); they overlap partly.

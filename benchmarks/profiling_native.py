@@ -14,7 +14,8 @@ import numpy as np
 import profiling_real as real
 from profiling_figures import Figure, Figures
 
-from adaptare.devices import AdaptareError, Program, connect
+from adaptare.core import AdaptareError
+from adaptare.devices import Program, connect
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 
 DEVICES = (real.DEVICE, "ort-native:threads=1")

@@ -31,10 +31,10 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.campaigns.campaign import Campaign
-from adaptare.profiler.campaigns.target import target_of
 from adaptare.profiler.workloads.workload import Phase
 from adaptare.search.recipes.recipe import recipe_named
+from adaptare.workflows.profiling.campaign import Campaign
+from adaptare.workflows.target import target_of
 
 LENGTH = 64
 HALF_WIDTH = 0.01

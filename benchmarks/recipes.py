@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, MlpWidth, Space, open_model
 from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.space import rank_space

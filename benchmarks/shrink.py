@@ -30,12 +30,12 @@ from prediction_cells import FULL, kept, plan
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from adaptare.core.report import SILENT
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import Configuration, open_model, read_peft
-from adaptare.profiler.results.report import SILENT
 from adaptare.search import chatterbot_examples, load_base, read_budget, tokenize_split
 from adaptare.search.training.token_examples import TokenExample, pad_batch
-from adaptare.search.workflows.shrinking import Data, shrink_adapter
+from adaptare.workflows.search.shrinking import Data, shrink_adapter
 
 MODEL, CELL = "smollm2-135m", "torch-fp32-decode"
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]

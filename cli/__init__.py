@@ -1,7 +1,8 @@
 """Measure what a low-rank adapter costs on its device, predict it, and search the adapters that fit.
 
-`overhead` answers the first question in one call. The library lives in four packages, each importing only those before
-it: `adaptare.devices`, `adaptare.profiler`, `adaptare.predictor`, `adaptare.search`.
+`overhead` answers the first question in one call. The library lives in six packages, each importing only those before
+it: `adaptare.core`, `adaptare.devices`, `adaptare.profiler`, `adaptare.predictor`, `adaptare.search` and
+`adaptare.workflows`.
 """
 
 import importlib
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         read_peft,
         read_space,
     )
-    from adaptare.profiler.campaigns.overhead import overhead
+    from adaptare.workflows.overhead.overhead import overhead
 
 VERSION: Final = "0.2.0.dev0"
 
@@ -41,7 +42,7 @@ _LATER: Final = {
     "load_predictor": "predictor",
     "named_space": "profiler",
     "open_model": "profiler",
-    "overhead": "profiler.campaigns.overhead",
+    "overhead": "workflows.overhead.overhead",
     "precise_within": "profiler",
     "profile": "profiler",
     "read_peft": "profiler",

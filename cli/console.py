@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import typer
 
-from adaptare.devices import AdaptareError
-from adaptare.devices.exit_codes import ExitCode
-from adaptare.devices.lazy_names import missing_package
+from adaptare.core import AdaptareError
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.lazy_names import missing_package
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
-    from adaptare.profiler.results.report import Feedback, Report, Section
-    from adaptare.profiler.results.table import AnyTable
+    from adaptare.core.report import Feedback, Report, Section
+    from adaptare.core.table import AnyTable
 
 PLAIN_INTERVAL_S: Final = 5.0
 
@@ -136,7 +136,7 @@ class Console:
     @property
     def feedback(self) -> "Feedback":
         """Callbacks through which the library reports on a long task."""
-        from adaptare.profiler.results.report import Feedback
+        from adaptare.core.report import Feedback
 
         return Feedback(note=self.note, progress=self.progress, preview=self.preview, show=self.section)
 
@@ -146,7 +146,7 @@ class Console:
 
     def section(self, section: "Section") -> None:
         """Prints a table or line of the result, omitted if the result is JSON, or a note."""
-        from adaptare.profiler.results.report import Note
+        from adaptare.core.report import Note
 
         if isinstance(section, Note):
             self.note(section.text)

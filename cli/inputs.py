@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Phase, Space, named_space, read_space
 from adaptare.profiler.workloads.space import NAMED
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from adaptare.profiler.results.table import AnyTable, Column
+    from adaptare.core.table import AnyTable, Column
 
 # A column has a space on either side and a border; a table has one more border.
 PADDING: Final = 3

@@ -3,15 +3,6 @@
 from adaptare.devices.agent.runtime import Runtime
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker, WorkerInfo
-from adaptare.devices.errors import (
-    AdaptareError,
-    DeviceError,
-    InputError,
-    MissingPackageError,
-    ProgramError,
-    StorageError,
-    WorkerDiedError,
-)
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Feed, Program, ProgramFile, Work
 from adaptare.devices.program_files import program_file
@@ -21,27 +12,20 @@ from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, Transport
 
 __all__ = [
-    "AdaptareError",
     "AgentDevice",
     "Device",
-    "DeviceError",
     "DeviceInfo",
     "Feed",
-    "InputError",
     "Link",
     "Loaded",
-    "MissingPackageError",
     "Program",
-    "ProgramError",
     "ProgramFile",
     "Runtime",
     "SimulatedDevice",
-    "StorageError",
     "TorchCpu",
     "Transport",
     "Work",
     "Worker",
-    "WorkerDiedError",
     "WorkerInfo",
     "connect",
     "ort_cpu",

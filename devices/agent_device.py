@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import MappingProxyType
 
+from adaptare.core import InputError
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
-from adaptare.devices.errors import InputError
 from adaptare.devices.transport import LocalTransport, Transport
 
 FIRST_CALL = "first_call"

@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from adaptare.devices.errors import StorageError
+from adaptare.core import StorageError
 
 PACKAGES = ("adaptare", "adaptare/devices")
 # A constant timestamp makes files with equal contents identical.

@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
-from adaptare.devices.errors import (
+from adaptare.core import (
     AdaptareError,
     DeviceError,
     InputError,
@@ -20,6 +19,7 @@ from adaptare.devices.errors import (
     ProgramError,
     WorkerDiedError,
 )
+from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.onnx_refusals import advised
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Link

@@ -1,7 +1,7 @@
 """ONNX Runtime behind the agent in C, on this machine or on a device without Python."""
 
+from adaptare.core import InputError
 from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice
-from adaptare.devices.errors import InputError
 from adaptare.devices.onnx_runtime import CPU, session_options
 from adaptare.devices.transport import NATIVE, Transport
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from functools import partial
 
+from adaptare.core import InputError
 from adaptare.devices.agent_device import FIRST_CALLS, NONE, AgentDevice, yes_or_no
-from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Transport
 
 RUNTIME = "adaptare.devices.agent.ort_runtime:OrtRuntime"

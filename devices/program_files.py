@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from adaptare.core.whole_file import write_whole
 from adaptare.devices.program import ProgramFile
-from adaptare.devices.whole_file import write_whole
 
 # Above this size, hashing takes longer than loading, so the digest is cached next to the file.
 LARGE_BYTES = 16 * 2**20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from adaptare.core import AdaptareError, InputError
+from adaptare.core.extensions import extensions
 from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
-from adaptare.devices.errors import AdaptareError, InputError
-from adaptare.devices.extensions import extensions
 from adaptare.devices.transports.local_python import LocalPython
 
 ENTRY_POINTS = "adaptare.devices"

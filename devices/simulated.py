@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from adaptare.core import InputError, ProgramError, WorkerDiedError
 from adaptare.devices.contracts import DeviceInfo, Loaded, Worker, WorkerInfo
-from adaptare.devices.errors import InputError, ProgramError, WorkerDiedError
 from adaptare.devices.program import Program, Work
 
 

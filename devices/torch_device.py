@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Literal
 
+from adaptare.core import InputError
 from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice, yes_or_no
-from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Transport
 
 RUNTIME = "adaptare.devices.agent.torch_runtime:TorchRuntime"

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Column, Configuration, MlpWidth, Site, Workload
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.workload import BYTES

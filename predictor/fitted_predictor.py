@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.predictor.fitting.training_rows import codes_of, differences, spread, training_rows

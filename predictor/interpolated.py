@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import INTERPOLATED, FittedPredictor, Part
 from adaptare.predictor.fitting.training_rows import differences

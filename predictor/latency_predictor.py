@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor, Part
 from adaptare.predictor.fitting.candidates import BASELINES, TRANSFERRED, candidate_interval, candidates

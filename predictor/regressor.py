@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from adaptare.devices import InputError
-from adaptare.devices.extensions import extension, extensions
+from adaptare.core import InputError
+from adaptare.core.extensions import extension, extensions
 
 REGRESSORS = "adaptare.regressors"
 Array = NDArray[np.float64]

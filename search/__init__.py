@@ -5,7 +5,7 @@ Modules that need torch or pymoo are imported on first use.
 
 from typing import TYPE_CHECKING
 
-from adaptare.devices.lazy_names import lazy_names
+from adaptare.core.lazy_names import lazy_names
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError
 from adaptare.search.algorithms.random_search import RandomSearch

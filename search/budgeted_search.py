@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair

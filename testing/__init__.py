@@ -7,7 +7,7 @@ A suite is subclassed under a name that pytest collects, and the fixtures that i
 import contextlib
 from typing import TYPE_CHECKING
 
-from adaptare.devices.lazy_names import lazy_names
+from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from adaptare.testing.algorithm import AlgorithmSuite

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from adaptare.devices import Device, Feed, Program, ProgramError, Work, Worker, WorkerDiedError
+from adaptare.core import ProgramError, WorkerDiedError
+from adaptare.devices import Device, Feed, Program, Work, Worker
 from adaptare.devices.contracts import AttributingWorker, ForgettingWorker, MeteredWorker, WatchedWorker
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from adaptare.devices import Device, InputError
+from adaptare.core import InputError
+from adaptare.devices import Device
 from adaptare.profiler import Configuration, FixedRounds, Mode, ModelShape, Programs, Workload, profile
 
 SHAPE = ModelShape.from_mapping(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, MlpWidth, Site, Space
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import adaptare
-from adaptare.devices import InputError
-from adaptare.profiler.results.table import Column, Table
+from adaptare.core import InputError
+from adaptare.core.table import Column, Table
 
 MOST_NAMES = 25
 ONE_CALL = {"device": "simulated", "prompts": [], "depths": [4], "seconds": 600.0, "openings": 2}

@@ -64,7 +64,7 @@ def agent(
     """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
     from adaptare.devices.native.build import build_bundle, kept_for
     from adaptare.devices.native.compiler import target_here, target_named
-    from adaptare.profiler.campaigns.agent_bundles import AgentBundles
+    from adaptare.workflows.devices.agent_bundles import AgentBundles
 
     chosen = target_named(target) if target else target_here()
     if not build:

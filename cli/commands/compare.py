@@ -35,9 +35,9 @@ def compare(
     Exit code 1 if the second is slower by more than the band for certain. On one device, overheads over the base are
     compared, which are reproducible; on two devices, latencies.
     """
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.profiler import Store
-    from adaptare.profiler.campaigns.comparison import compare_stores
+    from adaptare.workflows.comparison import compare_stores
 
     if other_adapter and not adapter:
         raise InputError(f"--other-adapter {other_adapter} is compared with --adapter; name that too")

@@ -10,7 +10,7 @@ from adaptare.console import Console, command
 from adaptare.pace import DEMO, QUICK_DEMO
 
 if TYPE_CHECKING:
-    from adaptare.search.workflows.demonstration import Effort
+    from adaptare.workflows.demonstration import Effort
 
 # Adapters weigh most on a base of 4-bit weights, and merging is not free there.
 DEVICE: Final = "ort-cpu:int4,threads=1"
@@ -34,12 +34,12 @@ def demo(
     as_json: JsonOption = False,
 ) -> int:
     """The whole path on a real 135M model: profile, fit, train, search under a budget, measure again, export."""
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.profiler import Workload
-    from adaptare.profiler.campaigns.target import target_of
     from adaptare.search import read_budget
     from adaptare.search.budget.limits import MEDIAN
-    from adaptare.search.workflows.demonstration import demonstrate
+    from adaptare.workflows.demonstration import demonstrate
+    from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
@@ -70,7 +70,7 @@ def demo(
 def _effort(*, quick: bool) -> "Effort":
     """Size of every step for the time limit."""
     from adaptare.profiler import precise_within
-    from adaptare.search.workflows.demonstration import Effort
+    from adaptare.workflows.demonstration import Effort
 
     pace = QUICK_DEMO if quick else DEMO
     stop = precise_within(pace.half_width, pace.seconds)

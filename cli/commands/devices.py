@@ -47,6 +47,6 @@ def list_devices(
     as_json: JsonOption = False,
 ) -> int:
     """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
-    from adaptare.profiler.campaigns.machines import cleaned, machines
+    from adaptare.workflows.devices.machines import cleaned, machines
 
     return Console(as_json=as_json).show((cleaned if clean else machines)(named or []))

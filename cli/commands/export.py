@@ -9,7 +9,7 @@ import typer
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
 
-# Copied from `adaptare.search.workflows.exporting`.
+# Copied from `adaptare.workflows.exporting`.
 Kind = Literal[
     "peft", "peft-portable", "peft-uniform", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"
 ]
@@ -63,9 +63,9 @@ def export(
     as_json: JsonOption = False,
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
-    from adaptare.devices import InputError
-    from adaptare.profiler.campaigns.adapter_files import CONFIG
+    from adaptare.core import InputError
     from adaptare.profiler.programs.onnx.bases import OnnxBases
+    from adaptare.workflows.adapter_files import CONFIG
 
     console = Console(as_json=as_json)
     _check_quantisation(to, quantise)
@@ -85,7 +85,7 @@ def export(
         raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
     if to not in FOR_TORCH:
         OnnxBases(cache)  # reports missing packages before anything is loaded
-    from adaptare.search.workflows.exporting import adapter_of, export_files, winner_of
+    from adaptare.workflows.exporting import adapter_of, export_files, winner_of
 
     chosen = (
         adapter_of(source, str(base), cache=cache) if of_folder else winner_of(source, 1 if winner is None else winner)
@@ -103,7 +103,7 @@ def export(
 
 
 def _check_quantisation(to: Kind, quantise: str | None) -> None:
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
 
     if quantise in (None, "none"):
         return

@@ -8,7 +8,7 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command, refuse
-from adaptare.devices.exit_codes import ExitCode
+from adaptare.core.exit_codes import ExitCode
 
 
 @command
@@ -78,10 +78,10 @@ def fit(
     from adaptare.figures.parity import draw_parity
     from adaptare.inputs import read_phase
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-    from adaptare.predictor.fitting.fit_report import FitReport, error_sections
-    from adaptare.predictor.fitting.fit_rows import RowFilter, rows_to_fit
-    from adaptare.predictor.fitting.predictor_name import default_name, existing_predictor, reason_to_keep
     from adaptare.profiler import open_model
+    from adaptare.workflows.fit.fit_report import FitReport, error_sections
+    from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
+    from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, reason_to_keep
 
     console = Console(as_json=as_json)
     check_figure(figure)

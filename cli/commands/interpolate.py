@@ -23,6 +23,6 @@ def interpolate(
     as_json: JsonOption = False,
 ) -> int:
     """A predictor for a length between those that were profiled, without measuring it."""
-    from adaptare.predictor.fitting.interpolation import write_interpolated
+    from adaptare.workflows.fit.interpolation import write_interpolated
 
     return Console(as_json=as_json).show(write_interpolated(predictors, length, output=output, replace=replace))

@@ -33,9 +33,9 @@ def operators(
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Workload, open_model, programs_for
-    from adaptare.profiler.campaigns.grid import case_of
-    from adaptare.profiler.campaigns.operators_report import report_operators
-    from adaptare.profiler.campaigns.target import target_of
+    from adaptare.workflows.grid import case_of
+    from adaptare.workflows.profiling.operators_report import report_operators
+    from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)

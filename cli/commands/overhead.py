@@ -8,7 +8,7 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command, feedback_of
-from adaptare.devices.exit_codes import ExitCode
+from adaptare.core.exit_codes import ExitCode
 from adaptare.pace import OVERHEAD
 
 DEFAULT_RANK = "16"
@@ -76,12 +76,12 @@ def overhead(
     as_json: arguments.JsonOption = False,
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.figures.figure_file import check_figure, drawn
     from adaptare.figures.overhead import draw
     from adaptare.inputs import check_alone, read_lengths, read_ranks
-    from adaptare.profiler.campaigns.overhead import overhead as measured_overhead
-    from adaptare.profiler.campaigns.side_by_side import side_by_side
+    from adaptare.workflows.overhead.overhead import overhead as measured_overhead
+    from adaptare.workflows.overhead.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
     devices = device or [arguments.DEFAULT_DEVICE]

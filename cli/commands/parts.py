@@ -33,12 +33,12 @@ def parts(
     as_json: arguments.JsonOption = False,
 ) -> int:
     """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for
-    from adaptare.profiler.campaigns.grid import case_of
-    from adaptare.profiler.campaigns.parts_report import report_parts
-    from adaptare.profiler.campaigns.target import target_of
+    from adaptare.workflows.grid import case_of
+    from adaptare.workflows.profiling.parts_report import report_parts
+    from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)

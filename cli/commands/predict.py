@@ -35,14 +35,14 @@ def predict(
     as_json: JsonOption = False,
 ) -> int:
     """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_ranks
     from adaptare.predictor import load_predictor
-    from adaptare.predictor.fitting.predictions import report_predictions
     from adaptare.profiler import Configuration
-    from adaptare.profiler.campaigns.adapter_files import read_adapters
-    from adaptare.profiler.campaigns.grid import grid
-    from adaptare.profiler.campaigns.target import named_target
+    from adaptare.workflows.adapter_files import read_adapters
+    from adaptare.workflows.fit.predictions import report_predictions
+    from adaptare.workflows.grid import grid
+    from adaptare.workflows.target import named_target
 
     check_alone(adapters, rank=rank is not None, sites=sites)
     if not adapters and rank is None:
@@ -58,7 +58,7 @@ def predict(
     limit_s = None
     if budget:
         from adaptare.search import read_budget
-        from adaptare.search.workflows.latency_limit import limit_of
+        from adaptare.workflows.search.latency_limit import limit_of
 
         limit_s = limit_of(read_budget(budget), fitted)
     report = report_predictions(str(predictor), fitted, named, budget=budget or "", limit_s=limit_s)

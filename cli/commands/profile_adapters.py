@@ -61,12 +61,12 @@ def profile(
     as_json: arguments.JsonOption = False,
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
-    from adaptare.devices import InputError
+    from adaptare.core import InputError
     from adaptare.inputs import read_phase, space_of
     from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
-    from adaptare.profiler.campaigns.campaign import Campaign
-    from adaptare.profiler.campaigns.space_report import measure_space, workloads_of_space
-    from adaptare.profiler.campaigns.target import target_of
+    from adaptare.workflows.profiling.campaign import Campaign
+    from adaptare.workflows.profiling.space_report import measure_space, workloads_of_space
+    from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     target = target_of(device)

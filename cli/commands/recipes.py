@@ -7,6 +7,6 @@ from adaptare.console import Console, command
 @command
 def recipes(as_json: JsonOption = False) -> int:
     """Recipes of super-adapters for `adaptare train --recipe`: the idea and its paper, needs, and result."""
-    from adaptare.search.workflows.recipe_list import RecipeList
+    from adaptare.workflows.train.recipe_list import RecipeList
 
     return Console(as_json=as_json).show(RecipeList())

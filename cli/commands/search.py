@@ -37,7 +37,7 @@ def search(
 ) -> int:
     """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
     from adaptare.search import read_budget
-    from adaptare.search.workflows.searching import search_folder
+    from adaptare.workflows.search.searching import search_folder
 
     console = Console(as_json=as_json)
     report = search_folder(

@@ -39,9 +39,9 @@ def shrink(
     as_json: JsonOption = False,
 ) -> int:
     """Cuts an existing adapter to a latency budget, without training a super-adapter."""
-    from adaptare.profiler.campaigns.adapter_files import CONFIG
     from adaptare.search import read_budget
-    from adaptare.search.workflows.shrinking import Data, shrink_adapter
+    from adaptare.workflows.adapter_files import CONFIG
+    from adaptare.workflows.search.shrinking import Data, shrink_adapter
 
     console = Console(as_json=as_json)
     report = shrink_adapter(

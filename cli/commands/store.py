@@ -15,6 +15,6 @@ def store(
 ) -> int:
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
-    from adaptare.profiler.campaigns.contents import contents_of
+    from adaptare.workflows.profiling.contents import contents_of
 
     return Console(as_json=as_json).show(contents_of(Store(place, create=False)))

@@ -69,8 +69,8 @@ def train(
     from adaptare.inputs import space_for
     from adaptare.profiler import open_model
     from adaptare.search.recipes.recipe import check_widths, recipe_named
-    from adaptare.search.workflows.adaptation import TrainReport, load_adaptation, train_adaptation
-    from adaptare.search.workflows.budgeted_training import step_around
+    from adaptare.workflows.search.budgeted_training import step_around
+    from adaptare.workflows.train.adaptation import TrainReport, load_adaptation, train_adaptation
 
     console = Console(as_json=as_json)
     made_by = recipe_named(recipe)

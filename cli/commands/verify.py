@@ -40,8 +40,8 @@ def verify(
     measured; 4: a winner is still ambiguous; 1: all missed it.
     """
     from adaptare.profiler import Store, precise_within, programs_for
-    from adaptare.profiler.campaigns.campaign import Campaign
-    from adaptare.search.workflows.verification import load_choices, verify_choices
+    from adaptare.workflows.profiling.campaign import Campaign
+    from adaptare.workflows.verification import load_choices, verify_choices
 
     console = Console(as_json=as_json)
     stop = precise_within(half_width, seconds, openings)

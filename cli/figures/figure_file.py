@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.console import Console
-from adaptare.devices import InputError, MissingPackageError, StorageError
+from adaptare.core import InputError, MissingPackageError, StorageError
 
 FORMATS = (".png", ".svg", ".pdf")
 # Characters of a title above one panel.

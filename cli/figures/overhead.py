@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptare.figures.figure_file import panels
-from adaptare.profiler.campaigns.overhead_rows import Row
+from adaptare.workflows.overhead.overhead_rows import Row
 
 
 def draw(rows: Sequence[Row], file: Path, *, title: str) -> None:

@@ -7,8 +7,8 @@ import sys
 import threading
 from io import BufferedRWPair
 
+from adaptare.core import DeviceError
 from adaptare.devices.browser.state import read_state
-from adaptare.devices.errors import DeviceError
 
 
 def main(name: str) -> int:

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from adaptare.core import AdaptareError, ProgramError
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.contracts import Loaded, Worker, WorkerInfo
-from adaptare.devices.errors import AdaptareError, ProgramError
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Program, canonical_json
 

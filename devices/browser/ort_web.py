@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from adaptare.core import InputError
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.browser.checked_worker import CheckedWorker, HostOutputs
 from adaptare.devices.browser.transport import RUNTIME, BrowserTransport
 from adaptare.devices.contracts import DeviceInfo, Worker
-from adaptare.devices.errors import InputError
 from adaptare.devices.transport import Transport
 
 BACKENDS = ("wasm", "webgpu")

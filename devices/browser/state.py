@@ -13,7 +13,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 
 NAMES = re.compile(r"[A-Za-z0-9_-]{1,40}")
 ANSWERED_S = 10.0

@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from adaptare.core import AdaptareError, DeviceError, InputError
 from adaptare.devices.browser.state import folder, read_state, state_file
-from adaptare.devices.errors import AdaptareError, DeviceError, InputError
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.transport import Link, Transport, local_environment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 from adaptare.devices.native.bundle import AGENT, Bundle, Content, kept_bundles, read_bundle, write_bundle
 from adaptare.devices.native.compiler import Target, compile_agent, target_here
 from adaptare.devices.native.runtime_library import (

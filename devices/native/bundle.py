@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices.errors import InputError, StorageError
+from adaptare.core import InputError, StorageError
+from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.devices.native.compiler import Target, source_digest, target_named
-from adaptare.devices.versioned_json import read_versioned, write_versioned
 
 MANIFEST = "bundle.json"
 SCHEMA = 1

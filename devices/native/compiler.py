@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptare.devices.errors import DeviceError, InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError, MissingPackageError
 
 SOURCES = Path(__file__).parent
 HEADER = "onnxruntime_c_api.h"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from adaptare.devices.errors import DeviceError, InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.devices.native.bundle import Content
 from adaptare.devices.native.compiler import Target
 

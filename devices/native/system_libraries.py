@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 from adaptare.devices.native.bundle import Content
 from adaptare.devices.native.compiler import Target
 

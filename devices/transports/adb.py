@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adaptare.devices.errors import InputError
+from adaptare.core import InputError
 from adaptare.devices.transport import Link, Transport, is_native
 from adaptare.devices.transports.adb_shell import AdbShell, attached
 from adaptare.devices.transports.device_folder import clean_folder

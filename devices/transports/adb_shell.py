@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from adaptare.devices.errors import DeviceError
+from adaptare.core import DeviceError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import CHECKED, NO_SPACE, reason
 from adaptare.devices.transports.remote_shell import Answer, transfer_timeout_s

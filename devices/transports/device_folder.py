@@ -1,7 +1,7 @@
 """Scripts that keep adaptare's cache on a device: files appear there whole or not at all."""
 
+from adaptare.core import DeviceError
 from adaptare.devices.agent.room import MARK, SIGNATURE, TAG
-from adaptare.devices.errors import DeviceError
 from adaptare.devices.transports.remote_shell import Answer, RemoteShell
 
 # Prints the path of the cache in the user's cache folder.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.python_agent import PythonAgent
 from adaptare.devices.transports.remote_shell import Answer

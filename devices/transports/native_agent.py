@@ -1,6 +1,6 @@
 """Start of the agent in C on a device: its bundle is sent once and kept by content hash."""
 
-from adaptare.devices.errors import DeviceError
+from adaptare.core import DeviceError
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import target_of

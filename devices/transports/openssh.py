@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from adaptare.devices.errors import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 from adaptare.devices.transport import ended_by
 from adaptare.devices.transports.device_folder import RECEIVED, located_folder, reason
 from adaptare.devices.transports.remote_shell import Answer, transfer_timeout_s

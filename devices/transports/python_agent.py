@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from adaptare.core import DeviceError, MissingPackageError
 from adaptare.devices.agent_file import write_agent
-from adaptare.devices.errors import DeviceError, MissingPackageError
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.transport import AGENT_VARIABLES, Link, local_environment
 from adaptare.devices.transports.device_folder import prepare_folder, reason

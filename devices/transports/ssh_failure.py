@@ -1,6 +1,6 @@
 """Explanations of failed connections, from the messages of OpenSSH's client."""
 
-from adaptare.devices.errors import DeviceError
+from adaptare.core import DeviceError
 
 # Words of the client -> explanation and advice; the first match counts. `{address}` is for use after `ssh`.
 KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (

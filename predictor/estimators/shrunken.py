@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.estimator import LinearEstimator
 from adaptare.predictor.regressor import rows_by_left_out_set
 

@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 from sklearn.utils.validation import check_is_fitted
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.curve import KERNELS, Curve
 from adaptare.predictor.estimators.estimator import Estimator
 from adaptare.predictor.regressor import rows_by_left_out_set

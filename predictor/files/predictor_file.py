@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import DeviceInfo, InputError, StorageError
-from adaptare.devices.versioned_json import read_versioned
-from adaptare.devices.whole_file import write_together
+from adaptare.core import InputError, StorageError
+from adaptare.core.versioned_json import read_versioned
+from adaptare.core.whole_file import write_together
+from adaptare.devices import DeviceInfo
 from adaptare.predictor.files.predictor_json import predictor_arrays, predictor_from_json, predictor_to_json
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.fitted_predictor import FittedPredictor, Part

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 # Prior information on every column, so that a column without rows does not cause a division by zero.
 RIDGE = 1e-2

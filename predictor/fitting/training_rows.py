@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo
 from adaptare.predictor.features import columns_of
 from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
 from adaptare.profiler.workloads.depth import Depth

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.estimator import LinearEstimator
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 

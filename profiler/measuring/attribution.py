@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from adaptare.devices import Device, InputError, Program, Worker
+from adaptare.core import InputError
+from adaptare.devices import Device, Program, Worker
 from adaptare.devices.contracts import AttributedCall, AttributingWorker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import changes_outputs, check_applied

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import Device, DeviceError, InputError
+from adaptare.core import DeviceError, InputError
+from adaptare.devices import Device
 from adaptare.devices.contracts import MeteredWorker
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 from adaptare.profiler.programs.builders import Programs

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import Device, DeviceError, Loaded, Program, ProgramError, Worker, WorkerDiedError, WorkerInfo
+from adaptare.core import DeviceError, ProgramError, WorkerDiedError
+from adaptare.devices import Device, Loaded, Program, Worker, WorkerInfo
 from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.contracts import WatchedWorker
 from adaptare.profiler.programs.builders import Programs

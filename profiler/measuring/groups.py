@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.programs.builders import Need, Programs
 from adaptare.profiler.workloads.workload import Workload
 

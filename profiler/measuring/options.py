@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from adaptare.devices import Device, InputError
+from adaptare.core import InputError
+from adaptare.devices import Device
 from adaptare.profiler.measuring.stopping import StoppingRule
 from adaptare.profiler.programs.builders import Programs, programs_for
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.measuring.groups import split_into_groups
 from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups

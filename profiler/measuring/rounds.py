@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import Device, DeviceError, InputError
+from adaptare.core import DeviceError, InputError
+from adaptare.devices import Device
 from adaptare.profiler.measuring.group_run import Candidate, GroupRun
 from adaptare.profiler.measuring.groups import split_into_groups
 from adaptare.profiler.measuring.options import ProfileOptions

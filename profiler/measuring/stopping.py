@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 PRECISE = "precise"
 # Rounds of one opening. They cannot reduce the spread between openings, but loading takes as long as about ten of

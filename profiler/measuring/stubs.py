@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adaptare.devices import InputError, Program
+from adaptare.core import InputError
+from adaptare.devices import Program
 from adaptare.profiler.measuring.groups import split_into_groups
 from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.rounds import profile_groups

@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 from safetensors import SafetensorError
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 
 # Only folders marked with one of these names are ever removed: the user may have chosen a folder with other files.
 MARK = ".adaptare-cache"

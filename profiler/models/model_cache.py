@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError, MissingPackageError
+from adaptare.core import InputError, MissingPackageError
 from adaptare.profiler.models.disk_cache import cached_folder
 
 

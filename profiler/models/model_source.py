@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptare.devices import InputError
-from adaptare.devices.strict_json import parse_json
+from adaptare.core import InputError
+from adaptare.core.strict_json import parse_json
 from adaptare.profiler.models.disk_cache import cache_folder
 from adaptare.profiler.models.model_cache import converted_gguf, smollm2_file, tiny_model
 from adaptare.profiler.workloads.shape import ModelShape

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import Json
 from adaptare.profiler.models.model_cache import without_bars
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, ProgramFile
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile
 from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
 from adaptare.devices.agent.server import copies_in_turn
 from adaptare.devices.program import Json, canonical_json

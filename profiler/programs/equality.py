@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler.workloads.workload import Workload
 
 # Largest difference relative to the largest reference value (at least 1) of programs that round nothing.

@@ -11,7 +11,8 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from adaptare.devices import DeviceInfo, InputError, StorageError
+from adaptare.core import InputError, StorageError
+from adaptare.devices import DeviceInfo
 from adaptare.profiler.store.measurement import (
     Measurement,
     Origin,

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo
 from adaptare.devices.program import content_hash
 from adaptare.profiler.analysis.alarms import stable_rounds
 from adaptare.profiler.analysis.endurance import Endurance, endurance_of

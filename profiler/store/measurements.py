@@ -6,9 +6,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptare.devices import InputError, MissingPackageError
-from adaptare.profiler.results.table import Column, Table
-from adaptare.profiler.results.units import between, milliseconds, percent
+from adaptare.core import InputError, MissingPackageError
+from adaptare.core.table import Column, Table
+from adaptare.core.units import between, milliseconds, percent
 from adaptare.profiler.store.measurement import Measurement
 
 if TYPE_CHECKING:

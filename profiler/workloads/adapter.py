@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import Json
 from adaptare.profiler.workloads.configuration import Configuration
 

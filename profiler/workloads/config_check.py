@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 MOST_LAYERS, WIDEST = 10_000, 10_000_000
 # Field -> its maximum: far above any model, and far below values at which the names of linears would fill the memory.

@@ -6,7 +6,7 @@ from functools import cached_property
 from numbers import Integral
 from typing import Literal, get_args
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site, first_layer, layer_of
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.shape import MlpWidth, Site
 from adaptare.profiler.workloads.space import Space

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptare.devices import InputError
-from adaptare.devices.strict_json import parse_json
+from adaptare.core import InputError
+from adaptare.core.strict_json import parse_json
 from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
 from adaptare.profiler.workloads.finite_weights import not_finite
 from adaptare.profiler.workloads.shape import ModelShape, Site

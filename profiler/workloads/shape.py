@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
 from adaptare.profiler.workloads.depth import Depth, even_order

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
-from adaptare.devices.extensions import extension, extensions
+from adaptare.core import InputError
+from adaptare.core.extensions import extension, extensions
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
 
 

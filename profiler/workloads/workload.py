@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from adaptare.devices import InputError, Work
+from adaptare.core import InputError
+from adaptare.devices import Work
 from adaptare.devices.program import content_hash
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape, Site

@@ -5,7 +5,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices.extensions import extension
+from adaptare.core.extensions import extension
 from adaptare.profiler import Space
 
 ALGORITHMS = "adaptare.algorithms"

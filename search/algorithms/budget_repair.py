@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import AdaptareError, InputError
-from adaptare.devices.exit_codes import ExitCode
+from adaptare.core import AdaptareError, InputError
+from adaptare.core.exit_codes import ExitCode
 from adaptare.profiler import Space
 from adaptare.search.budget.candidate import limit_costs, violations
 from adaptare.search.budget.objective import Limit

@@ -11,7 +11,7 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Space
 from adaptare.search.budget.candidate import new_rows
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import most_spread, non_dominated
 

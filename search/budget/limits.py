@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 Quantity = Literal["prefill", "decode", "overhead", "memory"]
 MEDIAN = 50.0

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Column
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
 

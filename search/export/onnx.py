@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptare.devices import DeviceError
+from adaptare.core import DeviceError
 from adaptare.profiler import Configuration, Quantisation
 from adaptare.search.export.parity import TOKENS, computed_elsewhere, random_tokens
 from adaptare.search.super_adapter.model import SuperAdapter

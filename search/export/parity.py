@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from adaptare.devices import DeviceError
+from adaptare.core import DeviceError
 from adaptare.profiler import Configuration
 from adaptare.search.super_adapter.model import SuperAdapter
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.torch.programs import narrowed
 from adaptare.profiler.programs.torch.shallow import shallow

@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import Json
 
 Halves = Mapping[str, tuple[torch.Tensor, torch.Tensor]]

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, read_peft
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch.nn import functional
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.devices.program import Json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments

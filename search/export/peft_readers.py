@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptare.devices import DeviceError
+from adaptare.core import DeviceError
 from adaptare.profiler import Configuration
 from adaptare.search.export.parity import TOKENS, random_tokens
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.pruning.rows import decoder_linears, prune_rows
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.token_examples import TokenExample, pad_batch

@@ -5,7 +5,7 @@ Modules that need torch are imported on first use.
 
 from typing import TYPE_CHECKING
 
-from adaptare.devices.lazy_names import lazy_names
+from adaptare.core.lazy_names import lazy_names
 from adaptare.search.training.samplers import LargestShareSampler, SpreadSampler, UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
-from adaptare.devices.extensions import extension, extensions
+from adaptare.core import InputError
+from adaptare.core.extensions import extension, extensions
 from adaptare.profiler import ModelShape, Quantisation, Space
 from adaptare.profiler.workloads.space import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint

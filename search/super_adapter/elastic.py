@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.workloads.narrowing import WHOLE, Part
 from adaptare.search.super_adapter.scaling import Scaling
 

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
+from adaptare.core.strict_json import parse_json
+from adaptare.core.whole_file import write_whole
 from adaptare.devices.program import Json
-from adaptare.devices.strict_json import parse_json
-from adaptare.devices.whole_file import write_whole
 from adaptare.profiler import Column, Dimension, MlpWidth, ModelShape, Site, Space
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.space import rank_space

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space
 from adaptare.profiler.programs.torch.shallow import set_layers
 from adaptare.profiler.workloads.depth import Depth

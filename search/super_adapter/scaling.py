@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite, sqrt
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 DEFAULT_ALPHA = 32.0
 # name -> factor of (alpha, active rank, largest rank)

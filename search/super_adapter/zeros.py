@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 # A base counts as sparse from this share of zeros on. Rounding a dense base to 4 bits makes about 10 % of it zero.
 SPARSE = 0.25

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.analysis.intervals import LEVEL, Interval
 
 _Z = float(special.ndtri((1 + LEVEL) / 2))

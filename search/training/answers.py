@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix
 from adaptare.search.training.questions import TokenQuestion

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Space
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.budget.objective import Limit

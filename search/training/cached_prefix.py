@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache, PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.search.super_adapter.model import SuperAdapter
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from adaptare.devices import InputError, MissingPackageError
+from adaptare.core import InputError, MissingPackageError
 from adaptare.search.training.data import Example
 
 # Topics with short answers in plain English; excludes code and topics with only a handful of questions.

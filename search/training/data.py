@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 HELD_OUT_SHARE: Final = 0.15
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
+from adaptare.core.strict_json import parse_json
 from adaptare.devices.program import Json
-from adaptare.devices.strict_json import parse_json
 from adaptare.search.training.data import Example
 from adaptare.search.training.formats import examples_of_row
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.data import Example, Message
 
 Row = Mapping[str, Any]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.token_examples import TokenExample, pad_batch
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.search.training.token_examples import TokenExample, pad_batch
 

@@ -4,9 +4,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
+from adaptare.core.report import SILENT, Feedback
 from adaptare.profiler import Configuration
-from adaptare.profiler.results.report import SILENT, Feedback
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import on_space

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix

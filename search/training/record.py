@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
+from adaptare.core.versioned_json import write_versioned
 from adaptare.devices.program import Json
-from adaptare.devices.versioned_json import write_versioned
 from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenExample

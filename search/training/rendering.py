@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.data import Example
 
 

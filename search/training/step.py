@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Space
 from adaptare.search.training.samplers import SPREAD, LargestShareSampler, Sampler
 

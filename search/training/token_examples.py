@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.data import Example, Split, split_examples
 from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
 from adaptare.search.training.rendering import token_ids

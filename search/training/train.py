@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
-from adaptare.devices import InputError, StorageError
-from adaptare.devices.interrupts import interrupts_noted
+from adaptare.core import InputError, StorageError
+from adaptare.core.interrupts import interrupts_noted
 from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 
 Array = NDArray[np.float64]

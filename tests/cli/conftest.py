@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from adaptare.app import app
-from adaptare.devices import Loaded, Program, ProgramError
+from adaptare.core import ProgramError
+from adaptare.devices import Loaded, Program
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import open_model
 

@@ -13,8 +13,8 @@ from adaptare.arguments import DEFAULT_BAND
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
-from adaptare.profiler.campaigns.comparison import compare
 from adaptare.profiler.store.measurement import Visit, device_hash
+from adaptare.workflows.comparison import compare
 
 SLOW = "simulated:launch_s=4e-06"
 

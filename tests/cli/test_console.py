@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adaptare.console import Console
-from adaptare.profiler.results.table import Column, Table
+from adaptare.core.table import Column, Table
 
 
 class Terminal(io.StringIO):

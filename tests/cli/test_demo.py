@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.profiler import named_space, open_model
-from adaptare.search.workflows.demonstration import halfway
-from adaptare.search.workflows.searching import check_feasible
+from adaptare.workflows.demonstration import halfway
+from adaptare.workflows.search.searching import check_feasible
 
 QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 

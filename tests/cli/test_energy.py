@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from adaptare.core.units import energy
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.profiler.results.units import energy
 
 
 @pytest.fixture

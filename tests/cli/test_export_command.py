@@ -14,8 +14,8 @@ from adaptare.commands.export import Kind
 from adaptare.profiler import Configuration, ModelShape, open_model
 from adaptare.search import load_base
 from adaptare.search.export import onnx_check
-from adaptare.search.workflows.exporting import ExportKind
-from adaptare.search.workflows.selection import Choice, Selection, save_selection
+from adaptare.workflows.exporting import ExportKind
+from adaptare.workflows.search.selection import Choice, Selection, save_selection
 
 Run = Callable[..., Any]
 SITES = {"model.layers.0.self_attn.q_proj": 4, "model.layers.1.mlp.down_proj": 2}
@@ -133,7 +133,7 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnx" else find(name, *rest))
-    monkeypatch.setattr("adaptare.search.workflows.exporting.reload_adaptation", None)
+    monkeypatch.setattr("adaptare.workflows.exporting.reload_adaptation", None)
     answer = export("-o", "out", "--to", kind)
     assert answer.code == 2
     assert "pip install 'adaptare[torch,onnx]'" in answer.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Store, named_space
 from adaptare.search.algorithms.algorithm import algorithm_named
 

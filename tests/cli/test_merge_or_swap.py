@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceInfo, Loaded, Program, ProgramError, SimulatedDevice, TorchCpu, Worker, WorkerInfo
+from adaptare.core import ProgramError
+from adaptare.devices import DeviceInfo, Loaded, Program, SimulatedDevice, TorchCpu, Worker, WorkerInfo
 from adaptare.profiler import Configuration, Mode, Need, Workload, open_model, programs_for
-from adaptare.profiler.campaigns.merge_or_swap import Way, conclude, tokens_to_pay
-from adaptare.profiler.campaigns.task_change import SWAPS, fed_bytes, load_and_change_task
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.workloads.workload import BYTES
+from adaptare.workflows.overhead.merge_or_swap import Way, conclude, tokens_to_pay
+from adaptare.workflows.overhead.task_change import SWAPS, fed_bytes, load_and_change_task
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
 MEGABYTE = 10**6
@@ -309,7 +310,7 @@ def test_a_way_that_cannot_be_loaded_is_told(overhead: Callable[..., Any], monke
     def fail(workload: Workload, **options: object) -> None:
         raise ProgramError("out of memory")
 
-    monkeypatch.setattr("adaptare.profiler.campaigns.merge_or_swap.load_and_change_task", fail)
+    monkeypatch.setattr("adaptare.workflows.overhead.merge_or_swap.load_and_change_task", fail)
     answer = overhead("--device", "simulated", "--tasks", 2, "--json")
     assert answer.code == 3
     found = answer.json["merge_or_swap"]

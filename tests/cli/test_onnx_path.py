@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adaptare.profiler import precise_within
-from adaptare.search.workflows.demonstration import Effort
+from adaptare.workflows.demonstration import Effort
 
 INT4 = "ort-cpu:int4,threads=1"
 QUICKLY = ("--openings", 2, "--seconds", 0.5)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.campaigns.overhead_rows import price_of_precision
+from adaptare.workflows.overhead.overhead_rows import price_of_precision
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from adaptare.console import feedback_of
-from adaptare.devices import DeviceError, InputError
-from adaptare.devices.exit_codes import ExitCode
+from adaptare.core import DeviceError, InputError
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.report import SILENT
 from adaptare.profiler import Store
-from adaptare.profiler.campaigns import side_by_side as module
-from adaptare.profiler.campaigns.side_by_side import Lost, side_by_side
-from adaptare.profiler.results.report import SILENT
+from adaptare.workflows.overhead import side_by_side as module
+from adaptare.workflows.overhead.side_by_side import Lost, side_by_side
 
 UNREACHABLE = "ssh://127.0.0.1:1/ort-cpu"
 WORDS = ("overhead", "tiny-random", "--seconds", 0.1, "-p", 0, "--rank", "2,4")

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, connect
+from adaptare.core import InputError
+from adaptare.devices import connect
 from adaptare.profiler import Workload, open_model
-from adaptare.profiler.campaigns.target import named_target, read_spelling, target_of
+from adaptare.workflows.target import named_target, read_spelling, target_of
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from adaptare.console import Console
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.report import Note
 from adaptare.devices import DeviceInfo, SimulatedDevice
-from adaptare.devices.exit_codes import ExitCode
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
-from adaptare.profiler.campaigns.campaign import Campaign
-from adaptare.profiler.campaigns.target import Target
-from adaptare.profiler.results.report import Note
 from adaptare.profiler.store.measurement import Visit
-from adaptare.search.workflows.selection import Choice, Selection
-from adaptare.search.workflows.verification import Choices, Verification, Verified, verify_choices
+from adaptare.workflows.profiling.campaign import Campaign
+from adaptare.workflows.search.selection import Choice, Selection
+from adaptare.workflows.target import Target
+from adaptare.workflows.verification import Choices, Verification, Verified, verify_choices
 
 SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
 CONFIG = Configuration.uniform(SHAPE, 4)

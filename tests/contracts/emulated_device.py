@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import AgentDevice, DeviceError, Link, ProgramFile, Transport
+from adaptare.core import DeviceError
+from adaptare.devices import AgentDevice, Link, ProgramFile, Transport
 from adaptare.devices.native.build import build_bundle
 from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import TARGETS

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
-from adaptare.devices import Device, DeviceError, SimulatedDevice, TorchCpu, connect, ort_cpu, torch_device
+from adaptare.core import DeviceError
+from adaptare.devices import Device, SimulatedDevice, TorchCpu, connect, ort_cpu, torch_device
 from adaptare.devices.agent.machine import Machine, processors
 from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.onnx_runtime import ort_mobile

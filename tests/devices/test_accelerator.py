@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adaptare.devices import DeviceError, InputError, connect
+from adaptare.core import DeviceError, InputError
+from adaptare.devices import connect
 from adaptare.devices.agent import accelerator, torch_runtime
 from adaptare.devices.agent.accelerator import Accelerator, CaptureError
 from adaptare.devices.agent.runtime import AbsentError

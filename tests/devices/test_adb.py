@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, Program, ProgramError, WorkerDiedError, connect
+from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
+from adaptare.devices import Program, connect
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
 from adaptare.devices.registry import clean

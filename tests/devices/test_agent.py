@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.devices import DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError
+from adaptare.core import DeviceError, ProgramError, WorkerDiedError
+from adaptare.devices import Feed, Program, Work
 from adaptare.devices.agent_worker import AgentWorker
 
 OpenWorker = Callable[..., AgentWorker]

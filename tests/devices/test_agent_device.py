@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import AgentDevice, InputError, MissingPackageError, TorchCpu, connect, ort_cpu
+from adaptare.core import InputError, MissingPackageError
+from adaptare.devices import AgentDevice, TorchCpu, connect, ort_cpu
 from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.onnx_runtime import ort
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import StorageError, agent
+from adaptare.core import StorageError
+from adaptare.devices import agent
 from adaptare.devices.agent_file import write_agent
 
 SOURCES = Path(agent.__file__).parent

@@ -11,18 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import (
-    DeviceError,
-    Feed,
-    InputError,
-    Link,
-    MissingPackageError,
-    Program,
-    ProgramError,
-    ProgramFile,
-    Work,
-    WorkerDiedError,
-)
+from adaptare.core import DeviceError, InputError, MissingPackageError, ProgramError, WorkerDiedError
+from adaptare.devices import Feed, Link, Program, ProgramFile, Work
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.transport import ended_by
 

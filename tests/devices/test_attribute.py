@@ -8,7 +8,8 @@ from typing import Any
 import onnx
 import pytest
 
-from adaptare.devices import Feed, Program, ProgramError, SimulatedDevice, TorchCpu, Work, Worker, ort_cpu, program_file
+from adaptare.core import ProgramError
+from adaptare.devices import Feed, Program, SimulatedDevice, TorchCpu, Work, Worker, ort_cpu, program_file
 from adaptare.devices.agent import ort_runtime
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.ort_runtime import OrtRuntime

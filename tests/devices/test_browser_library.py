@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adaptare.devices import DeviceError, browser, connect
+from adaptare.core import DeviceError
+from adaptare.devices import browser, connect
 from adaptare.devices.browser.runtime_files import HASHES, RuntimeFiles, local_files
 from adaptare.devices.browser.server import PageServer
 

@@ -16,18 +16,8 @@ import pytest
 from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
 
-from adaptare.devices import (
-    DeviceError,
-    Feed,
-    InputError,
-    Program,
-    ProgramError,
-    Work,
-    Worker,
-    WorkerDiedError,
-    connect,
-    program_file,
-)
+from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
+from adaptare.devices import Feed, Program, Work, Worker, connect, program_file
 from adaptare.devices.program import canonical_json
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
-from adaptare.devices import DeviceError, Feed, Program, ProgramError, Work, WorkerDiedError, connect, program_file
+from adaptare.core import DeviceError, ProgramError, WorkerDiedError
+from adaptare.devices import Feed, Program, Work, connect, program_file
 from adaptare.devices.browser import transport
 from adaptare.devices.browser.web_pages import LARGEST_MESSAGE_BYTES
 from adaptare.devices.program import canonical_json

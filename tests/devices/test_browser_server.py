@@ -17,10 +17,7 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 from yarl import URL
 
-from adaptare.devices import (
-    DeviceError,
-    InputError,
-)
+from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.runtime_files import HASHES, PUBLIC_FILES, RuntimeFiles, local_files
 from adaptare.devices.browser.state import read_state, state_file
 from adaptare.devices.browser.web_pages import content_policy

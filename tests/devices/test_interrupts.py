@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from adaptare.devices.interrupts import interrupts_noted
+from adaptare.core.interrupts import interrupts_noted
 
 
 def test_first_interrupt_is_noted_and_the_second_acts() -> None:

@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
-from adaptare.devices import MissingPackageError
-from adaptare.devices.lazy_names import lazy_names
+from adaptare.core import MissingPackageError
+from adaptare.core.lazy_names import lazy_names
 
 
 def test_a_name_is_imported_from_its_module() -> None:

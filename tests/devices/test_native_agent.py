@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from adaptare.devices import Feed, InputError, Program, ProgramError, Work, Worker, ort_cpu, program_file
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import Feed, Program, Work, Worker, ort_cpu, program_file
 from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.program import canonical_json
 

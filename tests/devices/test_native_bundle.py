@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, MissingPackageError, StorageError
+from adaptare.core import DeviceError, InputError, MissingPackageError, StorageError
 from adaptare.devices.native import build as making
 from adaptare.devices.native import compiler, runtime_library
 from adaptare.devices.native.build import build_bundle, bundle_for, kept_for

@@ -7,7 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from adaptare.devices import Feed, InputError, Program, ProgramError, Work, program_file
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import Feed, Program, Work, program_file
 from adaptare.devices.native.build import build_bundle
 from adaptare.devices.native.compiler import target_here
 from adaptare.devices.native_runtime import ort_native

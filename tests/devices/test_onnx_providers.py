@@ -11,17 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from adaptare.devices import (
-    DeviceError,
-    Feed,
-    InputError,
-    MissingPackageError,
-    Program,
-    ProgramError,
-    Work,
-    connect,
-    program_file,
-)
+from adaptare.core import DeviceError, InputError, MissingPackageError, ProgramError
+from adaptare.devices import Feed, Program, Work, connect, program_file
 from adaptare.devices.agent import ort_runtime
 from adaptare.devices.agent.ort_runtime import ASSIGNMENT, OrtRuntime
 from adaptare.devices.program import canonical_json

@@ -6,7 +6,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from adaptare.devices import Device, Feed, Program, ProgramError, Work, ort_cpu, program_file
+from adaptare.core import ProgramError
+from adaptare.devices import Device, Feed, Program, Work, ort_cpu, program_file
 from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.onnx_refusals import advised
 from adaptare.devices.program import canonical_json

@@ -11,7 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from adaptare.devices import Feed, InputError, Program, ProgramError, Work, connect, ort_cpu, program_file
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import Feed, Program, Work, connect, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
 from adaptare.devices.onnx_runtime import ort

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.devices import InputError, MissingPackageError, SimulatedDevice, connect, registry
-from adaptare.devices.extensions import extensions
+from adaptare.core import InputError, MissingPackageError
+from adaptare.core.extensions import extensions
+from adaptare.devices import SimulatedDevice, connect, registry
 from adaptare.devices.registry import reachable, split_options
 from adaptare.devices.transport import LocalTransport
 

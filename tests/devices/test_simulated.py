@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from simulated_noise import Jitter
 
-from adaptare.devices import Feed, InputError, Program, ProgramError, SimulatedDevice, Work, WorkerDiedError
+from adaptare.core import InputError, ProgramError, WorkerDiedError
+from adaptare.devices import Feed, Program, SimulatedDevice, Work
 
 PROGRAM = Program(
     "p", "m:f", "{}", (Feed("a", "{}", Work(5, 1000, 4000)), Feed("b", "{}", Work(7, 10, 4000))), weight_bytes=77

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Feed, InputError, Program, Work, agent_file, connect
+from adaptare.core import InputError
+from adaptare.devices import Feed, Program, Work, agent_file, connect
 from adaptare.devices.program import canonical_json
 from adaptare.devices.transports.ssh import SshTransport
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, InputError, Program, connect
+from adaptare.core import DeviceError, InputError
+from adaptare.devices import Program, connect
 from adaptare.devices.registry import clean
 from adaptare.devices.transports.ssh import SshTransport
 

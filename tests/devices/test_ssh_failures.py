@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import DeviceError, MissingPackageError, Program, ProgramError, WorkerDiedError, connect
+from adaptare.core import DeviceError, MissingPackageError, ProgramError, WorkerDiedError
+from adaptare.devices import Program, connect
 from adaptare.devices.transports import openssh
 from adaptare.devices.transports.ssh_failure import failed_connection
 

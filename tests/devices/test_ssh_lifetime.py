@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from adaptare.devices import DeviceError, Program, WorkerDiedError, connect
+from adaptare.core import DeviceError, WorkerDiedError
+from adaptare.devices import Program, connect
 from adaptare.devices.transports.ssh import SshTransport
 
 Start = Callable[..., Any]

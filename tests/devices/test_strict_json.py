@@ -1,6 +1,6 @@
 import pytest
 
-from adaptare.devices.strict_json import parse_json
+from adaptare.core.strict_json import parse_json
 
 
 def test_json_is_read_as_python_reads_it() -> None:

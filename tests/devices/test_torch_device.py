@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import Program, ProgramError, TorchCpu
+from adaptare.core import ProgramError
+from adaptare.devices import Program, TorchCpu
 from adaptare.devices.agent.torch_runtime import TorchRuntime
 
 MakeProgram = Callable[..., Program]

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, StorageError
-from adaptare.devices.versioned_json import read_versioned, write_versioned
+from adaptare.core import InputError, StorageError
+from adaptare.core.versioned_json import read_versioned, write_versioned
 
 
 def read(file: Path) -> dict[str, object]:

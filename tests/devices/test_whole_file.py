@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices.whole_file import write_together, write_whole
+from adaptare.core.whole_file import write_together, write_whole
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.intervals.conformal import conformal_half_width, rows_needed
 
 

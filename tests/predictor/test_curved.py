@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError, SimulatedDevice, Work
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice, Work
 from adaptare.predictor import FittedPredictor, LatencyPredictor, interpolate, load_predictor, save_predictor
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.smooth import Smooth

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor import FeatureSet
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.workloads.workload import ADAPTER_LAUNCHES

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, bends, interpolate, load_predictor, save_predictor
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
 

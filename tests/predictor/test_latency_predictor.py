@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, latency_predictor
 from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError, SimulatedDevice, StorageError
+from adaptare.core import InputError, StorageError
+from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.intervals.session_spread import PRIOR
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload

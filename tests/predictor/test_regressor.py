@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from toy_regressor import Nearby
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor import LatencyPredictor, Regressor, interpolate, load_predictor, save_predictor
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.regressor import left_out_residuals, name_of

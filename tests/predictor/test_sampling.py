@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.predictor.fitting.sampling import next_rows
 
 

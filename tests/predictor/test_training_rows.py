@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.predictor.fitting.training_rows import codes_of, training_rows
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
 from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.fitting.candidates import candidates

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError, Program, ProgramError, SimulatedDevice, ort_cpu
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import Program, SimulatedDevice, ort_cpu
 from adaptare.devices.contracts import AttributedCall, OperatorTime
 from adaptare.profiler import Configuration, ModelShape, Programs, Workload, programs_for
 from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute

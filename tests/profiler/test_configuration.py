@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Workload
 
 SHAPE = ModelShape("llama", 12, 16, 4, 2, 4, 24, 40, '{"name":"deep"}')

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from shallow_models import CONFIGS, LAYERS, deleted, made
 from transformers import DynamicCache, PreTrainedModel
 
-from adaptare.devices import InputError, Program, TorchCpu, ort_cpu
+from adaptare.core import InputError
+from adaptare.devices import Program, TorchCpu, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
 from adaptare.profiler.measuring.parts import blocks_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Space, design, read_space
 from adaptare.profiler.workloads.depth import Depth, even_order
 from adaptare.profiler.workloads.space import grouped_space

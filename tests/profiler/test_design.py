@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, design, named_space, read_space
 from adaptare.profiler.workloads.design import quantities
 from adaptare.profiler.workloads.space import rank_space

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors import SafetensorError
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.profiler.models.disk_cache import (
     MARK,
     UNFINISHED,

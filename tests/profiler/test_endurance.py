@@ -9,7 +9,7 @@ import pytest
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.analysis.endurance import Endurance, endurance_of
-from adaptare.profiler.campaigns.campaign import slowed_down
+from adaptare.workflows.profiling.campaign import slowed_down
 
 SECONDS = [1.0, 1.1, 1.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.1, 3.2]
 OPENINGS = np.repeat([4, 5, 6, 7], 3)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from simulated_noise import Jitter
 
-from adaptare.devices import DeviceError, InputError, SimulatedDevice, connect
+from adaptare.core import DeviceError, InputError
+from adaptare.devices import SimulatedDevice, connect
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, ModelShape, Workload

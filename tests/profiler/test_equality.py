@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.programs.equality import (
     changes_outputs,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig
 
-from adaptare.devices import DeviceInfo, InputError
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 from adaptare.profiler.analysis.intervals import ratio_interval
 from adaptare.profiler.store.measurement import (

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, MissingPackageError, SimulatedDevice
+from adaptare.core import InputError, MissingPackageError
+from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Store, Workload, profile
 from adaptare.profiler.programs.builders import SimulatedPrograms
 from adaptare.profiler.store.measurements import Measurements

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from adaptare.devices import InputError, MissingPackageError, StorageError
+from adaptare.core import InputError, MissingPackageError, StorageError
 from adaptare.profiler import ModelShape, open_model
 from adaptare.profiler.models.model_source import published_name
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from transformers import DynamicCache, PreTrainedModel
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler import ModelShape
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.onnx.base import OnnxBase

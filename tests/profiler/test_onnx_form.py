@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from adaptare.devices import DeviceInfo, InputError, Program, ProgramError, Worker, connect, ort_cpu
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import DeviceInfo, Program, Worker, connect, ort_cpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.programs.onnx.form import Form, is_ort_file

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from adaptare.devices import Feed, InputError, MissingPackageError, Program, StorageError, ort_cpu
+from adaptare.core import InputError, MissingPackageError, StorageError
+from adaptare.devices import Feed, Program, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, ModelShape, Workload, open_model, programs_for
 from adaptare.profiler.models.random_model import random_model

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices import Loaded, Program, ProgramError, Worker, ort_cpu
+from adaptare.core import ProgramError
+from adaptare.devices import Loaded, Program, Worker, ort_cpu
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.stopping import Progress

@@ -7,7 +7,8 @@ import pytest
 from simulated_noise import Jitter
 from transformers import Gemma3TextConfig
 
-from adaptare.devices import InputError, Loaded, Program, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload
 from adaptare.profiler.measuring.options import ProfileOptions

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, PeftType, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, read_peft
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.peft_folder import OTHER_KINDS, OTHER_SETTINGS

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from simulated_noise import OpeningOffset
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.store.measurement import pooled
 

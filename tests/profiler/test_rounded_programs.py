@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from adaptare.devices import Program, ProgramError, TorchCpu
+from adaptare.core import ProgramError
+from adaptare.devices import Program, TorchCpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.equality import check_against_merged, largest_difference

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from simulated_noise import Bursts, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 
-from adaptare.devices import (
-    DeviceError,
-    InputError,
-    Loaded,
-    Program,
-    ProgramError,
-    SimulatedDevice,
-    Worker,
-    WorkerInfo,
-)
+from adaptare.core import DeviceError, InputError, ProgramError
+from adaptare.devices import Loaded, Program, SimulatedDevice, Worker, WorkerInfo
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 from simulated_noise import WarmUp
 
-from adaptare.devices import InputError, ProgramError, SimulatedDevice
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.measuring.options import ProfileOptions

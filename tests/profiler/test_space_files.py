@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, named_space, read_space
 
 SHAPE = ModelShape.from_config(

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from simulated_noise import Jitter, OpeningOffset
 
-from adaptare.devices import InputError, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
 from adaptare.profiler import (
     Configuration,
     FixedRounds,

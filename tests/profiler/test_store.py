@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 
-from adaptare.devices import InputError, SimulatedDevice, StorageError
+from adaptare.core import InputError, StorageError
+from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler.store import database as store_module
 

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from adaptare.devices import SimulatedDevice, StorageError
+from adaptare.core import StorageError
+from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler.measuring.stopping import FixedRounds
 from adaptare.profiler.store import database as store_module

@@ -7,7 +7,8 @@ import pytest
 from simulated_noise import Bursts, Jitter, OpeningOffset, WarmUp
 from transformers import Gemma3TextConfig, LlamaConfig
 
-from adaptare.devices import InputError, ProgramError, SimulatedDevice
+from adaptare.core import InputError, ProgramError
+from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import (
     Configuration,

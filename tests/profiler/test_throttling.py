@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adaptare.profiler.campaigns.campaign import throttled
+from adaptare.workflows.profiling.campaign import throttled
 
 COOL = {"processors": "0 1 2 3", "allowed_hz": 1.8e9, "max_hz": 1.8e9}
 HOT = {"processors": "4 5", "allowed_hz": 1.2e9, "max_hz": 2.4e9}

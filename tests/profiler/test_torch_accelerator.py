@@ -10,7 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adaptare.devices import Feed, Program, ProgramError, Work, torch_device
+from adaptare.core import ProgramError
+from adaptare.devices import Feed, Program, Work, torch_device
 from adaptare.devices.torch_device import torch_cuda
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.programs.builders import TorchPrograms

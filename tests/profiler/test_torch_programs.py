@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from adaptare.devices import InputError, TorchCpu
+from adaptare.core import InputError
+from adaptare.devices import TorchCpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.builders import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 
-from adaptare.devices import InputError, Work
+from adaptare.core import InputError
+from adaptare.devices import Work
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.workloads.adapter import peft_arguments
 

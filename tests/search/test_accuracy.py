@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.accuracy import Accuracy, accuracy_of
 from adaptare.search.training.paired import paired_difference
 

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase, Qwen3Config
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.answers import Answers
 from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
 from adaptare.search.training.token_examples import TokenExample, tokenize_split
-from adaptare.search.workflows.accuracies import accuracies_of, right_answers
+from adaptare.workflows.train.accuracies import accuracies_of, right_answers
 
 SIZES = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 4}
 FAMILIES = {

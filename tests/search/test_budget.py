@@ -1,6 +1,6 @@
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search import read_budget
 from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s
 

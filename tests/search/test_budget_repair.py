@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, named_space, read_space
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search import InfeasibleBudgetError, Limit

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from pymoo.indicators.hv import HV
 
-from adaptare.devices import AdaptareError, InputError
+from adaptare.core import AdaptareError, InputError
 from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search import Algorithm, Front, InfeasibleBudgetError, Limit, Nsga2, RandomSearch, search
 from adaptare.search.algorithms.screen import AdditiveScreen

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search import Limit
 from adaptare.search.budget.candidate import Candidate, evaluate, violations
 

@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 
-from adaptare.devices import InputError, MissingPackageError
+from adaptare.core import InputError, MissingPackageError
 from adaptare.search.training.chatterbot import chatterbot_examples
 from adaptare.search.training.data import Example
 

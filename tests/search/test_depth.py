@@ -12,7 +12,7 @@ from narrow_models import complete_updates, logits, same
 from shallow_models import CONFIGS, LAYERS, deleted, made
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.profiler.workloads.space import grouped_space

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import SCALING_RULES, Scaling
 

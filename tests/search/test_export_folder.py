@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.search.export.folder import export_folder
 
 ORIGIN = {"kind": "test"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.data import Example, Message
 from adaptare.search.training.example_files import read_examples
 from adaptare.search.training.formats import examples_of_row

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search import Front, pick_winners
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import front_of, most_spread, non_dominated

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gate_gradients import gate_gradients
 from adaptare.search.training.token_examples import TokenExample

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from adaptare import search
-from adaptare.devices import MissingPackageError
+from adaptare.core import MissingPackageError
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

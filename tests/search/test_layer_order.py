@@ -11,13 +11,13 @@ from shallow_models import CONFIGS, LAYERS, made
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes import subnet
 from adaptare.search.training.layer_order import block_influence, layer_order
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.search.workflows.prepared_base import with_layer_order
+from adaptare.workflows.train.prepared_base import with_layer_order
 
 Examples = Callable[[int], list[TokenExample]]
 

@@ -7,7 +7,7 @@ from narrow_models import FAMILIES, logits, made, same
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter

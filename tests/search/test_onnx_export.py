@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import DeviceError, InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.profiler import Configuration, Quantisation
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, read_peft
 from adaptare.search.export.peft import export_merged, export_peft
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
+from adaptare.core.report import Feedback
 from adaptare.profiler import Configuration
-from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling

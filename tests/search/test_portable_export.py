@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from adaptare.devices import DeviceError, InputError
+from adaptare.core import DeviceError, InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, read_peft
 from adaptare.search.export import peft_portable, peft_readers
 from adaptare.search.export.peft import export_peft

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.token_examples import TokenExample

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, RECIPES, Recipe, all_recipes, recipe_named
@@ -16,7 +16,7 @@ MOST_LINES = 60
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
     entry = EntryPoint(name, target, RECIPES)
-    monkeypatch.setattr("adaptare.devices.extensions.extensions", lambda group: {name: entry})
+    monkeypatch.setattr("adaptare.core.extensions.extensions", lambda group: {name: entry})
 
 
 def test_the_default_is_listed_first() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Site, Space
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError

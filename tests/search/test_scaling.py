@@ -1,6 +1,6 @@
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.super_adapter.scaling import Scaling
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.candidate import Candidate
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration
-from adaptare.search.workflows.selection import Choice, Selection, load_selection, save_selection
+from adaptare.workflows.search.selection import Choice, Selection, load_selection, save_selection
 
 CONFIGURATIONS = [
     Configuration.of({"model.layers.0.mlp.up_proj": 4}),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, named_space
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter

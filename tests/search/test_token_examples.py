@@ -1,7 +1,7 @@
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search.training.data import Example, Message
 from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
 

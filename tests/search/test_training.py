@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.file import load_super_adapter
 from adaptare.search.super_adapter.masked import MaskedElasticLinear

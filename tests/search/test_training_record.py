@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import InputError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.search.training.record import read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, SANDWICH
 

@@ -11,7 +11,7 @@ import torch
 from narrow_models import FAMILIES, complete_updates, dense, disturbed, logits, made, same
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.search.export.onnx import export_onnx

@@ -8,7 +8,7 @@ import pytest
 import torch
 from narrow_models import FAMILIES, WIDTHS, complete_updates, dense, disturbed, logits, made, same, wide_space
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.algorithms.baselines import midpoint
@@ -20,7 +20,7 @@ from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
-from adaptare.search.workflows.polishing import check_polishable
+from adaptare.workflows.search.polishing import check_polishable
 
 DOWN = "model.layers.{}.mlp.down_proj"
 

@@ -10,9 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 from adaptare.app import app
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.search import CompletionLoss, load_base
-from adaptare.search.workflows.adaptation import reload_adaptation
+from adaptare.workflows.train.adaptation import reload_adaptation
 
 Run = Callable[..., Any]
 TRAIN = ("train", "tiny-random", "-o", "run", "--data", "data.jsonl", "--steps", "2", "--held-out", "6")

@@ -16,7 +16,8 @@ from toy_regressor import Nearby
 from toy_space import slim
 
 import adaptare
-from adaptare.devices import InputError, Program, SimulatedDevice
+from adaptare.core import InputError
+from adaptare.devices import Program, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
 from adaptare.search import Limit, PredictedLatency, PredictedUpperEnd, search

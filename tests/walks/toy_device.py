@@ -1,7 +1,8 @@
 from contextlib import contextmanager
 from timeit import default_timer, repeat
 
-from adaptare.devices import DeviceInfo, Loaded, ProgramError, WorkerDiedError, WorkerInfo
+from adaptare.core import ProgramError, WorkerDiedError
+from adaptare.devices import DeviceInfo, Loaded, WorkerInfo
 
 
 class Abacus:  # each call adds as many numbers as a thousandth of its FLOPs

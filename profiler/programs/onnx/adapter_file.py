@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import MissingPackageError
+from adaptare.core import MissingPackageError
 
 # For users that version their adapters; ONNX Runtime does not check either number.
 ADAPTER_VERSION = MODEL_VERSION = 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import InputError, MissingPackageError
+from adaptare.core import InputError, MissingPackageError
 from adaptare.devices.agent.machine import Machine
 from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import onnx
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler.programs.onnx.base import OnnxBase
 from adaptare.profiler.workloads.shape import layer_of
 

@@ -5,7 +5,7 @@ import json
 import onnx
 from onnx import TensorProto
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler.programs.onnx.surgery import replace_entries
 
 SCOPES = "pkg.torch.onnx.name_scopes"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from adaptare.devices import ProgramError
+from adaptare.core import ProgramError
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, Port, SiteTensors
 from adaptare.profiler.programs.onnx.cut import cut, scopes_of

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptare.devices import DeviceInfo, ProgramError
+from adaptare.core import ProgramError
+from adaptare.devices import DeviceInfo
 from adaptare.devices.program import Json, content_hash
 from adaptare.profiler.models.disk_cache import UNFINISHED
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.devices import DeviceInfo, Feed, InputError, Program, ProgramFile, program_file
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import UNFINISHED
 from adaptare.profiler.models.model_source import ModelSource

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.search.pruning.rows import decoder_linears, prune_by_magnitude
 from adaptare.search.pruning.wanda import prune_by_wanda

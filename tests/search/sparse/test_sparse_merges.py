@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from adaptare.devices import InputError
+from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.workloads.space import grouped_space

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from typer.testing import CliRunner
 
 from adaptare.app import app
-from adaptare.devices import InputError
+from adaptare.core import InputError
+from adaptare.core.report import Feedback
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
-from adaptare.profiler.results.report import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.export.parity import largest_export_difference
@@ -27,7 +27,7 @@ from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.workflows.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
+from adaptare.workflows.train.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
 
 SMOLLM2 = {
     "model_type": "llama",

@@ -1,0 +1,29 @@
+"""Classes and functions that installed packages register as entry points."""
+
+import importlib.metadata
+from typing import Any
+
+from adaptare.core.errors import InputError
+
+
+def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Entry points of a group, by name."""
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+
+
+def extension(group: str, name: str, *, kind: str) -> Any:
+    """The registered object of this name.
+
+    Args:
+        group: Group of entry points, such as `adaptare.regressors`.
+        name: Name of the entry point.
+        kind: Word for the message, such as `regressor`.
+
+    Raises:
+        InputError: No installed package registers the name.
+    """
+    entries = extensions(group)
+    if name not in entries:
+        known = ", ".join(sorted(entries)) or "none"
+        raise InputError(f"unknown {kind} {name!r}; installed packages register {known}")
+    return entries[name].load()

@@ -1,0 +1,49 @@
+"""Public names of a package, each imported when it is first used."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from adaptare.core.errors import MissingPackageError
+
+# Package that may be missing -> extra of adaptare that installs it.
+EXTRAS: Final = {
+    **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
+    **dict.fromkeys(("aiohttp", "segno"), "browser"),
+    "matplotlib": "figures",
+    "pytest": "testing",
+}
+
+
+def missing_package(error: Exception) -> str:
+    """Message for an import that failed because an optional package is not installed; empty for other errors."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = EXTRAS.get(package)
+    return f"{package} is not installed; install it with: pip install 'adaptare[{extra}]'" if extra else ""
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
+    """The `__getattr__` of a package.
+
+    Args:
+        package: Its `__name__`.
+        modules: Public name -> module of the package that defines it, such as `store.database`.
+
+    Raises:
+        AttributeError: On use, if the package has no such name.
+        MissingPackageError: On use, if the module needs a package that is not installed.
+    """
+
+    def imported(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        except ModuleNotFoundError as error:
+            if not (advice := missing_package(error)):
+                raise
+            raise MissingPackageError(advice) from error
+
+    return imported

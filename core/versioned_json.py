@@ -1,0 +1,48 @@
+"""JSON files that include their schema version."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptare.core.errors import InputError, StorageError
+from adaptare.core.strict_json import parse_json
+from adaptare.core.whole_file import write_whole
+
+
+def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> None:
+    """Writes a JSON object to a file, and creates its folder if needed.
+
+    Raises:
+        StorageError: The file is not writable; an old file is unchanged.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps({"schema": schema, **content}, indent=1))
+    except OSError as error:
+        raise StorageError(f"{str(file)!r} cannot be written: {error.strerror or error}") from error
+
+
+def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]:
+    """Content of a file without its schema version.
+
+    Args:
+        file: File written by `write_versioned`, by this version or an earlier one.
+        schema: Latest supported version.
+        otherwise: End of the error message: the kind of file it is not, and what to do.
+
+    Raises:
+        InputError: There is no such file, or it has a newer version.
+    """
+    try:
+        content = parse_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(otherwise) from error
+    except ValueError as error:
+        raise InputError(f"{otherwise}; {str(file)!r} is not JSON: {error}") from error
+    named_schema = content.pop("schema", None) if isinstance(content, dict) else None
+    if not isinstance(named_schema, int):
+        raise InputError(f"{otherwise}; {str(file)!r} names no schema")
+    if named_schema > schema:
+        raise InputError(f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}; update adaptare")
+    return dict(content)

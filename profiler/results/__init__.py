@@ -1,1 +1,0 @@
-"""Common parts of command results: tables of typed rows, notes, progress, and number formatting."""

@@ -1,0 +1,308 @@
+"""Comparison of the same workloads in two sets of measurements, or of the workloads of two adapters."""
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from adaptare.core import AdaptareError, InputError
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.report import Section
+from adaptare.core.table import Column, Table
+from adaptare.core.units import between, milliseconds, percent
+from adaptare.devices import DeviceInfo
+from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
+from adaptare.profiler.store.measurement import Origin, device_hash, device_to_json, overhead
+from adaptare.workflows.target import target_of
+
+SHORT_HASH = 8
+# Origins of both measurements, in order of preference.
+ORIGINS: Sequence[tuple[Origin, Origin]] = (
+    ("measured", "measured"),
+    ("composed", "composed"),
+    ("measured", "composed"),
+    ("composed", "measured"),
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One workload in both sets.
+
+    Args:
+        workload: Hash of the workload in the second set.
+        parameters: Weights of the adapter.
+        one_s: Latency in the first set, seconds.
+        other_s: Latency in the second set, seconds.
+        difference: Overhead or latency in the second set relative to the first, minus one.
+        origin: `measured`, `composed`, or both, if one of the two was composed from stubs.
+        within_one_opening: True if one of the two has a single opening (one fresh load of all programs).
+    """
+
+    workload: str
+    name: str
+    sites: int
+    parameters: int
+    one_s: float
+    other_s: float
+    difference: Interval
+    verdict: Verdict
+    origin: str
+    within_one_opening: bool
+
+    @property
+    def interval(self) -> str:
+        """Formatted interval of the difference."""
+        ends = self.difference.lower, self.difference.upper
+        return between(*ends, percent, within_one_opening=self.within_one_opening)
+
+
+COLUMNS: Final[tuple[Column[Compared], ...]] = (
+    Column("workload", lambda row: row.name if row.origin == "measured" else f"{row.name}, {row.origin}"),
+    Column("sites", lambda row: str(row.sites), 1),
+    Column("weights", lambda row: f"{row.parameters:,}", 3),
+    Column("ms", lambda row: milliseconds(row.one_s), 2),
+    Column("ms there", lambda row: milliseconds(row.other_s), 2),
+    Column("difference", lambda row: percent(row.difference.middle)),
+    Column("95 % interval", lambda row: row.interval),
+    Column("verdict", lambda row: row.verdict),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of `compare_stores`.
+
+    Args:
+        compared: `overhead`, or `latency` if the devices differ.
+        band: Equivalence band; smaller differences count as the same.
+    """
+
+    title: str
+    compared: Literal["overhead", "latency"]
+    rows: Sequence[Compared]
+    band: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 if a row is significantly slower by more than the band.
+
+        Among many rows without a true difference, some are slower by chance, but hardly any by the whole band.
+        """
+        slower = any(row.difference.lower > self.band for row in self.rows)
+        return ExitCode.ANSWER_IS_NO if slower else ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield from compared_sections(self.rows, self.title)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return {"compared": self.compared, "rows": [asdict(row) for row in self.rows], **counts_of(self.rows)}
+
+
+def compare_stores(
+    here: Store,
+    there: Store,
+    *,
+    device: str | None,
+    other_device: str | None,
+    adapter: Path | None,
+    other_adapter: Path | None,
+    band: float,
+) -> Comparison:
+    """Compares the workloads that two stores have in common, or those of two devices or adapters.
+
+    Args:
+        here: Store of the first set.
+        there: Store of the second set; may be the same.
+        device: See `of_device`; `other_device` is the device in `there`, by default the same.
+        adapter: PEFT folder that selects one adapter; `other_adapter` is the one in `there`.
+        band: Equivalence band; smaller differences count as the same.
+
+    Raises:
+        InputError: Nothing is in common, or the devices differ and the second was not given.
+    """
+    one = of_device(here.measurements(), device, here.location)
+    second = of_device(there.measurements(), other_device or device, there.location)
+    unlike = differing(one[0].device, second[0].device)
+    if unlike and other_device is None:
+        raise InputError(
+            f"the devices differ in {'; '.join(unlike)}; if that is what you want to compare, name the second with "
+            f"--other-device {second[0].device.device}"
+        )
+    if adapter:
+        one = of_adapter(one, adapter, here.location)
+        second = of_adapter(second, other_adapter or adapter, there.location)
+    rows = compare(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)
+    if not rows:
+        raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
+    first = f"{here.location}, {one[0].device.device}{f', {adapter}' if adapter else ''}"
+    other = f"{there.location}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
+    how = "latencies" if unlike else "overheads over the base"
+    return Comparison(f"{other} compared with {first}: {how}", "latency" if unlike else "overhead", rows, band)
+
+
+def compared_sections(rows: Sequence[Compared], title: str) -> tuple[Table[Compared], str]:
+    """A table, and the number of rows per verdict."""
+    counts = ", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count)
+    return Table(title, COLUMNS, rows), counts
+
+
+def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
+    """Measurements taken on one device.
+
+    Args:
+        measurements: Measurements from any devices.
+        spelling: Spelling of the device at the time of measurement, or the first digits of its hash, which distinguish
+            devices of the same spelling, such as two versions of a runtime; `None` if there is only one.
+        place: Display name of their store.
+
+    Raises:
+        InputError: There is none, or there are several and none was selected.
+    """
+    infos = list(dict.fromkeys(row.device for row in measurements))
+    known = "; ".join(dict.fromkeys(named(info) for info in infos)) or "nothing"
+    spellings = (spelling, _in_full(spelling)) if spelling else ()
+    chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
+    if not chosen:
+        raise InputError(
+            f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
+            "name one of these with --device, or measure with: adaptare profile"
+        )
+    if len(chosen) > 1:
+        raise InputError(
+            f"{place} has measurements of several devices: {known}; name one by its spelling, or by its "
+            "hash where two are spelled alike"
+        )
+    return [row for row in measurements if row.device == chosen[0]]
+
+
+def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
+    """Differences between two devices."""
+    theirs = device_to_json(other)
+    return [
+        f"{name} {value!r} and {theirs[name]!r}" for name, value in device_to_json(one).items() if value != theirs[name]
+    ]
+
+
+def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) -> list[Measurement]:
+    """Measurements with the sites and ranks of an adapter folder.
+
+    Raises:
+        InputError: There is none, or the adapter fits none of the measured base models.
+    """
+    configs = _configs(folder, measurements)
+    chosen = [row for row in measurements if row.workload.configuration == configs.get(row.workload.shape.hash)]
+    if not chosen:
+        raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
+    return chosen
+
+
+def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Configuration]:
+    """Configuration of the folder for each shape that it fits, by the shape's hash."""
+    shapes = {row.workload.shape.hash: row.workload.shape for row in measurements}
+    configs, refused = {}, None
+    for name, shape in shapes.items():
+        try:
+            configs[name] = read_peft(folder, shape)
+        except InputError as error:
+            refused = error
+    if refused and not configs:
+        raise refused
+    return configs
+
+
+def compare(
+    one: Sequence[Measurement],
+    other: Sequence[Measurement],
+    *,
+    latencies: bool,
+    across_adapters: bool = False,
+    band: float = EQUIVALENCE_BAND,
+) -> list[Compared]:
+    """Compares the workloads in both sets by the last complete measurement of each; paired if they share rounds.
+
+    Measurements composed from stubs count only if the sets have no whole measurement in common.
+
+    Args:
+        one: Measurements of one device.
+        other: Measurements of one device, which may be another.
+        latencies: If true, compares latencies; otherwise overheads relative to the base in the same set.
+        across_adapters: If true, each set is of one adapter, and workloads match if they differ in it only.
+        band: Equivalence band; smaller differences count as the same.
+    """
+
+    def name(workload: Workload) -> Hashable:
+        return (workload.base, workload.mode, workload.graph) if across_adapters else workload
+
+    first, second = (
+        {(name(row.workload), row.origin): row for row in some if row.complete and row.visits} for some in (one, other)
+    )
+    pairs: dict[Hashable, tuple[Measurement, Measurement]] = {}
+    for ours, theirs in ORIGINS:
+        for key in dict.fromkeys(named for named, _ in first):
+            if (key, ours) in first and (key, theirs) in second:
+                pairs.setdefault(key, (first[key, ours], second[key, theirs]))
+    return [_compared(*pair, latencies=latencies, band=band) for pair in pairs.values()]
+
+
+def counts_of(rows: Sequence[Compared]) -> dict[str, int]:
+    """Number of rows per verdict."""
+    known: tuple[Verdict, ...] = ("faster", "same", "slower", "ambiguous")
+    return {name: sum(row.verdict == name for row in rows) for name in known}
+
+
+def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: float) -> Compared:
+    same = one.session == other.session and one.device == other.device
+    together = same and one.visits[0].round == other.visits[0].round
+    difference = overhead(other, one) if together else _independent(one, other, latencies=latencies)
+    workload = other.workload
+    return Compared(
+        workload=workload.hash,
+        name=workload.describe(),
+        sites=len(workload.configuration.ranks),
+        parameters=workload.configuration.adapter_parameters(workload.shape),
+        one_s=one.latency_s,
+        other_s=other.latency_s,
+        difference=difference,
+        verdict=verdict(difference, band=band),
+        origin=" and ".join(dict.fromkeys((one.origin, other.origin))),
+        within_one_opening=one.within_one_opening or other.within_one_opening,
+    )
+
+
+def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> Interval:
+    """Difference of two measurements without common rounds, with errors added as for independent measurements.
+
+    A latency is a ratio times the seconds of the base, so the errors of both count.
+    """
+    over, under = [other.ratio], [one.ratio]
+    if latencies:
+        over.append(other.reference_interval)
+        under.append(one.reference_interval)
+    scale = other.reference_s / one.reference_s if latencies else 1.0
+    middle = scale * other.ratio.middle / one.ratio.middle
+    below = math.hypot(*(math.log(o.middle / o.lower) for o in over), *(math.log(u.upper / u.middle) for u in under))
+    above = math.hypot(*(math.log(o.upper / o.middle) for o in over), *(math.log(u.middle / u.lower) for u in under))
+    return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)
+
+
+def _in_full(spelling: str) -> str:
+    """Spelling of the device in measurements, including defaults; unchanged if it cannot be reached."""
+    try:
+        return target_of(spelling).device.info().device
+    except AdaptareError:
+        return spelling
+
+
+def _is_hash(spelling: str, info: DeviceInfo) -> bool:
+    return len(spelling) >= SHORT_HASH and device_hash(info).startswith(spelling)
+
+
+def named(info: DeviceInfo) -> str:
+    """Display name: spelling, and facts that distinguish devices of the same spelling."""
+    return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"

@@ -1,0 +1,326 @@
+"""End-to-end demonstration: campaign, fit, training, search under a budget, verification and exports."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from adaptare.core import DeviceError
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.report import Feedback, Section
+from adaptare.core.table import Column, Table
+from adaptare.core.units import milliseconds, percent
+from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
+from adaptare.profiler import (
+    Configuration,
+    Measurement,
+    Space,
+    Store,
+    Workload,
+    design,
+    named_space,
+    open_model,
+    programs_for,
+)
+from adaptare.profiler.measuring.stopping import PreciseWithin
+from adaptare.search import export_merged, export_onnx, export_peft, read_budget
+from adaptare.search.budget.limits import Budget
+from adaptare.search.export.parity import largest_export_difference
+from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
+from adaptare.workflows.fit.fit_report import error_sections
+from adaptare.workflows.profiling.campaign import Campaign
+from adaptare.workflows.profiling.space_report import latency_interval, measure_space
+from adaptare.workflows.search.latency_limit import limit_of
+from adaptare.workflows.search.searching import check_feasible, select
+from adaptare.workflows.search.selection import Choice, save_selection
+from adaptare.workflows.target import Target
+from adaptare.workflows.train.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
+from adaptare.workflows.verification import Choices, Verification, verify_choices
+
+RANKS = (0, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Size of every step.
+
+    Args:
+        configurations: Number of configurations measured for the predictor.
+        pace: Precision and time limit of measuring these and the winners.
+        steps: Training steps.
+        train_s: Time limit of training, seconds.
+        evaluations: Evaluations of the search, and as many of the random search for comparison.
+        held_out: Number of examples for computing a loss.
+    """
+
+    configurations: int
+    pace: PreciseWithin
+    steps: int
+    train_s: float
+    evaluations: int
+    held_out: int
+
+
+# Of the scale of a budget, so that the first number comes early.
+FIRST_LOOK_S: Final = 15.0
+COLUMNS: Final[tuple[Column[tuple[str, Measurement]], ...]] = (
+    Column("applied", lambda row: row[0]),
+    Column("ms", lambda row: milliseconds(row[1].latency_s)),
+    Column("95 % interval", lambda row: latency_interval(row[1])),
+    Column("overhead", lambda row: percent(row[1].overhead.middle)),
+)
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Result of `demonstrate`.
+
+    Args:
+        device: Device as the user wrote it.
+        front: File of the selection.
+        full: The largest rank on every linear, swappable.
+        full_folded: The same, merged, and requantised on a quantised base.
+        verification: Winners and baselines, remeasured.
+        exports: Folder of each winner.
+        export_differences: Largest difference of logits, for each export, when loaded by unmodified PEFT.
+        onnx_export: Folder of the first winner within the budget as an ONNX model, and the largest relative difference
+            of its logits from torch's; `None` where no ONNX Runtime is the device.
+    """
+
+    model: str
+    device: str
+    front: Path
+    full: Measurement
+    full_folded: Measurement
+    predictor: FittedPredictor
+    trained: Trained
+    verification: Verification
+    exports: tuple[Path, ...]
+    export_differences: tuple[float, ...]
+    onnx_export: tuple[Path, float] | None
+    elapsed_s: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """See `Verification.exit_code`."""
+        return self.verification.exit_code
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield from self.verification.sections()
+        largest = max(self.export_differences)
+        yield f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's."
+        yield f"Adapters: {', '.join(str(folder) for folder in self.exports)}"
+        if self.onnx_export:
+            folder, difference = self.onnx_export
+            agreement = f"its logits differ by at most {difference:.0e} of the largest from torch's"
+            yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {agreement}"
+        winner = next(iter(self.verification.met), 1)
+        rank = f"{self.model} --rank {RANKS[-1]} --device {self.device}"
+        yield f"All of it took {self.elapsed_s / 60:.1f} minutes. What to run next:"
+        yield f"  adaptare overhead {rank}        what an adapter costs, in prefill and decode"
+        yield f"  adaptare verify {self.front}        measure the winners once more"
+        merged = f"adaptare export {self.front} --winner {winner} --to merged -o FOLDER"
+        yield f"  {merged}        a plain model for transformers"
+        yield "  adaptare profile --help        your own model, space and device"
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        content = self.verification.to_json()
+        for row, folder, difference in zip(content["winners"], self.exports, self.export_differences, strict=True):
+            row.update(export=str(folder), export_difference=difference)
+        trained, full, onnx = self.trained, self.full, self.onnx_export
+        return {
+            "model": self.model,
+            **content,
+            "full_s": full.latency_s,
+            "full_lower_s": full.lower_s,
+            "full_upper_s": full.upper_s,
+            "full_folded_s": self.full_folded.latency_s,
+            "predictor": {"chosen": self.predictor.chosen, **asdict(self.predictor.error_card)},
+            "training": {"steps": trained.steps, "base_loss": trained.base_loss, "full_loss": trained.full_loss},
+            "onnx": {"folder": str(onnx[0]), "difference": onnx[1]} if onnx else None,
+            "elapsed_s": self.elapsed_s,
+        }
+
+
+def demonstrate(
+    model: str,
+    output: Path,
+    effort: Effort,
+    *,
+    target: Target,
+    device: str,
+    budget: Budget | None,
+    data: Path | None,
+    cache: Path | None,
+    seed: int,
+    feedback: Feedback,
+) -> DemoReport:
+    """Runs all steps; results already in the output folder are reused.
+
+    Args:
+        model: Any model with weights.
+        target: Measured device and base.
+        device: The device as the user wrote it.
+        budget: Budget for decode; default: midway between the base and the largest rank everywhere.
+        data: JSON lines; `None` for dialogues.
+
+    Raises:
+        InfeasibleBudgetError: No adapter is predicted to meet the budget.
+        DeviceError: The latencies that define the default budget could not be measured.
+    """
+    started = time.monotonic()
+
+    def begin(step: int, what: str) -> None:
+        feedback.note(f"[{time.monotonic() - started:3.0f} s] {step} of 6: {what}")
+
+    begin(1, f"opening {model}")
+    source = open_model(model, cache=cache).with_weights()
+    space = named_space("blocks", source.shape, ranks=RANKS)
+    info = target.device.info()
+    programs = programs_for(info, cache=cache, weights=source)
+    template = Workload(source.shape, **target.weights)
+    programs.check(template)
+    # A training has a fixed number of steps and one base, so each has a separate folder.
+    base = "" if target.quantisation == "none" else f"-{target.quantisation}"
+    folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
+    load = partial(
+        load_adaptation,
+        source,
+        recipe=recipe_named(DEFAULT_RECIPE),
+        folder=folder,
+        data=data,
+        seed=seed,
+        max_tokens=64,
+        held_out=effort.held_out,
+        quantisation=target.quantisation,
+    )
+    # Bad data or a folder of another task are refused before anything is measured; else the first number comes first.
+    adaptation = load() if data or folder.exists() else None
+    output.mkdir(parents=True, exist_ok=True)
+    campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
+
+    begin(2, f"a first look at rank {RANKS[-1]} on {info.device}")
+    drawn = design(space, effort.configurations, seed=seed)
+    workloads = [template.with_configuration(space.decode(row)) for row in drawn]
+    scale = [workloads[0], workloads[0].folded]
+    first = replace(campaign, stop=replace(effort.pace, seconds=FIRST_LOOK_S))
+    measure_space(template, scale, first, model=model, target=target)
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
+    if not set(scale) <= set(known):
+        raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+    full, folded = (known[workload] for workload in scale)
+    title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
+    ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
+    feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
+
+    adaptation = adaptation or load()
+
+    begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
+    measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
+    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
+    predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
+    save_predictor(predictor, fitted)
+    for section in error_sections(predictor):
+        feedback.show(section)
+    within = budget or halfway(predictor, space)
+    check_feasible(within, predictor, space)
+
+    begin(4, f"training one super-adapter on {space.n_columns} linears, at most {effort.train_s:.0f} s")
+    trained = train_adaptation(
+        adaptation,
+        space,
+        folder=folder,
+        steps=effort.steps,
+        batch_size=8,
+        learning_rate=2e-3,
+        seed=seed,
+        feedback=feedback,
+        max_seconds=effort.train_s,
+    )
+    feedback.show(
+        f"Loss on held-out completions: {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with rank "
+        f"{RANKS[-1]} everywhere."
+    )
+
+    begin(5, f"searching under {milliseconds(limit_of(within, predictor))} ms")
+    selection = select(
+        adaptation,
+        trained.super_adapter,
+        predictor,
+        validation=trained.validation,
+        budget=within,
+        evaluations=effort.evaluations,
+        winners=3,
+        seed=seed,
+        feedback=feedback,
+    )
+    save_selection(selection, front, folder=folder, predictor=fitted)
+
+    begin(6, "measuring the winners again, and writing them")
+    again = replace(campaign, seed=seed + 1)
+    verification = verify_choices(Choices(selection, template, target), again, repeats=1)
+    exports, differences = _export(adaptation, trained, selection.winners, output)
+    onnx_export = None
+    if "static" in programs.modes(template):  # the device runs exported graphs
+        winner = selection.winners[next(iter(verification.met), 1) - 1]
+        onnx_folder = output / f"{winner.name.replace(' ', '-')}-onnx"
+        onnx_difference = export_onnx(
+            trained.super_adapter,
+            winner.config,
+            onnx_folder,
+            kind="onnx-swappable",
+            base=adaptation.base,
+            quantisation=adaptation.task.quantisation,
+            tokenizer=adaptation.tokenizer,
+            cache=cache,
+            note=feedback.note,
+        )
+        onnx_export = onnx_folder, onnx_difference
+    return DemoReport(
+        model,
+        device,
+        front,
+        full,
+        folded,
+        predictor,
+        trained,
+        verification,
+        exports,
+        differences,
+        onnx_export,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def halfway(predictor: FittedPredictor, space: Space) -> Budget:
+    """Budget halfway between no adapter and the largest ranks, by the upper ends of their predictions.
+
+    However uncertain the predictions are, some adapter meets it.
+    """
+    both = np.stack([space.base, space.expand((space.n_choices - 1)[None])[0]])
+    limit_s = float(predictor.predict(both, space.columns).upper_s.mean())
+    return read_budget(f"overhead={100 * (limit_s / predictor.reference_s - 1):.4f}%")
+
+
+def _export(
+    adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
+) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
+    configs = [choice.config for choice in winners]
+    folders = tuple(output / choice.name.replace(" ", "-") for choice in winners)
+    for config, folder in zip(configs, folders, strict=True):
+        export_peft(trained.super_adapter, config, folder, base_name=adaptation.base_name)
+    with tempfile.TemporaryDirectory() as place:
+        base = adaptation.base
+        if adaptation.task.quantisation != "none":
+            # PEFT must load the rounded weights that the adapters were trained on.
+            base = Path(place) / "base"
+            export_merged(trained.super_adapter, Configuration(), base, base_name=str(adaptation.base))
+        return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))

@@ -1,0 +1,1 @@
+"""Reachable devices, and bundles of the agent in C."""

@@ -1,0 +1,1 @@
+"""Fits of predictors to stored measurements, and their predictions."""

@@ -1,0 +1,158 @@
+"""Selection of the measurements of a store to which a predictor is fitted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from adaptare.core import AdaptareError, InputError
+from adaptare.devices import DeviceInfo, connect
+from adaptare.predictor import FEWEST_ROWS, LEVEL
+from adaptare.predictor.intervals.conformal import rows_needed
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
+from adaptare.workflows.comparison import named, of_device
+from adaptare.workflows.target import read_spelling
+
+# Half width of a row's interval, over its latency: equal to the cost of adapters on all linears at usual ranks.
+NOISY = 0.1
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """User's filter on the workloads; None = any value, if all rows of the store agree in it.
+
+    Args:
+        phase: Prefill or decode.
+        mode: Application mode of the adapters.
+        length: Tokens or cached positions.
+        open: True for graphs in which every site (linear that may carry an adapter) takes one.
+        model: Base model.
+    """
+
+    phase: str | None = None
+    mode: str | None = None
+    length: int | None = None
+    open: bool | None = None
+    batch: int | None = None
+    model: ModelShape | None = None
+
+    def matches(self, workload: Workload) -> bool:
+        """True if the workload passes the filter."""
+        graph = None if self.open is None else "open" if self.open else "cut"
+        values = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
+        same = all(value in (None, getattr(workload, name)) for name, value in values.items())
+        return same and (self.model is None or self.model.sizes == workload.shape.sizes)
+
+    def describe(self) -> str:
+        """Text for messages, to follow the word `measurements`."""
+        words = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
+        words += [f" of length {self.length}"] * (self.length is not None)
+        words += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
+        words += [f" of batch {self.batch}"] * (self.batch is not None)
+        return "".join([*words, *([f" of a {self.model.describe()}"] if self.model else [])])
+
+
+def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None]) -> list[Measurement]:
+    """Complete measurements of LoRA on one device, of one base, phase, mode and length.
+
+    Args:
+        place: The store.
+        device: As on the command line: the reachable device in its current state, if measured; else the one stored
+            under this spelling or hash. `None`: the only device of the store, with any weights.
+        wanted: Filter on the workloads.
+        note: Called with a message if the rows are not of the device in its current state.
+
+    Raises:
+        InputError: There are none, or they are of several kinds.
+    """
+    target = read_spelling(device) if device else None
+    held = Store(place, create=False)
+    stored, place = held.measurements(), held.location
+    spellings = {row.device.device for row in stored}
+    spelling = target.device if target else next(iter(spellings)) if len(spellings) == 1 else None
+    info, why = _connected(spelling) if spelling else (None, "")
+    measured = [row for row in stored if row.device == info]
+    if not measured:
+        try:
+            measured = of_device(stored, spelling, place)
+        except InputError as error:
+            raise InputError(f"{error}{why}") from error
+    if measured[0].device != info:
+        note(f"these rows are of {named(measured[0].device)}, which cannot be reached or has changed since")
+    kinds = {
+        (bare, reference): rows
+        for (bare, reference), rows in _kinds(measured).items()
+        if wanted.matches(bare)
+        and (not target or (bare.quantisation, bare.dtype) == (target.quantisation, target.dtype))
+    }
+    if wanted.model:  # of two models that differ only in fields without effect on latency, the one that was named
+        kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == wanted.model.hash} or kinds
+    # A merged adapter runs like its base, unless that is cut; such rows among others are a check, not a campaign.
+    kinds = {key: rows for key, rows in kinds.items() if not _like_their_base(rows)} or kinds
+    if not kinds:
+        has = "; ".join(rows[0].workload.describe() for rows in _kinds(measured).values()) or "none that is complete"
+        where = device or measured[0].device.device
+        raise InputError(
+            f"{place} has no measurements{wanted.describe()} on {where}; of this device it has {has}; name weights "
+            "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
+        )
+    campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
+    kinds = campaigns if len(campaigns) == 1 else kinds
+    if len(kinds) > 1:
+        names = "; ".join(
+            f"{rows[0].workload.describe()}, {bare.shape.describe()} ({len(rows)} rows)"
+            for (bare, _), rows in kinds.items()
+        )
+        raise InputError(
+            f"{place} has several kinds of measurements: {names}; choose with -p or -d, --mode, --batch, "
+            "--model, --open or --cut, weights as in --device ort-cpu:int4, or another --store"
+        )
+    rows = next(iter(kinds.values()))
+    if noise := noise_of(rows):
+        note(noise)
+    return rows
+
+
+def noise_of(rows: Sequence[Measurement]) -> str:
+    """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
+    widths = {id(row): row.ratio.half_width for row in rows if not row.within_one_opening}
+    noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
+    if not noisy:
+        return ""
+    days = sorted({row.taken_at[:10] for row in noisy})
+    widest = 100 * max(widths.values())
+    return (
+        f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their latency, up to "
+        f"±{widest:.0f} %, measured on {', '.join(days)}; a fit weighs them like the others, so measure into another "
+        "--store on a quiet machine if the error is too large"
+    )
+
+
+def _connected(device: str) -> tuple[DeviceInfo | None, str]:
+    """Current identity of the device, or the reason why it cannot be reached."""
+    try:
+        return connect(device).info(), ""
+    except AdaptareError as error:
+        return None, f" ({error})"
+
+
+def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:
+    """Measurements grouped by workload without its adapter and by hash of the reference."""
+    kinds: dict[tuple[Workload, str], list[Measurement]] = {}
+    for row in measured:
+        if row.complete and row.workload.configuration.kind == "lora":
+            kinds.setdefault((row.workload.with_configuration(Configuration()), row.reference.hash), []).append(row)
+    for (bare, reference), rows in kinds.items():
+        if bare.graph == "open":  # with an adapter on every site, a cut graph equals an open one
+            cut = kinds.get((replace(bare, graph="cut"), reference), [])
+            every = len(bare.scope_sites)
+            rows.extend(row for row in cut if len(row.workload.configuration.ranks) == every)
+    return kinds
+
+
+def _like_their_base(rows: Sequence[Measurement]) -> bool:
+    return all(row.workload.in_weights and not row.workload.configuration.cuts_base for row in rows)
+
+
+def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
+    """True unless these are the few rows of another kind that `adaptare overhead` leaves in a store."""
+    enough = len({row.workload.hash for row in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
+    return enough and 2 * sum(row.workload.graph == bare.graph for row in rows) > len(rows)

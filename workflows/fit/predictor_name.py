@@ -1,0 +1,85 @@
+"""Default file name of a predictor, and protection of an earlier predictor of that name."""
+
+import math
+from pathlib import Path
+
+from adaptare.core import InputError
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.workflows.target import weight_words
+
+# Origins that do not distinguish predictors: a transferred fit is of the same kind as one without transfer.
+OF_ONE_KIND = ("predicted", "transferred")
+
+
+def default_name(predictor: FittedPredictor, *, length: int | None, every_site: bool) -> Path:
+    """`predictor-PHASE[-LENGTH][-BASE][-open]`, with the weights of the base unless they are the default.
+
+    Args:
+        predictor: Predictor to write.
+        length: Length, if the user gave one.
+        every_site: True to mark that graphs have every site open (taking an adapter at run time).
+    """
+    template = predictor.template
+    weights = weight_words(template.quantisation, template.dtype)
+    lengths = [] if length is None else [str(length)]
+    return Path("-".join(["predictor", template.phase, *lengths, *weights, *["open"] * every_site]))
+
+
+def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
+    """Existing predictor of the same device and kind of workload under the same file name; `None` if there is none.
+
+    Args:
+        predictor: Predictor to write.
+        base: Path as for `save_predictor`.
+
+    Raises:
+        InputError: The existing files cannot be read, or are a predictor of another kind.
+    """
+    stem = predictor_stem(base)
+    if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
+        return None
+    try:
+        existing = load_predictor(base)
+    except InputError as error:
+        raise InputError(f"{error}; or name another file with --output, or give --replace") from error
+    if _identity(existing) != _identity(predictor):
+        raise InputError(
+            f"{base} is of {existing.template.describe()} on {existing.device.device}, {existing.origin}; "
+            "name another file with --output, or give --replace"
+        )
+    return existing
+
+
+def reason_to_keep(existing: FittedPredictor, predictor: FittedPredictor) -> str | None:
+    """Reason why a predictor should not replace an earlier one of the same kind; `None` if it may.
+
+    An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
+    the old one's interval.
+    """
+    old, new = existing.error_card, predictor.error_card
+    most = old.mape if math.isnan(old.mape_upper) else old.mape_upper
+    if new.mape <= most:
+        return None
+    return (
+        f"has an expected error of {old.mape:.2f} % of latency, at most {most:.2f} %, and the new one {new.mape:.2f} %"
+    )
+
+
+def predictor_stem(path: Path) -> Path:
+    """Path of a predictor without the suffix of either of its files."""
+    return path.with_suffix("") if path.suffix in (".json", ".npz") else path
+
+
+def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
+    """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
+    template, device = predictor.template, predictor.device
+    kind = (
+        template.shape.sizes,
+        template.phase,
+        template.length,
+        template.mode,
+        template.graph,
+        template.batch,
+    )
+    weights = (template.quantisation, template.dtype)
+    return (*kind, *weights, device.device, device.hardware, predictor.origin in OF_ONE_KIND)

@@ -1,0 +1,1 @@
+"""Overhead of adapters on a device."""

@@ -1,0 +1,212 @@
+"""One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from adaptare.core import InputError, ProgramError
+from adaptare.core.report import Note, Section
+from adaptare.core.table import Column, Table
+from adaptare.core.units import megabytes, milliseconds, percent
+from adaptare.profiler import Programs, Workload
+from adaptare.profiler.workloads.workload import BYTES
+from adaptare.workflows.grid import Case
+from adaptare.workflows.overhead.overhead_rows import Row
+from adaptare.workflows.overhead.task_change import Loading, fed_bytes, load_and_change_task
+from adaptare.workflows.profiling.campaign import Campaign
+
+
+@dataclass(frozen=True)
+class Way:
+    """Cost of one application mode for all tasks.
+
+    Args:
+        disk_bytes: Base and adapters, or one model per task.
+        memory_bytes: Memory with one task loaded.
+        memory_of_all_bytes: Memory with all tasks loaded.
+        peak_bytes: See `Loading`, also for `swap_s` and `cold_swap_s`.
+        latency_s: Measured latency in that phase; `base_s` without adapter.
+    """
+
+    mode: str
+    disk_bytes: int
+    memory_bytes: int
+    memory_of_all_bytes: int
+    peak_bytes: int
+    swap_s: float
+    phase: str
+    length: int
+    latency_s: float
+    base_s: float
+    overhead: float
+    verdict: str
+    cold_swap_s: float | None = None
+
+
+COLUMNS: Final[tuple[Column[Way], ...]] = (
+    Column("mode", lambda way: way.mode),
+    Column("disk MB", lambda way: megabytes(way.disk_bytes)),
+    Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
+    Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
+    Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
+    Column("change of task ms", lambda way: milliseconds(way.swap_s)),
+    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s), 1),
+    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s)}", 4),
+    Column("overhead", lambda way: percent(way.overhead)),
+)
+
+
+@dataclass(frozen=True)
+class MergeOrSwap:
+    """Comparison of application modes for several tasks whose adapters have the same sites and ranks.
+
+    Args:
+        adapter_bytes: Size of one adapter.
+        base_bytes: Size of the weights of one base on disk.
+        ways: Measured application modes.
+        failures: Mode -> reason it could not be loaded.
+        tokens_to_pay: Decoded tokens per task change from which merging takes less time than swapping; `None` if one of
+            them is always faster, or decode was not measured.
+        conclusion: Conclusion in one sentence.
+    """
+
+    tasks: int
+    placement: str
+    rank: int
+    adapter_bytes: int
+    base_bytes: int
+    ways: tuple[Way, ...]
+    failures: dict[str, str]
+    tokens_to_pay: float | None
+    conclusion: str
+
+    def sections(self) -> Iterator[Section]:
+        """A table, failures, and the conclusion."""
+        adapters = f"adapters of {megabytes(self.adapter_bytes)} MB, a base of {megabytes(self.base_bytes)} MB"
+        title = f"Merge or swap for {self.tasks} tasks, {self.placement} r{self.rank}: {adapters}"
+        yield Table(title, COLUMNS, self.ways)
+        yield from (Note(f"not loaded: {mode}: {reason}") for mode, reason in self.failures.items())
+        if self.conclusion:
+            yield self.conclusion
+
+
+def largest_case(cases: Sequence[Case], template: Workload) -> Case:
+    """The adapter with the most weights. Raises `InputError` if all are empty."""
+    largest = max(cases, key=lambda case: case.config.adapter_parameters(template.shape))
+    if not largest.rank:
+        raise InputError("--tasks compares ways to apply an adapter; give one of rank 1 or more")
+    return largest
+
+
+def weigh_ways(
+    rows: Sequence[Row],
+    case: Case,
+    base: Workload,
+    *,
+    tasks: int,
+    campaign: Campaign,
+) -> MergeOrSwap:
+    """Loads every measured mode of an adapter, and sums its costs over all tasks.
+
+    Args:
+        rows: Measured rows; those of decode are used if there are any.
+        base: Provides shape, batch and quantisation.
+        tasks: Number of tasks, at least 1; all with adapters like this one.
+        campaign: Provides the device that loads them.
+    """
+    own = [row for row in rows if (row.placement, row.rank) == (case.placement, case.rank)]
+    decode = [row for row in own if row.phase == "decode"] or own
+    measured = [row for row in decode if row.length == decode[0].length]
+    adapter_bytes = BYTES[base.dtype] * case.config.adapter_parameters(base.shape)
+    ways: list[Way] = []
+    failures: dict[str, str] = {}
+    programs, device = campaign.programs, campaign.device
+    with campaign.feedback.progress("loading") as update:
+        for number, row in enumerate(measured):
+            update(number / len(measured), row.mode)
+            workload = workload_of(row, base, case)
+            try:
+                loading = load_and_change_task(workload, programs=programs, device=device)
+            except ProgramError as error:
+                failures[row.mode] = str(error)
+                continue
+            ways.append(_way(row, workload, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs))
+        update(1.0, f"{len(ways)} ways")
+    base_bytes = programs.disk_bytes(base.base)
+    return MergeOrSwap(
+        tasks=tasks,
+        placement=case.placement,
+        rank=case.rank,
+        adapter_bytes=adapter_bytes,
+        base_bytes=base_bytes,
+        ways=tuple(ways),
+        failures=failures,
+        tokens_to_pay=tokens_to_pay(ways),
+        conclusion=conclude(ways, tasks=tasks, base_bytes=base_bytes),
+    )
+
+
+def workload_of(row: Row, base: Workload, case: Case) -> Workload:
+    """The workload measured in a row."""
+    sized = replace(base, phase="decode", past=row.length)
+    if row.phase == "prefill":
+        sized = replace(base, phase="prefill", tokens=row.length)
+    return replace(case.on(sized), mode=row.mode)
+
+
+def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
+    base_bytes = programs.disk_bytes(workload.base)
+    one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
+    if workload.in_weights:
+        one_more = programs.need(workload.base).program_bytes
+    return Way(
+        mode=row.mode,
+        disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,
+        memory_bytes=loading.resident_bytes,
+        memory_of_all_bytes=loading.resident_bytes + (tasks - 1) * one_more,
+        peak_bytes=loading.peak_bytes,
+        swap_s=loading.swap_s,
+        phase=row.phase,
+        length=row.length,
+        latency_s=row.latency_s,
+        base_s=row.base_s,
+        overhead=row.overhead,
+        verdict=row.verdict,
+        cold_swap_s=loading.cold_swap_s,
+    )
+
+
+def tokens_to_pay(ways: Sequence[Way]) -> float | None:
+    """Decoded tokens per task change from which merging takes less time; see `MergeOrSwap`."""
+    folded, beside = _folded(ways), _quickest_beside(ways)
+    if not folded or not beside or beside.phase != "decode":
+        return None
+    lost_s, gained_s = folded.swap_s - beside.swap_s, beside.latency_s - folded.latency_s
+    return lost_s / gained_s if lost_s > 0 and gained_s > 0 else None
+
+
+def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
+    """Conclusion in one sentence; empty unless both a folded and an unmerged mode were measured."""
+    folded, beside = _folded(ways), _quickest_beside(ways)
+    if not folded or not beside:
+        return ""
+    speed = {"same": "is as fast as the base", "ambiguous": f"may be as fast as the base ({percent(folded.overhead)})"}
+    merged = f"{folded.mode} {speed.get(folded.verdict, f'costs {percent(folded.overhead)}')}, needs {tasks} times "
+    cold = "" if folded.cold_swap_s is None else f", {milliseconds(folded.cold_swap_s)} ms from storage"
+    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s)} ms per change of task{cold}"
+    lossy = ", where quantising again may cost quality" if folded.mode == "requantised" else ""
+    swapped = f"{beside.mode} costs {percent(beside.overhead)} in {beside.phase}, needs "
+    swapped += f"{megabytes(beside.disk_bytes)} MB on disk in all and {milliseconds(beside.swap_s)} ms per change"
+    tokens = tokens_to_pay(ways)
+    pays = f"; merging pays from {tokens:,.0f} tokens per change of task on" if tokens else ""
+    return f"{merged}{lossy}; {swapped}{pays}"
+
+
+def _folded(ways: Sequence[Way]) -> Way | None:
+    return next((way for way in ways if way.mode in ("merged", "requantised")), None)
+
+
+def _quickest_beside(ways: Sequence[Way]) -> Way | None:
+    """The unmerged mode with the shortest task change."""
+    beside = [way for way in ways if way.mode not in ("merged", "requantised")]
+    return min(beside, key=lambda way: way.swap_s, default=None)

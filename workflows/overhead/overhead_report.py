@@ -1,0 +1,235 @@
+"""Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adaptare.core import AdaptareError, InputError
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.report import Note, Section
+from adaptare.core.table import Table
+from adaptare.core.units import COMPOSED, percent
+from adaptare.profiler import Measurement, ModelShape, Programs, Workload
+from adaptare.profiler.measuring.energy import counts_energy
+from adaptare.workflows.comparison import Compared, compared_sections
+from adaptare.workflows.grid import Case, cases_of, grid, phases_of, workloads_of
+from adaptare.workflows.overhead.energy_rows import Energy, count_energy, not_available
+from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
+from adaptare.workflows.overhead.overhead_rows import (
+    COLUMNS,
+    Row,
+    Slope,
+    differences,
+    price_of_precision,
+    row_of,
+    slopes,
+)
+from adaptare.workflows.overhead.request_rows import Request, cached_positions, requests_of, requests_table
+from adaptare.workflows.profiling.campaign import Campaign, check_memory
+from adaptare.workflows.target import Target
+
+
+@dataclass(frozen=True)
+class OverheadRequest:
+    """Adapters, and the phases in which they are measured; fields as in `overhead`."""
+
+    model: str
+    shape: ModelShape
+    target: Target
+    programs: Programs
+    adapters: Sequence[Path]
+    ranks: Sequence[int]
+    placements: Sequence[str]
+    prompts: Sequence[int]
+    depths: Sequence[int]
+    generated: int
+    tasks: int
+    energy: bool
+    batch: int
+    stubs: bool
+
+    @property
+    def base(self) -> Workload:
+        """The base workload: shape, batch and weights."""
+        return Workload(self.shape, batch=self.batch, **self.target.weights)
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Adapters of the request."""
+        return cases_of(self.shape, self.adapters) if self.adapters else grid(self.shape, self.ranks, self.placements)
+
+    @cached_property
+    def phases(self) -> list[dict[Workload, Case]]:
+        """Workloads of each phase, mapped to their adapters."""
+        pasts = [*self.depths, *cached_positions(self.prompts, self.generated)]
+        phases = phases_of(self.base, prompts=self.prompts, pasts=pasts)
+        return [workloads_of(phase, self.cases, self.programs) for phase in phases]
+
+    @cached_property
+    def counts_energy(self) -> bool:
+        """True if energy is requested and the device has a counter."""
+        return self.energy and counts_energy(self.target.device)
+
+    def check(self) -> None:
+        """Raises `InputError` if the device cannot run what is asked for, or lacks the memory; see `check_request`."""
+        if self.tasks:
+            largest_case(self.cases, self.base)
+        if len(self.phases) > 1 and not self.stubs:
+            check_memory([list(phase) for phase in self.phases], device=self.target.device, programs=self.programs)
+
+
+def check_request(
+    prompts: Sequence[int], depths: Sequence[int], *, generated: int, tasks: int, energy: bool, stubs: bool
+) -> None:
+    """Raises `InputError` if nothing is left to measure, or options exclude each other; see `OverheadRequest`."""
+    if not prompts and not depths:
+        raise InputError("nothing is left to measure; give -p above 0 or -d at least 0")
+    if stubs and (tasks or energy):
+        whole = "--tasks" if tasks else "--energy"
+        raise InputError(f"{whole} loads whole models, and --stubs none; give one of them")
+    for name, count in (("generated", generated), ("tasks", tasks)):
+        if count < 0:
+            raise InputError(f"{name} must be at least 0, not {count}")
+    cached_positions(prompts, generated)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An adapter that could not be measured, with the reason; see `Row`."""
+
+    phase: str
+    length: int
+    placement: str
+    rank: int
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OverheadReport:
+    """Result of `measure_overhead`.
+
+    Args:
+        price: Formatted estimate of the time for narrower intervals; empty if unknown.
+        differences: Comparisons of the other adapters with the `first`, by name.
+        energy: `None` if not requested.
+        merge_or_swap: `None` if not requested.
+        device_name: Spelling of the device, with the weight format.
+    """
+
+    title: str
+    place: Mapping[str, str]
+    rows: Sequence[Row]
+    slopes: Sequence[Slope]
+    price: str
+    differences: Mapping[str, Sequence[Compared]]
+    requests: Sequence[Request]
+    energy: Energy | None
+    merge_or_swap: MergeOrSwap | None
+    failures: Sequence[Failure]
+    first: str
+    device_name: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 if anything could not be measured, loaded or counted, otherwise 0."""
+        ways = self.merge_or_swap and self.merge_or_swap.failures
+        failed = self.failures or ways or (self.energy and self.energy.failed)
+        return ExitCode.WORLD_FAILED if failed else ExitCode.DONE
+
+    def sections(self) -> Iterator[Section]:
+        """See `Report`."""
+        yield Table(self.title, COLUMNS, self.rows)
+        yield from self.remarks()
+
+    def remarks(self) -> Iterator[Section]:
+        """Everything to display below the table of its rows."""
+        for row in self.rows:
+            if row.mode == "merged":
+                yield (
+                    f"{row.where}, {row.placement} r{row.rank}: merged runs the graph of the base, so its overhead of "
+                    f"{percent(row.overhead)} {row.interval} is measurement error"
+                )
+        yield from map(str, self.slopes)
+        if self.price:
+            yield Note(self.price)
+        for name, compared in self.differences.items():
+            yield from compared_sections(compared, f"{name} compared with {self.first}")
+        if self.requests:
+            yield requests_table(self.requests)
+        if self.energy:
+            yield self.energy.section
+        if self.merge_or_swap:
+            yield from self.merge_or_swap.sections()
+        words = ["adaptare", "profile", self.place["model"], "--device", self.device_name]
+        yield Note(f"next, to predict other adapters: {shlex.join(words)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        hidden = ("title", "place", "price", "first", "device_name")
+        return {**self.place, **{name: value for name, value in asdict(self).items() if name not in hidden}}
+
+
+def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: float) -> OverheadReport:
+    """Measures every phase of a request, and derives the other requested results.
+
+    Args:
+        request: Adapters and phases.
+        band: Equivalence band; smaller differences count as the same.
+    """
+    target, cases, programs = request.target, request.cases, campaign.programs
+    sites = f"{len(request.base.shape.sites)} linears"
+    title = f"{request.model} on {target.name}: adapters on {sites} or some of them{COMPOSED * campaign.stubs}"
+    measured: list[tuple[Case, Measurement]] = []
+    case_of = {workload: case for phase in request.phases for workload, case in phase.items()}
+
+    def seen(partial: Sequence[Measurement]) -> None:
+        both = [*measured, *((case_of[row.workload], row) for row in partial)]
+        rows = [row_of(case, row, band=band) for case, row in both if row.visits and not row.failure]
+        campaign.feedback.preview(Table(title, COLUMNS, rows))
+
+    for phase in request.phases:
+        title_of_phase = f"measuring {next(iter(phase)).phase}"
+        group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title_of_phase, seen=seen)
+        measured += [(case_of[row.workload], row) for row in group]
+    complete = [(case, row) for case, row in measured if not row.failure]
+    rows = [row_of(case, row, band=band) for case, row in complete]
+    energy = None if not request.energy or request.counts_energy else not_available(target.device)
+    ways = None
+    try:
+        if request.counts_energy and complete:
+            energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
+        if request.tasks and rows:
+            largest = largest_case(cases, request.base)
+            ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+    except AdaptareError:
+        campaign.feedback.show(Table(title, COLUMNS, rows))  # took the most time, and is not affected
+        raise
+    return OverheadReport(
+        title=title,
+        place={"model": request.model, **target.place},
+        rows=rows,
+        slopes=slopes(complete),
+        price=price_of_precision([row for _, row in complete], campaign.stop.half_width),
+        differences=differences(complete, cases, band=band) if request.adapters else {},
+        requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=band),
+        energy=energy,
+        merge_or_swap=ways,
+        failures=[
+            Failure(
+                row.workload.phase,
+                row.workload.length,
+                case.placement,
+                case.rank,
+                row.workload.mode,
+                row.failure,
+            )
+            for case, row in measured
+            if row.failure
+        ],
+        first=cases[0].placement,
+        device_name=request.target.name,
+    )

@@ -1,0 +1,229 @@
+"""Overhead of adapters: one row per phase and mode, and the marginal cost of ranks and sites."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from adaptare.core.table import Column
+from adaptare.core.units import between, milliseconds, per_second, percent
+from adaptare.profiler import Measurement, Mode, Workload
+from adaptare.profiler.analysis.endurance import Endurance
+from adaptare.profiler.analysis.intervals import Interval, openings_needed
+from adaptare.profiler.analysis.verdict import verdict
+from adaptare.profiler.store.measurement import overhead
+from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.workflows.comparison import Compared, compare
+from adaptare.workflows.grid import Case
+
+A_DAY_S: Final = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cost of one adapter in one phase and mode; overheads are relative.
+
+    Seconds are on the scale of `latency_s`, except `low_s`, `raw_s` and those of `endurance` (burst and sustained, with
+    the adapter and of its base), which are unscaled. See `Loaded` for `providers`, the nodes that each of them runs,
+    and for `host_share`, which is `None` where the host computes.
+    """
+
+    origin: str
+    phase: str
+    length: int
+    batch: int
+    placement: str
+    sites: int
+    rank: int
+    kind: AdapterKind
+    mode: Mode
+    base_s: float
+    latency_s: float
+    lower_s: float
+    upper_s: float
+    low_s: float
+    p90_s: float
+    p99_s: float
+    raw_s: float
+    tokens_per_s: float
+    overhead: float
+    overhead_lower: float
+    overhead_upper: float
+    verdict: str
+    rounds: int
+    openings: int
+    within_one_opening: bool
+    trends: tuple[str, ...]
+    stopped_by: str
+    load_s: float
+    first_call_s: float
+    resident_bytes: int
+    providers: Mapping[str, int]
+    host_share: float | None
+    endurance: Endurance | None
+    base_endurance: Endurance | None
+
+    @property
+    def where(self) -> str:
+        """Phase and length."""
+        return f"{self.phase} {self.length}"
+
+    @property
+    def interval(self) -> str:
+        """Formatted interval of its overhead."""
+        ends = self.overhead_lower, self.overhead_upper
+        return between(*ends, percent, within_one_opening=self.within_one_opening)
+
+
+COLUMNS: Final[tuple[Column[Row], ...]] = (
+    Column("phase", lambda row: row.where),
+    Column(
+        "adapter", lambda row: f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}", folds=True
+    ),
+    Column("mode", lambda row: row.mode),
+    Column("base ms", lambda row: milliseconds(row.base_s), 3),
+    Column("with adapter ms", lambda row: milliseconds(row.latency_s), 1),
+    Column("tokens/s", lambda row: per_second(row.tokens_per_s), 4),
+    Column("overhead", lambda row: percent(row.overhead)),
+    Column("95 % interval", lambda row: row.interval),
+    Column("verdict", lambda row: row.verdict, 2),
+)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Marginal cost per call, seconds, with a 95 % interval.
+
+    Args:
+        per: `rank`: one more rank on every site of the placement; `site`: one more adapted linear, at the lowest rank.
+        within_one_opening: True if the interval does not generalise to the next load of the programs.
+    """
+
+    phase: str
+    length: int
+    placement: str
+    per: str
+    seconds: float
+    lower_s: float
+    upper_s: float
+    within_one_opening: bool
+
+    def __str__(self) -> str:
+        what = "one more rank on every site" if self.per == "rank" else "one more adapted linear"
+        ends = between(self.lower_s, self.upper_s, _microseconds, within_one_opening=self.within_one_opening)
+        where = f"{self.phase} {self.length}, {self.placement}"
+        return f"{where}: {what} adds {_microseconds(self.seconds)} us {ends}"
+
+
+def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
+    """A row from a measurement whose reference is its base; differences up to `band` count as the same."""
+    workload, share = measurement.workload, measurement.overhead
+    names = ["origin", "latency_s", "lower_s", "upper_s", "low_s", "raw_s", "tokens_per_s", "within_one_opening"]
+    names += ["trends", "stopped_by", "load_s", "first_call_s", "resident_bytes"]
+    return Row(
+        phase=workload.phase,
+        length=workload.length,
+        batch=workload.batch,
+        placement=case.placement,
+        sites=_sites(workload),
+        rank=case.rank,
+        kind=case.config.kind,
+        mode=workload.mode,
+        base_s=measurement.reference_s,
+        p90_s=measurement.quantile_s(0.9),
+        p99_s=measurement.quantile_s(0.99),
+        overhead=share.middle,
+        overhead_lower=share.lower,
+        overhead_upper=share.upper,
+        verdict=verdict(share, band=band),
+        rounds=len(measurement.visits),
+        openings=len(set(measurement.openings.tolist())),
+        providers=measurement.environment.get("providers", {}),
+        host_share=measurement.environment.get("host_share"),
+        endurance=measurement.endurance,
+        base_endurance=measurement.reference_endurance,
+        **{name: getattr(measurement, name) for name in names},
+    )
+
+
+def _sites(workload: Workload) -> int:
+    """Number of linears with an adapter; all of them in a graph with every site open."""
+    return len(workload.scope_sites if workload.graph == "open" else workload.configuration.ranks)
+
+
+def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
+    """Marginal costs: from the lowest to the highest rank of each placement, and from none of its sites to all.
+
+    Args:
+        measured: Measurements in any phases and modes; only swappable ones are used, within each phase.
+    """
+    slopes = []
+    swappable = [pair for pair in measured if pair[1].workload.mode == "swappable"]
+    lines = [(case.placement, row.workload.phase, row.workload.length) for case, row in swappable]
+    for placement, phase, length in dict.fromkeys(lines):
+        at = (placement, phase, length)
+        own = sorted((pair for pair, line in zip(swappable, lines, strict=True) if line == at), key=lambda e: e[0].rank)
+        low, first = own[0]
+        # In a grid too large for one group, some ranks share no round with the lowest.
+        high, last = next(pair for pair in reversed(own) if _together(pair[1], first))
+        slopes.append(_slope("site", at, first.overhead, first.reference_s / _sites(first.workload), first))
+        if high.rank > low.rank:
+            step = first.latency_s / (high.rank - low.rank)
+            slopes.append(_slope("rank", at, overhead(last, first), step, first, last))
+    return slopes
+
+
+def _slope(per: str, at: tuple[str, str, int], share: Interval, scale_s: float, *measured: Measurement) -> Slope:
+    placement, phase, length = at
+    ends = (scale_s * share.middle, scale_s * share.lower, scale_s * share.upper)
+    return Slope(phase, length, placement, per, *ends, any(row.within_one_opening for row in measured))
+
+
+def differences(
+    measured: Sequence[tuple[Case, Measurement]], cases: Sequence[Case], *, band: float
+) -> dict[str, list[Compared]]:
+    """Comparisons of all other adapters with the first, by name; adapters without common measurements are left out."""
+    of = {case: [row for own, row in measured if own == case] for case in cases}
+    first = of[cases[0]]
+    return {
+        case.placement: compare(first, of[case], latencies=False, across_adapters=True, band=band)
+        for case in cases[1:]
+        if first and of[case]
+    }
+
+
+def _together(one: Measurement, other: Measurement) -> bool:
+    rounds = {visit.round for visit in other.visits}
+    return one.session == other.session and any(visit.round in rounds for visit in one.visits)
+
+
+def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
+    """Estimated time for the wanted width or, once reached, for the next half of it; empty if unknown."""
+    known = [row for row in measured if not row.within_one_opening and 0 < row.ratio.half_width < math.inf]
+    if not known or len(known) < len(measured):
+        return ""
+    wanted = half_width
+    while wanted >= max(row.ratio.half_width for row in known):
+        wanted /= 2
+    needed_s = max(_seconds_needed(row, wanted) for row in known)
+    if not needed_s:
+        return ""
+    if needed_s > A_DAY_S:
+        return f"±{100 * wanted:.2g} % is out of reach: openings differ too much; close other programs and repeat"
+    rounded_s = 10 * math.ceil(needed_s / 10)
+    time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
+    of_each = " for each phase" if len({row.workload.base for row in known}) > 1 else ""
+    options = f"--half-width {100 * wanted:g}% --seconds {rounded_s}"
+    return f"±{100 * wanted:.2g} % would take about {time}{of_each}: {options}"
+
+
+def _seconds_needed(measured: Measurement, wanted: float) -> float:
+    openings = len(np.unique(measured.openings))
+    took_s = float(measured.environment.get("elapsed_s", 0.0))
+    return took_s * openings_needed(measured.ratio.half_width, openings, wanted) / openings
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f}"

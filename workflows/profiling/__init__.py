@@ -1,0 +1,1 @@
+"""Campaigns over a space, and reports of what a store holds."""

@@ -1,0 +1,248 @@
+"""A campaign: workloads measured in groups, each stored on completion, with progress and Ctrl-C handling."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from adaptare.core.interrupts import interrupts_noted
+from adaptare.core.report import SILENT, Feedback, Update
+from adaptare.core.units import milliseconds
+from adaptare.devices import Device
+from adaptare.profiler import Measurement, Programs, Store, Workload
+from adaptare.profiler.analysis.alarms import CHANGE, changes
+from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
+from adaptare.profiler.measuring.groups import split_into_groups
+from adaptare.profiler.measuring.options import ProfileOptions
+from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
+from adaptare.profiler.measuring.stubs import fitting_layers, profile_by_stubs, stubs_of
+from adaptare.profiler.store.measurement import INTERRUPTED, Origin
+
+STUBS_HALF_WIDTH = 1e-6
+# Share of a call that the host takes to issue it, above which the accelerator waits for the host.
+HOST_BOUND = 0.9
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A stopping rule that also reports progress and stops after Ctrl-C."""
+
+    rule: PreciseWithin
+    interrupted: Callable[[], bool]
+    update: Update
+
+    @property
+    def openings(self) -> int | None:
+        """See `StoppingRule.openings`."""
+        return self.rule.openings
+
+    def opening_reason(self, progress: Progress) -> str:
+        """See `StoppingRule.opening_reason`."""
+        if self.interrupted():
+            return INTERRUPTED
+        widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
+        share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
+        where = f"opening {progress.opening + 1}, round {progress.rounds}"
+        self.update(share, f"{progress.candidates} candidates, {where}{widest}")
+        return self.rule.opening_reason(progress)
+
+    def reason(self, progress: Progress) -> str:
+        """See `StoppingRule.reason`."""
+        return self.rule.reason(progress)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Measures workloads on one device, interleaved with their base, and stores them.
+
+    Args:
+        store: Receives each group as soon as it is measured.
+        stop: Precision and time limit of each group. Stubs always use the full time, because their intervals are not
+            those of the models composed from them.
+        recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
+        stubs: True to compose whole models from stubs instead of loading them.
+        resume: True to take what the store has whole, see `kept`, instead of measuring it again.
+    """
+
+    device: Device
+    programs: Programs
+    store: Store
+    stop: PreciseWithin
+    seed: int
+    recalibrate: bool = False
+    stubs: bool = False
+    resume: bool = False
+    feedback: Feedback = SILENT
+
+    @property
+    def origin(self) -> Origin:
+        """Origin of its measurements."""
+        return "composed" if self.stubs else "measured"
+
+    def calibration_s(self, reference: Workload) -> float | None:
+        """Seconds of a base when the device was calibrated; `None` if the store has none."""
+        return self.store.calibration(self.device.info(), reference, origin=self.origin)
+
+    def kept(self, workloads: Sequence[Workload]) -> list[Measurement]:
+        """Measurements of the latest session that has all these workloads complete; empty unless resumed, or if none.
+
+        Args:
+            workloads: Workloads of one base.
+        """
+        if not self.resume:
+            return []
+        sessions: dict[str, dict[Workload, Measurement]] = {}
+        for row in self.store.measurements(self.device.info(), workloads[0].base):
+            if row.complete and row.origin == self.origin:
+                sessions.setdefault(row.session, {})[row.workload] = row
+        whole = [session for session in sessions.values() if set(workloads) <= set(session)]
+        return [whole[-1][workload] for workload in workloads] if whole else []
+
+    def measure(
+        self,
+        workloads: Sequence[Workload],
+        *,
+        title: str,
+        limit_s: float | None = None,
+        seen: Callable[[Sequence[Measurement]], None] | None = None,
+    ) -> list[Measurement]:
+        """Measures workloads of one base, stores each group on completion, and returns all measurements.
+
+        Args:
+            workloads: Workloads of one base.
+            title: Title of the progress display.
+            limit_s: No group starts after this many seconds; the remaining workloads are not in the result.
+            seen: Receives a group's measurements after each opening (one fresh load of all programs); not for stubs.
+
+        Raises:
+            KeyboardInterrupt: After the measurements so far have been stored.
+        """
+        reference = workloads[0].base
+        self._prepare(workloads, reference)
+        measured: list[Measurement] = []
+        before_s = self.calibration_s(reference)
+        known_s = None if self.recalibrate else before_s
+        show = seen and (lambda group: seen(calibrated(group, known_s)))
+        profiled = profile_by_stubs if self.stubs else partial(profile_groups, seen=show)
+        rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
+        started = time.monotonic()
+        with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
+            watched = Watched(rule, interrupted, update)
+            options = ProfileOptions(self.device, watched, self.seed, programs=self.programs)
+            for group in profiled(workloads, reference=reference, options=options):
+                scaled = calibrated(group, known_s)
+                known_s = next((row.reference_s for row in scaled if row.complete), known_s)
+                self.store.append(scaled)
+                measured.extend(scaled)
+                if interrupted():
+                    raise KeyboardInterrupt
+                if limit_s is not None and time.monotonic() - started >= limit_s:
+                    break
+            update(1.0, f"{len(measured)} measured")
+        for remark in (*_oddities(measured), *_calibration_change(measured, before_s)):
+            self.feedback.note(remark)
+        return measured
+
+    def _prepare(self, workloads: Sequence[Workload], reference: Workload) -> None:
+        """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
+        timed = [reference, *workloads]
+        if self.stubs:
+            depths = fitting_layers(workloads, reference, self.programs, self.device.capacity_bytes())
+            timed = stubs_of(workloads, reference, depths)
+        for workload in timed:
+            self.programs.check(workload)
+        with self.feedback.progress("preparing") as update:
+            for number, workload in enumerate(timed):
+                update(number / len(timed), f"{workload.mode} {workload.scope}")
+                self.programs.program(workload)
+            update(1.0, f"{len(timed)} programs")
+
+
+def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
+    """Raises `InputError` if the workloads of one phase exceed the memory, before any measurement."""
+    for workloads in phases:
+        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=device.capacity_bytes())
+
+
+def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Failures, changes of the device's speed, and missing steady states."""
+    for row in measured:
+        if row.failure:
+            sites = len(row.workload.configuration.ranks)
+            yield f"not measured: {row.workload.mode} adapter on {sites} sites: {row.failure}"
+    # Candidates of one group share their rounds.
+    groups = {row.reference_visits[0].round: row for row in measured if row.visits}
+    times = sum(len(changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
+    if times:
+        often = "once" if times == 1 else f"{times} times"
+        yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
+    yield from slowed_down(list(groups.values()))
+    yield from throttled(measured)
+    # Of many short openings, a few appear unsteady by chance.
+    unsteady = sum(2 * row.trends.count("no steady state") > len(row.trends) for row in measured if row.visits)
+    if unsteady:
+        yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
+    yield from _placements(measured)
+    waiting = sum(row.environment.get("host_share", 0.0) > HOST_BOUND for row in measured)
+    if waiting:
+        yield (
+            f"{waiting} of {len(measured)} are bound by the host: the accelerator waits for kernels to be issued; "
+            "compile=yes issues fewer of them, and graphs=yes (CUDA) all at once"
+        )
+
+
+def slowed_down(groups: Sequence[Measurement]) -> Iterator[str]:
+    """Groups whose base became slower from burst to sustained; one measurement of each."""
+    for each in groups:
+        found = each.reference_endurance
+        if found and found.slowdown > CHANGE:
+            yield (
+                f"{each.workload.phase} slows down while it is measured: the base took {milliseconds(found.burst_s)} "
+                f"ms at first (burst) and {milliseconds(found.sustained_s)} ms at the end (sustained); the same with a "
+                "longer --seconds says where it settles"
+            )
+
+
+def throttled(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Groups of processors that may not use their highest frequency at the end, as far as the device tells."""
+    ends = [row.environment.get("after", {}).get("clusters") or [] for row in measured]
+    shares = {
+        cluster["processors"]: cluster["allowed_hz"] / cluster["max_hz"]
+        for clusters in ends
+        for cluster in clusters
+        if cluster["allowed_hz"] and cluster["max_hz"] and cluster["allowed_hz"] < cluster["max_hz"]
+    }
+    for processors, share in shares.items():
+        yield (
+            f"the device throttles: its processors {processors} may use {share:.0%} of their highest frequency; let it "
+            "cool down, or lift the limit, and repeat"
+        )
+
+
+def _placements(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Share of the nodes that each provider runs, where there are several."""
+    counts = [row.environment.get("providers", {}) for row in measured]
+    several = [count for count in counts if len(count) > 1]
+    for provider in dict.fromkeys(name for count in several for name in count):
+        shares = [count.get(provider, 0) / sum(count.values()) for count in several]
+        least, most = (f"{share:.0%}" for share in (min(shares), max(shares)))
+        yield f"{provider} runs {least if least == most else f'{least} to {most}'} of the nodes"
+
+
+def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:
+    """Deviation of the device from its calibration, and its consequence."""
+    last = next((row for row in reversed(measured) if row.complete), None)
+    if last is None or before_s is None:
+        return
+    share = last.reference_raw_s / before_s - 1
+    slower = f"{abs(share):.0%} {'slower' if share > 0 else 'faster'}"
+    changed = f"this device is now {slower} than when it was calibrated"
+    if last.reference_s != before_s:
+        yield f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms"
+    elif abs(last.slowdown) > CALIBRATION_HOLDS:
+        yield (
+            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or take the "
+            "present speed for the usual one with --recalibrate"
+        )

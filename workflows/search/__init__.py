@@ -1,0 +1,1 @@
+"""Search for adapters within a budget, and cuts of existing adapters."""

@@ -1,0 +1,88 @@
+"""Base models that a recipe has changed, saved in the folder of their super-adapter."""
+
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from adaptare.core import InputError, StorageError
+from adaptare.core.versioned_json import read_versioned, write_versioned
+from adaptare.profiler import ModelShape, Space
+from adaptare.search import load_base
+from adaptare.search.progress_bars import without_progress_bars
+from adaptare.search.recipes.recipe import Recipe
+from adaptare.workflows.train.task import FILE as _TASK
+from adaptare.workflows.train.task import Task, examples_of, save_task, texts_of
+
+_BASE, _ORDER = "base", "layer_order.json"
+
+
+def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
+    """Folder of the weights that the adapters of a training folder are made for.
+
+    Raises:
+        InputError: The recipe prepares the base, and the prepared one is missing.
+    """
+    if recipe.prepare is None:
+        return Path(task.model)
+    base = (folder / _BASE).resolve()
+    if not base.is_dir():
+        raise InputError(
+            f"{str(folder)!r} lacks the base that the recipe {recipe.name!r} prepared: there is no {base}; train again"
+        )
+    return base
+
+
+def with_layer_order(space: Space, base: Path) -> Space:
+    """The space with the order of layers that was found when a base was prepared, if there is one.
+
+    Raises:
+        InputError: The file of the order is damaged.
+    """
+    file = base / _ORDER
+    if space.depth is None or not file.exists():
+        return space
+    otherwise = f"{file} is no order of layers; train again in another folder"
+    content = read_versioned(file, schema=1, otherwise=otherwise)
+    try:
+        return space.leaving_out([int(layer) for layer in content["left_out_in_order"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(otherwise) from error
+
+
+def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
+    """Prepares and saves the base of a training folder, if the recipe does so and it is not there yet.
+
+    The task is saved too, so that no other task uses this base.
+
+    Raises:
+        InputError: The weights or examples cannot be read, or the recipe changed the shape of the model.
+        StorageError: The folder cannot be written.
+    """
+    if recipe.prepare is None:
+        return
+    if (folder / _BASE).exists():
+        if not (folder / _TASK).exists():
+            raise InputError(f"{str(folder / _BASE)!r} was not written by adaptare; use another folder, or remove it")
+        return
+    texts = texts_of(task)
+    model, tokenizer = load_base(task.model)
+    shape = ModelShape.from_config(model.config)
+    calibration = examples_of(task, texts, tokenizer).train[: recipe.calibration]
+    recipe.prepare(model, calibration)
+    if ModelShape.from_config(model.config).hash != shape.hash:
+        raise InputError(f"the recipe {recipe.name!r} changed the shape of the base; its `prepare` must keep it")
+    order = recipe.layer_order(model, calibration) if recipe.layer_order else None
+    try:
+        save_task(task, folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:
+            unfinished = Path(place) / _BASE
+            with without_progress_bars():
+                model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+            if order:
+                write_versioned(unfinished / _ORDER, {"left_out_in_order": list(order)}, schema=1)
+            unfinished.rename(folder / _BASE)
+    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"the prepared base cannot be written to {str(folder)!r}: {reason}") from error
