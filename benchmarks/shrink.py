@@ -30,7 +30,7 @@ from prediction_cells import FULL, kept, plan
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from adaptare.core.report import SILENT
+from adaptare.core.progress import SILENT
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import Configuration, open_model, read_peft
 from adaptare.search import chatterbot_examples, load_base, read_budget, tokenize_split

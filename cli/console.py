@@ -8,9 +8,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeVar
 
 import typer
 
@@ -20,12 +21,22 @@ from adaptare.core.lazy_names import missing_package
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
-    from adaptare.core.report import Feedback, Report, Section
-    from adaptare.core.table import AnyTable
+    from adaptare.core.progress import Feedback
+    from adaptare.core.table import AnyTable, Section
 
 PLAIN_INTERVAL_S: Final = 5.0
 
 P = ParamSpec("P")
+Result = TypeVar("Result")
+Shown = TypeVar("Shown", contravariant=True)
+
+
+class View(Protocol[Shown]):
+    """A module that draws results of one kind; it may also have `exit_code(result)`."""
+
+    def sections(self, result: Shown, /) -> "Iterable[Section]":
+        """Tables, sentences and notes to display, in order."""
+        ...
 
 
 def command(function: Callable[P, int]) -> Callable[P, None]:
@@ -136,9 +147,17 @@ class Console:
     @property
     def feedback(self) -> "Feedback":
         """Callbacks through which the library reports on a long task."""
-        from adaptare.core.report import Feedback
+        from adaptare.core.progress import Feedback
 
-        return Feedback(note=self.note, progress=self.progress, preview=self.preview, show=self.section)
+        return Feedback(note=self.note, progress=self.progress, show=self.section)
+
+    def feedback_with(self, view: "View[Result]") -> "Feedback":
+        """The same with a view of the results so far, and of parts of the result that are complete."""
+        return replace(
+            self.feedback,
+            preview=lambda result: self.preview(view.sections(result)),
+            show=lambda result: self.sections(view.sections(result)),
+        )
 
     def note(self, text: str) -> None:
         """Prints a line on stderr."""
@@ -146,7 +165,7 @@ class Console:
 
     def section(self, section: "Section") -> None:
         """Prints a table or line of the result, omitted if the result is JSON, or a note."""
-        from adaptare.core.report import Note
+        from adaptare.core.table import Note
 
         if isinstance(section, Note):
             self.note(section.text)
@@ -157,17 +176,32 @@ class Console:
         else:
             print_table(section)
 
-    def show(self, report: "Report") -> int:
-        """Prints all sections of a result, or one JSON object if requested. Returns the exit code."""
-        for section in report.sections():
+    def sections(self, sections: "Iterable[Section]") -> None:
+        """Prints several sections."""
+        for section in sections:
             self.section(section)
-        if self._as_json:
-            typer.echo(json.dumps(_finite(report.to_json()), indent=1))
-        return report.exit_code
 
-    def preview(self, table: "AnyTable") -> None:
-        """Shows a table above the bar of `progress` until the next preview or the end of the bar, if there is a bar."""
-        self._above = [table]
+    def show(self, result: "Result", view: "View[Result] | None" = None) -> int:
+        """Prints a result by its view, or one JSON object if requested.
+
+        Returns:
+            The exit code: that of the view if it has `exit_code(result)`, else 0.
+        """
+        from adaptare.core.codec import to_json
+
+        drawn_by: Any = view or result
+        self.sections(view.sections(result) if view else drawn_by.sections())
+        if self._as_json:
+            typer.echo(json.dumps(_finite(to_json(result)), indent=1))
+        if view is None:
+            return int(drawn_by.exit_code)
+        return drawn_by.exit_code(result) if hasattr(view, "exit_code") else ExitCode.DONE
+
+    def preview(self, sections: "Iterable[Section]") -> None:
+        """Shows tables above the bar of `progress` until the next preview or the end of the bar, if there is a bar."""
+        from adaptare.core.table import Table
+
+        self._above = [section for section in sections if isinstance(section, Table)]
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, str], None]]:

@@ -1,4 +1,4 @@
-"""Tables of typed rows, the source of the columns of every displayed result."""
+"""Parts of a displayed result: tables of typed rows, sentences and notes."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -48,3 +48,13 @@ class Table(Generic[Row]):
 
 
 AnyTable = Table[Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark on a result, shown even if the result is JSON."""
+
+    text: str
+
+
+Section = AnyTable | Note | str

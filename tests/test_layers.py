@@ -15,9 +15,8 @@ TESTING = "testing"
 FILES = [file for package in [*ORDER, TESTING] for file in sorted((ROOT / package).rglob("*.py"))]
 AGENT = ROOT / "devices" / "agent"
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
+# All modules of core are.
 OPEN = {
-    *("core.exit_codes", "core.extensions", "core.interrupts", "core.lazy_names", "core.report", "core.strict_json"),
-    *("core.codec", "core.table", "core.units", "core.versioned_json", "core.whole_file"),
     *("devices.agent", "devices.agent_device", "devices.browser", "devices.contracts", "devices.native"),
     *("devices.program", "devices.registry"),
     *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.programs", "profiler.store"),
@@ -79,7 +78,7 @@ def targets(module: str, names: list[str]) -> list[tuple[str, bool]]:
     if parts[0] != "adaptare":
         return []
     if len(parts) > 1:
-        deep = len(parts) > 2 and ".".join(parts[1:3]) not in OPEN
+        deep = len(parts) > 2 and parts[1] != "core" and ".".join(parts[1:3]) not in OPEN
         return [(parts[1], deep) if parts[1] in HEAVY else ("cli", True)]
     return [(name if name in HEAVY else "cli", False) for name in names] or [("cli", False)]
 

@@ -8,8 +8,7 @@ from typing import Any, Final, Literal
 
 from adaptare.core import AdaptareError, InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft

@@ -12,8 +12,8 @@ import numpy as np
 
 from adaptare.core import DeviceError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Feedback, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.progress import Feedback
+from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import (

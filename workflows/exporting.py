@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
+from adaptare.core.table import Note, Section
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models.model_source import published_name

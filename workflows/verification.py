@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Workload

@@ -80,6 +80,8 @@ def overhead(
     from adaptare.figures.figure_file import check_figure, drawn
     from adaptare.figures.overhead import draw
     from adaptare.inputs import check_alone, read_lengths, read_ranks
+    from adaptare.views import overhead as view
+    from adaptare.views import side_by_side as view_of_several
     from adaptare.workflows.overhead.overhead import overhead as measured_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
@@ -115,9 +117,9 @@ def overhead(
         seed=seed,
     )
     if len(devices) > 1:
-        return console.show(side_by_side(devices, measure, feedback=feedback_of))
-    report = measure(device=devices[0], feedback=console.feedback)
-    code = console.show(report)
+        return console.show(side_by_side(devices, measure, feedback=feedback_of), view_of_several)
+    report = measure(device=devices[0], feedback=console.feedback_with(view))
+    code = console.show(report, view)
     all_drawn = True
     if figure and report.rows:
         all_drawn = drawn(partial(draw, report.rows, figure, title=report.title), figure, console)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from adaptare.core import InputError
-from adaptare.core.report import SILENT, Feedback
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter

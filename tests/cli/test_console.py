@@ -20,7 +20,7 @@ def shown(console: Console) -> None:
     with console.progress("measuring") as update:
         for overhead in ("+20 %", "+24 %"):
             columns = (Column[str]("adapter", lambda row: "all r16"), Column[str]("overhead", lambda row: row))
-            console.preview(Table("so far", columns, [overhead]))
+            console.preview([Table("so far", columns, [overhead])])
             update(0.5, "opening 2")
 
 

@@ -114,7 +114,7 @@ def test_the_table_is_shown_from_the_first_opening_on(
     overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[int] = []
-    monkeypatch.setattr(Console, "preview", lambda own, table: shown.append(len(table.rows)))
+    monkeypatch.setattr(Console, "preview", lambda own, sections: shown.append(len(next(iter(sections)).rows)))
     assert overhead("--device", "simulated").code == 0
     assert shown == [2, 2, 4, 4]
 

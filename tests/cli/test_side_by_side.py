@@ -12,8 +12,9 @@ import pytest
 from adaptare.console import feedback_of
 from adaptare.core import DeviceError, InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import SILENT
+from adaptare.core.progress import SILENT
 from adaptare.profiler import Store
+from adaptare.views.side_by_side import exit_code
 from adaptare.workflows.overhead import side_by_side as module
 from adaptare.workflows.overhead.side_by_side import Lost, side_by_side
 
@@ -84,7 +85,7 @@ def test_machines_run_at_the_same_time_but_never_two_devices_of_one(
     found = side_by_side(list(known), measure, feedback=lambda name: SILENT)
     assert found.results == {name: Lost(f"{name} is gone", ExitCode.WORLD_FAILED) for name in known}
     assert order[:2] == ["simulated:seed=2", "simulated:seed=5"]  # those of this machine, while nothing else runs
-    assert found.exit_code == 3
+    assert exit_code(found) == 3
 
 
 def test_a_device_tells_its_machine() -> None:

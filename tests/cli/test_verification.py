@@ -9,7 +9,7 @@ import pytest
 
 from adaptare.console import Console
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note
+from adaptare.core.table import Note
 from adaptare.devices import DeviceInfo, SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
 from adaptare.profiler.store.measurement import Visit

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Section, Table
 from adaptare.devices.native.bundle import Bundle, BundleFile
 
 COLUMNS: Final[tuple[Column[BundleFile], ...]] = (

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
 from adaptare.devices.registry import Reach, clean, reachable
 from adaptare.profiler.store.measurement import device_to_json

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler.store.measurement import device_to_json

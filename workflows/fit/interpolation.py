@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Section
+from adaptare.core.table import Section
 from adaptare.core.units import milliseconds
 from adaptare.predictor import FittedPredictor, bends, interpolate, load_predictor, save_predictor
 from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, predictor_stem

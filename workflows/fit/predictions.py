@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, megabytes, milliseconds, percent
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration

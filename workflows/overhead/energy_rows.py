@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from adaptare.core import AdaptareError
-from adaptare.core.report import Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, energy, percent
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs

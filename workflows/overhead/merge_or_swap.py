@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from adaptare.core import InputError, ProgramError
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Programs, Workload
 from adaptare.profiler.workloads.workload import BYTES

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.report import SILENT, Feedback
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import Device
 from adaptare.profiler import Programs, Store, open_model, precise_within, programs_for
 from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND

@@ -1,25 +1,20 @@
 """Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from adaptare.core import AdaptareError, InputError
-from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Table
-from adaptare.core.units import COMPOSED, percent
+from adaptare.core.units import COMPOSED
 from adaptare.profiler import Measurement, ModelShape, Programs, Workload
 from adaptare.profiler.measuring.energy import counts_energy
-from adaptare.workflows.comparison import Compared, compared_sections
+from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, cases_of, grid, phases_of, workloads_of
 from adaptare.workflows.overhead.energy_rows import Energy, count_energy, not_available
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
-    COLUMNS,
     Row,
     Slope,
     differences,
@@ -27,7 +22,7 @@ from adaptare.workflows.overhead.overhead_rows import (
     row_of,
     slopes,
 )
-from adaptare.workflows.overhead.request_rows import Request, cached_positions, requests_of, requests_table
+from adaptare.workflows.overhead.request_rows import Request, cached_positions, requests_of
 from adaptare.workflows.profiling.campaign import Campaign, check_memory
 from adaptare.workflows.target import Target
 
@@ -133,40 +128,6 @@ class OverheadReport:
     first: str
     device_name: str
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 if anything could not be measured, loaded or counted, otherwise 0."""
-        ways = self.merge_or_swap and self.merge_or_swap.failures
-        failed = self.failures or ways or (self.energy and self.energy.failed)
-        return ExitCode.WORLD_FAILED if failed else ExitCode.DONE
-
-    def sections(self) -> Iterator[Section]:
-        """See `Report`."""
-        yield Table(self.title, COLUMNS, self.rows)
-        yield from self.remarks()
-
-    def remarks(self) -> Iterator[Section]:
-        """Everything to display below the table of its rows."""
-        for row in self.rows:
-            if row.mode == "merged":
-                yield (
-                    f"{row.where}, {row.placement} r{row.rank}: merged runs the graph of the base, so its overhead of "
-                    f"{percent(row.overhead)} {row.interval} is measurement error"
-                )
-        yield from map(str, self.slopes)
-        if self.price:
-            yield Note(self.price)
-        for name, compared in self.differences.items():
-            yield from compared_sections(compared, f"{name} compared with {self.first}")
-        if self.requests:
-            yield requests_table(self.requests)
-        if self.energy:
-            yield self.energy.section
-        if self.merge_or_swap:
-            yield from self.merge_or_swap.sections()
-        words = ["adaptare", "profile", self.place["model"], "--device", self.device_name]
-        yield Note(f"next, to predict other adapters: {shlex.join(words)}")
-
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
         hidden = ("title", "place", "price", "first", "device_name")
@@ -180,56 +141,60 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
         request: Adapters and phases.
         band: Equivalence band; smaller differences count as the same.
     """
-    target, cases, programs = request.target, request.cases, campaign.programs
-    sites = f"{len(request.base.shape.sites)} linears"
-    title = f"{request.model} on {target.name}: adapters on {sites} or some of them{COMPOSED * campaign.stubs}"
     measured: list[tuple[Case, Measurement]] = []
     case_of = {workload: case for phase in request.phases for workload, case in phase.items()}
 
     def seen(partial: Sequence[Measurement]) -> None:
-        both = [*measured, *((case_of[row.workload], row) for row in partial)]
-        rows = [row_of(case, row, band=band) for case, row in both if row.visits and not row.failure]
-        campaign.feedback.preview(Table(title, COLUMNS, rows))
+        both = [*measured, *((case_of[row.workload], row) for row in partial if row.visits)]
+        campaign.feedback.preview(_report(request, campaign, both, band=band))
 
     for phase in request.phases:
-        title_of_phase = f"measuring {next(iter(phase)).phase}"
-        group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title_of_phase, seen=seen)
+        title = f"measuring {next(iter(phase)).phase}"
+        group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title, seen=seen)
         measured += [(case_of[row.workload], row) for row in group]
+    report = _report(request, campaign, measured, band=band)
+    device, programs = request.target.device, campaign.programs
+    if request.energy and not request.counts_energy:
+        report = replace(report, energy=not_available(device))
+    try:
+        if request.counts_energy and report.rows:
+            complete = [(case, row) for case, row in measured if not row.failure]
+            energy = count_energy(complete, device=device, programs=programs, note=campaign.feedback.note)
+            report = replace(report, energy=energy)
+        if request.tasks and report.rows:
+            largest = largest_case(request.cases, request.base)
+            ways = weigh_ways(report.rows, largest, request.base, tasks=request.tasks, campaign=campaign)
+            report = replace(report, merge_or_swap=ways)
+    except AdaptareError:
+        campaign.feedback.show(report)  # took the most time, and is not affected
+        raise
+    return report
+
+
+def _report(
+    request: OverheadRequest, campaign: Campaign, measured: Sequence[tuple[Case, Measurement]], *, band: float
+) -> OverheadReport:
+    """Results that follow from measurements."""
+    target, cases = request.target, request.cases
     complete = [(case, row) for case, row in measured if not row.failure]
     rows = [row_of(case, row, band=band) for case, row in complete]
-    energy = None if not request.energy or request.counts_energy else not_available(target.device)
-    ways = None
-    try:
-        if request.counts_energy and complete:
-            energy = count_energy(complete, device=target.device, programs=programs, note=campaign.feedback.note)
-        if request.tasks and rows:
-            largest = largest_case(cases, request.base)
-            ways = weigh_ways(rows, largest, request.base, tasks=request.tasks, campaign=campaign)
-    except AdaptareError:
-        campaign.feedback.show(Table(title, COLUMNS, rows))  # took the most time, and is not affected
-        raise
+    sites = f"{len(request.shape.sites)} linears"
     return OverheadReport(
-        title=title,
+        title=f"{request.model} on {target.name}: adapters on {sites} or some of them{COMPOSED * campaign.stubs}",
         place={"model": request.model, **target.place},
         rows=rows,
         slopes=slopes(complete),
         price=price_of_precision([row for _, row in complete], campaign.stop.half_width),
         differences=differences(complete, cases, band=band) if request.adapters else {},
         requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=band),
-        energy=energy,
-        merge_or_swap=ways,
-        failures=[
-            Failure(
-                row.workload.phase,
-                row.workload.length,
-                case.placement,
-                case.rank,
-                row.workload.mode,
-                row.failure,
-            )
-            for case, row in measured
-            if row.failure
-        ],
+        energy=None,
+        merge_or_swap=None,
+        failures=[_failure(case, row) for case, row in measured if row.failure],
         first=cases[0].placement,
-        device_name=request.target.name,
+        device_name=target.name,
     )
+
+
+def _failure(case: Case, row: Measurement) -> Failure:
+    workload = row.workload
+    return Failure(workload.phase, workload.length, case.placement, case.rank, workload.mode, row.failure)

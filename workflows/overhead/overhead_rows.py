@@ -7,8 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from adaptare.core.table import Column
-from adaptare.core.units import between, milliseconds, per_second, percent
 from adaptare.profiler import Measurement, Mode, Workload
 from adaptare.profiler.analysis.endurance import Endurance
 from adaptare.profiler.analysis.intervals import Interval, openings_needed
@@ -65,32 +63,6 @@ class Row:
     endurance: Endurance | None
     base_endurance: Endurance | None
 
-    @property
-    def where(self) -> str:
-        """Phase and length."""
-        return f"{self.phase} {self.length}"
-
-    @property
-    def interval(self) -> str:
-        """Formatted interval of its overhead."""
-        ends = self.overhead_lower, self.overhead_upper
-        return between(*ends, percent, within_one_opening=self.within_one_opening)
-
-
-COLUMNS: Final[tuple[Column[Row], ...]] = (
-    Column("phase", lambda row: row.where),
-    Column(
-        "adapter", lambda row: f"{row.placement} r{row.rank}{'' if row.kind == 'lora' else ' ' + row.kind}", folds=True
-    ),
-    Column("mode", lambda row: row.mode),
-    Column("base ms", lambda row: milliseconds(row.base_s), 3),
-    Column("with adapter ms", lambda row: milliseconds(row.latency_s), 1),
-    Column("tokens/s", lambda row: per_second(row.tokens_per_s), 4),
-    Column("overhead", lambda row: percent(row.overhead)),
-    Column("95 % interval", lambda row: row.interval),
-    Column("verdict", lambda row: row.verdict, 2),
-)
-
 
 @dataclass(frozen=True)
 class Slope:
@@ -109,12 +81,6 @@ class Slope:
     lower_s: float
     upper_s: float
     within_one_opening: bool
-
-    def __str__(self) -> str:
-        what = "one more rank on every site" if self.per == "rank" else "one more adapted linear"
-        ends = between(self.lower_s, self.upper_s, _microseconds, within_one_opening=self.within_one_opening)
-        where = f"{self.phase} {self.length}, {self.placement}"
-        return f"{where}: {what} adds {_microseconds(self.seconds)} us {ends}"
 
 
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
@@ -223,7 +189,3 @@ def _seconds_needed(measured: Measurement, wanted: float) -> float:
     openings = len(np.unique(measured.openings))
     took_s = float(measured.environment.get("elapsed_s", 0.0))
     return took_s * openings_needed(measured.ratio.half_width, openings, wanted) / openings
-
-
-def _microseconds(seconds: float) -> str:
-    return f"{1e6 * seconds:.1f}"

@@ -3,11 +3,8 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from adaptare.core import InputError
-from adaptare.core.table import Column, Table
-from adaptare.core.units import between, milliseconds, per_second, percent
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.analysis.verdict import verdict
 from adaptare.workflows.overhead.overhead_rows import Row
@@ -52,33 +49,6 @@ class Request:
     within_one_opening: bool
     phase: str = "request"
     origin: str = "composed"
-
-    @property
-    def interval(self) -> str:
-        """Formatted interval of its overhead."""
-        ends = self.overhead_lower, self.overhead_upper
-        return between(*ends, percent, within_one_opening=self.within_one_opening)
-
-
-COLUMNS: Final[tuple[Column[Request], ...]] = (
-    Column("adapter", lambda row: f"{row.placement} r{row.rank}"),
-    Column("prompt", lambda row: str(row.prompt)),
-    Column("mode", lambda row: row.mode),
-    Column("first token ms", lambda row: milliseconds(row.first_token_s), 3),
-    Column("ms per token", lambda row: milliseconds(row.token_s), 2),
-    Column("total ms", lambda row: milliseconds(row.total_s), 1),
-    Column("base ms", lambda row: milliseconds(row.base_s), 4),
-    Column("tokens/s", lambda row: per_second(row.tokens_per_s), 5),
-    Column("overhead", lambda row: percent(row.overhead)),
-    Column("95 %", lambda row: row.interval),
-)
-
-
-def requests_table(requests: Sequence[Request]) -> Table[Request]:
-    """Table of at least one request."""
-    prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in requests))
-    after = f"the first token and {requests[0].generated} more, composed of the rows above"
-    return Table(f"Requests of {prompts} tokens: {after}", COLUMNS, requests)
 
 
 def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -10,16 +10,12 @@ from typing import Any, Protocol
 
 from adaptare.core import AdaptareError, DeviceError, InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Feedback, Note, Section
-from adaptare.core.table import Column, Table
-from adaptare.core.units import milliseconds, percent
+from adaptare.core.progress import Feedback
 from adaptare.devices.agent.machine import Machine
 from adaptare.workflows.overhead.overhead_report import OverheadReport
-from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.target import target_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-Key = tuple[str, int, str, int, str, str]
 
 
 class Measure(Protocol):
@@ -52,42 +48,6 @@ class SideBySide:
     """
 
     results: Mapping[str, OverheadReport | Lost]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """That of the device that went worst."""
-        return max(result.exit_code for result in self.results.values())
-
-    @property
-    def reports(self) -> dict[str, OverheadReport]:
-        """Letter of a device in the table -> its report."""
-        letters = dict(zip(self.results, LETTERS, strict=False))
-        return {letters[name]: result for name, result in self.results.items() if isinstance(result, OverheadReport)}
-
-    def sections(self) -> Iterator[Section]:
-        """See `Report`: one table, and below it what belongs to one device."""
-        reports = self.reports
-        rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
-        keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
-        columns: list[Column[Key]] = [
-            Column("phase", lambda key: f"{key[0]} {key[1]}"),
-            Column("adapter", lambda key: f"{key[2]} r{key[3]}{'' if key[4] == 'lora' else ' ' + key[4]}", folds=True),
-            Column("mode", lambda key: key[5]),
-        ]
-        for letter, by_key in rows.items():
-            columns += _columns_of(letter, by_key)
-        if keys:
-            yield Table("Overhead of adapters, side by side", tuple(columns), keys)
-        for letter, (name, result) in zip(LETTERS, self.results.items(), strict=False):
-            if isinstance(result, Lost):
-                yield Note(f"{letter}: {name}: {result.problem}")
-            else:
-                yield f"{letter}: {result.title}"
-        for letter, report in reports.items():
-            for section in report.remarks():
-                yield f"{letter}: {section}" if isinstance(section, str) else section
-        if any(isinstance(result, Lost) for result in self.results.values()):
-            yield Note("what was measured is kept; the same command with --resume measures only what is missing")
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
@@ -171,19 +131,3 @@ def _measured(
         except AdaptareError as error:
             results[name] = Lost(str(error), error.exit_code)
     return results
-
-
-def _key(row: Row) -> Key:
-    return row.phase, row.length, row.placement, row.rank, row.kind, row.mode
-
-
-def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:
-    """Latency and overhead on one device."""
-
-    def cell(say: Callable[[Row], str]) -> Callable[[Key], str]:
-        return lambda key: say(rows[key]) if key in rows else "-"
-
-    return [
-        Column(f"{letter}: ms", cell(lambda row: milliseconds(row.latency_s))),
-        Column(f"{letter}: overhead", cell(lambda row: f"{percent(row.overhead)} {row.interval}"), folds=True),
-    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from adaptare.core.interrupts import interrupts_noted
-from adaptare.core.report import SILENT, Feedback, Update
+from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.units import milliseconds
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store

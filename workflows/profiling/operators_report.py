@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds
 from adaptare.profiler import Programs, Workload
 from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute

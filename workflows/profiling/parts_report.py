@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from adaptare.core import DeviceError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.profiler import Measurement, Programs, StoppingRule, Workload
 from adaptare.profiler.measuring.options import ProfileOptions

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import COMPOSED, between, milliseconds, percent
 from adaptare.profiler import Measurement, Programs, Space, Workload, design
 from adaptare.workflows.profiling.campaign import Campaign

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Space
 from adaptare.search import (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_peft
 from adaptare.search.training.paired import paired_difference
 from adaptare.search.training.polish import polished

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, Prediction, load_predictor
 from adaptare.profiler import Column, Configuration, Mode, Site, Space
 from adaptare.search import (

@@ -9,8 +9,7 @@ from typing import Any
 
 from adaptare.core import InputError
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, milliseconds
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Configuration

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, milliseconds
 from adaptare.profiler import Configuration
 

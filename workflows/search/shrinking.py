@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.core.versioned_json import write_versioned
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft

@@ -10,7 +10,8 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Feedback, Section
+from adaptare.core.progress import Feedback
+from adaptare.core.table import Section
 from adaptare.core.units import between
 from adaptare.profiler import Quantisation, Space
 from adaptare.profiler.analysis.intervals import Interval

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.report import Note, Section
-from adaptare.core.table import Column, Table
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.search.recipes.recipe import Recipe, all_recipes
 
 COLUMNS: Final[tuple[Column[Recipe], ...]] = (

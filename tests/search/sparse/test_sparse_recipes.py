@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from adaptare.app import app
 from adaptare.core import InputError
-from adaptare.core.report import Feedback
+from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
 from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
 from adaptare.search.algorithms.algorithm import algorithm_named

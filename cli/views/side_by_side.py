@@ -1,0 +1,63 @@
+"""View of `adaptare overhead` on several devices."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.table import Column, Note, Section, Table
+from adaptare.core.units import milliseconds, percent
+from adaptare.views import overhead
+from adaptare.workflows.overhead.overhead_report import OverheadReport
+from adaptare.workflows.overhead.overhead_rows import Row
+from adaptare.workflows.overhead.side_by_side import LETTERS, Lost, SideBySide
+
+Key = tuple[str, int, str, int, str, str]
+
+
+def sections(result: SideBySide) -> Iterator[Section]:
+    """One table, and below it the remarks on each device."""
+    named = dict(zip(LETTERS, result.results.items(), strict=False))
+    reports = {letter: report for letter, (_, report) in named.items() if isinstance(report, OverheadReport)}
+    rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
+    keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
+    columns: list[Column[Key]] = [
+        Column("phase", lambda key: f"{key[0]} {key[1]}"),
+        Column("adapter", lambda key: f"{key[2]} r{key[3]}{'' if key[4] == 'lora' else ' ' + key[4]}", folds=True),
+        Column("mode", lambda key: key[5]),
+    ]
+    for letter, by_key in rows.items():
+        columns += _columns_of(letter, by_key)
+    if keys:
+        yield Table("Overhead of adapters, side by side", tuple(columns), keys)
+    for letter, (name, report) in named.items():
+        yield Note(f"{letter}: {name}: {report.problem}") if isinstance(report, Lost) else f"{letter}: {report.title}"
+    for letter, report in reports.items():
+        for section in overhead.remarks(report):
+            yield f"{letter}: {section}" if isinstance(section, str) else section
+    if len(reports) < len(named):
+        yield Note("what was measured is kept; the same command with --resume measures only what is missing")
+
+
+def exit_code(result: SideBySide) -> ExitCode:
+    """That of the device that went worst."""
+    return max(
+        report.exit_code if isinstance(report, Lost) else overhead.exit_code(report)
+        for report in result.results.values()
+    )
+
+
+def _key(row: Row) -> Key:
+    return row.phase, row.length, row.placement, row.rank, row.kind, row.mode
+
+
+def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:
+    """Latency and overhead on one device."""
+
+    def cell(text: Callable[[Row], str]) -> Callable[[Key], str]:
+        return lambda key: text(rows[key]) if key in rows else "-"
+
+    return [
+        Column(f"{letter}: ms", cell(lambda row: milliseconds(row.latency_s))),
+        Column(
+            f"{letter}: overhead", cell(lambda row: f"{percent(row.overhead)} {overhead.interval(row)}"), folds=True
+        ),
+    ]

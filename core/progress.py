@@ -1,0 +1,36 @@
+"""Callbacks through which a long task reports its progress."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+Update = Callable[[float, str], None]
+
+
+def _ignore(*words: object) -> None: ...
+
+
+@contextmanager
+def _silent(title: str) -> Iterator[Update]:
+    yield _ignore
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Callbacks for the progress of a long task; all do nothing by default.
+
+    Args:
+        note: Receives a remark.
+        progress: Context of a task with a title, which yields `update(share, text)`.
+        preview: Receives the result so far, during a measurement.
+        show: Receives a part of the result that is complete before the rest.
+    """
+
+    note: Callable[[str], None] = _ignore
+    progress: Callable[[str], AbstractContextManager[Update]] = _silent
+    preview: Callable[[Any], None] = _ignore
+    show: Callable[[Any], None] = _ignore
+
+
+SILENT: Final = Feedback()
