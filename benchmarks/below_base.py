@@ -233,7 +233,7 @@ def deployed(adaptation: Any, adapted: Any, config: Any, base: Path) -> Losses:
 def magnitude_base(folder: Path, own: Path) -> Path:
     """The model with its neurons in the order of their weights' norms, saved once."""
     from adaptare.search import load_base
-    from adaptare.search.training.neuron_order import magnitude_scores, order_neurons
+    from adaptare.search.training.importance_orders import magnitude_scores, order_neurons
 
     if not (folder / "config.json").exists():
         model, tokenizer = load_base(own)
@@ -273,8 +273,7 @@ def example_losses(model: Any, examples: Any, *, batch_size: int = 16) -> Losses
     import torch
     from torch.nn import functional
 
-    from adaptare.search.training.gradients import completion_logits
-    from adaptare.search.training.token_examples import pad_batch
+    from adaptare.search.training.passes import completion_logits, pad_batch
 
     rows: list[tuple[float, int]] = []
     for start in range(0, len(examples), batch_size):

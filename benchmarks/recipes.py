@@ -55,7 +55,7 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.data import Example, split_examples
-from adaptare.search.training.paired import paired_difference
+from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenExample, tokenize_examples

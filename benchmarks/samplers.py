@@ -34,8 +34,7 @@ from stock_process import conditions, mean_interval, say
 from adaptare.profiler import Space, named_space, open_model
 from adaptare.search import chatterbot_examples
 from adaptare.search.budget.objective import Limit
-from adaptare.search.training.budget_sampler import BudgetSampler
-from adaptare.search.training.samplers import SPREAD, LargestShareSampler
+from adaptare.search.training.samplers import SPREAD, BudgetSampler, LargestShareSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 
 RANKS = (0, 2, 4, 8, 16)
@@ -187,7 +186,7 @@ def one_step(options: argparse.Namespace) -> dict[str, float]:
 
     from adaptare.search import SuperAdapter, load_base, tokenize_split
     from adaptare.search.training.gradients import accumulate_gradients
-    from adaptare.search.training.token_examples import pad_batch
+    from adaptare.search.training.passes import pad_batch
 
     torch.set_num_threads(options.threads)
     source = open_model(options.model).with_weights()

@@ -34,7 +34,8 @@ from adaptare.core.progress import SILENT
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import Configuration, open_model, read_peft
 from adaptare.search import chatterbot_examples, load_base, read_budget, tokenize_split
-from adaptare.search.training.token_examples import TokenExample, pad_batch
+from adaptare.search.training.passes import pad_batch
+from adaptare.search.training.token_examples import TokenExample
 from adaptare.workflows.search.shrinking import Data, shrink_adapter
 
 MODEL, CELL = "smollm2-135m", "torch-fp32-decode"

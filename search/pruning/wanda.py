@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.search.pruning.rows import decoder_linears, prune_rows
 from adaptare.search.super_adapter.zeros import share_of_zeros
-from adaptare.search.training.token_examples import TokenExample, pad_batch
+from adaptare.search.training.passes import pad_batch
+from adaptare.search.training.token_examples import TokenExample
 
 # The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
 LEAST_TOKENS = 256

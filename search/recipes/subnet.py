@@ -8,8 +8,7 @@ from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.training.layer_order import layer_order
-from adaptare.search.training.neuron_order import activation_scores, order_neurons
+from adaptare.search.training.importance_orders import activation_scores, layer_order, order_neurons
 from adaptare.search.training.step import SANDWICH
 from adaptare.search.training.token_examples import TokenExample
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.utils.rnn import pad_sequence
 
 from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix
-from adaptare.search.training.questions import TokenQuestion
+from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
+from adaptare.search.training.passes import completion_nats, evaluated_at
+from adaptare.search.training.token_examples import TokenExample, TokenQuestion
 
 Scoring = Literal["sum", "per-character"]
 SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
@@ -59,7 +58,7 @@ class Answers:
         codes = self._super_adapter.codes(codes)
         key = codes.tobytes()
         if key not in self._known:
-            with evaluated(self._super_adapter, codes) as model:
+            with evaluated_at(self._super_adapter, codes) as model:
                 prefix = CachedPrefix(model, self._prefix)
                 self._known[key] = [self._of_question(prefix, question) for question in self._questions]
         return self._known[key]
@@ -79,21 +78,11 @@ class Answers:
         return np.array([question.answer == position for question in self._questions])
 
     def _of_question(self, prefix: CachedPrefix, question: TokenQuestion) -> NDArray[np.float64]:
+        asked = question.prompt
         # The last token of the prompt predicts the first of each choice.
-        before, last = question.prompt[len(self._prefix) : -1], question.prompt[-1:]
-        device = self._super_adapter.model.device
-        targets, mask = (
-            pad_sequence(rows, batch_first=True).to(device)
-            for rows in (
-                [torch.tensor(choice) for choice in question.choices],
-                [torch.ones(len(choice), dtype=torch.long) for choice in question.choices],
-            )
-        )
-        first = torch.tensor([last], device=device).expand(len(targets), 1)
-        ids = torch.cat([first, targets[:, :-1]], dim=1)
-        logits = prefix.extended(before).logits(ids, mask, torch.arange(ids.shape[1], device=device))
-        chances = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-        log_likelihoods: NDArray[np.float64] = (chances * mask).sum(1).cpu().double().numpy()
+        longer = prefix.extended(asked[len(self._prefix) : -1])
+        choices = [TokenExample((*asked, *choice), len(asked)) for choice in question.choices]
+        log_likelihoods = -completion_nats(self._super_adapter.model, choices, longer)
         if not np.isfinite(log_likelihoods).all():
             raise InputError(
                 f"log-likelihoods of choices are {log_likelihoods.tolist()}: the base or the adapter computes numbers "

@@ -1,21 +1,23 @@
-"""Gradients of the configurations of one training step, added up over one micro-batch."""
+"""Gradients of the configurations of one training step, added up over one micro-batch, in float32 or with autocast."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.token_examples import IGNORED
+from adaptare.search.training.passes import Batch, completion_logits
 
 
 def accumulate_gradients(
     super_adapter: SuperAdapter,
     codes: NDArray[np.int64],
-    batch: Mapping[str, torch.Tensor],
+    batch: Batch,
     *,
     n_tokens: int | torch.Tensor,
     distil: bool,
@@ -54,18 +56,25 @@ def accumulate_gradients(
     return total
 
 
-def completion_logits(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the completion tokens, and the tokens. Shapes (tokens, vocabulary), float32, and (tokens,).
+@contextmanager
+def frozen_weights_in_bfloat16(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
+    """Casts frozen weights of linears once, where autocast casts them in every pass; results are the same to the bit.
 
-    The output layer runs only at positions that predict a completion token of some example.
+    Linears that compute their update in float32, at full size, keep their weights. So does an embedding that shares its
+    weights with the head. The weights are restored afterwards; meanwhile they take half as much memory again.
+
+    Args:
+        model: A model whose passes run under autocast to bfloat16 within.
+        enabled: False to change nothing.
     """
-    labels = batch["labels"][:, 1:]  # the token at position t is predicted at t - 1
-    wanted = labels != IGNORED
-    positions = wanted.any(dim=0).nonzero().squeeze(1)
-    output = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        use_cache=False,
-        logits_to_keep=positions,
-    )
-    return output.logits[wanted[:, positions]].float(), labels[wanted]
+    exact = {id(each.base) for each in model.modules() if isinstance(each, ElasticLinear) and not each.separable}
+    linears = [each for each in model.modules() if isinstance(each, nn.Linear) and id(each) not in exact]
+    originals = [(each, each.weight) for each in linears if enabled and not each.weight.requires_grad]
+    try:
+        for linear, weight in originals:
+            linear.weight = nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
+        yield
+    finally:
+        for linear, weight in originals:
+            weight.data = weight.data.to(linear.weight.device)  # the model may have been moved
+            linear.weight = weight

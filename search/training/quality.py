@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
+from scipy import special
 
 from adaptare.core import InputError
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis.intervals import LEVEL, Interval
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.cached_prefix import CachedPrefix, evaluated, shared_prefix
-from adaptare.search.training.paired import paired_difference
-from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch
+from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
+from adaptare.search.training.passes import completion_nats, evaluated_at
+from adaptare.search.training.token_examples import TokenExample
 
 
 class CompletionLoss:
@@ -83,10 +82,10 @@ class CompletionLoss:
 
     def _computed(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         sums = np.empty(len(self._examples))
-        with evaluated(self._super_adapter, codes) as model:
+        with evaluated_at(self._super_adapter, codes) as model:
             prefix = CachedPrefix(model, self._prefix)
             for batch in self._batches:
-                sums[batch] = self._batch_sums([self._examples[index] for index in batch], prefix)
+                sums[batch] = completion_nats(model, [self._examples[index] for index in batch], prefix)
         if not np.isfinite(sums).all():
             raise InputError(
                 f"the loss of {int((~np.isfinite(sums)).sum())} of {len(sums)} held-out examples is not finite; check "
@@ -94,20 +93,41 @@ class CompletionLoss:
             )
         return sums
 
-    def _batch_sums(self, examples: Sequence[TokenExample], prefix: CachedPrefix) -> NDArray[np.float64]:
-        skipped, device = len(self._prefix), self._super_adapter.model.device
-        batch = pad_batch(examples, device)
-        # The token at position t is predicted at t - 1.
-        first = min(example.prompt_tokens for example in examples)
-        targets = batch["labels"][:, first:]
-        window = torch.arange(first - 1, batch["labels"].shape[1] - 1, device=device) - skipped
-        logits = prefix.logits(batch["input_ids"][:, skipped:], batch["attention_mask"][:, skipped:], window)
-        wanted = targets != IGNORED
-        losses = functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
-        rows = wanted.nonzero()[:, 0].cpu().numpy()
-        sums = np.bincount(rows, weights=losses.cpu().double().numpy(), minlength=len(examples))
-        return sums.astype(np.float64)
-
 
 def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:
     return len(example.ids), example.prompt_tokens, example.ids
+
+
+def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval:
+    """Loss of the first minus that of the second, with a 95 % interval over the examples.
+
+    Examples vary much more than the difference does on one example, so the interval is that of the differences. Losses
+    are sums over tokens divided by their number, hence a ratio: its standard error is that of the residuals.
+
+    Args:
+        first: Loss summed over the completion of each example, nats. Shape (n_examples,).
+        second: The same of the other.
+        tokens: Number of completion tokens. Shape (n_examples,).
+
+    Returns:
+        Difference in nats per completion token; of a single example with an infinite interval.
+
+    Raises:
+        InputError: The shapes differ.
+
+    References:
+        Cochran 1977, "Sampling techniques", section 6.4 (variance of a ratio).
+    """
+    if not len(first) == len(second) == len(tokens):
+        raise InputError(
+            f"losses of {len(first)} and {len(second)} examples, with {len(tokens)} lengths, do not pair; use the same "
+            "examples"
+        )
+    n, differences = len(tokens), first - second
+    middle = float(differences.sum() / tokens.sum())
+    if n < 2:
+        return Interval(-np.inf, middle, np.inf)
+    residuals = differences - middle * tokens
+    error = float(np.sqrt(n / (n - 1) * (residuals @ residuals))) / float(tokens.sum())
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return Interval(middle - half, middle, middle + half)

@@ -1,17 +1,13 @@
-"""Tokenised examples and batches."""
+"""Tokenised examples and multiple-choice questions, with prompts and completions as in inference."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.search.training.data import Example, Split, split_examples
-from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
-from adaptare.search.training.rendering import token_ids
-
-IGNORED = -100  # label that transformers excludes from the loss
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,23 @@ class TokenExample:
     def completion_tokens(self) -> int:
         """Number of tokens in the loss."""
         return len(self.ids) - self.prompt_tokens
+
+
+@dataclass(frozen=True)
+class TokenQuestion:
+    """Token ids of a question and its choices.
+
+    Args:
+        prompt: Token ids before every choice.
+        choices: Token ids of each choice as a completion, with the end of the turn.
+        characters: Length of the text of each choice.
+        answer: Position of the right choice.
+    """
+
+    prompt: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
+    characters: tuple[int, ...]
+    answer: int
 
 
 @dataclass(frozen=True)
@@ -126,17 +139,76 @@ def tokenize_split(
     )
 
 
-def pad_batch(examples: Sequence[TokenExample], device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask` and `labels` on a device, each of shape (n, longest), padded at the end."""
-    longest = max(len(example.ids) for example in examples)
-    shape = (len(examples), longest)
-    # The padding value has no effect: no earlier position attends to it, and the loss ignores it.
-    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, example in enumerate(examples):
-        tokens = torch.tensor(example.ids)
-        ids[row, : len(tokens)] = tokens
-        mask[row, : len(tokens)] = 1
-        labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
-    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
+def tokenize_questions(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> tuple[TokenQuestion, ...]:
+    """Tokenises the examples that have choices, without truncation."""
+    return tuple(_question(example, tokenizer) for example in examples if example.choices)
+
+
+def most_frequent_answer(examples: Sequence[Example]) -> int:
+    """Position of the right choice that is the most frequent, the first of equals; 0 without questions."""
+    counts = Counter(example.answer for example in examples if example.choices)
+    return min(counts, key=lambda position: (-counts[position], position), default=0)
+
+
+def _question(example: Example, tokenizer: PreTrainedTokenizerBase) -> TokenQuestion:
+    rendered = [token_ids(example, tokenizer, completion=choice) for choice in example.choices]
+    return TokenQuestion(
+        prompt=tuple(rendered[0][0]),
+        choices=tuple(tuple(completion) for _, completion in rendered),
+        characters=tuple(map(len, example.choices)),
+        answer=example.answer,
+    )
+
+
+def token_ids(
+    example: Example, tokenizer: PreTrainedTokenizerBase, *, completion: str | None = None
+) -> tuple[list[int], list[int]]:
+    """Token ids of the prompt, with all earlier turns, and of the completion, with the end of the turn.
+
+    Uses the tokenizer's chat template, if it has one; otherwise every text is followed by a line break, and those of
+    the assistant by the end of text instead. Prompt and completion are tokenised separately, as in generation.
+
+    Args:
+        example: Prompt, completion and earlier turns.
+        tokenizer: Tokenizer of the base model.
+        completion: Text to use in place of the example's own completion.
+
+    Raises:
+        InputError: The chat template refuses the turns, as some do with system messages.
+    """
+    answer = example.completion if completion is None else completion
+    render = _chat if tokenizer.chat_template else _plain
+    prompt, completed = render(example, answer, tokenizer)
+    return (
+        list(tokenizer(prompt, add_special_tokens=not tokenizer.chat_template)["input_ids"]),
+        list(tokenizer(completed, add_special_tokens=False)["input_ids"]),
+    )
+
+
+def _plain(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    end = tokenizer.eos_token or ""
+    after = {"system": "\n", "user": "\n", "assistant": end or "\n"}
+    before = [message.content + after[message.role] for message in example.history]
+    return f"{''.join(before)}{example.prompt}\n", f"{answer}{end}"
+
+
+def _chat(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    from jinja2 import TemplateError
+
+    asked: list[Mapping[str, str]] = [
+        *({"role": message.role, "content": message.content} for message in example.history),
+        {"role": "user", "content": example.prompt},
+    ]
+    answered = [*asked, {"role": "assistant", "content": answer}]
+    try:
+        prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+        whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in answered)
+        raise InputError(
+            f"the tokenizer's chat template refuses turns of {roles}: {error}; leave out what it does not take, or set "
+            "another chat_template in the tokenizer_config.json of the model"
+        ) from error
+    if not whole.startswith(prompt):  # some templates format finished answers differently
+        return prompt, f"{answer}{tokenizer.eos_token or ''}"
+    return prompt, whole[len(prompt) :].rstrip()

@@ -15,10 +15,11 @@ from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
-from adaptare.search.training.autocast_weights import frozen_weights_in_bfloat16
+from adaptare.search.training.gradients import frozen_weights_in_bfloat16
+from adaptare.search.training.passes import pad_batch
 from adaptare.search.training.record import hash_of, read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
-from adaptare.search.training.token_examples import TokenExample, pad_batch
+from adaptare.search.training.token_examples import TokenExample
 
 
 @dataclass(frozen=True)

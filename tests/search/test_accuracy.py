@@ -6,7 +6,7 @@ from scipy import stats
 
 from adaptare.core import InputError
 from adaptare.search.training.accuracy import Accuracy, accuracy_of
-from adaptare.search.training.paired import paired_difference
+from adaptare.search.training.quality import paired_difference
 
 
 @pytest.mark.parametrize(("right", "questions"), [(0, 5), (3, 10), (48, 48), (633, 2376)])

@@ -15,8 +15,13 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.answers import Answers
 from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
-from adaptare.search.training.questions import TokenQuestion, most_frequent_answer, tokenize_questions
-from adaptare.search.training.token_examples import TokenExample, tokenize_split
+from adaptare.search.training.token_examples import (
+    TokenExample,
+    TokenQuestion,
+    most_frequent_answer,
+    tokenize_questions,
+    tokenize_split,
+)
 from adaptare.workflows.train.accuracies import accuracies_of, right_answers
 
 SIZES = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 4}

@@ -111,11 +111,11 @@ def test_removing_the_adapters_gives_all_layers_back(family: str, ids: torch.Ten
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cache_of_the_active_layers_gives_the_same_logits(family: str, ids: torch.Tensor) -> None:
     super_adapter = disturbed(family)
-    prefix, rest = ids[:1, :5].repeat(2, 1), ids[:, 5:]
+    whole = torch.cat([ids[:1, :5].repeat(2, 1), ids[:, 5:]], dim=1)
     with super_adapter.activated(configured(super_adapter, 3)), torch.inference_mode():
-        cached = CachedPrefix(super_adapter.model, prefix[0].tolist())
-        found = cached.logits(rest, torch.ones_like(rest), torch.arange(rest.shape[1]))
-        expected = super_adapter.model(torch.cat([prefix, rest], dim=1)).logits[:, 5:]
+        cached = CachedPrefix(super_adapter.model, whole[0, :5].tolist())
+        found = cached.logits(whole, torch.ones_like(whole), torch.arange(5, whole.shape[1]))
+        expected = super_adapter.model(whole).logits[:, 5:]
     assert same(found, expected)
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.search.training.data import Example, Message
-from adaptare.search.training.example_files import read_examples
-from adaptare.search.training.formats import examples_of_row
+from adaptare.search.training.example_files import examples_of_row, read_examples
 
 COMMONSENSE = {
     "instruction": "Which is hot?\n\nAnswer1: ice Answer2: fire\n\nAnswer format: answer1/answer2",

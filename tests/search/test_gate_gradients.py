@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Co
 
 from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.gate_gradients import gate_gradients
+from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.search.training.token_examples import TokenExample
 
 COMMON = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2}

@@ -15,7 +15,7 @@ from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.recipes import subnet
-from adaptare.search.training.layer_order import block_influence, layer_order
+from adaptare.search.training.importance_orders import block_influence, layer_order
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.workflows.train.prepared_base import with_layer_order
 

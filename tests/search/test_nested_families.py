@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.gradients import accumulate_gradients, completion_logits
+from adaptare.search.training.gradients import accumulate_gradients
+from adaptare.search.training.passes import completion_logits, pad_batch
 from adaptare.search.training.samplers import SpreadSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
-from adaptare.search.training.token_examples import TokenExample, pad_batch
+from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]

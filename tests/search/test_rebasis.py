@@ -21,7 +21,7 @@ from transformers import (
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
-from adaptare.search.training.calibration import activation_grams, loss_lost
+from adaptare.search.training.rank_importance import activation_grams, loss_lost
 from adaptare.search.training.token_examples import TokenExample
 
 Array = NDArray[np.float64]

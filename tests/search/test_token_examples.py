@@ -3,7 +3,8 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.search.training.data import Example, Message
-from adaptare.search.training.token_examples import IGNORED, TokenExample, pad_batch, tokenize_examples
+from adaptare.search.training.passes import IGNORED, pad_batch
+from adaptare.search.training.token_examples import TokenExample, tokenize_examples
 
 CHAT = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</>\n{% endfor %}"

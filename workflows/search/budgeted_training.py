@@ -7,7 +7,7 @@ from adaptare.core import InputError
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space
 from adaptare.search import Limit, PredictedUpperEnd, read_budget
-from adaptare.search.training.budget_sampler import BudgetSampler
+from adaptare.search.training.samplers import BudgetSampler
 from adaptare.search.training.step import TrainingStep
 from adaptare.workflows.search.latency_limit import check_predictor, limit_of
 from adaptare.workflows.search.searching import check_feasible

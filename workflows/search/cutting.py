@@ -29,7 +29,7 @@ from adaptare.search import (
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.super_adapter.rebasis import energy_lost, rebase, weight_grams
-from adaptare.search.training.calibration import activation_grams, loss_lost
+from adaptare.search.training.rank_importance import activation_grams, loss_lost
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.search.shrink_report import Cut
 

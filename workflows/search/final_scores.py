@@ -10,8 +10,7 @@ from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.accuracy import Accuracy
-from adaptare.search.training.paired import paired_difference
-from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.quality import CompletionLoss, paired_difference
 from adaptare.workflows.search.selection import Choice
 from adaptare.workflows.train.accuracies import accuracies_of, right_answers
 from adaptare.workflows.train.adaptation import Adaptation

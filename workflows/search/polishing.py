@@ -7,8 +7,8 @@ from typing import Final
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.search import CompletionLoss, SuperAdapter, export_peft
-from adaptare.search.training.paired import paired_difference
 from adaptare.search.training.polish import polished
+from adaptare.search.training.quality import paired_difference
 from adaptare.workflows.search.selection import Choice
 from adaptare.workflows.train.adaptation import Adaptation
 

@@ -34,7 +34,7 @@ from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.training.gate_gradients import gate_gradients
+from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.workflows.search.final_scores import scored
 from adaptare.workflows.search.latency_limit import check_predictor, limit_of
 from adaptare.workflows.search.polishing import check_polishable, polish_winner

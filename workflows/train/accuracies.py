@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.accuracy import Accuracy, accuracy_of
 from adaptare.search.training.answers import Answers, Scoring
-from adaptare.search.training.questions import TokenQuestion
+from adaptare.search.training.token_examples import TokenQuestion
 from adaptare.workflows.train.accuracy_table import UNTRAINED
 
 

@@ -1,20 +1,21 @@
-"""Importance order of MLP neurons: the most important first, so that a narrower MLP keeps these."""
+"""Orders in which a base model is cut: neurons of an MLP and decoder layers, by importance on calibration examples."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape
-from adaptare.search.training.token_examples import TokenExample, pad_batch
+from adaptare.search.training.passes import watch
+from adaptare.search.training.token_examples import TokenExample
 
 # Fewer tokens do not reach most neurons often enough for a mean.
 FEWEST_TOKENS = 256
-BATCH = 8
 Scores = Mapping[int, torch.Tensor]
 
 
@@ -35,35 +36,16 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
         Muralidharan et al. 2024, "Compact language models via pruning and knowledge distillation", section 2.2
         (neurons by activations); Sun et al. 2023, "Wanda", equation 1 (times the norm of the weights).
     """
+    _check(calibration)
     down = _down(model)
     totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
-    tokens = 0
-    for ids, mask in calibration_batches(model, calibration):
-        tokens += int(mask.sum())
-        with _seen(down, totals, mask.bool()), torch.inference_mode():
-            model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
+
+    def add(layer: int, inputs: torch.Tensor, _: torch.Tensor) -> None:
+        totals[layer] += inputs.abs().double().sum(dim=0).cpu()
+
+    tokens = watch(model, down, calibration, add)
     norms = {layer: linear.weight.detach().double().norm(dim=0).cpu() for layer, linear in down.items()}
     return {layer: total / tokens * norms[layer] for layer, total in totals.items()}
-
-
-def calibration_batches(
-    model: PreTrainedModel, calibration: Sequence[TokenExample]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and attention mask of each batch, on the device of a model. Shapes (n, longest).
-
-    Raises:
-        InputError: The examples have fewer than `FEWEST_TOKENS` tokens.
-    """
-    tokens = sum(len(example.ids) for example in calibration)
-    if tokens < FEWEST_TOKENS:
-        raise InputError(
-            f"an importance order needs at least {FEWEST_TOKENS} tokens of calibration examples, {tokens} came; give "
-            "more examples, or longer ones"
-        )
-    ordered = sorted(calibration, key=lambda example: len(example.ids))  # saves padding
-    for start in range(0, len(ordered), BATCH):
-        batch = pad_batch(ordered[start:][:BATCH], model.device)
-        yield batch["input_ids"], batch["attention_mask"]
 
 
 def magnitude_scores(model: PreTrainedModel) -> Scores:
@@ -98,6 +80,49 @@ def order_neurons(model: PreTrainedModel, scores: Scores) -> None:
                 into.bias.data = into.bias.data[rows]
 
 
+def layer_order(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> tuple[int, ...]:
+    """Layers by ascending block influence, but the last one and then the first one at the end: the first always stays.
+
+    Raises:
+        InputError: The examples have too few tokens.
+    """
+    influence = block_influence(model, calibration)
+    inner = sorted(range(1, len(influence) - 1), key=lambda layer: float(influence[layer]))
+    return (*inner, *dict.fromkeys((len(influence) - 1, 0)))
+
+
+def block_influence(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> NDArray[np.float64]:
+    """One minus the mean cosine of the hidden states before and after each layer. Shape (layers,).
+
+    Args:
+        model: A causal language model without adapters.
+        calibration: Examples, of which prompt and completion count.
+
+    Raises:
+        InputError: The examples have too few tokens.
+
+    References:
+        Men et al. 2024, "ShortGPT", equation 1.
+    """
+    _check(calibration)
+    layers = dict(enumerate(model.get_submodule("model.layers").children()))
+    cosines = np.zeros(len(layers))
+
+    def add(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
+        cosines[layer] += float(functional.cosine_similarity(before.double(), after.double()).sum())
+
+    return 1 - cosines / watch(model, layers, calibration, add)
+
+
+def _check(calibration: Sequence[TokenExample]) -> None:
+    tokens = sum(len(example.ids) for example in calibration)
+    if tokens < FEWEST_TOKENS:
+        raise InputError(
+            f"an importance order needs at least {FEWEST_TOKENS} tokens of calibration examples, {tokens} came; give "
+            "more examples, or longer ones"
+        )
+
+
 def _down(model: PreTrainedModel) -> dict[int, nn.Linear]:
     sites = [site for site in ModelShape.from_config(model.config).sites if site.kind == "down_proj"]
     return {site.layer: _linear(model, site.path) for site in sites}
@@ -118,16 +143,3 @@ def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
             "adapters"
         )
     return module
-
-
-@contextmanager
-def _seen(down: Mapping[int, nn.Linear], totals: Mapping[int, torch.Tensor], mask: torch.Tensor) -> Iterator[None]:
-    """Adds the absolute inputs of the down projections, shape (batch, tokens, intermediate), where the mask is true."""
-
-    def add(total: torch.Tensor, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        total.add_(inputs[0][mask].abs().double().sum(dim=0).cpu())
-
-    with ExitStack() as hooks:
-        for layer, linear in down.items():
-            hooks.enter_context(linear.register_forward_pre_hook(partial(add, totals[layer])))
-        yield

@@ -1,0 +1,139 @@
+"""Passes of examples through a model: batches, logits of completions, evaluation mode, and inputs of its modules."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from adaptare.core import InputError
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training.cached_prefix import CachedPrefix
+from adaptare.search.training.token_examples import TokenExample
+
+IGNORED = -100  # label that transformers excludes from the loss
+BATCH = 16
+Batch = Mapping[str, torch.Tensor]
+Name = TypeVar("Name", str, int)
+
+
+def pad_batch(examples: Sequence[TokenExample], device: torch.device | str | None = None) -> Batch:
+    """`input_ids`, `attention_mask` and `labels` on a device, each of shape (n, longest), padded at the end."""
+    longest = max(len(example.ids) for example in examples)
+    shape = (len(examples), longest)
+    # The padding value has no effect: no earlier position attends to it, and the loss ignores it.
+    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, IGNORED)
+    for row, example in enumerate(examples):
+        tokens = torch.tensor(example.ids)
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+        labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
+
+
+def batches(examples: Sequence[TokenExample], device: torch.device, *, size: int = BATCH) -> Iterator[Batch]:
+    """Batches of examples in their order, on a device."""
+    return (pad_batch(examples[start : start + size], device) for start in range(0, len(examples), size))
+
+
+def completion_logits(
+    model: PreTrainedModel, batch: Batch, *, prefix: CachedPrefix | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the completion tokens, and the tokens. Shapes (tokens, vocabulary), float32, and (tokens,).
+
+    The output layer runs only at positions that predict a completion token of some example.
+
+    Args:
+        model: Causal language model.
+        batch: See `pad_batch`.
+        prefix: Tokens that all prompts begin with, computed before; shorter than every prompt.
+    """
+    labels = batch["labels"][:, 1:]  # the token at position t is predicted at t - 1
+    wanted = labels != IGNORED
+    positions = wanted.any(dim=0).nonzero().squeeze(1)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    if prefix is None:
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions).logits
+    else:
+        logits = prefix.logits(ids[:, :-1], mask[:, :-1], positions)  # the last token predicts nothing
+    return logits[wanted[:, positions]].float(), labels[wanted]
+
+
+def completion_nats(
+    model: PreTrainedModel, examples: Sequence[TokenExample], prefix: CachedPrefix
+) -> NDArray[np.float64]:
+    """Negative log-likelihood of each completion. Shape (n_examples,)."""
+    logits, labels = completion_logits(model, pad_batch(examples, model.device), prefix=prefix)
+    nats = functional.cross_entropy(logits, labels, reduction="none").cpu().double().numpy()
+    ends = np.cumsum([example.completion_tokens for example in examples])
+    sums: NDArray[np.float64] = np.add.reduceat(nats, [0, *ends[:-1]])
+    return sums
+
+
+@contextmanager
+def evaluated(model: PreTrainedModel, *, gradients: bool = False) -> Iterator[None]:
+    """Model in evaluation mode, without gradients unless they are asked for; its mode is restored afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad() if gradients else torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def evaluated_at(
+    super_adapter: SuperAdapter, codes: NDArray[np.int64], *, gradients: bool = False
+) -> Iterator[PreTrainedModel]:
+    """Model in evaluation mode with a configuration active; both are restored afterwards.
+
+    Raises:
+        InputError: A weight of the adapters is not finite, which attention kernels may hide from the outputs.
+    """
+    for name, tensor in super_adapter.state().items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{name} has weights that are not finite; train again with a lower learning rate")
+    with evaluated(super_adapter.model, gradients=gradients), super_adapter.activated(codes):
+        yield super_adapter.model
+
+
+def watch(
+    model: PreTrainedModel,
+    modules: Mapping[Name, nn.Module],
+    examples: Sequence[TokenExample],
+    see: Callable[[Name, torch.Tensor, torch.Tensor], None],
+) -> int:
+    """Runs examples through a model, and shows the hidden states before and after some modules.
+
+    Args:
+        model: Causal language model, as it is active.
+        modules: Name -> module of the model.
+        examples: Examples, of which prompt and completion count.
+        see: Called for each batch with the name of a module, its input and its output, without padding. Shapes
+            (tokens, features).
+
+    Returns:
+        Number of tokens.
+    """
+    ordered = sorted(examples, key=lambda example: len(example.ids))  # saves padding
+    real = torch.empty(0)
+
+    def show(name: Name, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        see(name, inputs[0][real], (output[0] if isinstance(output, tuple) else output)[real])
+
+    with ExitStack() as hooks, evaluated(model):
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(partial(show, name)))
+        for batch in batches(ordered, model.device):
+            real = batch["attention_mask"].bool()
+            model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
+    return sum(len(example.ids) for example in examples)
