@@ -247,7 +247,7 @@ def plain(
     options: argparse.Namespace, adaptation: Any, super_adapter: Any, space: Any, *, base: Path, name: str
 ) -> Any:
     """LoRA on a cut model, the only one of a space, trained for as many steps as the recipe."""
-    from adaptare.search import SuperAdapter, load_base, train_super_adapter
+    from adaptare.search import SuperAdapter, TrainingSettings, load_base, train_super_adapter
     from adaptare.search.super_adapter.quantised_base import round_base
     from adaptare.search.training.samplers import UniformSampler
     from adaptare.search.training.step import TrainingStep
@@ -259,11 +259,9 @@ def plain(
     train_super_adapter(
         adapted,
         adaptation.examples.train,
+        TrainingSettings(options.steps, 0, bf16=options.bf16),
         folder=options.folder / f"plain-{name}",
-        steps=options.steps,
-        seed=0,
         step=TrainingStep(UniformSampler()),
-        bf16=options.bf16,
     )
     return adapted
 

@@ -44,6 +44,7 @@ from adaptare.search import (
     CompletionLoss,
     Limit,
     SuperAdapter,
+    TrainingSettings,
     load_base,
     search,
     train_super_adapter,
@@ -122,11 +123,12 @@ class Bench:
         round_base(model, recipe.quantisation(None), block=block)
         seed = self.options.seed
         made = SuperAdapter(model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
-        more: dict[str, Any] = {"bf16": self.options.bf16, "seed": seed, "step": recipe.step, "save_every": 10}
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
-        more |= {"batch_size": BATCH, "learning_rate": RATE}
-        train_super_adapter(made, self.train, folder=folder, steps=steps, **more)
+        settings = TrainingSettings(
+            steps, seed, batch_size=BATCH, learning_rate=RATE, bf16=self.options.bf16, save_every=10
+        )
+        train_super_adapter(made, self.train, settings, folder=folder, step=recipe.step)
         return made
 
     def losses(self, super_adapter: SuperAdapter, codes: Codes) -> Losses:

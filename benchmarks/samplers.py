@@ -99,7 +99,14 @@ def losses(options: argparse.Namespace) -> dict[str, Any]:
     """Losses of the unseen configurations by rule, shape (seeds, configurations), with their intervals."""
     import torch
 
-    from adaptare.search import CompletionLoss, SuperAdapter, load_base, tokenize_split, train_super_adapter
+    from adaptare.search import (
+        CompletionLoss,
+        SuperAdapter,
+        TrainingSettings,
+        load_base,
+        tokenize_split,
+        train_super_adapter,
+    )
 
     torch.set_num_threads(options.threads)
     model, tokenizer = load_base(open_model(options.model).with_weights().weights_folder())
@@ -114,16 +121,9 @@ def losses(options: argparse.Namespace) -> dict[str, Any]:
             step, began = RULES[rule](space), time.monotonic()
             super_adapter = SuperAdapter(model, space, seed=seed)
             with tempfile.TemporaryDirectory() as folder:
-                train_super_adapter(
-                    super_adapter,
-                    split.train,
-                    folder=folder,
-                    steps=max(1, options.passes // len(step.codes(space, seed=seed, step=0))),
-                    batch_size=options.batch_size,
-                    learning_rate=LEARNING_RATE,
-                    seed=seed,
-                    step=step,
-                )
+                steps = max(1, options.passes // len(step.codes(space, seed=seed, step=0)))
+                settings = TrainingSettings(steps, seed, batch_size=options.batch_size, learning_rate=LEARNING_RATE)
+                train_super_adapter(super_adapter, split.train, settings, folder=folder, step=step)
             trained_s = time.monotonic() - began
             loss = CompletionLoss(super_adapter, split.test[: options.held_out])
             found[rule].append(loss(unseen))

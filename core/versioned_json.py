@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from adaptare.core.codec import from_json
 from adaptare.core.errors import InputError, StorageError
 from adaptare.core.strict_json import parse_json
 from adaptare.core.whole_file import write_whole
+
+T = TypeVar("T")
 
 
 def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> None:
@@ -46,3 +49,16 @@ def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]
     if named_schema > schema:
         raise InputError(f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}; update adaptare")
     return dict(content)
+
+
+def read_as(kind: type[T], file: Path, *, schema: int, otherwise: str) -> T:
+    """The value of a type whose JSON form `write_versioned` wrote; arguments as of `read_versioned`.
+
+    Raises:
+        InputError: There is no such file, it has a newer version, or its content is not of this type.
+    """
+    content = read_versioned(file, schema=schema, otherwise=otherwise)
+    try:
+        return from_json(kind, content)
+    except InputError as error:
+        raise InputError(f"{otherwise}; {error}") from error

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from adaptare.search.export.onnx import export_onnx
     from adaptare.search.export.peft import export_merged, export_peft
     from adaptare.search.super_adapter.base_model import load_base
-    from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
+    from adaptare.search.super_adapter.file import load_super_adapter
     from adaptare.search.super_adapter.model import SuperAdapter
     from adaptare.search.training.quality import CompletionLoss
+    from adaptare.search.training.record import TrainingSettings
     from adaptare.search.training.token_examples import tokenize_split
     from adaptare.search.training.train import train_super_adapter
 
@@ -32,12 +33,12 @@ _LATER = {
     "CompletionLoss": "training.quality",
     "Nsga2": "algorithms.nsga2",
     "SuperAdapter": "super_adapter.model",
+    "TrainingSettings": "training.record",
     "export_merged": "export.peft",
     "export_onnx": "export.onnx",
     "export_peft": "export.peft",
     "load_base": "super_adapter.base_model",
     "load_super_adapter": "super_adapter.file",
-    "save_super_adapter": "super_adapter.file",
     "tokenize_split": "training.token_examples",
     "train_super_adapter": "training.train",
 }
@@ -55,6 +56,7 @@ __all__ = [
     "PredictedUpperEnd",
     "RandomSearch",
     "SuperAdapter",
+    "TrainingSettings",
     "chatterbot_examples",
     "export_merged",
     "export_onnx",
@@ -64,7 +66,6 @@ __all__ = [
     "pick_winners",
     "read_budget",
     "read_examples",
-    "save_super_adapter",
     "search",
     "tokenize_split",
     "train_super_adapter",

@@ -32,6 +32,7 @@ from adaptare.search import export_merged, export_onnx, export_peft, read_budget
 from adaptare.search.budget.limits import Budget
 from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
+from adaptare.search.training.record import TrainingSettings
 from adaptare.workflows.fit.fit_report import error_sections
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.space_report import latency_interval, measure_space
@@ -237,10 +238,7 @@ def demonstrate(
         adaptation,
         space,
         folder=folder,
-        steps=effort.steps,
-        batch_size=8,
-        learning_rate=2e-3,
-        seed=seed,
+        settings=TrainingSettings(effort.steps, seed),
         feedback=feedback,
         max_seconds=effort.train_s,
     )

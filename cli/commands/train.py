@@ -68,11 +68,20 @@ def train(
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
     from adaptare.inputs import space_for
     from adaptare.profiler import open_model
+    from adaptare.search import TrainingSettings
     from adaptare.search.recipes.recipe import check_widths, recipe_named
     from adaptare.workflows.search.budgeted_training import step_around
     from adaptare.workflows.train.adaptation import TrainReport, load_adaptation, train_adaptation
 
     console = Console(as_json=as_json)
+    settings = TrainingSettings(
+        steps,
+        seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        bf16=bf16,
+        activation_checkpointing=activation_checkpointing,
+    )
     made_by = recipe_named(recipe)
     source = open_model(model, cache=cache)
     chosen = space_for(made_by, space, ranks, source.shape)
@@ -101,13 +110,8 @@ def train(
         loaded,
         chosen,
         folder=output,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
+        settings=settings,
         feedback=console.feedback,
         step=step,
-        bf16=bf16,
-        activation_checkpointing=activation_checkpointing,
     )
     return console.show(TrainReport(model, output, loaded, trained))

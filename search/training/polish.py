@@ -10,6 +10,7 @@ from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import on_space
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 
@@ -56,10 +57,8 @@ def polished(
                 train_super_adapter(
                     only,
                     examples,
+                    TrainingSettings(steps, seed, learning_rate=learning_rate),
                     folder=folder,
-                    steps=steps,
-                    learning_rate=learning_rate,
-                    seed=seed,
                     progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),
                 )
             yield only

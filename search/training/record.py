@@ -3,57 +3,90 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from adaptare.core import InputError
-from adaptare.core.versioned_json import write_versioned
-from adaptare.devices.program import Json
-from adaptare.search.training.samplers import LargestShareSampler, UniformSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.core.codec import to_json
+from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.search.training.token_examples import TokenExample
 
-SCHEMA = 2
-EARLIER = 1  # its steps were computed differently, so it is read but not resumed
-# Samplers of that version, each with one configuration in a step -> `TrainingStep` that draws alike.
-STEPS_OF_EARLIER = {
-    "UniformSampler()": TrainingStep(UniformSampler()),
-    "SandwichSampler(largest=0.25)": TrainingStep(LargestShareSampler(0.25)),
-}
-_FILE = "training.json"
+SCHEMA: Final = 2
+_FILE: Final = "training.json"
+_WITHOUT_EFFECT: Final = ("activation_checkpointing", "save_every")  # on the weights that training ends with
 
 
-def read_losses(folder: Path, settings: Mapping[str, Json]) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training run.
+
+    Args:
+        steps: Optimiser steps in total, including earlier calls.
+        seed: Seed of the order of the examples and of the configurations.
+        batch_size: Examples per micro-batch.
+        micro_batches: Micro-batches per step; their gradients are accumulated.
+        learning_rate: Initial learning rate, which decays to zero.
+        bf16: Compute in bfloat16 where autocast does; adapters, their updates and the loss stay in float32. Frozen
+            weights of linears are in bfloat16 until training ends, so callbacks that compute need autocast too.
+        activation_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory,
+            about a third more time, the same result.
+        save_every: Steps between checkpoints.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    steps: int
+    seed: int
+    batch_size: int = 8
+    micro_batches: int = 1
+    learning_rate: float = 2e-3
+    bf16: bool = False
+    activation_checkpointing: bool = False
+    save_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "micro_batches", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < 1:
+            raise InputError(f"learning_rate must be above 0 and below 1, not {self.learning_rate}")
+
+    def recorded(self) -> dict[str, Any]:
+        """Settings that determine the trained weights."""
+        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
+
+
+@dataclass(frozen=True)
+class _Record:
+    settings: Mapping[str, Any]
+    losses: tuple[float, ...]
+
+
+def read_losses(folder: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:
     """Losses of the completed steps; empty if the folder holds no training.
 
     Raises:
         InputError: The folder holds a training with other settings.
     """
-    file = folder / _FILE
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        schema, stored, losses = record["schema"], dict(record["settings"]), list(map(float, record["losses"]))
-    except (FileNotFoundError, NotADirectoryError):
+    if not (folder / _FILE).exists():
         if any(folder.glob("checkpoint-*")):
             message = f"{str(folder)!r} holds checkpoints of another program, which training would remove"
-            raise InputError(f"{message}; use another folder") from None
+            raise InputError(f"{message}; use another folder")
         return ()
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{file} is no record of a training ({error!r}); use another folder") from error
-    if schema not in (SCHEMA, EARLIER):
-        raise InputError(f"{file} has schema {schema!r}; this version reads {SCHEMA}: update adaptare or train again")
-    if schema == EARLIER:
-        if len(losses) < stored.get("steps", 0):
-            raise InputError(
-                f"{str(folder)!r} holds an unfinished training of an earlier version of adaptare, which computed its "
-                "steps differently; use another folder, or remove this one"
-            )
-        step = STEPS_OF_EARLIER.get(str(stored.get("sampler")))
-        stored = {**stored, "step": repr(step or stored.get("sampler")), "bf16": False}
+    record = _read(folder)
+    if "sampler" in record.settings:
+        raise InputError(
+            f"{str(folder)!r} holds a training of an earlier version of adaptare, which computed its steps "
+            "differently; its adapters can be searched and exported; train in another folder, or remove this one"
+        )
     for name, value in json.loads(json.dumps(settings)).items():
-        if stored.get(name) != value:
-            what = f"another {name}" if isinstance(value, dict) else f"{name} {stored.get(name)}, not {value}"
+        stored = record.settings.get(name)
+        if stored != value:
+            what = f"another {name}" if isinstance(value, dict) else f"{name} {stored}, not {value}"
             raise InputError(f"{str(folder)!r} holds a training with {what}; use another folder, or remove this one")
-    return tuple(losses)
+    return record.losses
 
 
 def hash_of(examples: Sequence[TokenExample]) -> str:
@@ -67,8 +100,8 @@ def check_examples(folder: Path, examples: Sequence[TokenExample]) -> None:
     Other data have another held-out part, and some of it would have been used in training.
     """
     try:
-        stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))["settings"]["examples"]
-    except (OSError, ValueError, LookupError, TypeError):
+        stored = _read(folder).settings["examples"]
+    except (InputError, LookupError):
         return
     if stored != hash_of(examples):
         raise InputError(
@@ -77,6 +110,11 @@ def check_examples(folder: Path, examples: Sequence[TokenExample]) -> None:
         )
 
 
-def write_record(folder: Path, settings: Mapping[str, Json], losses: Sequence[float]) -> None:
+def write_record(folder: Path, settings: Mapping[str, Any], losses: Sequence[float]) -> None:
     """Writes the record. Raises `StorageError` if it cannot be written."""
-    write_versioned(folder / _FILE, {"settings": settings, "losses": losses}, schema=SCHEMA)
+    write_versioned(folder / _FILE, to_json(_Record(settings, tuple(losses))), schema=SCHEMA)
+
+
+def _read(folder: Path) -> _Record:
+    file = folder / _FILE
+    return read_as(_Record, file, schema=SCHEMA, otherwise=f"{file} is no record of a training; use another folder")

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ from transformers import PrinterCallback, TrainingArguments
 
 from adaptare.core import InputError, StorageError
 from adaptare.core.interrupts import interrupts_noted
-from adaptare.devices.program import Json
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
 from adaptare.search.training.gradients import frozen_weights_in_bfloat16
 from adaptare.search.training.passes import pad_batch
-from adaptare.search.training.record import hash_of, read_losses, write_record
+from adaptare.search.training.record import TrainingSettings, hash_of, read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 
@@ -45,17 +44,10 @@ class TrainingOutcome:
 def train_super_adapter(
     super_adapter: SuperAdapter,
     examples: Sequence[TokenExample],
+    settings: TrainingSettings,
     *,
     folder: str | Path,
-    steps: int,
-    batch_size: int = 8,
-    micro_batches: int = 1,
-    learning_rate: float = 2e-3,
-    seed: int,
     step: TrainingStep = DEFAULT_STEP,
-    bf16: bool = False,
-    activation_checkpointing: bool = False,
-    save_every: int = 50,
     max_seconds: float | None = None,
     stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
@@ -69,51 +61,37 @@ def train_super_adapter(
     The super-adapter is saved in the folder. Until all steps are done it also holds a checkpoint; the same call
     resumes from it and ends with the same weights as an uninterrupted call. Ctrl-C lets the current step finish,
     writes a checkpoint and raises `KeyboardInterrupt`; a second one does not wait.
-    Transformers seeds the global random generators with `seed`.
+    Transformers seeds the global random generators with the seed of the settings.
 
     Args:
         super_adapter: Trained in place; its active configuration is restored afterwards.
         examples: Training examples.
+        settings: Number and size of the steps, seed, and how they are computed.
         folder: Folder for this training alone.
-        steps: Optimiser steps in total, including earlier calls.
-        batch_size: Examples per micro-batch.
-        micro_batches: Micro-batches per step; their gradients are accumulated.
-        learning_rate: Initial learning rate.
-        seed: Seed of the order of the examples and of the configurations.
         step: Configurations of each optimiser step, and what they learn from.
-        bf16: Compute in bfloat16 where autocast does; adapters, their updates and the loss stay in float32. Frozen
-            weights of linears are in bfloat16 until this call ends, so callbacks that compute need autocast too.
-        activation_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory,
-            about a third more time, the same result.
-        save_every: Steps between checkpoints.
         max_seconds: Duration after which this call ends with a checkpoint.
         stop: Called after every step; true ends this call with a checkpoint.
         progress: Called after every step with steps done, steps in total, and the loss of the step.
 
     Raises:
-        InputError: An argument is out of range, or the folder holds a training with other arguments or data.
+        InputError: There are no examples, or the folder holds a training with other settings or data.
         StorageError: The folder cannot be written.
         KeyboardInterrupt: On Ctrl-C, once the checkpoint is written.
     """
-    numbers = {"steps": steps, "batch_size": batch_size, "micro_batches": micro_batches, "save_every": save_every}
-    _check(examples, numbers, learning_rate)
-    settings: dict[str, Json] = {
-        "steps": steps,
-        "batch_size": batch_size,
-        "micro_batches": micro_batches,
-        "learning_rate": learning_rate,
-        "seed": seed,
+    if not examples:
+        raise InputError("there is nothing to train on; pass at least one example")
+    recorded = {
+        **settings.recorded(),
         "step": repr(step),
-        "bf16": bf16,
         "examples": hash_of(examples),
         "super_adapter": describe(super_adapter),
     }
     place, began = Path(folder), time.monotonic()
-    losses = read_losses(place, settings)
-    if len(losses) >= steps:
+    losses = read_losses(place, recorded)
+    if len(losses) >= settings.steps:
         load_tensors(super_adapter, place)
-        return TrainingOutcome(steps, losses, time.monotonic() - began)
-    write_record(place, settings, losses)
+        return TrainingOutcome(settings.steps, losses, time.monotonic() - began)
+    write_record(place, recorded, losses)
     with interrupts_noted() as interrupted:
 
         def should_stop() -> bool:
@@ -121,28 +99,28 @@ def train_super_adapter(
             return late or interrupted() or (stop is not None and stop())
 
         with (
-            training_mode(super_adapter.model, activation_checkpointing=activation_checkpointing),
-            frozen_weights_in_bfloat16(super_adapter.model, enabled=bf16),
+            training_mode(super_adapter.model, activation_checkpointing=settings.activation_checkpointing),
+            frozen_weights_in_bfloat16(super_adapter.model, enabled=settings.bf16),
         ):
             trainer = AdapterTrainer(
                 super_adapter,
                 step=step,
-                bf16=bf16,
-                args=_arguments(place, settings, save_every),
+                bf16=settings.bf16,
+                args=_arguments(place, settings),
                 data_collator=pad_batch,
                 train_dataset=list(examples),
                 callbacks=[StepCallback(stop=should_stop, progress=progress or (lambda *_: None))],
             )
             losses = _trained(super_adapter, trainer, place)
         save_super_adapter(super_adapter, place)
-        write_record(place, settings, losses)
+        write_record(place, recorded, losses)
         was_interrupted = interrupted()
-    if len(losses) >= steps:
+    if len(losses) >= settings.steps:
         for checkpoint in place.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
     if was_interrupted:
         raise KeyboardInterrupt
-    return TrainingOutcome(steps, losses, time.monotonic() - began)
+    return TrainingOutcome(settings.steps, losses, time.monotonic() - began)
 
 
 def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path) -> tuple[float, ...]:
@@ -156,19 +134,19 @@ def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path)
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
 
 
-def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> TrainingArguments:
+def _arguments(folder: Path, settings: TrainingSettings) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=settings["steps"],
-        per_device_train_batch_size=settings["batch_size"],
-        gradient_accumulation_steps=settings["micro_batches"],
-        learning_rate=settings["learning_rate"],
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.micro_batches,
+        learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         weight_decay=0.0,
-        seed=settings["seed"],
+        seed=settings.seed,
         logging_steps=1,
         save_strategy="steps",
-        save_steps=save_every,
+        save_steps=settings.save_every,
         save_total_limit=1,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -176,13 +154,3 @@ def _arguments(folder: Path, settings: dict[str, Json], save_every: int) -> Trai
         disable_tqdm=True,
         report_to=[],
     )
-
-
-def _check(examples: Sequence[TokenExample], numbers: Mapping[str, int], learning_rate: float) -> None:
-    if not examples:
-        raise InputError("there is nothing to train on; pass at least one example")
-    for name, value in numbers.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
-    if not 0 < learning_rate < 1:
-        raise InputError(f"learning_rate must be above 0 and below 1, not {learning_rate}")

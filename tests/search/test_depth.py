@@ -24,6 +24,7 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.cached_prefix import CachedPrefix
 from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.step import SANDWICH
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
@@ -188,12 +189,9 @@ def test_training_learns_at_every_depth_and_clears_the_gradients_of_all_layers(
     train_super_adapter(
         super_adapter,
         rows,
+        TrainingSettings(15, 0, learning_rate=1e-2, activation_checkpointing=checkpointing),
         folder=tmp_path,
-        steps=15,
-        learning_rate=1e-2,
-        seed=0,
         step=SANDWICH,
-        activation_checkpointing=checkpointing,
     )
     assert (CompletionLoss(super_adapter, rows)(ends) < before).all()
     assert len(super_adapter.model.model.layers) == LAYERS

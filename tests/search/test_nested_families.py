@@ -16,6 +16,7 @@ from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gradients import accumulate_gradients
 from adaptare.search.training.passes import completion_logits, pad_batch
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import SpreadSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
@@ -106,7 +107,7 @@ def test_the_first_step_moves_the_active_slices_and_nothing_else(
             tensor.fill_(0.1)
             before[name] = tensor.clone()
     train_super_adapter(
-        fresh, token_examples(4), folder=tmp_path / "run", steps=1, seed=0, step=TrainingStep(Fixed(genes))
+        fresh, token_examples(4), TrainingSettings(1, 0), folder=tmp_path / "run", step=TrainingStep(Fixed(genes))
     )
     after = fresh.state()
     for path, rank in ranks_of(fresh, fresh.space.expand(np.array(genes)[None])[0]).items():
@@ -173,9 +174,8 @@ def test_a_step_is_one_update_by_the_sum_of_all_gradients(
     weights = [tensor for halves in before.values() for tensor in halves]
     torch.nn.utils.clip_grad_norm_(weights, 1.0)  # transformers' default
     torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.0).step()
-    train_super_adapter(
-        trained, examples, folder=tmp_path / "run", steps=1, batch_size=3, learning_rate=1e-2, seed=7, step=SANDWICH
-    )
+    settings = TrainingSettings(1, 7, batch_size=3, learning_rate=1e-2)
+    train_super_adapter(trained, examples, settings, folder=tmp_path / "run", step=SANDWICH)
     after = trained.state()
     for path, halves in before.items():
         for half, expected in zip("AB", halves, strict=True):
@@ -206,12 +206,9 @@ def test_checkpointing_and_accumulation_do_not_change_the_result(
         train_super_adapter(
             super_adapter,
             token_examples(8),
+            TrainingSettings(4, 0, learning_rate=1e-3, **options),
             folder=tmp_path / str(number),
-            steps=4,
-            learning_rate=1e-3,
-            seed=0,
             step=step,
-            **options,
         )
         states.append({name: tensor.clone() for name, tensor in super_adapter.state().items()})
         super_adapter.remove()

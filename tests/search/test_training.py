@@ -1,6 +1,7 @@
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training import train as train_module
 from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
@@ -30,17 +32,14 @@ UNIFORM = TrainingStep(UniformSampler())
 @pytest.fixture
 def train(token_examples: Examples, tmp_path: Path) -> Train:
     """Trains for a few steps, with more steps than one pass over the examples has."""
+    folder = tmp_path / "training"
 
     def run(super_adapter: SuperAdapter, **changes: object) -> TrainingOutcome:
-        arguments = {
-            "folder": tmp_path / "training",
-            "steps": STEPS,
-            "batch_size": 2,
-            "learning_rate": 1e-2,
-            "seed": 3,
-            "save_every": 3,
-        }
-        return train_super_adapter(super_adapter, token_examples(7), **{**arguments, **changes})
+        numbers = {"steps": STEPS, "batch_size": 2, "learning_rate": 1e-2, "seed": 3, "save_every": 3}
+        names = {field.name for field in fields(TrainingSettings)}
+        settings = TrainingSettings(**{**numbers, **{name: changes[name] for name in names & changes.keys()}})
+        others = {name: change for name, change in changes.items() if name not in names}
+        return train_super_adapter(super_adapter, token_examples(7), settings, **{"folder": folder, **others})
 
     return run
 
@@ -280,11 +279,9 @@ def test_other_examples_in_the_same_folder_are_refused(
     tiny: SimpleNamespace, train: Train, token_examples: Examples, tmp_path: Path
 ) -> None:
     train(fresh(tiny), max_seconds=0.0)
+    settings = TrainingSettings(STEPS, 3, batch_size=2, learning_rate=1e-2)
     with pytest.raises(InputError, match="a training with examples"):
-        train_super_adapter(
-            fresh(tiny), token_examples(6), folder=tmp_path / "training", steps=STEPS, batch_size=2,
-            learning_rate=1e-2, seed=3,
-        )  # fmt: skip
+        train_super_adapter(fresh(tiny), token_examples(6), settings, folder=tmp_path / "training")
 
 
 @pytest.mark.parametrize(

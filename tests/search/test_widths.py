@@ -16,6 +16,7 @@ from adaptare.search.recipes import subnet
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
@@ -142,9 +143,8 @@ def test_training_recovers_what_a_cut_lost_and_leaves_the_base_as_it_is(family: 
     middle = space.expand(midpoint(space)[None])
     cut = Configuration(widths=space.decode(middle[0]).widths)
     before = CompletionLoss(super_adapter, rows[150:])(np.stack([space.encode(cut), space.base]))
-    train_super_adapter(
-        super_adapter, rows[:150], folder=tmp_path, steps=30, learning_rate=1e-2, seed=0, step=subnet.RECIPE.step
-    )
+    settings = TrainingSettings(30, 0, learning_rate=1e-2)
+    train_super_adapter(super_adapter, rows[:150], settings, folder=tmp_path, step=subnet.RECIPE.step)
     after = CompletionLoss(super_adapter, rows[150:])
     assert after(middle)[0] < before.min()
     assert set(cut.by_layer.values()) == {48}
@@ -158,7 +158,7 @@ def test_a_space_of_widths_alone_cannot_be_trained(tmp_path: Path) -> None:
     space = grouped_space("cut", [{"widths": WIDTHS}], ModelShape.from_config(model.config))
     with pytest.raises(InputError, match="draws no adapter from the space 'cut'; give it ranks above 0"):
         train_super_adapter(
-            SuperAdapter(model, space, seed=0), [TokenExample((1, 2), 1)], folder=tmp_path, steps=1, seed=0
+            SuperAdapter(model, space, seed=0), [TokenExample((1, 2), 1)], TrainingSettings(1, 0), folder=tmp_path
         )
 
 

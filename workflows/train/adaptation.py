@@ -21,7 +21,7 @@ from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.accuracy import Accuracy
 from adaptare.search.training.answers import Scoring
-from adaptare.search.training.record import check_examples
+from adaptare.search.training.record import TrainingSettings, check_examples
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.train.accuracies import accuracies_of, right_answers
@@ -179,15 +179,10 @@ def train_adaptation(
     space: Space,
     *,
     folder: Path,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
+    settings: TrainingSettings,
     feedback: Feedback,
     max_seconds: float | None = None,
     step: TrainingStep | None = None,
-    bf16: bool = False,
-    activation_checkpointing: bool = False,
 ) -> Trained:
     """Trains, or resumes training, the super-adapter in a folder.
 
@@ -196,7 +191,9 @@ def train_adaptation(
     """
     check_unclaimed(adaptation.task, folder)
     recipe, space = adaptation.recipe, with_layer_order(space, adaptation.base)
-    super_adapter = SuperAdapter(adaptation.model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
+    super_adapter = SuperAdapter(
+        adaptation.model, space, scaling=recipe.scaling, seed=settings.seed, layer=recipe.layer
+    )
     started = time.monotonic()
     claimed = False
     with feedback.progress("training") as update:
@@ -211,14 +208,9 @@ def train_adaptation(
         outcome = train_super_adapter(
             super_adapter,
             adaptation.examples.train,
+            settings,
             folder=folder,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
             step=step or recipe.step,
-            bf16=bf16,
-            activation_checkpointing=activation_checkpointing,
             max_seconds=max_seconds,
             progress=show,
         )

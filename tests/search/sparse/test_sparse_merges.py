@@ -25,6 +25,7 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 
 Adapted = Callable[[MakeLayer], SuperAdapter]
@@ -255,7 +256,7 @@ def test_fifty_steps_lower_the_loss_and_leave_the_base_alone(
         before = {name: tensor.clone() for name, tensor in super_adapter.model.state_dict().items()}
     untrained = float(CompletionLoss(super_adapter, examples)(super_adapter.largest[None])[0])
     outcome = train_super_adapter(
-        super_adapter, examples, folder=tmp_path / "run", steps=50, batch_size=4, learning_rate=5e-3, seed=0
+        super_adapter, examples, TrainingSettings(50, 0, batch_size=4, learning_rate=5e-3), folder=tmp_path / "run"
     )
     assert outcome.finished
     assert float(CompletionLoss(super_adapter, examples)(super_adapter.largest[None])[0]) < untrained - 0.1

@@ -26,6 +26,7 @@ from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.workflows.train.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
 
@@ -116,9 +117,9 @@ def train(tmp_path: Path, data: Path) -> Train:
         loaded = load_adaptation(
             source, recipe=recipe, folder=folder, data=data, seed=0, max_tokens=64, held_out=8, quantisation=None
         )
-        options: dict[str, Any] = {"steps": 4, "batch_size": 4, "learning_rate": 5e-3, "seed": 0}
+        settings = TrainingSettings(4, 0, batch_size=4, learning_rate=5e-3)
         made = recipe.space(source.shape, ranks=recipe.ranks)
-        trained = train_adaptation(loaded, made, folder=folder, feedback=Feedback(), **options)
+        trained = train_adaptation(loaded, made, folder=folder, feedback=Feedback(), settings=settings)
         adaptation, super_adapter = reload_adaptation(folder)
         again = CompletionLoss(super_adapter, adaptation.examples.validation)
         assert float(again(super_adapter.largest[None])[0]) == pytest.approx(trained.full_loss, rel=1e-6)
