@@ -14,8 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.devices import SimulatedDevice
-from adaptare.devices.agent.machine import Machine
+from adaptare.devices import SimulatedDevice, this_machine
 from adaptare.predictor import LatencyPredictor
 from adaptare.profiler import Measurement, ModelShape, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
@@ -70,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
-    print(f"on {Machine().hardware()}", file=sys.stderr if arguments.json else sys.stdout)
+    print(f"on {this_machine().hardware}", file=sys.stderr if arguments.json else sys.stdout)
     result = measure()
     if arguments.json:
         print(json.dumps(result))

@@ -3,6 +3,7 @@
 from adaptare.devices.agent.runtime import Runtime
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker, WorkerInfo
+from adaptare.devices.machine_facts import this_machine
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Feed, Program, ProgramFile, Work
 from adaptare.devices.program_files import program_file
@@ -30,4 +31,5 @@ __all__ = [
     "connect",
     "ort_cpu",
     "program_file",
+    "this_machine",
 ]

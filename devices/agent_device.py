@@ -10,6 +10,7 @@ from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.transport import LocalTransport, Transport
 
 FIRST_CALL = "first_call"
+MASK_DIGITS = "0123456789abcdefABCDEF"
 FIRST_CALLS = ("left-out", "counted")
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -24,6 +25,8 @@ class AgentDevice:
         spelled: Non-default options, as `name=value`, in addition to those below.
         described: Options that are always part of `DeviceInfo.options`, in addition to those below.
         threads: Threads inside one operator; default: the physical cores of the device.
+        cores: Processors to run on, as a hexadecimal mask like that of `taskset`: `f0` means processors 4 to 7, the
+            large ones of many phones; default: all.
         pin: Restricts the worker to as many processors as it has threads, as some applications do; the operating
             system's scheduler then migrates no thread during a call.
         gap_s: Pause before a program runs after another one, seconds; default: 0.05 with several threads, because those
@@ -44,6 +47,7 @@ class AgentDevice:
         spelled: Mapping[str, str] = NONE,
         described: Mapping[str, str] = NONE,
         threads: int | None = None,
+        cores: str = "",
         pin: bool = False,
         gap_s: float | None = None,
         first_call: str = FIRST_CALLS[0],
@@ -53,6 +57,8 @@ class AgentDevice:
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
+        if cores.strip(MASK_DIGITS):
+            raise InputError(f"cores must be a hexadecimal mask as of taskset, for example f0, not {cores!r}")
         if timeout_s <= 0:
             raise InputError(f"timeout_s must be above 0, not {timeout_s}")
         if memory_bytes is not None and memory_bytes < 1:
@@ -68,6 +74,7 @@ class AgentDevice:
         self._spelled = {**self._transport.options, **spelled}
         self._described = dict(described)
         self._threads = threads
+        self._cores = cores
         self._pin = pin
         self._gap_s = gap_s
         self._first_call = first_call
@@ -101,6 +108,7 @@ class AgentDevice:
                 worker.hello(
                     threads=self._threads or 0,
                     pin=self._pin,
+                    cores=self._cores,
                     gap_s=self._gap_s,
                     options=self._options,
                     memory_bytes=self._memory_bytes or 0,
@@ -109,7 +117,8 @@ class AgentDevice:
                 yield worker
 
     def _identity(self, facts: WorkerInfo) -> DeviceInfo:
-        own = {"pin": yes_or_no(self._pin), "gap_s": f"{facts.gap_s:g}", FIRST_CALL: self._first_call}
+        own = {"cores": self._cores} if self._cores else {}
+        own |= {"pin": yes_or_no(self._pin), "gap_s": f"{facts.gap_s:g}", FIRST_CALL: self._first_call}
         usual = {"pin": "no", FIRST_CALL: FIRST_CALLS[0]} | ({"gap_s": own["gap_s"]} if self._gap_s is None else {})
         spelled = {**self._spelled, **{name: value for name, value in own.items() if usual.get(name) != value}}
         options = ",".join(f"{option}={value}" for option, value in {"threads": facts.threads, **spelled}.items())

@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -19,11 +20,16 @@ from adaptare.core import (
     ProgramError,
     WorkerDiedError,
 )
-from adaptare.devices.contracts import AttributedCall, Loaded, OperatorTime, WorkerInfo
+from adaptare.devices.contracts import USUAL_CACHE_BYTES, AttributedCall, Loaded, OperatorTime, WorkerInfo
+from adaptare.devices.machine_facts import ENERGY, EVERYTHING, MachineFacts
 from adaptare.devices.onnx_refusals import advised
-from adaptare.devices.program import Program
+from adaptare.devices.program import Program, copies_in_turn
 from adaptare.devices.transport import Link
 
+# Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
+GAP_S = 0.05
+# Minimum memory for an agent to be able to reply.
+LEAST_BYTES = 64 * 2**20
 # A request longer than the pipe's buffer blocks until the agent reads it.
 HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
@@ -45,6 +51,8 @@ class AgentWorker:
         self._timeout_s = timeout_s
         self._sequence = 0
         self._loaded = 0
+        self._last_program = ""
+        self._has_accelerator = False
         self.info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
@@ -83,39 +91,65 @@ class AgentWorker:
         return self._process.pid
 
     def hello(
-        self, *, threads: int, pin: bool, gap_s: float | None, options: Mapping[str, object], memory_bytes: int
+        self,
+        *,
+        threads: int,
+        pin: bool,
+        cores: str,
+        gap_s: float | None,
+        options: Mapping[str, object],
+        memory_bytes: int,
     ) -> None:
-        """Configures the agent and reads the facts about its device; 0 threads or bytes: the device decides.
+        """Configures the agent by the facts about its device; 0 threads or bytes: the device decides.
 
         Raises:
             InputError: The device does not support these options, or lacks a package.
             DeviceError: It does not answer, or it is not there.
         """
         try:
+            machine = self._machine(EVERYTHING)
+            machine = machine.masked(cores) if cores else machine
+            threads = _checked_threads(threads, machine)
+            machine = machine.on(machine.pinned(threads)) if pin else machine
             facts = self._request(
-                "hello", threads=threads, pin=pin, gap_s=gap_s, options=dict(options), memory_bytes=memory_bytes
+                "hello",
+                threads=threads,
+                processors=machine.processors if cores or pin else [],
+                options=dict(options),
+                memory_bytes=memory_bytes,
+                free_bytes=max(machine.free_bytes, LEAST_BYTES),
             )
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
+        accelerator = facts.get("accelerator", "")
+        self._has_accelerator = bool(accelerator)
+        machine = self._machine(EVERYTHING) if accelerator else machine  # with its state
+        free_bytes = facts.get("free_bytes", machine.free_bytes)
+        busy_wait_s = GAP_S if facts["threads"] > 1 and not accelerator else 0.0
+        metered = ["energy"] * (machine.energy_j is not None and not accelerator)
         self.info = WorkerInfo(
-            free_bytes=int(facts["free_bytes"]),
-            processors=tuple(facts["processors"]),
+            free_bytes=min(free_bytes, memory_bytes or max(free_bytes, LEAST_BYTES)),
+            processors=machine.processors,
             timer_step_s=float(facts["timer_step_s"]),
-            hardware=facts["hardware"],
+            hardware=f"{accelerator} beside {machine.hardware}" if accelerator else machine.hardware,
             runtime=facts["runtime"],
             threads=int(facts["threads"]),
-            cache_bytes=int(facts["cache_bytes"]),
+            cache_bytes=facts.get("cache_bytes", machine.cache_bytes) or USUAL_CACHE_BYTES,
             providers=tuple(facts["providers"]),
-            capabilities=tuple(facts["capabilities"]),
-            environment=facts["environment"],
-            gap_s=float(facts["gap_s"]),
+            capabilities=tuple(sorted([*facts["capabilities"], *metered, "environment"])),
+            environment=machine.environment(),
+            gap_s=busy_wait_s if gap_s is None else gap_s,
         )
+
+    def _machine(self, asked: Mapping[str, Any]) -> MachineFacts:
+        return MachineFacts(self._request("machine", **asked)["machine"])
 
     def load(self, program: Program) -> Loaded:
         """See `Worker.load`."""
         self._loaded += 1
         program_id = f"{program.hash}-{self._loaded}"
         self._bring(program)
+        copies, between_bytes = self._traffic(program)
         reply = self._request(
             "load",
             # Loading calls each feed once.
@@ -124,9 +158,8 @@ class AgentWorker:
             source=program.source,
             arguments=json.loads(program.arguments),
             files={file.name: file.digest for file in program.files},
-            moved_bytes=program.moved_bytes,
-            others_bytes=program.others_bytes,
-            between_bytes=program.between_bytes,
+            copies=copies,
+            between_bytes=between_bytes,
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
         return Loaded(
@@ -138,12 +171,27 @@ class AgentWorker:
             bind_s=reply["bind_s"],
             first_call_s=reply["first_call_s"],
             peak_bytes=reply["peak_bytes"],
-            copies=reply["copies"],
+            copies=copies,
             host_share=reply.get("host_share", {}),
         )
 
+    def _traffic(self, program: Program) -> tuple[int, int]:
+        """Copies that are called in turn, and bytes of other memory that are used before each call.
+
+        An accelerator has one copy; other memory takes the place of the rest of the model there too.
+        """
+        cache_bytes, between_bytes, copies = self.info.cache_bytes, program.between_bytes, 1
+        if self._has_accelerator:
+            between_bytes += program.others_bytes
+        else:
+            copies = copies_in_turn(program.moved_bytes, program.others_bytes, cache_bytes)
+        return copies, min(between_bytes, max(0, 2 * cache_bytes - program.moved_bytes))
+
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker.run`."""
+        """See `Worker.run`; after another program, first waits until the threads of that are idle."""
+        if program_id != self._last_program and self.info.gap_s:
+            time.sleep(self.info.gap_s)
+        self._last_program = program_id
         reply = self._request("run", program_id=program_id, feed_id=feed_id, calls=calls)
         seconds: list[float] = reply["seconds"]
         if not len(seconds) == reply["count"] == calls:
@@ -157,8 +205,7 @@ class AgentWorker:
 
     def environment(self) -> Mapping[str, Any]:
         """See `WatchedWorker.environment`."""
-        facts: Mapping[str, Any] = self._request("environment")["environment"]
-        return facts
+        return self._machine(EVERYTHING).environment()
 
     def forget(self, program: Program) -> bool:
         """See `ForgettingWorker.forget`."""
@@ -166,9 +213,8 @@ class AgentWorker:
         return bool(self._request("forget", digests=[file.digest for file in program.files])["forgotten"])
 
     def energy_j(self) -> float | None:
-        """See `MeteredWorker.energy_j`."""
-        joules: float | None = self._request("energy")["energy_j"]
-        return joules
+        """See `MeteredWorker.energy_j`; the counters of processors do not include accelerators."""
+        return None if self._has_accelerator else self._machine(ENERGY).energy_j
 
     def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
         """See `AttributingWorker.attribute`."""
@@ -313,6 +359,15 @@ class AgentWorker:
             drain.join(timeout=DRAINED_S)
         streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
         return [stream for drain, stream in streams if drain.is_alive()]
+
+
+def _checked_threads(threads: int, machine: MachineFacts) -> int:
+    """Threads to use, by default one per core; the number asked for, of a device that does not name its processors."""
+    available = len(machine.processors)
+    chosen = threads or machine.physical_cores
+    if available and not 1 <= chosen <= available:
+        raise InputError(f"threads must be 1 to {available} here, not {threads}")
+    return chosen
 
 
 def _parsed(text: str) -> dict[str, Any]:

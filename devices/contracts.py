@@ -5,8 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
 from adaptare.devices.program import Program
+
+# Last-level caches of a device that does not report them.
+USUAL_CACHE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)

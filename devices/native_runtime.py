@@ -1,11 +1,8 @@
 """ONNX Runtime behind the agent in C, on this machine or on a device without Python."""
 
-from adaptare.core import InputError
 from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice
 from adaptare.devices.onnx_runtime import CPU, session_options
 from adaptare.devices.transport import NATIVE, Transport
-
-MASK_DIGITS = "0123456789abcdefABCDEF"
 
 
 def ort_native(
@@ -41,18 +38,16 @@ def ort_native(
             user's cache, and on this machine one with the installed ONNX Runtime.
         transport: See `AgentDevice`.
     """
-    if cores.strip(MASK_DIGITS):
-        raise InputError(f"cores must be a hexadecimal mask as of taskset, for example f0, not {cores!r}")
     options, spelled, described = session_options(provider, spinning, flush_denormals)
-    chosen = {"cores": cores} if cores else {}
     return AgentDevice(
         name="ort-native",
         runtime=f"{NATIVE}:{bundle}",
-        options={**options, **chosen},
-        spelled={**spelled, **chosen, **({"bundle": bundle} if bundle else {})},
-        described={**described, **chosen, "agent": "native"},
+        options=options,
+        spelled={**spelled, **({"bundle": bundle} if bundle else {})},
+        described={**described, "agent": "native"},
         threads=threads,
         pin=pin,
+        cores=cores,
         gap_s=gap_s,
         first_call=first_call,
         timeout_s=timeout_s,

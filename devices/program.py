@@ -20,6 +20,20 @@ def content_hash(content: Json) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
+MOST_COPIES = 256
+
+
+def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
+    """Number of copies such that calling them in turn leaves each the cache state of a call within its model.
+
+    Args:
+        moved_bytes: Bytes moved by one call.
+        others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
+        cache_bytes: Size of the last-level caches.
+    """
+    return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
+
+
 @dataclass(frozen=True)
 class Work:
     """Hardware work of one program call; input of the closed form behind every latency model.

@@ -9,7 +9,6 @@ import sys
 import threading
 
 from adaptare.devices.agent.files import Files
-from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.server import Agent, refuse, serve
 
 
@@ -38,7 +37,7 @@ def main(runtime: str, folder: str, root: str = "/") -> None:
     except ImportError as error:  # of numpy, which a runtime's module imports
         refuse(error, sys.stdin, replies)
         return
-    serve(Agent(chosen, Machine(root), Files(folder)), sys.stdin, replies)
+    serve(Agent(chosen, Files(folder), root), sys.stdin, replies)
 
 
 if __name__ == "__main__":

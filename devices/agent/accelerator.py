@@ -8,7 +8,6 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
 from adaptare.devices.agent.runtime import AbsentError
 
 # Calls before a capture, which allocate what the captured one reuses.
@@ -74,10 +73,10 @@ class Accelerator:
         return f"{properties.name} ({own or f'sm_{properties.major}{properties.minor}'})"
 
     def cache_bytes(self) -> int:
-        """Size of its last-level cache; a typical one if torch does not report it."""
+        """Size of its last-level cache; 0 if torch does not report it."""
         properties = None if self._kind == "mps" else self._library.get_device_properties()
         sizes = [getattr(properties, name, 0) for name in ("L2_cache_size", "last_level_cache_size")]
-        return max(sizes) or USUAL_CACHE_BYTES
+        return max(sizes)
 
     def facts(self) -> dict[str, Any]:
         """State of the accelerator that may change latency, as far as torch reports it."""

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptare.devices.agent.feeds import filled
-from adaptare.devices.agent.machine import Machine
-from adaptare.devices.agent.place import Host
-from adaptare.devices.agent.runtime import Bound, Operators, Timed
+from adaptare.devices.agent.runtime import Bound, Operators, RuntimeFacts, Timed
 
 CPU = "CPUExecutionProvider"
 # Reports the provider of each node, from version 1.24 on, except for files of the `.ort` format.
@@ -26,7 +24,7 @@ OWN_THREADS = {"XnnpackExecutionProvider": "intra_op_num_threads"}
 
 
 class OrtRuntime:
-    """See `Runtime`.
+    """Runtime of ONNX Runtime; inputs and outputs are bound to the memory of the machine, for any provider.
 
     Options: `provider` with its `provider_options` and, if it is a plug-in, its `library`; `spinning`,
     `flush_denormals`, and `replay` of the optimisations that are saved in files of the `.ort` format.
@@ -42,8 +40,8 @@ class OrtRuntime:
         self._entries: dict[str, str] = {}
         self._shares_memory = False
 
-    def setup(self, threads: int, options: Mapping[str, Any]) -> None:
-        """See `Runtime.setup`."""
+    def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
+        """Applies the options; the facts name the providers of this build only, unlike `get_all_providers`."""
         ort = _onnxruntime()
         if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
             message = f"onnxruntime {ort.__version__} is too old; {'.'.join(map(str, OLDEST))} or later is needed"
@@ -64,28 +62,13 @@ class OrtRuntime:
             self._entries["session.set_denormal_as_zero"] = "1"
         if options.get("replay"):
             self._entries["session.enable_saved_runtime_optimizations"] = "1"
-
-    def place(self, machine: Machine) -> Host:
-        """See `Runtime.place`: inputs and outputs are bound to the memory of the machine, for any provider."""
-        return Host(machine)
-
-    def version(self) -> str:
-        """See `Runtime.version`."""
-        return f"onnxruntime {_onnxruntime().__version__}"
-
-    def providers(self) -> Sequence[str]:
-        """See `Runtime.providers`; `get_all_providers` would include those of other builds."""
-        names: list[str] = _onnxruntime().get_available_providers()
-        return names
-
-    def prepare(self, source: str) -> None:
-        """See `Runtime.prepare`; the library is already imported for its version."""
+        return RuntimeFacts(f"onnxruntime {ort.__version__}", ort.get_available_providers())
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> OrtModel:
         """Creates a session for the file.
 
         Args:
-            folder: See `Runtime.load`.
+            folder: Folder with the graph and its weight files.
             source: Name of the graph.
             arguments: `prepared: false` disables the provider, graph optimisation and weight prepacking, for programs
                 that run once and are not timed.
@@ -103,15 +86,10 @@ class OrtRuntime:
             self._share_memory()
             return self._session(os.path.join(place, source), arguments, {"session.use_env_allocators": "1"})
 
-    def mapped_bytes(self, folder: str, source: str) -> int:
-        """See `Runtime.mapped_bytes`: the weight files of a graph, which a session maps where possible."""
-        names = [name for name in os.listdir(folder) if name != source]
-        return sum(os.stat(os.path.join(folder, name)).st_size for name in names)
-
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """See `Runtime.attribute`. Operator types are those of the graph after fusions; times in whole microseconds.
+        """Profiles the calls. Operator types are those of the graph after fusions; times in whole microseconds.
 
         Raises:
             RuntimeError: The profiler did not record every call; it is limited to a million events.
@@ -194,7 +172,7 @@ class OrtModel:
             self._check()
 
     def nodes(self) -> Mapping[str, int]:
-        """See `Model.nodes`; counted after partitioning, later fusions may leave fewer."""
+        """Nodes per provider, counted after partitioning; later fusions may leave fewer."""
         return dict(self._nodes)
 
     def _check(self) -> None:
@@ -216,7 +194,7 @@ class OrtModel:
         self._check()
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
-        """See `Model.bind`. `arguments["inputs"]` has a spec for every input of the graph, see `filled`."""
+        """Binds `arguments["inputs"]`, which has a spec for every input of the graph, as `filled` takes it."""
         import onnxruntime as ort
 
         _refuse_active_adapters(arguments)

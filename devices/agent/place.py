@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Union
 
 from adaptare.devices.agent import memory
-from adaptare.devices.agent.machine import Machine, timer_step_s
+from adaptare.devices.agent.machine import timer_step_s
 
-# Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
-GAP_S = 0.05
 # The clocks of an idle accelerator fall, and take some tenths of a second to rise again.
 IDLE_S = 0.1
 LEAST_BURSTS = 20
@@ -26,31 +24,19 @@ SHARE_CALLS = 5
 
 
 class Host:
-    """The processors and the memory of the machine.
+    """The processors and the memory of the machine."""
 
-    Args:
-        machine: Provides the facts about them.
-    """
-
-    # Cold parts are called in several copies; otherwise other memory is overwritten before each call.
-    has_copies = True
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self) -> None:
         self._others = bytearray()
         self.limit_bytes = sys.maxsize
 
-    def hardware(self) -> str:
-        """Model and architecture."""
-        return self._machine.hardware()
+    def facts(self) -> dict[str, Any]:
+        """Facts that differ from those of the machine."""
+        return {"timer_step_s": timer_step_s()}
 
-    def cache_bytes(self) -> int:
-        """Size of the last-level caches."""
-        return self._machine.cache_bytes()
-
-    def free_bytes(self) -> int:
-        """Memory available to programs."""
-        return self._machine.free_bytes()
+    def state(self) -> dict[str, Any]:
+        """Present state that may change latency, in addition to that of the machine."""
+        return {}
 
     def held_bytes(self) -> int:
         """Memory held by this worker alone; 0 if not available."""
@@ -60,26 +46,10 @@ class Host:
         """Largest memory of this worker so far; 0 if not available."""
         return memory.peak_bytes()
 
-    def energy_j(self) -> float | None:
-        """Joules since an arbitrary start; `None` without a counter."""
-        return self._machine.energy_j()
-
-    def environment(self) -> dict[str, Any]:
-        """Everything that may change latency and is not part of the device's identity."""
-        return self._machine.environment()
-
-    def timer_step_s(self) -> float:
-        """Smallest step of the clock, seconds."""
-        return timer_step_s()
-
-    def gap_s(self, threads: int) -> float:
-        """Pause before another program runs, seconds."""
-        return GAP_S * (threads > 1)
-
-    def limit(self, limit_bytes: int) -> None:
-        """Makes allocations beyond the limit fail."""
-        self.limit_bytes = limit_bytes
-        memory.limit_memory(limit_bytes)
+    def limit(self, asked_bytes: int, free_bytes: int) -> None:
+        """Makes allocations beyond the limit asked for fail, or beyond what is free on the machine if that is 0."""
+        self.limit_bytes = asked_bytes or free_bytes
+        memory.limit_memory(self.limit_bytes)
 
     @contextlib.contextmanager
     def mapping(self, most_bytes: int) -> Iterator[None]:
@@ -123,25 +93,18 @@ class Host:
 
 
 class OnAccelerator:
-    """An accelerator and its memory; see `Host`.
+    """An accelerator and its memory; the methods are those of `Host`.
 
     Calls are timed by events on the accelerator, from an idle state to the end of the last kernel.
 
     Args:
-        machine: Provides the facts about the machine that it is part of.
         accelerator: An `Accelerator`.
     """
 
-    has_copies = False
-
-    def __init__(self, machine: Machine, accelerator: Any) -> None:
-        self._machine = machine
+    def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
         self._used_at_s = -IDLE_S
         self._issue_s: list[float] = []
-        # See the methods of `Host`.
-        self.cache_bytes: Callable[[], int] = accelerator.cache_bytes
-        self.free_bytes: Callable[[], int] = accelerator.free_bytes
         self.held_bytes: Callable[[], int] = accelerator.held_bytes
         self.peak_bytes: Callable[[], int] = accelerator.peak_bytes
         self.evict: Callable[[int], None] = accelerator.overwrite
@@ -149,38 +112,27 @@ class OnAccelerator:
         self.release: Callable[[], None] = accelerator.release
         self.lost: Callable[[BaseException], bool] = accelerator.lost
 
-    def hardware(self) -> str:
-        """See `Host.hardware`; the processor is named too, because it issues every kernel."""
-        return f"{self._accelerator.name()} beside {self._machine.hardware()}"
+    def facts(self) -> dict[str, Any]:
+        """Name, memory and clock of the accelerator."""
+        sizes = {"cache_bytes": self._accelerator.cache_bytes(), "free_bytes": self._accelerator.free_bytes()}
+        return {"timer_step_s": EVENT_STEP_S, "accelerator": self._accelerator.name(), **sizes}
 
-    def energy_j(self) -> float | None:
-        """See `Host.energy_j`; the counters of processors do not include accelerators."""
-        return None
+    def state(self) -> dict[str, Any]:
+        """State of the accelerator, for the environment."""
+        return {"known": {"accelerator": self._accelerator.facts()}}
 
-    def environment(self) -> dict[str, Any]:
-        """See `Host.environment`."""
-        return {**self._machine.environment(), "accelerator": self._accelerator.facts()}
-
-    def timer_step_s(self) -> float:
-        """See `Host.timer_step_s`."""
-        return EVENT_STEP_S
-
-    def gap_s(self, threads: int) -> float:
-        """See `Host.gap_s`; a pause would lower the clocks."""
-        return 0.0
-
-    def limit(self, limit_bytes: int) -> None:
-        """See `Host.limit`; allocations beyond the free memory fail anyway."""
-        if limit_bytes < self.free_bytes():
-            self._accelerator.limit(limit_bytes)
+    def limit(self, asked_bytes: int, free_bytes: int) -> None:
+        """Limits the memory of the accelerator; allocations beyond its free memory fail anyway."""
+        if 0 < asked_bytes < self._accelerator.free_bytes():
+            self._accelerator.limit(asked_bytes)
 
     @contextlib.contextmanager
     def mapping(self, most_bytes: int) -> Iterator[None]:
-        """See `Host.mapping`; files are mapped into the memory of the machine, which is not limited."""
+        """Nothing to do: files are mapped into the memory of the machine, which is not limited."""
         yield
 
     def timed(self, call: Callable[[], Any], restore: Callable[[], None], calls: int) -> list[float]:
-        """See `Host.timed`."""
+        """Seconds of each call by events, excluding the restore functions."""
         clock, wait, event = time.perf_counter, self._accelerator.synchronise, self._accelerator.event
         self._warm()
         seconds, self._issue_s = [], []
@@ -199,7 +151,7 @@ class OnAccelerator:
         return seconds
 
     def host_share(self, call: Callable[[], Any], restore: Callable[[], None]) -> float | None:
-        """See `Host.host_share`: near 1, the accelerator waits for the host."""
+        """Share of a call in which the host issues it: near 1, the accelerator waits for the host."""
         seconds = self.timed(call, restore, SHARE_CALLS)
         return statistics.median(
             min(1.0, issue / max(whole, EVENT_STEP_S)) for issue, whole in zip(self._issue_s, seconds)

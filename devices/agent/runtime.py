@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
-
-from adaptare.devices.agent.machine import Machine
-from adaptare.devices.agent.place import Place
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 Bound = tuple[Callable[[], Any], Callable[[], None]]
 Timed = Callable[[Callable[[], Any], Callable[[], None]], Sequence[float]]
@@ -34,40 +31,34 @@ class Model(Protocol):
         ...
 
 
-class Runtime(Protocol):
-    """Loads programs with one library. Every method may raise; the agent replies with the error's message.
+class RuntimeFacts(NamedTuple):
+    """Facts about a library after its setup.
 
-    A class that has no `packages` needs its own package and adaptare, both installed on the device.
+    Args:
+        version: Name and version, for example `onnxruntime 1.32.0`; the name selects the program builder.
+        providers: Execution providers of the installed library; empty if it has none.
+        accelerator: `Accelerator`, or an object with its methods, that programs run on; default: the processors.
     """
 
-    @property
-    def packages(self) -> Sequence[str]:
-        """Requirements of the device, as for pip; with adaptare among them, its agent is used instead of a file."""
-        ...
+    version: str
+    providers: Sequence[str] = ()
+    accelerator: Any = None
 
-    def setup(self, threads: int, options: Mapping[str, Any]) -> None:
+
+class Runtime(Protocol):
+    """Loads programs with one library. Both methods may raise; the agent replies with the error's message.
+
+    `packages`, a class attribute, lists the requirements of a device as for pip. A runtime without it, or with adaptare
+    among them, needs its own package and adaptare on the device; others need only the agent, which is one file.
+    """
+
+    def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
         """Validates the options of the device, and applies them and the number of threads to all programs.
 
         Raises:
             ValueError: The library does not support the options.
             AbsentError: The device is not there.
         """
-        ...
-
-    def place(self, machine: Machine) -> Place:
-        """Processors or accelerator that the programs run on, after `setup`."""
-        ...
-
-    def version(self) -> str:
-        """Name and version of the library, for example `onnxruntime 1.32.0`; the name selects the program builder."""
-        ...
-
-    def providers(self) -> Sequence[str]:
-        """Execution providers of the installed library; empty if the library has none."""
-        ...
-
-    def prepare(self, source: str) -> None:
-        """Imports the packages needed for loading, before time and memory of a program are measured."""
         ...
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int) -> Model:
@@ -81,9 +72,19 @@ class Runtime(Protocol):
         """
         ...
 
-    def mapped_bytes(self, folder: str, source: str) -> int:
-        """Maximum bytes that loading maps from files instead of allocating them."""
+
+@runtime_checkable
+class PreparedRuntime(Runtime, Protocol):
+    """A runtime with packages to import before time and memory of a program are measured."""
+
+    def prepare(self, source: str) -> None:
+        """Imports the packages needed for loading a program."""
         ...
+
+
+@runtime_checkable
+class AttributingRuntime(Runtime, Protocol):
+    """A runtime whose library attributes time to operators."""
 
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed

@@ -10,6 +10,7 @@ import functools
 import gc
 import itertools
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,33 +18,18 @@ from typing import Any
 
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
-from adaptare.devices.agent.machine import Machine, pin, processors
-from adaptare.devices.agent.place import Host, Place
-from adaptare.devices.agent.runtime import AbsentError, Bound, Runtime
+from adaptare.devices.agent.machine import raw_facts, restrict
+from adaptare.devices.agent.place import Host, OnAccelerator, Place
+from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Bound, PreparedRuntime, Runtime
 
 OUTPUT_VALUES = 512
-# Minimum memory for a worker to be able to reply.
-LEAST_BYTES = 64 * 2**20
-MOST_COPIES = 256
 # The first events of a profiler are the most expensive.
 WARM_CALLS = 3
 NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc", "out of memory")
-CAPABILITIES = ("attribution", "environment", "forget")
 
 
 class OptionError(ValueError):
     """The device does not support the requested options."""
-
-
-def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
-    """Number of copies such that calling them in turn leaves each the cache state of a call within its model.
-
-    Args:
-        moved_bytes: Bytes moved by one call.
-        others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
-        cache_bytes: Size of the last-level caches.
-    """
-    return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
 
 
 def sample_output(output: Any) -> list[float]:
@@ -76,54 +62,39 @@ class Agent:
 
     Args:
         runtime: Loads and runs programs.
-        machine: Provides the facts about the machine.
         files: Program files stored on the device.
+        root: Folder with the files of the system.
     """
 
-    def __init__(self, runtime: Runtime, machine: Machine, files: Files) -> None:
+    def __init__(self, runtime: Runtime, files: Files, root: str = "/") -> None:
         self.runtime = runtime
-        self.machine = machine
         self.files = files
-        self.place: Place = Host(machine)
+        self.root = root
+        self.place: Place = Host()
         self.feeds: dict[str, dict[str, Bound]] = {}
-        self.gap_s = 0.0
-        self.last_program = ""
+
+    def machine(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Reports the present state of the machine, as raw facts."""
+        return {"machine": {**raw_facts(request, self.root), **self.place.state()}}
 
     def hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Sets threads, processors and memory before anything is loaded, and reports the facts about the device."""
-        threads, available = request["threads"] or self.machine.physical_cores(), len(processors())
-        if not 1 <= threads <= available:
-            raise OptionError(f"threads must be 1 to {available} here, not {threads}")
-        if request["pin"]:
-            pin(self.machine.processors_for(threads))
+        """Sets processors, threads and memory before anything is loaded, and reports the facts about the runtime."""
+        if request["processors"]:
+            restrict(request["processors"])
         try:
-            self.runtime.setup(threads, request["options"])
+            facts = self.runtime.setup(request["threads"], request["options"])
         except ValueError as error:
             raise OptionError(str(error)) from error
-        self.place = place = self.runtime.place(self.machine)
-        gap_s = request["gap_s"]
-        self.gap_s = gap_s if gap_s is not None else place.gap_s(threads)
-        free = place.free_bytes()
-        limit_bytes = request["memory_bytes"] or max(free, LEAST_BYTES)
-        place.limit(limit_bytes)
-        energy = ["energy"] * (place.energy_j() is not None)
+        if facts.accelerator:
+            self.place = OnAccelerator(facts.accelerator)
+        self.place.limit(request["memory_bytes"], request["free_bytes"])
         return {
-            "hardware": place.hardware(),
-            "runtime": self.runtime.version(),
-            "threads": threads,
-            "gap_s": self.gap_s,
-            "free_bytes": min(free, limit_bytes),
-            "processors": processors(),
-            "cache_bytes": place.cache_bytes(),
-            "timer_step_s": place.timer_step_s(),
-            "providers": list(self.runtime.providers()),
-            "capabilities": sorted([*CAPABILITIES, *energy]),
-            "environment": place.environment(),
+            "runtime": facts.version,
+            "threads": request["threads"],
+            "providers": list(facts.providers),
+            "capabilities": ["attribution"] * isinstance(self.runtime, AttributingRuntime) + ["forget"],
+            **self.place.facts(),
         }
-
-    def environment(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Reports the present state of the machine."""
-        return {"environment": self.place.environment()}
 
     def missing(self, request: dict[str, Any]) -> dict[str, Any]:
         """Lists the files to transfer before a program can be loaded."""
@@ -136,20 +107,18 @@ class Agent:
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds a program, in as many copies as are called in turn, binds its feeds, and calls each copy once."""
-        self.runtime.prepare(request["source"])
+        if isinstance(self.runtime, PreparedRuntime):
+            self.runtime.prepare(request["source"])
         folder = self.files.placed(request["files"])
-        traffic = request["moved_bytes"], request["others_bytes"]
-        copies = copies_in_turn(*traffic, self.place.cache_bytes()) if self.place.has_copies else 1
-        with self.place.mapping(copies * self.runtime.mapped_bytes(folder, request["source"])):
-            return self._load(request, folder, copies)
+        with self.place.mapping(request["copies"] * mapped_bytes(folder, request["source"])):
+            return self._load(request, folder)
 
-    def _load(self, request: dict[str, Any], folder: str, copies: int) -> dict[str, Any]:
+    def _load(self, request: dict[str, Any], folder: str) -> dict[str, Any]:
+        copies = request["copies"]
         before, clock = self.place.held_bytes(), time.perf_counter
         start = clock()
         numbers = range(1, copies + 1) if copies > 1 else range(1)
         models = [self.runtime.load(folder, request["source"], request["arguments"], number) for number in numbers]
-        unfilled = max(0, 2 * self.place.cache_bytes() - request["moved_bytes"])
-        between = min(request["between_bytes"] + (0 if self.place.has_copies else request["others_bytes"]), unfilled)
         bound: dict[str, Bound] = {}
         outputs, bind_s, first_call_s = {}, {}, {}
         for feed in request["feeds"]:
@@ -165,7 +134,7 @@ class Agent:
             for _ in models[1:]:
                 restore()
                 call()
-            bound[name] = (call, after_eviction(self.place.evict, restore, between))
+            bound[name] = (call, after_eviction(self.place.evict, restore, request["between_bytes"]))
         load_s = clock() - start
         shares = {name: self.place.host_share(*feed_bound) for name, feed_bound in bound.items()}
         self.feeds[request["program_id"]] = bound
@@ -173,7 +142,6 @@ class Agent:
         return {
             "resident_bytes": max(0, self.place.held_bytes() - before),
             "peak_bytes": self.place.peak_bytes(),
-            "copies": copies,
             "load_s": load_s,
             "bind_s": bind_s,
             "first_call_s": first_call_s,
@@ -183,26 +151,21 @@ class Agent:
         }
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Times each call, after a pause until the threads of the previous program are idle."""
-        program, feeds = request["program_id"], self._loaded(request["program_id"])
+        """Times each call."""
+        feeds = self._loaded(request["program_id"])
         if request["feed_id"] not in feeds:
             raise LookupError(f"the program has no feed {request['feed_id']!r}; it has {sorted(feeds)}")
-        if self.gap_s and program != self.last_program:
-            time.sleep(self.gap_s)
-        self.last_program = program
         seconds = self.place.timed(*feeds[request["feed_id"]], request["calls"])
         return {"count": len(seconds), "seconds": seconds}
 
-    def energy(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Reads the energy counters."""
-        return {"energy_j": self.place.energy_j()}
-
     def attribute(self, request: dict[str, Any]) -> dict[str, Any]:
         """Attributes the time of each call to operators, in a separate load; profiling slows the calls down."""
+        if not isinstance(self.runtime, AttributingRuntime):
+            raise LookupError("this runtime does not attribute time to operators")
         calls, source = request["calls"], request["source"]
         folder = self.files.placed(request["files"])
         timed = functools.partial(self.place.timed, calls=WARM_CALLS + calls)
-        with self.place.mapping(self.runtime.mapped_bytes(folder, source)):
+        with self.place.mapping(mapped_bytes(folder, source)):
             seconds, operators = self.runtime.attribute(folder, source, request["arguments"], request["feed"], timed)
         gc.collect()
         return {"count": calls, "seconds": seconds[WARM_CALLS:], "operators": operators[WARM_CALLS:]}
@@ -219,6 +182,11 @@ class Agent:
         if program_id not in self.feeds:
             raise LookupError(f"no program {program_id!r} is loaded")
         return self.feeds[program_id]
+
+
+def mapped_bytes(folder: str, source: str) -> int:
+    """Maximum bytes of a program that are mapped instead of allocated: its files but the main one."""
+    return sum(os.stat(os.path.join(folder, name)).st_size for name in os.listdir(folder) if name != source)
 
 
 def failure(error: BaseException) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from adaptare.devices.agent.accelerator import Accelerator
-from adaptare.devices.agent.machine import Machine
-from adaptare.devices.agent.place import Host, OnAccelerator, Place
-from adaptare.devices.agent.runtime import AbsentError, Bound, Model, Operators, Timed
+from adaptare.devices.agent.runtime import AbsentError, Bound, Model, Operators, RuntimeFacts, Timed
 
 CALL = "adaptare.call"
 COMPILERS = ("g++", "clang++", "gcc", "clang", "cl")
@@ -21,7 +19,7 @@ COMPILED_PROGRAMS = 2**20
 
 
 class TorchRuntime:
-    """See `Runtime`. Factories return an object with `bind`.
+    """Runtime of torch. Factories return an object with `bind`.
 
     Factories take `folder` if their programs have files, `copy` if their programs can be cold, `device` if they run on
     an accelerator, and `compiled` if they can be compiled. Options: `kind` and `index` of an accelerator (`cpu`: none),
@@ -37,8 +35,8 @@ class TorchRuntime:
         self._accelerator: Any = None
         self._graphs = self._compiles = False
 
-    def setup(self, threads: int, options: Mapping[str, Any]) -> None:
-        """See `Runtime.setup`; imports torch only if it needs to be asked for an accelerator."""
+    def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
+        """Applies the options; imports torch only if it needs to be asked for an accelerator."""
         self._threads = threads
         kind = options.get("kind", "cpu")
         self._graphs, self._compiles = options.get("graphs", False), options.get("compile", False)
@@ -46,24 +44,13 @@ class TorchRuntime:
             self._accelerator = type(self).accelerators(kind, options.get("index", 0))
         if self._compiles and not any(map(shutil.which, [os.environ.get("CXX", ""), *COMPILERS])):
             raise AbsentError("compile=yes needs a C++ compiler, and there is none; install one: apt install g++")
-
-    def place(self, machine: Machine) -> Place:
-        """See `Runtime.place`."""
-        return OnAccelerator(machine, self._accelerator) if self._accelerator else Host(machine)
-
-    def version(self) -> str:
-        """See `Runtime.version`; determined without importing torch."""
         try:
-            return f"torch {metadata.version('torch')}"
+            return RuntimeFacts(f"torch {metadata.version('torch')}", accelerator=self._accelerator)
         except metadata.PackageNotFoundError as error:
             raise ModuleNotFoundError("torch is not installed", name="torch") from error
 
-    def providers(self) -> Sequence[str]:
-        """See `Runtime.providers`."""
-        return []
-
     def prepare(self, source: str) -> None:
-        """See `Runtime.prepare`: imports the factory, and libraries of hundreds of megabytes shared by all programs."""
+        """Imports the factory, and libraries of hundreds of megabytes shared by all programs."""
         import torch
 
         torch.set_num_threads(self._threads)
@@ -73,14 +60,14 @@ class TorchRuntime:
         importlib.import_module(source.partition(":")[0])
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> Model:
-        """See `Runtime.load`.
+        """Calls a factory.
 
         Args:
-            folder: See `Runtime.load`.
+            folder: Folder with the files of the program.
             source: `module:factory`.
             arguments: Arguments of the factory. `prepared: false` is none of them: it compiles and captures nothing,
                 for programs that run once and are not timed.
-            copy: See `Runtime.load`.
+            copy: Passed to the factory if it is not 0.
         """
         module, _, factory = source.partition(":")
         made = getattr(importlib.import_module(module), factory)
@@ -94,14 +81,10 @@ class TorchRuntime:
         captured = self._accelerator.captured if self._graphs and prepared else None
         return TorchModel(made(**own, **given), captured=captured, compiled=compiled)
 
-    def mapped_bytes(self, folder: str, source: str) -> int:
-        """See `Runtime.mapped_bytes`: checkpoints are mapped."""
-        return sum(os.stat(os.path.join(folder, name)).st_size for name in os.listdir(folder))
-
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Timed
     ) -> tuple[Sequence[float], Sequence[Operators]]:
-        """See `Runtime.attribute`. Operators are nested (`aten::linear` calls `aten::addmm`): times are exclusive.
+        """Profiles the calls. Operators are nested (`aten::linear` calls `aten::addmm`): times are exclusive.
 
         Those of an accelerator are the times of the kernels that an operator issues.
 
@@ -144,13 +127,13 @@ class TorchModel:
         self._provider = "inductor" if compiled else "torch"
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
-        """See `Model.bind`."""
+        """Binds a feed in the module, and captures its call if asked to."""
         call, restore = self._built.bind(arguments)
         # The restore function also keeps alive all that a graph reads.
         return (self._captured(call, restore) if self._captured else call), restore
 
     def nodes(self) -> Mapping[str, int]:
-        """See `Model.nodes`."""
+        """One node, of the module as a whole."""
         return {self._provider: 1}
 
 

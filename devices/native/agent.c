@@ -22,14 +22,12 @@
 
 enum {
     LONGEST_REQUEST = 1 << 26,
-    LEAST_BYTES = 64 << 20, /* with which a worker can still reply */
+    MOST_THREADS = 4096,
     CHUNK_BYTES = 1 << 16,
     RESERVED_BYTES = 1 << 15,
     STACK_BYTES = 1 << 16
 };
 static const int64_t MOST_BYTES = INT64_MAX / 4;
-/* Threads busy-wait for some 40 ms after a call, and would take processors from the next program. */
-static const double GAP_S = 0.05;
 
 struct chunk {
     struct chunk *next;
@@ -43,7 +41,6 @@ static struct chunk *chunks;
 static struct reply reply;
 static int64_t last_sequence, sequence;
 static bool numbered, greeted, ended;
-static double gap_s;
 static char unusable[sizeof error_text]; /* why nothing can be served */
 static char *line;
 static size_t line_room;
@@ -96,75 +93,28 @@ static void free_taken(void) {
     chunks = NULL;
 }
 
-/* Seconds; negative if the request leaves them to the device. */
-static double asked_gap_s(const struct json *request) {
-    const struct json *gap = member(request, "gap_s");
-    if (gap == NULL || gap->kind == JSON_NULL) return -1;
-    if (real(gap, "gap_s") < 0) fail("ValueError", "'gap_s' must be at least 0, not %s", gap->text);
-    return real(gap, "gap_s");
-}
-
-/* Sets processors, threads and memory before anything is loaded, and reports the facts about the device. */
+/* Sets processors, threads and memory before anything is loaded, and reports the facts about the runtime. */
 static void hello(const struct json *request) {
     const struct json *options = needed(request, "options", JSON_OBJECT);
-    int64_t threads = whole(needed(request, "threads", JSON_NUMBER), "threads");
-    bool pin = needed_flag(request, "pin");
-    int64_t memory_bytes = needed_size(request, "memory_bytes");
-    double asked = asked_gap_s(request);
+    const struct json *processors = needed(request, "processors", JSON_LIST);
+    int64_t threads = needed_size(request, "threads"), memory_bytes = needed_size(request, "memory_bytes");
+    if (memory_bytes == 0) memory_bytes = needed_size(request, "free_bytes");
     if (greeted) fail("ValueError", "hello was answered already");
-    if (member(options, "cores") != NULL) restrict_to_mask(needed_text(options, "cores"));
-    int *numbers;
-    int64_t allowed = (int64_t)allowed_processors(&numbers);
-    if (threads == 0) threads = (int64_t)physical_cores();
-    if (threads < 1 || threads > allowed)
-        fail("option", "threads must be 1 to %lld here, not %lld", (long long)allowed, (long long)threads);
-    if (pin) pin_to((size_t)threads);
+    if (threads < 1 || threads > MOST_THREADS) fail("ValueError", "'threads' must be 1 to %d", MOST_THREADS);
+    restrict_to(processors);
     set_up((int)threads, options);
-    gap_s = asked >= 0 ? asked : threads > 1 ? GAP_S : 0;
-    int64_t available = free_bytes();
-    if (memory_bytes == 0) memory_bytes = available > LEAST_BYTES ? available : LEAST_BYTES;
     limit_programs(memory_bytes < MOST_BYTES ? memory_bytes : MOST_BYTES);
     greeted = true;
 
-    double joules;
-    put(&reply, ", \"hardware\": ");
-    put_text(&reply, hardware());
-    put(&reply, ", \"runtime\": ");
-    put_text(&reply, taken("onnxruntime %s", runtime_version()));
-    put(&reply, ", \"threads\": %lld, \"gap_s\": ", (long long)threads);
-    put_real(&reply, gap_s);
-    put(&reply, ", \"free_bytes\": %lld", (long long)(available < memory_bytes ? available : memory_bytes));
-    put(&reply, ", \"processors\": ");
-    put_processors(&reply);
-    put(&reply, ", \"cache_bytes\": %lld, \"timer_step_s\": ", (long long)cache_bytes());
+    put(&reply, ", \"runtime\": \"onnxruntime %s\", \"threads\": %lld, \"timer_step_s\": ", runtime_version(),
+        (long long)threads);
     put_real(&reply, timer_step_s());
     put(&reply, ", ");
     put_providers(&reply);
-    put(&reply, ", \"capabilities\": [%s\"environment\", \"forget\"], ", has_energy(&joules) ? "\"energy\", " : "");
-    put_environment(&reply, runtime_version());
+    put(&reply, ", \"capabilities\": [\"forget\"]");
 }
 
-static void report_environment(const struct json *request) {
-    (void)request;
-    put(&reply, ", ");
-    put_environment(&reply, runtime_version());
-}
-
-static void energy(const struct json *request) {
-    (void)request;
-    double joules;
-    bool metered = has_energy(&joules);
-    put(&reply, ", \"energy_j\": ");
-    if (metered)
-        put_real(&reply, joules);
-    else
-        put(&reply, "null");
-}
-
-static const char *digest_of(const struct json *text) {
-    if (text->kind != JSON_TEXT) fail("ValueError", "'digests' must be a list of strings");
-    return text->text;
-}
+static void machine(const struct json *request) { report_machine(&reply, request); }
 
 /* Lists the files to transfer before a program can be loaded; room is made for those. */
 static void missing(const struct json *request) {
@@ -172,7 +122,7 @@ static void missing(const struct json *request) {
     const char *between = "";
     put(&reply, ", \"missing\": [");
     for (const struct json *each = digests->first; each != NULL; each = each->next) {
-        if (is_stored(digest_of(each))) {
+        if (is_stored(text_of(each, "digests"))) {
             note_use(stored(each->text));
             continue;
         }
@@ -189,13 +139,13 @@ static void forget_files(const struct json *request) {
     const struct json *digests = needed(request, "digests", JSON_LIST);
     bool done = digests->count > 0;
     for (const struct json *each = digests->first; each != NULL; each = each->next)
-        done = forget(stored(digest_of(each))) && done;
+        done = forget(stored(text_of(each, "digests"))) && done;
     put(&reply, ", \"forgotten\": %s", done ? "true" : "false");
 }
 
 static void load_program(const struct json *request) { load(&reply, request); }
 
-static void run_program(const struct json *request) { run(&reply, request, gap_s); }
+static void run_program(const struct json *request) { run(&reply, request); }
 
 static void end(const struct json *request) {
     (void)request;
@@ -207,8 +157,8 @@ static const struct {
     const char *name;
     void (*answer)(const struct json *request);
 } OPERATIONS[] = {
-    {"hello", hello}, {"environment", report_environment}, {"energy", energy},       {"missing", missing},
-    {"forget", forget_files}, {"load", load_program}, {"run", run_program}, {"unload", unload}, {"close", end},
+    {"machine", machine}, {"hello", hello},     {"missing", missing}, {"forget", forget_files},
+    {"load", load_program}, {"run", run_program}, {"unload", unload},   {"close", end},
 };
 
 /* The request's number is repeated even if the rest of it is refused. */
@@ -223,11 +173,12 @@ static void answer(const char *text, size_t length) {
     size_t known = 0;
     while (known < COUNT_OF(OPERATIONS) && strcmp(OPERATIONS[known].name, name) != 0) known++;
     if (known == COUNT_OF(OPERATIONS)) fail("ValueError", "there is no operation '%s'", name);
-    if (*unusable != '\0' && OPERATIONS[known].answer != end) fail("OSError", "%s", unusable);
-    if (!greeted && OPERATIONS[known].answer != hello && OPERATIONS[known].answer != end)
+    void (*answer)(const struct json *request) = OPERATIONS[known].answer;
+    if (*unusable != '\0' && answer != end) fail("OSError", "%s", unusable);
+    if (!greeted && answer != machine && answer != hello && answer != end)
         fail("ValueError", "'hello' comes before '%s'", name);
     put(&reply, "{\"seq\": %lld, \"ok\": true", (long long)sequence);
-    OPERATIONS[known].answer(request);
+    answer(request);
     put(&reply, "}\n");
 }
 

@@ -34,6 +34,7 @@ const struct json *parsed(const char *text, size_t length);
 const struct json *member(const struct json *object, const char *name);
 const struct json *needed(const struct json *object, const char *name, enum kind kind);
 const char *needed_text(const struct json *object, const char *name);
+const char *text_of(const struct json *element, const char *name);
 bool needed_flag(const struct json *object, const char *name);
 int64_t needed_size(const struct json *object, const char *name);
 int64_t whole(const struct json *number, const char *name);
@@ -45,32 +46,16 @@ struct reply {
     size_t length, room;
 };
 void put(struct reply *reply, const char *format, ...) FORMAT(2);
+void put_bytes(struct reply *reply, const char *text, size_t length);
 void put_text(struct reply *reply, const char *text);
 void put_real(struct reply *reply, double number);
 
-/* machine.c: facts about the machine, from system files below `root`. */
+/* machine.c: the machine, by system files below `root`. */
 void read_machine_below(const char *root);
 double seconds_now(void);
 double timer_step_s(void);
-size_t allowed_processors(int **numbers);
-void restrict_to_mask(const char *mask);
-size_t physical_cores(void);
-void pin_to(size_t threads);
-int64_t cache_bytes(void);
-int64_t free_bytes(void);
-const char *hardware(void);
-bool has_energy(double *joules);
-const char *first_line(const char *file);
-char *next_line(FILE *file);
-const char *value_in(char *line, const char *name);
-const char *field_of(const char *file, const char *name);
-FILE *output_of(const char *program, const char *arguments);
-double mean_of(const char *file, const char *name);
-char **matching(const char *pattern);
-
-/* environment.c: everything that may change latency and is not part of the device's identity. */
-void put_environment(struct reply *reply, const char *runtime);
-void put_processors(struct reply *reply);
+void restrict_to(const struct json *processors);
+void report_machine(struct reply *reply, const struct json *request);
 
 /* memory.c: memory of this process. */
 int64_t private_bytes(void);
@@ -129,7 +114,7 @@ void put_nodes(struct reply *reply, const struct model *model);
 void limit_programs(int64_t bytes);
 void finish_load(void);
 void load(struct reply *reply, const struct json *request);
-void run(struct reply *reply, const struct json *request, double gap_s);
+void run(struct reply *reply, const struct json *request);
 void unload(const struct json *request);
 
 #endif

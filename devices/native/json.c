@@ -199,6 +199,12 @@ const struct json *needed(const struct json *object, const char *name, enum kind
     return found;
 }
 
+/* Text of an element of the list with this name. */
+const char *text_of(const struct json *element, const char *name) {
+    if (element->kind != JSON_TEXT) fail("ValueError", "'%s' must be a list of strings", name);
+    return element->text;
+}
+
 const char *needed_text(const struct json *object, const char *name) { return needed(object, name, JSON_TEXT)->text; }
 
 bool needed_flag(const struct json *object, const char *name) {
@@ -247,18 +253,24 @@ void put(struct reply *reply, const char *format, ...) {
     reply->length += (size_t)length;
 }
 
-void put_text(struct reply *reply, const char *text) {
-    put(reply, "\"");
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            put(reply, "\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            put(reply, "\\u%04x", (unsigned)(unsigned char)*text);
+void put_bytes(struct reply *reply, const char *text, size_t length) {
+    make_room(reply, 6 * length + 3);
+    char *to = reply->text + reply->length;
+    *to++ = '"';
+    for (size_t i = 0; i < length; i++) {
+        unsigned char character = (unsigned char)text[i];
+        if (character == '"' || character == '\\') *to++ = '\\';
+        if (character >= 0x20)
+            *to++ = text[i];
         else
-            put(reply, "%c", *text);
+            to += sprintf(to, "\\u%04x", character);
     }
-    put(reply, "\"");
+    *to++ = '"';
+    *to = '\0';
+    reply->length = (size_t)(to - reply->text);
 }
+
+void put_text(struct reply *reply, const char *text) { put_bytes(reply, text, strlen(text)); }
 
 /* Not all numbers are in JSON; the spelling of the others is that of Python's json. */
 void put_real(struct reply *reply, double number) {

@@ -2,10 +2,8 @@
 
 #include "agent.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_COPIES = 256, MOST_CALLS = 10000000 };
 
@@ -25,7 +23,6 @@ struct program {
 };
 
 static struct program *programs, *unfinished;
-static const struct program *last_program;
 static int64_t memory_limit = INT64_MAX / 2;
 static char *other_memory; /* read in place of the rest of the model of a stub */
 static size_t other_bytes;
@@ -70,13 +67,6 @@ void finish_load(void) {
     if (unfinished != NULL) free_program(unfinished);
     unfinished = NULL;
     limit_memory(memory_limit + mapped_file_bytes());
-}
-
-/* Copies that, called in turn, leave each the cache state of a call within its model. */
-static size_t copies_in_turn(int64_t moved_bytes, int64_t others_bytes, int64_t cache) {
-    int64_t between = 2 * cache < others_bytes ? 2 * cache : others_bytes, moved = moved_bytes > 1 ? moved_bytes : 1;
-    int64_t copies = 1 + between / moved + (between % moved != 0);
-    return (size_t)(copies < MOST_COPIES ? copies : MOST_COPIES);
 }
 
 static void load_models(struct program *program, const struct json *request, const char *folder) {
@@ -134,8 +124,8 @@ static void need_other_memory(int64_t bytes) {
 void load(struct reply *reply, const struct json *request) {
     const struct json *files = needed(request, "files", JSON_OBJECT), *feeds = needed(request, "feeds", JSON_LIST);
     const char *id = needed_text(request, "program_id"), *source = needed_text(request, "source");
-    int64_t moved = needed_size(request, "moved_bytes"), others = needed_size(request, "others_bytes");
-    int64_t between = needed_size(request, "between_bytes"), cache = cache_bytes(), mapped = 0;
+    int64_t copies = needed_size(request, "copies"), between = needed_size(request, "between_bytes"), mapped = 0;
+    if (copies < 1 || copies > MOST_COPIES) fail("ValueError", "'copies' must be 1 to %d", MOST_COPIES);
     if (*find(id) != NULL) fail("ValueError", "program '%s' is loaded already", id);
     if (member(files, source) == NULL) fail("ValueError", "the program has no file '%s'", source);
     const char *folder = placed(files);
@@ -144,12 +134,12 @@ void load(struct reply *reply, const struct json *request) {
 
     struct program *program = unfinished = own(sizeof *program);
     program->id = owned(id);
-    program->models_count = copies_in_turn(moved, others, cache);
+    program->models_count = (size_t)copies;
     program->models = own(program->models_count * sizeof *program->models);
     program->feeds = own(feeds->count * sizeof *program->feeds);
     limit_memory(memory_limit + mapped_file_bytes() + (int64_t)program->models_count * mapped);
     double *bind_s = take(feeds->count * sizeof *bind_s), *first_call_s = take(feeds->count * sizeof *first_call_s);
-    int64_t unfilled = 2 * cache > moved ? 2 * cache - moved : 0, before = private_bytes();
+    int64_t before = private_bytes();
 
     double start = seconds_now();
     load_models(program, request, folder);
@@ -159,7 +149,7 @@ void load(struct reply *reply, const struct json *request) {
         struct feed *feed = &program->feeds[index];
         put(reply, "%s", index > 0 ? ", " : "");
         feed->name = owned(needed_text(each, "name"));
-        feed->between_bytes = between < unfilled ? between : unfilled;
+        feed->between_bytes = between;
         bind_copies(reply, program, feed, each, &bind_s[index], &first_call_s[index]);
         need_other_memory(feed->between_bytes);
     }
@@ -167,7 +157,7 @@ void load(struct reply *reply, const struct json *request) {
     put_real(reply, seconds_now() - start);
     put_seconds(reply, "bind_s", program, bind_s);
     put_seconds(reply, "first_call_s", program, first_call_s);
-    put(reply, ", \"copies\": %zu, ", program->models_count);
+    put(reply, ", ");
     put_nodes(reply, program->models[0]);
     int64_t resident = private_bytes() - before;
     put(reply, ", \"resident_bytes\": %lld, \"peak_bytes\": %lld", (long long)(resident > 0 ? resident : 0),
@@ -178,13 +168,8 @@ void load(struct reply *reply, const struct json *request) {
     finish_load();
 }
 
-static void pause_for(double seconds) {
-    struct timespec left = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
-}
-
-/* Times each call, after a pause until the threads of the previous program are idle. */
-void run(struct reply *reply, const struct json *request, double gap_s) {
+/* Times each call. */
+void run(struct reply *reply, const struct json *request) {
     const struct program *program = *loaded(request);
     const char *feed_id = needed_text(request, "feed_id"), *known = "";
     int64_t calls = needed_size(request, "calls");
@@ -196,8 +181,6 @@ void run(struct reply *reply, const struct json *request, double gap_s) {
     if (feed == NULL) fail("LookupError", "the program has no feed '%s'; it has %s", feed_id, known);
     if (calls > MOST_CALLS) fail("ValueError", "calls must be at most %d, not %lld", MOST_CALLS, (long long)calls);
     double *seconds = take((size_t)calls * sizeof *seconds);
-    if (gap_s > 0 && program != last_program) pause_for(gap_s);
-    last_program = program;
     for (int64_t i = 0; i < calls; i++) {
         struct bound *bound = feed->copies[feed->turn];
         feed->turn = (feed->turn + 1) % program->models_count;
@@ -219,6 +202,5 @@ void run(struct reply *reply, const struct json *request, double gap_s) {
 void unload(const struct json *request) {
     struct program **found = loaded(request), *program = *found;
     *found = program->next;
-    if (program == last_program) last_program = NULL;
     free_program(program);
 }

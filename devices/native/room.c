@@ -31,9 +31,11 @@ struct entry {
 static bool is_marked(void) {
     FILE *tag = fopen(in_folder("CACHEDIR.TAG"), "r");
     if (tag == NULL) return false;
-    const char *signature = next_line(tag), *mark = next_line(tag);
+    static const char expected[] = SIGNATURE "\n" MARK "\n";
+    char found[sizeof expected] = "";
+    size_t last = fread(found, 1, sizeof expected - 1, tag) > 0 ? sizeof expected - 2 : 0;
     fclose(tag);
-    return signature != NULL && mark != NULL && strcmp(signature, SIGNATURE) == 0 && strcmp(mark, MARK) == 0;
+    return last > 0 && strncmp(found, expected, last) == 0 && (found[last] == '\n' || found[last] == '\0');
 }
 
 /* Marks a file or folder as used now. */

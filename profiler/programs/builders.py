@@ -10,9 +10,8 @@ from typing import Protocol
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile
-from adaptare.devices.agent.machine import USUAL_CACHE_BYTES
-from adaptare.devices.agent.server import copies_in_turn
-from adaptare.devices.program import Json, canonical_json
+from adaptare.devices.contracts import USUAL_CACHE_BYTES
+from adaptare.devices.program import Json, canonical_json, copies_in_turn
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
 from adaptare.profiler.workloads.configuration import Configuration

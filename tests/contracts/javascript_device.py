@@ -14,9 +14,9 @@ const of = (things, name, words) => { if (!(name in things)) throw Error(words);
 const loaded = (asked) => of(programs, asked.program_id, `no program '${asked.program_id}' is loaded`);
 function timed([call, restore]) { restore(); const start = now(), value = call(); return [now() - start, value]; }
 const answers = {
-  hello: (asked) => ({ hardware: "Wooden Abacus 10 (beads)", runtime: `javascript ${process.version}`,
-    threads: asked.threads || 1, gap_s: 0, free_bytes: 2 ** 30, processors: [], cache_bytes: 7 * 1024, providers: [],
-    timer_step_s: 1e-9, capabilities: [], environment: { beads: 100 } }),
+  machine: () => ({ machine: { hardware: "Wooden Abacus 10 (beads)", at_s: Date.now() / 1e3, known: { beads: 100 } } }),
+  hello: (asked) => ({ runtime: `javascript ${process.version}`, threads: asked.threads || 1, free_bytes: 2 ** 30,
+    cache_bytes: 7 * 1024, providers: [], timer_step_s: 1e-9, capabilities: [] }),
   missing: (asked) => ({ missing: asked.digests.filter((digest) => !fs.existsSync(`${folder}/files/${digest}`)) }),
   load(asked) {
     const start = now(), model = require(`${folder}/files/${asked.files[asked.source]}`)(asked.arguments), bound = {};
@@ -27,7 +27,7 @@ const answers = {
       bound[name] = made, told.outputs[name] = output;
     }
     programs[asked.program_id] = bound;
-    return { ...told, resident_bytes: 0, peak_bytes: 1024 * process.resourceUsage().maxRSS, copies: 1,
+    return { ...told, resident_bytes: 0, peak_bytes: 1024 * process.resourceUsage().maxRSS,
       load_s: now() - start, providers: { javascript: 1 } };
   },
   run(asked) {

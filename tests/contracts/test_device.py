@@ -15,8 +15,8 @@ import pytest
 from simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 
 from adaptare.core import DeviceError
-from adaptare.devices import Device, SimulatedDevice, TorchCpu, connect, ort_cpu, torch_device
-from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices import Device, SimulatedDevice, TorchCpu, connect, ort_cpu, this_machine, torch_device
+from adaptare.devices.agent.machine import processors
 from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.onnx_runtime import ort_mobile
 from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
@@ -202,7 +202,7 @@ def test_a_device_that_is_not_here_says_what_to_do(name: str) -> None:
 
 def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> None:
     facts = runpy.run_path(str(HERE / "stand_in.py"))
-    host = Machine()
+    host = this_machine()
     device = stand_in(tmp_path)
     with device.open() as worker:
         info, told = device.info(), worker.info
@@ -211,7 +211,7 @@ def test_a_stand_in_tells_of_itself_and_nothing_of_its_host(tmp_path: Path) -> N
     assert told.environment["large_pages"] == "never"
     assert told.environment["battery"] == {"capacity": "61", "status": None}
     assert {info.hardware, info.cache_bytes, told.free_bytes}.isdisjoint(
-        {host.hardware(), host.cache_bytes(), host.free_bytes()}
+        {host.hardware, host.cache_bytes, host.free_bytes}
     )
 
 

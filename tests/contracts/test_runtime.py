@@ -46,7 +46,6 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(scope="module")
 def runtime(case: Case) -> Iterator[Runtime]:
     made = case.make()
-    made.setup(1, case.options)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(os.fspath(WORKER_MODULES))
         yield made
@@ -59,3 +58,8 @@ def program(case: Case, tmp_path_factory: pytest.TempPathFactory) -> RuntimeProg
 
 class TestRuntime(RuntimeSuite):
     """Every runtime of the list."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls, case: Case) -> dict[str, object]:
+        return case.options

@@ -64,8 +64,8 @@ class TestProgramBuilder(ProgramBuilderSuite):
 
 
 class Shifting(TorchRuntime):
-    def version(self):
-        return "torch"
+    def setup(self, threads, options):
+        return super().setup(threads, options)._replace(version="torch")
 
 
 class TestRuntime(RuntimeSuite):

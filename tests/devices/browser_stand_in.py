@@ -16,9 +16,8 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 from adaptare.devices.browser.state import ServerState, read_state
 
 SERVED = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))["served"]
-TOLD = {"runtime": "onnxruntime-web 0.0.0", "threads": 1, "gap_s": 0, "free_bytes": 2**30, "processors": []}
-TOLD |= {"cache_bytes": 2**25, "timer_step_s": 1e-4, "providers": ["wasm"], "capabilities": [], "hardware": "A page"}
-TOLD |= {"environment": {}}
+TOLD = {"runtime": "onnxruntime-web 0.0.0", "threads": 1, "free_bytes": 2**30, "timer_step_s": 1e-4}
+TOLD |= {"providers": ["wasm"], "capabilities": [], "machine": {"hardware": "A page", "at_s": 0, "known": {}}}
 Reply = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
@@ -49,7 +48,7 @@ async def page(server: Served, origin: str | None = None) -> AsyncIterator[Clien
 
 @contextlib.contextmanager
 def answering(server: Served, reply: Reply) -> Iterator[None]:
-    """A page that answers each request, or is closed where there is no answer; `hello` is answered as usual."""
+    """A page that answers each request, or is closed without an answer; `machine` and `hello` are answered as usual."""
     opened, stop = threading.Event(), threading.Event()
 
     async def serve() -> None:
@@ -63,7 +62,7 @@ def answering(server: Served, reply: Reply) -> Iterator[None]:
                     content = json.loads(message.data)
                     if (request := content.get("request")) is None:
                         continue
-                    answer = {"reply": TOLD} if request["op"] == "hello" else reply(request)
+                    answer = {"reply": TOLD} if request["op"] in ("machine", "hello") else reply(request)
                     if answer is None:
                         return
                     if "reply" in answer:

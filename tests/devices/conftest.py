@@ -11,6 +11,7 @@ import pytest
 from adaptare.devices import AgentDevice, Feed, Program, Work, program_file
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.runtime import RuntimeFacts
 from adaptare.devices.agent.server import Agent
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.program import canonical_json
@@ -83,11 +84,10 @@ def memory_limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def make_agent(tmp_path: Path, memory_limits: list[int]) -> MakeAgent:
-    """An agent in this process, with a runtime of functions and a machine that has caches of 100 bytes."""
+    """An agent in this process, with a runtime of functions."""
 
-    def make(cache_bytes: int = 100, **functions: Any) -> Agent:
-        usual = {"prepare": lambda source: None, "mapped_bytes": lambda folder, source: 0}
-        machine: Any = SimpleNamespace(cache_bytes=lambda: cache_bytes)
-        return Agent(SimpleNamespace(**{**usual, **functions}), machine, Files(os.fspath(tmp_path / "agent")))
+    def make(**functions: Any) -> Agent:
+        usual = {"setup": lambda threads, options: RuntimeFacts("plain 1"), "load": print}
+        return Agent(SimpleNamespace(**{**usual, **functions}), Files(os.fspath(tmp_path / "agent")))
 
     return make

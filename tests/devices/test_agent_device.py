@@ -10,6 +10,7 @@ from adaptare.core import InputError, MissingPackageError
 from adaptare.devices import AgentDevice, TorchCpu, connect, ort_cpu
 from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.onnx_runtime import ort
+from adaptare.devices.transport import ended_by
 
 MakeDevice = Callable[..., AgentDevice]
 
@@ -150,3 +151,17 @@ importlib.metadata.version = version
     message = rf"^{package} is not installed; install it with: pip install 'adaptare\[{extra}\]'$"
     with pytest.raises(MissingPackageError, match=message):
         connect(spelling).info()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "exit code 3"),
+        (-9, "signal SIGKILL (killed"),
+        (137, "signal SIGKILL (killed"),
+        (139, "signal SIGSEGV"),
+        (255, "exit code 255"),
+    ],
+)
+def test_an_exit_code_is_told_as_the_signal_that_it_stands_for(code: int, words: str) -> None:
+    assert ended_by(code).startswith(words)

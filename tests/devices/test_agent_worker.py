@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adaptare.core import DeviceError, InputError, MissingPackageError, ProgramError, WorkerDiedError
-from adaptare.devices import Feed, Link, Program, ProgramFile, Work
+from adaptare.devices import Feed, Link, Program, ProgramFile, Work, agent_worker
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.transport import ended_by
+from adaptare.devices.contracts import USUAL_CACHE_BYTES
 
 MakeWorker = Callable[..., AgentWorker]
 
@@ -27,9 +28,16 @@ for line in sys.stdin:
 """
 
 
-PLAIN = {"threads": 0, "pin": False, "gap_s": None, "options": {}, "memory_bytes": 0}
-TOLD = {"free_bytes": 1, "processors": [], "timer_step_s": 1e-9, "hardware": "h", "runtime": "r 1", "threads": 3}
-TOLD |= {"cache_bytes": 5, "providers": [], "capabilities": [], "environment": {}, "gap_s": 0.05}
+PLAIN = {"threads": 0, "pin": False, "cores": "", "gap_s": None, "options": {}, "memory_bytes": 0}
+TOLD = {"timer_step_s": 1e-9, "runtime": "r 1", "threads": 3, "providers": [], "capabilities": ["forget"]}
+TWO = {"processors": [4, 5], "hardware": "h", "files": {"proc/meminfo": "MemAvailable: 1048576 kB"}}
+# Answers as an agent on this machine does, and writes requests to stderr.
+AS_AGENT = """sys.stderr.write(line); sys.stderr.flush(); \
+told = {{"machine": {machine}, "count": 1, "seconds": [0.1], "missing": [], **{told}}}; \
+told |= {{"threads": request.get("threads") or 3}}; \
+told |= dict.fromkeys(("resident_bytes", "peak_bytes", "load_s"), 0); \
+told |= {{name: {{}} for name in ("outputs", "bind_s", "first_call_s")}}; \
+print(json.dumps({{"seq": request["seq"], "ok": True, **told}}))"""
 
 
 def started(*command: str, bring: Callable[[ProgramFile], None] = print, timeout_s: float = 30) -> AgentWorker:
@@ -128,8 +136,10 @@ def test_an_agent_that_ignores_the_end_is_ended_by_force(answering: MakeWorker) 
 
 def test_what_an_agent_has_started_ends_with_it(answering: MakeWorker) -> None:
     """It holds the pipes of the agent, so that without its end nobody would see that of the agent."""
-    start = "import subprocess; child = subprocess.Popen(['sleep', '600'])"
-    reply = """print(json.dumps({"seq": request["seq"], "ok": True, "energy_j": child.pid}))"""
+    zone = "sys/class/powercap/intel-rapl:0"
+    start = f"package = lambda number: {{'{zone}/name': 'package', '{zone}/energy_uj': str(number * 10**6)}}; "
+    start += "import subprocess; child = subprocess.Popen(['sleep', '600'])"
+    reply = """print(json.dumps({"seq": request["seq"], "ok": True, "machine": {"files": package(child.pid)}}))"""
     worker = answering(f"{start}; {reply}; sys.stdout.flush(); sys.exit(0)")
     child = worker.energy_j()
     worker._process.wait()
@@ -140,7 +150,6 @@ def test_what_an_agent_has_started_ends_with_it(answering: MakeWorker) -> None:
 
 
 def _until_gone(process: int) -> None:
-    """An ended process is there until somebody asks for its end."""
     for _ in range(600):
         os.kill(process, 0)
         if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -150,10 +159,10 @@ def _until_gone(process: int) -> None:
 
 def test_an_agent_that_reads_no_more_is_given_up() -> None:
     """A request that is longer than what a pipe holds, to an agent that has answered once."""
-    hello = json.dumps({"seq": 1, "ok": True, **TOLD})
-    once = f"import sys, time\nsys.stdin.readline()\nprint({hello!r})\nsys.stdout.flush()\ntime.sleep(600)"
+    replies = [json.dumps({"seq": seq, "ok": True, "machine": TWO, **TOLD}) for seq in (1, 2)]
+    twice = "".join(f"sys.stdin.readline()\nprint({reply!r})\nsys.stdout.flush()\n" for reply in replies)
     long = Feed("long", json.dumps({"values": "1" * 300_000}), Work(1, 1, 1))
-    with closing(started(sys.executable, "-c", once)) as worker:
+    with closing(started(sys.executable, "-c", f"import sys, time\n{twice}time.sleep(600)")) as worker:
         worker.hello(**PLAIN)
         worker._timeout_s = 0.2
         with pytest.raises(WorkerDiedError, match=r"no answer to 'load' within 0\.2 s; the worker was stopped"):
@@ -170,18 +179,125 @@ def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorke
 
 def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -> None:
     empty = {name: {} for name in ("providers", "outputs", "bind_s", "first_call_s")}
-    reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "copies": 1, "load_s": 0, **empty}
+    reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "load_s": 0, **empty}
     worker = answering(f"""print(json.dumps({{"seq": request["seq"], **{reply}}}))""")
     program = Program("p", "m:f", "{}", ())
     ids = [worker.load(program).program_id for _ in range(2)]
     assert ids == [f"{program.hash}-1", f"{program.hash}-2"]
 
 
+def as_agent(machine: dict[str, object] = TWO, **told: object) -> str:
+    return AS_AGENT.format(machine=machine, told={**TOLD, **told})
+
+
 def test_what_the_agent_says_of_its_device_is_what_the_worker_knows(answering: MakeWorker) -> None:
-    worker = answering(f"""print(json.dumps({{"seq": request["seq"], "ok": True, **{TOLD}}}))""")
+    worker = answering(as_agent())
     worker.hello(**PLAIN)
     info = worker.info
-    assert (info.hardware, info.runtime, info.threads, info.cache_bytes, info.gap_s) == ("h", "r 1", 3, 5, 0.05)
+    assert (info.hardware, info.runtime, info.threads, info.processors) == ("h", "r 1", 2, (4, 5))
+    assert (info.free_bytes, info.cache_bytes, info.gap_s) == (2**30, USUAL_CACHE_BYTES, 0.05)
+    assert info.capabilities == ("environment", "forget")
+    assert worker.environment()["free_bytes"] == 2**30
+    assert worker.energy_j() is None
+
+
+def test_an_accelerator_has_memory_caches_and_clock_of_its_own(answering: MakeWorker) -> None:
+    known = {**TWO, "known": {"accelerator": {"clock_mhz": 1}}}
+    worker = answering(as_agent(known, accelerator="Toy GPU", free_bytes=1000, cache_bytes=0))
+    worker.hello(**PLAIN)
+    info = worker.info
+    assert (info.hardware, info.gap_s) == ("Toy GPU beside h", 0.0)
+    assert (info.free_bytes, info.cache_bytes) == (1000, USUAL_CACHE_BYTES)
+    assert info.environment["accelerator"] == {"clock_mhz": 1}
+
+
+@pytest.mark.parametrize(
+    ("told", "sizes", "copies", "between"),
+    [
+        ({}, {"moved_bytes": 80, "others_bytes": 900}, 4, 0),
+        ({}, {"moved_bytes": 80, "between_bytes": 70}, 1, 70),
+        ({}, {"moved_bytes": 80, "between_bytes": 500}, 1, 120),  # until the caches are filled twice
+        ({}, {"moved_bytes": 200, "between_bytes": 500}, 1, 0),
+        ({"accelerator": "Toy"}, {"moved_bytes": 80, "others_bytes": 500}, 1, 120),
+        ({"accelerator": "Toy"}, {"moved_bytes": 80, "others_bytes": 60}, 1, 60),
+    ],
+)
+def test_cold_programs_have_copies_and_stubs_other_memory(
+    answering: MakeWorker, told: dict[str, object], sizes: dict[str, int], copies: int, between: int
+) -> None:
+    worker = answering(as_agent(cache_bytes=100, providers={}, **told))
+    worker.hello(**PLAIN)
+    assert worker.load(Program("p", "m:f", "{}", (), **sizes)).copies == copies
+    worker.close()
+    (sent,) = [line for line in worker._stderr if '"op": "load"' in line]
+    assert (json.loads(sent)["copies"], json.loads(sent)["between_bytes"]) == (copies, between)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses that were made, without making them."""
+    pauses: list[float] = []
+    monkeypatch.setattr(agent_worker, "time", SimpleNamespace(sleep=pauses.append))
+    return pauses
+
+
+def test_a_pause_is_made_only_before_another_program_runs(answering: MakeWorker, slept: list[float]) -> None:
+    worker = answering(as_agent())
+    worker.hello(**PLAIN)
+    pauses = []
+    for name in "aabbba":
+        worker.run(name, "f", 1)
+        pauses.append(len(slept))
+    assert pauses == [1, 1, 2, 2, 2, 3]
+    assert set(slept) == {0.05}
+
+
+@pytest.mark.parametrize(
+    ("threads", "asked", "gap_s"), [(1, None, 0.0), (2, None, 0.05), (2, 0.0, 0.0), (1, 0.25, 0.25)]
+)
+def test_only_several_threads_need_a_gap(
+    answering: MakeWorker, slept: list[float], threads: int, asked: float | None, gap_s: float
+) -> None:
+    worker = answering(as_agent())
+    worker.hello(**{**PLAIN, "threads": threads, "gap_s": asked})
+    worker.run("a", "f", 1)
+    assert worker.info.gap_s == gap_s
+    assert slept == [gap_s] * bool(gap_s)
+
+
+@pytest.mark.parametrize("threads", [-1, 3])
+def test_threads_that_cannot_be_had_are_refused(answering: MakeWorker, threads: int) -> None:
+    with pytest.raises(InputError, match=f"^threads must be 1 to 2 here, not {threads}$"):
+        answering(as_agent()).hello(**{**PLAIN, "threads": threads})
+
+
+@pytest.mark.parametrize(
+    ("free_kib", "asked", "told", "limit"),
+    [
+        (2**20, 0, 2**30, 2**30),
+        (2**20, 2**29, 2**29, 2**30),
+        (2**20, 2**33, 2**30, 2**30),
+        (2**10, 0, 2**20, agent_worker.LEAST_BYTES),  # a full machine is none without a limit
+    ],
+)
+def test_memory_is_what_is_free_unless_less_is_asked_for(
+    answering: MakeWorker, free_kib: int, asked: int, told: int, limit: int
+) -> None:
+    worker = answering(as_agent({**TWO, "files": {"proc/meminfo": f"MemAvailable: {free_kib} kB"}}))
+    worker.hello(**{**PLAIN, "memory_bytes": asked})
+    assert worker.info.free_bytes == told
+    worker.close()
+    (sent,) = [json.loads(line) for line in worker._stderr if '"op": "hello"' in line]
+    assert (sent["memory_bytes"], sent["free_bytes"]) == (asked, limit)
+
+
+def test_pinned_threads_have_their_processors_by_the_host(answering: MakeWorker) -> None:
+    worker = answering(as_agent({**TWO, "processors": [4, 5, 6, 7]}))
+    worker.hello(**{**PLAIN, "threads": 1, "pin": True, "cores": "30"})
+    assert worker.info.processors == (5,)
+    worker.close()
+    (sent,) = [json.loads(line) for line in worker._stderr if '"op": "hello"' in line]
+    assert sent["processors"] == [5]
 
 
 @pytest.mark.parametrize(
@@ -253,35 +369,21 @@ def test_an_agent_ends_in_the_middle_of_a_call_once_nobody_can_read_its_reply(tm
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "error", "words"),
     [
-        (3, "exit code 3"),
-        (-9, "signal SIGKILL (killed"),
-        (137, "signal SIGKILL (killed"),
-        (139, "signal SIGSEGV"),
-        (255, "exit code 255"),
+        ("import numpy.no_such_part\n", DeviceError, "no_such_part"),
+        (
+            "raise ModuleNotFoundError('No module named numpy', name='numpy')\n",
+            MissingPackageError,
+            r"numpy is not installed; .*'adaptare\[onnx\]'",
+        ),
     ],
 )
-def test_an_exit_code_is_told_as_the_signal_that_it_stands_for(code: int, words: str) -> None:
-    assert ended_by(code).startswith(words)
-
-
-def test_a_package_that_the_runtime_itself_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lacking.py").write_text("import numpy.no_such_part\n")
+def test_a_package_that_the_runtime_itself_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception], words: str
+) -> None:
+    (tmp_path / "lacking.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
-    worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
-    with (
-        closing(worker),
-        pytest.raises(DeviceError, match="no_such_part"),
-    ):
-        worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
-
-
-def test_without_numpy_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lacking.py").write_text("raise ModuleNotFoundError('No module named numpy', name='numpy')\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "adaptare.devices.agent", "lacking:Runtime", str(tmp_path / "folder")]
-    worker = AgentWorker(Link(command, lambda file: None, os.environ), timeout_s=30)
-    with closing(worker), pytest.raises(MissingPackageError, match=r"numpy is not installed; .*'adaptare\[onnx\]'"):
-        worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
+    with closing(started(*command)) as worker, pytest.raises(error, match=words):
+        worker.hello(**PLAIN)

@@ -11,7 +11,6 @@ import pytest
 from adaptare.core import ProgramError
 from adaptare.devices import Feed, Program, SimulatedDevice, TorchCpu, Work, Worker, ort_cpu, program_file
 from adaptare.devices.agent import ort_runtime
-from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.ort_runtime import OrtRuntime
 from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import WARM_CALLS, Agent
@@ -156,7 +155,7 @@ def test_a_call_that_the_profiler_did_not_record_is_noticed(ort_here: OrtRuntime
             program.source,
             {},
             FEED,
-            lambda call, restore: [0.0, *Host(Machine()).timed(call, restore, 2)],
+            lambda call, restore: [0.0, *Host().timed(call, restore, 2)],
         )
 
 
@@ -164,5 +163,5 @@ def test_the_trace_is_not_left_behind(ort_here: OrtRuntime, tmp_path: Path, monk
     program = onnx_program(tmp_path, CHAIN, "x")
     (tmp_path / "traces").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "traces"))
-    ort_here.attribute(str(tmp_path), program.source, {}, FEED, lambda *bound: Host(Machine()).timed(*bound, 2))
+    ort_here.attribute(str(tmp_path), program.source, {}, FEED, lambda *bound: Host().timed(*bound, 2))
     assert list((tmp_path / "traces").iterdir()) == []

@@ -13,10 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
+from adaptare.core import InputError
+from adaptare.devices import this_machine
 from adaptare.devices.agent import machine
-from adaptare.devices.agent.machine import USUAL_CACHE_BYTES, Machine, pin, timer_step_s
+from adaptare.devices.agent.machine import processors, raw_facts, restrict, timer_step_s
+from adaptare.devices.contracts import USUAL_CACHE_BYTES
+from adaptare.devices.machine_facts import BATTERY_PROGRAM, ENERGY, EVERYTHING, VARIABLES, MachineFacts
 
-Make = Callable[[Mapping[str, str]], Machine]
+Make = Callable[[Mapping[str, str]], MachineFacts]
 
 HOST = "processor\t: 0\nflags\t\t: fpu sse2 avx2\n"
 GUEST = "processor\t: 0\nflags\t\t: fpu sse2 hypervisor avx2\n"
@@ -38,17 +42,13 @@ MEBIBYTE = 2**20
 def make(tmp_path: Path) -> Make:
     """A machine whose files have these contents."""
 
-    def make(files: Mapping[str, str]) -> Machine:
+    def make(files: Mapping[str, str]) -> MachineFacts:
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content, encoding="utf-8")
-        return Machine(str(tmp_path))
+        return MachineFacts(raw_facts(EVERYTHING, str(tmp_path)))
 
     return make
-
-
-def with_processors(monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> None:
-    monkeypatch.setattr(machine, "processors", lambda: numbers)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,12 @@ def with_processors(monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> None
     ],
 )
 def test_threads_have_a_core_of_their_own_as_long_as_there_are_any(
-    monkeypatch: pytest.MonkeyPatch, make: Make, siblings: dict[int, str], threads: int, processors: list[int]
+    make: Make, siblings: dict[int, str], threads: int, processors: list[int]
 ) -> None:
-    with_processors(monkeypatch, list(siblings))
     folder = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    made = make({folder.format(number): core for number, core in siblings.items() if core})
-    assert made.processors_for(threads) == processors
-    assert made.physical_cores() == 2
+    made = make({folder.format(number): core for number, core in siblings.items() if core}).on(list(siblings))
+    assert made.pinned(threads) == processors
+    assert made.physical_cores == 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_hardware_without_a_name_is_called_by_its_board_or_part(
     monkeypatch: pytest.MonkeyPatch, make: Make, files: dict[str, str], name: str
 ) -> None:
     monkeypatch.setattr(machine.platform, "machine", lambda: "z80")
-    assert make(files).hardware() == f"{name} (z80)"
+    assert make(files).hardware == f"{name} (z80)"
 
 
 def cache(processor: int, index: int, size: str, shared: str) -> dict[str, str]:
@@ -92,38 +91,37 @@ def cache(processor: int, index: int, size: str, shared: str) -> dict[str, str]:
     return {f"{folder}/size": size, f"{folder}/shared_cpu_list": shared}
 
 
-def test_caches_of_several_groups_of_processors_count_together(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+def test_caches_of_several_groups_of_processors_count_together(make: Make) -> None:
     """Two processors share one cache of 32 MiB, a third has one of its own, and each a small one beside it."""
-    with_processors(monkeypatch, [0, 1, 8])
     files = {}
     for processor, shared in ((0, "0-7"), (1, "0-7"), (8, "8-15")):
         files |= cache(processor, 0, "48K", str(processor)) | cache(processor, 3, "32768K", shared)
-    assert make(files).cache_bytes() == 2 * 32 * MEBIBYTE
+    assert make(files).on([0, 1, 8]).cache_bytes == 2 * 32 * MEBIBYTE
 
 
 def test_a_machine_that_does_not_tell_its_caches_has_usual_ones(make: Make) -> None:
-    assert make({}).cache_bytes() == USUAL_CACHE_BYTES
+    assert make({}).cache_bytes == USUAL_CACHE_BYTES
 
 
 @pytest.mark.parametrize(("used", "files", "left"), [(6, 0, 2), (8, 0, 0), (8, 5, 5), (4, 5, 8)])
 def test_files_that_were_read_leave_their_memory_to_a_container(make: Make, used: int, files: int, left: int) -> None:
     stat = f"anon 1\ninactive_file {files * MEBIBYTE}\nactive_file 0\nfile 9"
     told = {f"{GROUP}max": str(8 * MEBIBYTE), f"{GROUP}current": str(used * MEBIBYTE), f"{GROUP}stat": stat}
-    assert make({**told, MEMINFO: "MemTotal: 99 kB\nMemAvailable: 16384 kB\n"}).free_bytes() == left * MEBIBYTE
+    assert make({**told, MEMINFO: "MemTotal: 99 kB\nMemAvailable: 16384 kB\n"}).free_bytes == left * MEBIBYTE
 
 
 def test_a_container_leaves_no_more_than_the_machine_has(make: Make) -> None:
     told = {f"{GROUP}max": str(8 * MEBIBYTE), f"{GROUP}current": "0", MEMINFO: "MemAvailable: 1024 kB\n"}
-    assert make(told).free_bytes() == MEBIBYTE
+    assert make(told).free_bytes == MEBIBYTE
 
 
 def test_a_container_without_a_limit_is_the_machine(make: Make) -> None:
     told = {f"{GROUP}max": "max", f"{GROUP}current": "5", MEMINFO: "MemAvailable: 1024 kB\n"}
-    assert make(told).free_bytes() == MEBIBYTE
+    assert make(told).free_bytes == MEBIBYTE
 
 
 def test_a_system_that_does_not_tell_what_is_free_has_all_its_memory(make: Make) -> None:
-    assert make({}).free_bytes() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert make({}).free_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,9 @@ def test_energy_is_the_sum_of_the_packages_and_not_of_their_parts(make: Make) ->
     assert make(files).environment()["energy_j"] == 1.75
 
 
-def test_energy_that_may_not_be_read_is_not_estimated(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_that_may_not_be_read_is_not_estimated(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = open
 
     def refused(file: Any, *mode: Any, **how: Any) -> Any:
@@ -177,9 +177,39 @@ def test_energy_that_may_not_be_read_is_not_estimated(make: Make, monkeypatch: p
             raise PermissionError(13, "Permission denied", str(file))
         return real(file, *mode, **how)
 
-    made = make(zone("0", "package-0", "1500000"))
+    make(zone("0", "package-0", "1500000"))
+    assert MachineFacts(raw_facts(ENERGY, str(tmp_path))).energy_j == 1.5
     monkeypatch.setattr("builtins.open", refused)
-    assert made.energy_j() is None
+    assert MachineFacts(raw_facts(ENERGY, str(tmp_path))).energy_j is None
+
+
+def test_what_an_agent_sends_is_bounded(make: Make, tmp_path: Path) -> None:
+    make({"proc/cpuinfo": "x" * 1000, "proc/meminfo": "y" * 1000, "proc/stat": "z" * 1000})
+    sent = raw_facts({**EVERYTHING, "file_bytes": 100, "total_bytes": 150}, str(tmp_path))["files"]
+    assert sent == {"proc/cpuinfo": "x" * 100, "proc/meminfo": "y" * 50}
+
+
+@pytest.mark.parametrize(("cores", "processors"), [("f0", [4, 5]), ("21", [0, 5]), ("FF", [0, 1, 4, 5])])
+def test_a_mask_chooses_processors_of_the_machine(make: Make, cores: str, processors: list[int]) -> None:
+    assert make({}).on([0, 1, 4, 5]).masked(cores).processors == tuple(processors)
+
+
+def test_a_mask_without_a_processor_is_refused(make: Make) -> None:
+    with pytest.raises(InputError, match="does not permit the processors of the mask f00; it has"):
+        make({}).on([0, 1]).masked("f00")
+
+
+def test_a_page_is_described_by_what_it_knows() -> None:
+    page = MachineFacts({"hardware": "Phone 7 (arm)", "at_s": 0, "known": {"isolated": True, "battery": None}})
+    assert (page.hardware, page.processors, page.cache_bytes) == ("Phone 7 (arm)", (), USUAL_CACHE_BYTES)
+    told = page.environment()
+    assert (told["isolated"], told["at"], told["governor"]) == (True, "1970-01-01T00:00:00+00:00", None)
+
+
+def test_android_reports_the_battery_by_a_program() -> None:
+    printed = "Current Battery Service state:\n  status: 3\n  level: 85\n"
+    told = MachineFacts({"files": {BATTERY_PROGRAM: printed}}).environment()
+    assert told["battery"] == {"capacity": "85", "status": "Discharging"}
 
 
 FREQUENCIES = {
@@ -244,18 +274,18 @@ def test_stolen_time_is_that_of_all_processors(make: Make) -> None:
 
 
 def test_variables_that_libraries_read_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(machine.VARIABLES)]:
+    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     monkeypatch.setenv("TOKEN_OF_SOMEBODY", "secret")
-    assert Machine().environment()["variables"] == {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "3"}
+    assert this_machine().environment()["variables"] == {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "3"}
 
 
 def test_the_versions_of_libraries_are_told() -> None:
     import numpy as np
 
-    told = Machine().environment()
+    told = this_machine().environment()
     assert told["packages"]["numpy"] == np.__version__
     assert told["python"] == ".".join(map(str, sys.version_info[:3]))
 
@@ -263,25 +293,25 @@ def test_the_versions_of_libraries_are_told() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell affinities")
 def test_the_processors_that_may_be_used_are_those_it_was_kept_on() -> None:
     before = os.sched_getaffinity(0)
-    assert Machine().environment()["allowed_processors"] == sorted(before)
-    pin([max(before)])
+    assert this_machine().environment()["allowed_processors"] == sorted(before)
+    restrict([max(before)])
     try:
-        assert Machine().environment()["allowed_processors"] == [max(before)]
+        assert this_machine().environment()["allowed_processors"] == [max(before)]
     finally:
         os.sched_setaffinity(0, before)
 
 
 def test_cores_and_free_memory_are_those_that_others_tell() -> None:
-    told = Machine()
-    assert 1 <= told.physical_cores() <= len(machine.processors())
-    if len(machine.processors()) == psutil.cpu_count():
-        assert told.physical_cores() == psutil.cpu_count(logical=False)
-    assert 0 < told.free_bytes() <= psutil.virtual_memory().total
+    told = this_machine()
+    assert 1 <= told.physical_cores <= len(processors())
+    if len(processors()) == psutil.cpu_count():
+        assert told.physical_cores == psutil.cpu_count(logical=False)
+    assert 0 < told.free_bytes <= psutil.virtual_memory().total
 
 
 def test_switches_are_those_of_this_process() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-    assert before <= Machine().environment()["switches"]["voluntary"]
+    assert before <= this_machine().environment()["switches"]["voluntary"]
 
 
 def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,8 @@ def test_facts_about_the_machine_are_the_same(agents: list[Worker]) -> None:
     constant = ["system", "physical_cores", "logical_processors", "allowed_processors", "virtualisation", "governor"]
     for name in [*constant, "boot", "clock_source", "large_pages", "battery"]:
         assert ours.environment[name] == theirs.environment[name], name
-    assert set(theirs.environment) - set(ours.environment) == {"python"}
+    assert set(theirs.environment) == set(ours.environment)
+    assert ours.environment["python"] is None
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,6 @@ def test_a_feed_has_the_inputs_of_its_graph(agents: list[Worker], tmp_path: Path
             "'AbacusExecutionProvider' is not in this build of onnxruntime; it has",
         ),
         ({"cores": "xyz"}, "cores must be a hexadecimal mask"),
-        ({"cores": "f" * 300}, "cores must be a hexadecimal mask"),
         ({"cores": "8" + "0" * 200}, "does not permit the processors of the mask"),
     ],
 )

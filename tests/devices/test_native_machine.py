@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices.agent.machine import Machine, processors
+from adaptare.devices.agent.machine import processors, raw_facts
+from adaptare.devices.machine_facts import EVERYTHING, MachineFacts
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
 
 pytestmark = pytest.mark.native
-HELLO = {"op": "hello", "threads": 1, "pin": False, "gap_s": None, "memory_bytes": 0}
-HELLO["options"] = {"provider": "CPUExecutionProvider", "spinning": True, "flush_denormals": False}
 MEMORY = {"proc/meminfo": "MemTotal:  900 kB\nMemAvailable:   700000 kB\n"}
 CPU = "sys/devices/system/cpu"
 BOARD = MEMORY | {
@@ -81,24 +80,15 @@ for _each in processors():
         f"{CPU}/cpu{_each}/cache/index3/shared_cpu_list": "0-63",
     }
 MACHINES = {"board": BOARD, "phone": PHONE, "laptop": LAPTOP, "full": FULL, "shared": MEMORY | SHARED, "bare": MEMORY}
-SAME = (
-    "physical_cores",
-    "allowed_processors",
-    "virtualisation",
-    "governor",
-    "frequency_hz",
-    "clock_source",
-    "large_pages",
-)
-SAME += ("pressure", "steal_s", "free_bytes", "temperature_c", "battery", "energy_j")
-Tell = Callable[..., dict[str, Any]]
+OWN = {"at", "python", "packages", "variables", "load_average", "switches"}
+Tell = Callable[..., MachineFacts]
 
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Tell:
     """What the agent says of the machine with these files."""
 
-    def told(files: dict[str, str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+    def told(files: dict[str, str], environment: dict[str, str] | None = None, **asked: Any) -> MachineFacts:
         for name, content in files.items():
             file = tmp_path / "root" / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,26 +96,36 @@ def tell(tmp_path: Path) -> Tell:
             file.chmod(0o755)
         bundle = bundle_for(target_here())
         command = [*bundle.command(str(bundle.folder)), str(tmp_path / "agent"), str(tmp_path / "root")]
-        asked = json.dumps({"seq": 1, **HELLO}) + "\n"
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True, env=environment or {})
-        return json.loads(done.stdout)
+        request = json.dumps({"seq": 1, "op": "machine", **EVERYTHING, **asked}) + "\n"
+        done = subprocess.run(command, input=request, capture_output=True, text=True, check=True, env=environment or {})
+        return MachineFacts(json.loads(done.stdout)["machine"])
 
     return told
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_same_files_give_the_same_facts(tell: Tell, tmp_path: Path, name: str) -> None:
-    found, machine = tell(MACHINES[name]), Machine(str(tmp_path / "root"))
-    environment = machine.environment()
-    assert {key: found["environment"][key] for key in SAME} == {key: environment[key] for key in SAME}
-    assert (found["cache_bytes"], found["free_bytes"]) == (machine.cache_bytes(), machine.free_bytes())
-    assert found["hardware"] == machine.hardware()
-    assert ("energy" in found["capabilities"]) is (machine.energy_j() is not None)
+    found, expected = tell(MACHINES[name]), MachineFacts(raw_facts(EVERYTHING, str(tmp_path / "root")))
+    assert found.raw["files"] == expected.raw["files"]
+    assert found.hardware == expected.hardware
+    ours, theirs = found.environment(), expected.environment()
+    assert {key: ours[key] for key in set(ours) - OWN} == {key: theirs[key] for key in set(theirs) - OWN}
+
+
+def test_what_the_agent_sends_is_bounded(tell: Tell) -> None:
+    files = {"proc/cpuinfo": "x" * 1000, "proc/meminfo": "y" * 1000, "proc/stat": "z" * 1000}
+    sent = tell(files, file_bytes=100, total_bytes=150).raw["files"]
+    assert sent == {"proc/cpuinfo": "x" * 100, "proc/meminfo": "y" * 50}
+
+
+def test_only_variables_that_the_host_names_are_sent(tell: Tell) -> None:
+    found = tell({}, {"OMP_NUM_THREADS": "3", "TOKEN_OF_SOMEBODY": "secret", "LD_X": 'a"\t\x7f'})
+    assert found.raw["variables"] == {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "3", "LD_X": 'a"\t\x7f'}
 
 
 def test_a_transport_may_know_the_product(tell: Tell) -> None:
     found = tell(BOARD, {"ADAPTARE_HARDWARE": "Google Pixel 8"})
-    assert found["hardware"].startswith("Google Pixel 8 (")
+    assert found.hardware.startswith("Google Pixel 8 (")
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_a_transport_may_know_the_product(tell: Tell) -> None:
 )
 def test_android_tells_of_its_battery_by_a_program(tell: Tell, printed: str, battery: object) -> None:
     files = {"system/bin/dumpsys": f"#!/bin/sh\n[ \"$*\" = battery ] && printf '{printed}'\n"}
-    assert tell(MEMORY | files)["environment"]["battery"] == battery
+    assert tell(MEMORY | files).environment()["battery"] == battery

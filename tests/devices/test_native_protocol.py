@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import pytest
 
+from adaptare.devices.machine_facts import EVERYTHING
 from adaptare.devices.native.compiler import FLAGS, LIBRARIES, SOURCES, find_header
 from adaptare.devices.native.runtime_library import installed_library
 from adaptare.devices.program_files import program_file
@@ -28,10 +29,11 @@ SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Room for the bookkeeping of the sanitizers.
 MUCH = 2**60
 OPTIONS = {"provider": "CPUExecutionProvider", "spinning": True, "flush_denormals": False}
-HELLO = {"op": "hello", "threads": 1, "pin": False, "gap_s": None, "options": OPTIONS, "memory_bytes": MUCH}
+HELLO = {"op": "hello", "threads": 1, "processors": [], "options": OPTIONS, "memory_bytes": MUCH}
+MACHINE = {"op": "machine", **EVERYTHING}
 X = {"dtype": "float32", "shape": [4, 4], "uniform": 1.0, "seed": 3, "padded_to": [4, 5]}
 LOAD = {"op": "load", "program_id": "p", "source": "m.onnx", "arguments": {"prepared": True}}
-LOAD |= {"moved_bytes": 80, "others_bytes": 200, "between_bytes": 300}
+LOAD |= {"copies": 4, "between_bytes": 40}
 LONGEST = 2**26
 
 
@@ -85,11 +87,11 @@ def numbered(requests: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def test_requests_in_order_are_answered(exchange: Exchange, loading: dict[str, Any]) -> None:
     run = {"op": "run", "program_id": "p", "feed_id": "f", "calls": 5}
     unload = {"op": "unload", "program_id": "p"}
-    requests = [HELLO, loading, run, unload, unload, loading, {"op": "environment"}, {"op": "close"}, run]
+    requests = [HELLO, loading, run, unload, unload, loading, MACHINE, {"op": "close"}, run]
     replies = exchange(*numbered(requests))
     assert [reply["ok"] for reply in replies] == [True, True, True, True, False, True, True, True]
     assert [reply["seq"] for reply in replies] == list(range(1, 9))
-    assert (replies[1]["copies"], replies[2]["count"], replies[-1]["end"]) == (4, 5, True)
+    assert (replies[2]["count"], replies[-1]["end"]) == (5, True)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +151,19 @@ def test_a_malformed_message_is_refused(exchange: Exchange, line: bytes) -> None
         ({"op": "load"}, "'hello' comes before 'load'"),
         ({**HELLO, "threads": 1.5}, "'threads' must be a whole number, not 1.5"),
         ({**HELLO, "threads": None}, "'threads' must be a number, not null"),
-        ({**HELLO, "pin": 1}, "'pin' must be true, not a number"),
+        ({**HELLO, "threads": 0}, "'threads' must be 1 to 4096"),
+        ({**HELLO, "processors": 1}, "'processors' must be a list, not a number"),
+        ({**HELLO, "processors": ["0"]}, "'processors' must be a whole number"),
+        ({**HELLO, "processors": [-1]}, "there is no processor -1"),
+        ({**HELLO, "processors": [10**6]}, "there is no processor 1000000"),
+        ({**HELLO, "options": {**OPTIONS, "spinning": 1}}, "'spinning' must be true, not a number"),
         ({**HELLO, "options": {}}, "the request lacks 'provider'"),
         ({**HELLO, "memory_bytes": -1}, "'memory_bytes' must be at least 0, not -1"),
-        ({**HELLO, "gap_s": "long"}, "'gap_s' must be a number"),
-        ({**HELLO, "gap_s": -1}, "'gap_s' must be at least 0, not -1"),
+        ({**HELLO, "memory_bytes": 0}, "the request lacks 'free_bytes'"),
+        ({"op": "machine"}, "the request lacks 'file_bytes'"),
+        ({**MACHINE, "files": [5]}, "'files' must be a list of strings"),
+        ({**MACHINE, "variables": [5]}, "'variables' must be a list of strings"),
+        ({**MACHINE, "programs": [5]}, "'programs' must be a list of strings"),
     ],
 )
 def test_a_message_of_the_wrong_form_is_refused_with_its_number(
@@ -183,8 +193,7 @@ def test_a_message_as_long_as_allowed_is_read(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 0])
 def test_a_message_that_came_before_is_refused(exchange: Exchange, number: int) -> None:
-    environment = {"op": "environment"}
-    replies = exchange(*numbered([HELLO, environment]), {"seq": number, **environment}, {"seq": 3, "op": "close"})
+    replies = exchange(*numbered([HELLO, MACHINE]), {"seq": number, **MACHINE}, {"seq": 3, "op": "close"})
     assert [reply["ok"] for reply in replies] == [True, True, False, True]
     assert (replies[2]["seq"], replies[2]["error"]) == (number, f"ValueError: request {number} came before")
 
@@ -224,8 +233,10 @@ def test_only_a_file_of_the_program_is_loaded(exchange: Exchange, loading: dict[
         ({"feeds": [{"name": "f", "arguments": {"inputs": []}}]}, "'inputs' must be an object, not a list"),
         ({"arguments": {"active_adapters": []}}, "a bound run ignores active_adapters"),
         ({"arguments": {"prepared": "no"}}, "'prepared' must be true, not a string"),
-        ({"moved_bytes": -1}, "'moved_bytes' must be at least 0, not -1"),
-        ({"others_bytes": 2**70}, "'others_bytes' must be a whole number"),
+        ({"between_bytes": -1}, "'between_bytes' must be at least 0, not -1"),
+        ({"between_bytes": 2**70}, "'between_bytes' must be a whole number"),
+        ({"copies": 0}, "'copies' must be 1 to 256"),
+        ({"copies": 257}, "'copies' must be 1 to 256"),
         ({"files": {"m.onnx": 5}}, "the content hash of 'm.onnx' must be a string"),
         ({"files": {"m.onnx": "abc"}}, "file 'm.onnx' was not brought: abc"),
     ],

@@ -15,6 +15,7 @@ from adaptare.core import InputError, ProgramError
 from adaptare.devices import Feed, Program, Work, connect, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
+from adaptare.devices.agent.server import mapped_bytes
 from adaptare.devices.onnx_runtime import ort
 from adaptare.devices.program import canonical_json
 
@@ -165,11 +166,11 @@ def test_copies_share_no_weights_and_leave_nothing_behind(
     assert list((tmp_path / "copies").iterdir()) == []
 
 
-def test_weights_beside_a_graph_are_those_that_may_be_mapped(tmp_path: Path, setup: Setup) -> None:
+def test_weights_beside_a_graph_are_those_that_may_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(bytes(7))
     (tmp_path / "model.onnx.data").write_bytes(bytes(50))
     (tmp_path / "more.data").write_bytes(bytes(3))
-    assert setup().mapped_bytes(str(tmp_path), "model.onnx") == 53
+    assert mapped_bytes(str(tmp_path), "model.onnx") == 53
 
 
 def test_a_graph_and_the_weights_beside_it_are_loaded_by_their_names(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_provider_of_another_build_is_not_available(setup: Setup) -> None:
     other = next(name for name in onnxruntime.get_all_providers() if name not in onnxruntime.get_available_providers())
     with pytest.raises(ValueError, match=f"provider '{other}' is not in this build of onnxruntime; it has .*{CPU}"):
         setup(provider=other)
-    assert other not in setup().providers()
+    assert other not in OrtRuntime().setup(1, {"provider": CPU, "spinning": True, "flush_denormals": False}).providers
 
 
 @pytest.mark.parametrize(("flush", "expected"), [(False, pytest.approx(1e-39, rel=1e-3)), (True, 0.0)])

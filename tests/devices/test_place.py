@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from adaptare.devices.agent import place
-from adaptare.devices.agent.machine import Machine
 from adaptare.devices.agent.place import IDLE_S, LEAST_BURSTS, Host, OnAccelerator
 from adaptare.devices.agent.server import Agent
 
 MakeAgent = Callable[..., Agent]
 LOAD = {"program_id": "p", "source": "", "arguments": {}, "files": {}, "feeds": [{"name": "f", "arguments": {}}]}
-LOAD |= {"moved_bytes": 80, "others_bytes": 0, "between_bytes": 0}
+LOAD |= {"copies": 1, "between_bytes": 0}
 
 
 class Toy:
@@ -92,7 +91,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 @pytest.fixture
 def on_toy(toy: Toy) -> OnAccelerator:
-    return OnAccelerator(Machine(), toy)
+    return OnAccelerator(toy)
 
 
 def test_a_call_takes_the_time_of_the_accelerator_from_idle_to_the_end(toy: Toy, on_toy: OnAccelerator) -> None:
@@ -112,7 +111,7 @@ def test_the_share_of_the_host_is_that_of_issuing_a_call(
     toy: Toy, on_toy: OnAccelerator, seconds: float, share: float
 ) -> None:
     assert on_toy.host_share(lambda: toy.run(seconds), lambda: None) == pytest.approx(share)
-    assert Host(Machine()).host_share(lambda: [1.0], lambda: None) is None
+    assert Host().host_share(lambda: [1.0], lambda: None) is None
 
 
 def test_clocks_are_raised_before_a_call_unless_they_still_are(toy: Toy, on_toy: OnAccelerator) -> None:
@@ -149,24 +148,14 @@ def test_one_that_never_settles_is_not_waited_for(toy: Toy, on_toy: OnAccelerato
     assert LEAST_BURSTS < toy.log.count("burst") < 100
 
 
-@pytest.mark.parametrize(
-    ("moved_bytes", "others_bytes", "between_bytes", "written"),
-    [(80, 500, 0, 120), (80, 60, 0, 60), (80, 0, 500, 120), (200, 500, 0, 0), (80, 0, 0, 0)],
-)
-def test_cold_parts_and_stubs_find_a_cache_that_was_written_over(
-    make_agent: MakeAgent,
-    toy: Toy,
-    on_toy: OnAccelerator,
-    moved_bytes: int,
-    others_bytes: int,
-    between_bytes: int,
-    written: int,
+@pytest.mark.parametrize("written", [120, 0])
+def test_calls_find_a_cache_that_was_written_over(
+    make_agent: MakeAgent, toy: Toy, on_toy: OnAccelerator, written: int
 ) -> None:
     model = SimpleNamespace(bind=lambda feed: (lambda: toy.run(1.0), lambda: toy.log.append("restore")), nodes=dict)
     agent = make_agent(load=lambda *program: model)
     agent.place = on_toy
-    sizes = {"moved_bytes": moved_bytes, "others_bytes": others_bytes, "between_bytes": between_bytes}
-    assert agent.load({**LOAD, **sizes})["copies"] == 1
+    agent.load({**LOAD, "between_bytes": written})
     toy.log.clear()
     agent.run({"program_id": "p", "feed_id": "f", "calls": 2})
     assert toy.log == [*[f"overwrite {written}"] * bool(written), "restore"] * 2
@@ -183,17 +172,17 @@ def test_the_first_call_lasts_until_the_accelerator_is_done(
     assert reply["host_share"]["f"] == pytest.approx(Toy.ISSUE_S / (Toy.ISSUE_S + 3.0))
 
 
-def test_speaks_for_the_accelerator_and_not_for_the_processor(toy: Toy, on_toy: OnAccelerator) -> None:
-    host = Host(Machine())
-    assert on_toy.hardware() == f"Toy GPU beside {host.hardware()}"
-    assert (on_toy.cache_bytes(), on_toy.free_bytes(), on_toy.held_bytes()) == (100, 1000, 7)
-    assert (on_toy.energy_j(), on_toy.gap_s(8), host.gap_s(8)) == (None, 0.0, place.GAP_S)
-    assert on_toy.environment()["accelerator"] == {"clock_mhz": 1}
+def test_speaks_for_the_accelerator(toy: Toy, on_toy: OnAccelerator) -> None:
+    sizes = {"cache_bytes": 100, "free_bytes": 1000}
+    assert on_toy.facts() == {"timer_step_s": place.EVENT_STEP_S, "accelerator": "Toy GPU", **sizes}
+    assert on_toy.held_bytes() == 7
+    assert on_toy.state() == {"known": {"accelerator": {"clock_mhz": 1}}}
+    assert set(Host().facts()) == {"timer_step_s"}
 
 
 def test_only_a_limit_below_the_free_memory_is_one(toy: Toy, on_toy: OnAccelerator) -> None:
-    for limit_bytes in (2000, 500):
-        on_toy.limit(limit_bytes)
+    for asked_bytes in (0, 2000, 500):
+        on_toy.limit(asked_bytes, 600)
     assert toy.log == ["limit 500"]
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from adaptare.devices.agent import machine, memory, server
-from adaptare.devices.agent.machine import Machine
-from adaptare.devices.agent.place import Host
+from adaptare.devices.agent import memory, server
+from adaptare.devices.agent.runtime import RuntimeFacts
 from adaptare.devices.agent.server import Agent, sample_output
+from adaptare.devices.machine_facts import ENERGY
 
 MakeAgent = Callable[..., Agent]
 
 LOAD = {"op": "load", "program_id": "p", "source": "", "arguments": {}, "files": {}, "feeds": []}
-LOAD |= {"moved_bytes": 80, "others_bytes": 0, "between_bytes": 0}
+LOAD |= {"copies": 1, "between_bytes": 0}
 ONE_FEED = {**LOAD, "feeds": [{"name": "f", "arguments": {}}]}
-HELLO = {"threads": 1, "pin": False, "gap_s": None, "options": {}, "memory_bytes": 0}
+HELLO = {"threads": 1, "processors": [], "options": {}, "memory_bytes": 0, "free_bytes": 2**30}
 
 
 def model(bind: Callable[..., Any] | None = None) -> Any:
@@ -38,14 +38,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     monkeypatch.setattr(time, "perf_counter", lambda: passed[0])
     return takes
-
-
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses that were made, without making them."""
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    return pauses
 
 
 def answers(agent: Agent, *requests: dict[str, Any]) -> list[dict[str, Any]]:
@@ -116,7 +108,7 @@ def test_loading_binding_and_the_first_call_have_their_own_seconds(
 
 
 def test_files_that_are_mapped_lie_beyond_the_memory_limit(
-    make_agent: MakeAgent, memory_limits: list[int], monkeypatch: pytest.MonkeyPatch
+    make_agent: MakeAgent, memory_limits: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mapped = [5]
 
@@ -125,98 +117,51 @@ def test_files_that_are_mapped_lie_beyond_the_memory_limit(
         return model()
 
     monkeypatch.setattr(memory, "mapped_file_bytes", lambda: mapped[0])
-    agent = make_agent(load=load, mapped_bytes=lambda folder, source: 400)
-    agent.place.limit(10_000)
+    agent = make_agent(load=load)
+    agent.place.limit(0, 10_000)
     memory_limits.clear()
-    agent.load({**LOAD, "others_bytes": 60})
+    (tmp_path / "agent" / "files" / "abc").write_bytes(bytes(400))
+    agent.load({**LOAD, "copies": 2, "source": "graph", "files": {"weights": "abc"}})
     assert memory_limits == [10_000 + 5 + 2 * 400, 10_000 + 5 + 2 * 300]
 
 
-def test_a_pause_is_made_only_before_another_program_runs(make_agent: MakeAgent, slept: list[float]) -> None:
-    agent = make_agent()
-    agent.gap_s = 0.05
-    agent.feeds |= {name: {"f": (lambda: [0.0], lambda: None)} for name in "ab"}
-    pauses = []
-    for name in "aabbba":
-        agent.run({"program_id": name, "feed_id": "f", "calls": 1})
-        pauses.append(len(slept))
-    assert pauses == [1, 1, 2, 2, 2, 3]
-    assert set(slept) == {0.05}
-
-
-def test_without_a_gap_nobody_waits(make_agent: MakeAgent, slept: list[float]) -> None:
-    agent = make_agent()
-    agent.feeds["p"] = {"f": (lambda: [0.0], lambda: None)}
-    agent.run({"program_id": "p", "feed_id": "f", "calls": 1})
-    assert slept == []
-
-
-@pytest.mark.parametrize(
-    ("threads", "asked", "gap_s"), [(1, None, 0.0), (2, None, 0.05), (2, 0.0, 0.0), (1, 0.25, 0.25)]
-)
-def test_only_several_threads_need_a_gap(
-    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, threads: int, asked: float | None, gap_s: float
-) -> None:
-    agent = greeting(make_agent, monkeypatch)
-    assert agent.hello({**HELLO, "threads": threads, "gap_s": asked})["gap_s"] == agent.gap_s == gap_s
-
-
-def greeting(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, root: str = "/") -> Agent:
-    """An agent on a machine with two processors."""
-    functions = {"setup": lambda threads, options: None, "version": lambda: "plain 1", "providers": list, "place": Host}
-    for module in (machine, server):
-        monkeypatch.setattr(module, "processors", lambda: [0, 1])
-    agent = make_agent(**functions)
-    agent.machine = Machine(root)
-    return agent
-
-
-@pytest.mark.parametrize("threads", [-1, 3])
-def test_threads_that_cannot_be_had_are_refused(
-    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, threads: int
-) -> None:
-    (reply,) = answers(greeting(make_agent, monkeypatch), {**HELLO, "threads": threads, "seq": 1, "op": "hello"})
-    message = f"threads must be 1 to 2 here, not {threads}"
-    assert reply == {"seq": 1, "ok": False, "error": message, "cause": "option"}
-
-
-@pytest.mark.parametrize(
-    ("free_kib", "asked", "told", "limit"),
-    [
-        (2**20, 0, 2**30, 2**30),
-        (2**20, 2**29, 2**29, 2**29),
-        (2**20, 2**33, 2**30, 2**33),
-        (2**10, 0, 2**20, server.LEAST_BYTES),  # a full machine is none without a limit
-    ],
-)
+@pytest.mark.parametrize(("asked", "limit"), [(0, 2**30), (2**29, 2**29), (2**33, 2**33)])
 def test_memory_is_what_is_free_unless_told_otherwise(
-    make_agent: MakeAgent,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    memory_limits: list[int],
-    free_kib: int,
-    asked: int,
-    told: int,
-    limit: int,
+    make_agent: MakeAgent, memory_limits: list[int], asked: int, limit: int
 ) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "meminfo").write_text(f"MemAvailable: {free_kib} kB\n")
-    agent = greeting(make_agent, monkeypatch, str(tmp_path))
-    assert agent.hello({**HELLO, "memory_bytes": asked})["free_bytes"] == told
+    make_agent().hello({**HELLO, "memory_bytes": asked})
     assert memory_limits == [limit]
 
 
-@pytest.mark.parametrize("energy", [True, False])
-def test_energy_is_a_capability_where_it_is_counted(
-    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool
-) -> None:
+def test_processors_are_set_before_the_runtime(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[object] = []
+
+    def setup(threads: int, options: dict[str, Any]) -> RuntimeFacts:
+        events.append((threads, options))
+        return RuntimeFacts("plain 1", ["one"])
+
+    monkeypatch.setattr(server, "restrict", events.append)
+    agent = make_agent(setup=setup)
+    reply = agent.hello({**HELLO, "threads": 2, "processors": [4, 5], "options": {"a": 1}})
+    assert events == [[4, 5], (2, {"a": 1})]
+    assert (reply["runtime"], reply["threads"], reply["providers"]) == ("plain 1", 2, ["one"])
+
+
+def test_only_a_runtime_that_attributes_says_so(make_agent: MakeAgent) -> None:
+    assert make_agent().hello(HELLO)["capabilities"] == ["forget"]
+    assert make_agent(attribute=print).hello(HELLO)["capabilities"] == ["attribution", "forget"]
+    with pytest.raises(LookupError, match="does not attribute time to operators"):
+        make_agent().attribute({})
+
+
+def test_the_machine_is_sent_as_it_stands_in_its_files(make_agent: MakeAgent, tmp_path: Path) -> None:
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
-    (zone / "name").write_text("package-0" if energy else "dram")
-    (zone / "energy_uj").write_text("2500000")
-    agent = greeting(make_agent, monkeypatch, str(tmp_path))
-    assert ("energy" in agent.hello(HELLO)["capabilities"]) is energy
-    assert agent.energy({}) == {"energy_j": 2.5 if energy else None}
+    (zone / "name").write_text("package-0")
+    agent = make_agent()
+    agent.root = str(tmp_path)
+    (reply,) = answers(agent, {"seq": 1, "op": "machine", **ENERGY})
+    assert reply["machine"]["files"] == {"sys/class/powercap/intel-rapl:0/name": "package-0"}
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "torch"])

@@ -44,7 +44,7 @@ def test_outputs_are_those_of_the_tensors(make_program: MakeProgram) -> None:
 def test_the_version_is_that_of_the_installed_torch() -> None:
     import torch
 
-    name, version = TorchRuntime().version().split()
+    name, version = TorchRuntime().setup(1, {}).version.split()
     assert (name, version.partition("+")[0]) == ("torch", torch.__version__.partition("+")[0])
 
 
@@ -65,4 +65,3 @@ def test_copies_are_numbered_from_1_and_a_folder_is_told_where_it_has_files(
     (tmp_path / "weights").write_text("7")
     TorchRuntime().load(str(tmp_path), "module:factory", {"width": 5}, 2)
     assert made == [{"width": 5}, {"width": 5, "copy": 1}, {"width": 5, "copy": 2, "folder": str(tmp_path)}]
-    assert TorchRuntime().mapped_bytes(str(tmp_path), "module:factory") == 1

@@ -8,8 +8,9 @@ import pytest
 from simulated_noise import Jitter
 
 from adaptare.core import DeviceError, InputError
-from adaptare.devices import SimulatedDevice, connect
-from adaptare.devices.agent.machine import Machine
+from adaptare.devices import SimulatedDevice, connect, this_machine
+from adaptare.devices.agent.machine import raw_facts
+from adaptare.devices.machine_facts import ENERGY, MachineFacts
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.measuring.energy import counts_energy, measure_energy
@@ -92,7 +93,7 @@ def test_a_real_worker_reads_the_counters_of_its_machine() -> None:
     opened: AbstractContextManager[object] = connect("torch-cpu:threads=1").open()
     with opened as worker:
         said = worker.energy_j()  # type: ignore[attr-defined]
-    here = Machine().energy_j()
+    here = this_machine().energy_j
     assert (said is None) == (here is None)
     assert here is None or said <= here
 
@@ -109,4 +110,4 @@ def test_only_whole_packages_are_counted(tmp_path: Path) -> None:
         zone.mkdir(parents=True)
         (zone / "name").write_text(f"{name}\n")
         (zone / "energy_uj").write_text(value)
-    assert Machine(str(tmp_path)).energy_j() == 2.0
+    assert MachineFacts(raw_facts(ENERGY, str(tmp_path))).energy_j == 2.0

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from adaptare.core import AdaptareError, DeviceError, InputError
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.progress import Feedback
-from adaptare.devices.agent.machine import Machine
+from adaptare.devices import this_machine
 from adaptare.workflows.overhead.overhead_report import OverheadReport
 from adaptare.workflows.target import target_of
 
@@ -111,7 +111,7 @@ def side_by_side(devices: Sequence[str], measure: Measure, *, feedback: Callable
 
 def machine_here() -> str:
     """Identity of this machine since it was started."""
-    return str(Machine().environment()["boot"])
+    return str(this_machine().environment()["boot"])
 
 
 def _machine_of(name: str) -> str:

@@ -4,8 +4,6 @@
 import { filled } from "./feeds.js";
 
 const OUTPUT_VALUES = 512;
-const MOST_COPIES = 256;
-const USUAL_CACHE_BYTES = 32 * 2 ** 20; // browsers do not disclose the size of caches
 const MEMORY_BYTES = 2 ** 32; // addresses of WebAssembly memory have 32 bits
 const MEMORY_PAGE_BYTES = 2 ** 16;
 const SAMPLE_STEPS = 100; // of the clock, for calls that are timed together
@@ -22,11 +20,10 @@ class OptionError extends Error {}
 const now = () => performance.now() / 1e3;
 const memory = { most: MEMORY_BYTES, used: () => 0 };
 const programs = {};
-let ort, backend, nodes = {}, gap_s, step_s, last, others = new Int32Array(0);
+let ort, backend, nodes = {}, step_s, others = new Int32Array(0);
 
 const answers = {
-  async hello({ threads, pin, gap_s: asked_s, options, memory_bytes }) {
-    if (pin) throw new OptionError("pages cannot pin threads to processors; leave pin out");
+  async hello({ threads, options, memory_bytes }) {
     const unknown = Object.keys(options).filter((name) => name !== "backend");
     if (unknown.length || !(options.backend in BACKENDS))
       throw new OptionError(`pages take the option backend, one of ${Object.keys(BACKENDS)}, not ${JSON.stringify(options)}`);
@@ -41,20 +38,15 @@ const answers = {
     ort.env.wasm.numThreads = threads || usual;
     const one = await ort.InferenceSession.create(Uint8Array.from(atob(ABSOLUTE), (c) => c.charCodeAt(0)), plain());
     await one.release();
-    gap_s = asked_s ?? (ort.env.wasm.numThreads > 1 ? 0.05 : 0);
     return {
-      runtime: `onnxruntime-web ${ort.env.versions.web}`, threads: ort.env.wasm.numThreads, gap_s,
+      runtime: `onnxruntime-web ${ort.env.versions.web}`, threads: ort.env.wasm.numThreads,
       free_bytes: Math.floor((memory.most - memory.used()) / 2), // a new session holds its weights twice for a while
-      processors: [], cache_bytes: USUAL_CACHE_BYTES, timer_step_s: step_s, providers: [backend],
-      capabilities: ["environment"],
+      timer_step_s: step_s, providers: [backend], capabilities: [],
     };
   },
 
-  async load({ program_id, source, arguments: given, contents, moved_bytes, others_bytes, between_bytes, feeds }) {
+  async load({ program_id, source, arguments: given, contents, copies, between_bytes, feeds }) {
     const used = memory.used(), start = now();
-    const evicting = Math.min(2 * USUAL_CACHE_BYTES, others_bytes), unfilled = 2 * USUAL_CACHE_BYTES - moved_bytes;
-    const copies = Math.min(MOST_COPIES, 1 + Math.ceil(evicting / Math.max(1, moved_bytes)));
-    const between = Math.min(between_bytes, Math.max(0, unfilled));
     nodes = {};
     const program = { sessions: [], bound: {} }, told = { outputs: {}, bind_s: {}, first_call_s: {} };
     try {
@@ -68,14 +60,14 @@ const answers = {
         told.first_call_s[name] = Math.max(step_s, now() - uncalled);
         told.outputs[name] = sampleOutput(output);
         for (let copy = 1; copy < copies; copy++) await call();
-        program.bound[name] = { call, restore: readingOthers(between) };
+        program.bound[name] = { call, restore: readingOthers(between_bytes) };
       }
     } catch (error) {
       await release(program).catch(() => {});
       throw error;
     }
     programs[program_id] = program;
-    return { ...told, copies, load_s: now() - start, resident_bytes: memory.used() - used, peak_bytes: memory.used(),
+    return { ...told, load_s: now() - start, resident_bytes: memory.used() - used, peak_bytes: memory.used(),
       providers: { ...nodes } };
   },
 
@@ -84,8 +76,6 @@ const answers = {
   async run({ program_id, feed_id, calls }) {
     const program = loaded(program_id), bound = program.bound[feed_id], seconds = [];
     if (!bound) throw Error(`the program has no feed '${feed_id}'; it has [${Object.keys(program.bound)}]`);
-    if (gap_s && program_id !== last) await new Promise((done) => setTimeout(done, 1e3 * gap_s));
-    last = program_id;
     while (seconds.length < calls) {
       const alone = seconds.length < program.sessions.length;
       const [mean_s, count] = await timed(bound, alone ? step_s : SAMPLE_STEPS * step_s);

@@ -60,7 +60,7 @@ const answers = {
     const reply = await asked(agent, request);
     if (!reply.ok) return reply;
     const runtime = `${reply.runtime}, ${browserName()}`;
-    return { ...reply, runtime, hardware: await hardwareName(), environment: await environment() };
+    return { ...reply, runtime };
   },
   missing: (agent, { digests }) => ({ ok: true, missing: digests.filter((digest) => !files.has(digest)) }),
   async load(agent, request) {
@@ -75,8 +75,8 @@ const answers = {
     if (performance.now() - shown_at > SHOWN_EVERY_MS) show("calls", counts.calls), (shown_at = performance.now());
     return reply;
   },
-  async environment() {
-    return { ok: true, environment: await environment() };
+  async machine() {
+    return { ok: true, machine: { at_s: Date.now() / 1e3, hardware: await hardwareName(), known: await environment() } };
   },
   close: (agent) => (end(agent), { ok: true, end: true }),
 };
@@ -155,7 +155,7 @@ function browserName() {
 async function environment() {
   const battery = await navigator.getBattery?.().catch(() => undefined);
   return {
-    at: new Date().toISOString(), system: navigator.userAgent, logical_processors: navigator.hardwareConcurrency,
+    system: navigator.userAgent, logical_processors: navigator.hardwareConcurrency,
     memory_gib: navigator.deviceMemory ?? null, isolated: self.crossOriginIsolated, hidden_times: counts.hidden,
     screen_kept_on: screen_lock !== null && !screen_lock.released,
     battery: battery ? { capacity: `${Math.round(100 * battery.level)}`, status: battery.charging ? "Charging" : "Discharging" } : null,

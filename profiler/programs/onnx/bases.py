@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptare.core import InputError, MissingPackageError
-from adaptare.devices.agent.machine import Machine
+from adaptare.devices import this_machine
 from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import (
     UNFINISHED,
@@ -163,7 +163,7 @@ def _onnxruntime_version() -> str:
 def _check_memory(workload: Workload) -> None:
     """Raises `InputError` if exporting would exceed the memory."""
     needed = EXPORT_TIMES * (base_bytes(workload) + embedding_bytes(workload))
-    free = Machine().free_bytes()
+    free = this_machine().free_bytes
     if needed > free:
         raise InputError(
             f"exporting the {workload.describe()} takes {needed / 2**20:,.0f} MiB of memory, and only "
