@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 from external_averaged import Averaged
+from external_corrected import Corrected, Smooth
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import make_pipeline
 
 from adaptare.core import InputError
-from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
-from adaptare.predictor.estimators.smooth import Smooth
 
 # Down to least squares in all columns, since only the residual of the physical fit is shrunk.
 STRENGTHS = (float("inf"), *np.logspace(3, -6, 37).tolist())

@@ -7,6 +7,7 @@ from typing import Any
 
 import external_data as data
 import numpy as np
+from external_corrected import Corrected, Smooth
 from external_roofline import Roofline
 from external_scores import Array, boosted, draws, mape, outcome
 from sklearn.base import BaseEstimator, RegressorMixin, clone
@@ -17,9 +18,7 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 
-from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
-from adaptare.predictor.estimators.smooth import Smooth
 
 TESTED = 4000
 # So many rows of the left side are padded alike: tensor cores take 8 or 16 at a time.

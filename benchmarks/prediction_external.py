@@ -32,13 +32,13 @@ import external_gemm as gemm
 import external_help as helps
 import numpy as np
 from external_block_linear import BlockLinear
+from external_corrected import Smooth
 from external_few_shot import few_shot
 from external_scores import Array, boosted, draws, mape, outcome
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
-from adaptare.predictor.estimators.smooth import Smooth
 from adaptare.predictor.intervals.conformal import conformal_half_width
 from adaptare.predictor.intervals.session_spread import session_spread
 

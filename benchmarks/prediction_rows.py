@@ -35,8 +35,8 @@ def by_rows_of(planned: Plan, first: Session, second: Session) -> list[dict[str,
             drawn, rest = ([planned.tested[index] for index in some] for some in (order[:rows], order[rows:]))
             truth = np.array([each.ratio.middle for each in _of(second, rest)])
             for name, predictor in {**fitted, "random": LatencyPredictor().fit(_of(first, drawn))}.items():
-                mean_s = predictor.predict_configs([each.configuration for each in rest]).mean_s
-                errors[name].append(100 * float(np.abs(mean_s / predictor.reference_s - truth).mean()))
+                mean_s = predictor.predict_configs([each.configuration for each in rest]).mean
+                errors[name].append(100 * float(np.abs(mean_s / predictor.base_value - truth).mean()))
         seconds = {f"{name}_s": _device_s(_of(first, some)) for name, some in chosen.items()}
         seconds["random_s"] = _device_s(_of(first, planned.tested)) * rows / len(planned.tested)
         table.append({"rows": rows, **{name: float(np.mean(each)) for name, each in errors.items()}, **seconds})

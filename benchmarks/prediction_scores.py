@@ -141,7 +141,7 @@ class Answers:
     def of(cls, predictor: FittedPredictor, tested: Sequence[Workload], truth: Array) -> "Answers":
         """Of `predictor`, for the tested workloads, given their measured ratios."""
         said = predictor.predict_configs([each.configuration for each in tested])
-        mean, lower, upper = (ends / predictor.reference_s for ends in (said.mean_s, said.lower_s, said.upper_s))
+        mean, lower, upper = (ends / predictor.base_value for ends in (said.mean, said.lower, said.upper))
         half_width = 100 * float(np.median((upper - lower) / 2))
         return cls(mean, np.abs(mean - truth), (lower <= truth) & (truth <= upper), truth > upper, half_width)
 

@@ -118,11 +118,11 @@ def truncations(whole: Configuration, cut: Configuration, predictor: FittedPredi
         }
         for n in range(len(paths), 0, -1)
     }
-    limit_s = predictor.predict_configs([cut]).mean_s[0]
+    limit_s = predictor.predict_configs([cut]).mean[0]
     found = {"first rows, same ranks": cut}
     for family in (uniform, spread):
         configs = {name: Configuration.of(each) for name, each in family.items()}
-        seconds = predictor.predict_configs(list(configs.values())).mean_s
+        seconds = predictor.predict_configs(list(configs.values())).mean
         fits = [name for name, each_s in zip(configs, seconds, strict=True) if each_s <= limit_s]
         found |= {name: configs[name] for name in fits[:1]}
     return found
@@ -159,8 +159,8 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
         whole = read_peft(folder, source.shape)
         predicted = predictor.predict_configs([whole])
         # The upper end of an interval has to be within the budget.
-        middle_s = predictor.reference_s + SHARE * (float(predicted.mean_s[0]) - predictor.reference_s)
-        share = middle_s * (1 + predictor.half_width) / predictor.reference_s - 1
+        middle_s = predictor.base_value + SHARE * (float(predicted.mean[0]) - predictor.base_value)
+        share = middle_s * (1 + predictor.half_width) / predictor.base_value - 1
         report = shrink_adapter(
             folder,
             MODEL,
@@ -181,16 +181,16 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
         others = []
         for title, config in truncations(whole, cut, predictor).items():
             other = losses(first_rows(base, folder, config.by_path), examples)
-            seconds = float(predictor.predict_configs([config]).mean_s[0])
+            seconds = float(predictor.predict_configs([config]).mean[0])
             loss = float(other.sum() / tokens.sum())
             others.append({"name": title, "predicted_s": seconds, "loss": loss, **paired(own, other, tokens)})
         rows.append(
             {
                 "adapter": name,
                 "sites": [len(whole.ranks), len(cut.ranks)],
-                "base_s": predictor.reference_s,
+                "base_s": predictor.base_value,
                 "budget_s": report.budget_s,
-                "predicted_s": [float(predicted.mean_s[0]), report.written.predicted_s[0]],
+                "predicted_s": [float(predicted.mean[0]), report.written.predicted_s[0]],
                 "base_loss": float(losses(load_base(base)[0], examples).sum() / tokens.sum()),
                 "original_loss": float(losses(first_rows(base, folder, whole.by_path), examples).sum() / tokens.sum()),
                 "loss": float(own.sum() / tokens.sum()),

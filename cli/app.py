@@ -8,7 +8,6 @@ from adaptare.commands.demo import demo
 from adaptare.commands.devices import devices
 from adaptare.commands.export import export
 from adaptare.commands.fit import fit
-from adaptare.commands.interpolate import interpolate
 from adaptare.commands.operators import operators
 from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
@@ -32,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 MEASURING = (overhead, operators, parts, profile, store, compare)
-PREDICTING = (fit, interpolate, predict)
+PREDICTING = (fit, predict)
 SEARCHING = (recipes, train, search, shrink, verify, export, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):

@@ -77,6 +77,15 @@ def read_phase(prefill: int | None, decode: int | None) -> tuple[Phase, int]:
     return "decode", DEFAULT_LENGTH if decode is None else decode
 
 
+def read_phase_and_lengths(prefill: str | None, decode: str | None) -> tuple[Phase | None, tuple[int, ...]]:
+    """Phase and lengths from the options of which one at most is given; default: any phase and length."""
+    if prefill is not None and decode is not None:
+        raise InputError("a predictor is of one phase; give -p or -d, not both")
+    if prefill is not None:
+        return "prefill", tuple(read_lengths(prefill, "-p", least=1))
+    return (None, ()) if decode is None else ("decode", tuple(read_lengths(decode, "-d", least=0)))
+
+
 def check_alone(folder: object, *, rank: bool | int, sites: object) -> None:
     """Raises `InputError` if both a folder and sites or ranks are given."""
     if folder and (rank or sites):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
+from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.predictor.fitting.training_rows import codes_of, differences, spread, training_rows
@@ -28,55 +29,25 @@ INTERPOLATED = "interpolated"
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Fitted regressor with its share in the predicted ratio.
-
-    Args:
-        regressor: Regressor of the ratio to the reference it was fitted with.
-        share: Factor on its prediction.
-        basis: Map from the predictor's features to those the regressor was fitted to; `None` if they are equal. Shape
-            (n_features, n_features).
-    """
-
-    regressor: Regressor
-    share: float = 1.0
-    basis: Array | None = None
-
-    def ratios(self, X: Array) -> Array:
-        """Its part of the ratios. Shape (n, n_features) -> (n,)."""
-        if not len(X):  # regressors need not take that
-            return np.empty(0)
-        return self.share * self.regressor.predict(X if self.basis is None else X @ self.basis)
-
-    def prices(self) -> Array:
-        """Its part of the ratio, per unit of each feature. Raises `InputError` if it has no linear part."""
-        if not isinstance(self.regressor, LinearRegressor):
-            name = type(self.regressor).__name__
-            raise InputError(f"a predictor with the regressor {name} has no coefficients to transfer; fit without it")
-        prices: Array = self.share * self.regressor.coef_
-        return prices if self.basis is None else self.basis @ prices
-
-
-@dataclass(frozen=True, eq=False)
 class FittedPredictor:
-    """Latency of configurations on one device, for workloads that differ only in ranks and widths.
+    """Latency of configurations on one device, for workloads that differ only in ranks, widths, depth and length.
 
-    Predicted seconds are the predicted ratio to the reference times the reference's calibrated seconds.
+    A prediction is the predicted ratio to the base times the base's calibrated seconds at `length`.
 
     Args:
         device: The measured device.
-        features: Features of a configuration, with the workload template.
-        parts: Regressors of the ratio to the reference: one, or those of two lengths.
-        reference: Workload in the denominator of the ratio.
-        reference_s: Latency of the reference, seconds.
+        features: Features of a configuration, with the workload template at the longest fitted length.
+        base: Latency of the reference (the workload in the denominator of the ratio) over the length.
+        regressor: Regressor of the ratio to the reference; see `relative_features`.
         residuals: Errors of held-out rows, relative to their prediction. Shape (n_residuals,).
         level: Coverage probability of the interval.
         spread: Shift of a new session, which the residuals do not contain.
-        feature_range: Smallest and largest profiled value. Shape (2, n_features).
-        chosen: Name of the fit: `shrunken`, `transferred`, a simpler or better one, the one that was asked for, or
-            `interpolated` from the predictors of two lengths.
+        feature_range: Smallest and largest profiled value at the longest length. Shape (2, n_features).
+        chosen: Name of the fit: `shrunken`, `transferred`, a simpler or better one, or the one that was asked for.
         error_card: Errors on held-out adapters.
         workloads: Hash of each training row's workload.
+        length: Tokens of prefill, or cached positions of decode, of the predictions; see `at`.
+        scale: Factor on the predicted ratio; see `relevelled`.
         source: The device from which coefficients were transferred, if any.
         reason: Reason for the choice, one sentence; empty for a loaded predictor, because files do not keep rows.
         rows: See `left_out`; `None` for a loaded predictor.
@@ -84,9 +55,8 @@ class FittedPredictor:
 
     device: DeviceInfo
     features: FeatureSet
-    parts: tuple[Part, ...] = field(repr=False)
-    reference: Workload
-    reference_s: float
+    base: BaseCurve
+    regressor: Regressor = field(repr=False)
     residuals: Array = field(repr=False)
     level: float
     spread: SessionSpread
@@ -94,9 +64,16 @@ class FittedPredictor:
     chosen: str
     error_card: ErrorCard
     workloads: tuple[str, ...] = field(repr=False)
+    length: int
+    scale: float = 1.0
     source: DeviceInfo | None = None
     reason: str = field(default="", repr=False)
     rows: tuple[Array, Array, Array] | None = field(default=None, repr=False)
+
+    def at(self, length: int) -> "FittedPredictor":
+        """Predictor for a length between the fitted ones. Raises `InputError` for any other length."""
+        self.base.at(length)
+        return replace(self, length=length)
 
     def predict(self, codes: NDArray[np.int64], columns: Sequence[Column] | None = None) -> Prediction:
         """Latency of configurations given as ranks and widths.
@@ -110,15 +87,16 @@ class FittedPredictor:
             InputError: The codes are not ranks and widths of these columns, or the predictor lacks such a column.
         """
         codes = np.asarray(codes)
-        X = self.features.matrix(codes if columns is None else spread(codes, columns, self.columns))
-        mean_s: Array = np.sum([part.ratios(X) for part in self.parts], axis=0) * self.reference_s
+        codes = codes if columns is None else spread(codes, columns, self.columns)
+        X = self.features.matrix(codes)
+        mean = self._ratios(codes, np.full(len(codes), self.length)) * self.base_value
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
         return Prediction(
-            mean_s=mean_s,
-            lower_s=mean_s * max(0.0, 1 - self.half_width),
-            upper_s=mean_s * (1 + self.half_width),
+            mean=mean,
+            lower=mean * max(0.0, 1 - self.half_width),
+            upper=mean * (1 + self.half_width),
             extrapolates=(beyond > slack).any(axis=1),
         )
 
@@ -126,14 +104,14 @@ class FittedPredictor:
         """Latency of configurations, in their order. Raises `InputError` if one does not fit the base model."""
         return self.predict(codes_of([config.on(self.template.shape) for config in configs], self.columns))
 
-    def probability_within(self, configs: Sequence[Configuration], budget_s: float) -> Array:
-        """Probability that each configuration's latency is within the budget. Shape (n,).
+    def probability_within(self, configs: Sequence[Configuration], limit: float) -> Array:
+        """Probability that each configuration's value is within a limit. Shape (n,).
 
         Assumes a residual exchangeable with those of held-out rows, plus the shift of a new session: if k of n
-        residuals are within the budget without a shift, the probability is at least k / (n + 1).
+        residuals are within the limit without a shift, the probability is at least k / (n + 1).
         """
-        slack = budget_s / self.predict_configs(configs).mean_s - 1
-        below = self.spread.probability_below(slack[:, None] - self.residuals).sum(axis=1)
+        slack = limit / self.predict_configs(configs).mean - 1
+        below = self._shift.probability_below(slack[:, None] - self.residuals).sum(axis=1)
         probability: Array = below / (len(self.residuals) + 1)
         return probability
 
@@ -158,20 +136,16 @@ class FittedPredictor:
             )
         # With an adapter on every site, a cut graph equals an open one.
         everywhere = self.template.graph == "open" and (rows.codes > 0).all()
-        template = self.template if everywhere else rows.template
-        if template.hash != self.template.hash or rows.reference.hash != self.reference.hash:
+        template = self.features.template if everywhere else at_length(rows.template, self.features.template.length)
+        if template.hash != self.features.template.hash or rows.base.base.hash != self.base.base.hash:
             raise InputError("references must differ from what the predictor was fitted for only in ranks and widths")
         least = rows_needed(self.level)
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
-        predicted = self.predict(rows.codes, rows.columns).mean_s / self.reference_s
+        predicted = self._ratios(spread(rows.codes, rows.columns, self.columns), rows.lengths)
         scale = float(np.median(rows.ratios / predicted))
-        return replace(
-            self,
-            parts=tuple(replace(part, share=scale * part.share) for part in self.parts),
-            residuals=rows.ratios / (scale * predicted) - 1,
-            spread=SessionSpread(0.0),
-        )
+        residuals = rows.ratios / (scale * predicted) - 1
+        return replace(self, scale=scale * self.scale, residuals=residuals, spread=SessionSpread(0.0))
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
@@ -182,14 +156,22 @@ class FittedPredictor:
         Raises:
             InputError: The regressor has no linear part.
         """
-        prices = np.sum([part.prices() for part in self.parts], axis=0) * self.reference_s
+        if not isinstance(self.regressor, LinearRegressor):
+            name = type(self.regressor).__name__
+            raise InputError(f"a predictor with the regressor {name} has no coefficients to transfer; fit without it")
+        prices = self.scale * self.regressor.coef_ * self.base.at(self.features.template.length)
         seconds = dict(zip(self.features.names, prices, strict=True))
         return tuple(float(seconds.get(name, 0.0)) for name in names)
 
     @cached_property
     def half_width(self) -> float:
         """Half-width of the interval for a row of a new session, relative to the predicted ratio."""
-        return self.spread.widened(conformal_half_width(self.residuals, level=self.level), self.level)
+        return self._shift.widened(conformal_half_width(self.residuals, level=self.level), self.level)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Fitted lengths, ascending."""
+        return self.base.lengths
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -199,13 +181,23 @@ class FittedPredictor:
     @property
     def template(self) -> Workload:
         """Common part of every predicted workload, without adapter."""
-        return self.features.template
+        return at_length(self.features.template, self.length)
+
+    @property
+    def reference(self) -> Workload:
+        """Workload in the denominator of the predicted ratio."""
+        return at_length(self.base.base, self.length)
+
+    @property
+    def base_value(self) -> float:
+        """Value of the reference; between fitted lengths an estimate, see `BaseCurve`."""
+        return self.base.at(self.length)
 
     @property
     def origin(self) -> str:
         """`predicted`, or any of `interpolated`, `transferred`, and `composed` if some rows were."""
         ways = {
-            INTERPOLATED: self.chosen == INTERPOLATED,
+            INTERPOLATED: self.length not in self.lengths,
             "transferred": self.source is not None,
             "composed": self.error_card.composed > 0,
         }
@@ -221,3 +213,17 @@ class FittedPredictor:
         if self.rows is None:
             raise InputError("a loaded predictor does not have its rows; fit it again")
         return self.rows
+
+    @cached_property
+    def _shift(self) -> SessionSpread:
+        """Shift of a new session; between fitted lengths, with the largest error of the base at one left out."""
+        if self.length in self.lengths:
+            return self.spread
+        return self.spread.plus(max(map(abs, self.base.left_out.values()), default=0.0))
+
+    def _ratios(self, codes: NDArray[np.int64], lengths: NDArray[np.int64]) -> Array:
+        """Predicted ratios to the reference at the length of each row. Shape (n,)."""
+        if not len(codes):  # regressors need not take that
+            return np.empty(0)
+        ratios: Array = self.scale * self.regressor.predict(relative_features(self.features, codes, lengths, self.base))
+        return ratios

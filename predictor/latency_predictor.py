@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adaptare.core import InputError
+from adaptare.predictor.base_curve import relative_features
+from adaptare.predictor.estimators.transferred import Transferred
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.fitted_predictor import FittedPredictor, Part
+from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.candidates import BASELINES, TRANSFERRED, candidate_interval, candidates
 from adaptare.predictor.fitting.choice import choose_candidate, reason_for
 from adaptare.predictor.fitting.cross_validation import FOLDS, cross_validate, left_out_ratios
 from adaptare.predictor.fitting.error_card import make_error_card
-from adaptare.predictor.fitting.training_rows import training_rows
-from adaptare.predictor.fitting.transferred import Transferred
+from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training_rows
 from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
@@ -31,10 +32,13 @@ class LatencyPredictor:
         level: Probability with which an interval contains the measured latency.
         regressor: Regressor to use instead of a choice between several: an object, or the name of a candidate or of an
             entry point in the group `adaptare.regressors`.
+
+    Attributes:
+        fewest_adapters: Number of adapters below which a fit is refused.
     """
 
     def __init__(self, *, level: float = LEVEL, regressor: Regressor | str | None = None) -> None:
-        self._rows_needed = max(FEWEST_ROWS, rows_needed(level))
+        self.fewest_adapters = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._regressor = regressor
         if regressor is not None and not isinstance(regressor, str):
@@ -44,8 +48,9 @@ class LatencyPredictor:
         """Fits, evaluates and chooses a regressor; failed and interrupted measurements are left out.
 
         Args:
-            measurements: Measurements of one device and base, which differ only in ranks and widths. Widths are learned
-                if some row has layers narrower than the base's.
+            measurements: Measurements of one device and base, which differ only in ranks, widths, layers left out and
+                length (tokens of prefill, cached positions of decode). Widths, depth and length are learned if they
+                differ; the predictor then answers for every length between the shortest and the longest.
             source: Predictor of another device, runtime, thread count, dtype or size of model, to transfer from: 10 to
                 20 measurements are then enough. It is used only if it lowers the error on held-out rows; `chosen` is
                 then `transferred`.
@@ -55,19 +60,20 @@ class LatencyPredictor:
                 source was fitted to some of them on this device, or no package registers the regressor's name.
         """
         rows = training_rows(measurements)
-        if source and source.device == rows.device and set(source.workloads) & set(rows.workloads):
+        workloads = rows.groups[:, WORKLOAD].tolist()
+        if source and source.device == rows.device and set(source.workloads) & set(workloads):
             raise InputError(
                 "the predictor to begin with was fitted to some of these adapters on this device, so they cannot judge "
                 "it; fit all of them without it"
             )
-        adapters = len(np.unique(rows.workloads))
-        if adapters < self._rows_needed:
+        adapters = len(np.unique(rows.groups[:, ADAPTER]))
+        if adapters < self.fewest_adapters:
             raise InputError(
-                f"a predictor with intervals of level {self._level:g} needs at least {self._rows_needed} measured "
+                f"a predictor with intervals of level {self._level:g} needs at least {self.fewest_adapters} measured "
                 f"adapters, {adapters} came; profile more, 24 to 40 are a good number"
             )
         features = FeatureSet(rows.template, rows.columns)
-        X = features.matrix(rows.codes)
+        X = relative_features(features, rows.codes, rows.lengths, rows.base)
         fits, compared = self._fits(features, source)
         predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, level=self._level)
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
@@ -75,16 +81,16 @@ class LatencyPredictor:
         residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups)
         others = {**predicted, **left_out_ratios(compared, X, rows.ratios, rows.groups, folds=FOLDS)}
         errors = {name: np.abs(ratios - rows.ratios) for name, ratios in others.items() if name != chosen}
+        profiled = features.matrix(rows.codes)
         return FittedPredictor(
             device=rows.device,
             features=features,
-            parts=(Part(regressor),),
-            reference=rows.reference,
-            reference_s=rows.reference_s,
+            base=rows.base,
+            regressor=regressor,
             residuals=np.sort(residuals),
             level=self._level,
             spread=session_spread,
-            feature_range=np.stack([X.min(axis=0), X.max(axis=0)]),
+            feature_range=np.stack([profiled.min(axis=0), profiled.max(axis=0)]),
             chosen=chosen,
             error_card=make_error_card(
                 procedure,
@@ -95,7 +101,8 @@ class LatencyPredictor:
                 openings=rows.openings,
                 composed=rows.composed,
             ),
-            workloads=tuple(rows.workloads.tolist()),
+            workloads=tuple(workloads),
+            length=rows.template.length,
             source=source.device if source and chosen == TRANSFERRED else None,
             reason=reason_for(chosen, predicted, rows.ratios, rows.groups),
             rows=(rows.ratios, procedure.ratios, procedure.half_widths),

@@ -100,6 +100,6 @@ class RegressorSuite:
         loaded = load_predictor(tmp_path, regressor=type(regressor))
         asked = [*configs, Configuration.uniform(SHAPE, 3)]
         before, after = predictor.predict_configs(asked), loaded.predict_configs(asked)
-        np.testing.assert_array_equal(before.upper_s, after.upper_s)
-        assert np.isfinite(before.upper_s).all()
+        np.testing.assert_array_equal(before.upper, after.upper)
+        assert np.isfinite(before.upper).all()
         assert set(predictor.error_card.baselines) > {"constant"}

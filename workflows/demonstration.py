@@ -303,8 +303,8 @@ def halfway(predictor: FittedPredictor, space: Space) -> Budget:
     However uncertain the predictions are, some adapter meets it.
     """
     both = np.stack([space.base, space.expand((space.n_choices - 1)[None])[0]])
-    limit_s = float(predictor.predict(both, space.columns).upper_s.mean())
-    return read_budget(f"overhead={100 * (limit_s / predictor.reference_s - 1):.4f}%")
+    limit_s = float(predictor.predict(both, space.columns).upper.mean())
+    return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
 
 
 def _export(

@@ -157,10 +157,10 @@ def load_choices(front: Path, device: str | None) -> Choices:
     """
     selection, _, predictor = load_selection(front)
     fitted = load_predictor(predictor)
-    if fitted.reference_s != selection.base_s:
+    if fitted.base_value != selection.base_s:
         raise InputError(
             f"{predictor} is not the predictor of this search any more: its base takes "
-            f"{milliseconds(fitted.reference_s)} ms, that of the search {milliseconds(selection.base_s)} ms; "
+            f"{milliseconds(fitted.base_value)} ms, that of the search {milliseconds(selection.base_s)} ms; "
             "search again, and give every predictor a name of its own with: adaptare fit --output"
         )
     target = named_target(device, fitted.device, fitted.template)

@@ -19,11 +19,12 @@ def fit(
     ] = None,
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
     prefill: Annotated[
-        int | None, typer.Option("-p", "--prefill", help="Rows of prefill with this many tokens, if there are others.")
+        str | None,
+        typer.Option("-p", "--prefill", help="Rows of prefill of these lengths, such as 64,256, if there are others."),
     ] = None,
     decode: Annotated[
-        int | None,
-        typer.Option("-d", "--decode", help="Rows of decode after this many positions, if there are others."),
+        str | None,
+        typer.Option("-d", "--decode", help="Rows of decode after these lengths, such as 64,256, if there are others."),
     ] = None,
     mode: Annotated[
         arguments.Mode | None,
@@ -43,7 +44,7 @@ def fit(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH][-BASE][-open]"
+            "--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH...][-BASE][-open]"
         ),
     ] = None,
     source: Annotated[
@@ -71,12 +72,13 @@ def fit(
     """Fits a latency predictor to the measurements of a device, cross-validates it, and writes it to two files.
 
     The device need not be reachable: rows measured elsewhere are chosen by its spelling there, or by the hash that
-    `adaptare compare` and error messages show. An existing predictor is replaced by one of the same kind unless that
-    is expected to be worse (exit code 1), and by others only with --replace.
+    `adaptare compare` and error messages show. Rows of several lengths give one predictor for all lengths between. An
+    existing predictor is replaced by one of the same kind unless that is expected to be worse (exit code 1), and by
+    others only with --replace.
     """
     from adaptare.figures.figure_file import check_figure, drawn
     from adaptare.figures.parity import draw_parity
-    from adaptare.inputs import read_phase
+    from adaptare.inputs import read_phase_and_lengths
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.profiler import open_model
     from adaptare.workflows.fit.fit_report import FitReport, error_sections
@@ -86,11 +88,11 @@ def fit(
     console = Console(as_json=as_json)
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
-    phase, length = (None, None) if prefill is None and decode is None else read_phase(prefill, decode)
-    wanted = RowFilter(phase=phase, mode=mode, length=length, open=every_site, batch=batch, model=shape)
+    phase, lengths = read_phase_and_lengths(prefill, decode)
+    wanted = RowFilter(phase=phase, mode=mode, lengths=lengths, open=every_site, batch=batch, model=shape)
     rows = rows_to_fit(store, device, wanted, console.note)
     predictor = LatencyPredictor(regressor=regressor).fit(rows, source=load_predictor(source) if source else None)
-    base = output or default_name(predictor, length=length, every_site=bool(every_site))
+    base = output or default_name(predictor, lengths=lengths, every_site=bool(every_site))
     existing = None if replace else existing_predictor(predictor, base)
     if existing and (reason := reason_to_keep(existing, predictor)):
         for section in error_sections(predictor):

@@ -28,6 +28,14 @@ def predict(
             "--sites", help="Kinds of linears, for example q_proj,v_proj; may be repeated.", show_default="all"
         ),
     ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length",
+            help="Tokens of prefill, or cached positions of decode, between the profiled ones.",
+            show_default="the longest profiled",
+        ),
+    ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Report the probability of meeting a budget, such as decode=20ms.")
     ] = None,
@@ -48,6 +56,13 @@ def predict(
     if not adapters and rank is None:
         raise InputError("there is nothing to predict; name adapters, or ranks with --rank")
     fitted = load_predictor(predictor)
+    within = None
+    if budget:
+        from adaptare.search import read_budget
+
+        within = read_budget(budget)
+        length = within.length if length is None else length
+    fitted = fitted if length is None else fitted.at(length)
     shape = fitted.template.shape
     if device:
         load_predictor(predictor, device=named_target(device, fitted.device, fitted.template).device.info())
@@ -56,10 +71,9 @@ def predict(
         cases = grid(shape, read_ranks(rank), sites or [])
         named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
     limit_s = None
-    if budget:
-        from adaptare.search import read_budget
+    if within:
         from adaptare.workflows.search.latency_limit import limit_of
 
-        limit_s = limit_of(read_budget(budget), fitted)
+        limit_s = limit_of(within, fitted)
     report = report_predictions(str(predictor), fitted, named, budget=budget or "", limit_s=limit_s)
     return Console(as_json=as_json).show(report)

@@ -104,7 +104,7 @@ def profile(
     )
     strategy = None
     if target_error is not None:
-        from adaptare.predictor.fitting.adaptive import measure_until
+        from adaptare.predictor import measure_until
 
         strategy = partial(measure_until, error=target_error, note=console.note)
     report = measure_space(

@@ -14,7 +14,7 @@ def draw_parity(predictor: FittedPredictor, file: Path, *, title: str) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    base_ms = 1e3 * predictor.reference_s
+    base_ms = 1e3 * predictor.base_value
     measured, predicted, half_width = (base_ms * ratios for ratios in predictor.left_out)
     ends = [min(measured.min(), predicted.min()), max(measured.max(), predicted.max())]
     with panels(file, 1, title=title) as [axis]:

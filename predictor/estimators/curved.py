@@ -1,26 +1,35 @@
 """Physical fit with a smooth, nonlinear correction."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve
+from scipy.spatial.distance import cdist
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.utils.validation import check_is_fitted
 
-from adaptare.predictor.estimators.corrected import Corrected, bounded
-from adaptare.predictor.estimators.curve import Curve
-from adaptare.predictor.estimators.estimator import LinearEstimator
+from adaptare.core import InputError
+from adaptare.predictor.estimators.estimator import Array, LinearEstimator
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
-from adaptare.predictor.estimators.smooth import Smooth
+from adaptare.predictor.regressor import rows_by_left_out_set
 
-CURVE = tuple(field.name for field in fields(Curve))
+# A correction beyond this factor is an extrapolation.
+LARGEST = 3.0
+# Arrays of the correction and their names in the state, which files of earlier versions have too.
+CURVE = {name: f"curve_{name}_0" for name in ("rows", "weights", "centre", "scale", "level")}
 
 
 class Curved(LinearEstimator):
     """y = (X coef_ + intercept_) exp(curve(X)): a shrunken linear fit and a Gaussian process on its log-ratio.
 
-    For devices on which a cost has a knee: ranks that fill a tile, adapters that exceed the cache.
+    For devices on which a cost has a knee: ranks that fill a tile, adapters that exceed the cache. The process has a
+    Matern kernel (nu = 1.5) of standardised features, and one length scale for all, because tens of rows do not
+    determine one for each. Far from all rows it is their mean, and the fit is linear.
 
     Args:
         prior_columns: Prior columns of the linear fit; see `ShrunkenLinear`.
@@ -28,8 +37,10 @@ class Curved(LinearEstimator):
     Attributes:
         coef_: Shape (n_features,).
         intercept_: The linear prediction at X = 0.
-        curves_: Curves whose sum is the log-ratio: one, far from all rows their mean; files of earlier versions may
-            have none or two.
+        curve_: curve(x) = level + sum_i weights_i k(|(x - centre) / scale - rows_i|), with these five arrays by name.
+
+    References:
+        Rasmussen, Williams 2006, "Gaussian processes for machine learning", eq. 2.27, 4.17 and 5.12.
     """
 
     fewest_rows = 2
@@ -39,37 +50,64 @@ class Curved(LinearEstimator):
         self.prior_columns = prior_columns
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Regressor.state`; names of a curve's arrays end in its number."""
-        curves = enumerate(self.curves_)
-        arrays = {f"curve_{name}_{n}": np.asarray(getattr(curve, name)) for n, curve in curves for name in CURVE}
-        return {**super().state(), **arrays}
+        """See `Regressor.state`."""
+        return {**super().state(), **{name: self.curve_[own] for own, name in CURVE.items()}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
         """See `Regressor.from_state`."""
+        if "curve_rows_1" in state:
+            raise InputError("an earlier version fitted it with two curves, which this version lacks; fit it again")
         made = super().from_state(state)
-        made.curves_ = tuple(_curve(number, state) for number in range(sum("curve_rows_" in name for name in state)))
+        made.curve_ = {own: state[name] for own, name in CURVE.items()}
         return made
 
-    def left_out_residuals(self, apart: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def left_out_residuals(self, apart: NDArray[np.bool_]) -> Array:
         """See `ShrunkenLinear.left_out_residuals`; each part leaves the rows out while the other stays as fitted."""
         check_is_fitted(self)
-        means = self._target - self.corrected_.mean_.left_out_residuals(apart)
-        logs = self._logs - self.corrected_.correction_.left_out_residuals(apart)
-        left_out: NDArray[np.float64] = self._target - means * bounded(logs)
-        return left_out
+        left_out = np.empty(len(self._gains))
+        for judged, rows in rows_by_left_out_set(apart):
+            off = np.linalg.solve(self._precision[np.ix_(rows, rows)], self._gains[rows])
+            left_out[judged] = off[np.isin(rows, judged)]
+        means = self._target - self.linear_.left_out_residuals(apart)
+        return self._target - means * _bounded(self._logs - self._unit * left_out)
 
-    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-        # One length scale for all columns: tens of rows do not determine one for each.
-        self.corrected_ = Corrected(ShrunkenLinear(self.prior_columns), Smooth(by_column=False)).fit(X, y)
-        self.coef_, self.intercept_ = self.corrected_.mean_.coef_, self.corrected_.mean_.intercept_
-        self.curves_: tuple[Curve, ...] = (self.corrected_.correction_.curve_,)
-        self._target, self._logs = y, np.log(y / self.corrected_.means(X))
+    def _learn(self, X: Array, y: Array) -> None:
+        if not (y > 0).all():
+            raise InputError("a correction is a ratio, so every latency has to be above 0")
+        self.linear_ = ShrunkenLinear(self.prior_columns).fit(X, y)
+        self.coef_, self.intercept_ = self.linear_.coef_, self.linear_.intercept_
+        self._target, self._logs = y, np.log(y / self._means(X))
+        centre, spread, level = X.mean(axis=0), X.std(axis=0), self._logs.mean()
+        scale, self._unit = np.where(spread > 0, spread, 1.0), float(self._logs.std()) or 1.0
+        kernel = ConstantKernel(1.0, (1e-3, 1e2)) * Matern(2.0, (0.05, 1e3), nu=1.5) + WhiteKernel(0.05, (1e-6, 1.0))
+        process = GaussianProcessRegressor(kernel, random_state=0)
+        with warnings.catch_warnings():
+            # A length scale at its bound only means that the features have no effect beyond the linear one.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            process.fit((X - centre) / scale, (self._logs - level) / self._unit)
+        height, length = process.kernel_.k1.k1.constant_value, process.kernel_.k1.k2.length_scale
+        self._gains: Array = process.alpha_
+        self._precision: Array = cho_solve((process.L_, True), np.eye(len(y)))
+        self.curve_: Mapping[str, NDArray[Any]] = {
+            "rows": process.X_train_ / length,
+            "weights": self._unit * height * process.alpha_,
+            "centre": centre,
+            "scale": scale * length,
+            "level": np.array(level),
+        }
 
-    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return super()._answer(X) * bounded(np.sum([curve(X) for curve in self.curves_], axis=0))
+    def _answer(self, X: Array) -> Array:
+        curve = self.curve_
+        distance = np.sqrt(3) * cdist((X - curve["centre"]) / curve["scale"], curve["rows"])
+        return super()._answer(X) * _bounded(curve["level"] + (1 + distance) * np.exp(-distance) @ curve["weights"])
+
+    def _means(self, X: Array) -> Array:
+        """Linear predictions, kept above 0."""
+        return np.maximum(super()._answer(X), np.finfo(np.float64).tiny ** 0.5)
 
 
-def _curve(number: int, state: Mapping[str, NDArray[Any]]) -> Curve:
-    own = {name: state[f"curve_{name}_{number}"] for name in CURVE}
-    return Curve(**{name: float(array) if array.ndim == 0 else array for name, array in own.items()})  # type: ignore[arg-type]
+def _bounded(logs: Array) -> Array:
+    """Factors with these logarithms, clipped to the learnable range."""
+    factors: Array = np.exp(np.clip(logs, -np.log(LARGEST), np.log(LARGEST)))
+    return factors

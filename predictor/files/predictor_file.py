@@ -1,6 +1,7 @@
 """Predictors on disk: a JSON file and an NPZ file of arrays; loading executes no code."""
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import zipfile
@@ -10,16 +11,19 @@ from typing import Any
 import numpy as np
 
 from adaptare.core import InputError, StorageError
+from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned
 from adaptare.core.whole_file import write_together
 from adaptare.devices import DeviceInfo
-from adaptare.predictor.files.predictor_json import predictor_arrays, predictor_from_json, predictor_to_json
+from adaptare.predictor.files.content import Arrays, Content, arrays_of
+from adaptare.predictor.files.earlier import upgraded
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.regressor import Regressor, name_of, registered_class
 
 # Incremented when the files change or a feature of the same name is computed differently.
-SCHEMA = 3
+SCHEMA = 4
+PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 
@@ -39,11 +43,13 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
     """
     text, binary = _files(path)
     buffer = io.BytesIO()
-    np.savez(buffer, **predictor_arrays(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
+    np.savez(buffer, **arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
-    content = {"schema": SCHEMA, "arrays_sha256": _digest(arrays), **predictor_to_json(predictor)}
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    content = Content.of(predictor, arrays_sha256=_digest(arrays), versions=versions)
+    written = {"schema": SCHEMA, **to_json(content)}
     try:
-        write_together({binary: arrays, text: json.dumps(content, indent=1, allow_nan=False)})
+        write_together({binary: arrays, text: json.dumps(written, indent=1, allow_nan=False)})
     except OSError as error:
         raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
     return text, binary
@@ -84,25 +90,27 @@ def load_predictor(
 def _predictor(
     content: dict[str, Any], arrays: bytes, text: Path, regressor: type[Regressor] | None
 ) -> FittedPredictor:
-    def class_named(name: str) -> type[Regressor]:
-        return regressor if regressor and name_of(regressor) == name else _registered(name, content)
-
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
-            return predictor_from_json(content, dict(loaded), class_named)
+            kept: Arrays = dict(loaded)
+        if "reference" in content:  # a file of an earlier version
+            content, kept = upgraded(content, kept)
+        read = from_json(Content, content)
+        named = regressor if regressor and name_of(regressor) == read.regressor else _registered(read)
+        return read.predictor(kept, named)
     except InputError as error:
         raise InputError(f"{str(text)!r} cannot be used: {error}") from error
     except DAMAGE as error:
         raise InputError(f"{str(text)!r} is damaged ({error!r}); fit the predictor and save it again") from error
 
 
-def _registered(name: str, content: dict[str, Any]) -> type[Regressor]:
+def _registered(content: Content) -> type[Regressor]:
     try:
-        return registered_class(name)
+        return registered_class(content.regressor)
     except InputError as error:
-        package = next(part["package"] for part in content["parts"] if part["regressor"] == name)
         raise InputError(
-            f"{error}; install the package {package}, or hand the class over: load_predictor(path, regressor={name})"
+            f"{error}; install the package {content.package}, or hand the class over: "
+            f"load_predictor(path, regressor={content.regressor})"
         ) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.predictor.fitting.candidates import SHRUNKEN, SIMPLER, TRANSFERRED, of_workloads
+from adaptare.predictor.fitting.candidates import SHRUNKEN, SIMPLER, TRANSFERRED, of_adapters
 
 # Standard errors of the difference by which another fit must be better than the shrunken one to be chosen.
 CLEARLY_BETTER = 2.0
@@ -22,11 +22,11 @@ def choose_candidate(
     """Name of the shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
     A constant cannot rank, so being as good is not enough for it. A transferred fit that is better than the shrunken
-    one replaces it, and then a line must be clearly better too. Each workload counts once. A single fit is the choice.
+    one replaces it, and then a line must be clearly better too. Each adapter counts once. A single fit is the choice.
     """
     if len(left_out) == 1:
         return next(iter(left_out))
-    errors = {name: of_workloads(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
+    errors = {name: of_adapters(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
@@ -51,7 +51,7 @@ def reason_for(
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on held-out adapters"
         )
-    errors = {name: of_workloads(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
+    errors = {name: of_adapters(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
     gains = errors[SHRUNKEN] - errors[chosen]
     error = gains.std(ddof=1) / np.sqrt(len(gains))
     difference = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points of overhead"

@@ -1,4 +1,4 @@
-"""Nested cross-validation of the fits and of the choice between them, on held-out workloads."""
+"""Nested cross-validation of the fits and of the choice between them, on held-out adapters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.predictor.fitting.candidates import candidate_interval
 from adaptare.predictor.fitting.choice import choose_candidate
-from adaptare.predictor.fitting.training_rows import WORKLOAD
+from adaptare.predictor.fitting.training_rows import ADAPTER
 from adaptare.predictor.intervals.conformal import conformal_half_width
 from adaptare.predictor.regressor import Regressor, unfitted
 
@@ -43,7 +43,7 @@ def cross_validate(
 
     The error of the best of several candidates is biased low on the rows it was chosen by. The procedure therefore
     repeats the choice without each fold, by cross-validation inside the other rows, and its errors are those of a
-    predictor that was fitted and chosen without the row. The folds keep workloads whole. Where the workloads outside a
+    predictor that was fitted and chosen without the row. The folds keep adapters whole. Where the adapters outside a
     fold are too few for the level, the interval is that of their largest residual.
 
     References:
@@ -87,7 +87,7 @@ def left_out_ratios(
 
 
 def _folds(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
-    """Fold of each row; the same workloads give the same folds."""
-    labels, members = np.unique(groups[:, WORKLOAD], return_inverse=True)
+    """Fold of each row; the same adapters give the same folds."""
+    labels, members = np.unique(groups[:, ADAPTER], return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     return shuffled[members] % min(folds, len(labels))

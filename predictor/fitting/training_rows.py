@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
+from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.features import columns_of
 from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
-WORKLOAD, RUN, SESSION = 0, 1, 2
+ADAPTER, RUN, SESSION, WORKLOAD = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,35 +23,31 @@ class TrainingRows:
     """Training data of one predictor.
 
     Args:
-        template: The workloads without their configurations.
-        reference: Workload in the denominator of every ratio.
-        reference_s: Latency of the reference by the newest calibration, seconds; one measured whole takes precedence
-            over a composed one.
+        template: The workloads without their configurations, at the longest length.
+        base: Latency of the reference (the workload in the denominator of a ratio) at each length, by the newest
+            calibration; one measured whole takes precedence over a composed one.
         device: The measured device.
         columns: Meaning of the columns of the codes.
         codes: Ranks and widths. Shape (n, n_columns).
+        lengths: Tokens of prefill, or cached positions of decode. Shape (n,).
         ratios: Candidate over reference. Shape (n,).
-        groups: Groups of each row: hash of its workload; its run, the openings (fresh loads of all programs)
-            that measured it, identified by session and first opening; its session. Shape (n, 3).
+        groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
+            that measured it, identified by session and first opening; its session; hash of its workload, which is its
+            adapter at its length. Shape (n, 4).
         openings: Number of openings over all sessions.
         composed: Number of rows composed from stubs (models with few layers).
     """
 
     template: Workload
-    reference: Workload
-    reference_s: float
+    base: BaseCurve
     device: DeviceInfo
     columns: tuple[Column, ...]
     codes: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
     openings: int
     composed: int
-
-    @property
-    def workloads(self) -> NDArray[np.str_]:
-        """Hash of each row's workload. Shape (n,)."""
-        return self.groups[:, WORKLOAD]
 
     @property
     def sessions(self) -> int:
@@ -59,7 +56,7 @@ class TrainingRows:
 
 
 def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
-    """Training rows of the complete measurements, which may differ only in ranks and widths.
+    """Training rows of the complete measurements, which may differ only in ranks, widths, depth and length.
 
     A workload without adapter is the base in every mode and may be mixed with others, unless these are of a graph with
     every site open (taking an adapter at run time), which has a cost even without adapter.
@@ -70,28 +67,32 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
     if not rows:
         raise InputError(f"none of the {len(measurements)} measurements is complete; profile the device first")
+    longest = max(row.workload.length for row in rows)
     first = next((row for row in rows if _depends_on_mode(row.workload)), rows[0])
     for row in rows:
         _check_alike(row, first)
-    template = replace(first.workload, configuration=Configuration(), graph=_common_graph(rows))
+    template = replace(at_length(first.workload, longest), configuration=Configuration(), graph=_common_graph(rows))
     configurations = [row.workload.configuration for row in rows]
     columns = columns_of(template, configurations)
+    # The newest calibration of a length, measured before composed, replaces the others.
+    calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
     return TrainingRows(
         template=template,
-        reference=first.reference,
-        reference_s=max(rows, key=lambda row: (row.origin == "measured", row.taken_at)).reference_s,
+        base=BaseCurve(first.reference, {row.workload.length: row.reference_s for row in calibrations}),
         device=first.device,
         columns=columns,
         codes=codes_of(configurations, columns),
+        lengths=np.array([row.workload.length for row in rows], dtype=np.int64),
         ratios=np.array([row.ratio.middle for row in rows]),
-        groups=np.array([_groups(row) for row in rows]),
+        groups=np.array([_groups(row, longest) for row in rows]),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
         composed=sum(row.origin == "composed" for row in rows),
     )
 
 
-def _groups(row: Measurement) -> tuple[str, str, str]:
-    return row.workload.hash, f"{row.session} {min(visit.opening for visit in row.visits)}", row.session
+def _groups(row: Measurement, longest: int) -> tuple[str, str, str, str]:
+    run = f"{row.session} {min(visit.opening for visit in row.visits)}"
+    return at_length(row.workload, longest).hash, run, row.session, row.workload.hash
 
 
 def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column]) -> NDArray[np.int64]:
@@ -156,19 +157,22 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
         raise InputError(
             f"a predictor is of one device; these are of {differences(row.device, first.device)}; fit one for each"
         )
-    if row.reference.hash != first.reference.hash:
+    reference = first.reference
+    if row.workload.length != first.workload.length:
+        reference = at_length(reference, row.workload.length)
+    if row.reference.hash != reference.hash:
         raise InputError(
             f"ratios over different references do not compare; these are over {row.reference.hash} and "
-            f"{first.reference.hash}; measure again what was measured beside another reference"
+            f"{reference.hash}; measure again what was measured beside another reference"
         )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
-    ignored = ("adapter", "widths", "left_out", *([] if _depends_on_mode(row.workload) else ["mode"]))
+    ignored = ("adapter", "widths", "left_out", "length", *([] if _depends_on_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
         kinds = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)
         raise InputError(
-            f"measurements of one predictor differ only in ranks, widths and layers left out; these have {kinds}; fit "
-            "one for each"
+            f"measurements of one predictor differ only in ranks, widths, layers left out and length; these have "
+            f"{kinds}; fit one for each"
         )
 
 

@@ -32,6 +32,10 @@ class SessionSpread:
         """Half-width of the interval around 0 that holds the shift with probability `level`."""
         return self.scale * float(special.stdtrit(self.degrees, (1 + level) / 2))
 
+    def plus(self, error: float) -> "SessionSpread":
+        """The shift with another independent error of this standard deviation."""
+        return SessionSpread(math.hypot(self.scale, error), self.degrees)
+
     def widened(self, half_width: float, level: float) -> float:
         """Half-width for a row of a new session: that for a known session plus the shift, in quadrature."""
         return math.hypot(half_width, self.half_width(level))

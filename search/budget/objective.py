@@ -44,12 +44,12 @@ class PredictedInterval(Protocol):
     """Predicted latencies of n configurations, each of shape (n,), seconds."""
 
     @property
-    def mean_s(self) -> NDArray[np.float64]:
+    def mean(self) -> NDArray[np.float64]:
         """Middle of the interval."""
         ...
 
     @property
-    def upper_s(self) -> NDArray[np.float64]:
+    def upper(self) -> NDArray[np.float64]:
         """Upper end of the interval."""
         ...
 
@@ -81,7 +81,7 @@ class PredictedLatency:
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.columns).mean_s
+        return self.predictor.predict(codes, self.columns).mean
 
 
 class PredictedUpperEnd(PredictedLatency):
@@ -94,4 +94,4 @@ class PredictedUpperEnd(PredictedLatency):
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.columns).upper_s
+        return self.predictor.predict(codes, self.columns).upper

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from external_averaged import Averaged
+from external_corrected import Corrected, Smooth
 from external_few_shot import Columns, few_shot
 from external_roofline import Roofline
 from numpy.typing import NDArray
@@ -16,12 +17,20 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.core import InputError
+from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 
 Array = NDArray[np.float64]
 
 
-@parametrize_with_checks([Roofline(), Averaged([("shrunken", ShrunkenLinear()), ("constant", DummyRegressor())])])
+@parametrize_with_checks(
+    [
+        Roofline(),
+        Averaged([("shrunken", ShrunkenLinear()), ("constant", DummyRegressor())]),
+        Smooth(),
+        Corrected(ShrunkenLinear(), ShrunkenLinear()),
+    ]
+)
 def test_what_scikit_learn_asks_of_an_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
@@ -182,3 +191,22 @@ def test_what_is_averaged_is_chosen_by_rows_that_no_fit_has_seen() -> None:
     for fitted, predicted in Remembering.seen:
         assert fitted.isdisjoint(predicted)
         assert fitted | predicted == set(rows[:, 0].tolist())
+
+
+def test_a_correction_learns_what_the_mean_leaves(work: Array) -> None:
+    seconds = (1e-3 + work @ PRICES) * (1 + 0.2 * np.sin(work[:, 0] / 60))
+    plain, corrected = NonNegativeLinear(), Corrected(NonNegativeLinear(), Smooth(), (0, 1, 2), (0,))
+    plain_off, corrected_off = (
+        np.abs(clone(each).fit(work[:30], seconds[:30]).predict(work[30:]) / seconds[30:] - 1).mean()
+        for each in (plain, corrected)
+    )
+    assert corrected_off < 0.5 * plain_off
+
+
+def test_a_correction_never_explodes(work: Array) -> None:
+    seconds = (1e-3 + work @ PRICES) * np.exp(work[:, 0] / 100)
+    fitted = Corrected(NonNegativeLinear(), NonNegativeLinear()).fit(work, seconds)
+    ratio = fitted.predict(1e3 * work) / fitted.mean_.predict(1e3 * work)
+    assert (ratio <= 3 + 1e-9).all()
+    with pytest.raises(InputError, match="every latency has to be above 0"):
+        Corrected(NonNegativeLinear(), Smooth()).fit(work, seconds - seconds.max())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor.fitting import adaptive
+from adaptare.predictor import adaptive
 from adaptare.predictor.fitting.cross_validation import LeftOut
 from adaptare.predictor.fitting.error_card import ErrorCard, make_error_card
 from adaptare.profiler import Measurement, ModelShape, Workload, named_space
@@ -20,7 +20,7 @@ SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
 def card_of(relative: np.ndarray) -> ErrorCard:
     """The card of rows that are off by so much."""
     n = len(relative)
-    groups = np.array([[str(row), "0", "0"] for row in range(n)])
+    groups = np.array([[str(row), "0", "0", str(row)] for row in range(n)])
     left_out = LeftOut(1 + relative, np.ones(n))
     return make_error_card(left_out, np.ones(n), groups, others={}, sessions=1, openings=1, composed=0)
 
@@ -47,6 +47,8 @@ def rows_at_stop(cards: Sequence[ErrorCard], error: float, monkeypatch: pytest.M
     coming = iter(cards)
 
     class Predictor:
+        fewest_adapters = 9
+
         def fit(self, rows: Sequence[Measurement]) -> SimpleNamespace:
             return SimpleNamespace(error_card=next(coming))
 

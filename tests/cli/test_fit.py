@@ -195,13 +195,23 @@ def test_a_better_predictor_is_not_replaced_unasked_by_one_of_noise(
     assert Path("predictor-decode.json").read_bytes() != before
 
 
-def test_what_was_interpolated_replaces_nothing_that_was_measured(run: Run, model_cache: Path) -> None:
-    for length in (32, 64, 128):
+def test_a_predictor_of_other_lengths_is_not_replaced_by_chance(run: Run, model_cache: Path) -> None:
+    for length in (32, 64):
         profile(run, model_cache, "-d", length)
-        assert run("fit", "--device", "simulated", "-d", length).code == 0
-    answer = run("interpolate", "predictor-decode-32", "predictor-decode-128", "--length", 64)
+    assert run("fit", "--device", "simulated").code == 0
+    answer = run("fit", "--device", "simulated", "-d", 32, "-o", "predictor-decode")
     assert answer.code == 2
-    assert "predictor-decode-64 is of model decode 64" in answer.err
+    assert "predictor-decode is of model decode 64" in answer.err
+    assert "of lengths 32, 64" in answer.err
+
+
+def test_a_few_rows_of_another_length_do_not_count_unless_named(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    profile(run, model_cache, "-d", 256, "--count", 3)
+    assert run("fit", "--device", "simulated", "--json").json["lengths"] == [64]
+    named = run("fit", "--device", "simulated", "-d", "64,256,512", "--json")
+    assert named.json["lengths"] == [64, 256]
+    assert "no rows of length 512" in named.err
 
 
 def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:

@@ -153,27 +153,28 @@ def test_a_length_between_those_that_were_profiled_needs_no_measuring(
     words = ("--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
     for length in (32, 64, 128):
         assert run("profile", "tiny-random", "--space", "sites", "--count", 24, "-d", length, *words).code == 0
-    refused = run("fit", "--device", "simulated")
-    assert refused.code == 2
-    assert "choose with -p or -d, --mode" in refused.err
     assert "no measurements in decode of length 16" in run("fit", "--device", "simulated", "-d", 16).err
-    for length in (32, 64, 128):
-        assert run("fit", "--device", "simulated", "-d", length, "-o", length).code == 0
-    answer = run("interpolate", "32", "64", "128", "--length", 48, "--json")
-    assert answer.code == 0, answer.err
-    assert abs(answer.json["left_out"]["64"]) < 1e-6
+    fitted = run("fit", "--device", "simulated", "--json")
+    assert fitted.code == 0, fitted.err
+    assert fitted.json["lengths"] == [32, 64, 128]
+    assert abs(fitted.json["base_left_out"]["64"]) < 1e-6
     Path("many.csv").write_text("*\n4\n")
-    said = [run("predict", name, "many.csv", "--json").json["rows"][0]["mean_s"] for name in ("32", "64")]
-    between = run("predict", "predictor-decode-48", "many.csv", "--budget", "decode@48=1s", "--json").json["rows"][0]
-    assert min(said) < between["mean_s"] < max(said)
-    assert between["within"] > 0.9
-    assert run("predict", "predictor-decode-48", "many.csv", "--json").json["origin"] == "interpolated"
-    same = run("interpolate", "32", "64", "--length", 48, "-o", "64.json")
-    assert same.code == 2
-    assert "64.json is one of the given predictors" in same.err
-    outside = run("interpolate", "32", "64", "--length", 256)
+
+    def predicted(*words: object) -> Any:
+        return run("predict", "predictor-decode", "many.csv", *words, "--json").json
+
+    means = [predicted("--length", length)["rows"][0]["mean_s"] for length in (32, 48, 64)]
+    assert means == sorted(means)
+    assert [predicted("--length", length)["origin"] for length in (48, 64)] == ["interpolated", "predicted"]
+    assert predicted("--budget", "decode@48=1s")["rows"][0] == {
+        **predicted("--length", 48)["rows"][0],
+        "within": pytest.approx(1, abs=0.1),
+    }
+    outside = run("predict", "predictor-decode", "many.csv", "--length", 256)
     assert outside.code == 2
-    assert "length 256 is not between those that were profiled, 32 and 64; profile it" in outside.err
+    assert "length 256 is outside the fitted lengths, 32 to 128; profile that length and fit again" in outside.err
+    some = run("fit", "--device", "simulated", "-d", "32,64", "--json")
+    assert (some.json["lengths"], some.json["predictor"]) == ([32, 64], "predictor-decode-32-64")
 
 
 def test_a_grid_of_ranks_needs_no_file(fitted: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ from adaptare.predictor import Regressor
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
-from adaptare.predictor.fitting.transferred import Transferred
+from adaptare.predictor.estimators.transferred import Transferred
 from adaptare.testing import RegressorSuite
 
 

@@ -28,7 +28,7 @@ def residuals_of(name: str, X: np.ndarray, ratios: np.ndarray, groups: np.ndarra
 def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.ndarray:
     """All in one session, and in the same rounds unless these are given."""
     when = rounds or [0] * len(workloads)
-    return np.array([[str(each), str(round_), "0"] for each, round_ in zip(workloads, when, strict=True)])
+    return np.array([[str(each), str(round_), "0", str(each)] for each, round_ in zip(workloads, when, strict=True)])
 
 
 EACH = groups_of(range(20))

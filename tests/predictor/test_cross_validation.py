@@ -38,13 +38,13 @@ class Spy(BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no typ
 
 def alone(n: int) -> NDArray[np.str_]:
     """Every row of a workload of its own, all in one session."""
-    return np.array([[str(row), "0", "0"] for row in range(n)])
+    return np.array([[str(row), "0", "0", str(row)] for row in range(n)])
 
 
 def test_rows_are_judged_by_fits_that_have_not_seen_them() -> None:
     n, judged = 24, list[tuple[set[float], set[float]]]()
     X, ratios = np.arange(float(n))[:, None], 1 + np.arange(n) / n
-    groups = np.array([[str(row // 2), "0", "0"] for row in range(n)])
+    groups = np.array([[str(row // 2), "0", "0", str(row // 2)] for row in range(n)])
     predicted, procedure = cross_validate({name: Spy(judged) for name in LINEAR}, X, ratios, groups, level=0.9)
     assert all(not seen & asked for seen, asked in judged)
     # Neither has it seen the other row of the same workload.

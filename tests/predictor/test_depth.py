@@ -1,7 +1,6 @@
 """One predictor for ranks, widths and depth: fitted to a simulated device, judged by its closed form."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
+from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.features import FLOPS, FeatureSet, columns_of
 from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.profiler import Configuration, Measurement, ModelShape, Space, Workload, design
+from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Space, Workload, design
 from adaptare.profiler.workloads.space import grouped_space
 
 SHAPE = ModelShape("llama", 8, 128, 4, 2, 32, 384, 512, '{"name":"eight layers"}')
@@ -58,7 +57,7 @@ def test_a_predictor_of_ranks_widths_and_depth_is_near_the_closed_form(
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
     unseen = configurations[40:]
     constant = error(np.full(len(unseen), truth(configurations[:40]).mean()), unseen)
-    ours = error(predictor.predict_configs(unseen).mean_s, unseen)
+    ours = error(predictor.predict_configs(unseen).mean, unseen)
     assert ours < 0.015
     assert ours < constant / 10
 
@@ -93,8 +92,8 @@ def test_the_order_in_which_a_space_leaves_layers_out_does_not_matter(
 ) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
     other = grouped_space("depth", GROUPS[3:], SHAPE).leaving_out((7, 6, 5, 4, 3, 2, 1, 0))
-    found = predictor.predict(other.expand(np.array([[0], [1]])), other.columns).mean_s
-    expected = predictor.predict_configs([Configuration(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean_s
+    found = predictor.predict(other.expand(np.array([[0], [1]])), other.columns).mean
+    expected = predictor.predict_configs([Configuration(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean
     np.testing.assert_allclose(found, expected)
 
 
@@ -105,7 +104,7 @@ def test_a_predictor_of_depth_is_the_same_when_it_is_read_again(
     save_predictor(predictor, tmp_path / "kept")
     loaded = load_predictor(tmp_path / "kept")
     unseen = configurations[40:]
-    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper, predictor.predict_configs(unseen).upper)
 
 
 def test_a_predictor_of_whole_models_refuses_others(campaign: Campaign, configurations: list[Configuration]) -> None:
@@ -127,16 +126,11 @@ def test_an_impossible_depth_is_refused_with_the_possible_ones(
 
 
 @pytest.mark.slow
-def test_depth_is_interpolated_in_decode_and_refused_in_prefill(campaign: Campaign, space: Space) -> None:
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_depth_is_predicted_between_lengths(campaign: Campaign, space: Space, phase: Phase) -> None:
     groups = grouped_space("depth", [GROUPS[0], GROUPS[3]], SHAPE)
     some = [groups.decode(row) for row in design(groups, 40, seed=0)]
-
-    def fitted(template: Workload) -> LatencyPredictor:
-        return LatencyPredictor().fit(rows(campaign, some, template=template))
-
-    decode = interpolate([fitted(replace(TEMPLATE, past=past)) for past in (32, 64)], 48)
-    expected = truth(some, replace(TEMPLATE, past=48))
-    np.testing.assert_allclose(decode.predict_configs(some).mean_s, expected, rtol=0.03)
-    prefill = [fitted(Workload(SHAPE, phase="prefill", tokens=tokens)) for tokens in (32, 64)]
-    with pytest.raises(InputError, match="predictors of depth are interpolated in decode only"):
-        interpolate(prefill, 48)
+    templates = [Workload(SHAPE, phase=phase, past=length, tokens=length) for length in (32, 64)]
+    found = LatencyPredictor().fit([row for each in templates for row in rows(campaign, some, template=each)])
+    expected = truth(some, Workload(SHAPE, phase=phase, past=48, tokens=48))
+    np.testing.assert_allclose(found.at(48).predict_configs(some).mean, expected, rtol=0.03)

@@ -37,7 +37,7 @@ def test_unseen_adapters_are_predicted_within_the_noise(
     predictor = LatencyPredictor().fit(campaign(draw_configs(n, 0), template=template, sigma=0.005))
     unseen = draw_configs(100, 1)
     truth = true_seconds(template, unseen)
-    errors = np.abs(predictor.predict_configs(unseen).mean_s / truth - 1)
+    errors = np.abs(predictor.predict_configs(unseen).mean / truth - 1)
     assert truth.max() > 1.2 * truth.min()
     assert errors.mean() < 0.005
 
@@ -49,7 +49,7 @@ def test_the_card_changes_no_prediction(
     found, expected = (
         each.predict_configs(unseen) for each in (LatencyPredictor().fit(campaign(draw_configs(32, 0))), predictor)
     )
-    for name in ("mean_s", "lower_s", "upper_s"):
+    for name in ("mean", "lower", "upper"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
@@ -70,7 +70,7 @@ def test_intervals_hold_new_measurements_as_often_as_they_say(
         predictor = LatencyPredictor(level=level).fit(campaign(draw_configs(n, seed), sigma=0.01, seed=seed))
         measured = truth * np.exp(0.01 * np.random.default_rng(1000 + seed).standard_normal(len(truth)))
         prediction = predictor.predict_configs(unseen)
-        held.append(np.mean((prediction.lower_s <= measured) & (measured <= prediction.upper_s)))
+        held.append(np.mean((prediction.lower <= measured) & (measured <= prediction.upper)))
     assert level - 0.04 < np.mean(held) < level + 0.06
 
 
@@ -89,7 +89,7 @@ def test_the_card_tells_the_error_on_unseen_adapters(
     for seed in range(6):
         predictor = LatencyPredictor().fit(campaign(draw_configs(30, seed), sigma=0.01, seed=seed))
         cards.append(predictor.error_card)
-        predicted = predictor.predict_configs(unseen).mean_s / predictor.reference_s
+        predicted = predictor.predict_configs(unseen).mean / predictor.base_value
         errors.append(100 * np.abs(predicted - measured).mean())
     assert np.mean([card.mae_overhead_points for card in cards]) == pytest.approx(np.mean(errors), rel=0.15)
     assert np.mean([card.coverage for card in cards]) == pytest.approx(0.92, abs=0.05)
@@ -134,7 +134,7 @@ def test_seconds_are_the_ratio_times_the_calibrated_reference(
     ]
     unseen = draw_configs(5, 1)
     np.testing.assert_allclose(
-        LatencyPredictor().fit(slowed).predict_configs(unseen).mean_s, predictor.predict_configs(unseen).mean_s
+        LatencyPredictor().fit(slowed).predict_configs(unseen).mean, predictor.predict_configs(unseen).mean
     )
 
 
@@ -142,8 +142,8 @@ def test_codes_and_configs_are_predicted_the_same(predictor: FittedPredictor, sh
     space = named_space("sites", shape)
     codes = space.expand(space.sample(10, np.random.default_rng(0)))
     by_codes, by_configs = predictor.predict(codes), predictor.predict_configs([space.decode(row) for row in codes])
-    np.testing.assert_array_equal(by_codes.mean_s, by_configs.mean_s)
-    np.testing.assert_array_equal(by_codes.upper_s, by_configs.upper_s)
+    np.testing.assert_array_equal(by_codes.mean, by_configs.mean)
+    np.testing.assert_array_equal(by_codes.upper, by_configs.upper)
     assert len(by_codes) == 10
 
 
@@ -154,7 +154,7 @@ def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
     codes = np.random.default_rng(0).integers(0, 17, size=(8, len(sites)))
     configs = [Configuration.of({site.path: int(rank) for site, rank in zip(sites, row, strict=True)}) for row in codes]
     expected = predictor.predict_configs(configs)
-    np.testing.assert_array_equal(predictor.predict(codes, sites).mean_s, expected.mean_s)
+    np.testing.assert_array_equal(predictor.predict(codes, sites).mean, expected.mean)
 
 
 @pytest.mark.usefixtures("without_card")
@@ -188,7 +188,7 @@ def test_adapters_that_cost_nothing_are_predicted_to_cost_nothing(
     template = Workload(shape, mode="merged")
     predictor = LatencyPredictor().fit(campaign(draw_configs(20, 0), template=template, sigma=0.005))
     prediction = predictor.predict_configs(draw_configs(20, 1))
-    np.testing.assert_allclose(prediction.mean_s, predictor.reference_s, rtol=0.005)
+    np.testing.assert_allclose(prediction.mean, predictor.base_value, rtol=0.005)
     assert not prediction.extrapolates.any()
 
 
@@ -239,16 +239,15 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
     codes = codes_of(unseen, predictor.columns)
     predicted = predictor.predict(codes)
     met = [
-        each.latency_s <= mean
-        for each, mean in zip(campaign(unseen, sigma=0.02, seed=1), predicted.mean_s, strict=True)
+        each.latency_s <= mean for each, mean in zip(campaign(unseen, sigma=0.02, seed=1), predicted.mean, strict=True)
     ]
     said = [
         predictor.probability_within([config], float(mean))[0]
-        for config, mean in zip(unseen, predicted.mean_s, strict=True)
+        for config, mean in zip(unseen, predicted.mean, strict=True)
     ]
     assert np.mean(said) == pytest.approx(np.mean(met), abs=0.12)
-    assert (predictor.probability_within(unseen, 2 * predicted.mean_s.max()) > 0.9).all()
-    assert (predictor.probability_within(unseen, 0.5 * predicted.mean_s.min()) < 1e-6).all()
+    assert (predictor.probability_within(unseen, 2 * predicted.mean.max()) > 0.9).all()
+    assert (predictor.probability_within(unseen, 0.5 * predicted.mean.min()) < 1e-6).all()
 
 
 @pytest.mark.usefixtures("without_card")
@@ -267,10 +266,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
         said = by.predict(codes)
         return float(
             np.mean(
-                [
-                    low <= each.latency_s <= high
-                    for each, low, high in zip(later, said.lower_s, said.upper_s, strict=True)
-                ]
+                [low <= each.latency_s <= high for each, low, high in zip(later, said.lower, said.upper, strict=True)]
             )
         )
 
@@ -295,7 +291,7 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     few, unseen = campaign(draw_configs(10, 3), device=slower, sigma=0.01), draw_configs(200, 1)
     truth = np.array([slower.latency_s(replace(template, configuration=each).work()) for each in unseen])
     own, transferred = LatencyPredictor().fit(few), LatencyPredictor().fit(few, source=source)
-    off = [np.abs(each.predict_configs(unseen).mean_s / truth - 1).mean() for each in (own, transferred)]
+    off = [np.abs(each.predict_configs(unseen).mean / truth - 1).mean() for each in (own, transferred)]
     assert transferred.chosen == "transferred"
     assert off[1] < off[0]
     assert transferred.source == source.device

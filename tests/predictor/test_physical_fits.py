@@ -1,4 +1,4 @@
-"""Non-negative prices, corrections and smooth functions."""
+"""Non-negative and transferred prices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,16 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adaptare.core import InputError
-from adaptare.predictor.estimators.corrected import Corrected
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
-from adaptare.predictor.estimators.shrunken import ShrunkenLinear
-from adaptare.predictor.estimators.smooth import Smooth
-from adaptare.predictor.fitting.transferred import Transferred
+from adaptare.predictor.estimators.transferred import Transferred
 
 Array = NDArray[np.float64]
 
@@ -23,8 +19,6 @@ Array = NDArray[np.float64]
 @parametrize_with_checks(
     [
         NonNegativeLinear(),
-        Smooth(),
-        Corrected(ShrunkenLinear(), ShrunkenLinear()),
         Curved(),
         Transferred(),
     ]
@@ -70,22 +64,3 @@ def test_few_rows_do_not_lead_prices_astray(work: Array) -> None:
 def test_prices_of_other_columns_are_refused(work: Array) -> None:
     with pytest.raises(InputError, match="3 columns need as many prices, or none; 2 came"):
         Transferred((1.0, 2.0)).fit(work, work @ PRICES)
-
-
-def test_a_correction_learns_what_the_mean_leaves(work: Array) -> None:
-    seconds = (1e-3 + work @ PRICES) * (1 + 0.2 * np.sin(work[:, 0] / 60))
-    plain, corrected = NonNegativeLinear(), Corrected(NonNegativeLinear(), Smooth(), (0, 1, 2), (0,))
-    plain_off, corrected_off = (
-        np.abs(clone(each).fit(work[:30], seconds[:30]).predict(work[30:]) / seconds[30:] - 1).mean()
-        for each in (plain, corrected)
-    )
-    assert corrected_off < 0.5 * plain_off
-
-
-def test_a_correction_never_explodes(work: Array) -> None:
-    seconds = (1e-3 + work @ PRICES) * np.exp(work[:, 0] / 100)
-    fitted = Corrected(NonNegativeLinear(), NonNegativeLinear()).fit(work, seconds)
-    ratio = fitted.predict(1e3 * work) / fitted.mean_.predict(1e3 * work)
-    assert (ratio <= 3 + 1e-9).all()
-    with pytest.raises(InputError, match="every latency has to be above 0"):
-        Corrected(NonNegativeLinear(), Smooth()).fit(work, seconds - seconds.max())

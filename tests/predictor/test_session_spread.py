@@ -108,7 +108,7 @@ def test_the_probability_of_a_budget_knows_the_shift_of_a_session(
     campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:
     predictor, base = LatencyPredictor().fit(campaign(draw_configs(20, 0), sigma=0.001)), [Configuration()]
-    budget_s = float(predictor.predict_configs(base).mean_s[0]) * 1.005
+    budget_s = float(predictor.predict_configs(base).mean[0]) * 1.005
     certain, wide = (replace(predictor, spread=SessionSpread(scale)) for scale in (0.0, 0.01))
     assert certain.probability_within(base, budget_s)[0] == pytest.approx(20 / 21)
     assert wide.probability_within(base, budget_s)[0] == pytest.approx(20 / 21 * stats.t(4).cdf(0.5), abs=0.03)

@@ -7,7 +7,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor.fitting.training_rows import codes_of, training_rows
+from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, codes_of, training_rows
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 Campaign = Callable[..., list[Measurement]]
@@ -46,7 +46,7 @@ def test_the_base_may_stand_among_adapters_of_any_mode(
 def test_the_newest_calibration_of_the_reference_counts(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     old, new = campaign(draw_configs(2, 0))
     new = replace(new, reference_s=0.5, taken_at="2025-02-01T00:00:00+00:00")
-    assert training_rows([new, old]).reference_s == 0.5
+    assert training_rows([new, old]).base.at(64) == 0.5
 
 
 def test_sessions_and_openings_are_counted(campaign: Campaign, draw_configs: DrawConfigs) -> None:
@@ -70,7 +70,6 @@ def test_another_device_is_refused(campaign: Campaign, draw_configs: DrawConfigs
         ({"phase": "prefill"}, "phase decode and prefill"),
         ({"mode": "static"}, "mode swappable and static"),
         ({"batch": 2}, "batch 1 and 2"),
-        ({"past": 8}, "length 64 and 8"),
         ({"dtype": "float16"}, "dtype float32 and float16"),
         ({"scope": "block"}, "scope model and block"),
     ],
@@ -88,6 +87,20 @@ def test_another_reference_is_refused(campaign: Campaign, draw_configs: DrawConf
     ours, other = campaign(draw_configs(2, 0))
     with pytest.raises(InputError, match="ratios over different references do not compare"):
         training_rows([ours, replace(other, reference=replace(template.base, past=8))])
+
+
+def test_rows_of_several_lengths_stand_beside_the_base_of_their_own(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    short, long = (campaign(draw_configs(2, 0), template=replace(template, past=past)) for past in (8, 64))
+    rows = training_rows([*short, *long])
+    assert rows.template == template
+    assert rows.lengths.tolist() == [8, 8, 64, 64]
+    assert rows.base.values == {8: short[0].reference_s, 64: long[0].reference_s}
+    assert rows.groups[:2, ADAPTER].tolist() == rows.groups[2:, ADAPTER].tolist()
+    assert len(set(rows.groups[:, WORKLOAD])) == 4
+    with pytest.raises(InputError, match="ratios over different references do not compare"):
+        training_rows([*long, *[replace(row, reference=template.base) for row in short]])
 
 
 def test_sites_that_do_not_run_do_not_count(campaign: Campaign, shape: ModelShape, template: Workload) -> None:

@@ -1,7 +1,6 @@
 """One predictor for ranks and widths: fitted to a simulated device, judged by its closed form."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,11 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor import LatencyPredictor, interpolate, load_predictor, save_predictor
+from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.fitting.candidates import candidates
 from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, design, read_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, design, read_space
 
 SHAPE = ModelShape("llama", 4, 128, 4, 2, 32, 384, 512, '{"name":"four layers"}')
 TEMPLATE = Workload(SHAPE)
@@ -62,7 +61,7 @@ def test_a_predictor_of_ranks_and_widths_is_far_better_than_a_constant_and_flops
     simple = {
         name: error(candidates()[name].fit(X, truth(measured)).predict(known)) for name in ("constant", "FLOPs-affine")
     }
-    ours = error(predictor.predict_configs(unseen).mean_s)
+    ours = error(predictor.predict_configs(unseen).mean)
     assert ours < 0.01
     assert ours < simple["constant"] / 10
     assert ours < simple["FLOPs-affine"] / 3
@@ -75,7 +74,7 @@ def test_codes_of_a_space_are_predicted_as_their_configurations(
     columns = (SHAPE.sites[0], *SHAPE.mlp_widths[1:2])
     codes = np.array([[4, 96], [0, 384]])
     expected = predictor.predict_configs([Configuration.of_codes(columns, row.tolist()) for row in codes])
-    np.testing.assert_array_equal(predictor.predict(codes, columns).mean_s, expected.mean_s)
+    np.testing.assert_array_equal(predictor.predict(codes, columns).mean, expected.mean)
 
 
 def test_a_predictor_of_widths_is_the_same_when_it_is_read_again(
@@ -85,7 +84,7 @@ def test_a_predictor_of_widths_is_the_same_when_it_is_read_again(
     save_predictor(predictor, tmp_path / "kept")
     loaded = load_predictor(tmp_path / "kept")
     unseen = configurations[40:]
-    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper, predictor.predict_configs(unseen).upper)
 
 
 def test_a_predictor_of_ranks_refuses_narrower_layers(campaign: Campaign, configurations: list[Configuration]) -> None:
@@ -106,20 +105,18 @@ def test_a_session_is_relevelled_by_rows_of_ranks_alone(
     ranks = list({Configuration(each.ranks) for each in configurations[40:]})[:20]
     found = predictor.relevelled(rows(campaign, ranks, device=slower, session="second"))
     unseen = configurations[40:]
-    np.testing.assert_allclose(found.predict_configs(unseen).mean_s, truth(unseen), rtol=0.05)
+    np.testing.assert_allclose(found.predict_configs(unseen).mean, truth(unseen), rtol=0.05)
 
 
 @pytest.mark.slow
-def test_widths_are_interpolated_in_decode_and_refused_in_prefill(
-    campaign: Campaign, configurations: list[Configuration]
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_widths_are_predicted_between_lengths(
+    campaign: Campaign, configurations: list[Configuration], phase: Phase
 ) -> None:
-    def fitted(template: Workload) -> LatencyPredictor:
-        return LatencyPredictor().fit(rows(campaign, configurations[:40], template=template))
-
-    decode = interpolate([fitted(replace(TEMPLATE, past=past)) for past in (32, 64)], 48)
+    templates = [Workload(SHAPE, phase=phase, past=length, tokens=length) for length in (32, 64)]
+    found = LatencyPredictor().fit(
+        [row for each in templates for row in rows(campaign, configurations[:40], template=each)]
+    )
     unseen = configurations[40:]
-    expected = truth(unseen, replace(TEMPLATE, past=48))
-    np.testing.assert_allclose(decode.predict_configs(unseen).mean_s, expected, rtol=0.03)
-    prefill = [fitted(Workload(SHAPE, phase="prefill", tokens=tokens)) for tokens in (32, 64)]
-    with pytest.raises(InputError, match="predictors of widths are interpolated in decode only"):
-        interpolate(prefill, 48)
+    expected = truth(unseen, Workload(SHAPE, phase=phase, past=48, tokens=48))
+    np.testing.assert_allclose(found.at(48).predict_configs(unseen).mean, expected, rtol=0.03)

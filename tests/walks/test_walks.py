@@ -132,17 +132,17 @@ def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measuremen
     ):
         load_predictor(tmp_path)
     loaded, unseen = load_predictor(tmp_path, regressor=Nearby), [Configuration.uniform(SHAPE, 7)]
-    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper_s, predictor.predict_configs(unseen).upper_s)
+    np.testing.assert_array_equal(loaded.predict_configs(unseen).upper, predictor.predict_configs(unseen).upper)
 
 
 def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> None:
     predictor = LatencyPredictor().fit(rows)
     latency, small = PredictedLatency(predictor, SPACE.columns), Download(SPACE, SHAPE)
-    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.05 * predictor.reference_s)
+    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.05 * predictor.base_value)
     front = search(Climber(SPACE, seed=0), SPACE, [latency, small], [limit], evaluations=40, seed=0)
     assert len(front.history) == 40
     assert all(member.upper[0] <= limit.bound for member in front.members)
-    assert front.members[0].values[0] < predictor.reference_s, "narrower layers are faster than the base"
+    assert front.members[0].values[0] < predictor.base_value, "narrower layers are faster than the base"
 
 
 def test_the_recipe_is_measured_and_one_predictor_serves_its_ranks_and_widths(rows: list[Measurement]) -> None:
@@ -151,4 +151,4 @@ def test_the_recipe_is_measured_and_one_predictor_serves_its_ranks_and_widths(ro
     unseen = [SPACE.decode(codes) for codes in design(SPACE, 60, seed=0)[30:]]
     truth = np.array([each.latency_s for each in measured(unseen)])
     assert np.ptp(truth) > 0.1 * truth.mean()
-    assert np.abs(predictor.predict_configs(unseen).mean_s / truth - 1).mean() < 0.01
+    assert np.abs(predictor.predict_configs(unseen).mean / truth - 1).mean() < 0.01

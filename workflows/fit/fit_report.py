@@ -26,10 +26,11 @@ def error_sections(predictor: FittedPredictor) -> Iterator[Section]:
     yield Table(f"Error on adapters held out of the fit ({source})", COLUMNS, rows)
     if predictor.reason:
         yield f"{predictor.chosen}: {predictor.reason}"
+    upper = "unknown" if card.mape_upper is None else f"{card.mape_upper:.2f} %"
+    correlation = "unknown" if card.kendall_tau is None else f"{card.kendall_tau:.2f}"
     yield (
-        f"mean absolute error {card.mape:.2f} % of latency, 95 % upper bound {card.mape_upper:.2f} %; rank correlation "
-        f"{card.kendall_tau:.2f}; intervals of ±{card.half_width_points:.2f} points contain {card.coverage:.0%} of the "
-        "held-out rows"
+        f"mean absolute error {card.mape:.2f} % of latency, 95 % upper bound {upper}; rank correlation {correlation}; "
+        f"intervals of ±{card.half_width_points:.2f} points contain {card.coverage:.0%} of the held-out rows"
     )
 
 
@@ -55,6 +56,8 @@ class FitReport:
             yield Note(
                 f"{self.source} did not lower the error on held-out adapters, so nothing of it is in this predictor"
             )
+        for length, error in self.predictor.base.left_out.items():
+            yield f"the base at length {length}, left out and taken from its neighbours, has an error of {error:+.1%}"
         written = " and ".join(map(str, self.files))
         yield f"written: {written}; next: adaptare predict {self.base} ADAPTER"
 
@@ -62,11 +65,14 @@ class FitReport:
         """See `Report`."""
         predictor, template = self.predictor, self.predictor.template
         kind = ("quantisation", "dtype", "phase", "length", "mode")
+        left_out = {str(length): error for length, error in predictor.base.left_out.items()}
         return {
             "predictor": str(self.base),
             "device": device_to_json(predictor.device),
             **{name: getattr(template, name) for name in kind},
             "open": template.graph == "open",
+            "lengths": list(predictor.lengths),
+            "base_left_out": left_out,
             "chosen": predictor.chosen,
             "reason": predictor.reason,
             "source": device_to_json(predictor.source) if predictor.source else None,

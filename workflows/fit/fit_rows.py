@@ -1,12 +1,11 @@
 """Selection of the measurements of a store to which a predictor is fitted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adaptare.core import AdaptareError, InputError
 from adaptare.devices import DeviceInfo, connect
-from adaptare.predictor import FEWEST_ROWS, LEVEL
-from adaptare.predictor.intervals.conformal import rows_needed
+from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.workflows.comparison import named, of_device
 from adaptare.workflows.target import read_spelling
@@ -22,14 +21,14 @@ class RowFilter:
     Args:
         phase: Prefill or decode.
         mode: Application mode of the adapters.
-        length: Tokens or cached positions.
+        lengths: Numbers of tokens or cached positions; empty = any.
         open: True for graphs in which every site (linear that may carry an adapter) takes one.
         model: Base model.
     """
 
     phase: str | None = None
     mode: str | None = None
-    length: int | None = None
+    lengths: tuple[int, ...] = ()
     open: bool | None = None
     batch: int | None = None
     model: ModelShape | None = None
@@ -37,21 +36,24 @@ class RowFilter:
     def matches(self, workload: Workload) -> bool:
         """True if the workload passes the filter."""
         graph = None if self.open is None else "open" if self.open else "cut"
-        values = {"phase": self.phase, "mode": self.mode, "length": self.length, "graph": graph, "batch": self.batch}
+        values = {"phase": self.phase, "mode": self.mode, "graph": graph, "batch": self.batch}
         same = all(value in (None, getattr(workload, name)) for name, value in values.items())
-        return same and (self.model is None or self.model.sizes == workload.shape.sizes)
+        of_length = not self.lengths or workload.length in self.lengths
+        return same and of_length and (self.model is None or self.model.sizes == workload.shape.sizes)
 
     def describe(self) -> str:
         """Text for messages, to follow the word `measurements`."""
         words = [f" in {self.phase}"] * (self.phase is not None) + [f" in mode {self.mode}"] * (self.mode is not None)
-        words += [f" of length {self.length}"] * (self.length is not None)
+        words += [f" of length {' or '.join(map(str, self.lengths))}"] * bool(self.lengths)
         words += [" with every site open" if self.open else " of cut graphs"] * (self.open is not None)
         words += [f" of batch {self.batch}"] * (self.batch is not None)
         return "".join([*words, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
 def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None]) -> list[Measurement]:
-    """Complete measurements of LoRA on one device, of one base, phase, mode and length.
+    """Complete measurements of LoRA on one device, of one base, phase and mode, at one or several lengths.
+
+    A length that the user did not name counts if enough adapters for a predictor were measured there, or at no length.
 
     Args:
         place: The store.
@@ -95,17 +97,20 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
             "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
-    kinds = campaigns if len(campaigns) == 1 else kinds
-    if len(kinds) > 1:
+    found = _at_all_lengths(kinds if wanted.lengths else campaigns)
+    found = found if len(found) == 1 else _at_all_lengths(kinds)
+    if len(found) > 1:
         names = "; ".join(
-            f"{rows[0].workload.describe()}, {bare.shape.describe()} ({len(rows)} rows)"
-            for (bare, _), rows in kinds.items()
+            f"{rows[0].workload.describe()}, {rows[0].workload.shape.describe()} ({len(rows)} rows)" for rows in found
         )
         raise InputError(
             f"{place} has several kinds of measurements: {names}; choose with -p or -d, --mode, --batch, "
             "--model, --open or --cut, weights as in --device ort-cpu:int4, or another --store"
         )
-    rows = next(iter(kinds.values()))
+    (rows,) = found
+    missing = sorted(set(wanted.lengths) - {row.workload.length for row in rows})
+    if missing:
+        note(f"no rows of length {' or '.join(map(str, missing))}")
     if noise := noise_of(rows):
         note(noise)
     return rows
@@ -134,12 +139,12 @@ def _connected(device: str) -> tuple[DeviceInfo | None, str]:
         return None, f" ({error})"
 
 
-def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[Measurement]]:
-    """Measurements grouped by workload without its adapter and by hash of the reference."""
-    kinds: dict[tuple[Workload, str], list[Measurement]] = {}
+def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, Workload], list[Measurement]]:
+    """Measurements grouped by workload without its adapter and by reference."""
+    kinds: dict[tuple[Workload, Workload], list[Measurement]] = {}
     for row in measured:
         if row.complete and row.workload.configuration.kind == "lora":
-            kinds.setdefault((row.workload.with_configuration(Configuration()), row.reference.hash), []).append(row)
+            kinds.setdefault((row.workload.with_configuration(Configuration()), row.reference), []).append(row)
     for (bare, reference), rows in kinds.items():
         if bare.graph == "open":  # with an adapter on every site, a cut graph equals an open one
             cut = kinds.get((replace(bare, graph="cut"), reference), [])
@@ -148,11 +153,19 @@ def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, str], list[M
     return kinds
 
 
+def _at_all_lengths(kinds: Mapping[tuple[Workload, Workload], Sequence[Measurement]]) -> list[list[Measurement]]:
+    """Measurements of kinds that differ only in their length, together."""
+    joined: dict[tuple[Workload, Workload], list[Measurement]] = {}
+    for (bare, reference), rows in kinds.items():
+        joined.setdefault((at_length(bare, 1), at_length(reference, 1)), []).extend(rows)
+    return list(joined.values())
+
+
 def _like_their_base(rows: Sequence[Measurement]) -> bool:
     return all(row.workload.in_weights and not row.workload.configuration.cuts_base for row in rows)
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
     """True unless these are the few rows of another kind that `adaptare overhead` leaves in a store."""
-    enough = len({row.workload.hash for row in rows}) >= max(FEWEST_ROWS, rows_needed(LEVEL))
+    enough = len({row.workload.hash for row in rows}) >= LatencyPredictor().fewest_adapters
     return enough and 2 * sum(row.workload.graph == bare.graph for row in rows) > len(rows)

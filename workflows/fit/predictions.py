@@ -61,7 +61,7 @@ class PredictionReport:
         ]
         if self.budget:
             columns.append(Column(self.budget, lambda row: "" if row.within is None else f"{row.within:.0%}"))
-        base = f"{predictor.template.describe()}; base {milliseconds(predictor.reference_s)} ms"
+        base = f"{predictor.template.describe()}; base {milliseconds(predictor.base_value)} ms"
         yield Table(f"{predictor.origin.capitalize()} for {predictor.device.device}: {base}", columns, self.rows)
         yield Note(f"next: adaptare train MODEL -o FOLDER, then adaptare search FOLDER --predictor {self.name}")
 
@@ -71,7 +71,7 @@ class PredictionReport:
         return {
             "predictor": self.name,
             "device": self.predictor.device.device,
-            "base_s": self.predictor.reference_s,
+            "base_s": self.predictor.base_value,
             "origin": self.predictor.origin,
             "rows": rows,
         }
@@ -99,10 +99,10 @@ def report_predictions(
         PredictedRow(
             adapter=adapter,
             sites=len(config.ranks),
-            mean_s=float(predicted.mean_s[index]),
-            lower_s=float(predicted.lower_s[index]),
-            upper_s=float(predicted.upper_s[index]),
-            overhead=float(predicted.mean_s[index] / predictor.reference_s - 1),
+            mean_s=float(predicted.mean[index]),
+            lower_s=float(predicted.lower[index]),
+            upper_s=float(predicted.upper[index]),
+            overhead=float(predicted.mean[index] / predictor.base_value - 1),
             memory_bytes=memory_bytes(template.with_configuration(config)),
             adapter_bytes=BYTES[template.dtype] * config.adapter_parameters(template.shape),
             extrapolates=bool(predicted.extrapolates[index]),

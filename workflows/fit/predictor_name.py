@@ -1,28 +1,24 @@
 """Default file name of a predictor, and protection of an earlier predictor of that name."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.workflows.target import weight_words
 
-# Origins that do not distinguish predictors: a transferred fit is of the same kind as one without transfer.
-OF_ONE_KIND = ("predicted", "transferred")
 
-
-def default_name(predictor: FittedPredictor, *, length: int | None, every_site: bool) -> Path:
-    """`predictor-PHASE[-LENGTH][-BASE][-open]`, with the weights of the base unless they are the default.
+def default_name(predictor: FittedPredictor, *, lengths: Sequence[int], every_site: bool) -> Path:
+    """`predictor-PHASE[-LENGTH...][-BASE][-open]`, with the weights of the base unless they are the default.
 
     Args:
         predictor: Predictor to write.
-        length: Length, if the user gave one.
+        lengths: Lengths that the user gave.
         every_site: True to mark that graphs have every site open (taking an adapter at run time).
     """
     template = predictor.template
     weights = weight_words(template.quantisation, template.dtype)
-    lengths = [] if length is None else [str(length)]
-    return Path("-".join(["predictor", template.phase, *lengths, *weights, *["open"] * every_site]))
+    return Path("-".join(["predictor", template.phase, *map(str, lengths), *weights, *["open"] * every_site]))
 
 
 def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
@@ -44,7 +40,8 @@ def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredicto
         raise InputError(f"{error}; or name another file with --output, or give --replace") from error
     if _identity(existing) != _identity(predictor):
         raise InputError(
-            f"{base} is of {existing.template.describe()} on {existing.device.device}, {existing.origin}; "
+            f"{base} is of {existing.template.describe()} on {existing.device.device}, of lengths "
+            f"{', '.join(map(str, existing.lengths))}; "
             "name another file with --output, or give --replace"
         )
     return existing
@@ -57,7 +54,7 @@ def reason_to_keep(existing: FittedPredictor, predictor: FittedPredictor) -> str
     the old one's interval.
     """
     old, new = existing.error_card, predictor.error_card
-    most = old.mape if math.isnan(old.mape_upper) else old.mape_upper
+    most = old.mape if old.mape_upper is None else old.mape_upper
     if new.mape <= most:
         return None
     return (
@@ -76,10 +73,10 @@ def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     kind = (
         template.shape.sizes,
         template.phase,
-        template.length,
+        predictor.lengths,
         template.mode,
         template.graph,
         template.batch,
     )
     weights = (template.quantisation, template.dtype)
-    return (*kind, *weights, device.device, device.hardware, predictor.origin in OF_ONE_KIND)
+    return (*kind, *weights, device.device, device.hardware, predictor.error_card.composed > 0)

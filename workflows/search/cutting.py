@@ -112,7 +112,7 @@ class Cutter:
                 screen=AdditiveScreen(),
                 progress=show,
             )
-        winners = pick_winners(front, 1, base=predictor.reference_s, bound=self._limit_s)
+        winners = pick_winners(front, 1, base=predictor.base_value, bound=self._limit_s)
         if not winners:
             raise InputError(
                 "every loss of this adapter is NaN or infinite; check that it was trained on this base model"

@@ -18,7 +18,7 @@ def limit_of(budget: Budget, predictor: FittedPredictor) -> float:
             f"budget {budget}: the predictor is of length {template.length}, not {budget.length}; write the "
             "budget without a length, or profile and fit that length"
         )
-    return latency_limit_s(budget, base_s=predictor.reference_s)
+    return latency_limit_s(budget, base_s=predictor.base_value)
 
 
 def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:

@@ -168,7 +168,7 @@ def select(
     _check_mergeable(super_adapter, predictor)
     if (dtype := predictor.template.dtype) != TRAINED_IN:
         feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
-    base_s, mode = predictor.reference_s, predictor.template.mode
+    base_s, mode = predictor.base_value, predictor.template.mode
     timing: FittedPredictor | MergedLatency = predictor
     if not super_adapter.separable:
         mode, timing = _merged_mode(adaptation), MergedLatency(base_s)
@@ -255,7 +255,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
     if super_adapter.fills_zeros(config):
         return []
-    mode, ends = _merged_mode(adaptation), (predictor.reference_s,) * 3
+    mode, ends = _merged_mode(adaptation), (predictor.base_value,) * 3
     if config.cuts_base:
         ends = predictor.predict(space.encode(config.without_adapter)[None], space.columns).interval_s(0)
     return [Choice(mode, config, mode, ends)]

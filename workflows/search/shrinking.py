@@ -108,7 +108,7 @@ def shrink_adapter(
         _measured_by(fitted),
         str(budget),
         limit_s,
-        fitted.reference_s,
+        fitted.base_value,
         fitted.level,
         fitted.origin,
         tuple(cuts),

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adaptare.predictor import FEWEST_ROWS, LEVEL, FeatureSet, LatencyPredictor, columns_of
+from adaptare.predictor.features import FeatureSet, columns_of
 from adaptare.predictor.fitting.sampling import next_rows
 from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.predictor.intervals.conformal import rows_needed
+from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.profiler import Measurement, Workload
 
 BATCH = 8
@@ -36,7 +36,7 @@ def measure_until(
     """
     rows, left, taken = list(known), list(workloads), list[Measurement]()
     upper, time_is_up = None, False
-    least = max(FEWEST_ROWS, rows_needed(LEVEL)) + 1
+    least = LatencyPredictor().fewest_adapters + 1
     while True:
         usable = [row for row in rows if row.complete and row.visits]
         if len({row.workload for row in usable}) >= least:
@@ -46,7 +46,7 @@ def measure_until(
                 f"{len(usable)} rows: error on held-out adapters {card.mape:.2f} %, 95 % upper bound {upper:.2f} %; "
                 f"{error:g} % is wanted"
             )
-            if upper <= error:
+            if upper is not None and upper <= error:
                 return taken, upper
         if time_is_up:
             note(f"the time is up, and {error:g} % is not reached; run the same command again to resume")

@@ -1,10 +1,14 @@
-"""Physical fit whose residual is learned by a more flexible regressor."""
+"""Physical fit whose residual is learned by a more flexible regressor, and a smooth function of few features."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from adaptare.core import InputError
 from adaptare.predictor.estimators.estimator import Estimator
@@ -52,15 +56,15 @@ class Corrected(Estimator):
         if not (y > 0).all():
             raise InputError("a correction is a ratio, so every latency has to be above 0")
         self.mean_ = clone(self.mean).fit(_some(X, self.mean_columns), y)
-        means = self.means(X)
+        means = self._means(X)
         self.correction_ = clone(self.correction).fit(self._seen(X, means), np.log(y / means))
 
     def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        means = self.means(X)
-        return means * bounded(self.correction_.predict(self._seen(X, means)))
+        means = self._means(X)
+        logs = np.clip(self.correction_.predict(self._seen(X, means)), -np.log(LARGEST), np.log(LARGEST))
+        return means * np.exp(logs)
 
-    def means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Predictions of the mean, above 0. Shape (n, n_features) -> (n,)."""
+    def _means(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = self.mean_.predict(_some(columns, self.mean_columns))
         return np.maximum(mean, np.finfo(np.float64).tiny ** 0.5)
 
@@ -69,10 +73,37 @@ class Corrected(Estimator):
         return seen / means[:, None] if self.per_mean else seen
 
 
-def bounded(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Factors with these logarithms, clipped to the learnable range."""
-    factors: NDArray[np.float64] = np.exp(np.clip(logs, -np.log(LARGEST), np.log(LARGEST)))
-    return factors
+class Smooth(Estimator):
+    """Gaussian process whose noise and length scales, one for each column, maximise the marginal likelihood.
+
+    Columns are standardised and y is centred, so far from any row it predicts the mean of y.
+
+    Args:
+        nu: Smoothness of the Matern kernel; infinity: the squared exponential.
+
+    References:
+        Rasmussen, Williams 2006, "Gaussian processes for machine learning", chapters 4 and 5.
+    """
+
+    def __init__(self, nu: float = 1.5) -> None:
+        self.nu = nu
+
+    def _learn(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        spread = X.std(axis=0)
+        self.centre_, self.scale_ = X.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        self.level_, self.unit_ = float(y.mean()), float(y.std()) or 1.0
+        matern = Matern(np.full(X.shape[1], 2.0), length_scale_bounds=(0.05, 1e3), nu=self.nu)
+        kernel = ConstantKernel(1.0, (1e-3, 1e2)) * matern + WhiteKernel(0.05, (1e-6, 1.0))
+        with warnings.catch_warnings():
+            # A length scale at its bound only means that the column has no effect.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.process_ = GaussianProcessRegressor(kernel, random_state=0).fit(
+                (X - self.centre_) / self.scale_, (y - self.level_) / self.unit_
+            )
+
+    def _answer(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        predicted: NDArray[np.float64] = self.process_.predict((X - self.centre_) / self.scale_)
+        return self.level_ + self.unit_ * predicted
 
 
 def _some(columns: NDArray[np.float64], chosen: tuple[int, ...] | None) -> NDArray[np.float64]:

@@ -1,0 +1,70 @@
+"""Content of predictor files of earlier versions in the present form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core import InputError
+from adaptare.core.codec import to_json
+from adaptare.predictor.files.content import STATE, Arrays
+from adaptare.predictor.intervals.session_spread import PRIOR
+
+# Number of residuals that represent a half width.
+STANDING_FOR = 99
+
+
+def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+    """Content and arrays of schema 1 to 3 as those of schema 4.
+
+    Files of schema 1, of release 0.1.0, and 2 do not name their regressor; schema 1 has a half width in place of the
+    residuals, and may lack the spread of sessions, which then is the prior.
+
+    Raises:
+        InputError: The predictor was interpolated between two lengths.
+    """
+    bare = {name: array for name, array in arrays.items() if name not in ("residuals", "feature_range", "half_width")}
+    parts = content.get("parts") or [_unnamed(bare)]
+    if len(parts) > 1 or "basis.0" in arrays:
+        raise InputError(
+            "an earlier version interpolated it between two lengths; fit one predictor to the rows of both lengths"
+        )
+    level, card = float(content["level"]), content["error_card"]
+    half_width = arrays.get("half_width")
+    kept = {name: array for name, array in arrays.items() if name in ("residuals", "feature_range")}
+    kept |= {} if half_width is None else {"residuals": _residuals_of(float(half_width), level)}
+    kept |= {f"{STATE}{name.removeprefix('state.0.')}": array for name, array in bare.items()}
+    made = {
+        **{name: content[name] for name in ("arrays_sha256", "versions", "shapes", "template", "chosen", "workloads")},
+        "device": _device(content["device"]),
+        "base": content["reference"],
+        "base_values": {str(content["reference"]["length"]): content["reference_s"]},
+        "source": _device(content["source"]) if content.get("source") else None,
+        "level": level,
+        "features": {feature["name"]: feature["unit"] for feature in content["features"]},
+        "regressor": parts[0]["regressor"],
+        "package": parts[0]["package"],
+        "scale": parts[0]["share"],
+        "session_spread": content.get("session_spread")
+        or to_json(PRIOR.spread(np.full(card["sessions"], 1 / card["sessions"]))),
+        "error_card": card,
+    }
+    return made, kept
+
+
+def _unnamed(state: Arrays) -> dict[str, Any]:
+    curved = "curve_rows_0" in state
+    return {"regressor": "curved" if curved else "shrunken", "package": "adaptare", "share": 1.0}
+
+
+def _device(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Release 0.1.0 also wrote the clock step, which now belongs to the worker."""
+    return {name: value for name, value in content.items() if name != "timer_step_s"}
+
+
+def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:
+    """Residuals, evenly spread to both sides, whose interval at a level has the given half width."""
+    ranks = np.arange(1, STANDING_FOR + 1)
+    residuals: NDArray[np.float64] = (-1.0) ** ranks * half_width / level * ranks / (STANDING_FOR + 1)
+    return residuals

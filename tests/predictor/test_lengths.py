@@ -1,0 +1,236 @@
+"""One predictor of several numbers of tokens: length is a feature like any other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from toy_regressor import Nearby
+
+from adaptare.core import InputError
+from adaptare.devices import SimulatedDevice
+from adaptare.predictor import FittedPredictor, LatencyPredictor, at_length, load_predictor, save_predictor
+from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
+
+Campaign = Callable[..., list[Measurement]]
+DrawConfigs = Callable[[int, int], list[Configuration]]
+TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
+Fitted = Callable[..., FittedPredictor]
+
+pytestmark = pytest.mark.usefixtures("without_card")
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[object, FittedPredictor]:
+    """Fits of earlier tests."""
+    return {}
+
+
+@pytest.fixture
+def fitted(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, known: dict[object, FittedPredictor]
+) -> Fitted:
+    """`(lengths, sigma=…, **changes of the template)` -> one predictor of 30 adapters at each length."""
+
+    def fit(*lengths: int, sigma: float = 0.0, **changes: Any) -> FittedPredictor:
+        own = replace(template, **changes)
+        key = lengths, sigma, own
+        if key not in known:
+            rows = [
+                row
+                for length in lengths
+                for row in campaign(draw_configs(30, 0), template=at_length(own, length), sigma=sigma, seed=length)
+            ]
+            known[key] = LatencyPredictor().fit(rows)
+        return known[key]
+
+    return fit
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_predicts_what_would_be_measured_at_a_length_between(
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, phase: Phase
+) -> None:
+    found = fitted(128, 64, phase=phase).at(96)
+    wanted = at_length(replace(template, phase=phase), 96)
+    assert (found.template, found.reference, found.origin) == (wanted, wanted.base, "interpolated")
+    unseen = draw_configs(20, 1)
+    # Attention grows with the square of the tokens.
+    assert found.predict_configs(unseen).mean == pytest.approx(true_seconds(wanted, unseen), rel=0.01)
+    assert not found.predict_configs(unseen).extrapolates.any()
+
+
+@pytest.mark.parametrize("mode", ["padded", "merged", "static"])
+def test_every_mode_is_predicted_between_lengths(
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, mode: str
+) -> None:
+    found = fitted(64, 128, phase="prefill", mode=mode).at(96)
+    unseen = draw_configs(20, 1)
+    assert found.predict_configs(unseen).mean == pytest.approx(true_seconds(found.template, unseen), rel=0.01)
+
+
+def test_a_fitted_length_is_predicted_as_well_as_by_a_predictor_of_its_own(
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs
+) -> None:
+    joint, unseen = fitted(32, 64, 128, sigma=0.01), draw_configs(50, 1)
+    assert (joint.length, joint.lengths) == (128, (32, 64, 128))
+    for length in joint.lengths:
+        own, found = fitted(length, sigma=0.01), joint.at(length)
+        assert (found.origin, found.base_value) == ("predicted", own.base_value)
+        truth = true_seconds(found.template, unseen)
+        errors = [np.abs(each.predict_configs(unseen).mean / truth - 1).mean() for each in (found, own)]
+        assert errors[0] < 1.1 * errors[1]
+
+
+def test_one_length_is_what_it_was(fitted: Fitted, draw_configs: DrawConfigs) -> None:
+    alone, unseen = fitted(64, sigma=0.01), draw_configs(5, 1)
+    assert alone.lengths == (64,)
+    np.testing.assert_array_equal(alone.at(64).predict_configs(unseen).mean, alone.predict_configs(unseen).mean)
+
+
+def test_intervals_between_lengths_hold_the_truth(
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs
+) -> None:
+    found = fitted(32, 64, 128, sigma=0.01).at(96)
+    unseen = draw_configs(100, 1)
+    truth = true_seconds(found.template, unseen) * np.exp(0.01 * np.random.default_rng(5).standard_normal(100))
+    predicted = found.predict_configs(unseen)
+    assert np.mean((predicted.lower <= truth) & (truth <= predicted.upper)) > 0.85
+
+
+def test_errors_of_the_base_at_lengths_left_out_widen_the_interval_between(fitted: Fitted) -> None:
+    assert fitted(32, 64).base.left_out == {}
+    straight = fitted(32, 48, 64)
+    assert straight.base.left_out[48] == pytest.approx(0, abs=1e-9)
+    assert straight.at(40).half_width == pytest.approx(straight.at(48).half_width)
+    bent = replace(
+        straight, base=replace(straight.base, values={**straight.base.values, 48: 1.1 * straight.base.at(48)})
+    )
+    assert bent.base.left_out[48] == pytest.approx(1 / 1.1 - 1)
+    assert bent.at(48).half_width == straight.at(48).half_width
+    assert bent.at(40).half_width > 0.09
+
+
+def test_the_base_of_a_prefill_follows_the_square_of_attention(shape: ModelShape, fitted: Fitted) -> None:
+    compute_bound = SimulatedDevice(launch_s=5e-7, bandwidth_bytes_s=1e15, compute_flops_s=1e9)
+    prefill = Workload(shape, phase="prefill")
+    seconds = {length: compute_bound.latency_s(at_length(prefill.base, length).work()) for length in (32, 512)}
+    curve = replace(fitted(32, 64).base, base=prefill.base, values=seconds)
+    truth = compute_bound.latency_s(at_length(prefill.base, 256).work())
+    assert curve.at(256) == pytest.approx(truth, rel=1e-9)
+
+
+def test_is_saved_like_any_other(fitted: Fitted, draw_configs: DrawConfigs, tmp_path: Path) -> None:
+    found, unseen = fitted(32, 64), draw_configs(5, 1)
+    save_predictor(found, tmp_path / "both")
+    loaded = load_predictor(tmp_path / "both")
+    assert loaded.lengths == (32, 64)
+    for length in (32, 40, 64):
+        np.testing.assert_array_equal(
+            loaded.at(length).predict_configs(unseen).upper, found.at(length).predict_configs(unseen).upper
+        )
+
+
+@pytest.mark.parametrize("length", [31, 65])
+def test_no_length_is_extrapolated(fitted: Fitted, length: int) -> None:
+    with pytest.raises(
+        InputError, match=f"length {length} is outside the fitted lengths, 32 to 64; profile that length"
+    ):
+        fitted(32, 64).at(length)
+    with pytest.raises(InputError, match="length 32 is outside the fitted lengths, 64; profile"):
+        fitted(64).at(32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 2}, "batch 1 and 2"),
+        ({"phase": "prefill", "tokens": 64}, "phase decode and prefill"),
+    ],
+)
+def test_lengths_of_different_kinds_are_refused(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, change: dict[str, Any], message: str
+) -> None:
+    rows = [
+        *campaign(draw_configs(30, 0), template=replace(template, past=32)),
+        *campaign(draw_configs(30, 0), template=replace(template, **change)),
+    ]
+    with pytest.raises(InputError, match=rf"{message}|different references"):
+        LatencyPredictor().fit(rows)
+
+
+def test_the_length_of_the_other_phase_does_not_matter(fitted: Fitted) -> None:
+    assert fitted(32, 64, tokens=32).at(40).template.past == 40
+
+
+def test_an_adapter_outside_the_range_of_all_lengths_is_flagged(
+    campaign: Campaign, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    small = [Configuration(tuple((path, min(rank, 4)) for path, rank in each.ranks)) for each in draw_configs(30, 0)]
+    rows = [
+        row for tokens in (8, 512) for row in campaign(small, template=Workload(shape, phase="prefill", tokens=tokens))
+    ]
+    found = LatencyPredictor().fit(rows)
+    for length in (8, 60, 512):
+        said = found.at(length).predict_configs([Configuration.uniform(shape, rank) for rank in (3, 20)])
+        assert said.extrapolates.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("ranks", [(0, 1, 4, 8, 16), (1, 4, 8, 16)], ids=["placements", "every site"])
+def test_what_was_profiled_at_both_lengths_is_known_between_them(
+    campaign: Campaign, shape: ModelShape, phase: Phase, ranks: tuple[int, ...]
+) -> None:
+    """Columns that never change, as the number of sites on every site, are no range that rounding may reverse."""
+    space = named_space("sites", shape, ranks=ranks)
+    configs = [space.decode(row) for row in space.expand(space.spread(30, np.random.default_rng(0)))]
+    ends = [Workload(shape, phase=phase, past=length, tokens=length) for length in (8, 512)]
+    found = LatencyPredictor().fit([row for each in ends for row in campaign(configs, template=each)])
+    assert not found.at(96).predict_configs(configs).extrapolates.any()
+
+
+def test_open_graphs_cost_something_without_adapter_at_every_length(
+    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape, template: Workload
+) -> None:
+    rows = []
+    for past in (32, 64):
+        for row in campaign(draw_configs(30, 0), template=replace(template, past=past, graph="open")):
+            visits = [replace(visit, samples_s=(visit.samples_s[0] + 0.1 * row.reference_s,)) for visit in row.visits]
+            rows.append(replace(row, visits=tuple(visits)))
+    both = LatencyPredictor().fit(rows)
+    found = both.at(48)
+    assert found.template.graph == "open"
+    nothing = found.predict_configs([Configuration()])
+    assert nothing.mean[0] / found.base_value == pytest.approx(1.1, abs=0.02)
+    uniform = [Configuration.uniform(shape, rank) for rank in range(1, 12)]
+    everywhere = campaign(uniform, template=replace(template, past=32), sigma=0.001)
+    assert both.relevelled(everywhere).template.graph == "open"
+
+
+def test_an_adapter_at_several_lengths_counts_once(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload
+) -> None:
+    rows = [row for past in (16, 32, 64) for row in campaign(draw_configs(4, 0), template=replace(template, past=past))]
+    with pytest.raises(InputError, match="needs at least 9 measured adapters, 4 came"):
+        LatencyPredictor().fit(rows)
+
+
+def test_any_regressor_learns_several_lengths_and_is_saved(
+    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, tmp_path: Path
+) -> None:
+    unseen, templates = draw_configs(20, 1), [Workload(template.shape, phase="prefill", tokens=n) for n in (64, 128)]
+    rows = [row for each in templates for row in campaign(draw_configs(30, 0), template=each, sigma=0)]
+    found = LatencyPredictor(regressor=Nearby()).fit(rows)
+    save_predictor(found, tmp_path)
+    loaded = load_predictor(tmp_path, regressor=Nearby)
+    np.testing.assert_array_equal(loaded.at(96).predict_configs(unseen).mean, found.at(96).predict_configs(unseen).mean)
+
+
+def test_prices_are_those_of_any_length(fitted: Fitted) -> None:
+    joint = fitted(32, 64)
+    names = joint.features.names
+    assert joint.at(32).prices_s(names) == joint.at(64).prices_s(names)
+    assert joint.prices_s(names) == pytest.approx(fitted(64).prices_s(names), rel=0.05, abs=1e-12)
