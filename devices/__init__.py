@@ -1,6 +1,6 @@
 """Devices that time programs: contracts, the worker process, and the implementations."""
 
-from adaptare.devices.agent.runtime import Runtime
+from adaptare.devices.agent.runtime import Runtime, RuntimeFacts
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker, WorkerInfo
 from adaptare.devices.machine_facts import this_machine
@@ -22,6 +22,7 @@ __all__ = [
     "Program",
     "ProgramFile",
     "Runtime",
+    "RuntimeFacts",
     "SimulatedDevice",
     "TorchCpu",
     "Transport",
