@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import MappingProxyType
+from typing import TypedDict
 
 from adaptare.core import InputError
 from adaptare.devices.agent_worker import AgentWorker
@@ -13,6 +14,19 @@ FIRST_CALL = "first_call"
 MASK_DIGITS = "0123456789abcdefABCDEF"
 FIRST_CALLS = ("left-out", "counted")
 NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class AgentOptions(TypedDict, total=False):
+    """Options of every device behind an agent, as `AgentDevice` describes them."""
+
+    threads: int | None
+    cores: str
+    pin: bool
+    gap_s: float | None
+    first_call: str
+    timeout_s: float
+    memory_bytes: int | None
+    transport: Transport | None
 
 
 class AgentDevice:
@@ -86,11 +100,9 @@ class AgentDevice:
         return f"<{type(self).__name__} {self._identity(self._facts).device if self._facts else self._name}>"
 
     def info(self) -> DeviceInfo:
-        """See `Device.info`."""
         return self._identity(self._last_facts())
 
     def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
         return self._last_facts().free_bytes
 
     def _last_facts(self) -> WorkerInfo:
@@ -101,7 +113,7 @@ class AgentDevice:
 
     @contextmanager
     def open(self) -> Iterator[AgentWorker]:
-        """See `Device.open`. Raises `InputError` if the device does not support the options."""
+        """Starts an agent. Raises `InputError` if the device does not support the options."""
         with self._transport.linked(self._runtime) as link:
             worker = AgentWorker(link, timeout_s=self._timeout_s)
             with closing(worker):

@@ -145,7 +145,6 @@ class AgentWorker:
         return MachineFacts(self._request("machine", **asked)["machine"])
 
     def load(self, program: Program) -> Loaded:
-        """See `Worker.load`."""
         self._loaded += 1
         program_id = f"{program.hash}-{self._loaded}"
         self._bring(program)
@@ -188,7 +187,7 @@ class AgentWorker:
         return copies, min(between_bytes, max(0, 2 * cache_bytes - program.moved_bytes))
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker.run`; after another program, first waits until the threads of that are idle."""
+        """Times calls; after another program, first waits until the threads of that are idle."""
         if program_id != self._last_program and self.info.gap_s:
             time.sleep(self.info.gap_s)
         self._last_program = program_id
@@ -200,24 +199,20 @@ class AgentWorker:
         return seconds
 
     def unload(self, program_id: str) -> None:
-        """See `Worker.unload`."""
         self._request("unload", program_id=program_id)
 
     def environment(self) -> Mapping[str, Any]:
-        """See `WatchedWorker.environment`."""
         return self._machine(EVERYTHING).environment()
 
     def forget(self, program: Program) -> bool:
-        """See `ForgettingWorker.forget`."""
         self._bring(program)
         return bool(self._request("forget", digests=[file.digest for file in program.files])["forgotten"])
 
     def energy_j(self) -> float | None:
-        """See `MeteredWorker.energy_j`; the counters of processors do not include accelerators."""
+        # The counters of processors do not include accelerators.
         return None if self._has_accelerator else self._machine(ENERGY).energy_j
 
     def attribute(self, program: Program, feed_id: str, calls: int) -> Sequence[AttributedCall]:
-        """See `AttributingWorker.attribute`."""
         feeds = {feed.name: feed.arguments for feed in program.feeds}
         if feed_id not in feeds:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(feeds)}")

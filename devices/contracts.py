@@ -40,16 +40,12 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Facts about a device, as reported by its worker at start.
+    """Facts about a device, as reported by its worker at start; those not listed are as in `DeviceInfo`.
 
     Args:
         free_bytes: Memory free on the device.
         processors: Numbers of the processors it runs on; empty if unknown.
         timer_step_s: Smallest step of its clock, seconds.
-        hardware: See `DeviceInfo`.
-        runtime: See `DeviceInfo`.
-        threads: See `DeviceInfo`.
-        cache_bytes: See `DeviceInfo`.
         providers: Execution providers of the runtime.
         capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`.
         environment: Snapshot of everything outside the identity that may change latency: frequencies, temperature,
@@ -141,7 +137,7 @@ class WatchedWorker(Worker, Protocol):
     """A worker that can also report its environment later on."""
 
     def environment(self) -> Mapping[str, Any]:
-        """See `WorkerInfo.environment`."""
+        """Present snapshot, as `WorkerInfo.environment` is the one at the start."""
         ...
 
 

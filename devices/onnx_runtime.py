@@ -1,11 +1,12 @@
-"""ONNX Runtime, with any execution provider of the installed package."""
+"""ONNX Runtime, with any execution provider, behind the agent in Python or the one in C."""
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Unpack
 
 from adaptare.core import InputError
-from adaptare.devices.agent_device import FIRST_CALLS, NONE, AgentDevice, yes_or_no
-from adaptare.devices.transport import Transport
+from adaptare.devices.agent_device import NONE, AgentDevice, AgentOptions, yes_or_no
+from adaptare.devices.transport import NATIVE
 
 RUNTIME = "adaptare.devices.agent.ort_runtime:OrtRuntime"
 CPU = "CPUExecutionProvider"
@@ -23,15 +24,9 @@ def ort(
     format: str = FORMATS[0],  # noqa: A002 (the name of the option)
     shapes: str = SHAPES[0],
     style: str = STYLES[0],
-    threads: int | None = None,
-    pin: bool = False,
     spinning: bool = True,
     flush_denormals: bool = False,
-    gap_s: float | None = None,
-    first_call: str = FIRST_CALLS[0],
-    timeout_s: float = 120.0,
-    memory_bytes: int | None = None,
-    transport: Transport | None = None,
+    **options: Unpack[AgentOptions],
 ) -> AgentDevice:
     """Device that runs ONNX files in a separate process, each as a plain `InferenceSession` with bound inputs.
 
@@ -45,31 +40,48 @@ def ort(
             some providers need; `flat`: fixed, and products of matrices in two dimensions.
         style: Optimisation of `ort` files: `fixed`: when they are made; `runtime`: partly when they are loaded, for the
             nodes that the provider leaves.
-        threads: See `AgentDevice`.
-        pin: See `AgentDevice`.
         spinning: Lets threads busy-wait for the next operator, as is the library's default.
         flush_denormals: Treats denormal numbers as zero.
-        gap_s: See `AgentDevice`.
-        first_call: See `AgentDevice`.
-        timeout_s: See `AgentDevice`.
-        memory_bytes: See `AgentDevice`.
-        transport: See `AgentDevice`.
+        options: Options of `AgentDevice`.
     """
-    options, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
+    sessions, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
     form = file_form(format, shapes, style)
     return AgentDevice(
         name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
         runtime=RUNTIME,
-        options={**options, "replay": form.get("style") == "runtime"},
+        options={**sessions, "replay": form.get("style") == "runtime"},
         spelled={**spelled, **{name: value for name, value in form.items() if name != "format"}},
         described={**described, **form},
-        threads=threads,
-        pin=pin,
-        gap_s=gap_s,
-        first_call=first_call,
-        timeout_s=timeout_s,
-        memory_bytes=memory_bytes,
-        transport=transport,
+        **options,
+    )
+
+
+def ort_native(
+    *,
+    provider: str = CPU,
+    spinning: bool = True,
+    flush_denormals: bool = False,
+    bundle: str = "",
+    **options: Unpack[AgentOptions],
+) -> AgentDevice:
+    """ONNX Runtime through its C API; nothing is installed on the device.
+
+    Args:
+        provider: Full name of the execution provider, as for `ort`.
+        spinning: Lets threads busy-wait for the next operator.
+        flush_denormals: Treats denormal numbers as zero.
+        bundle: Folder of the agent in C and its libraries; default: the latest one for the device's system in the
+            user's cache, and on this machine one with the installed ONNX Runtime.
+        options: Options of `AgentDevice`.
+    """
+    sessions, spelled, described = session_options(provider, spinning, flush_denormals)
+    return AgentDevice(
+        name="ort-native",
+        runtime=f"{NATIVE}:{bundle}",
+        options=sessions,
+        spelled={**spelled, **({"bundle": bundle} if bundle else {})},
+        described={**described, "agent": "native"},
+        **options,
     )
 
 

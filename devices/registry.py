@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 from adaptare.core import AdaptareError, InputError
 from adaptare.core.extensions import extensions
@@ -128,9 +128,16 @@ def _signature(build: Callable[..., object]) -> inspect.Signature:
     except NameError:
         signature = inspect.signature(build)
     fixed = build.keywords if isinstance(build, partial) else {}
-    return signature.replace(
-        parameters=[parameter for name, parameter in signature.parameters.items() if name not in fixed]
-    )
+    parameters = [parameter for name, parameter in signature.parameters.items() if name not in fixed]
+    return signature.replace(parameters=[each for parameter in parameters for each in _unpacked(parameter)])
+
+
+def _unpacked(parameter: inspect.Parameter) -> Iterable[inspect.Parameter]:
+    """The keywords of `**options: Unpack[SomeTypedDict]`; any other parameter itself."""
+    if parameter.kind is not inspect.Parameter.VAR_KEYWORD or not get_args(parameter.annotation):
+        return [parameter]
+    hints = get_type_hints(get_args(parameter.annotation)[0])
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]) for name in hints]
 
 
 def reachable(spellings: Sequence[str] = ()) -> list[Reach]:

@@ -97,7 +97,6 @@ class SimulatedDevice:
         return self.launch_s * work.launches + max(moving_s, computing_s)
 
     def info(self) -> DeviceInfo:
-        """See `Device.info`."""
         defaults = {"launch_s": 2e-6, "bandwidth_bytes_s": 10e9, "compute_flops_s": 50e9}
         chosen = [f"{name}={getattr(self, name)!r}" for name, usual in defaults.items() if getattr(self, name) != usual]
         options = (
@@ -108,12 +107,10 @@ class SimulatedDevice:
         return DeviceInfo(":".join(["simulated", ",".join(chosen)]).rstrip(":"), "closed form", "simulated", 1, options)
 
     def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
         return self.free_bytes
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`."""
         self.openings += 1
         worker = SimulatedWorker(self, self.openings - 1)
         try:
@@ -123,7 +120,7 @@ class SimulatedDevice:
 
 
 class SimulatedWorker:
-    """See `Worker`; uses the virtual clock of its device."""
+    """Worker on the virtual clock of its device."""
 
     def __init__(self, device: SimulatedDevice, opening: int) -> None:
         self._device = device
@@ -135,7 +132,6 @@ class SimulatedWorker:
 
     @property
     def info(self) -> WorkerInfo:
-        """See `Worker.info`."""
         device = self._device
         known = device.info()
         energy = ("energy",) if device.power_w is not None else ()
@@ -144,7 +140,6 @@ class SimulatedWorker:
         )
 
     def load(self, program: Program) -> Loaded:
-        """See `Worker.load`."""
         self._check_alive()
         program_id = f"{program.hash}-{len(self._calls)}"
         self._programs[program_id] = program
@@ -161,7 +156,6 @@ class SimulatedWorker:
         )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker.run`."""
         self._check_alive()
         program = self._loaded(program_id)
         failure = self._device.failures.get(program.hash)
@@ -177,11 +171,9 @@ class SimulatedWorker:
         return [self._call(program_id, program.hash, true_s) for _ in range(calls)]
 
     def energy_j(self) -> float | None:
-        """See `MeteredWorker.energy_j`."""
         return None if self._device.power_w is None else self._device.power_w * self._device.clock_s
 
     def unload(self, program_id: str) -> None:
-        """See `Worker.unload`."""
         self._check_alive()
         self._loaded(program_id)
         del self._programs[program_id]

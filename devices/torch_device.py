@@ -1,14 +1,12 @@
 """PyTorch, on the processor of this machine or on an accelerator."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Unpack
 
 from adaptare.core import InputError
-from adaptare.devices.agent_device import FIRST_CALLS, AgentDevice, yes_or_no
-from adaptare.devices.transport import Transport
+from adaptare.devices.agent_device import AgentDevice, AgentOptions, yes_or_no
 
 RUNTIME = "adaptare.devices.agent.torch_runtime:TorchRuntime"
-TIMEOUT_S = 120.0
 # Compiling takes minutes where a call takes milliseconds.
 COMPILE_TIMEOUT_S = 1800.0
 
@@ -19,13 +17,7 @@ def torch_backend(
     index: int = 0,
     graphs: bool = False,
     compile: bool = False,  # noqa: A002 (the name of the option)
-    threads: int | None = None,
-    pin: bool = False,
-    gap_s: float | None = None,
-    first_call: str = FIRST_CALLS[0],
-    timeout_s: float | None = None,
-    memory_bytes: int | None = None,
-    transport: Transport | None = None,
+    **options: Unpack[AgentOptions],
 ) -> AgentDevice:
     """Device that runs `module:factory` programs in a separate process, eager by default.
 
@@ -37,31 +29,22 @@ def torch_backend(
         index: Number of the accelerator among those that torch can see.
         graphs: Captures each call as a CUDA graph, and times its replay.
         compile: Compiles each program as a whole by `torch.compile`, for the shapes of each feed.
-        threads: See `AgentDevice`.
-        pin: See `AgentDevice`.
-        gap_s: See `AgentDevice`; none on an accelerator.
-        first_call: See `AgentDevice`.
-        timeout_s: See `AgentDevice`; default: 120, and 1800 where programs are compiled.
-        memory_bytes: See `AgentDevice`; of the accelerator, if there is one.
-        transport: See `AgentDevice`.
+        options: Options of `AgentDevice`. Calls that compile may take 1800 s by default. On an accelerator there is no
+            pause, and the limit of memory is one of the accelerator.
     """
     if graphs and kind != "cuda":
         raise InputError(f"graphs are those of CUDA; torch-{kind} has none")
     chosen = {"index": str(index)} if index else {}
     chosen |= {name: yes_or_no(True) for name, value in (("graphs", graphs), ("compile", compile)) if value}
+    if compile:
+        options.setdefault("timeout_s", COMPILE_TIMEOUT_S)
     return AgentDevice(
         name=f"torch-{kind}",
         runtime=RUNTIME,
         options={"kind": kind, "index": index, "graphs": graphs, "compile": compile},
         spelled=chosen,
         described=chosen,
-        threads=threads,
-        pin=pin,
-        gap_s=gap_s,
-        first_call=first_call,
-        timeout_s=timeout_s if timeout_s is not None else COMPILE_TIMEOUT_S if compile else TIMEOUT_S,
-        memory_bytes=memory_bytes,
-        transport=transport,
+        **options,
     )
 
 

@@ -102,7 +102,6 @@ class LocalTransport(Transport):
 
     @contextlib.contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`."""
         with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:
 
             def bring(file: ProgramFile) -> None:

@@ -181,6 +181,31 @@ def test_every_public_function_and_class_says_what_it_is() -> None:
     assert faults(SOURCES, silent) == {}
 
 
+def methods(file: Path) -> list[tuple[ast.ClassDef, ast.FunctionDef]]:
+    """Public methods of public classes, without the setters of properties."""
+    classes = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
+    inside = [(owner, node) for owner in classes for node in owner.body if isinstance(node, ast.FunctionDef)]
+    plain = [(owner, node) for owner, node in inside if not any("setter" in ast.dump(at) for at in node.decorator_list)]
+    return [(owner, node) for owner, node in plain if not node.name.startswith("_")]
+
+
+def test_every_public_method_says_what_it_does_or_its_protocol_does() -> None:
+    """Suites are left out: the names of tests are sentences."""
+    library = [file for file in SOURCES if ROOT / "testing" not in file.parents]
+    contracts = {
+        node.name
+        for file in library
+        for owner, node in methods(file)
+        if "Protocol" in {getattr(base, "id", "") for base in owner.bases} and ast.get_docstring(node)
+    }
+
+    def silent(file: Path) -> list[str]:
+        found = [(owner, node) for owner, node in methods(file) if not ast.get_docstring(node)]
+        return [f"{owner.name}.{node.name}" for owner, node in found if node.name not in contracts]
+
+    assert faults(library, silent) == {}
+
+
 def test_there_are_enough_tests_for_the_source() -> None:
     assert sum(map(lines, TESTS)) >= TESTS_PER_SOURCE * sum(map(lines, SOURCES))
 

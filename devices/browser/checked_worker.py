@@ -58,11 +58,10 @@ class CheckedWorker:
 
     @property
     def info(self) -> WorkerInfo:
-        """See `Worker.info`."""
         return self._worker.info
 
     def load(self, program: Program) -> Loaded:
-        """See `Worker.load`. Raises `ProgramError` if the outputs differ."""
+        """Loads a program. Raises `ProgramError` if its outputs differ."""
         loaded = self._worker.load(program)
         try:
             self._compare(program, loaded)
@@ -82,15 +81,12 @@ class CheckedWorker:
                 )
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker.run`."""
         return self._worker.run(program_id, feed_id, calls)
 
     def unload(self, program_id: str) -> None:
-        """See `Worker.unload`."""
         self._worker.unload(program_id)
 
     def environment(self) -> Mapping[str, Any]:
-        """See `WatchedWorker.environment`."""
         return self._worker.environment()
 
 

@@ -24,8 +24,6 @@ class OrtWeb:
         threads: Threads inside one operator; default: that of the library, half of the processors, at most 4. A page
             that is not isolated has one.
         backend: `wasm`, which runs on the processor, or `webgpu`.
-        gap_s: See `AgentDevice`.
-        timeout_s: See `AgentDevice`.
         memory_bytes: Limit of the WebAssembly memory.
         transport: Connection to the page.
     """
@@ -62,15 +60,12 @@ class OrtWeb:
         return repr(self._device)
 
     def info(self) -> DeviceInfo:
-        """See `Device.info`."""
         return self._device.info()
 
     def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
         return self._device.capacity_bytes()
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`."""
         with self._device.open() as worker, ExitStack() as stack:
             yield CheckedWorker(worker, HostOutputs(self._outputs, stack))

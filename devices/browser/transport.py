@@ -32,7 +32,6 @@ class BrowserTransport(Transport):
 
     @staticmethod
     def discover() -> Sequence[str]:
-        """See `Transport.discover`."""
         names = []
         for file in sorted(folder().glob("*.json")):
             with contextlib.suppress(AdaptareError):
@@ -42,7 +41,7 @@ class BrowserTransport(Transport):
 
     @contextlib.contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`. Waits a while for a page to be open."""
+        """Waits a while for a page to be open."""
         if runtime != RUNTIME:
             raise InputError(f"pages run ort-web only; spell the device {self.name}, or {self.name}/{self.usual}")
         state = read_state(self._target)

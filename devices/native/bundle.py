@@ -48,7 +48,7 @@ class Bundle:
         runtime: Name and version of the library, for example `onnxruntime 1.32.0`.
         library: File name of the library.
         loader: File name of the dynamic loader; empty: that of the device.
-        sources: See `source_digest`.
+        sources: `source_digest` of the agent.
         files: All of its files but the manifest.
     """
 
@@ -78,8 +78,8 @@ class Content:
 
     Args:
         data: Its content, or the file that has it.
-        origin: See `BundleFile`.
-        licence: See `BundleFile`.
+        origin: Package and version that it comes from.
+        licence: SPDX expression, or where it is found.
     """
 
     data: bytes | Path
@@ -97,8 +97,8 @@ def write_bundle(
         kept: Folder of the bundles that devices find.
         target: System that it runs on.
         contents: File name -> content. With the target's loader among them, the bundle needs no library of the device.
-        runtime: See `Bundle`.
-        library: See `Bundle`.
+        runtime: Name and version of the library.
+        library: File name of the library.
 
     Raises:
         StorageError: The folder is not writable, or has files that are no bundle.

@@ -123,7 +123,7 @@ def compile_agent(target: Target, headers: Path | None) -> bytes:
 
     Args:
         target: System that it runs on.
-        headers: See `find_header`.
+        headers: Folder with the header of ONNX Runtime; default: where systems install it.
 
     Raises:
         InputError: The header is missing, or too old.

@@ -26,7 +26,7 @@ class AdbTransport(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`. Raises `InputError` for an agent in Python, of which there is none on phones."""
+        """Prepares an agent. Raises `InputError` for one in Python, of which there is none on phones."""
         if not is_native(runtime):
             raise InputError(
                 "over adb there is no Python, in which ort-cpu, ort-mobile and others run; the agent in C, which runs "

@@ -78,7 +78,7 @@ def _words(answer: Answer) -> str:
 
 
 class AdbShell:
-    """See `RemoteShell`.
+    """Shell of a device behind the bridge.
 
     Args:
         serial: Serial of the device, passed to every command.
@@ -95,11 +95,9 @@ class AdbShell:
             raise DeviceError(f"{self.name}: its debug bridge reports no exit codes; Android 7 or later is needed")
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """See `RemoteShell.command`."""
         return ["adb", "-s", self._serial, "shell", "-T", _line(script, arguments)]
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
-        """See `RemoteShell.run`."""
         line = f'{_line(script, arguments)}; echo "{END}$?"'
         answer = _ran(["-s", self._serial, "shell", "-T", line], timeout_s)
         out, end, code = answer.out.rpartition(END)
@@ -108,7 +106,6 @@ class AdbShell:
         return Answer(int(code), out, answer.err)
 
     def put(self, source: Path, target: str, digest: str) -> None:
-        """See `RemoteShell.put`."""
         part = f"{target}.{os.getpid()}.part"
         self.run(MKDIR, target)
         timeout_s = transfer_timeout_s(source.stat().st_size)
@@ -124,7 +121,6 @@ class AdbShell:
             raise OSError(f"{self.name}: {self._advised(reason(answer, self.name))}")
 
     def cause(self, code: int) -> str:
-        """See `RemoteShell.cause`."""
         if problem := self._problem():
             return f"a lost connection: {problem}"
         return ended_by(code) if code else "a lost connection (adb then ends with exit code 0)"

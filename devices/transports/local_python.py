@@ -19,7 +19,7 @@ OF_ONE_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 
 @dataclass(frozen=True)
 class LocalShell:
-    """See `RemoteShell`; files are linked instead of copied.
+    """Shell of this machine; files are linked instead of copied.
 
     Args:
         folder: Folder of its files.
@@ -30,11 +30,9 @@ class LocalShell:
     name: str = "this machine"
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """See `RemoteShell.command`."""
         return ["sh", "-c", script, "sh", *arguments]
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
-        """See `RemoteShell.run`."""
         try:
             done = subprocess.run(
                 self.command(script, *arguments),
@@ -51,7 +49,6 @@ class LocalShell:
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def put(self, source: Path, target: str, digest: str) -> None:
-        """See `RemoteShell.put`."""
         place = Path(target)
         place.parent.mkdir(parents=True, exist_ok=True)
         if source.name.endswith(".pyz"):  # of the host's folder for it, which is removed
@@ -61,7 +58,6 @@ class LocalShell:
             place.symlink_to(source.resolve())
 
     def cause(self, code: int) -> str:
-        """See `RemoteShell.cause`."""
         return ended_by(code)
 
 
@@ -80,7 +76,7 @@ class LocalPython(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`.
+        """Prepares an agent.
 
         Raises:
             MissingPackageError: Its Python lacks a package.

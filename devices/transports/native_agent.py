@@ -40,7 +40,7 @@ def native_link(shell: RemoteShell, runtime: str) -> Link:
 
     Args:
         shell: Connection to the device.
-        runtime: See `Transport.linked`.
+        runtime: `NATIVE`, a colon and the folder of a bundle, or none.
 
     Raises:
         InputError: There is no bundle for its system.

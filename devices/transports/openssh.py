@@ -76,7 +76,7 @@ class OpenSsh:
     """An open connection; see `RemoteShell`. Sessions share it by a control socket.
 
     Args:
-        name: See `RemoteShell.name`.
+        name: Prefix of the device's spelling, for messages.
         address: The host.
         place: Private folder for the control socket.
     """
@@ -91,18 +91,15 @@ class OpenSsh:
         self._is_open = False
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """See `RemoteShell.command`."""
         # Where the shared connection is gone, no session may open one of its own.
         only_shared = [self._socket, "-oControlMaster=no", "-oProxyCommand=false"]
         remote = shlex.join(["sh", "-c", script, "sh", *arguments])
         return [*self._program, *only_shared, *PLAIN, *self._address.arguments, remote]
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
-        """See `RemoteShell.run`."""
         return self._ran(self.command(script, *arguments), timeout_s=timeout_s)
 
     def put(self, source: Path, target: str, digest: str) -> None:
-        """See `RemoteShell.put`."""
         with source.open("rb") as content:
             timeout_s = transfer_timeout_s(os.fstat(content.fileno()).st_size)
             answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
@@ -110,7 +107,6 @@ class OpenSsh:
             raise OSError(f"{self.name}: {reason(answer, self.name)}")
 
     def cause(self, code: int) -> str:
-        """See `RemoteShell.cause`."""
         return f"a lost connection to {self.name}" if code == FAILED else ended_by(code)
 
     def close(self) -> None:

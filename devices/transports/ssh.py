@@ -29,7 +29,7 @@ class SshTransport(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`. Raises `MissingPackageError` for a package that is to be installed on the device."""
+        """Prepares an agent. Raises `MissingPackageError` for a package that is to be installed on the device."""
         with self.connected() as shell:
             agent = PythonAgent(shell, self._python, f"ssh {self._address.by_hand}")
             yield native_link(shell, runtime) if is_native(runtime) else agent.link(runtime)

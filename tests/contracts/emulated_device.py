@@ -12,7 +12,7 @@ from adaptare.devices import AgentDevice, Link, ProgramFile, Transport
 from adaptare.devices.native.build import build_bundle
 from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import TARGETS
-from adaptare.devices.native_runtime import ort_native
+from adaptare.devices.onnx_runtime import ort_native
 
 EMULATOR = shutil.which("qemu-aarch64")
 TARGET = TARGETS["aarch64-linux"]

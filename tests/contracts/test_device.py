@@ -17,8 +17,7 @@ from simulated_noise import Bursts, Drift, Jitter, OpeningOffset, WarmUp
 from adaptare.core import DeviceError
 from adaptare.devices import Device, SimulatedDevice, TorchCpu, connect, ort_cpu, this_machine, torch_device
 from adaptare.devices.agent.machine import processors
-from adaptare.devices.native_runtime import ort_native
-from adaptare.devices.onnx_runtime import ort_mobile
+from adaptare.devices.onnx_runtime import ort_mobile, ort_native
 from adaptare.devices.torch_device import torch_cuda, torch_mps, torch_xpu
 from adaptare.testing import DeviceSuite, onnx_programs
 

@@ -14,7 +14,7 @@ import pytest
 
 from adaptare.core import InputError, ProgramError
 from adaptare.devices import Feed, Program, Work, Worker, ort_cpu, program_file
-from adaptare.devices.native_runtime import ort_native
+from adaptare.devices.onnx_runtime import ort_native
 from adaptare.devices.program import canonical_json
 
 pytestmark = pytest.mark.native

@@ -11,8 +11,7 @@ from adaptare.core import InputError, ProgramError
 from adaptare.devices import Feed, Program, Work, program_file
 from adaptare.devices.native.build import build_bundle
 from adaptare.devices.native.compiler import target_here
-from adaptare.devices.native_runtime import ort_native
-from adaptare.devices.onnx_runtime import ort_cpu
+from adaptare.devices.onnx_runtime import ort_cpu, ort_native
 from adaptare.devices.program import canonical_json
 
 # Debian's: it has XNNPACK, and is older than the functions that tell who runs a node.

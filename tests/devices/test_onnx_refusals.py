@@ -8,8 +8,8 @@ import pytest
 
 from adaptare.core import ProgramError
 from adaptare.devices import Device, Feed, Program, Work, ort_cpu, program_file
-from adaptare.devices.native_runtime import ort_native
 from adaptare.devices.onnx_refusals import advised
+from adaptare.devices.onnx_runtime import ort_native
 from adaptare.devices.program import canonical_json
 
 LACKS = "this onnxruntime lacks an operator of the program; use a newer or more complete build"
