@@ -2,9 +2,11 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from adaptare.core.quantisation import QUANTISATIONS
 
 ModelArgument = Annotated[
     str,
@@ -91,10 +93,14 @@ DataOption = Annotated[
     ),
 ]
 
+if TYPE_CHECKING:
+    Quantisation = str
+else:
+    Quantisation = Literal[tuple(QUANTISATIONS)]
+
 # Copied from `adaptare.profiler`, which takes too long to import for a help page.
 Phase = Literal["prefill", "decode"]
 Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
-Quantisation = Literal["none", "int8", "int4"]
 
 PrefillOption = Annotated[
     int | None, typer.Option("-p", "--prefill", help="Measure prefill of this many tokens.", show_default=False)

@@ -6,6 +6,7 @@ Modules that need onnx or torch are imported on first use.
 from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
+from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.profiler.measuring.rounds import profile
 from adaptare.profiler.measuring.stopping import FixedRounds, StoppingRule, precise_within
 from adaptare.profiler.models.model_source import open_model
@@ -16,7 +17,7 @@ from adaptare.profiler.workloads.design import design
 from adaptare.profiler.workloads.peft_folder import read_peft
 from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
 from adaptare.profiler.workloads.space import Dimension, Space, named_space, read_space
-from adaptare.profiler.workloads.workload import Mode, Phase, Quantisation, Workload
+from adaptare.profiler.workloads.workload import Mode, Phase, Workload
 
 if TYPE_CHECKING:
     from adaptare.profiler.store.database import Store
@@ -26,6 +27,7 @@ _LATER = {
 }
 
 __all__ = [
+    "QUANTISATIONS",
     "Column",
     "Configuration",
     "Dimension",

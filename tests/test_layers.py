@@ -39,7 +39,7 @@ HEAVY = {
     "profiler": {
         "torch": {
             "programs/torch/programs.py",
-            "programs/torch/shallow.py",
+            "programs/torch/cut.py",
             "programs/onnx/export.py",
             "models/random_model.py",
             "models/stored_model.py",

@@ -1,12 +1,12 @@
 """Target of `--device`: a device, and the format of the base's weights on it."""
 
 from dataclasses import dataclass
-from typing import Final, TypedDict, get_args
+from typing import Final, TypedDict
 
 from adaptare.core import InputError
 from adaptare.devices import Device, DeviceInfo, connect
 from adaptare.devices.registry import split_options
-from adaptare.profiler import Quantisation, Workload
+from adaptare.profiler import QUANTISATIONS, Quantisation, Workload
 from adaptare.profiler.workloads.workload import BYTES
 
 USUAL: Final = "float32"
@@ -75,7 +75,7 @@ class Spelling:
 def read_spelling(text: str) -> Spelling:
     """Parses spellings such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
     name, options = split_options(text)
-    quantisations: dict[str, Quantisation] = {name: name for name in get_args(Quantisation) if name != "none"}
+    quantisations = [name for name in QUANTISATIONS if name != "none"]
     words, rest = list[str](), []
     for option in filter(None, options.split(",")):
         if option in (*quantisations, *BYTES):
@@ -89,7 +89,8 @@ def read_spelling(text: str) -> Spelling:
         raise InputError(f"--device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
     device = ":".join(filter(None, (name, ",".join(rest))))
-    return Spelling(device, quantisations.get(word, "none"), word if word in BYTES else USUAL, named=bool(words))
+    quantisation, dtype = word if word in quantisations else "none", word if word in BYTES else USUAL
+    return Spelling(device, quantisation, dtype, named=bool(words))
 
 
 def target_of(device: str | Device) -> Target:

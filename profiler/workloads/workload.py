@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.devices import Work
 from adaptare.devices.program import content_hash
 from adaptare.profiler.workloads.configuration import Configuration
@@ -15,14 +16,11 @@ Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
 Scope = Literal["model", "block", "layer", "head"]
 Caches = Literal["cold", "hot"]
-Quantisation = Literal["none", "int8", "int4"]
 Graph = Literal["cut", "open"]
 
 # Modes in which A and B are graph inputs.
 FED = ("swappable", "padded")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Bytes per weight of the base, with a scale for each block of 32.
-QUANTISED_BYTES = {"int8": 1 + 4 / 32, "int4": 0.5 + 4 / 32}
 # Kernels that one decoder layer of torch eager launches besides its linears, and a model besides its layers.
 LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
@@ -80,7 +78,7 @@ class Workload:
             ("scope", self.scope, get_args(Scope)),
             ("caches", self.caches, get_args(Caches)),
             ("dtype", self.dtype, tuple(BYTES)),
-            ("quantisation", self.quantisation, get_args(Quantisation)),
+            ("quantisation", self.quantisation, tuple(QUANTISATIONS)),
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -221,7 +219,7 @@ class Workload:
     @property
     def base_weight_bytes(self) -> float:
         """Bytes of one weight of the base."""
-        return QUANTISED_BYTES.get(self.quantisation, BYTES[self.dtype])
+        return QUANTISATIONS[self.quantisation].bytes_per_weight(BYTES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:
         """All fields except defaults; the shape is represented by its hash.

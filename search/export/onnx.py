@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.devices.program import Json
-from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_model
+from adaptare.profiler import QUANTISATIONS, Configuration, Quantisation, Site, Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
 from adaptare.profiler.workloads.shape import with_kept_layers
 from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
@@ -73,9 +74,9 @@ def export_onnx(
         DeviceError: ONNX Runtime's outputs differ from torch's, or it failed; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    if kind not in get_args(OnnxKind) or quantisation not in get_args(Quantisation):
+    if kind not in get_args(OnnxKind) or quantisation not in tuple(QUANTISATIONS):
         raise InputError(
-            f"kind must be one of {get_args(OnnxKind)} and quantisation one of {get_args(Quantisation)}, "
+            f"kind must be one of {get_args(OnnxKind)} and quantisation one of {tuple(QUANTISATIONS)}, "
             f"not {kind!r} and {quantisation!r}"
         )
     source = Path(base)
@@ -91,7 +92,6 @@ def export_onnx(
     if every_site:
         adapter = {**_without_rank(config.sites(stored.shape)), **adapter}
     bases = OnnxBases(cache, weights=stored)
-    from adaptare.profiler.programs.onnx.adapted import write_onnx_static, write_onnx_swappable
 
     def base_as(quantised: Quantisation) -> OnnxBase:
         workload = Workload(stored.shape, config.without_adapter, quantisation=quantised)
@@ -100,13 +100,17 @@ def export_onnx(
             note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
         return bases.base(workload)
 
+    from adaptare.profiler.programs.onnx.writer import write_model
+
     with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
         if kind == "onnx":
             _write_merged(super_adapter, config, source, base_as, quantisation, fresh)
-        elif kind == "onnx-static":
-            write_onnx_static(base_as(quantisation), adapter, fresh)
         else:
-            write_onnx_swappable(base_as(quantisation), adapter, fresh)
+            adapted = SubAdapter(
+                config, {path: Halves(A.T, B.T) for path, (A, B) in adapter.items()}, base_as(quantisation)
+            )
+            write_model(adapted, fresh, application="static" if kind == "onnx-static" else "optional")
+        if kind == "onnx-swappable":
             write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
         for name in BESIDE:
             if (source / name).exists():
@@ -151,18 +155,20 @@ def _write_merged(
     quantisation: Quantisation,
     folder: Path,
 ) -> None:
-    from adaptare.profiler.programs.onnx.adapted import write_onnx_codes, write_onnx_requantised, write_onnx_weights
+    from adaptare.profiler.programs.onnx.quantise import pack_int4
+    from adaptare.profiler.programs.onnx.writer import code_names, write_model
 
     if super_adapter.on_grid and quantisation == "int4":
-        codes = super_adapter.int4_codes(config)
-        write_onnx_codes(bases("int4"), {path: tensor.cpu().numpy() for path, tensor in codes.items()}, folder)
+        adapted = SubAdapter(config, {}, bases("int4"))
+        names = code_names(adapted.base)
+        codes = super_adapter.int4_codes(config).items()
+        packed = {names[path]: pack_int4(tensor.cpu().numpy()) for path, tensor in codes}
+        write_model(adapted, folder, application="merged", weights=packed)
         return
+    adapted = SubAdapter(config, {}, bases("none"))
     merged = on_base(super_adapter, base, "none").merged(config)
-    weights = {path: _array(weight.T) for path, weight in merged.items()}
-    if quantisation == "none":
-        write_onnx_weights(bases("none"), weights, folder)
-    else:
-        write_onnx_requantised(bases("none"), weights, folder, quantisation)
+    weights = {adapted.base.sites[path].weight: _array(weight.T) for path, weight in merged.items()}
+    write_model(adapted, folder, application="merged", weights=weights, quantisation=quantisation)
 
 
 def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:

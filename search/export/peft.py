@@ -6,8 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.programs.torch.programs import narrowed
-from adaptare.profiler.programs.torch.shallow import shallow
+from adaptare.profiler.programs.torch.cut import narrowed, shallow
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.shape import in_layer, layer_of
 from adaptare.search.export.folder import export_folder, origin_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, get_args
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
-from adaptare.profiler import ModelShape, Quantisation, Space
+from adaptare.profiler import QUANTISATIONS, ModelShape, Quantisation, Space
 from adaptare.profiler.workloads.space import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
@@ -75,7 +75,7 @@ class Recipe:
     step: TrainingStep = DEFAULT_STEP
     start: Callable[[Space], NDArray[np.int64]] = midpoint
     algorithm: str = "nsga2"
-    quantisations: tuple[Quantisation, ...] = get_args(Quantisation)
+    quantisations: tuple[Quantisation, ...] = tuple(QUANTISATIONS)
 
     def quantisation(self, asked: Quantisation | None) -> Quantisation:
         """The quantisation asked for, or the default. Raises `InputError` if the recipe is not for it."""

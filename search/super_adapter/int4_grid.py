@@ -7,7 +7,8 @@ for each block of inputs of an output row: 32, unless said otherwise.
 import torch
 from torch.nn import functional
 
-BLOCK = 32
+from adaptare.core.quantisation import BLOCK
+
 ZERO, LARGEST = 8, 15
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space
-from adaptare.profiler.programs.torch.shallow import set_layers
+from adaptare.profiler.programs.torch.cut import set_layers
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer

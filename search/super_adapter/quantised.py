@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from adaptare.search.super_adapter.int4_grid import BLOCK, int4_codes, int4_scales, int4_values
+from adaptare.core.quantisation import BLOCK
+from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
 from adaptare.search.super_adapter.base_model import load_base
-from adaptare.search.super_adapter.int4_grid import BLOCK
 from adaptare.search.super_adapter.model import SuperAdapter
 
 

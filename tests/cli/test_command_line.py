@@ -27,7 +27,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", ["Phase", "Mode", "Quantisation"])
+@pytest.mark.parametrize("name", ["Phase", "Mode"])
 def test_options_offer_what_the_library_has(name: str) -> None:
     assert set(get_args(getattr(arguments, name))) == set(get_args(getattr(profiler, name)))
 

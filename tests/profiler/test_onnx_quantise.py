@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -18,20 +17,20 @@ from onnx import numpy_helper
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, adapter_inputs
+from adaptare.core.quantisation import BLOCK
+from adaptare.profiler import QUANTISATIONS, Configuration
+from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.quantise import (
-    BITS,
-    BLOCK,
     dequantised_weights,
-    quantise,
     quantise_base,
     rounded_weights,
 )
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import Halves, add_static, add_swappable, load_graph
+from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph
+from adaptare.profiler.programs.onnx.writer import write_graph
+from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
 
-Adapter = dict[str, Halves]
+Adapter = dict[str, RowHalves]
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
 Inputs = Callable[..., Arrays]
@@ -86,7 +85,7 @@ def originals(base: OnnxBase, names: Any) -> dict[str, NDArray[np.float32]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_rounding_is_the_closed_form(kind: str, shape: tuple[int, int]) -> None:
     weight = drawn(*shape)
-    assert np.array_equal(rounded_weights({"w": weight}, kind)["w"], in_blocks(weight, BITS[kind]))
+    assert np.array_equal(rounded_weights({"w": weight}, kind)["w"], in_blocks(weight, QUANTISATIONS[kind].bits))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -189,27 +188,27 @@ def run_as_timed(file: Path, inputs: Arrays) -> NDArray[np.float32]:
     return logits
 
 
-def beside(base: OnnxBase, graph: onnx.ModelProto, folder: Path) -> Path:
-    """Saves a graph in a folder where the data of its base are too."""
+def beside(base: OnnxBase, folder: Path) -> OnnxBase:
+    """The same base in another folder, where graphs may be written."""
     for file in base.folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    onnx.save(graph, folder / "adapted.onnx")
-    return folder / "adapted.onnx"
+    return OnnxBase.load(folder)
+
+
+def sub_adapter(base: OnnxBase, adapter: Adapter) -> SubAdapter[OnnxBase]:
+    return SubAdapter(Configuration(), {path: Halves(A.T, B.T) for path, (A, B) in adapter.items()}, base)
 
 
 def written(base: OnnxBase, adapter: Adapter, mode: str, folder: Path) -> tuple[Path, Arrays]:
     """The graph of a quantised base with an adapter, and what it is fed with besides the inputs of the base."""
-    graph, inputs = load_graph(base), {}
-    if mode == "static":
-        add_static(graph, base.sites, adapter)
-    else:
-        widths = {path: (A.shape[0], B.shape[1]) for path, (A, B) in adapter.items()}
-        add_swappable(graph, {path: base.sites[path] for path in adapter}, widths)
-        for path, (A, B) in adapter.items():
-            zeros = 5 - A.shape[1] if mode == "padded" else 0
-            padded = np.pad(A, ((0, 0), (0, zeros))), np.pad(B, ((0, zeros), (0, 0)))
-            inputs.update(zip(adapter_inputs(path), padded, strict=True))
-    return beside(base, graph, folder), inputs
+    application: Any = "static" if mode == "static" else "swappable"
+    write_graph(sub_adapter(beside(base, folder), adapter), folder / "adapted.onnx", application=application)
+    inputs = {}
+    for path, (A, B) in adapter.items() if mode != "static" else ():
+        zeros = 5 - A.shape[1] if mode == "padded" else 0
+        padded = np.pad(A, ((0, 0), (0, zeros))), np.pad(B, ((0, zeros), (0, 0)))
+        inputs.update(zip(adapter_inputs(path), padded, strict=True))
+    return folder / "adapted.onnx", inputs
 
 
 def sums(base: OnnxBase, weights: Arrays, adapter: Adapter) -> Arrays:
@@ -257,9 +256,9 @@ def test_but_for_the_rounding_of_activations_4_bits_are_exact(
 def test_requantised_weights_are_the_rounded_sums(export: Export, kind: str, tmp_path: Path) -> None:
     model, base = export("llama")
     adapter = adapter_of(base, model)
-    write_onnx_merged(base, adapter, tmp_path)
-    quantise(tmp_path / MODEL, tmp_path / "requantised.onnx", kind)
-    found = dequantised_weights(tmp_path / "requantised.onnx")
+    file = tmp_path / "requantised.onnx"
+    write_graph(sub_adapter(base, adapter), file, application="merged", quantisation=kind)
+    found = dequantised_weights(file)
     expected = rounded_weights(sums(base, originals(base, found), adapter), kind)
     assert all(np.array_equal(found[name], expected[name]) for name in found)
     assert found.keys() >= {site.weight for site in base.sites.values()}

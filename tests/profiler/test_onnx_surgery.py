@@ -18,20 +18,15 @@ from transformers import PreTrainedModel
 from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.program import canonical_json
-from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, adapter_inputs
+from adaptare.profiler import Configuration
+from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.export import export_decoder
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import (
-    Halves,
-    add_folded,
-    add_static,
-    add_swappable,
-    load_graph,
-    read_weight,
-)
+from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph, read_weight
+from adaptare.profiler.programs.onnx.writer import write_graph
+from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
 
-Adapter = dict[str, Halves]
+Adapter = dict[str, RowHalves]
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
 Inputs = Callable[..., Arrays]
@@ -46,7 +41,7 @@ Q_PROJ, DOWN_PROJ = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_
 class Adapted(nn.Module):
     """A linear with a low-rank update beside it, as plainly as torch can say it."""
 
-    def __init__(self, linear: nn.Linear, halves: Halves) -> None:
+    def __init__(self, linear: nn.Linear, halves: RowHalves) -> None:
         super().__init__()
         A, B = halves
         self.linear = linear
@@ -67,7 +62,7 @@ def adapted(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     return clone
 
 
-def halves_of(width_in: int, rank: int, width_out: int, seed: int = 0) -> Halves:
+def halves_of(width_in: int, rank: int, width_out: int, seed: int = 0) -> RowHalves:
     rng = np.random.default_rng(seed)
     A, B = rng.standard_normal((width_in, rank)), 0.3 * rng.standard_normal((rank, width_out))
     return (A * width_in**-0.5).astype(np.float32), B.astype(np.float32)
@@ -104,22 +99,15 @@ def fed(adapter: Adapter, *, width: int = 0) -> Arrays:
 
 def written(model: PreTrainedModel, base: OnnxBase, adapter: Adapter, mode: str) -> tuple[Path, Arrays]:
     """A graph with the adapter, and what it is fed with besides the inputs of the base."""
-    graph, file, widths = load_graph(base), base.folder / f"{mode}.onnx", widths_of(model, base)
-    inputs: Arrays = {}
-    if mode == "static":
-        add_static(graph, base.sites, adapter)
-    elif mode == "merged":
-        (base.folder / mode).mkdir()
-        write_onnx_merged(base, adapter, base.folder / mode)
-        return base.folder / mode / MODEL, {}
-    elif mode == "folded":
-        add_folded(graph, base.sites, widths)
-        absent = {path: halves_of(width_in, 0, out) for path, (width_in, out) in widths.items() if path not in adapter}
-        inputs = fed(adapter | absent)
-    else:
-        add_swappable(graph, {path: base.sites[path] for path in adapter}, widths)
-        inputs = fed(adapter, width=8 if mode == "padded" else 0)
-    onnx.save(graph, file)
+    file, inputs, every = base.folder / f"{mode}.onnx", Arrays(), dict(adapter)
+    application: Any = "swappable" if mode == "padded" else mode
+    if mode == "folded":
+        sizes = {path: size for path, size in widths_of(model, base).items() if path not in adapter}
+        every |= {path: halves_of(width_in, 0, width_out) for path, (width_in, width_out) in sizes.items()}
+    if mode in ("folded", "swappable", "padded"):
+        inputs = fed(every, width=8 if mode == "padded" else 0)
+    halves = {path: Halves(A.T, B.T) for path, (A, B) in every.items()}
+    write_graph(SubAdapter(Configuration(), halves, base), file, application=application)
     return file, inputs
 
 
@@ -272,7 +260,7 @@ def test_the_files_of_the_base_stay_as_they_are(export: Export, mode: str, tmp_p
     written(model, own, mixed(model, base), mode)
     after = summary(tmp_path)
     assert {name: after[name] for name in before} == before
-    assert sorted(set(after) - set(before)) == ([] if mode == "merged" else [f"{mode}.onnx"])
+    assert sorted(set(after) - set(before)) == [f"{mode}.onnx", *[f"{mode}.onnx.data"] * (mode == "merged")]
 
 
 def test_a_bias_is_added_behind_the_adapter(export: Export, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _biased() -> LlamaConfig:
 def _narrowed(base: OnnxBase, shape: ModelShape, folder: Path) -> OnnxBase:
     shutil.copytree(base.folder, folder)
     copied = OnnxBase.load(folder)
-    write_narrow(copied, kept_parts(shape, WIDTHS), folder / "narrow.onnx", folder / "narrow.onnx.data")
+    write_narrow(copied, kept_parts(shape, WIDTHS), folder / "narrow.onnx")
     return narrow_base(copied, {site.path: site for site in shape.sites_with(WIDTHS)}, "narrow.onnx", 0)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import DeviceError, InputError, MissingPackageError
-from adaptare.profiler import Configuration, Quantisation
+from adaptare.profiler import QUANTISATIONS, Configuration, Quantisation
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.search.export import onnx_check
@@ -25,7 +25,6 @@ DOWN = "model.layers.{}.mlp.down_proj"
 # Unequal ranks, and most sites without.
 CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
 KINDS = get_args(OnnxKind)
-QUANTISATIONS = get_args(Quantisation)
 OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
 
@@ -80,7 +79,7 @@ def expected(super_adapter: SuperAdapter, config: Configuration) -> NDArray[np.f
     return found
 
 
-@pytest.mark.parametrize("quantisation", QUANTISATIONS)
+@pytest.mark.parametrize("quantisation", list(QUANTISATIONS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_exported_computes_what_torch_does(
     kind: OnnxKind,

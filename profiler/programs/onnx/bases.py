@@ -102,13 +102,22 @@ class OnnxBases:
         return self._root / "-".join(filter(None, [key, _cut_name(workload), workload.quantisation]))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
-        """Writes a file into the folder of a base unless it exists, and marks it as used."""
-        from adaptare.profiler.programs.onnx.surgery import is_graph
+        """Writes a file, and its data in `FILE.data`, into the folder of a base unless it exists; marks it as used."""
+        from adaptare.profiler.programs.onnx.surgery import data_of, is_graph
+
+        def write_both(fresh: Path) -> None:
+            # A graph refers to its data by name, so both get their final names before they are moved.
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
+                new = Path(place) / file.name
+                write(new)
+                if data_of(new).exists():
+                    data_of(new).replace(data_of(file))
+                new.replace(fresh)
 
         self._in_use |= {file, file.parent / MODEL, file.parent / RECORD}
         if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
             file.unlink(missing_ok=True)
-            cached_file(file, write)
+            cached_file(file, write_both)
             make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
         mark_used(file)
 
@@ -123,13 +132,7 @@ class OnnxBases:
         parts = kept_parts(workload.shape, workload.configuration.by_layer)
         here = {rename(site.path): parts[site.path] for site in workload.scope_sites if site.path in parts}
 
-        def write(fresh: Path) -> None:
-            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
-                data = Path(place) / f"{file.name}.data"
-                write_narrow(base, here, fresh, data, left_out=left_out)
-                data.replace(file.parent / data.name)
-
-        self.file(file, write)
+        self.file(file, lambda fresh: write_narrow(base, here, fresh, left_out=left_out))
         sites = {rename(site.path): site for site in workload.scope_sites}
         weight_bytes = base.weight_bytes - base_bytes(usual) + base_bytes(workload)
         return narrow_base(base, sites, file.name, weight_bytes, left_out=left_out)

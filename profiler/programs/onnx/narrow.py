@@ -10,21 +10,18 @@ from numpy.typing import NDArray
 
 from adaptare.profiler.programs.onnx.base import OnnxBase, Port
 from adaptare.profiler.programs.onnx.bypass import bypass, bypassed_base
-from adaptare.profiler.programs.onnx.surgery import change_weights, load_graph, read_weight
+from adaptare.profiler.programs.onnx.surgery import change_weights, data_of, load_graph, read_weight
 from adaptare.profiler.workloads.narrowing import Part
 from adaptare.profiler.workloads.shape import Site
 
 
-def write_narrow(
-    base: OnnxBase, parts: Mapping[str, Part], file: Path, data: Path, *, left_out: Collection[int] = ()
-) -> None:
+def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, *, left_out: Collection[int] = ()) -> None:
     """Writes a graph whose unchanged weights stay in the file of the base.
 
     Args:
         base: Base in floating point.
         parts: Module path -> part of its weight to keep.
-        file: Target of the graph.
-        data: Target of the narrower weights; must end up in the folder of the graph and the base.
+        file: Target of the graph, with the narrower weights in `FILE.data`; both end up in the folder of the base.
         left_out: Layers that the graph lacks; `parts` are of others.
     """
     model = load_graph(base)
@@ -36,7 +33,7 @@ def write_narrow(
         if path in base.sites:
             name = base.sites[path].weight
             weights[name] = read_weight(tensors[name], base.folder)[part.inputs, part.outputs]
-    change_weights(model, weights, data)
+    change_weights(model, weights, data_of(file))
     _narrow_biases(model.graph, base, parts)
     _narrow_ends(model.graph, base, parts, {name: weight.shape for name, weight in weights.items()})
     onnx.save(model, file)

@@ -1,16 +1,15 @@
 """ONNX Runtime programs of workloads: a base that is exported once, with adapters added to its graph."""
 
 import json
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.devices.program import Json, canonical_json, content_hash
-from adaptare.profiler.models.disk_cache import UNFINISHED
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
@@ -26,7 +25,8 @@ from adaptare.profiler.programs.builders import (
 from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
-from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads.adapter_weights import random_adapter
 from adaptare.profiler.workloads.shape import Site, first_layer
 from adaptare.profiler.workloads.workload import FED, Mode, Workload
 
@@ -99,8 +99,11 @@ class OnnxPrograms:
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
         need, base, file = self.need(workload), self._bases.base(workload), self._file(workload)
-        self._bases.file(file, lambda fresh: self._write(workload, base, fresh, data=_data_of(file)))
-        feed = _feed(workload, base, self._adapter_inputs(workload))
+        self._bases.file(file, lambda fresh: self._write(workload, fresh))
+        ranks = _ranks(workload)
+        width = max(ranks.values(), default=0) if workload.mode == "padded" else 0
+        fed = _fed(workload, ranks, width=width) if workload.mode in FED else {}
+        feed = _feed(workload, base, fed)
         file = self._formed(file, feed, self._form, batch=workload.batch)
         return Program(
             name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
@@ -111,12 +114,10 @@ class OnnxPrograms:
         self.check(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
         file = _beside(base.model, f"folded-{workload.quantisation}")
-        self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh, data=_data_of(file)))
+        self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh))
         ranks = _ranks(workload)
-        inputs = {}
-        for path, site in _scope(workload).items():
-            inputs.update(_fed(path, random_adapter(path, ranks.get(path, 0), site.in_features, site.out_features)))
-        feed = _feed(workload, base, inputs)
+        every = {path: ranks.get(path, 0) for path in _scope(workload)}
+        feed = _feed(workload, base, _fed(workload, every))
         # It runs on the processor, with the shapes of every adapter.
         file = self._formed(file, feed, replace(self._form, shapes="free"), batch=workload.batch)
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
@@ -133,16 +134,6 @@ class OnnxPrograms:
             self._bases.file(file, lambda fresh: form.write(graph, shapes, fresh, batch=batch))
         return file
 
-    def _adapter_inputs(self, workload: Workload) -> dict[str, Json]:
-        """A and B of every site with adapter inputs, padded to the largest rank in mode `padded`."""
-        if workload.mode not in FED:
-            return {}
-        ranks, inputs = _ranks(workload), {}
-        largest = max(ranks.values(), default=0)
-        for path, halves in _adapter(workload).items():
-            inputs.update(_fed(path, halves, width=largest if workload.mode == "padded" else ranks[path]))
-        return inputs
-
     def _file(self, workload: Workload) -> Path:
         """Path of the graph of a workload; equal for workloads that share it."""
         ranks, base = _ranks(workload), self._bases.graph(workload)
@@ -152,66 +143,31 @@ class OnnxPrograms:
             return _beside(base, f"swappable-{content_hash(sorted(ranks))}")
         return _beside(base, f"{workload.mode}-{content_hash(ranks)}")
 
-    def _write(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
-        """Writes the graph of a base with an adapter."""
-        import onnx
+    def _write(self, workload: Workload, file: Path) -> None:
+        """Writes the graph of a base with an adapter; requantised ones are merged in floating point first."""
+        from adaptare.profiler.programs.onnx.writer import write_graph
 
-        from adaptare.profiler.programs.onnx import surgery
-
+        application: Literal["merged", "static", "swappable"] = "static" if workload.mode == "static" else "swappable"
+        quantisation, base = "none", workload
         if workload.in_weights:
-            self._write_merged(workload, file, data=data)
-            return
-        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
-        model = surgery.load_graph(base)
-        if workload.mode == "static":
-            surgery.add_static(model, base.sites, adapter)
-        else:
-            surgery.add_swappable(model, {path: base.sites[path] for path in adapter}, _widths(workload))
-        onnx.save(model, file)
+            application, quantisation = "merged", workload.quantisation
+            base = replace(workload, mode="merged", quantisation="none")
+        adapted = _random_adapter(workload, self._bases.base(base), _ranks(workload))
+        write_graph(adapted, file, application=application, quantisation=quantisation)
 
-    def _write_merged(self, workload: Workload, file: Path, *, data: Path) -> None:
-        """Merges in floating point, then quantises like the base."""
-        from adaptare.profiler.programs.onnx.adapted import write_onnx_merged
-        from adaptare.profiler.programs.onnx.quantise import quantise
-        from adaptare.profiler.programs.onnx.surgery import rename_data
-
-        base = self._bases.base(replace(workload, mode="merged", quantisation="none"))
-        adapter = {path: (A.array(), B.array()) for path, (A, B) in _adapter(workload).items()}
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
-            write_onnx_merged(base, adapter, Path(place))
-            # A graph refers to its data by name, so both get their final names before they are moved.
-            target = Path(place) / data.name.removesuffix(".data")
-            if workload.quantisation != "none":
-                quantise(Path(place) / MODEL, target, workload.quantisation)
-            else:
-                rename_data(Path(place) / MODEL, target)
-            if _data_of(target).exists():
-                _data_of(target).replace(data)
-            target.replace(file)
-
-    def _write_folded(self, workload: Workload, base: OnnxBase, file: Path, *, data: Path) -> None:
-        import onnx
-
-        from adaptare.profiler.programs.onnx import surgery
+    def _write_folded(self, workload: Workload, base: OnnxBase, file: Path) -> None:
         from adaptare.profiler.programs.onnx.quantise import dequantised_weights
+        from adaptare.profiler.programs.onnx.writer import write_graph
 
-        model = surgery.load_graph(base)
-        if workload.quantisation != "none":
-            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
-                fresh = Path(place) / data.name
-                surgery.change_weights(model, dequantised_weights(self._bases.base(workload).model), fresh)
-                fresh.replace(data)
-        surgery.add_folded(model, base.sites, _widths(workload))
-        onnx.save(model, file)
+        rounded = workload.quantisation != "none"
+        weights = dequantised_weights(self._bases.base(workload).model) if rounded else None
+        adapted = _random_adapter(workload, base, dict.fromkeys(_scope(workload), 0))
+        write_graph(adapted, file, application="folded", weights=weights)
 
 
 def _beside(base: Path, name: str) -> Path:
     """Path of a graph derived from a base; several bases of one folder differ in their widths."""
     return base.with_name(f"{name}.onnx" if base.name == MODEL else f"{base.stem}-{name}.onnx")
-
-
-def _data_of(file: Path) -> Path:
-    return file.with_name(f"{file.name}.data")
 
 
 def _files(graph: Path) -> tuple[ProgramFile, ...]:
@@ -235,30 +191,30 @@ def _scope(workload: Workload) -> dict[str, Site]:
     return {rename(site.path): site for site in workload.scope_sites}
 
 
-def _widths(workload: Workload) -> dict[str, tuple[int, int]]:
-    return {path: (site.in_features, site.out_features) for path, site in _scope(workload).items()}
-
-
 def _ranks(workload: Workload) -> dict[str, int]:
     """Path in the graph -> rank of the linears that run and take an adapter: all of them in an open graph."""
     ranks, every = workload.configuration.by_path, workload.graph == "open"
     return {path: ranks.get(site.path, 0) for path, site in _scope(workload).items() if every or site.path in ranks}
 
 
-def _adapter(workload: Workload) -> dict[str, tuple[RandomMatrix, RandomMatrix]]:
-    widths = _widths(workload)
-    return {path: random_adapter(path, rank, *widths[path]) for path, rank in _ranks(workload).items()}
+def _random_adapter(workload: Workload, base: OnnxBase, ranks: Mapping[str, int]) -> SubAdapter[OnnxBase]:
+    """Random weights by path in the graph."""
+    scope = _scope(workload)
+    sizes = {path: (scope[path].in_features, scope[path].out_features) for path in ranks}
+    halves = {path: Halves.random(path, rank, *sizes[path]) for path, rank in ranks.items()}
+    return SubAdapter(workload.configuration, halves, base)
 
 
-def _fed(path: str, halves: tuple[RandomMatrix, RandomMatrix], *, width: int | None = None) -> dict[str, Json]:
-    """Specification of A and B for the worker, zero-padded to `width` ranks if that is given."""
-    A, B = halves
-    inputs: dict[str, Json] = {}
-    padded = ((A.shape[0], width), (width, B.shape[1])) if width else (None, None)
-    for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
-        made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
-        made |= {"uniform": half.limit, "seed": half.seed} if min(half.shape) else {"constant": 0}
-        inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
+def _fed(workload: Workload, ranks: Mapping[str, int], *, width: int = 0) -> dict[str, Json]:
+    """Specifications of A and B for the worker, zero-padded to `width` ranks if that is given."""
+    scope, inputs = _scope(workload), dict[str, Json]()
+    for path, rank in ranks.items():
+        halves = random_adapter(path, rank, scope[path].in_features, scope[path].out_features)
+        padded = ((scope[path].in_features, width), (width, scope[path].out_features)) if width else (None, None)
+        for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
+            made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
+            made |= {"uniform": half.limit, "seed": half.seed} if min(half.shape) else {"constant": 0}
+            inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
     return inputs
 
 

@@ -14,11 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase
 from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
-BITS = {"int8": 8, "int4": 4}
-BLOCK = 32
 # Activations are rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
 INT8_ACTIVATIONS = 4
 
@@ -26,14 +25,20 @@ INT8_ACTIVATIONS = 4
 def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
     """Writes a base with quantised weights into an empty folder; inputs and sites stay those of the original."""
     started = time.monotonic()
-    quantise(base.model, folder / MODEL, quantisation)
+    quantise(onnx.load(base.model), folder / MODEL, quantisation)
     size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
     elapsed_s = time.monotonic() - started
     replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
 
 
-def quantise(source: Path, target: Path, quantisation: str, *, block: int = BLOCK) -> None:
+def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: int = BLOCK) -> None:
     """Writes a graph with quantised weights, its data in the same folder under the same name plus `.data`.
+
+    Args:
+        model: Graph with all its weights; modified.
+        target: New file.
+        quantisation: A name in `QUANTISATIONS`.
+        block: Weights that share a scale.
 
     Every product with a constant weight becomes a MatMulNBits with symmetric blocks of weights and one scale each, of
     4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
@@ -44,8 +49,8 @@ def quantise(source: Path, target: Path, quantisation: str, *, block: int = BLOC
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantiser = MatMulNBitsQuantizer(
-            onnx.load(source),
-            bits=BITS[quantisation],
+            model,
+            bits=QUANTISATIONS[quantisation].bits,
             block_size=block,
             is_symmetric=True,
             accuracy_level=INT8_ACTIVATIONS,
@@ -83,9 +88,8 @@ def rounded_weights(
     graph = helper.make_graph(nodes, "weights", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     with tempfile.TemporaryDirectory() as place:
-        source, quantised = Path(place) / "source.onnx", Path(place) / "quantised.onnx"
-        onnx.save(model, source, save_as_external_data=True, location="source.onnx.data")
-        quantise(source, quantised, quantisation, block=block)
+        quantised = Path(place) / "quantised.onnx"
+        quantise(model, quantised, quantisation, block=block)
         return dequantised_weights(quantised)
 
 
@@ -99,7 +103,8 @@ def pack_int4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Shape (out, in) -> (out, blocks, 16).
     """
-    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % BLOCK)), constant_values=2 ** (BITS["int4"] - 1))
+    zero = 2 ** (QUANTISATIONS["int4"].bits - 1)
+    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % BLOCK)), constant_values=zero)
     pairs = padded.reshape(len(codes), -1, BLOCK // 2, 2)
     return np.asarray(pairs[..., 0] | (pairs[..., 1] << 4), dtype=np.uint8)
 

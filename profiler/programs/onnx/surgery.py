@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.profiler.programs.onnx.base import OnnxBase, SiteTensors, adapter_inputs
 
-Halves = tuple[NDArray[np.float32], NDArray[np.float32]]
+RowHalves = tuple[NDArray[np.float32], NDArray[np.float32]]
 Widths = tuple[int, int]
 ALIGNMENT = 4096
 
@@ -37,18 +37,9 @@ def is_graph(file: Path) -> bool:
         return False
 
 
-def rename_data(graph: Path, target: Path) -> None:
-    """Moves a graph with its data file: `GRAPH.data` becomes `TARGET.data`."""
-    model = onnx.load(graph, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = f"{target.name}.data"
-    data = graph.with_name(f"{graph.name}.data")
-    if data.exists():  # small weights stay in the graph
-        data.replace(target.with_name(f"{target.name}.data"))
-    onnx.save(model, target)
-    graph.unlink()
+def data_of(graph: Path) -> Path:
+    """Data file of a graph, for weights that it does not share."""
+    return graph.with_name(f"{graph.name}.data")
 
 
 def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
@@ -64,12 +55,19 @@ def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widt
     _add_adapters(model.graph, sites)
 
 
-def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, Halves]) -> None:
+def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, RowHalves]) -> None:
     """Adds adapters whose weights are constants of the graph; the base may be quantised."""
     for path, halves in adapter.items():
         for name, half in zip(adapter_inputs(path), halves, strict=True):
             model.graph.initializer.append(numpy_helper.from_array(half, name))
     _add_adapters(model.graph, {path: sites[path] for path in adapter})
+
+
+def add_defaults(model: onnx.ModelProto, widths: Mapping[str, Widths]) -> None:
+    """Gives swappable adapters rank 0 as their default, so that a graph without them computes its base."""
+    for path, (width_in, width_out) in widths.items():
+        for name, shape in zip(adapter_inputs(path), ((width_in, 0), (0, width_out)), strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
 
 
 def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
@@ -95,7 +93,7 @@ def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths:
     replace_entries(model.graph.node, nodes)
 
 
-def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]], data: Path) -> None:
+def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], data: Path) -> None:
     """Replaces the values of initializers; the new values are written to a separate file.
 
     Args:
@@ -138,13 +136,13 @@ def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
             model.graph.node.remove(node)
 
 
-def append_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
+def append_weight(tensor: TensorProto, values: NDArray[Any], file: IO[bytes], location: str) -> None:
     """Writes values at the end of the file, aligned to a page; see `write_weight`."""
     file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
     write_weight(tensor, values, file, location)
 
 
-def write_weight(tensor: TensorProto, values: NDArray[np.float32], file: IO[bytes], location: str) -> None:
+def write_weight(tensor: TensorProto, values: NDArray[Any], file: IO[bytes], location: str) -> None:
     """Writes values at the current file position, and makes the tensor refer to them."""
     place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
     file.write(np.ascontiguousarray(values).tobytes())

@@ -8,7 +8,7 @@ import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -17,13 +17,20 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptare.profiler.models.model_cache import without_bars
 from adaptare.profiler.models.random_model import cache_argument, random_model
-from adaptare.profiler.programs.torch.shallow import shallow
+from adaptare.profiler.programs.sub_adapter import SubAdapter
+from adaptare.profiler.programs.torch.cut import (
+    merge,
+    narrowed,
+    plain_model,
+    random_sub_adapter,
+    shallow,
+    shared_copy,
+    tensors_of,
+)
 from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.profiler.workloads.adapter_weights import random_adapter
-from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
-from adaptare.profiler.workloads.narrowing import WHOLE, Part, kept_parts
-from adaptare.profiler.workloads.shape import ModelShape, first_layer
+from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.profiler.workloads.shape import first_layer
 from adaptare.profiler.workloads.workload import Scope
 
 # Base models of the loaded programs; a base is freed with the last program that shares it.
@@ -74,10 +81,10 @@ def build(
     base = _base(origin, folder)
     in_file = folder is not None and mode == "merged" and not rounded
     model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
-    model = _adapted(model, Configuration.of({} if in_file else ranks, kind=kind), mode, rounded or dtype)
+    model = _adapted(random_sub_adapter(model, {} if in_file else ranks, kind), mode, rounded or dtype)
     model = shallow(model, left_out)
     if scope == "layer":
-        model = _plain(model).get_submodule(first_layer(site))
+        model = plain_model(model).get_submodule(first_layer(site))
         model = deepcopy(model) if copy else model
     return Bindable(base, model, scope, compiled=compiled)
 
@@ -114,85 +121,29 @@ def _loaded(folder: str, dtype: str) -> nn.Module:
     return loaded
 
 
-def narrowed(model: nn.Module, widths: Mapping[int, int]) -> nn.Module:
-    """The model with only the first neurons of some MLPs: layer -> intermediate size.
-
-    Row slices are views into the memory of the base; column slices are copied, as every runtime needs them contiguous.
-    """
-    if not widths:
-        return model
-    clone = deepcopy(model, {id(tensor): tensor for tensor in (*model.buffers(), *model.parameters())})
-    for path, part in kept_parts(ModelShape.from_config(model.config), widths).items():
-        linear = clone.get_submodule(path)
-        weight = linear.get_parameter("weight").data[part.outputs, part.inputs].contiguous()
-        linear.weight = nn.Parameter(weight, requires_grad=False)
-        for name, size in zip(("out_features", "in_features"), weight.shape, strict=True):
-            setattr(linear, name, size)
-        if linear.bias is not None:
-            linear.bias = nn.Parameter(linear.get_parameter("bias").data[part.outputs], requires_grad=False)
-    return clone
-
-
-def merge(
-    model: nn.Module,
-    ranks: Mapping[str, int],
-    kind: AdapterKind,
-    parts: Mapping[str, Part] | None = None,
-    *,
-    rounded: str = "",
-) -> None:
-    """Adds an adapter of random weights to the weights of a model, in place; DoRA keeps the row norms.
-
-    Args:
-        model: Modified in place.
-        ranks: Module path -> rank.
-        kind: Kind of the adapter.
-        parts: Module path -> the part of the weight that the adapter applies to, where it is not the whole weight.
-        rounded: Name of the torch dtype that A and B are rounded to; default: that of the weights.
-    """
-    for path, rank in ranks.items():
-        whole, part = model.get_submodule(path).get_parameter("weight").data, (parts or {}).get(path, WHOLE)
-        weight = whole[part.outputs, part.inputs]
-        A, B = _halves(path, weight, rank, rounded)
-        lengths = weight.norm(dim=1, keepdim=True)
-        weight = weight + B @ A
-        if kind == "dora":
-            weight *= lengths / weight.norm(dim=1, keepdim=True)
-        whole[part.outputs, part.inputs] = weight
-
-
-def _adapted(base: nn.Module, adapter: Configuration, mode: str, rounded: str) -> nn.Module:
-    """The base with an adapter of random weights, rounded to a dtype: unmerged by PEFT, or added to its weights.
+def _adapted(adapted: SubAdapter[nn.Module], mode: str, rounded: str) -> nn.Module:
+    """The base with an adapter, rounded to a dtype: unmerged by PEFT, or added to its weights.
 
     DoRA starts with the row norms of the base, and keeps them.
     """
-    if not adapter.ranks:
-        return base
-    owned = {f"{path}.weight" for path, _ in adapter.ranks} if mode == "merged" else set()
-    shared = [*base.named_buffers(), *((name, weight) for name, weight in base.named_parameters() if name not in owned)]
-    clone = deepcopy(base, {id(tensor): tensor for _, tensor in shared})
+    config = adapted.configuration
+    if not adapted.halves:
+        return adapted.base
+    clone = shared_copy(adapted.base, {f"{path}.weight" for path in adapted.halves} if mode == "merged" else ())
     if mode == "merged":
-        merge(clone, adapter.by_path, adapter.kind, rounded=rounded)
-        return clone
-    scales = {path: 1.0 for path, _ in adapter.ranks}
-    config = LoraConfig(lora_dropout=0.0, **peft_arguments(adapter, scales))
+        merge(clone, adapted.halves, kind=config.kind, rounded=rounded)
+        return cast("nn.Module", clone)
+    scales = {path: halves.scale for path, halves in adapted.halves.items()}
+    settings = LoraConfig(lora_dropout=0.0, **peft_arguments(config, scales))
     # In the precision of the base; PEFT would compute adapters of 16-bit weights in 32 bits.
-    peft_model = get_peft_model(clone, config, autocast_adapter_dtype=False)
-    for path, rank in adapter.ranks:
-        layer = _plain(peft_model).get_submodule(path)
-        A, B = _halves(path, layer.base_layer.weight, rank, rounded)
+    peft_model = get_peft_model(clone, settings, autocast_adapter_dtype=False)
+    for path, halves in adapted.halves.items():
+        layer = plain_model(peft_model).get_submodule(path)
+        A, B = tensors_of(halves, layer.base_layer.weight, rounded)
         layer.lora_A["default"].weight.data.copy_(A)
         layer.lora_B["default"].weight.data.copy_(B)
     swappable: nn.Module = peft_model.eval().requires_grad_(False)
     return swappable
-
-
-def _halves(path: str, weight: Tensor, rank: int, rounded: str) -> tuple[Tensor, Tensor]:
-    """A, shape (rank, in), and B, shape (out, rank), for a weight of shape (out, in), like it in dtype and device."""
-    wide_out, wide_in = weight.shape
-    dtype = getattr(torch, rounded) if rounded else weight.dtype
-    down, up = (torch.from_numpy(half.array()).T.to(dtype) for half in random_adapter(path, rank, wide_in, wide_out))
-    return down.to(weight), up.to(weight)
 
 
 class Bindable:
@@ -245,7 +196,7 @@ class Bindable:
 
     def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
         """The call of decoder layer 0 with exactly the arguments that the model passes to it."""
-        block = _plain(self._model).get_submodule("model.layers.0")
+        block = plain_model(self._model).get_submodule("model.layers.0")
         seen: dict[str, Any] = {}
         hook = block.register_forward_pre_hook(
             lambda module, args, kwargs: seen.update(args=args, kwargs=kwargs), with_kwargs=True
@@ -257,21 +208,16 @@ class Bindable:
         return _timed(lambda: _first(block(*seen["args"], **seen["kwargs"])))
 
     def _tokens(self, batch: int, tokens: int) -> Tensor:
-        vocabulary: int = _plain(self._model).config.vocab_size
+        vocabulary: int = plain_model(self._model).config.vocab_size
         return torch.randint(0, vocabulary, (batch, tokens), generator=self._random).to(self._device)
 
     def _cache(self, batch: int, past: int) -> DynamicCache:
-        cache = DynamicCache(config=_plain(self._model).config)
+        cache = DynamicCache(config=plain_model(self._model).config)
         if past:
             with torch.inference_mode():
                 inputs = {"input_ids": self._tokens(batch, past), "logits_to_keep": 1, "use_cache": True}
                 self._model(**inputs, **{cache_argument(self._base): cache})
         return cache
-
-
-def _plain(model: Any) -> Any:
-    """The transformers model inside a PEFT model."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _first(output: Any) -> Tensor:

@@ -101,10 +101,12 @@ def _write(
 ) -> None:
     from adaptare.profiler.models.model_cache import without_bars
     from adaptare.profiler.models.random_model import random_model
-    from adaptare.profiler.programs.torch.programs import merge
+    from adaptare.profiler.programs.torch.cut import merge, narrowed, random_sub_adapter
 
     model = random_model(config, dtype=dtype)
-    merge(model, ranks, kind, kept_parts(ModelShape.from_config(model.config), widths) if widths else None)
+    adapter = random_sub_adapter(narrowed(model, widths), ranks, kind)
+    parts = kept_parts(ModelShape.from_config(model.config), widths) if widths else None
+    merge(model, adapter.halves, kind=kind, parts=parts)
     with without_bars():
         model.save_pretrained(folder)
     # Written unchanged, independent of how this version of transformers normalises it.

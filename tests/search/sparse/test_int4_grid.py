@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from adaptare.profiler.programs.onnx.quantise import BLOCK, pack_int4, rounded_weights
-from adaptare.search.super_adapter import int4_grid
+from adaptare.core.quantisation import BLOCK
+from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
 from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
 
 
@@ -63,10 +63,6 @@ def test_the_gradient_passes_within_the_range_and_not_beyond() -> None:
     inside = ((rounded >= 0) & (rounded <= 15)).reshape(7, 96)
     assert torch.allclose(moved.grad, inside.float())
     assert not inside.all()
-
-
-def test_the_blocks_are_those_of_the_graphs() -> None:
-    assert int4_grid.BLOCK == BLOCK
 
 
 def test_packed_codes_are_two_per_byte_and_filled_with_zero() -> None:

@@ -1,0 +1,34 @@
+"""Number formats of the weights of a quantised base."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+# Name in `QUANTISATIONS`.
+Quantisation = str
+BLOCK: Final = 32
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """Integers with one 32-bit scale for each block of weights of an output.
+
+    Args:
+        bits: Bits of one integer; 0 if weights stay in the data type of the workload.
+        block: Weights that share a scale.
+    """
+
+    bits: int
+    block: int = BLOCK
+
+    def bytes_per_weight(self, float_bytes: int) -> float:
+        """Bytes of a weight with its share of the scale, where a floating-point weight has `float_bytes`."""
+        return self.bits / 8 + 4 / self.block if self.bits else float_bytes
+
+
+# In workloads, exports, training and the command line; `none` is the default.
+QUANTISATIONS: Final[Mapping[str, WeightFormat]] = {
+    "none": WeightFormat(0),
+    "int8": WeightFormat(8),
+    "int4": WeightFormat(4),
+}

@@ -1,0 +1,65 @@
+"""Weights of one adapter, and the base that they belong to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.configuration import Configuration
+
+Base = TypeVar("Base", covariant=True)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Low-rank update of a linear: y = W x + scale * B A x.
+
+    Args:
+        A: Shape (rank, in).
+        B: Shape (out, rank).
+        scale: Factor on B A x.
+    """
+
+    A: NDArray[np.float32]
+    B: NDArray[np.float32]
+    scale: float = 1.0
+
+    @classmethod
+    def random(cls, path: str, rank: int, in_features: int, out_features: int) -> "Halves":
+        """The random weights of `random_adapter`, which every runtime generates alike."""
+        down, up = random_adapter(path, rank, in_features, out_features)
+        return cls(down.array().T, up.array().T)
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return len(self.A)
+
+    @property
+    def of_rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A, shape (in, rank), and B, shape (rank, out), scale included, for row vectors: y = x W + x A B."""
+        scaled = self.B if self.scale == 1.0 else np.float32(self.scale) * self.B
+        return np.ascontiguousarray(self.A.T), np.ascontiguousarray(scaled.T)
+
+
+@dataclass(frozen=True)
+class SubAdapter(Generic[Base]):
+    """Adapter of one configuration: what programs are built from, and what is exported and checked.
+
+    Args:
+        configuration: Ranks, and the widths and layers of the base.
+        halves: Module path -> update, cut to the rank and to the widths; empty for the base alone.
+        base: The base that the adapter belongs to, in the form that its user needs: a model of torch, or an ONNX graph.
+    """
+
+    configuration: Configuration
+    halves: Mapping[str, Halves]
+    base: Base
+
+    @property
+    def without_adapter(self) -> "SubAdapter[Base]":
+        """The base alone, at the same widths and depth."""
+        return SubAdapter(self.configuration.without_adapter, {}, self.base)
