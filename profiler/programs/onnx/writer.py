@@ -94,7 +94,7 @@ def write_model(
         folder: Existing folder.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".graph-") as place:
-        graph = Path(place) / MODEL
+        graph = Path(place) / "new.onnx"  # its data has another name than that of the base
         write_graph(adapted, graph, application=application, weights=weights, quantisation=quantisation)
         model = onnx.load(graph, load_external_data=False)
         with (folder / DATA).open("wb") as file:
