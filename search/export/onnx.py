@@ -165,8 +165,8 @@ def _write_merged(
         packed = {names[path]: pack_int4(tensor.cpu().numpy()) for path, tensor in codes}
         write_model(adapted, folder, application="merged", weights=packed)
         return
-    adapted = SubAdapter(config, {}, bases("none"))
     merged = on_base(super_adapter, base, "none").merged(config)
+    adapted = SubAdapter(config, {}, bases("none"))
     weights = {adapted.base.sites[path].weight: _array(weight.T) for path, weight in merged.items()}
     write_model(adapted, folder, application="merged", weights=weights, quantisation=quantisation)
 
