@@ -17,8 +17,8 @@ from adaptare.profiler import QUANTISATIONS, Configuration, Quantisation, Site, 
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
-from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
 from adaptare.profiler.workloads.shape import with_kept_layers
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 from adaptare.search.export.folder import export_folder, origin_of
 from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -24,7 +24,7 @@ from adaptare.profiler.programs.onnx.export import export_decoder
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph, read_weight
 from adaptare.profiler.programs.onnx.writer import write_graph
-from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 
 Adapter = dict[str, RowHalves]
 Arrays = dict[str, NDArray[Any]]

@@ -22,7 +22,7 @@ from adaptare.profiler.programs.onnx.surgery import (
     load_graph,
     read_weight,
 )
-from adaptare.profiler.programs.sub_adapter import SubAdapter
+from adaptare.profiler.workloads.sub_adapter import SubAdapter
 
 # Constants of the graph; its inputs; inputs with rank 0 as their default; inputs that are multiplied and added to the
 # weight in every call; or added to the weight for good.

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptare.profiler.programs.sub_adapter import Halves, SubAdapter
 from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
 from adaptare.profiler.workloads.narrowing import WHOLE, Part, kept_parts
 from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 
 
 def shared_copy(model: nn.Module, owned: Collection[str] = ()) -> Any:

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptare.profiler.models.model_cache import without_bars
 from adaptare.profiler.models.random_model import cache_argument, random_model
-from adaptare.profiler.programs.sub_adapter import SubAdapter
 from adaptare.profiler.programs.torch.cut import (
     merge,
     narrowed,
@@ -31,6 +30,7 @@ from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.shape import first_layer
+from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope
 
 # Base models of the loaded programs; a base is freed with the last program that shares it.
