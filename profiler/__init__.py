@@ -6,7 +6,7 @@ Modules that need onnx or torch are imported on first use.
 from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
-from adaptare.core.quantisation import QUANTISATIONS, Quantisation
+from adaptare.core.quantisation import Quantisation
 from adaptare.profiler.measuring.rounds import profile
 from adaptare.profiler.measuring.stopping import FixedRounds, StoppingRule, precise_within
 from adaptare.profiler.models.model_source import open_model
@@ -27,7 +27,6 @@ _LATER = {
 }
 
 __all__ = [
-    "QUANTISATIONS",
     "Column",
     "Configuration",
     "Dimension",

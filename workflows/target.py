@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import Device, DeviceInfo, connect
 from adaptare.devices.registry import split_options
-from adaptare.profiler import QUANTISATIONS, Quantisation, Workload
+from adaptare.profiler import Quantisation, Workload
 from adaptare.profiler.workloads.workload import BYTES
 
 USUAL: Final = "float32"

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices.program import Json
-from adaptare.profiler import QUANTISATIONS, Configuration, Quantisation, Site, Workload, open_model
+from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
-from adaptare.profiler import QUANTISATIONS, ModelShape, Quantisation, Space
+from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.profiler import ModelShape, Quantisation, Space
 from adaptare.profiler.workloads.space import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer

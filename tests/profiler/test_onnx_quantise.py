@@ -17,8 +17,8 @@ from onnx import numpy_helper
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptare.core.quantisation import BLOCK
-from adaptare.profiler import QUANTISATIONS, Configuration
+from adaptare.core.quantisation import BLOCK, QUANTISATIONS
+from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.quantise import (
     dequantised_weights,

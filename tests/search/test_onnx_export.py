@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import DeviceError, InputError, MissingPackageError
-from adaptare.profiler import QUANTISATIONS, Configuration, Quantisation
+from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.profiler import Configuration, Quantisation
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.search.export import onnx_check
