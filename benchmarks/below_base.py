@@ -133,7 +133,7 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
     uniform = [row for row in verified["baselines"] if " width " in row["name"] or row["name"].endswith(" layers")]
     found = {}
     for name, rows in (("winner", verified["winners"]), ("uniform", uniform)):
-        within = [row for row in rows if row["overhead_upper"] is not None and row["overhead_upper"] <= limit]
+        within = [row for row in rows if row["measured"]["value"] and row["measured"]["overhead"]["upper"] <= limit]
         best = min(within, key=lambda row: float(row["val_loss"]), default=None)
         file = folder / f"{name}-{phase}.json"
         found[name] = (
@@ -144,16 +144,21 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
 
 def evaluated(options: argparse.Namespace, row: Mapping[str, Any], choice: str) -> dict[str, Any]:
     """Latency, exports, and losses of a choice beside those of simpler cuts."""
+    from adaptare.core.codec import from_json
     from adaptare.profiler import Configuration
     from adaptare.workflows.train.adaptation import reload_adaptation
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
-    config = Configuration.of(row["sites"], widths=row.get("widths"), left_out=row.get("left_out", ()))
+    config = from_json(Configuration, row["configuration"])
     samples = dict(losses_of(options, adaptation, super_adapter, config))
     passes = {"recipe": 4 * options.steps, "plain": options.steps}
-    names = ("name", "overhead", "overhead_lower", "overhead_upper", "measured_s")
+    overhead = row["measured"]["overhead"]
     return {
-        **{name: row[name] for name in names},
+        "name": row["name"],
+        "overhead": overhead["middle"],
+        "overhead_lower": overhead["lower"],
+        "overhead_upper": overhead["upper"],
+        "measured_s": row["measured"]["value"]["middle"],
         "widths": widths_of(config, super_adapter.shape),
         "passes": passes,
         "losses": [

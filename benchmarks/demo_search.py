@@ -41,7 +41,7 @@ def main() -> None:
         **conditions(1),
         **{name: getattr(options, name) for name in ("model", "device", "steps", "evaluations", "polish", "seed")},
         "examples": options.held_out,
-        **{name: found[name] for name in ("budget", "budget_s", "base_s")},
+        **{name: found[name] for name in ("budget", "limit", "base")},
         "rows": [row_of(each) for each in rows],
         "elapsed_s": time.monotonic() - began,
     }
@@ -86,21 +86,22 @@ def searched(options: argparse.Namespace) -> Any:
 
 def row_of(choice: Mapping[str, Any]) -> dict[str, Any]:
     """A choice, without the ranks of its sites."""
-    return {"sites": len(choice["sites"]), **{name: value for name, value in choice.items() if name != "sites"}}
+    others = {name: value for name, value in choice.items() if name != "configuration"}
+    return {"sites": len(choice["configuration"]["ranks"]), **others}
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """For people."""
     found = [
         f"{result['model']} on {result['device']}, {result['processor']}, {result['date']}",
-        f"budget {result['budget']}: {1e3 * result['budget_s']:.2f} ms; base {1e3 * result['base_s']:.2f} ms",
+        f"budget {result['budget']}: {1e3 * result['limit']:.2f} ms; base {1e3 * result['base']:.2f} ms",
     ]
     for row in result["rows"]:
         difference = ""
         if row["loss_difference"]:
-            middle, lower, upper = row["loss_difference"]
+            lower, middle, upper = row["loss_difference"].values()
             difference = f"  difference {middle:+.3f} [{lower:+.3f}, {upper:+.3f}]"
-        ends = f"{1e3 * row['predicted_s']:.2f} ms, at most {1e3 * row['predicted_upper_s']:.2f}"
+        ends = f"{1e3 * row['predicted']['middle']:.2f} ms, at most {1e3 * row['predicted']['upper']:.2f}"
         found.append(
             f"  {row['name']:24} {row['sites']:3} linears  {ends}  test loss {row['test_loss']:.3f}{difference}"
         )

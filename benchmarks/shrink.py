@@ -36,7 +36,7 @@ from adaptare.profiler import Configuration, open_model, read_peft
 from adaptare.search import chatterbot_examples, load_base, read_budget, tokenize_split
 from adaptare.search.training.passes import pad_batch
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.workflows.search.shrinking import Data, shrink_adapter
+from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
 
 MODEL, CELL = "smollm2-135m", "torch-fp32-decode"
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -161,22 +161,20 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
         # The upper end of an interval has to be within the budget.
         middle_s = predictor.base_value + SHARE * (float(predicted.mean[0]) - predictor.base_value)
         share = middle_s * (1 + predictor.half_width) / predictor.base_value - 1
-        report = shrink_adapter(
+        request = ShrinkRequest(
             folder,
             MODEL,
-            predictor=place / "predictor",
-            budget=read_budget(f"overhead={100 * share:.3f}%"),
-            output=place / f"cut-{seed}",
-            data=Data(data, held_out=HELD_OUT),
+            place / "predictor",
+            read_budget(f"overhead={100 * share:.3f}%"),
+            place / f"cut-{seed}",
+            data=data,
+            held_out=HELD_OUT,
             polish=polish,
             evaluations=evaluations,
-            quantisation="none",
-            seed=0,
-            cache=None,
-            feedback=SILENT,
         )
+        result = shrink_adapter(request, feedback=SILENT)
         print(f"{name}: cut after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        cut = report.written.config
+        cut = result.winners[0].configuration
         own = losses(PeftModel.from_pretrained(load_base(base)[0], str(place / f"cut-{seed}")), examples)
         others = []
         for title, config in truncations(whole, cut, predictor).items():
@@ -189,8 +187,8 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
                 "adapter": name,
                 "sites": [len(whole.ranks), len(cut.ranks)],
                 "base_s": predictor.base_value,
-                "budget_s": report.budget_s,
-                "predicted_s": [float(predicted.mean[0]), report.written.predicted_s[0]],
+                "budget_s": result.limit,
+                "predicted_s": [float(predicted.mean[0]), result.winners[0].predicted.middle],
                 "base_loss": float(losses(load_base(base)[0], examples).sum() / tokens.sum()),
                 "original_loss": float(losses(first_rows(base, folder, whole.by_path), examples).sum() / tokens.sum()),
                 "loss": float(own.sum() / tokens.sum()),

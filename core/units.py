@@ -1,6 +1,6 @@
 """Formatting of quantities for display."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 COMPOSED: Final = ", composed from stubs"
@@ -18,14 +18,23 @@ def energy(joules: float) -> str:
     return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
 
 
-def per_second(rate: float) -> str:
-    """Rate with three significant digits, and as a whole number from 1,000 on."""
-    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
-
-
 def megabytes(count: float) -> str:
     """Bytes in MB, with one decimal below 100 MB."""
     return f"{count / 1e6:.1f}" if count < 100e6 else f"{count / 1e6:,.0f}"
+
+
+# SI unit -> unit in tables, and the text of a value in it.
+DISPLAYED: Final[Mapping[str, tuple[str, Callable[[float], str]]]] = {
+    "s": ("ms", milliseconds),
+    "B": ("MB", megabytes),
+    "J": ("mJ", milliseconds),
+    "W": ("W", lambda watts: f"{watts:.3g}"),
+}
+
+
+def per_second(rate: float) -> str:
+    """Rate with three significant digits, and as a whole number from 1,000 on."""
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
 
 
 def percent(share: float) -> str:

@@ -31,7 +31,3 @@ class Prediction:
     def interval(self, row: int) -> Interval:
         """Predicted value of one configuration."""
         return Interval(float(self.lower[row]), float(self.mean[row]), float(self.upper[row]))
-
-    def interval_s(self, row: int) -> tuple[float, float, float]:
-        """Middle, lower and upper end of the predicted latency of one configuration, seconds."""
-        return float(self.mean[row]), float(self.lower[row]), float(self.upper[row])

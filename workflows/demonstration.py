@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from adaptare.core import DeviceError
-from adaptare.core.exit_codes import ExitCode
+from adaptare.core.codec import to_json
 from adaptare.core.progress import Feedback
-from adaptare.core.table import Column, Section, Table
+from adaptare.core.table import Column, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import (
@@ -36,12 +36,12 @@ from adaptare.search.training.record import TrainingSettings
 from adaptare.workflows.fit.fit_report import error_sections
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.space_report import latency_interval, measure_space
-from adaptare.workflows.search.latency_limit import limit_of
-from adaptare.workflows.search.searching import check_feasible, select
-from adaptare.workflows.search.selection import Choice, save_selection
+from adaptare.workflows.search.problem import check_feasible
+from adaptare.workflows.search.result import Choice, SearchResult
+from adaptare.workflows.search.searching import SearchRequest, search_loaded
 from adaptare.workflows.target import Target
 from adaptare.workflows.train.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
-from adaptare.workflows.verification import Choices, Verification, verify_choices
+from adaptare.workflows.verification import met, verify_choices
 
 RANKS = (0, 2, 4, 8, 16)
 
@@ -83,7 +83,7 @@ class DemoReport:
 
     Args:
         device: Device as the user wrote it.
-        front: File of the selection.
+        front: File of the search.
         full: The largest rank on every linear, swappable.
         full_folded: The same, merged, and requantised on a quantised base.
         verification: Winners and baselines, remeasured.
@@ -100,39 +100,15 @@ class DemoReport:
     full_folded: Measurement
     predictor: FittedPredictor
     trained: Trained
-    verification: Verification
+    verification: SearchResult
     exports: tuple[Path, ...]
     export_differences: tuple[float, ...]
     onnx_export: tuple[Path, float] | None
     elapsed_s: float
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """See `Verification.exit_code`."""
-        return self.verification.exit_code
-
-    def sections(self) -> Iterator[Section]:
-        """See `Report`."""
-        yield from self.verification.sections()
-        largest = max(self.export_differences)
-        yield f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's."
-        yield f"Adapters: {', '.join(str(folder) for folder in self.exports)}"
-        if self.onnx_export:
-            folder, difference = self.onnx_export
-            agreement = f"its logits differ by at most {difference:.0e} of the largest from torch's"
-            yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {agreement}"
-        winner = next(iter(self.verification.met), 1)
-        rank = f"{self.model} --rank {RANKS[-1]} --device {self.device}"
-        yield f"All of it took {self.elapsed_s / 60:.1f} minutes. What to run next:"
-        yield f"  adaptare overhead {rank}        what an adapter costs, in prefill and decode"
-        yield f"  adaptare verify {self.front}        measure the winners once more"
-        merged = f"adaptare export {self.front} --winner {winner} --to merged -o FOLDER"
-        yield f"  {merged}        a plain model for transformers"
-        yield "  adaptare profile --help        your own model, space and device"
-
     def to_json(self) -> dict[str, Any]:
-        """See `Report`."""
-        content = self.verification.to_json()
+        """Verification, with exports and errors."""
+        content = to_json(self.verification)
         for row, folder, difference in zip(content["winners"], self.exports, self.export_differences, strict=True):
             row.update(export=str(folder), export_difference=difference)
         trained, full, onnx = self.trained, self.full, self.onnx_export
@@ -247,31 +223,23 @@ def demonstrate(
         f"{RANKS[-1]} everywhere."
     )
 
-    begin(5, f"searching under {milliseconds(limit_of(within, predictor))} ms")
-    selection = select(
-        adaptation,
-        trained.super_adapter,
-        predictor,
-        validation=trained.validation,
-        budget=within,
-        evaluations=effort.evaluations,
-        winners=3,
-        seed=seed,
-        feedback=feedback,
+    begin(5, f"searching under {milliseconds(within.bound(predictor.base_value))} ms")
+    request = SearchRequest(folder, fitted, within, output=front, evaluations=effort.evaluations, seed=seed)
+    found = search_loaded(
+        request, adaptation, trained.super_adapter, predictor, validation=trained.validation, feedback=feedback
     )
-    save_selection(selection, front, folder=folder, predictor=fitted)
 
     begin(6, "measuring the winners again, and writing them")
     again = replace(campaign, seed=seed + 1)
-    verification = verify_choices(Choices(selection, template, target), again, repeats=1)
-    exports, differences = _export(adaptation, trained, selection.winners, output)
+    verification = verify_choices(found, template, again, repeats=1)
+    exports, differences = _export(adaptation, trained, found.winners, output)
     onnx_export = None
     if "static" in programs.modes(template):  # the device runs exported graphs
-        winner = selection.winners[next(iter(verification.met), 1) - 1]
+        winner = found.winners[next(iter(met(verification)), 1) - 1]
         onnx_folder = output / f"{winner.name.replace(' ', '-')}-onnx"
         onnx_difference = export_onnx(
             trained.super_adapter,
-            winner.config,
+            winner.configuration,
             onnx_folder,
             kind="onnx-swappable",
             base=adaptation.base,
@@ -311,7 +279,7 @@ def _export(
     adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
 ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
     """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
-    configs = [choice.config for choice in winners]
+    configs = [choice.configuration for choice in winners]
     folders = tuple(output / choice.name.replace(" ", "-") for choice in winners)
     for config, folder in zip(configs, folders, strict=True):
         export_peft(trained.super_adapter, config, folder, base_name=adaptation.base_name)

@@ -20,7 +20,7 @@ from adaptare.search.export.peft_import import import_peft
 from adaptare.search.export.peft_portable import export_peft_portable
 from adaptare.search.export.peft_readers import reading_commands
 from adaptare.search.super_adapter.quantised_base import on_base
-from adaptare.workflows.search.selection import load_selection
+from adaptare.workflows.search.result import load_result
 from adaptare.workflows.train.adaptation import reload_adaptation
 
 ExportKind = Literal[
@@ -67,14 +67,17 @@ class Exportable:
 
 def winner_of(front: Path, winner: int) -> Exportable:
     """Winner of a search, by its number from 1. Raises `InputError`."""
-    selection, folder, predictor = load_selection(front)
-    if not 1 <= winner <= len(selection.winners):
-        raise InputError(f"--winner must be 1 to {len(selection.winners)} in {front}, not {winner}")
+    result = load_result(front)
+    folder, predictor = result.folder, result.predictor
+    if folder is None:
+        raise InputError(f"{str(front)!r} names no folder of a super-adapter; search again")
+    if not 1 <= winner <= len(result.winners):
+        raise InputError(f"--winner must be 1 to {len(result.winners)} in {front}, not {winner}")
     adaptation, super_adapter = reload_adaptation(folder)
     task, opened = adaptation.task, False
     with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
-        opened = load_predictor(predictor).template.graph == "open"
-    config = selection.winners[winner - 1].config
+        opened = predictor is not None and load_predictor(predictor).template.graph == "open"
+    config = result.winners[winner - 1].configuration
     return Exportable(
         super_adapter,
         config,

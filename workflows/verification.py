@@ -1,188 +1,96 @@
 """Verification: choices of a search, remeasured and compared with the budget."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from adaptare.core import InputError
-from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import between, milliseconds, percent
+from adaptare.core.progress import Feedback
+from adaptare.core.units import milliseconds
 from adaptare.predictor import load_predictor
-from adaptare.profiler import Measurement, Workload
+from adaptare.profiler import Measurement, Store, Workload, programs_for
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS
+from adaptare.profiler.measuring.stopping import PreciseWithin
 from adaptare.profiler.store.measurement import pooled
-from adaptare.search import read_budget
 from adaptare.workflows.profiling.campaign import Campaign
-from adaptare.workflows.search.selection import Choice, Selection, load_selection, selection_to_json
-from adaptare.workflows.target import Target, named_target
-from adaptare.workflows.train.accuracy_table import accuracy_table
-
-BudgetVerdict = Literal["met", "missed", "ambiguous"]
+from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result
+from adaptare.workflows.target import named_target
 
 
 @dataclass(frozen=True)
-class Verified:
-    """Choice and its measurement; `None` with a reason if it could not be measured."""
-
-    choice: Choice
-    measurement: Measurement | None
-    failure: str = ""
-
-    def verdict(self, selection: Selection) -> BudgetVerdict | None:
-        """Position of the measured interval: all within the budget, all above it, or neither; `None` if not measured.
-
-        A relative budget is compared with the interleaved base. A latency is compared in seconds of its session, and is
-        ambiguous if the device deviates from its calibration but was not recalibrated because its speed changed during
-        the session. An interval within one opening (one fresh load of all programs) meets no budget.
-        """
-        measurement = self.measurement
-        if measurement is None:
-            return None
-        budget = read_budget(selection.budget)
-        interval, limit = measurement.raw_interval, selection.budget_s
-        if budget.relative:
-            interval, limit = measurement.overhead, budget.limit
-        elif abs(measurement.slowdown) > CALIBRATION_HOLDS:
-            return "ambiguous"
-        if interval.lower > limit:
-            return "missed"
-        return "met" if interval.upper <= limit and not measurement.within_one_opening else "ambiguous"
-
-    def slowdown(self, selection: Selection) -> float | None:
-        """Relative slowdown of the base since the search's predictor was calibrated; `None` if unknown."""
-        if self.measurement is None or selection.measured_base_s is None:
-            return None
-        return self.measurement.reference_raw_s / selection.measured_base_s - 1
-
-    def to_json(self, selection: Selection) -> dict[str, Any]:
-        """Measurement and verdict."""
-        measurement = self.measurement
-        return {
-            **_ends("measured", "_s", measurement.raw_interval if measurement else None),
-            **_ends("overhead", "", measurement.overhead if measurement else None),
-            "slowdown": self.slowdown(selection),
-            "within_one_opening": measurement.within_one_opening if measurement else None,
-            "verdict": self.verdict(selection),
-            "meets_budget": self.verdict(selection) == "met",
-            "failure": self.failure,
-        }
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Result of `verify_choices`.
-
-    Args:
-        place: Device, phase, length and weights, for JSON.
-    """
-
-    selection: Selection
-    winners: Sequence[Verified]
-    baselines: Sequence[Verified] = ()
-    place: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def met(self) -> list[int]:
-        """Numbers, from 1, of the winners that meet the budget."""
-        verdicts = (winner.verdict(self.selection) for winner in self.winners)
-        return [number for number, verdict in enumerate(verdicts, start=1) if verdict == "met"]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """0 if a winner meets the budget, 3 if one was not measured, 4 if one is ambiguous, 1 if all missed it."""
-        verdicts = {winner.verdict(self.selection) for winner in self.winners}
-        codes = {"met": ExitCode.DONE, None: ExitCode.WORLD_FAILED, "ambiguous": ExitCode.AMBIGUOUS}
-        return next((code for verdict, code in codes.items() if verdict in verdicts), ExitCode.ANSWER_IS_NO)
-
-    def sections(self) -> Iterator[Section]:
-        """Table in seconds of this session, winners sorted by loss, and advice if no winner meets the budget."""
-        selection, every = self.selection, (*self.winners, *self.baselines)
-        base = f"base {milliseconds(selection.base_s)} ms"
-        for measured in [verified for verified in every if verified.measurement][:1]:
-            slowdown = measured.slowdown(selection)
-            base_s = measured.measurement.reference_raw_s  # type: ignore[union-attr]
-            base += f", in this session {milliseconds(base_s)} ms"
-            base += "" if slowdown is None else f" ({percent(slowdown)})"
-        title = f"Budget {selection.budget}: {milliseconds(selection.budget_s)} ms; {base}"
-        yield Table(title, _columns(selection), every)
-        if selection.accuracies:
-            yield accuracy_table(selection.accuracies, "test")
-        if self.exit_code == ExitCode.AMBIGUOUS:
-            yield Note(
-                f"whether a winner is within {selection.budget} is not certain yet; measure longer with --repeats or "
-                "--seconds, on a quieter machine, or search with a lower budget"
-            )
-        if self.exit_code == ExitCode.ANSWER_IS_NO:
-            slower = self.winners[0].slowdown(selection) or 0.0
-            advice = "profile more, or search with a lower budget"
-            if abs(slower) > CALIBRATION_HOLDS:
-                advice = f"the base is {percent(slower)} off what it took when profiled: profile, fit and search again"
-            yield Note(f"no winner is within {selection.budget}; {advice}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The selection with measured and predicted latencies."""
-        content = selection_to_json(self.selection)
-        for rows, verified in ((content["winners"], self.winners), (content["baselines"], self.baselines)):
-            for row, choice in zip(rows, verified, strict=True):
-                row.update(choice.to_json(self.selection))
-        return {**self.place, **content}
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Choices of a search and the device to measure them on.
-
-    Args:
-        template: Their workload without adapters.
-        target: Device and weights of the base.
-    """
-
-    selection: Selection
-    template: Workload
-    target: Target
-
-
-def load_choices(front: Path, device: str | None) -> Choices:
-    """Choices of a search, with a device that its predictor covers.
+class VerifyRequest:
+    """Measurement of the winners and baselines of a search.
 
     Args:
         front: File of the search.
-        device: Device as on the command line; `None` for that of the predictor.
+        device: Spelling of the device; `None` for that of the predictor.
+        stop: Precision and time limit.
+        repeats: Further measurements of ambiguous winners, each as long as the first; all samples are pooled.
+        recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
+        store: File or database URL of all measurements.
+        cache: Folder of converted models; `None` for the user's cache folder.
+    """
+
+    front: Path
+    stop: PreciseWithin
+    store: str
+    device: str | None = None
+    repeats: int = 3
+    recalibrate: bool = False
+    cache: Path | None = None
+    seed: int = 0
+
+
+def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
+    """Measures winners and baselines of a search in one session, and compares them with the budget.
 
     Raises:
         InputError: A file cannot be read, or the predictor was replaced since the search or is of another device.
     """
-    selection, _, predictor = load_selection(front)
-    fitted = load_predictor(predictor)
-    if fitted.base_value != selection.base_s:
+    result = load_result(request.front)
+    if result.predictor is None:
+        raise InputError(f"{str(request.front)!r} names no predictor; search again")
+    fitted = load_predictor(result.predictor).at(result.place.length)
+    if fitted.base_value != result.base:
         raise InputError(
-            f"{predictor} is not the predictor of this search any more: its base takes "
-            f"{milliseconds(fitted.base_value)} ms, that of the search {milliseconds(selection.base_s)} ms; "
-            "search again, and give every predictor a name of its own with: adaptare fit --output"
+            f"{result.predictor} is not the predictor of this search any more: its base takes "
+            f"{milliseconds(fitted.base_value)} ms, that of the search {milliseconds(result.base)} ms; search again, "
+            "and write every predictor to a file of its own"
         )
-    target = named_target(device, fitted.device, fitted.template)
-    load_predictor(predictor, device=target.device.info())
-    return Choices(selection, fitted.template, target)
+    target = named_target(request.device, fitted.device, fitted.template)
+    info = target.device.info()
+    load_predictor(result.predictor, device=info)
+    programs = programs_for(info, cache=request.cache)
+    programs.check(fitted.template)
+    campaign = Campaign(
+        target.device,
+        programs,
+        Store(request.store),
+        request.stop,
+        request.seed,
+        recalibrate=request.recalibrate,
+        feedback=feedback,
+    )
+    result = replace(result, place=replace(result.place, device=info.device))
+    return verify_choices(result, fitted.template, campaign, repeats=request.repeats)
 
 
-def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Verification:
-    """Measures winners and baselines in one session, then ambiguous winners again.
+def verify_choices(result: SearchResult, template: Workload, campaign: Campaign, *, repeats: int) -> SearchResult:
+    """The result with measured choices: all in one session, then ambiguous winners again.
 
     Choices with the same workload are measured once.
 
     Args:
-        repeats: Further measurements of ambiguous winners, each as long as the first; all samples are pooled.
+        template: Workload of the base.
+        repeats: See `VerifyRequest`.
     """
     known: dict[Workload, Measurement] = {}
-    selection, template, stop = choices.selection, choices.template, campaign.stop
 
     def measure(wanted: Sequence[Choice], title: str, *, repeat: int) -> None:
         again = replace(
             campaign,
-            stop=replace(stop, half_width=stop.half_width / 2**repeat),
+            stop=replace(campaign.stop, half_width=campaign.stop.half_width / 2**repeat),
             seed=campaign.seed + repeat,
             recalibrate=campaign.recalibrate and not repeat,
         )
@@ -194,52 +102,50 @@ def verify_choices(choices: Choices, campaign: Campaign, *, repeats: int) -> Ver
             elif not row.failure:
                 known[row.workload] = pooled(before, row)
 
-    def verified(choices: Sequence[Choice]) -> tuple[Verified, ...]:
-        rows = [known[_workload(choice, template)] for choice in choices]
-        return tuple(
-            Verified(choice, None if row.failure else row, row.failure)
-            for choice, row in zip(choices, rows, strict=True)
-        )
+    def measured(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+        return tuple(replace(each, measured=judged(known[_workload(each, template)], result)) for each in choices)
 
-    measure([*selection.winners, *selection.baselines], "measuring the winners", repeat=0)
+    measure([*result.winners, *result.baselines], "measuring the winners", repeat=0)
     for repeat in range(1, repeats + 1):
-        winners = verified(selection.winners)
-        unclear = [winner.choice for winner in winners if winner.verdict(selection) == "ambiguous"]
+        winners = measured(result.winners)
+        unclear = [each for each in winners if each.measured and each.measured.verdict == "ambiguous"]
         if not unclear:
             break
         again = f"{len(unclear)} of {len(winners)} winners are ambiguous and measured again, time {repeat}"
         campaign.feedback.note(again)
         measure(unclear, "measuring on", repeat=repeat)
-    place = {**choices.target.place, "phase": template.phase, "length": template.length}
-    return Verification(selection, verified(selection.winners), verified(selection.baselines), place)
+    return replace(result, winners=measured(result.winners), baselines=measured(result.baselines))
+
+
+def judged(row: Measurement, result: SearchResult) -> Measured:
+    """Measurement of a choice with its verdict on the budget of the result.
+
+    A relative budget is compared with the interleaved base. A latency is compared as it was searched, on the scale of
+    the device's calibration. It is ambiguous if the device deviates from its calibration but was not recalibrated
+    because its speed changed during the session. An interval within one opening (one fresh load of all programs) meets
+    no budget.
+    """
+    if row.failure:
+        return Measured(failure=row.failure)
+    value, overhead, budget = Interval(row.lower_s, row.latency_s, row.upper_s), row.overhead, result.budget
+    interval, limit = (overhead, budget.limit) if budget.relative else (value, result.limit)
+    verdict: Verdict = "ambiguous"
+    if budget.relative or abs(row.slowdown) <= CALIBRATION_HOLDS:
+        if interval.lower > limit:
+            verdict = "missed"
+        elif interval.upper <= limit and not row.within_one_opening:
+            verdict = "met"
+    searched = result.measured_base
+    slowdown = None if searched is None else row.reference_raw_s / searched - 1
+    return Measured(value, overhead, slowdown, row.within_one_opening, verdict)
+
+
+def met(result: SearchResult) -> list[int]:
+    """Numbers, from 1, of the winners that meet the budget."""
+    rows = enumerate(result.winners, start=1)
+    return [number for number, choice in rows if choice.measured and choice.measured.verdict == "met"]
 
 
 def _workload(choice: Choice, template: Workload) -> Workload:
     graph = template.graph if choice.mode == "swappable" else "cut"
-    return replace(template, mode=choice.mode, graph=graph).with_configuration(choice.config)  # type: ignore[arg-type]
-
-
-def _columns(selection: Selection) -> tuple[Column[Verified], ...]:
-    def of(text: Callable[[Measurement], str], failed: str = "") -> Callable[[Verified], str]:
-        return lambda row: text(row.measurement) if row.measurement else failed
-
-    def interval(measurement: Measurement, ends: Interval, text: Callable[[float], str]) -> str:
-        return between(ends.lower, ends.upper, text, within_one_opening=measurement.within_one_opening)
-
-    return (
-        Column("", lambda row: row.choice.name),
-        Column("sites", lambda row: str(len(row.choice.config.ranks)), 5),
-        Column("predicted ms", lambda row: milliseconds(row.choice.predicted_s[0]), 6),
-        Column("measured ms", of(lambda measurement: milliseconds(measurement.raw_interval.middle), "failed")),
-        Column("95 %", of(lambda measurement: interval(measurement, measurement.raw_interval, milliseconds))),
-        Column("overhead", of(lambda measurement: percent(measurement.overhead.middle)), 2),
-        Column("95 %", of(lambda measurement: interval(measurement, measurement.overhead, percent)), 3),
-        Column("budget", lambda row: row.verdict(selection) or "no"),
-        Column("loss", lambda row: f"{row.choice.val_loss:.3f}", 1),
-        Column("test loss", lambda row: f"{row.choice.test_loss:.3f}", 4),
-    )
-
-
-def _ends(name: str, unit: str, interval: Interval | None) -> dict[str, float | None]:
-    lower, middle, upper = (interval.lower, interval.middle, interval.upper) if interval else (None, None, None)
-    return {f"{name}{unit}": middle, f"{name}_lower{unit}": lower, f"{name}_upper{unit}": upper}
+    return replace(template, mode=choice.mode, graph=graph).with_configuration(choice.configuration)

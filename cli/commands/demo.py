@@ -38,13 +38,14 @@ def demo(
     from adaptare.profiler import Workload
     from adaptare.search import read_budget
     from adaptare.search.budget.limits import MEDIAN
+    from adaptare.views import demo as view
     from adaptare.workflows.demonstration import demonstrate
     from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
     if wanted and (
-        wanted.quantity not in ("decode", "overhead")
+        wanted.name not in ("decode", "overhead")
         or wanted.percentile != MEDIAN
         or wanted.length not in (None, Workload.past)
     ):
@@ -64,7 +65,7 @@ def demo(
         seed=seed,
         feedback=console.feedback,
     )
-    return console.show(report)
+    return console.show(report, view)
 
 
 def _effort(*, quick: bool) -> "Effort":

@@ -59,9 +59,10 @@ def predict(
     within = None
     if budget:
         from adaptare.search import read_budget
+        from adaptare.search.budget.limits import covering
 
         within = read_budget(budget)
-        length = within.length if length is None else length
+        fitted = covering(within, fitted)
     fitted = fitted if length is None else fitted.at(length)
     shape = fitted.template.shape
     if device:
@@ -70,10 +71,6 @@ def predict(
     if rank is not None:
         cases = grid(shape, read_ranks(rank), sites or [])
         named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
-    limit_s = None
-    if within:
-        from adaptare.workflows.search.latency_limit import limit_of
-
-        limit_s = limit_of(within, fitted)
+    limit_s = within.bound(fitted.base_value) if within else None
     report = report_predictions(str(predictor), fitted, named, budget=budget or "", limit_s=limit_s)
     return Console(as_json=as_json).show(report)

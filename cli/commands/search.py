@@ -37,19 +37,19 @@ def search(
 ) -> int:
     """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
     from adaptare.search import read_budget
-    from adaptare.workflows.search.searching import search_folder
+    from adaptare.views import search as view
+    from adaptare.workflows.search.searching import SearchRequest, search_folder
 
     console = Console(as_json=as_json)
-    report = search_folder(
+    request = SearchRequest(
         folder,
         predictor,
         read_budget(budget),
         output=output,
         evaluations=evaluations,
         winners=winners,
-        seed=seed,
-        feedback=console.feedback,
         algorithm=algorithm,
         polish=polish,
+        seed=seed,
     )
-    return console.show(report)
+    return console.show(search_folder(request, feedback=console.feedback), view)

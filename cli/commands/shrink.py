@@ -40,22 +40,24 @@ def shrink(
 ) -> int:
     """Cuts an existing adapter to a latency budget, without training a super-adapter."""
     from adaptare.search import read_budget
+    from adaptare.views import shrink as view
     from adaptare.workflows.adapter_files import CONFIG
-    from adaptare.workflows.search.shrinking import Data, shrink_adapter
+    from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
 
     console = Console(as_json=as_json)
-    report = shrink_adapter(
+    request = ShrinkRequest(
         adapter.parent if adapter.name == CONFIG else adapter,
         base,
-        predictor=predictor,
-        budget=read_budget(budget),
-        output=output,
-        data=Data(data, max_tokens, held_out) if data else None,
+        predictor,
+        read_budget(budget),
+        output,
+        data=data,
+        max_tokens=max_tokens,
+        held_out=held_out,
         polish=polish,
         evaluations=evaluations,
         quantisation=quantise,
         seed=seed,
         cache=cache,
-        feedback=console.feedback,
     )
-    return console.show(report)
+    return console.show(shrink_adapter(request, feedback=console.feedback), view)

@@ -68,7 +68,7 @@ def train(
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
     from adaptare.inputs import space_for
     from adaptare.profiler import open_model
-    from adaptare.search import TrainingSettings
+    from adaptare.search import TrainingSettings, read_budget
     from adaptare.search.recipes.recipe import check_widths, recipe_named
     from adaptare.workflows.search.budgeted_training import step_around
     from adaptare.workflows.train.adaptation import TrainReport, load_adaptation, train_adaptation
@@ -87,7 +87,8 @@ def train(
     chosen = space_for(made_by, space, ranks, source.shape)
     check_widths(made_by, chosen)
     weights = made_by.quantisation(quantise)
-    step = step_around(made_by.step, chosen, source.shape, weights, predictor=predictor, budget=budget)
+    within = read_budget(budget) if budget else None
+    step = step_around(made_by.step, chosen, source.shape, weights, predictor=predictor, budget=within)
     loaded = load_adaptation(
         source,
         recipe=made_by,

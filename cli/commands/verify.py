@@ -39,21 +39,19 @@ def verify(
     otherwise it is ambiguous, and measured longer. Exit code 0: a winner met the budget; else 3: a winner could not be
     measured; 4: a winner is still ambiguous; 1: all missed it.
     """
-    from adaptare.profiler import Store, precise_within, programs_for
-    from adaptare.workflows.profiling.campaign import Campaign
-    from adaptare.workflows.verification import load_choices, verify_choices
+    from adaptare.profiler import precise_within
+    from adaptare.views import verify as view
+    from adaptare.workflows import verification
 
     console = Console(as_json=as_json)
-    stop = precise_within(half_width, seconds, openings)
-    choices = load_choices(front, device)
-    measured_on = choices.target.device
-    programs = programs_for(measured_on.info(), cache=cache)
-    programs.check(choices.template)
-    campaign = Campaign(
-        measured_on, programs, Store(store), stop, seed, recalibrate=recalibrate, feedback=console.feedback
+    request = verification.VerifyRequest(
+        front,
+        precise_within(half_width, seconds, openings),
+        store,
+        device=device,
+        repeats=repeats,
+        recalibrate=recalibrate,
+        cache=cache,
+        seed=seed,
     )
-    report = verify_choices(choices, campaign, repeats=repeats)
-    code = console.show(report)
-    if report.met:
-        console.section(f"next: adaptare export {front} --winner {report.met[0]} --output FOLDER")
-    return code
+    return console.show(verification.verify(request, feedback=console.feedback), view)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from adaptare.core import InputError
 from adaptare.profiler.workloads.depth import Depth
@@ -106,6 +106,17 @@ class Configuration:
             return column.largest - len(self.left_out)
 
         return tuple(map(code, columns))
+
+    def to_json(self) -> dict[str, Any]:
+        """Ranks by module path; and widths by layer, layers left out and the kind where they differ from the base's."""
+        widths = {str(layer): width for layer, width in self.widths}
+        others = {"widths": widths, "left_out": list(self.left_out), "kind": self.kind if self.kind != "lora" else ""}
+        return {"ranks": dict(self.ranks), **{name: value for name, value in others.items() if value}}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Configuration":
+        """Inverse of `to_json`."""
+        return cls.of(content["ranks"], **{name: value for name, value in content.items() if name != "ranks"})
 
     def describe(self) -> str:
         """For people: how many linears have which ranks, by kind, and how many layers are narrower or left out."""

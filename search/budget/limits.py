@@ -4,24 +4,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, get_args
+from typing import Final
 
 from adaptare.core import InputError
+from adaptare.predictor import FittedPredictor
+from adaptare.profiler import Column, ModelShape, Quantisation
+from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
-Quantity = Literal["prefill", "decode", "overhead", "memory"]
-MEDIAN = 50.0
-EXAMPLES = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%"
+MEDIAN: Final = 50.0
+EXAMPLES: Final = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%, energy=5mJ"
+LATENCY: Final = "latency"
+PHASES: Final = ("prefill", "decode")
+OVERHEAD: Final = "overhead"
 # Decimal, so that 20 ms is the double nearest to 0.02.
-_SECONDS = {"s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")}
-_SHARE = {"%": Decimal("1e-2")}
-_BYTES = {unit: Decimal(1000**power) for power, unit in enumerate(("B", "kB", "MB", "GB"))}
-_BINARY_BYTES = {unit: Decimal(1024**power) for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)}
-_UNITS: Mapping[Quantity, Mapping[str, Decimal]] = {
-    "prefill": _SECONDS | _SHARE,
-    "decode": _SECONDS | _SHARE,
-    "overhead": _SHARE,
-    "memory": _BYTES | _BINARY_BYTES,
+_UNITS: Final[Mapping[str, Mapping[str, Decimal]]] = {
+    "s": {"s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")},
+    "B": {unit: Decimal(1000**power) for power, unit in enumerate(("B", "kB", "MB", "GB"))}
+    | {unit: Decimal(1024**power) for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)},
+    "J": {"J": Decimal(1), "mJ": Decimal("1e-3"), "uJ": Decimal("1e-6")},
+    "W": {"W": Decimal(1), "mW": Decimal("1e-3")},
 }
+_SHARE: Final = {"%": Decimal("1e-2")}
 _SUBJECT = re.compile(r"p(?P<percentile>[0-9]+(?:\.[0-9]+)?)\((?P<inner>[^()]*)\)|(?P<outer>[^()]*)")
 _VALUE = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-z%]*)")
 
@@ -31,15 +34,15 @@ class Budget:
     """Upper limit on a cost of a configuration on its device.
 
     Args:
-        quantity: Latency of `prefill` or `decode`, `overhead` of either over the base, or `memory`.
+        name: `prefill` or `decode`, the latency of a phase; `overhead`, of either over the base; or a stored quantity.
         percentile: Percentile of the latency; the median unless written as `p90(...)`.
         length: Tokens of prefill or cached positions of decode; None: those of the current workload.
-        limit: Seconds, ratio (0.05 for 5 % more than the base, -0.15 for 15 % less) or bytes.
+        limit: In the SI unit of the quantity, or a ratio: 0.05 for 5 % more than the base, -0.15 for 15 % less.
         spelling: The budget as written.
         relative: True if the limit is a ratio.
     """
 
-    quantity: Quantity
+    name: str
     percentile: float
     length: int | None
     limit: float
@@ -48,6 +51,34 @@ class Budget:
 
     def __str__(self) -> str:
         return self.spelling
+
+    @property
+    def quantity(self) -> str:
+        """Name of the measured and predicted quantity."""
+        return LATENCY if self.name in (*PHASES, OVERHEAD) else self.name
+
+    @property
+    def unit(self) -> str:
+        """SI unit of the quantity."""
+        return {LATENCY: "s", **stored_units()}[self.quantity]
+
+    def bound(self, base: float) -> float:
+        """Largest allowed value, in the SI unit of the quantity; `base` is that of the base without adapter."""
+        return base * (1 + self.limit) if self.relative else self.limit
+
+    def to_json(self) -> str:
+        """The budget as written."""
+        return self.spelling
+
+    @classmethod
+    def from_json(cls, content: str) -> "Budget":
+        """Inverse of `to_json`."""
+        return read_budget(content)
+
+
+def stored_units() -> Mapping[str, str]:
+    """Quantity that can be measured and stored, without latency -> SI unit."""
+    return {"memory": "B", "peak_memory": "B", "energy": "J", "power": "W", "swap": "s", "cold_swap": "s"}
 
 
 def read_budget(text: str) -> Budget:
@@ -63,60 +94,39 @@ def read_budget(text: str) -> Budget:
     match = _SUBJECT.fullmatch(subject)
     if not equals or not match:
         raise _refused(spelling, "must read QUANTITY=VALUE")
-    quantity, at, length = (part.strip() for part in (match["inner"] or match["outer"] or "").partition("@"))
-    for known in get_args(Quantity):
-        if quantity == known:
-            return Budget(
-                quantity=known,
-                percentile=_percentile(match["percentile"], known, spelling),
-                length=_length(length, known, spelling) if at else None,
-                limit=_limit(value, known, spelling),
-                spelling=spelling,
-                relative=value.endswith("%"),
-            )
-    raise _refused(spelling, f"must limit one of {', '.join(get_args(Quantity))}, not {quantity!r}")
-
-
-def latency_limit_s(budget: Budget, *, base_s: float) -> float:
-    """Largest latency under a budget, seconds.
-
-    Args:
-        budget: Budget of prefill, decode or overhead.
-        base_s: `latency_s` of the base without adapter on the same device, for a relative limit.
-
-    Raises:
-        InputError: The budget limits memory.
-    """
-    if budget.quantity == "memory":
-        raise InputError(
-            f"budget {budget}: memory is not supported for search yet; search under a latency budget "
-            f"such as decode=20ms; adaptare predict reports the memory of every adapter"
-        )
-    if budget.relative:
-        return base_s * (1 + budget.limit)
-    return budget.limit
-
-
-def _percentile(digits: str | None, quantity: Quantity, spelling: str) -> float:
-    if digits is None:
-        return MEDIAN
-    if quantity == "memory":
+    name, at, length = (part.strip() for part in (match["inner"] or match["outer"] or "").partition("@"))
+    latency = name in (*PHASES, OVERHEAD)
+    if not latency and name not in stored_units():
+        known = ", ".join((*PHASES, OVERHEAD, *stored_units()))
+        raise _refused(spelling, f"must limit one of {known}, not {name!r}")
+    if match["percentile"] and not latency:
         raise _refused(spelling, "takes a percentile for prefill, decode and overhead only")
-    if not 0 < float(digits) < 100:
+    units = {OVERHEAD: _SHARE}.get(name) or {**_UNITS["s" if latency else stored_units()[name]], **_SHARE}
+    return Budget(
+        name=name,
+        percentile=_percentile(match["percentile"], spelling),
+        length=_length(length, name, spelling) if at else None,
+        limit=_limit(value, name, units, spelling),
+        spelling=spelling,
+        relative=value.endswith("%"),
+    )
+
+
+def _percentile(digits: str | None, spelling: str) -> float:
+    if digits is not None and not 0 < float(digits) < 100:
         raise _refused(spelling, f"needs a percentile between 0 and 100, not {digits}")
-    return float(digits)
+    return MEDIAN if digits is None else float(digits)
 
 
-def _length(digits: str, quantity: Quantity, spelling: str) -> int:
-    if quantity not in ("prefill", "decode"):
+def _length(digits: str, name: str, spelling: str) -> int:
+    if name not in PHASES:
         raise _refused(spelling, "takes a length after @ for prefill and decode only")
-    if not re.fullmatch(r"[0-9]+", digits) or int(digits) < (1 if quantity == "prefill" else 0):
+    if not re.fullmatch(r"[0-9]+", digits) or int(digits) < (1 if name == "prefill" else 0):
         raise _refused(spelling, f"needs a whole number of tokens after @, not {digits!r}")
     return int(digits)
 
 
-def _limit(value: str, quantity: Quantity, spelling: str) -> float:
-    units = _UNITS[quantity]
+def _limit(value: str, name: str, units: Mapping[str, Decimal], spelling: str) -> float:
     match = _VALUE.fullmatch(value)
     if not match or match["unit"] not in units or (match["sign"] and match["unit"] != "%"):
         raise _refused(spelling, f"needs a number with one of the units {', '.join(units)}, not {value!r}")
@@ -125,11 +135,50 @@ def _limit(value: str, quantity: Quantity, spelling: str) -> float:
         if limit <= 0:
             raise _refused(spelling, "must be above zero")
     elif limit <= -1:
-        raise _refused(spelling, "must leave a part of the base's latency, such as -15%")
-    elif not match["sign"] and quantity != "overhead":
+        raise _refused(spelling, "must leave a part of the base's, such as -15%")
+    elif not match["sign"] and name != OVERHEAD:
         raise _refused(spelling, "needs a sign to be relative to the base: -15% is 15 % less, +5% is 5 % more")
     return limit
 
 
 def _refused(spelling: str, rule: str) -> InputError:
     return InputError(f"budget {spelling!r} {rule}; for example {EXAMPLES}")
+
+
+def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
+    """The predictor at the length of the budget. Raises `InputError` if it does not cover the budget."""
+    phase = predictor.template.phase
+    if budget.percentile != MEDIAN:
+        raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
+    if budget.quantity != LATENCY:
+        raise InputError(
+            f"budget {budget}: the predictor is of {LATENCY}; measure and fit {budget.quantity}, or give a budget of "
+            f"{LATENCY}"
+        )
+    if budget.name in PHASES and budget.name != phase:
+        raise InputError(f"budget {budget}: the predictor is of {phase}; profile and fit {budget.name}")
+    try:
+        return predictor if budget.length is None else predictor.at(budget.length)
+    except InputError as error:
+        raise InputError(f"budget {budget}: {error}; or write the budget without a length") from error
+
+
+def predicted_limit(budget: Budget, predictor: FittedPredictor, columns: tuple[Column, ...]) -> Limit:
+    """Limit on the upper end of the prediction. Raises `InputError` if the predictor does not cover the budget."""
+    predictor = covering(budget, predictor)
+    return Limit(PredictedUpperEnd(predictor, columns), budget.bound(predictor.base_value))
+
+
+def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:
+    """Raises `InputError` if a predictor is of another base model, or of one with other weights."""
+    profiled, rounded = predictor.template.shape, predictor.template.quantisation
+    if shape.sizes != profiled.sizes:
+        raise InputError(
+            f"the base model is a {shape.describe()}, and the predictor is of a {profiled.describe()}; profile and fit "
+            "this model"
+        )
+    if rounded != quantisation:
+        raise InputError(
+            f"the predictor is of a base with quantisation {rounded}, and this one has {quantisation}; "
+            f"train or shrink with quantisation {rounded}, or profile and fit the other base"
+        )

@@ -1,12 +1,15 @@
 """Share of multiple-choice questions that are answered right, with intervals."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from adaptare.core import InputError
+from adaptare.core.codec import to_json
 from adaptare.profiler.analysis.intervals import LEVEL, Interval
 
 _Z = float(special.ndtri((1 + LEVEL) / 2))
@@ -35,6 +38,16 @@ class Accuracy:
             raise InputError(
                 f"no counts of right answers: gained is at most right, and lost at most the others; not {self}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, and intervals of the share and of the difference."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**counts, "share": to_json(self.share), "difference": to_json(self.difference)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Accuracy":
+        """Inverse of `to_json`."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     @property
     def share(self) -> Interval:

@@ -226,8 +226,8 @@ def test_a_place_that_cannot_be_written(run: Run, model_cache: Path) -> None:
 
 def test_commands_that_need_an_earlier_one_say_which(run: Run) -> None:
     refused(run("search", "run", "--predictor", "predictor", "--budget", "decode=1ms"), "no predictor can be read")
-    refused(run("verify", "front.json"), "make one with: adaptare search")
-    refused(run("export", "front.json", "-o", "x"), "make one with: adaptare search")
+    refused(run("verify", "front.json"), "is no result of a search; search first")
+    refused(run("export", "front.json", "-o", "x"), "is no result of a search; search first")
     refused(run("predict", "predictor", "ranks.json"), "no predictor can be read")
 
 
@@ -272,6 +272,11 @@ def test_checkpoints_of_another_program_are_left_alone(run: Run, model_cache: Pa
 def test_a_damaged_front_is_refused(run: Run, content: str) -> None:
     Path("front.json").write_text(content)
     refused(run("verify", "front.json"), "is no result of a search")
+
+
+def test_a_front_of_an_earlier_version_is_refused_with_what_to_do(run: Run) -> None:
+    Path("front.json").write_text('{"schema": 1, "budget": "decode=3ms", "budget_s": 0.003, "winners": []}')
+    refused(run("verify", "front.json"), "was written by an earlier version; search again")
 
 
 def test_an_adapter_without_its_b_is_incomplete(run: Run, model_cache: Path, tmp_path: Path) -> None:

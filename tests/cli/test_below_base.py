@@ -55,26 +55,26 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
     searched = trained("search", "run", "--predictor", "faster", "--budget", BUDGET, "--evaluations", 16, "--json")
     assert searched.code == 0, searched.err
     selection = searched.json
-    assert selection["budget_s"] == pytest.approx(0.98 * selection["base_s"])
+    assert selection["limit"] == pytest.approx(0.98 * selection["base"])
     quantise, _, mode = CASES[recipe]
     assert {mode, "midpoint"} <= {each["name"] for each in selection["baselines"]}
     cuts = [each for each in selection["baselines"] if each["name"].startswith("uniform width ")]
     assert 1 <= len(cuts) <= 3
-    assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in cuts)
+    assert all(each["predicted"]["upper"] <= selection["limit"] for each in cuts)
     if mode == "merged":  # otherwise losses are of weights that are quantised again, which guided no search
         assert min(each["val_loss"] for each in selection["winners"]) <= min(each["val_loss"] for each in cuts) + 1e-6
     for winner in selection["winners"]:
         assert winner["mode"] == mode
-        assert winner["widths"]
-        assert winner["predicted_upper_s"] <= selection["budget_s"]
+        assert winner["configuration"]["widths"]
+        assert winner["predicted"]["upper"] <= selection["limit"]
     merged = next(each for each in selection["baselines"] if each["name"] == mode)
-    assert merged["predicted_s"] == selection["base_s"]
+    assert merged["predicted"]["middle"] == selection["base"]
 
     verified = trained("verify", "run/front.json", "--json")
     assert verified.code == 0, verified.err
-    assert verified.json["winners"][0]["overhead_upper"] <= -0.02
+    assert verified.json["winners"][0]["measured"]["overhead"]["upper"] <= -0.02
 
-    widths = selection["winners"][0]["widths"]
+    widths = selection["winners"][0]["configuration"]["widths"]
     exported = trained("export", "run/front.json", "--to", "merged", "-o", "smaller")
     if len(widths) == 2 and len(set(widths.values())) == 1:
         assert exported.code == 0

@@ -59,9 +59,11 @@ def test_an_array_of_questions_trains_and_is_judged_beside_majority_and_untraine
     assert list(rows) == ["majority", "untrained", "trained"]
     for row in rows.values():
         assert row["questions"] == 8
-        assert row["accuracy_middle"] == row["right"] / 8
-        assert 0 <= row["accuracy_lower"] <= row["accuracy_middle"] <= row["accuracy_upper"] <= 1
-        assert row["difference_middle"] == pytest.approx(row["accuracy_middle"] - rows["untrained"]["accuracy_middle"])
+        assert row["share"]["middle"] == row["right"] / 8
+        assert 0 <= row["share"]["lower"] <= row["share"]["middle"] <= row["share"]["upper"] <= 1
+        assert row["difference"]["middle"] == pytest.approx(
+            row["share"]["middle"] - rows["untrained"]["share"]["middle"]
+        )
     difference = answer.json["loss_difference"]
     assert difference["middle"] == pytest.approx(answer.json["full_loss"] - answer.json["base_loss"])
     assert difference["lower"] < difference["middle"] < difference["upper"]
@@ -93,9 +95,9 @@ def test_search_and_verify_say_the_accuracy_on_test_questions(run: Run, model_ca
     named = [each["name"] for each in (*found["winners"], *found["baselines"])]
     assert [row["name"] for row in found["accuracies"]] == ["majority", "untrained", *named]
     assert {row["questions"] for row in found["accuracies"]} == {8}
-    assert found["winners"][0]["loss_difference"] == [0, 0, 0]
+    assert found["winners"][0]["loss_difference"] == {"lower": 0, "middle": 0, "upper": 0}
     for each in found["baselines"]:
-        middle, lower, upper = each["loss_difference"]
+        lower, middle, upper = (each["loss_difference"][end] for end in ("lower", "middle", "upper"))
         assert middle == pytest.approx(each["test_loss"] - found["winners"][0]["test_loss"])
         assert lower <= middle <= upper
     assert "Accuracy on 8 test questions" in run(*search).out

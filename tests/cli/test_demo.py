@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import named_space, open_model
 from adaptare.workflows.demonstration import halfway
-from adaptare.workflows.search.searching import check_feasible
+from adaptare.workflows.search.problem import check_feasible
 
 QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 
@@ -20,17 +20,21 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     answer = run(*words, "--json")
     assert answer.code == 0, answer.err
     found = answer.json
-    assert (found["model"], found["device"], found["phase"]) == ("tiny-random", "simulated", "decode")
-    assert found["base_s"] < found["budget_s"]
+    assert [found["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
+    assert found["base"] < found["limit"]
     assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictor"])
-    assert {"elapsed_s", "base_s", "full_s"} <= set(found)
+    assert {"elapsed_s", "base", "full_s"} <= set(found)
     for winner in found["winners"]:
-        assert winner["predicted_upper_s"] <= found["budget_s"]
-        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
+        assert winner["predicted"]["upper"] <= found["limit"]
+        assert (
+            winner["measured"]["value"]["lower"]
+            <= winner["measured"]["value"]["middle"]
+            <= winner["measured"]["value"]["upper"]
+        )
         assert winner["export_difference"] < 1e-4
         assert (Path(winner["export"]) / "adapter_model.safetensors").is_file()
-        assert len(winner["sites"]) == sum(rank > 0 for rank in winner["sites"].values())
-    assert any(winner["meets_budget"] for winner in found["winners"])
+        assert all(winner["configuration"]["ranks"].values())
+    assert any(winner["measured"]["verdict"] == "met" for winner in found["winners"])
     names = [baseline["name"] for baseline in found["baselines"]]
     assert names == [
         "merged",
@@ -41,7 +45,7 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         "greedy by gate gradients",
     ]
     merged = found["baselines"][0]
-    assert merged["measured_s"] == pytest.approx(found["base_s"])
+    assert merged["measured"]["value"]["middle"] == pytest.approx(found["base"])
 
     again = run(*words)
     assert again.code == 0

@@ -58,12 +58,12 @@ def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
         "search", "run", "--predictor", "faster", "--budget", "prefill=-2%", "--evaluations", 8, "--json"
     )
     assert searched.code == 0, searched.err
-    assert [winner["left_out"] for winner in searched.json["winners"]] == [[1]]
+    assert [winner["configuration"]["left_out"] for winner in searched.json["winners"]] == [[1]]
     assert {"1 layers", "merged"} <= {each["name"] for each in searched.json["baselines"]}
 
     verified = trained("verify", "run/front.json", "--json")
     assert verified.code == 0, verified.err
-    assert verified.json["winners"][0]["overhead_upper"] <= -0.02
+    assert verified.json["winners"][0]["measured"]["overhead"]["upper"] <= -0.02
 
     exported = trained("export", "run/front.json", "--to", "merged", "-o", "smaller")
     assert exported.code == 0, exported.err

@@ -12,10 +12,11 @@ import pytest
 
 from adaptare.commands.export import Kind
 from adaptare.profiler import Configuration, ModelShape, open_model
-from adaptare.search import load_base
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.search import load_base, read_budget
 from adaptare.search.export import onnx_check
 from adaptare.workflows.exporting import ExportKind
-from adaptare.workflows.search.selection import Choice, Selection, save_selection
+from adaptare.workflows.search.result import Choice, Place, SearchResult, save_result
 
 Run = Callable[..., Any]
 SITES = {"model.layers.0.self_attn.q_proj": 4, "model.layers.1.mlp.down_proj": 2}
@@ -31,9 +32,11 @@ def export(run: Run, model_cache: Path, data: Path, tmp_path: Path, tmp_path_fac
         shutil.copy(data, own)
         options = ("--steps", 2, "--data", own / data.name, "--held-out", 8, "--space", "sites")
         assert run("train", "tiny-random", "-o", "run", *options, "--cache", model_cache).code == 0
-        winner = Choice("winner 1", Configuration.of(SITES), "swappable", (2.0, 1.0, 3.0), 1.0, 1.0)
-        selection = Selection("decode=3ms", 3.0, 1.0, (winner,), (), (), {})
-        save_selection(selection, Path("run/front.json"), folder=Path("run"), predictor=Path("predictor"))
+        place = Place("tiny-random", "simulated", "none", "float32", "decode", 64)
+        winner = Choice("winner 1", Configuration.of(SITES), "swappable", Interval(1.0, 2.0, 3.0), 1.0, 1.0)
+        budget, paths = read_budget("decode=3ms"), {"folder": Path("run"), "predictor": Path("predictor")}
+        result = SearchResult(budget, 3.0, 1.0, 0.9, "predicted", place, (winner,), (), {}, **paths)
+        save_result(result, Path("run/front.json"))
         shutil.copytree("run", kept)
     shutil.copytree(kept, tmp_path / "run", dirs_exist_ok=True)
     return lambda *words: run("export", "run/front.json", *words, "--cache", model_cache)

@@ -77,7 +77,7 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
     refused = run("search", "plain", "--predictor", "predictor", "--budget", "overhead=50%")
     assert refused.code == 2
     assert (
-        "of a base with quantisation int4, and this one has none; train or shrink with --quantise int4" in refused.err
+        "of a base with quantisation int4, and this one has none; train or shrink with quantisation int4" in refused.err
     )
 
     run("train", "tiny-random", "-o", "rounded", "--quantise", "int4", *trained)
@@ -89,7 +89,7 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
     assert (folded["name"], folded["mode"]) == ("requantised", "requantised")
     assert {row["mode"] for row in answer.json["winners"]} == {"padded"}
     verified = run("verify", "rounded/front.json", *QUICKLY, "--cache", model_cache, "--json")
-    assert all(row["measured_s"] for row in verified.json["baselines"])
+    assert all(row["measured"]["value"] for row in verified.json["baselines"])
 
 
 @pytest.mark.slow
@@ -104,10 +104,11 @@ def test_the_demo_runs_on_a_quantised_base(
     )
     assert answer.code in (0, 1), answer.err
     found = answer.json
-    assert (found["device"], found["quantisation"]) == ("ort-cpu:threads=1", "int4")
+    assert (found["place"]["device"], found["place"]["quantisation"]) == ("ort-cpu:threads=1", "int4")
     assert found["baselines"][0]["name"] == "requantised"
     for winner in found["winners"]:
         assert winner["export_difference"] < 1e-4
-        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
+        measured = winner["measured"]["value"]
+        assert measured["lower"] <= measured["middle"] <= measured["upper"]
     assert found["onnx"]["difference"] < 0.1
     assert (Path(found["onnx"]["folder"]) / "adapter.onnx_adapter").is_file()

@@ -51,6 +51,12 @@ def shrink(run_in_copy: Callable[..., Run], predictor_once: Path, model_cache: P
     return call
 
 
+def cuts(answer: Any) -> list[dict[str, Any]]:
+    """Rows of the original, of the adapter that was written, and of the others."""
+    original, *others = answer.json["baselines"]
+    return [original, *answer.json["winners"], *others]
+
+
 def ranks_in(folder: Path) -> dict[str, int]:
     """Ranks of the weights in a PEFT folder."""
     tensors = load_file(folder / "adapter_model.safetensors")
@@ -99,22 +105,22 @@ def test_without_data_stock_peft_loads_the_best_slices(
     adapter = saved(**MIXED)
     answer = shrink(adapter, "--json")
     assert answer.code == 0, answer.err
-    original, shrunk, *others = answer.json["cuts"]
+    original, shrunk, *others = cuts(answer)
     ranks = ranks_in(Path("small"))
-    assert ranks == shrunk["sites"]
-    assert original["sites"] == ranks_in(adapter)
-    assert original["predicted_upper_s"] > answer.json["budget_s"] >= shrunk["predicted_upper_s"]
-    assert all(rank <= original["sites"][path] for path, rank in ranks.items())
+    assert ranks == shrunk["configuration"]["ranks"]
+    assert original["configuration"]["ranks"] == ranks_in(adapter)
+    assert original["predicted"]["upper"] > answer.json["limit"] >= shrunk["predicted"]["upper"]
+    assert all(rank <= original["configuration"]["ranks"][path] for path, rank in ranks.items())
     dense = logits_of_dense(adapter, ranks, model_cache)
     assert (logits_in_peft(Path("small"), model_cache) - dense).abs().max() < 1e-4
     assert (dense - logits_in_peft(adapter, model_cache)).abs().max() > 1e-2
     assert original["energy_lost"] == 0
     assert "first rows, same ranks" in {each["name"] for each in others}
-    assert all(each["predicted_s"] <= shrunk["predicted_s"] for each in others)
+    assert all(each["predicted"]["middle"] <= shrunk["predicted"]["middle"] for each in others)
     assert all(shrunk["energy_lost"] < each["energy_lost"] for each in others)
-    assert {each["test_loss"] for each in answer.json["cuts"]} == {None}
+    assert {each["test_loss"] for each in cuts(answer)} == {None}
     assert "the most energy was kept; --data FILE" in answer.err
-    assert json.loads(Path("small/shrink.json").read_text())["cuts"] == answer.json["cuts"]
+    assert json.loads(Path("small/shrink.json").read_text())["winners"] == answer.json["winners"]
 
 
 def test_a_budget_that_the_whole_meets_keeps_all_of_it(
@@ -123,7 +129,7 @@ def test_a_budget_that_the_whole_meets_keeps_all_of_it(
     adapter = saved(**MIXED)
     answer = shrink(adapter / "adapter_config.json", "--json", budget="overhead=900%")
     assert answer.code == 0, answer.err
-    names = [each["name"] for each in answer.json["cuts"]]
+    names = [each["name"] for each in cuts(answer)]
     assert names == ["original", "shrunk", "uniform 8", "first rows, same ranks", "first 8 rows"]
     assert "the original is predicted to meet this budget as it is" in answer.err
     assert ranks_in(Path("small")) == ranks_in(adapter)
@@ -136,9 +142,9 @@ def test_with_data_losses_are_those_of_what_was_written(
 ) -> None:
     answer = shrink(saved(**MIXED), "--data", data, "--held-out", 8, "--evaluations", 40, "--json")
     assert answer.code == 0, answer.err
-    original, shrunk, *others = answer.json["cuts"]
-    assert answer.json["evaluations"] == 40
-    assert shrunk["predicted_upper_s"] <= answer.json["budget_s"] < original["predicted_upper_s"]
+    original, shrunk, *others = cuts(answer)
+    assert answer.json["evaluations"] == {"nsga2": 40}
+    assert shrunk["predicted"]["upper"] <= answer.json["limit"] < original["predicted"]["upper"]
     assert {each["name"] for each in others} >= {"first rows, same ranks"}
     split = tokenize_split(read_examples(data), load_base(weights(model_cache))[1], seed=0)
     for part, reported in ((split.validation, shrunk["val_loss"]), (split.test, shrunk["test_loss"])):
@@ -154,11 +160,11 @@ def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., P
     words = ("--data", data, "--held-out", 8, "--evaluations", 12, "--json")
     answer = shrink(saved(**MIXED), *words, "--polish", 30)
     assert answer.code == 0, answer.err
-    _, polished, shrunk, *_ = answer.json["cuts"]
+    _, polished, shrunk, *_ = cuts(answer)
     assert (polished["name"], shrunk["name"]) == ("polished", "shrunk")
-    assert polished["sites"] == shrunk["sites"] == ranks_in(Path("small"))
+    assert polished["configuration"]["ranks"] == shrunk["configuration"]["ranks"] == ranks_in(Path("small"))
     assert polished["val_loss"] < shrunk["val_loss"]
-    assert polished["predicted_s"] == shrunk["predicted_s"]
+    assert polished["predicted"]["middle"] == shrunk["predicted"]["middle"]
 
 
 def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:
@@ -235,7 +241,7 @@ def test_what_else_does_not_fit_has_a_message_of_its_own(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("long")
     for words, message in (
-        (("--polish", 5), "--polish 5 trains, and there are no examples; give them with --data FILE"),
+        (("--polish", 5), "5 steps of training need examples, and there are none; give data"),
         (("--quantise", "int4"), "the predictor is of a base with quantisation none, and this one has int4"),
         (("--predictor", "missing"), "missing"),
         (("-o", "mine"), "'mine' exists and is no earlier export"),
@@ -245,7 +251,10 @@ def test_what_else_does_not_fit_has_a_message_of_its_own(
         assert answer.code == 2, words
         assert message in answer.err
     assert "no PEFT adapter folder" in shrink(tmp_path / "nothing").err
-    for budget, message in (("prefill=3ms", "the predictor is of decode"), ("memory=3MB", "memory is not supported")):
+    for budget, message in (
+        ("prefill=3ms", "the predictor is of decode"),
+        ("memory=3MB", "the predictor is of latency"),
+    ):
         assert message in shrink(adapter, budget=budget).err
     assert content == json.loads(Path("predictor-decode.json").read_text())
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]

@@ -43,7 +43,7 @@ def test_adapters_that_are_merged_are_searched_for_their_loss_alone(
     assert found.code == 0, found.err
     assert "all take as long as their base" in found.err
     for each in (*found.json["winners"], *found.json["baselines"]):
-        assert (each["mode"], each["predicted_s"], each["predicted_upper_s"]) == ("merged", *[found.json["base_s"]] * 2)
+        assert (each["mode"], *each["predicted"].values()) == ("merged", *[found.json["base"]] * 3)
     assert "merged" in {each["name"] for each in found.json["baselines"]}
     refused = run("export", "run/front.json", "-o", "adapter")
     assert refused.code == 2
@@ -60,7 +60,7 @@ def test_adapters_apart_from_a_sparse_base_are_searched_under_the_budget_and_not
     found = searched("shears")
     assert found.code == 0, found.err
     assert "merged" not in {each["name"] for each in found.json["baselines"]}
-    assert all(each["predicted_s"] > found.json["base_s"] for each in found.json["winners"])
+    assert all(each["predicted"]["middle"] > found.json["base"] for each in found.json["winners"])
     refused = run("export", "run/front.json", "-o", "merged", "--to", "merged")
     assert refused.code == 2
     assert "merging this adapter would leave 0.0% zeros" in " ".join(refused.err.split())

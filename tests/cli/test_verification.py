@@ -8,29 +8,39 @@ import numpy as np
 import pytest
 
 from adaptare.console import Console
+from adaptare.core.codec import to_json
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Note
 from adaptare.devices import DeviceInfo, SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
-from adaptare.profiler.store.measurement import Visit
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.store.measurement import Visit, pooled
+from adaptare.search import read_budget
+from adaptare.views import verify as view
 from adaptare.workflows.profiling.campaign import Campaign
-from adaptare.workflows.search.selection import Choice, Selection
-from adaptare.workflows.target import Target
-from adaptare.workflows.verification import Choices, Verification, Verified, verify_choices
+from adaptare.workflows.search.result import Choice, Measured, Place, SearchResult
+from adaptare.workflows.verification import judged, verify_choices
 
 SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
 CONFIG = Configuration.uniform(SHAPE, 4)
 TEMPLATE = Workload(SHAPE)
 ADAPTED = Workload(SHAPE, CONFIG)
-CHOICE = Choice("winner 1", CONFIG, "swappable", (1.1e-3, 1.0e-3, 1.2e-3), 1.0, 1.0)
+CHOICE = Choice("winner 1", CONFIG, "swappable", Interval(1.0e-3, 1.1e-3, 1.2e-3), 1.0, 1.0)
+PLACE = Place("tiny-random", "simulated", "none", "float32", "decode", 64)
 BASE_S = 1e-3
 ROUNDS = 12
 
 
-def selection(
-    budget: str = "decode=1.2ms", budget_s: float = 1.2e-3, winners: Sequence[Choice] = (CHOICE,)
-) -> Selection:
-    return Selection(budget, budget_s, BASE_S, tuple(winners), (), (), {})
+def searched(
+    budget: str = "decode=1.2ms", limit: float = 1.2e-3, winners: Sequence[Choice] = (CHOICE,)
+) -> SearchResult:
+    return SearchResult(read_budget(budget), limit, BASE_S, 0.9, "predicted", PLACE, tuple(winners), (), {})
+
+
+def verified(*found: Measurement | None) -> SearchResult:
+    """The result of a search whose winners were measured; `None`: one could not be."""
+    rows = [judged(row, searched()) if row else Measured(failure="out of memory") for row in found]
+    return searched(winners=[replace(CHOICE, measured=row) for row in rows])
 
 
 def measured(by_opening: Sequence[float], *, slow: float = 1.0, **fields: Any) -> Measurement:
@@ -56,8 +66,8 @@ def measured(by_opening: Sequence[float], *, slow: float = 1.0, **fields: Any) -
     return replace(found, **fields)
 
 
-def verdict(measurement: Measurement, chosen: Selection | None = None) -> str | None:
-    return Verified(CHOICE, measurement).verdict(chosen or selection())
+def verdict(measurement: Measurement, result: SearchResult | None = None) -> str | None:
+    return judged(measurement, result or searched()).verdict
 
 
 def test_an_interval_within_the_budget_meets_it() -> None:
@@ -86,20 +96,28 @@ def test_a_latency_is_judged_by_the_seconds_of_its_own_session() -> None:
     assert verdict(replace(slow, reference_s=1.17 * BASE_S)) == "missed"
 
 
+def test_a_budget_is_judged_by_the_latency_that_was_searched() -> None:
+    """On a device 4 % slower than calibrated, seconds of the session and calibrated latency differ."""
+    slower = measured([1.169, 1.171, 1.17, 1.17], slow=1.04, reference_s=BASE_S)
+    assert slower.raw_interval.lower > 1.2e-3 > slower.upper_s
+    assert verdict(slower) == "met"
+
+
 def test_an_overhead_is_judged_by_the_ratio_whatever_the_seconds() -> None:
     slow = measured([1.08, 1.10, 1.09, 1.11], slow=1.2)
-    assert verdict(slow, selection("overhead=15%", 1.15e-3)) == "met"
-    assert verdict(slow, selection("overhead=5%", 1.05e-3)) == "missed"
+    assert verdict(slow, searched("overhead=15%", 1.15e-3)) == "met"
+    assert verdict(slow, searched("overhead=5%", 1.05e-3)) == "missed"
 
 
 def test_no_latency_is_judged_where_the_device_is_off_and_was_not_calibrated_anew() -> None:
     off = measured([0.98, 1.00, 0.99, 1.01], slow=1.06, reference_s=BASE_S)
     assert verdict(off) == "ambiguous"
-    assert verdict(off, selection("overhead=15%", 1.15e-3)) == "met"
+    assert verdict(off, searched("overhead=15%", 1.15e-3)) == "met"
 
 
 def test_what_could_not_be_measured_has_no_verdict() -> None:
-    assert Verified(CHOICE, None, "out of memory").verdict(selection()) is None
+    failed = replace(measured([1.0]), failure="out of memory")
+    assert judged(failed, searched()) == Measured(verdict=None, failure="out of memory")
 
 
 MET, MISSED, UNSURE = measured([1.0, 1.01]), measured([1.38, 1.40, 1.39, 1.41]), measured([0.8, 1.3, 1.05, 1.15])
@@ -120,19 +138,19 @@ MET, MISSED, UNSURE = measured([1.0, 1.01]), measured([1.38, 1.40, 1.39, 1.41]),
     ],
 )
 def test_the_exit_code_is_that_of_the_surest_winner(found: Sequence[Measurement | None], code: int, words: str) -> None:
-    report = Verification(selection(), [Verified(CHOICE, each) for each in found])
-    assert report.exit_code == code
-    assert words in noted(report) if words else not noted(report)
+    result = verified(*found)
+    assert view.exit_code(result) == code
+    assert words in noted(result) if words else not noted(result)
 
 
-def noted(report: Verification) -> str:
-    return "".join(section.text for section in report.sections() if isinstance(section, Note))
+def noted(result: SearchResult) -> str:
+    return "".join(section.text for section in view.sections(result) if isinstance(section, Note))
 
 
 def test_a_device_that_became_slower_is_given_as_the_reason() -> None:
-    report = Verification(selection(), [Verified(CHOICE, measured([1.08, 1.10, 1.09, 1.11], slow=1.2))])
-    assert report.exit_code == ExitCode.ANSWER_IS_NO
-    assert "the base is +20.0% off what it took when profiled" in noted(report)
+    result = verified(measured([1.08, 1.10, 1.09, 1.11], slow=1.2))
+    assert view.exit_code(result) == ExitCode.ANSWER_IS_NO
+    assert "the base is +20.0% off what it took when profiled" in noted(result)
 
 
 class Sessions:
@@ -153,15 +171,16 @@ def verify(
     monkeypatch: pytest.MonkeyPatch,
     store: Store,
     *,
-    chosen: Selection | None = None,
+    chosen: SearchResult | None = None,
     repeats: int = 3,
     recalibrate: bool = False,
-) -> list[Verified]:
+) -> list[Measured]:
+    """Measurements of the winners."""
     monkeypatch.setattr(Campaign, "measure", lambda own, workloads, title: sessions.measure(own, workloads))
     device, stop = SimulatedDevice(), precise_within(0.004, 1.0, 4)
     campaign = Campaign(device, programs_for(device.info()), store, stop, seed=5, recalibrate=recalibrate)
-    choices = Choices(chosen or selection(), TEMPLATE, Target(device, "none"))
-    return list(verify_choices(choices, campaign, repeats=repeats).winners)
+    found = verify_choices(chosen or searched(), TEMPLATE, campaign, repeats=repeats)
+    return [winner.measured for winner in found.winners if winner.measured]
 
 
 @pytest.fixture
@@ -172,18 +191,20 @@ def store(tmp_path: Any) -> Store:
 def test_an_ambiguous_winner_is_measured_again_and_all_of_it_counts(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
-    sessions = Sessions(UNSURE, measured([1.09, 1.1] * 8), MISSED)
+    longer = measured([1.09, 1.1] * 8)
+    sessions = Sessions(UNSURE, longer, MISSED)
     (winner,) = verify(sessions, monkeypatch, store)
-    assert winner.verdict(selection()) == "met"
-    assert winner.measurement is not None
-    assert len(np.unique(winner.measurement.openings)) == 4 + 16
+    whole = pooled(UNSURE, longer)
+    assert len(np.unique(whole.openings)) == 4 + 16
+    assert winner == judged(whole, searched())
+    assert winner.verdict == "met"
     assert [(each["seed"], each["half_width"]) for each in sessions.calls] == [(5, 0.004), (6, 0.002)]
 
 
 def test_it_ends_after_so_many_repeats(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     sessions = Sessions(*[measured([0.8, 1.55, 1.05, 1.3])] * 9)
     (winner,) = verify(sessions, monkeypatch, store, repeats=2)
-    assert winner.verdict(selection()) == "ambiguous"
+    assert winner.verdict == "ambiguous"
     assert len(sessions.calls) == 3
 
 
@@ -196,32 +217,31 @@ def test_the_device_is_calibrated_anew_once_where_that_is_asked_for(
 
 
 def test_only_ambiguous_winners_are_measured_again(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    other = replace(CHOICE, name="winner 2", config=Configuration.uniform(SHAPE, 2))
+    other = replace(CHOICE, name="winner 2", configuration=Configuration.uniform(SHAPE, 2))
     sessions = Sessions(MET, UNSURE, measured([1.1] * 16))
-    winners = verify(sessions, monkeypatch, store, chosen=selection(winners=[CHOICE, other]))
+    winners = verify(sessions, monkeypatch, store, chosen=searched(winners=[CHOICE, other]))
     assert [len(each["workloads"]) for each in sessions.calls] == [2, 1]
-    assert [each.verdict(selection()) for each in winners] == ["met", "met"]
+    assert [each.verdict for each in winners] == ["met", "met"]
 
 
 def test_a_repeat_that_fails_takes_nothing_away(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     failed = replace(UNSURE, visits=(), reference_visits=(), failure="out of memory")
     (winner,) = verify(Sessions(UNSURE, failed), monkeypatch, store, repeats=1)
-    assert winner.verdict(selection()) == "ambiguous"
-    assert winner.measurement is not None
+    assert winner == judged(UNSURE, searched())
+    assert winner.verdict == "ambiguous"
 
 
 def test_seconds_slowdown_and_ratio_are_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    slow = Verified(CHOICE, measured([1.1, 1.1, 1.1], slow=1.5))
-    report = Verification(selection(), [slow])
-    (row,) = report.to_json()["winners"]
-    assert row["measured_s"] == pytest.approx(1.5 * 1.1e-3)
-    assert row["overhead"] == pytest.approx(0.1)
+    result = verified(measured([1.1, 1.1, 1.1], slow=1.5))
+    row = to_json(result)["winners"][0]["measured"]
+    assert row["value"]["middle"] == pytest.approx(1.5 * 1.1e-3)
+    assert row["overhead"]["middle"] == pytest.approx(0.1)
     assert row["slowdown"] == pytest.approx(0.5)
-    assert (row["verdict"], row["meets_budget"], row["within_one_opening"]) == ("missed", False, False)
-    Console(as_json=False).show(report)
+    assert (row["verdict"], row["within_one_opening"]) == ("missed", False)
+    Console(as_json=False).show(result, view)
     shown = capsys.readouterr().out
     assert "base 1 ms, in this session 1.5 ms (+50.0%)" in shown
     for words in ("1.65", "+10.0%", "missed"):

@@ -44,11 +44,11 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     )
     assert found.code == 0
     selection = found.json
-    assert selection["budget_s"] == pytest.approx(1.4 * selection["base_s"])
+    assert selection["limit"] == pytest.approx(1.4 * selection["base"])
     assert {"merged", "uniform 16", "q+v 16", "midpoint", "random search", "greedy by gate gradients"} <= {
         each["name"] for each in selection["baselines"]
     }
-    assert all(each["predicted_upper_s"] <= selection["budget_s"] for each in selection["winners"])
+    assert all(each["predicted"]["upper"] <= selection["limit"] for each in selection["winners"])
     greedy = next(each for each in selection["baselines"] if each["name"] == "greedy by gate gradients")
     assert min(each["val_loss"] for each in selection["winners"]) <= greedy["val_loss"] + 1e-6
     assert selection["evaluations"] == {"nsga2": 12, "random": 12}
@@ -56,15 +56,15 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     # Within one opening no budget is met; measured again, there are two.
     unsure = trained("verify", "run/front.json", "--openings", 1, "--repeats", 0, "--json")
     assert unsure.code == 4
-    assert {winner["verdict"] for winner in unsure.json["winners"]} == {"ambiguous"}
+    assert {winner["measured"]["verdict"] for winner in unsure.json["winners"]} == {"ambiguous"}
     assert "not certain yet; measure longer" in unsure.err
     verified = trained("verify", "run/front.json", "--openings", 1, "--json")
     assert verified.code == 0
-    assert {winner["verdict"] for winner in verified.json["winners"]} == {"met"}
+    assert {winner["measured"]["verdict"] for winner in verified.json["winners"]} == {"met"}
     for winner in verified.json["winners"]:
-        assert winner["meets_budget"]
-        assert winner["measured_lower_s"] <= winner["measured_s"] <= winner["measured_upper_s"]
-        assert winner["predicted_lower_s"] <= winner["measured_s"] <= winner["predicted_upper_s"] * 1.02
+        measured, predicted = winner["measured"]["value"], winner["predicted"]
+        assert measured["lower"] <= measured["middle"] <= measured["upper"]
+        assert predicted["lower"] <= measured["middle"] <= predicted["upper"] * 1.02
 
     exported = trained("export", "run/front.json", "--winner", 1, "-o", "adapter", "--json")
     assert exported.code == 0
@@ -74,7 +74,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         for name, a in tensors.items()
         if "lora_A" in name
     }
-    assert ranks == selection["winners"][0]["sites"] == exported.json["sites"]
+    assert ranks == selection["winners"][0]["configuration"]["ranks"] == exported.json["sites"]
 
     # What belongs together can be moved, and used from anywhere.
     (tmp_path / "moved").mkdir()
@@ -85,7 +85,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         (tmp_path / "moved" / name).rename(tmp_path / name)
 
     predicted = trained("predict", "predictor-decode", "adapter", "--json")
-    assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted_s"])
+    assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted"]["middle"])
 
 
 def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[..., Any]) -> None:
@@ -96,20 +96,20 @@ def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[.
     assert found["evaluations"] == {"hill-climbing": 8, "random": 8}
     winner, polished = found["winners"][0], found["baselines"][0]
     assert polished["name"] == "winner polished"
-    for name in ("sites", "mode", "predicted_s", "predicted_upper_s"):
+    for name in ("configuration", "mode", "predicted"):
         assert polished[name] == winner[name]
     assert polished["val_loss"] < winner["val_loss"]
     adapter = Path(found["polished"])
     assert adapter == Path("run/front-polished")
-    assert read_peft(adapter, open_model(MODEL).shape).by_path == winner["sites"]
+    assert read_peft(adapter, open_model(MODEL).shape).by_path == winner["configuration"]["ranks"]
     again = trained(*words, "--algorithm", "hill-climbing", "--polish", 1)
     assert again.code == 0
     assert "winner polished" in again.out
     assert "with further training, for PEFT: run/front-polished" in again.out
     kept = trained("export", "run/front.json", "--winner", 1, "-o", "plain", "--json")
-    assert kept.json["sites"] == winner["sites"]
+    assert kept.json["sites"] == winner["configuration"]["ranks"]
     assert "earlier search" not in again.err
-    assert f"{adapter} is of an earlier search; --polish STEPS replaces it" in trained(*words).err
+    assert f"{adapter} is of an earlier search; further training of the winner replaces it" in trained(*words).err
 
 
 def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained: Callable[..., Any]) -> None:
@@ -127,9 +127,9 @@ def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained:
         ("speed=3ms", "must limit one of"),
         ("decode=3", "needs a number with one of the units"),
         ("prefill=3ms", "the predictor is of decode"),
-        ("decode@99=3ms", "the predictor is of length 64, not 99"),
+        ("decode@99=3ms", "length 99 is outside the fitted lengths, 64; profile that length and fit again; or write"),
         ("p90(decode)=3ms", "predicts medians only"),
-        ("memory=3MB", "memory is not supported"),
+        ("memory=3MB", "the predictor is of latency; measure and fit memory, or give a budget of latency"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget: str, message: str) -> None:
@@ -184,8 +184,8 @@ def test_winners_that_cannot_be_measured_are_no_answer(
     request.getfixturevalue("swappable_fails")
     answer = trained("verify", "run/front.json", "--openings", 1, "--json")
     assert answer.code == 3, answer.err
-    assert {row["failure"] for row in answer.json["winners"]} == {"out of memory"}
-    assert not any(row["meets_budget"] for row in answer.json["winners"])
+    assert {row["measured"]["failure"] for row in answer.json["winners"]} == {"out of memory"}
+    assert not any(row["measured"]["verdict"] for row in answer.json["winners"])
 
 
 def test_data_that_changed_after_training_is_noticed(
@@ -248,7 +248,7 @@ def test_overhead_of_a_peft_folder(trained: Callable[..., Any], model_cache: Pat
     assert rows["decode", "merged"]["verdict"] == "same"
     assert rows["decode", "swappable"]["verdict"] == "slower"
     sites = rows["decode", "swappable"]["sites"]
-    assert sites == len(json.loads(Path("run/front.json").read_text())["winners"][0]["sites"])
+    assert sites == len(json.loads(Path("run/front.json").read_text())["winners"][0]["configuration"]["ranks"])
 
 
 def test_a_merged_export_is_a_plain_model(trained: Callable[..., Any]) -> None:

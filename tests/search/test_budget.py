@@ -1,8 +1,9 @@
 import pytest
 
 from adaptare.core import InputError
+from adaptare.core.codec import from_json, to_json
 from adaptare.search import read_budget
-from adaptare.search.budget.limits import MEDIAN, Budget, latency_limit_s
+from adaptare.search.budget.limits import MEDIAN, Budget
 
 BUDGETS = [
     ("decode=20ms", "decode", MEDIAN, None, 0.02),
@@ -24,15 +25,18 @@ BUDGETS = [
     ("memory=200MB", "memory", MEDIAN, None, 200e6),
     ("memory=1.5GiB", "memory", MEDIAN, None, 1.5 * 2**30),
     ("memory=64kB", "memory", MEDIAN, None, 64e3),
+    ("memory=-5%", "memory", MEDIAN, None, -0.05),
+    ("energy=5mJ", "energy", MEDIAN, None, 0.005),
+    ("energy=+5%", "energy", MEDIAN, None, 0.05),
+    ("power=1.5W", "power", MEDIAN, None, 1.5),
+    ("swap=30ms", "swap", MEDIAN, None, 0.03),
 ]
 
 
-@pytest.mark.parametrize(("text", "quantity", "percentile", "length", "limit"), BUDGETS)
-def test_reads_what_a_user_writes(
-    text: str, quantity: str, percentile: float, length: int | None, limit: float
-) -> None:
+@pytest.mark.parametrize(("text", "name", "percentile", "length", "limit"), BUDGETS)
+def test_reads_what_a_user_writes(text: str, name: str, percentile: float, length: int | None, limit: float) -> None:
     budget = read_budget(text)
-    assert (budget.quantity, budget.percentile, budget.length, budget.limit) == (quantity, percentile, length, limit)
+    assert (budget.name, budget.percentile, budget.length, budget.limit) == (name, percentile, length, limit)
 
 
 def test_keeps_the_spelling() -> None:
@@ -45,22 +49,26 @@ REFUSED = [
     ("decode 20ms", "must read QUANTITY=VALUE"),
     ("p90(decode=20ms", "must read QUANTITY=VALUE"),
     ("median(decode)=20ms", "must read QUANTITY=VALUE"),
-    ("latency=20ms", "one of prefill, decode, overhead, memory, not 'latency'"),
+    (
+        "latency=20ms",
+        "one of prefill, decode, overhead, memory, peak_memory, energy, power, swap, cold_swap, not 'latency'",
+    ),
     ("Decode=20ms", "not 'Decode'"),
     ("=20ms", "not ''"),
     ("decode=20", "units s, ms, us, %, not '20'"),
     ("decode=20MS", "not '20MS'"),
     ("decode=5%", "needs a sign to be relative to the base"),
-    ("decode=-100%", "must leave a part of the base's latency"),
-    ("overhead=-200%", "must leave a part of the base's latency"),
-    ("memory=-5%", "units B, kB"),
+    ("decode=-100%", "must leave a part of the base's"),
+    ("overhead=-200%", "must leave a part of the base's"),
+    ("memory=5%", "needs a sign to be relative to the base"),
+    ("energy=5ms", "units J, mJ, uJ, %, not '5ms'"),
     ("decode=ms", "not 'ms'"),
     ("decode=-20ms", "not '-20ms'"),
     ("decode=nan ms", "not 'nan ms'"),
     ("decode=20ms=30ms", "not '20ms=30ms'"),
     ("decode=0ms", "above zero"),
     ("overhead=20ms", "units %, not '20ms'"),
-    ("memory=200ms", "units B, kB, MB, GB, KiB, MiB, GiB, not '200ms'"),
+    ("memory=200ms", "units B, kB, MB, GB, KiB, MiB, GiB, %, not '200ms'"),
     ("p0(decode)=20ms", "between 0 and 100, not 0"),
     ("p100(decode)=20ms", "between 0 and 100, not 100"),
     ("p90(memory)=200MB", "percentile for prefill, decode and overhead only"),
@@ -93,23 +101,32 @@ def test_the_examples_in_errors_are_themselves_budgets() -> None:
     assert [str(read_budget(example)) for example in examples] == examples
 
 
-def test_a_latency_budget_is_its_own_limit_whatever_the_base_takes() -> None:
-    assert latency_limit_s(read_budget("decode=20ms"), base_s=0.5) == 0.02
+def test_an_absolute_budget_is_its_own_limit_whatever_the_base_takes() -> None:
+    assert read_budget("decode=20ms").bound(0.5) == 0.02
+    assert read_budget("memory=200MB").bound(1e6) == 200e6
 
 
 def test_an_overhead_budget_is_added_to_the_base() -> None:
-    assert latency_limit_s(read_budget("overhead=5%"), base_s=0.02) == pytest.approx(0.021, rel=1e-12)
+    assert read_budget("overhead=5%").bound(0.02) == pytest.approx(0.021, rel=1e-12)
 
 
 @pytest.mark.parametrize(("text", "limit_s"), [("decode=-15%", 0.017), ("decode=+5%", 0.021), ("overhead=-15%", 0.017)])
 def test_a_share_with_a_sign_is_relative_to_the_base(text: str, limit_s: float) -> None:
     assert read_budget(text).relative
-    assert latency_limit_s(read_budget(text), base_s=0.02) == pytest.approx(limit_s, rel=1e-12)
+    assert read_budget(text).bound(0.02) == pytest.approx(limit_s, rel=1e-12)
 
 
-def test_a_memory_budget_is_said_to_be_unsupported_in_search() -> None:
-    with pytest.raises(InputError, match=r"memory=200MB: memory is not supported for search yet; .*decode=20ms"):
-        latency_limit_s(read_budget("memory=200MB"), base_s=0.02)
+@pytest.mark.parametrize(
+    ("text", "quantity", "unit"),
+    [("decode=20ms", "latency", "s"), ("overhead=5%", "latency", "s"), ("energy=5mJ", "energy", "J")],
+)
+def test_a_budget_names_the_quantity_that_is_measured(text: str, quantity: str, unit: str) -> None:
+    assert (read_budget(text).quantity, read_budget(text).unit) == (quantity, unit)
+
+
+@pytest.mark.parametrize("text", [text for text, *_ in BUDGETS])
+def test_a_budget_comes_back_from_json(text: str) -> None:
+    assert from_json(Budget, to_json(read_budget(text))) == read_budget(text)
 
 
 def test_equal_spellings_are_equal_budgets() -> None:

@@ -21,7 +21,7 @@ from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
-from adaptare.workflows.search.polishing import check_polishable
+from adaptare.workflows.search.scores import check_polishable
 
 DOWN = "model.layers.{}.mlp.down_proj"
 
@@ -163,7 +163,7 @@ def test_a_space_of_widths_alone_cannot_be_trained(tmp_path: Path) -> None:
 
 
 def test_winners_with_widths_are_not_polished() -> None:
-    with pytest.raises(InputError, match="--polish trains an adapter of the complete base"):
+    with pytest.raises(InputError, match="polish trains an adapter of the complete base"):
         check_polishable(disturbed(next(iter(FAMILIES))))
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from adaptare.core import InputError
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space
-from adaptare.search import Limit, PredictedUpperEnd, read_budget
+from adaptare.search.budget.limits import Budget, check_predictor, predicted_limit
 from adaptare.search.training.samplers import BudgetSampler
 from adaptare.search.training.step import TrainingStep
-from adaptare.workflows.search.latency_limit import check_predictor, limit_of
-from adaptare.workflows.search.searching import check_feasible
+from adaptare.workflows.search.problem import check_feasible
 
 
 def step_around(
@@ -20,7 +19,7 @@ def step_around(
     quantisation: Quantisation,
     *,
     predictor: Path | None,
-    budget: str | None,
+    budget: Budget | None,
 ) -> TrainingStep:
     """The step with draws around a budget; unchanged without predictor and budget.
 
@@ -35,12 +34,11 @@ def step_around(
     if predictor is None and budget is None:
         return step
     if predictor is None or budget is None:
-        missing, given = ("--predictor", "--budget") if predictor is None else ("--budget", "--predictor")
+        missing, given = ("predictor", "budget") if predictor is None else ("budget", "predictor")
         raise InputError(
-            f"training around a budget needs --predictor and --budget; add {missing}, or leave out {given}"
+            f"training around a budget needs a predictor and a budget; add the {missing}, or leave out the {given}"
         )
-    fitted, within = load_predictor(predictor), read_budget(budget)
+    fitted = load_predictor(predictor)
     check_predictor(fitted, shape, quantisation)
-    check_feasible(within, fitted, space)
-    limit = Limit(PredictedUpperEnd(fitted, space.columns), limit_of(within, fitted))
-    return replace(step, sampler=BudgetSampler(limit))
+    check_feasible(budget, fitted, space)
+    return replace(step, sampler=BudgetSampler(predicted_limit(budget, fitted, space.columns)))

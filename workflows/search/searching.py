@@ -1,48 +1,32 @@
-"""Search under a budget: winners and baselines with predicted latency and losses."""
+"""Search under a budget: winners and baselines with their predictions and losses."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.predictor import FittedPredictor, Prediction, load_predictor
-from adaptare.profiler import Column, Configuration, Mode, Site, Space
-from adaptare.search import (
-    AdditiveScreen,
-    Algorithm,
-    CompletionLoss,
-    Front,
-    Limit,
-    Objective,
-    PredictedLatency,
-    PredictedUpperEnd,
-    RandomSearch,
-    SuperAdapter,
-    pick_winners,
-    search,
-)
-from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler import Configuration, Mode, Site, Space
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.search import CompletionLoss, SuperAdapter
+from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
-from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.greedy import greedy_genes
-from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import front_of
-from adaptare.search.budget.limits import Budget
+from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
+from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.rank_importance import gate_gradients
-from adaptare.workflows.search.final_scores import scored
-from adaptare.workflows.search.latency_limit import check_predictor, limit_of
-from adaptare.workflows.search.polishing import check_polishable, polish_winner
-from adaptare.workflows.search.selection import Choice, SearchReport, Selection, save_selection
+from adaptare.workflows.search.problem import Genes, MergedLatency, Problem
+from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
+from adaptare.workflows.search.scores import check_polishable, polish, scored
+from adaptare.workflows.train.accuracies import accuracies_of
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
-
-Genes = NDArray[np.int64]
 
 TRAINED_IN: Final = "float32"
 NSGA2: Final = "nsga2"
@@ -54,197 +38,180 @@ GREEDY_EXAMPLES: Final = 64
 
 
 @dataclass(frozen=True)
-class MergedLatency:
-    """Predicts the latency of the base for any ranks, because an adapter that exists only merged adds none.
+class SearchRequest:
+    """Search of a trained super-adapter.
 
     Args:
-        base_s: Latency of the base, seconds.
-    """
-
-    base_s: float
-
-    def predict(self, codes: Genes, columns: tuple[Column, ...], /) -> Prediction:
-        """See `CodesPredictor.predict`."""
-        same = np.full(len(codes), self.base_s)
-        return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
-
-
-def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
-    """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
-    limit = Limit(PredictedUpperEnd(predictor, space.columns), limit_of(budget, predictor))
-    BudgetRepair(space, [limit], seed=0)
-
-
-def search_folder(
-    folder: Path,
-    predictor: Path,
-    budget: Budget,
-    *,
-    output: Path | None,
-    evaluations: int,
-    winners: int,
-    seed: int,
-    feedback: Feedback,
-    algorithm: str | None = None,
-    polish: int = 0,
-) -> SearchReport:
-    """Searches the trained super-adapter of a folder, and writes the selection.
-
-    Args:
+        folder: Folder of the super-adapter.
+        predictor: File of a predictor of its base.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Losses to compute, in the search and in the random search each.
+        winners: Number of winners to report.
         algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
+    """
+
+    folder: Path
+    predictor: Path
+    budget: Budget
+    output: Path | None = None
+    evaluations: int = 120
+    winners: int = 3
+    algorithm: str | None = None
+    polish: int = 0
+    seed: int = 0
+
+    @property
+    def file(self) -> Path:
+        """File of the result."""
+        return self.output or self.folder / "front.json"
+
+    @property
+    def polished(self) -> Path:
+        """Folder of the first winner after further training."""
+        return self.file.with_name(f"{self.file.stem}-polished")
+
+
+def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
+    """Searches the trained super-adapter of a folder, and writes the result.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
-    fitted = load_predictor(predictor)
-    limit_of(budget, fitted)
     # Errors are reported before the weights are loaded.
-    algorithm = algorithm or recipe_named(load_task(folder).recipe).algorithm
+    fitted, file = covering(request.budget, load_predictor(request.predictor)), request.file
+    algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
     algorithm_named(algorithm)
-    file = output or folder / "front.json"
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
-    adaptation, super_adapter = reload_adaptation(folder)
-    place = file.with_name(f"{file.stem}-polished")
-    if polish:
+    adaptation, super_adapter = reload_adaptation(request.folder)
+    if request.polish:
         check_polishable(super_adapter)
-        check_replaceable(place)
-    selection = select(
-        adaptation,
-        super_adapter,
-        fitted,
-        validation=CompletionLoss(super_adapter, adaptation.examples.validation),
-        budget=budget,
-        evaluations=evaluations,
-        winners=winners,
-        seed=seed,
-        feedback=feedback,
-        algorithm=algorithm,
-    )
-    save_selection(selection, file, folder=folder, predictor=predictor)
-    if not polish or not selection.winners:
-        if (place / MARK).exists():
-            feedback.note(f"{place} is of an earlier search; --polish STEPS replaces it")
-        return SearchReport(selection, file, fitted.level)
-    row = polish_winner(
-        adaptation, super_adapter, selection.winners[0], place, steps=polish, seed=seed, feedback=feedback
-    )
-    selection = replace(selection, baselines=(row, *selection.baselines))
-    save_selection(selection, file, folder=folder, predictor=predictor)
-    return SearchReport(selection, file, fitted.level, polished=place)
+        check_replaceable(request.polished)
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    request = replace(request, algorithm=algorithm)
+    return search_loaded(request, adaptation, super_adapter, fitted, validation=validation, feedback=feedback)
 
 
-def select(
+def search_loaded(
+    request: SearchRequest,
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
     predictor: FittedPredictor,
     *,
     validation: CompletionLoss,
-    budget: Budget,
-    evaluations: int,
-    winners: int,
-    seed: int,
     feedback: Feedback,
-    algorithm: str = NSGA2,
-) -> Selection:
-    """Runs the algorithm and a random search of as many evaluations, and evaluates the choices on the test examples.
+) -> SearchResult:
+    """Runs the algorithm and a random search of as many evaluations, and writes the result.
 
     The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first, so the first winner is
-    never behind them.
+    never behind them. Choices are then evaluated on the test examples.
+
+    Args:
+        predictor: Predictor at the length of the budget, see `covering`.
 
     Raises:
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
-        InputError: The predictor does not cover the budget.
+        InputError: The predictor is of another base.
     """
-    limit_s = limit_of(budget, predictor)
-    space = super_adapter.space
-    if space.cuts_base and predictor.template.in_weights:
-        space = space.at_largest_ranks
-    check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
-    _check_mergeable(super_adapter, predictor)
-    if (dtype := predictor.template.dtype) != TRAINED_IN:
-        feedback.note(f"latencies are of {dtype} weights, losses and files of {TRAINED_IN}")
-    base_s, mode = predictor.base_value, predictor.template.mode
-    timing: FittedPredictor | MergedLatency = predictor
-    if not super_adapter.separable:
-        mode, timing = _merged_mode(adaptation), MergedLatency(base_s)
-        feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
-    objectives: list[Objective] = [validation, PredictedLatency(timing, space.columns)]
-    limit = Limit(PredictedUpperEnd(timing, space.columns), limit_s)
-
-    def run(title: str, proposer: Algorithm, screen: AdditiveScreen | None, start: Genes | None) -> Front:
-        losses: list[float] = []
-        with feedback.progress(title) as update:
-
-            def show(candidate: Candidate) -> None:
-                losses.append(candidate.values[0])
-                lowest = f"lowest loss {np.fmin.reduce(losses):.3f}"
-                update(len(losses) / evaluations, f"{len(losses)} of {evaluations} evaluated, {lowest}")
-
-            return search(
-                proposer,
-                space,
-                objectives,
-                [limit],
-                evaluations=evaluations,
-                seed=seed,
-                screen=screen,
-                start=start,
-                progress=show,
-            )
-
-    def choice(name: str, config: Configuration) -> Choice:
-        predicted = timing.predict(space.encode(config)[None], space.columns)
-        return Choice(name, config, mode, predicted.interval_s(0), extrapolates=bool(predicted.extrapolates[0]))
-
-    chosen_algorithm = algorithm_named(algorithm)(space, seed=seed)
-    BudgetRepair(space, [limit], seed=seed)  # an infeasible budget ends here, before gradients are computed
-    greedy = _greedy(adaptation, super_adapter, space, limit)
-    cuts = _cuts_within(space, limit, at_most=evaluations // 2)
+    problem = _problem(request, adaptation, super_adapter, predictor, validation, feedback)
+    problem.check()  # before gradients are computed
+    space, limit, algorithm = problem.space, problem.limit, request.algorithm or NSGA2
+    greedy = _greedy(adaptation, super_adapter, problem)
+    costs = {name: float(limit.cost(space.expand(genes[None]))[0]) for name, genes in uniform_cuts(space).items()}
+    # Larger models have lower losses.
+    fitting = sorted((name for name, cost in costs.items() if cost <= limit.bound), key=lambda name: -costs[name])
+    cuts = {name: uniform_cuts(space)[name] for name in fitting[: request.evaluations // 2]}
     start = np.vstack([midpoint(space), greedy, *cuts.values()])
-    screen = AdditiveScreen() if may_be_screened(chosen_algorithm) else None
-    front = run("searching", chosen_algorithm, screen, start)
-    random = run("random search", RandomSearch(space, seed=seed), None, None)
-    # Below the base, the fastest member takes the place of the base.
-    lowest = min([base_s, *(one.upper[0] for one in front.members if space.cuts_base)])
-    picked = [space.decode(one.codes) for one in pick_winners(front, winners, base=lowest, bound=limit_s)]
-    others = _reported_baselines(space)
-    others += [("random search", space.decode(one.codes)) for one in random.members[:1]]
-    others += [(GREEDY, space.decode(codes)) for codes in space.expand(greedy)]
+    front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
+    random = problem.run("random search", "random", evaluations=request.evaluations, screen=None)
     names = {tuple(space.expand(genes[None])[0].tolist()): name for name, genes in cuts.items()}
     uniform = front_of(front.objectives, tuple(one for one in front.history if one.codes in names))
-    others += [
-        (names[one.codes], space.decode(one.codes))
-        for one in pick_winners(uniform, REPORTED_CUTS, base=lowest, bound=limit_s)
+    compared = [
+        *_reported_baselines(space),
+        *(("random search", space.decode(one.codes)) for one in random.members[:1]),
+        *((GREEDY, space.decode(codes)) for codes in space.expand(greedy)),
+        *((names[tuple(space.encode(config))], config) for config in problem.winners(uniform, REPORTED_CUTS)),
     ]
-    chosen = [choice(f"winner {number}", config) for number, config in enumerate(picked, start=1)]
-    chosen += [*_folded(adaptation, super_adapter, predictor), *(choice(name, config) for name, config in others)]
-    choices, accuracies = scored(chosen, adaptation, base=super_adapter, validation=validation)
-    return Selection(
-        budget=str(budget),
-        budget_s=limit_s,
-        base_s=base_s,
-        winners=choices[: len(picked)],
-        baselines=choices[len(picked) :],
+    winners = problem.winners(front, request.winners)
+    choices = [problem.choice(f"winner {number}", config) for number, config in enumerate(winners, start=1)]
+    choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
+    examples, scoring = adaptation.examples, adaptation.task.scoring
+
+    def deployed(choice: Choice) -> tuple[SuperAdapter, Genes]:
+        if choice.mode != "requantised" or super_adapter.on_grid:
+            return super_adapter, super_adapter.space.encode(choice.configuration)
+        again = requantised(super_adapter, choice.configuration, adaptation.base, adaptation.task.quantisation)
+        return again, super_adapter.space.encode(choice.configuration.without_adapter)
+
+    rows, right = scored(
+        choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
+    )
+    result = SearchResult(
+        budget=request.budget,
+        limit=problem.bound,
+        base=problem.base,
+        level=predictor.level,
+        origin=predictor.origin,
+        place=place_of(adaptation.task.model_name, predictor),
+        winners=rows[: len(winners)],
+        baselines=rows[len(winners) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"random": len(random.history), algorithm: len(front.history)},
-        origin=predictor.origin,
-        accuracies=accuracies,
+        accuracies=accuracies_of(
+            examples.test_questions, right, base=super_adapter, majority=examples.majority, scoring=scoring
+        ),
+        folder=request.folder,
+        predictor=request.predictor,
     )
-
-
-def _check_mergeable(super_adapter: SuperAdapter, predictor: FittedPredictor) -> None:
-    """Raises `InputError` if the predictor is of merged adapters, and a merge would fill the zeros of a sparse base."""
-    largest = super_adapter.space.decode(super_adapter.largest)
-    if predictor.template.in_weights and super_adapter.fills_zeros(largest):
-        raise InputError(
-            f"the predictor is of mode {predictor.template.mode}, and merging these adapters would fill the zeros of "
-            "their sparse base; profile and fit --mode static or swappable"
+    result = save_result(result, request.file)
+    if request.polish and winners:
+        row = polish(
+            result.winners[0],
+            super_adapter,
+            adaptation.examples,
+            request.polished,
+            base_name=adaptation.base_name,
+            steps=request.polish,
+            seed=request.seed,
+            feedback=feedback,
         )
+        row = replace(row, name="winner polished")
+        result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
+        return save_result(result, request.file)
+    if (request.polished / MARK).exists():
+        feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
+    return result
+
+
+def _problem(
+    request: SearchRequest,
+    adaptation: Adaptation,
+    super_adapter: SuperAdapter,
+    predictor: FittedPredictor,
+    validation: CompletionLoss,
+    feedback: Feedback,
+) -> Problem:
+    """Raises `InputError` if the predictor is of another base."""
+    template, space = predictor.template, super_adapter.space
+    bound = request.budget.bound(predictor.base_value)
+    check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
+    if template.in_weights and super_adapter.fills_zeros(space.decode(super_adapter.largest)):
+        raise InputError(
+            f"the predictor is of mode {template.mode}, and merging these adapters would fill the zeros of their "
+            "sparse base; profile and fit the mode static or swappable"
+        )
+    if template.dtype != TRAINED_IN:
+        feedback.note(f"latencies are of {template.dtype} weights, losses and files of {TRAINED_IN}")
+    if space.cuts_base and template.in_weights:
+        space = space.at_largest_ranks
+    mode, base = template.mode, predictor.base_value
+    timing: FittedPredictor | MergedLatency = predictor
+    if not super_adapter.separable:
+        mode, timing = _merged_mode(adaptation), MergedLatency(base)
+        feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
+    return Problem(space, validation, timing, bound, base, mode, request.seed, feedback)
 
 
 def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Choice]:
@@ -252,35 +219,29 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
 
     None on a sparse base whose zeros the merge would fill.
     """
-    space, config = super_adapter.space, super_adapter.space.decode(super_adapter.largest)
+    config = super_adapter.space.decode(super_adapter.largest)
     if super_adapter.fills_zeros(config):
         return []
-    mode, ends = _merged_mode(adaptation), (predictor.base_value,) * 3
+    mode = _merged_mode(adaptation)
+    predicted = Interval(*(predictor.base_value,) * 3)
     if config.cuts_base:
-        ends = predictor.predict(space.encode(config.without_adapter)[None], space.columns).interval_s(0)
-    return [Choice(mode, config, mode, ends)]
+        predicted = predictor.predict_configs([config.without_adapter]).interval(0)
+    return [Choice(mode, config, mode, predicted)]
 
 
 def _merged_mode(adaptation: Adaptation) -> Mode:
     return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
-def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, space: Space, limit: Limit) -> Genes:
-    """Genes chosen by importance per latency, in one row, or none if no adapter fits that way."""
+def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> Genes:
+    """Genes chosen by importance per added cost, in one row, or none if no adapter fits that way."""
+    space = problem.space
     nothing = np.empty((0, space.n_dimensions), dtype=np.int64)
     if not any(len(each.choices) > 1 and isinstance(space.columns[each.columns[0]], Site) for each in space.dimensions):
         return nothing  # there is no rank to choose
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
-    genes = greedy_genes(space, importance, limit)
+    genes = greedy_genes(space, importance, problem.limit)
     return nothing if genes is None else genes[None]
-
-
-def _cuts_within(space: Space, limit: Limit, *, at_most: int) -> dict[str, Genes]:
-    """Uniform cuts predicted to be within the limit, by name: the closest to it, as larger models have lower losses."""
-    cuts = uniform_cuts(space)
-    costs = {name: float(limit.cost(space.expand(genes[None]))[0]) for name, genes in cuts.items()}
-    within = sorted((name for name in cuts if costs[name] <= limit.bound), key=lambda name: -costs[name])
-    return {name: cuts[name] for name in within[:at_most]}
 
 
 def _reported_baselines(space: Space) -> list[tuple[str, Configuration]]:

@@ -1,134 +1,228 @@
-"""Cut of an existing adapter to a latency budget: its basis is changed, and ranks are searched, without training."""
+"""Cut of an existing adapter to a budget: its basis is changed, and its ranks are searched, without training."""
 
-import contextlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import torch
+
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.core.versioned_json import write_versioned
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models.model_source import published_name
-from adaptare.search import export_peft, load_base
-from adaptare.search.budget.limits import Budget
+from adaptare.search import CompletionLoss, PredictedLatency, SuperAdapter, export_peft, load_base
+from adaptare.search.algorithms.allocation import SumOfSites, allocations
+from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import check_replaceable
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.quantised_base import round_base
-from adaptare.search.super_adapter.rebasis import ladder_space, on_space
-from adaptare.search.training.polish import polished
-from adaptare.workflows.search.cutting import Cutter
-from adaptare.workflows.search.latency_limit import check_predictor, limit_of
-from adaptare.workflows.search.searching import check_feasible
-from adaptare.workflows.search.shrink_report import ShrinkReport
-from adaptare.workflows.target import weight_words
+from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
+from adaptare.search.training.rank_importance import activation_grams, loss_lost
+from adaptare.search.training.token_examples import TokenSplit
+from adaptare.workflows.search.problem import Problem
+from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
+from adaptare.workflows.search.scores import polish, scored
+from adaptare.workflows.search.searching import NSGA2
 from adaptare.workflows.train.task import Task, examples_of, texts_of
 
-SCHEMA: Final = 1
+# Maximum number of examples whose activations and gradients determine the importance of ranks.
+CALIBRATION: Final = 64
+# Allocations that the search begins with, for each kind of importance.
+SEEDS: Final = 8
 
 
 @dataclass(frozen=True)
-class Data:
-    """Examples that guide the cut.
-
-    Args:
-        file: Training data, see `read_examples`.
-        max_tokens: Longer examples are cut.
-        held_out: Number of examples to validate, and to test, at most.
-    """
-
-    file: Path
-    max_tokens: int = 64
-    held_out: int = 48
-
-
-def shrink_adapter(
-    adapter: Path,
-    base: str,
-    *,
-    predictor: Path,
-    budget: Budget,
-    output: Path,
-    data: Data | None,
-    polish: int,
-    evaluations: int,
-    quantisation: Quantisation,
-    seed: int,
-    cache: Path | None,
-    feedback: Feedback,
-) -> ShrinkReport:
-    """Writes the part of an adapter with the lowest loss that is predicted to meet a budget.
+class ShrinkRequest:
+    """Cut of an adapter to a budget.
 
     Args:
         adapter: PEFT folder of a LoRA or rsLoRA.
         base: Name of its base model.
-        predictor: Predictor of this base on the device.
-        data: Guides the cut by held-out loss; `None` keeps the most energy of the weights.
+        predictor: File of a predictor of this base on the device.
+        output: Folder of the result for PEFT.
+        data: Examples that guide the cut by held-out loss, see `read_examples`; `None` keeps the most energy of the
+            weights.
+        max_tokens: Longer examples are cut.
+        held_out: Number of examples to validate, and to test, at most.
         polish: Steps of training after the cut.
         evaluations: Configurations to evaluate.
         quantisation: Quantisation of the base that losses are computed on.
+        cache: Folder of converted models; `None` for the user's cache folder.
+    """
+
+    adapter: Path
+    base: str
+    predictor: Path
+    budget: Budget
+    output: Path
+    data: Path | None = None
+    max_tokens: int = 64
+    held_out: int = 48
+    polish: int = 0
+    evaluations: int = 120
+    quantisation: Quantisation = "none"
+    seed: int = 0
+    cache: Path | None = None
+
+
+def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResult:
+    """Writes the part of an adapter with the lowest loss that is predicted to meet a budget.
+
+    Returns:
+        The part as the only winner; the original is the first baseline.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
         InfeasibleBudgetError: No part of the adapter is predicted to meet the budget.
     """
-    if polish and data is None:
-        raise InputError(f"--polish {polish} trains, and there are no examples; give them with --data FILE")
-    fitted = load_predictor(predictor)
-    limit_of(budget, fitted)
-    source = open_model(base, cache=cache).with_weights()
-    check_predictor(fitted, source.shape, quantisation)
-    _check_apart(fitted)
-    read_peft(adapter, source.shape).on(source.shape)
-    check_replaceable(output)
+    if request.polish and request.data is None:
+        raise InputError(f"{request.polish} steps of training need examples, and there are none; give data")
+    fitted = covering(request.budget, load_predictor(request.predictor))
+    source = open_model(request.base, cache=request.cache).with_weights()
+    check_predictor(fitted, source.shape, request.quantisation)
+    if fitted.template.in_weights:
+        raise InputError(
+            f"the predictor is of mode {fitted.template.mode}, where every rank takes the same time; profile and fit "
+            "the mode static or swappable"
+        )
+    read_peft(request.adapter, source.shape).on(source.shape)
+    check_replaceable(request.output)
     weights = str(source.weights_folder().resolve())
     task: Task | None = None
-    if data is not None:
-        task = Task(weights, base, str(data.file), seed, data.max_tokens, data.held_out, quantisation)
+    if request.data is not None:
+        data, quantisation = str(request.data), request.quantisation
+        task = Task(weights, request.base, data, request.seed, request.max_tokens, request.held_out, quantisation)
     texts = texts_of(task) if task else None  # reports errors before the weights are loaded
     model, tokenizer = load_base(weights)
-    round_base(model, quantisation)
+    round_base(model, request.quantisation)
     examples = examples_of(task, texts, tokenizer) if task and texts else None
-    imported, _ = import_peft(adapter, model)
-    super_adapter, limit_s = on_space(imported, ladder_space(imported)), limit_of(budget, fitted)
-    check_feasible(budget, fitted, super_adapter.space)
-    cutter = Cutter(super_adapter, fitted, examples, limit_s, seed, feedback)
-    winner, evaluated = cutter.search(evaluations)
-    cuts = cutter.cuts(winner)
-    with contextlib.ExitStack() as stack:
-        if examples and polish:
-            again = polished(super_adapter, winner, examples.train, steps=polish, seed=seed, feedback=feedback)
-            super_adapter = stack.enter_context(again)
-            cuts.insert(1, cutter.polished(super_adapter, winner))
-        export_peft(super_adapter, winner, output, base_name=published_name(base, weights))
-    report = ShrinkReport(
-        output,
-        base,
-        _measured_by(fitted),
-        str(budget),
-        limit_s,
-        fitted.base_value,
-        fitted.level,
-        fitted.origin,
-        tuple(cuts),
-        evaluated,
-        polish,
-    )
-    write_versioned(output / "shrink.json", report.to_json(), schema=SCHEMA)
-    return report
-
-
-def _measured_by(predictor: FittedPredictor) -> tuple[str, ...]:
-    template = predictor.template
-    device = ",".join([predictor.device.device, *weight_words(template.quantisation, template.dtype)])
-    phase = ("-p", "0", "-d") if template.phase == "decode" else ("-d", "-1", "-p")
-    return "--device", device, *phase, str(template.length)
-
-
-def _check_apart(predictor: FittedPredictor) -> None:
-    if predictor.template.in_weights:
-        raise InputError(
-            f"the predictor is of mode {predictor.template.mode}, where every rank takes the same time; profile and "
-            "fit --mode static or swappable"
+    imported, _ = import_peft(request.adapter, model)
+    cutter = Cutter(on_space(imported, ladder_space(imported)), fitted, examples, request, feedback)
+    winner, baselines, evaluated = cutter.search()
+    name = published_name(request.base, weights)
+    if examples and request.polish:
+        cut = winner
+        winner = polish(
+            cut,
+            cutter.super_adapter,
+            examples,
+            request.output,
+            base_name=name,
+            steps=request.polish,
+            seed=request.seed,
+            feedback=feedback,
         )
+        baselines.insert(1, cut)
+    else:
+        export_peft(cutter.super_adapter, winner.configuration, request.output, base_name=name)
+    result = SearchResult(
+        budget=request.budget,
+        limit=cutter.problem.bound,
+        base=cutter.problem.base,
+        level=fitted.level,
+        origin=fitted.origin,
+        place=place_of(request.base, fitted),
+        winners=(winner,),
+        baselines=tuple(baselines),
+        evaluations={NSGA2: evaluated},
+        folder=request.output,
+        predictor=request.predictor,
+    )
+    return save_result(result, request.output / "shrink.json")
+
+
+class Cutter:
+    """Search for the ranks of one adapter in its best basis, and simpler cuts, in this basis and as trained.
+
+    Args:
+        super_adapter: The adapter as it was trained, on a ladder of ranks; its basis is changed here.
+        examples: Training examples for calibration, the others for losses; `None` keeps the most energy of the weights.
+
+    Raises:
+        InputError: The adapter changes nothing.
+    """
+
+    def __init__(
+        self,
+        super_adapter: SuperAdapter,
+        predictor: FittedPredictor,
+        examples: TokenSplit | None,
+        request: ShrinkRequest,
+        feedback: Feedback,
+    ) -> None:
+        self.super_adapter = super_adapter
+        self._examples = examples
+        self._evaluations = request.evaluations
+        self._trained = {name: tensor.clone() for name, tensor in super_adapter.state().items()}
+        calibration = examples.train[:CALIBRATION] if examples else ()
+        if calibration:
+            feedback.note(f"calibrating on {len(calibration)} examples")
+        grams = activation_grams(super_adapter, calibration) if calibration else weight_grams(super_adapter)
+        self._trained_energy = SumOfSites(energy_lost(super_adapter, grams), "energy_lost")
+        if not self._trained_energy.lost.any():
+            raise InputError("the adapter changes nothing: every B is zero; train it first")
+        self._energy = SumOfSites(energy_lost(super_adapter, rebase(super_adapter, grams)), "energy_lost")
+        self._importances = [self._energy]
+        if calibration:
+            self._importances.append(SumOfSites(loss_lost(super_adapter, calibration), "loss_nats"))
+        objective = CompletionLoss(super_adapter, examples.validation) if examples else self._energy
+        space, bound = super_adapter.space, request.budget.bound(predictor.base_value)
+        mode, base = predictor.template.mode, predictor.base_value
+        self.problem = Problem(space, objective, predictor, bound, base, mode, request.seed, feedback)
+
+    def search(self) -> tuple[Choice, list[Choice], int]:
+        """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""
+        problem = self.problem
+        problem.check()
+        starts = [allocations(problem.space, each, problem.limit, most=SEEDS) for each in self._importances]
+        # The best allocation of each kind of importance first, then the second best of each, and so on.
+        order = np.argsort(np.concatenate([np.arange(len(genes)) for genes in starts]), kind="stable")
+        front = problem.run("searching", NSGA2, evaluations=self._evaluations, start=np.vstack(starts)[order])
+        found = problem.winners(front, 1)
+        if not found:
+            raise InputError(
+                "every loss of this adapter is NaN or infinite; check that it was trained on this base model"
+            )
+        winner, largest = problem.choice("shrunk", found[0]), self.super_adapter.largest
+        latency = PredictedLatency(problem.predictor, problem.space.columns)
+        uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
+        rank = 1 + max(np.flatnonzero(latency(uniform) <= winner.predicted.middle).tolist(), default=-1)
+        best = [winner]
+        plain = [problem.choice("original", problem.space.decode(largest))]
+        plain.append(replace(winner, name="first rows, same ranks"))
+        if rank:
+            even = problem.space.decode(uniform[rank - 1])
+            best.append(problem.choice(f"uniform {rank}", even))
+            plain.append(problem.choice(f"first {rank} rows", even))
+        winner, *best = self._scored(best, self._energy)
+        with _weights(self.super_adapter, self._trained):
+            original, *plain = self._scored(plain, self._trained_energy)
+        return winner, [original, *best, *plain], len(front.history)
+
+    def _scored(self, choices: list[Choice], energy: SumOfSites) -> list[Choice]:
+        """Choices with the energy they lose and, with examples, their losses, in the present basis."""
+        codes = np.array([self.problem.space.encode(each.configuration) for each in choices])
+        choices = [replace(each, energy_lost=float(lost)) for each, lost in zip(choices, energy(codes), strict=True)]
+        if not self._examples:
+            return choices
+        validation = CompletionLoss(self.super_adapter, self._examples.validation)
+        rows, _ = scored(choices, self._examples, validation=validation, base=self.super_adapter)
+        return list(rows)
+
+
+@contextmanager
+def _weights(super_adapter: SuperAdapter, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Replaces the weights of the super-adapter within the context."""
+    state = super_adapter.state()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    try:
+        for name, tensor in state.items():
+            tensor.copy_(weights[name])
+        yield
+    finally:
+        for name, tensor in state.items():
+            tensor.copy_(before[name])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from adaptare.core.codec import to_json
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.progress import Feedback
 from adaptare.core.table import Section
@@ -25,7 +26,7 @@ from adaptare.search.training.record import TrainingSettings, check_examples
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.train.accuracies import accuracies_of, right_answers
-from adaptare.workflows.train.accuracy_table import accuracies_to_json, accuracy_table
+from adaptare.workflows.train.accuracy_table import accuracy_table
 from adaptare.workflows.train.prepared_base import base_folder, prepare_base, with_layer_order
 from adaptare.workflows.train.task import Task, check_unclaimed, examples_of, load_task, save_task, texts_of
 
@@ -123,7 +124,7 @@ class TrainReport:
             "start_loss": trained.start_loss,
             "full_loss": trained.full_loss,
             "loss_difference": asdict(trained.improvement),
-            "accuracies": accuracies_to_json(trained.accuracies),
+            "accuracies": to_json(trained.accuracies),
             "examples": len(examples.train),
             "dropped": examples.dropped,
             "cut": examples.cut,

@@ -1,0 +1,132 @@
+"""Search problem of one space: the lowest loss under a predicted limit."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core.progress import Feedback
+from adaptare.predictor import FittedPredictor, Prediction
+from adaptare.profiler import Column, Configuration, Mode, Space
+from adaptare.search import (
+    AdditiveScreen,
+    Front,
+    Limit,
+    Objective,
+    PredictedLatency,
+    PredictedUpperEnd,
+    pick_winners,
+    search,
+)
+from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
+from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.budget.candidate import Candidate
+from adaptare.search.budget.limits import Budget, predicted_limit
+from adaptare.workflows.search.result import Choice
+
+Genes = NDArray[np.int64]
+SCREEN: Final = AdditiveScreen()
+
+
+@dataclass(frozen=True)
+class MergedLatency:
+    """Predicts the latency of the base for any ranks, because an adapter that exists only merged adds none.
+
+    Args:
+        base_s: Latency of the base, seconds.
+    """
+
+    base_s: float
+
+    def predict(self, codes: Genes, columns: tuple[Column, ...], /) -> Prediction:
+        """The same latency for every row of codes."""
+        same = np.full(len(codes), self.base_s)
+        return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Lowest loss of a space among the configurations that are predicted to meet a budget.
+
+    Args:
+        objective: Loss to minimise, and expensive to evaluate.
+        predictor: Predictor of the limited quantity.
+        bound: Largest allowed value.
+        base: Value of the base without adapter.
+        mode: Application mode of the configurations.
+        seed: Seed of algorithms and repairs.
+    """
+
+    space: Space
+    objective: Objective
+    predictor: FittedPredictor | MergedLatency
+    bound: float
+    base: float
+    mode: Mode
+    seed: int
+    feedback: Feedback
+
+    @property
+    def limit(self) -> Limit:
+        """Limit on the upper end of the prediction."""
+        return Limit(PredictedUpperEnd(self.predictor, self.space.columns), self.bound)
+
+    def check(self) -> None:
+        """Raises `InfeasibleBudgetError` if no configuration is predicted to meet the limit."""
+        BudgetRepair(self.space, [self.limit], seed=self.seed)
+
+    def run(
+        self,
+        title: str,
+        algorithm: str,
+        *,
+        evaluations: int,
+        start: Genes | None = None,
+        screen: AdditiveScreen | None = SCREEN,
+    ) -> Front:
+        """Front that an algorithm finds.
+
+        Args:
+            title: Title of the progress display.
+            algorithm: Registered name.
+            start: Genes to evaluate first.
+            screen: Selects among many proposals; `None` evaluates the first ones.
+        """
+        proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
+        values: list[float] = []
+        with self.feedback.progress(title) as update:
+
+            def show(candidate: Candidate) -> None:
+                values.append(candidate.values[0])
+                lowest = f"{self.objective.name} {np.fmin.reduce(values):.3f} at best"
+                update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
+
+            return search(
+                proposer,
+                self.space,
+                [self.objective, PredictedLatency(self.predictor, self.space.columns)],
+                [self.limit],
+                evaluations=evaluations,
+                seed=self.seed,
+                screen=screen if may_be_screened(proposer) else None,
+                start=start,
+                progress=show,
+            )
+
+    def winners(self, front: Front, n: int) -> list[Configuration]:
+        """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""
+        # Below the base, the fastest member takes the place of the base.
+        lowest = min([self.base, *(one.upper[0] for one in front.members if self.space.cuts_base)])
+        return [self.space.decode(one.codes) for one in pick_winners(front, n, base=lowest, bound=self.bound)]
+
+    def choice(self, name: str, configuration: Configuration) -> Choice:
+        """Row of a configuration, with its prediction."""
+        predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.columns)
+        beyond = bool(predicted.extrapolates[0])
+        return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond)
+
+
+def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
+    """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
+    BudgetRepair(space, [predicted_limit(budget, predictor, space.columns)], seed=0)

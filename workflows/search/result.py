@@ -1,0 +1,168 @@
+"""Result of a search, of a shrink and of a verification: winners and baselines, and their file."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from adaptare.core import InputError
+from adaptare.core.codec import from_json, to_json
+from adaptare.core.versioned_json import read_versioned, write_versioned
+from adaptare.predictor import FittedPredictor
+from adaptare.profiler import Configuration, Mode, Phase, Quantisation
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.search.budget.limits import Budget
+from adaptare.search.training.accuracy import Accuracy
+
+SCHEMA: Final = 2
+Verdict = Literal["met", "missed", "ambiguous"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurement of a choice, in the SI unit of the limited quantity.
+
+    Args:
+        value: The quantity; `None` if it could not be measured.
+        overhead: Relative to the interleaved base.
+        slowdown: Relative slowdown of the base since the predictor was calibrated; `None` if unknown.
+        within_one_opening: True if the interval does not generalise to the next load of the program.
+        verdict: Position of the interval: within the budget, above it, or neither; `None` if not measured.
+        failure: Reason if it could not be measured.
+    """
+
+    value: Interval | None = None
+    overhead: Interval | None = None
+    slowdown: float | None = None
+    within_one_opening: bool = False
+    verdict: Verdict | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Configuration to deploy: a winner or a baseline.
+
+    Args:
+        name: `winner 1`, `uniform 8`, `merged`, …
+        mode: Application mode.
+        predicted: Predicted value of the limited quantity, SI unit.
+        val_loss: Loss on the validation examples, which guided the search; `None` until it is computed.
+        test_loss: Loss on the test examples, which guided no choice; `None` until it is computed.
+        loss_difference: Test loss minus that of the first winner, paired over the examples; `None` if unknown.
+        energy_lost: Mean square of what the outputs of its linears lose by a cut, as a share of that of the whole
+            adapter; `None` without a cut.
+        extrapolates: True if it lies outside the range of the predictor's training rows.
+        measured: Set by a verification.
+    """
+
+    name: str
+    configuration: Configuration
+    mode: Mode
+    predicted: Interval
+    val_loss: float | None = None
+    test_loss: float | None = None
+    loss_difference: Interval | None = None
+    energy_lost: float | None = None
+    extrapolates: bool = False
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Device and workload that a result is for.
+
+    Args:
+        model: Name of the base model.
+        device: Spelling of the device.
+        quantisation: Quantisation of the base's weights.
+        dtype: Data type of everything else.
+        length: Tokens of prefill, or cached positions of decode.
+    """
+
+    model: str
+    device: str
+    quantisation: Quantisation
+    dtype: str
+    phase: Phase
+    length: int
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Winners and baselines under a budget.
+
+    Args:
+        limit: Largest allowed value, in the SI unit of the budget's quantity.
+        base: Value of the base without adapter.
+        level: Coverage probability of the predicted intervals.
+        origin: Origin of the predictions, see `FittedPredictor.origin`.
+        winners: Choices within the budget, the lowest loss first.
+        evaluations: Number of evaluated configurations, by algorithm.
+        front: Loss and predicted value of all non-dominated candidates.
+        accuracies: On the test questions: majority, untrained, winners and baselines; none without multiple-choice
+            data.
+        folder: Folder of the super-adapter, or of the shrunk adapter.
+        predictor: File of the predictor.
+        file: File of this result.
+        polished: PEFT folder of the first winner after further training, if there was any.
+    """
+
+    budget: Budget
+    limit: float
+    base: float
+    level: float
+    origin: str
+    place: Place
+    winners: tuple[Choice, ...]
+    baselines: tuple[Choice, ...]
+    evaluations: Mapping[str, int]
+    front: tuple[tuple[float, float], ...] = ()
+    accuracies: tuple[Accuracy, ...] = ()
+    folder: Path | None = None
+    predictor: Path | None = None
+    file: Path | None = None
+    polished: Path | None = None
+
+    @property
+    def measured_base(self) -> float | None:
+        """Measured value of the base; `None` if it was composed or interpolated."""
+        guessed = {"composed", "interpolated"} & set(self.origin.split(", "))
+        return None if guessed else self.base
+
+
+def place_of(model: str, predictor: FittedPredictor) -> Place:
+    """Model, and device and workload of a predictor."""
+    device, template = predictor.device.device, predictor.template
+    return Place(model, device, template.quantisation, template.dtype, template.phase, template.length)
+
+
+PATHS: Final = ("folder", "predictor", "polished")
+
+
+def save_result(result: SearchResult, file: Path) -> SearchResult:
+    """Writes a result with its paths relative to the file, and returns it with the file.
+
+    Relative paths allow moving all of them together, and using the file from any working folder.
+    """
+    content = to_json(replace(result, file=None))
+    relative = {name: os.path.relpath(content[name], file.parent) for name in PATHS if content[name]}
+    write_versioned(file, {**content, **relative}, schema=SCHEMA)
+    return replace(result, file=file)
+
+
+def load_result(file: Path) -> SearchResult:
+    """Reads a result that has a winner. Raises `InputError` for another file."""
+    otherwise = f"{str(file)!r} is no result of a search; search first"
+    content = read_versioned(file, schema=SCHEMA, otherwise=otherwise)
+    if "budget_s" in content:
+        raise InputError(f"{str(file)!r} was written by an earlier version; search again")
+    try:
+        places = {name: str(file.parent / content[name]) for name in PATHS if content.get(name)}
+        result = from_json(SearchResult, {**content, **places})
+    except (InputError, TypeError) as error:
+        raise InputError(f"{otherwise}; {error}") from error
+    if not result.winners:
+        raise InputError(f"{str(file)!r} names no winner; search again with a larger budget or more evaluations")
+    return replace(result, file=file)

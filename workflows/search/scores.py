@@ -1,0 +1,114 @@
+"""Losses of choices on examples that guided no choice, and further training of a winner."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core import InputError
+from adaptare.core.progress import Feedback
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.search import CompletionLoss, SuperAdapter, export_peft
+from adaptare.search.training.answers import Scoring
+from adaptare.search.training.polish import polished
+from adaptare.search.training.quality import paired_difference
+from adaptare.search.training.token_examples import TokenSplit
+from adaptare.workflows.search.result import Choice
+from adaptare.workflows.train.accuracies import right_answers
+
+Deployed = Callable[[Choice], tuple[SuperAdapter, NDArray[np.int64]]]
+Right = Mapping[str, NDArray[np.bool_]]
+
+
+def scored(
+    choices: Sequence[Choice],
+    examples: TokenSplit,
+    *,
+    validation: CompletionLoss,
+    base: SuperAdapter,
+    deployed: Deployed | None = None,
+    scoring: Scoring = "sum",
+) -> tuple[tuple[Choice, ...], Right]:
+    """Choices with their losses, and right answers by name where there are multiple-choice questions.
+
+    Args:
+        choices: Test losses are compared with that of `winner 1`, if it is among them.
+        examples: The only use of its test examples.
+        validation: Loss of the super-adapter that was searched on the validation examples.
+        base: This super-adapter.
+        deployed: Super-adapter that computes as a choice does once deployed, and the codes to activate in it; default:
+            the one that was searched.
+    """
+    test = CompletionLoss(base, examples.test)
+    sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    right: dict[str, NDArray[np.bool_]] = {}
+    for choice in choices:
+        model, codes = deployed(choice) if deployed else (base, base.space.encode(choice.configuration))
+        losses = validation, test
+        if model is not base:
+            losses = CompletionLoss(model, examples.validation), CompletionLoss(model, examples.test)
+        sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
+        right[choice.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
+        del model, losses  # one further model at a time in memory
+    best = sums.get("winner 1")
+
+    def with_losses(choice: Choice) -> Choice:
+        on_validation, on_test = sums[choice.name]
+        return replace(
+            choice,
+            val_loss=float(on_validation.sum() / validation.tokens.sum()),
+            test_loss=float(on_test.sum() / test.tokens.sum()),
+            loss_difference=_difference(on_test, best[1], test) if best else None,
+        )
+
+    return tuple(map(with_losses, choices)), right
+
+
+def polish(
+    choice: Choice,
+    super_adapter: SuperAdapter,
+    examples: TokenSplit,
+    folder: Path,
+    *,
+    base_name: str | None,
+    steps: int,
+    seed: int,
+    feedback: Feedback,
+) -> Choice:
+    """Trains a choice as the only configuration, writes it as a PEFT folder, and returns its row.
+
+    Args:
+        folder: Absent, empty, or an earlier export, which is replaced.
+        steps: Optimiser steps on the training examples.
+    """
+    configuration = choice.configuration
+    with polished(super_adapter, configuration, examples.train, steps=steps, seed=seed, feedback=feedback) as only:
+        test = CompletionLoss(only, examples.test)
+        val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
+        test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
+        export_peft(only, configuration, folder, base_name=base_name)
+    before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
+    return replace(
+        choice,
+        name="polished",
+        val_loss=val_loss,
+        test_loss=test_loss,
+        loss_difference=_difference(sums, before, test),
+        energy_lost=None,
+    )
+
+
+def check_polishable(super_adapter: SuperAdapter) -> None:
+    """Raises `InputError` if the winners cannot be trained as adapters of the complete base."""
+    if not super_adapter.separable:
+        raise InputError("polish trains an adapter apart from its base, and these are merged; leave it out")
+    if super_adapter.space.cuts_base:
+        raise InputError("polish trains an adapter of the complete base, and this space cuts it; leave it out")
+
+
+def _difference(sums: NDArray[np.float64], best: NDArray[np.float64], test: CompletionLoss) -> Interval | None:
+    """Paired difference; `None` also for the infinite interval of a single example."""
+    difference = paired_difference(sums, best, test.tokens)
+    return difference if np.isfinite(difference.lower) else None
