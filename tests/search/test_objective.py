@@ -24,8 +24,8 @@ SITES = named_space(
 
 @dataclass(frozen=True)
 class Interval:
-    mean_s: NDArray[np.float64]
-    upper_s: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    upper: NDArray[np.float64]
 
 
 class TenPerCentAbove:
