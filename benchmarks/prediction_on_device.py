@@ -1,6 +1,7 @@
 """Errors and coverage of predictions for a new session of a device, beside those of measuring twice.
 
 python benchmarks/prediction_on_device.py [--json] [--cell CELL ...] [--out DIR] [--kept DIR] [--by-rows]
+python benchmarks/prediction_on_device.py --lengths
 
 A cell is a device, a base, a phase and an application mode of SmolLM2-135M. Its first session measures the adapters
 that the predictor learns from, spread over what they cost, and others, drawn by chance, that it never sees. The
@@ -19,6 +20,7 @@ it.
 
 `--kept DIR` pools sessions that were measured before, of this or an earlier version, and measures nothing unless cells
 are named; those of one machine are in `measured/prediction` and `measured/widths`, to be unpacked with `xz -dk`.
+`--lengths` needs no device: it simulates one, and compares one predictor of several lengths with one for each.
 `--cell` measures cells now, all full ones without `--kept`; `--out` keeps their sessions, and goes on with what is
 there.
 """
@@ -31,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from prediction_cells import CELLS, FULL, SESSIONS, kept, measure, measured
+from prediction_rows import LEFT_OUT, lengths_of
 from prediction_scores import Sessions, judge, pooled, prior_of
 
 
@@ -63,10 +66,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder that keeps the sessions that are measured")
     parser.add_argument("--kept", type=Path, help="folder of sessions that were measured before")
     parser.add_argument("--by-rows", action="store_true", help="also errors after 10 to 40 rows; takes minutes a cell")
+    parser.add_argument("--lengths", action="store_true", help="only errors at lengths left out, simulated; minutes")
     parser.add_argument("--session", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.session:
         measure(*options.session, options.out)
+        return
+    if options.lengths:
+        for case in LEFT_OUT:
+            print(json.dumps(lengths_of(case)), flush=True)
         return
     cells = sessions_in(options.kept) if options.kept else []
     with tempfile.TemporaryDirectory() as place:

@@ -1,14 +1,21 @@
-"""Errors of predictors after fewer rows, for `prediction_on_device.py --by-rows`."""
+"""Errors of predictors after fewer rows, and at lengths left out: `prediction_on_device.py --by-rows`, `--lengths`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from prediction_cells import Plan, Session
+from scipy import stats
 
-from adaptare.predictor import FeatureSet, LatencyPredictor
+from adaptare.devices import SimulatedDevice
+from adaptare.predictor import FeatureSet, LatencyPredictor, at_length
 from adaptare.predictor.fitting.sampling import next_rows
 from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.profiler import Measurement, Workload
+from adaptare.predictor.intervals.session_spread import PRIOR_SD
+from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
+from adaptare.profiler.store.measurement import Visit
 
 FEWER, DRAWS = (10, 15, 20, 30, 40), 24
 # As many as `adaptare profile --until-error` measures at once.
@@ -79,3 +86,102 @@ def _device_s(measurements: Sequence[Measurement]) -> float:
         + sum(visit.touch_s + sum(visit.samples_s) for visit in each.visits)
         for each in measurements
     )
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths that are measured, and one between them that is not.
+
+    Args:
+        phase: Prefill or decode.
+        known: Measured lengths.
+        left_out: The length that is predicted.
+    """
+
+    phase: Phase
+    known: tuple[int, ...]
+    left_out: int
+
+
+LEFT_OUT = (
+    Lengths("decode", (64, 1024), 256),
+    Lengths("decode", (64, 512, 1024), 256),
+    Lengths("prefill", (32, 512), 128),
+    Lengths("prefill", (32, 256, 512), 128),
+)
+# SmolLM2-135M on a simulated device: 24 adapters at each length, each length a session of its own; 1 % error of a row,
+# and the usual shift of a session.
+SHAPE = ModelShape("llama", 30, 576, 9, 3, 64, 1536, 49152, "{}")
+DEVICE = SimulatedDevice(launch_s=1e-5)
+ADAPTERS, UNSEEN, ROW_SD, LENGTH_DRAWS = 24, 60, 0.01, 12
+
+
+def lengths_of(case: Lengths) -> dict[str, Any]:
+    """Error at the length left out, per cent of latency, and coverage: one predictor, and one for each length.
+
+    The predictors of single lengths answer with the mean of the two nearest, weighted by the distance in length, and
+    with the wider of their intervals: `adaptare interpolate` of earlier versions.
+    """
+    space = named_space("kinds", SHAPE, ranks=(0, 1, 2, 4, 8, 16, 32))
+    found: dict[str, list[tuple[float, float]]] = {"one predictor": [], "one for each length": []}
+    for seed in range(LENGTH_DRAWS):
+        rng = np.random.default_rng(seed)
+        train, unseen = ([space.decode(row) for row in space.expand(space.spread(n, rng))] for n in (ADAPTERS, UNSEEN))
+        template = Workload(SHAPE, phase=case.phase)
+        rows = {length: _session(at_length(template, length), train, rng) for length in case.known}
+        truth = _seconds(at_length(template, case.left_out), unseen)
+        measured = truth * np.exp(PRIOR_SD * rng.standard_normal() + ROW_SD * rng.standard_normal(len(truth)))
+        joint = LatencyPredictor().fit([row for some in rows.values() for row in some]).at(case.left_out)
+        one = joint.predict_configs(unseen)
+        upper = min(length for length in case.known if length > case.left_out)
+        lower = max(length for length in case.known if length < case.left_out)
+        ends = [LatencyPredictor().fit(rows[length]) for length in (lower, upper)]
+        share = (case.left_out - lower) / (upper - lower)
+        short, long = (end.predict_configs(unseen).mean for end in ends)
+        mean = (1 - share) * short + share * long
+        half_width = max(end.half_width for end in ends)
+        found["one predictor"].append(_judged(one.mean, one.upper / one.mean - 1, truth, measured))
+        found["one for each length"].append(_judged(mean, np.full(len(mean), half_width), truth, measured))
+    return {
+        "lengths": f"{case.phase} {', '.join(map(str, case.known))}: {case.left_out}",
+        **{name: _means(draws) for name, draws in found.items()},
+    }
+
+
+def _session(template: Workload, configs: Sequence[Configuration], rng: np.random.Generator) -> list[Measurement]:
+    base_s = DEVICE.latency_s(template.base.work())
+    shift = PRIOR_SD * rng.standard_normal()
+    steady = tuple(Visit(0, number, base_s, (base_s,)) for number in range(3))
+    rows = []
+    for config, seconds in zip(configs, _seconds(template, configs), strict=True):
+        noisy = seconds * float(np.exp(shift + ROW_SD * rng.standard_normal()))
+        visits = tuple(replace(visit, samples_s=(noisy,)) for visit in steady)
+        workload = template.with_configuration(config)
+        session = f"{template.length}"
+        rows.append(Measurement(workload, DEVICE.info(), template.base, base_s, session, visits, steady))
+    return rows
+
+
+def _seconds(template: Workload, configs: Sequence[Configuration]) -> NDArray[np.float64]:
+    return np.array([DEVICE.latency_s(template.with_configuration(each).work()) for each in configs])
+
+
+def _judged(
+    mean: NDArray[np.float64],
+    half_widths: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    measured: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Mean absolute error, per cent of the true latency, and share of new measurements inside the interval."""
+    inside = np.abs(measured / mean - 1) <= half_widths
+    return 100 * float(np.abs(mean / truth - 1).mean()), float(inside.mean())
+
+
+def _means(draws: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
+    """Mean over the draws, with its 95 % interval (Student's t)."""
+    table, allowed = np.array(draws), stats.t.ppf(0.975, len(draws) - 1) / np.sqrt(len(draws))
+    means, errors = table.mean(axis=0), allowed * table.std(axis=0, ddof=1)
+    return {
+        name: [float(mean), float(mean - error), float(mean + error)]
+        for name, mean, error in zip(("error", "covered"), means, errors, strict=True)
+    }

@@ -21,7 +21,6 @@ OPEN = {
     *("devices.program", "devices.registry"),
     *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.programs", "profiler.store"),
     "profiler.workloads",
-    *("predictor.fitting", "predictor.intervals"),
     *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
     *("search.progress_bars", "search.training"),
     *("workflows." + room for room in ("adapter_files", "comparison", "demonstration", "devices", "exporting", "fit")),
@@ -133,6 +132,24 @@ def longest_chain(graph: dict[str, set[str]]) -> list[str]:
 def test_sub_packages_import_each_other_in_one_direction() -> None:
     chain = longest_chain(rooms())
     assert 4 <= len(chain) <= 9, chain
+
+
+PREDICTOR = (
+    *("regressor", "estimators", "features", "base_curve", "intervals", "fitting", "prediction", "fitted_predictor"),
+    *("latency_predictor", "files", "adaptive"),
+)
+
+
+def test_inside_predictor_imports_follow_one_line() -> None:
+    graph = {room: targets for room, targets in rooms().items() if room.startswith("predictor/")}
+    order = [f"predictor/{name}" for name in PREDICTOR]
+    assert set(graph) == set(order)
+    upward = {(room, target) for room in graph for target in graph[room] if target not in order[: order.index(room)]}
+    assert upward == set()
+    for file in sorted((ROOT / "predictor").rglob("*.py")):
+        if file != ROOT / "predictor" / "__init__.py":
+            modules = [module for _, module, _ in imports(file.read_text(encoding="utf-8"))]
+            assert "adaptare.predictor" not in modules, f"{file} imports the package that it is a part of"
 
 
 def test_a_circle_of_sub_packages_is_found() -> None:
