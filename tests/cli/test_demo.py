@@ -90,11 +90,11 @@ def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
 class Wide:
     """Predictions with intervals of half their size."""
 
-    reference_s = 0.01
+    base_value = 0.01
 
     def predict(self, codes: NDArray[np.int64], columns: object) -> SimpleNamespace:
-        mean_s = self.reference_s * (1 + codes.sum(axis=1) / 1000)
-        return SimpleNamespace(mean_s=mean_s, upper_s=1.5 * mean_s)
+        mean = self.base_value * (1 + codes.sum(axis=1) / 1000)
+        return SimpleNamespace(mean=mean, upper=1.5 * mean)
 
 
 def test_some_adapter_meets_the_budget_however_uncertain_its_latency_is(model_cache: Path) -> None:
