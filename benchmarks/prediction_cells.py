@@ -27,8 +27,7 @@ from adaptare.profiler import (
     open_model,
     read_space,
 )
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring import session as measuring
 
 LEVEL = 0.9
 MODEL, SPACE, RANKS = "smollm2-135m", "kinds", (0, 1, 2, 4, 8, 16, 32)
@@ -156,8 +155,8 @@ def measure(name: str, which: str, folder: Path) -> None:
     cell = CELLS[name]
     planned, store = plan(cell), Store(store_of(name, which, folder))
     seed = SESSIONS.index(which)
-    options = ProfileOptions(connect(cell.device), FixedRounds(cell.rounds), seed, openings=cell.openings)
-    for group in profile_groups(planned.session(which), reference=planned.base, options=options):
+    session = measuring.Session(connect(cell.device), FixedRounds(cell.rounds), seed, openings=cell.openings)
+    for group in session.groups(planned.session(which), reference=planned.base):
         if failures := [each.failure for each in group if each.failure]:
             raise SystemExit(f"not measured on {cell.device}: {failures[0]}")
         store.append(group)

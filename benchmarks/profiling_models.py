@@ -26,10 +26,9 @@ from adaptare.profiler import (
     open_model,
     precise_within,
 )
-from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import measure_parts
-from adaptare.profiler.measuring.rounds import profile_groups
-from adaptare.profiler.measuring.stubs import profile_by_stubs
+from adaptare.profiler.measuring.session import Session
+from adaptare.profiler.measuring.stubs import stub_session, stubs_for
 
 ORT, TORCH = "ort-cpu:threads=1", "torch-cpu:threads=1"
 COMPOSED: tuple[tuple[str, Phase], ...] = ((TORCH, "decode"), (ORT, "decode"))
@@ -50,7 +49,7 @@ def composition(pace: Pace = PARTS) -> Figures:
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
     for device, phase in COMPOSED:
         stop = precise_within(pace.half_width, pace.seconds)
-        parts = measure_parts(Workload(shape, phase=phase).base, ProfileOptions(connect(device), stop, seed=0))
+        parts = measure_parts(Workload(shape, phase=phase).base, Session(connect(device), stop, seed=0))
         ratio = parts["cold"].together.ratio
         ends = {"error": ratio.middle - 1, "lower": ratio.lower - 1, "upper": ratio.upper - 1}
         cells.append({"device": device, "phase": phase, **ends})
@@ -64,11 +63,11 @@ def stubs(pace: Pace = OVERHEAD, *, cases: Sequence[tuple[Quantisation, Phase]] 
     stop = precise_within(pace.half_width, pace.seconds)
     for quantisation, phase in cases:
         adapted = Workload(shape, Configuration.uniform(shape, RANK), phase=phase, quantisation=quantisation)
-        options = ProfileOptions(connect(ORT), stop, seed=seed)
-        ((whole,), (composed,)) = (
-            checked(next(way([adapted], reference=adapted.base, options=options)))
-            for way in (profile_groups, profile_by_stubs)
-        )
+        session = Session(connect(ORT), stop, seed=seed)
+        (whole,) = checked(session.measure([adapted], reference=adapted.base))
+        (plan,) = stubs_for([adapted], reference=adapted.base, session=session)
+        measured = stub_session(session, adapted.base).measure(plan.timed, reference=plan.reference)
+        (composed,) = checked(plan.composed(measured))
         cells.append(
             {
                 "quantisation": quantisation,

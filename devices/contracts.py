@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from adaptare.devices.program import Program
+from adaptare.devices.program import Program, content_hash
 
 # Last-level caches of a device that does not report them.
 USUAL_CACHE_BYTES = 32 * 2**20
@@ -36,6 +36,22 @@ class DeviceInfo:
     def runtime_name(self) -> str:
         """Name of the runtime without its version."""
         return self.runtime.split()[0]
+
+    @property
+    def hash(self) -> str:
+        """Hash of the identity: 16 hex digits of SHA-256."""
+        return content_hash(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The identity as plain JSON values."""
+        identity = {name: value for name, value in vars(self).items() if name != "cache_bytes"}
+        return {**identity, "options": list(self.options)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "DeviceInfo":
+        """Inverse of `to_json`; release 0.1.0 also wrote the clock step, which now belongs to the worker."""
+        known = {name: value for name, value in content.items() if name != "timer_step_s"}
+        return cls(**{**known, "options": tuple(content["options"])})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
 from adaptare.core.quantisation import Quantisation
-from adaptare.profiler.measuring.rounds import profile
+from adaptare.profiler.measuring.session import profile
 from adaptare.profiler.measuring.stopping import FixedRounds, StoppingRule, precise_within
 from adaptare.profiler.models.model_source import open_model
 from adaptare.profiler.programs.builders import Need, Programs, programs_for

@@ -14,7 +14,7 @@ from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
-from adaptare.profiler.store.measurement import Origin, device_hash, device_to_json, overhead
+from adaptare.profiler.store.measurement import Origin, overhead
 from adaptare.workflows.target import target_of
 
 SHORT_HASH = 8
@@ -182,10 +182,8 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
 
 def differing(one: DeviceInfo, other: DeviceInfo) -> list[str]:
     """Differences between two devices."""
-    theirs = device_to_json(other)
-    return [
-        f"{name} {value!r} and {theirs[name]!r}" for name, value in device_to_json(one).items() if value != theirs[name]
-    ]
+    theirs = other.to_json()
+    return [f"{name} {value!r} and {theirs[name]!r}" for name, value in one.to_json().items() if value != theirs[name]]
 
 
 def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) -> list[Measurement]:
@@ -299,9 +297,9 @@ def _in_full(spelling: str) -> str:
 
 
 def _is_hash(spelling: str, info: DeviceInfo) -> bool:
-    return len(spelling) >= SHORT_HASH and device_hash(info).startswith(spelling)
+    return len(spelling) >= SHORT_HASH and info.hash.startswith(spelling)
 
 
 def named(info: DeviceInfo) -> str:
     """Display name: spelling, and facts that distinguish devices of the same spelling."""
-    return f"{info.device} ({info.hardware}, {info.runtime}, hash {device_hash(info)[:SHORT_HASH]})"
+    return f"{info.device} ({info.hardware}, {info.runtime}, hash {info.hash[:SHORT_HASH]})"

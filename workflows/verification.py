@@ -10,8 +10,8 @@ from adaptare.core.units import milliseconds
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Store, Workload, programs_for
 from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS
 from adaptare.profiler.measuring.stopping import PreciseWithin
+from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
 from adaptare.profiler.store.measurement import pooled
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result

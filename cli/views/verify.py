@@ -6,7 +6,7 @@ from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import DISPLAYED, between, percent
 from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS
+from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
 from adaptare.views.search import loss
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
 from adaptare.workflows.train.accuracy_table import accuracy_table

@@ -1,22 +1,16 @@
 """Time of a call by operator, from the runtime's own profiler."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from adaptare.core import InputError
-from adaptare.devices import Device, Program, Worker
-from adaptare.devices.contracts import AttributedCall, AttributingWorker
-from adaptare.profiler.programs.builders import Programs
-from adaptare.profiler.programs.equality import changes_outputs, check_applied
-from adaptare.profiler.workloads.workload import Workload
+from adaptare.profiler.store.measurement import Measurement
 
 # Below this duration, the profiler's overhead per operator is significant.
 SHORT_S = 50e-6
-ROUNDS = 3
-WARM_CALLS = 3
+OPERATORS, OPERATOR_CALLS, PLAIN = "operators", "operator_calls", "plain"
 
 
 @dataclass(frozen=True)
@@ -47,39 +41,39 @@ class Attribution:
     no more than the total.
 
     Args:
-        workload: The measured workload.
-        plain_samples_s: Calls without the profiler, seconds.
-        attributed: Calls with the profiler.
+        plain_s: Latency of a call without the profiler, seconds.
+        profiled_s: Latency of a call with the profiler, seconds; the excess over `plain_s` is profiler overhead.
+        profiled_calls: Number of calls with the profiler.
+        operators: Cost by operator type, most expensive first.
     """
 
-    workload: Workload
-    plain_samples_s: tuple[float, ...] = field(repr=False)
-    attributed: tuple[AttributedCall, ...] = field(repr=False)
+    plain_s: float
+    profiled_s: float
+    profiled_calls: int
+    operators: tuple[OperatorCost, ...]
 
-    @cached_property
-    def plain_s(self) -> float:
-        """Latency of a call without the profiler, seconds."""
-        return _undisturbed([(seconds,) for seconds in self.plain_samples_s])[0]
+    @classmethod
+    def of(cls, rounds: Mapping[str, Sequence[Sequence[float]]]) -> "Attribution":
+        """Attribution from the samples of an `Operators` probe: quantity -> samples of each round."""
+        lengths = [len(calls) for calls in rounds[OPERATORS]]
 
-    @cached_property
-    def profiled_s(self) -> float:
-        """Latency of a call with the profiler, seconds; the excess over `plain_s` is profiler overhead."""
-        return _undisturbed([(call.seconds,) for call in self.attributed])[0]
+        def undisturbed(*names: str) -> list[float]:
+            # An operator that did not run in a whole round has no samples there.
+            filled = ([own or (0.0,) * n for own, n in zip(rounds[name], lengths, strict=True)] for name in names)
+            return _undisturbed(np.stack([np.concatenate(calls) for calls in filled], axis=1))
+
+        kinds = [kind for name, some in rounds.items() if (kind := _operator(name)) and any(some)]
+        costs = []
+        for kind in kinds:
+            seconds, calls = undisturbed(f"{OPERATORS}/{kind}", f"{OPERATOR_CALLS}/{kind}")
+            costs.append(OperatorCost(kind, calls, seconds))
+        (plain_s,), (profiled_s,) = undisturbed(PLAIN), undisturbed(OPERATORS)
+        return cls(plain_s, profiled_s, sum(lengths), tuple(sorted(costs, key=lambda cost: -cost.seconds)))
 
     @property
     def slowdown(self) -> float:
         """Ratio of the latency with the profiler to that without."""
         return self.profiled_s / self.plain_s
-
-    @cached_property
-    def operators(self) -> tuple[OperatorCost, ...]:
-        """Cost by operator type, most expensive first."""
-        by_name = [{cost.name: (cost.seconds, cost.calls) for cost in call.operators} for call in self.attributed]
-        costs = []
-        for name in dict.fromkeys(name for call in by_name for name in call):
-            seconds, calls = _undisturbed([call.get(name, (0.0, 0)) for call in by_name])
-            costs.append(OperatorCost(name, calls, seconds))
-        return tuple(sorted(costs, key=lambda cost: -cost.seconds))
 
     @property
     def outside_s(self) -> float:
@@ -87,51 +81,22 @@ class Attribution:
         return self.profiled_s - sum(cost.seconds for cost in self.operators)
 
 
-def attribute(workloads: Sequence[Workload], *, device: Device, programs: Programs, calls: int) -> list[Attribution]:
-    """Calls each workload alternately with and without the runtime's profiler, in one worker.
-
-    Args:
-        workloads: A base must precede its adapted workloads for the check that the adapter changes the output.
-        device: Device that runs them.
-        programs: Program builder of the device's runtime.
-        calls: Calls with the profiler, and as many without, per workload in each of three rounds.
-
-    Raises:
-        InputError: The device does not report time per operator.
-        ProgramError: A workload fails, or its adapter is not applied.
-    """
-    if calls < 1:
-        raise InputError(f"calls must be at least 1, not {calls}")
-    plain: dict[Workload, list[float]] = {workload: [] for workload in workloads}
-    attributed: dict[Workload, list[AttributedCall]] = {workload: [] for workload in workloads}
-    outputs: dict[Workload, Sequence[float]] = {}
-    with device.open() as worker:
-        if not isinstance(worker, AttributingWorker):
-            name = device.info().device
-            raise InputError(f"device {name!r} does not say which operators take the time; torch-cpu and ort-cpu do")
-        made = {workload: programs.program(workload) for workload in workloads}
-        for number in range(ROUNDS):
-            # Device speed may drift between calls, so the order alternates.
-            for workload in workloads if number % 2 == 0 else workloads[::-1]:
-                outputs[workload], seconds = _plain_calls(made[workload], workload.hash, worker, calls)
-                if changes_outputs(workload) and workload.base in outputs:
-                    check_applied(workload, outputs[workload], outputs[workload.base])
-                plain[workload] += seconds
-                attributed[workload] += worker.attribute(made[workload], workload.hash, calls)
-    return [Attribution(workload, tuple(plain[workload]), tuple(attributed[workload])) for workload in workloads]
+def attributions(measurement: Measurement) -> tuple[Attribution, Attribution]:
+    """Attributions of the reference and of the workload. Raises `InputError` if it failed."""
+    measurement.value(OPERATORS)  # raises if there is none
+    samples = measurement.quantities
+    reference = {name: some.reference_rounds for name, some in samples.items()}
+    return Attribution.of(reference), Attribution.of({name: some.rounds for name, some in samples.items()})
 
 
-def _plain_calls(program: Program, feed: str, worker: Worker, calls: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Loads, calls and unloads. Returns the outputs, and the seconds of each call."""
-    loaded = worker.load(program)
-    seconds = worker.run(loaded.program_id, feed, WARM_CALLS + calls)[WARM_CALLS:]
-    worker.unload(loaded.program_id)
-    return loaded.outputs.get(feed, ()), seconds
+def _operator(name: str) -> str:
+    """Operator type whose time a quantity is; empty if it is another quantity."""
+    quantity, _, operator = name.partition("/")
+    return operator if quantity == OPERATORS else ""
 
 
-def _undisturbed(figures: Sequence[tuple[float, ...]]) -> list[float]:
-    """Means over the half of the calls with the lowest first value. One row of values per call."""
-    rows = np.array(figures, dtype=np.float64)
-    kept = np.argsort(rows[:, 0], kind="stable")[: (len(rows) + 1) // 2]
-    means: list[float] = rows[kept].mean(axis=0).tolist()
+def _undisturbed(figures: NDArray[np.float64]) -> list[float]:
+    """Means over the half of the calls with the lowest first value. Shape (n_calls, n_values) -> (n_values,)."""
+    kept = np.argsort(figures[:, 0], kind="stable")[: (len(figures) + 1) // 2]
+    means: list[float] = figures[kept].mean(axis=0).tolist()
     return means

@@ -1,28 +1,25 @@
-"""Measures one group of candidates: starts workers, loads, warms up, runs rounds, and isolates failures."""
+"""The worker loop: starts workers, loads, warms up, visits candidates, and isolates those that fail."""
 
 import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from adaptare.core import DeviceError, ProgramError, WorkerDiedError
-from adaptare.devices import Device, Loaded, Program, Worker, WorkerInfo
+from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
+from adaptare.devices import Device, Program, Worker, WorkerInfo
 from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.contracts import WatchedWorker
+from adaptare.profiler.measuring.candidate import Candidate, shared
+from adaptare.profiler.measuring.output_checks import OutputChecks
+from adaptare.profiler.measuring.probe import Probe, Subject
+from adaptare.profiler.measuring.probes import TOUCH
 from adaptare.profiler.programs.builders import Programs
-from adaptare.profiler.programs.equality import (
-    changes_outputs,
-    check_against_merged,
-    check_applied,
-    needs_merged_reference,
-    rounds_activations,
-)
-from adaptare.profiler.store.measurement import Visit, paired_ratio
-from adaptare.profiler.workloads.workload import Workload
+from adaptare.profiler.store.measurement import LATENCY, Visit, paired_ratio
 
 # A visit lasts at least this many seconds and this many clock steps, within this many calls.
 VISIT_S = 0.02
@@ -39,49 +36,15 @@ class _NewWorkerNeededError(Exception):
     """A new worker is needed; the failure has already been attributed."""
 
 
-@dataclass(eq=False)
-class Candidate:
-    """A workload and its results in this group.
-
-    Args:
-        workload: The workload to time.
-        visits: Visits (one turn of the candidate per round) of completed rounds.
-        warmup_s: Seconds of the warm-up calls of each opening (one fresh load of all programs).
-        calls: Timed calls per visit.
-        loaded: Its program in the current worker.
-        first_call_s: Seconds of its very first call.
-        checked: True once its outputs have been compared.
-        alone: True if it is loaded separately even if others have the same program.
-        failure: Reason it no longer runs; empty if it runs.
-    """
-
-    workload: Workload
-    visits: list[Visit] = field(default_factory=list)
-    warmup_s: list[float] = field(default_factory=list)
-    calls: int = 1
-    loaded: Loaded | None = None
-    first_call_s: float = 0.0
-    checked: bool = False
-    alone: bool = False
-    failure: str = ""
-
-    @property
-    def feed(self) -> str:
-        """Identifier of its inputs in the worker."""
-        return self.workload.hash
-
-    @property
-    def outputs(self) -> tuple[float, ...]:
-        """Outputs of its first call."""
-        return self.loaded.outputs.get(self.feed, ()) if self.loaded else ()
-
-
 class GroupRun:
-    """Candidates and their reference, timed together in one worker at a time.
+    """Candidates and their reference, visited by one probe in one worker at a time.
+
+    A candidate that fails, crashes or hangs is marked with its reason; a dead worker is replaced, and the others go on.
 
     Args:
-        candidates: Candidates to time.
-        reference: Candidate that is visited in every round.
+        candidates: Candidates to measure.
+        reference: Candidate that is visited along with the others.
+        probe: Quantity to measure.
         device: Device that starts the workers.
         programs: Program builder of the device's runtime.
         rng: Generator of the visiting order.
@@ -94,11 +57,12 @@ class GroupRun:
         candidates: Sequence[Candidate],
         reference: Candidate,
         *,
+        probe: Probe,
         device: Device,
         programs: Programs,
         rng: np.random.Generator,
-        opening: int,
-        round_: int,
+        opening: int = 0,
+        round_: int = 0,
     ) -> None:
         self.candidates = candidates
         self.reference = reference
@@ -106,14 +70,14 @@ class GroupRun:
         self.next_round = round_
         self._told: list[WorkerInfo] = []
         self._after: Mapping[str, Any] = {}
+        self._probe = probe
         self._device = device
         self._info = device.info()
         self._counts_first_call = counts_first_call(self._info)
         self._programs = programs
         self._rng = rng
         self._deaths = 0
-        # Bases whose activations are rounded -> their outputs, and those of their merged references.
-        self._rounded: dict[Workload, tuple[Sequence[float], Sequence[float]]] = {}
+        self._checks = OutputChecks(reference, programs, self._blame)
 
     def running(self) -> list[Candidate]:
         """Candidates that have not failed."""
@@ -122,21 +86,53 @@ class GroupRun:
     def run_opening(self, enough: Callable[[int], bool]) -> int:
         """Reloads all programs and runs rounds until `enough(rounds)`. Returns the number of completed rounds.
 
-        A worker that dies is replaced, which adds an opening; the candidate that was running is marked as failed.
+        A worker that dies is replaced, which adds an opening.
 
         Raises:
             DeviceError: The reference cannot be loaded or run.
         """
         rounds = 0
+
+        def run(worker: Worker) -> None:
+            nonlocal rounds
+            self._load(worker)
+            while self.running():
+                self._round(worker)
+                rounds += 1
+                if not self.running() or enough(rounds):
+                    return
+
+        self._isolated(run)
+        return rounds
+
+    def visit_all(self, interrupted: Callable[[int], bool]) -> bool:
+        """Visits the reference and every candidate once in each opening of the probe, in random order.
+
+        Args:
+            interrupted: Called with the number of the opening before each visit; the visits end where it is true.
+
+        Returns:
+            True if they were not interrupted.
+
+        Raises:
+            DeviceError: The reference cannot be loaded or run.
+            InputError: The device does not measure this.
+        """
+        for opening in range(self._probe.openings):
+            everybody = [self.reference, *self.running()]
+            pending = [everybody[index] for index in self._rng.permutation(len(everybody))]
+            for batch in [[one] for one in pending] if self._probe.alone else [pending]:
+                self._isolated(partial(self._visit_pending, batch, opening, interrupted))
+                if batch:
+                    return not self.running()
+        return True
+
+    def _isolated(self, run: Callable[[Worker], None]) -> None:
+        """Runs in a worker to the end, starting again in a new worker each time that one is needed."""
         while self.running():
             with self._opened() as worker, contextlib.suppress(_NewWorkerNeededError):
-                self._load(worker)
-                while self.running():
-                    self._round(worker)
-                    rounds += 1
-                    if not self.running() or enough(rounds):
-                        return rounds
-        return rounds
+                run(worker)
+                return
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Worker]:
@@ -165,20 +161,19 @@ class GroupRun:
     def _load(self, worker: Worker) -> None:
         """Loads all programs, checks outputs, and sets the calls per visit."""
         self.next_opening += 1
-        reference = (self._programs.program(self.reference.workload), [self.reference])
-        others = _shared([(self._programs.program(candidate.workload), candidate) for candidate in self.running()])
+        reference = (self._program(self.reference), [self.reference])
+        others = shared([(self._program(candidate), candidate) for candidate in self.running()])
         # The first program loaded often gets the worst place in memory, so the load order is random.
         shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
         # After the reference failed it is loaded first: if memory is short, another program fails instead.
         for program, sharing in [reference, *others] if self._deaths else shuffled:
             self._load_program(program, sharing, worker)
-        unchecked = [candidate for candidate in self.running() if not candidate.checked]
-        for candidate in unchecked:
-            self._check_applied(candidate, worker)
-        for program, sharing in _shared(list(self._unequal_references(unchecked))):
-            self._check_merged(program, sharing, worker)
-        for candidate in unchecked:
-            candidate.checked = True
+        self._checks.check([candidate for candidate in self.running() if not candidate.checked], worker)
+
+    def _program(self, candidate: Candidate) -> Program:
+        """Builds the program of a candidate, which its visits then find there without delay."""
+        candidate.program = self._programs.program(candidate.workload)
+        return candidate.program
 
     def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
         try:
@@ -219,77 +214,6 @@ class GroupRun:
         if isinstance(error, WorkerDiedError):
             raise _NewWorkerNeededError
 
-    def _check_applied(self, candidate: Candidate, worker: Worker) -> None:
-        workload, bare = candidate.workload, candidate.workload.bare
-        known = bare == self.reference.workload or workload.configuration.cuts_base
-        try:
-            if changes_outputs(workload) and known:
-                check_applied(workload, candidate.outputs, self._outputs(bare, worker))
-        except WorkerDiedError as error:
-            self._blame([candidate], error)
-        except ProgramError as error:
-            candidate.failure = str(error)
-
-    def _unequal_references(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Program, Candidate]]:
-        """Merged references to compare with; a program that equals its own needs no comparison."""
-        for candidate in candidates:
-            if not candidate.failure and needs_merged_reference(candidate.workload):
-                merged = self._programs.merged_reference(candidate.workload)
-                if merged != self._programs.program(candidate.workload):
-                    yield merged, candidate
-
-    def _check_merged(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
-        bases = dict.fromkeys(
-            candidate.workload.bare for candidate in candidates if rounds_activations(candidate.workload)
-        )
-        try:
-            references = self._reference_outputs(program, [base for base in bases if base not in self._rounded], worker)
-        except ProgramError as error:
-            self._blame(candidates, error)
-            return
-        for candidate in candidates:
-            theirs, own = references.get(candidate.feed, ()), self._rounded.get(candidate.workload.bare, ((), ()))
-            try:
-                check_against_merged(candidate.workload, candidate.outputs, theirs, bases=own)
-            except ProgramError as error:
-                if candidate.workload.quantisation == "none":
-                    candidate.failure = str(error)
-                else:
-                    self._check_unrounded(candidate, theirs, worker)
-
-    def _check_unrounded(self, candidate: Candidate, expected: Sequence[float], worker: Worker) -> None:
-        """Compares again without rounded activations, whose error an adapter on coarse weights may multiply."""
-        bare = candidate.workload.bare
-        try:
-            ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
-            check_against_merged(candidate.workload, ours, expected, bases=(base, self._rounded[bare][1]))
-        except WorkerDiedError as error:
-            self._blame([candidate], error)
-        except ProgramError as error:
-            candidate.failure = str(error)
-
-    def _unrounded(self, workload: Workload, worker: Worker) -> Sequence[float]:
-        return _outputs_once(self._programs.unrounded(workload), worker).get(workload.hash, ())
-
-    def _reference_outputs(
-        self, program: Program, bases: Sequence[Workload], worker: Worker
-    ) -> Mapping[str, Sequence[float]]:
-        """Outputs of a merged reference; notes those of bases, which may be feeds of the same program."""
-        merged = {base: self._programs.merged_reference(base) for base in bases}
-        shared = [reference for reference in merged.values() if replace(reference, feeds=program.feeds) == program]
-        feeds = (*program.feeds, *(feed for reference in shared for feed in reference.feeds))
-        outputs = dict(_outputs_once(replace(program, feeds=feeds), worker))
-        for base, reference in merged.items():
-            theirs = outputs if reference in shared else _outputs_once(reference, worker)
-            self._rounded[base] = self._outputs(base, worker), theirs.get(base.hash, ())
-        return outputs
-
-    def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
-        """Outputs of a base, which is not necessarily the reference."""
-        if base == self.reference.workload:
-            return self.reference.outputs
-        return _outputs_once(self._programs.program(base), worker).get(base.hash, ())
-
     def _round(self, worker: Worker) -> None:
         """One visit of each candidate and several of the reference, in random order, kept only if all complete."""
         candidates = self.running()
@@ -313,8 +237,8 @@ class GroupRun:
         for index in self._rng.permutation(len(candidates)):
             candidate = candidates[index]
             loaded = candidate.loaded
-            shared = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
-            together.setdefault(shared, []).append(candidate)
+            joined = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
+            together.setdefault(joined, []).append(candidate)
         size = MOST_TOGETHER
         return [group[start : start + size] for group in together.values() for start in range(0, len(group), size)]
 
@@ -322,17 +246,40 @@ class GroupRun:
         """One visit each, after discarded first calls: one of the first candidate, or of each of its copies."""
         touch_s, visits = None, []
         for candidate in stop:
-            program_id, copies = (candidate.loaded.program_id, candidate.loaded.copies) if candidate.loaded else ("", 1)
+            copies = candidate.loaded.copies if candidate.loaded else 1
             touches = copies if touch_s is None and not self._counts_first_call else 0
-            try:
-                seconds = worker.run(program_id, candidate.feed, touches + candidate.calls)
-            except ProgramError as error:
-                self._blame([candidate], error)
+            values = self._visit(candidate, worker, touches=touches)
+            if values is None:
                 continue
-            touch_s = seconds[0] if touch_s is None else touch_s
-            counted = tuple(seconds[touches:])
-            visits.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, counted)))
+            touch_s = values[TOUCH][0] if touch_s is None else touch_s
+            visits.append((candidate, Visit(self.next_opening - 1, self.next_round, touch_s, tuple(values[LATENCY]))))
         return visits
+
+    def _visit_pending(
+        self, pending: list[Candidate], opening: int, interrupted: Callable[[int], bool], worker: Worker
+    ) -> None:
+        """Visits candidates from the end of a list, and removes them; one that a worker died of has failed."""
+        if not self._probe.alone:
+            self._load(worker)
+        while pending and not interrupted(opening):
+            candidate = pending[-1]
+            values = None if candidate.failure else self._visit(candidate, worker)
+            for name, samples in (values or {}).items():
+                candidate.values.setdefault(name, {})[opening] = tuple(samples)
+            pending.pop()
+
+    def _visit(self, candidate: Candidate, worker: Worker, *, touches: int = 0) -> Mapping[str, Sequence[float]] | None:
+        """Samples of one visit; `None` if the candidate has failed."""
+        workload, call_s = candidate.workload, candidate.warmup_s[-1] if candidate.warmup_s else 0.0
+        program = candidate.program or self._program(candidate)
+        subject = Subject(workload, program, self._programs, candidate.loaded, call_s, candidate.calls, touches)
+        try:
+            return self._probe.visit(worker, subject)
+        except ProgramError as error:
+            self._blame([candidate], error)
+            return None
+        except InputError as error:
+            raise InputError(f"{self._info.device}: {error}") from error
 
 
 def reference_visits(candidates: int) -> int:
@@ -347,25 +294,3 @@ def reference_visits(candidates: int) -> int:
         Bechhofer 1969, "Optimal allocation of observations when comparing several treatments with a control".
     """
     return 1 + 2 * (math.isqrt(candidates) // 2)
-
-
-def _outputs_once(program: Program, worker: Worker) -> Mapping[str, Sequence[float]]:
-    """Outputs of a program that is not needed any more."""
-    loaded = worker.load(program)
-    worker.unload(loaded.program_id)
-    return loaded.outputs
-
-
-def _shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
-    """Programs that differ only in their feeds, joined into one with all the feeds."""
-    sharing: dict[tuple[Program, str], list[tuple[Program, Candidate]]] = {}
-    for program, candidate in asked:
-        key = replace(program, feeds=()), candidate.feed if candidate.alone else ""
-        sharing.setdefault(key, []).append((program, candidate))
-    return [
-        (
-            replace(together[0][0], feeds=tuple(feed for program, _ in together for feed in program.feeds)),
-            [candidate for _, candidate in together],
-        )
-        for together in sharing.values()
-    ]

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from adaptare.core import InputError
-from adaptare.profiler.measuring.groups import split_into_groups
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.session import Session
+from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import Measurement, Visit
 from adaptare.profiler.workloads.workload import Caches, Workload
 
@@ -51,17 +50,15 @@ class Parts:
         )
 
 
-def measure_parts(
-    whole: Workload, options: ProfileOptions, *, caches: Sequence[Caches] = ("cold",)
-) -> dict[Caches, Parts]:
-    """Times the blocks and the head of a model in isolation, in the same rounds as the whole model.
+def measure_parts(whole: Workload, session: Session, *, caches: Sequence[Caches] = ("cold",)) -> dict[Caches, Parts]:
+    """Measures the blocks and the head of a model in isolation, in the same rounds as the whole model.
 
     Inside a model, other layers run between two calls of a block and evict its weights from the processor caches if the
     model exceeds them. In isolation and with `hot` caches, a block finds its weights there.
 
     Args:
         whole: Workload of scope `model`, with any adapter. Blocks with the same ranks are timed once.
-        options: Device, stopping rule and seed.
+        session: Measures all parts at once, or each cache state by itself where memory is short.
         caches: Cache states in which the parts are timed.
 
     Raises:
@@ -75,27 +72,17 @@ def measure_parts(
             f"blocks are timed as the first layer is, and beyond {whole.shape.window} positions not all layers of this "
             f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
         )
-    programs, by_part = options.builder, dict[Workload, Measurement]()
     blocks, head = blocks_of(whole), replace(whole.base, scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
-    free_bytes = options.device.capacity_bytes()
-
-    def fit(parts: Sequence[Workload]) -> bool:
-        return len(split_into_groups(parts, reference=whole, programs=programs, free_bytes=free_bytes)) == 1
-
     every = list(itertools.chain.from_iterable(wanted.values()))
-    sessions = [every] if fit(every) else list(wanted.values())
-    if not all(fit(parts) for parts in sessions):
+    together = [every] if session.fits(every, reference=whole) else list(wanted.values())
+    if not all(session.fits(parts, reference=whole) for parts in together):
         raise InputError(
             f"a head and {len(blocks)} kinds of block are more than is held beside the whole at once; "
             "free memory, or take an adapter whose layers are more alike"
         )
-    reference_s: float | None = None
-    for parts in sessions:
-        groups = profile_groups(parts, reference=whole, options=options, reference_s=reference_s)
-        measured = [measurement for group in groups for measurement in group]
-        reference_s = next((part.reference_s for part in measured if part.complete), reference_s)
-        by_part |= {part.workload: part for part in measured}
+    measured = calibrated([row for parts in together for row in session.measure(parts, reference=whole)])
+    by_part = {row.workload: row for row in measured}
     return {
         state: Parts(tuple(zip((by_part[part] for part in own), blocks.values(), strict=True)), by_part[last])
         for state, (*own, last) in wanted.items()

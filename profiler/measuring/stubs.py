@@ -1,17 +1,13 @@
 """Latency of models too large to load, composed from two stubs: true widths and head, fewer layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from adaptare.core import InputError
 from adaptare.devices import Program
-from adaptare.profiler.measuring.groups import split_into_groups
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import Need, Programs
-from adaptare.profiler.store.measurement import INTERRUPTED, Measurement, Visit
+from adaptare.profiler.store.measurement import Measurement, Visit
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape, in_layer
 from adaptare.profiler.workloads.workload import Mode, Workload
@@ -23,51 +19,109 @@ DEEP_BYTES = 2**30
 DEEPEST = 0.75
 
 
-def profile_by_stubs(
-    workloads: Sequence[Workload],
-    *,
-    reference: Workload,
-    options: ProfileOptions,
-    reference_s: float | None = None,
-) -> Iterator[list[Measurement]]:
-    """Latency of whole models, extrapolated linearly from two stubs: all layers, or periods of layers, do equal work.
+@dataclass(frozen=True)
+class Stubs:
+    """Stubs of whole models that are measured together, in place of the models.
 
     Both stubs of every workload and of the reference run in the same rounds, and the line is fitted per round, so that
     the interval includes the extrapolation error.
 
     Args:
         workloads: Workloads of scope `model`, with the same ranks and widths in every layer.
-        reference: Workload of scope `model`.
-        options: Device, stopping rule and seed; the rule applies to the stubs.
-        reference_s: Seconds of the whole reference when the device was calibrated; `None` calibrates it by the first
-            stubs.
+        whole: Reference of scope `model`.
+        depths: Layers of both stubs.
+    """
 
-    Yields:
-        Composed measurements of as many workloads as fit into memory at once, in a separate session each.
+    workloads: Sequence[Workload]
+    whole: Workload
+    depths: tuple[int, int]
+
+    @property
+    def reference(self) -> Workload:
+        """Reference of the stubs: the deep one of the whole reference."""
+        return stub_of(self.whole, self.depths[-1])
+
+    @property
+    def timed(self) -> list[Workload]:
+        """Stubs to measure beside their reference."""
+        wholes = (self.whole, *self.workloads)
+        stubs = dict.fromkeys(stub_of(workload, layers) for workload in wholes for layers in self.depths)
+        return [stub for stub in stubs if stub != self.reference]
+
+    def halves(self) -> "tuple[Stubs, Stubs]":
+        """The same stubs in two parts."""
+        half = len(self.workloads) // 2
+        return replace(self, workloads=self.workloads[:half]), replace(self, workloads=self.workloads[half:])
+
+    def composed(self, measured: Sequence[Measurement]) -> list[Measurement]:
+        """Latency of the whole models, extrapolated linearly: all layers, or periods of layers, do equal work.
+
+        Args:
+            measured: Measurements of the stubs; nothing is composed if some are missing after an interruption.
+        """
+        by_stub = {row.workload: row for row in measured}
+        if len(by_stub) < len(self.timed):
+            return []
+        base = by_stub[stub_of(self.whole, self.depths[0])]
+        line = _drawn(base.visits, base.reference_visits, self._share(self.whole))
+        few, many = self.depths
+        return [
+            self._composed(whole, by_stub[stub_of(whole, few)], by_stub[stub_of(whole, many)], line, base.failure)
+            for whole in self.workloads
+        ]
+
+    def _composed(
+        self,
+        workload: Workload,
+        shallow: Measurement,
+        deep: Measurement,
+        base: Mapping[tuple[int, int], Visit],
+        failure: str,
+    ) -> Measurement:
+        """Measurement of one workload, with the whole base as its reference."""
+        share = self._share(workload)
+        own = _drawn(shallow.visits, deep.visits, share)
+        rounds = sorted(set(own) & set(base))
+        lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
+        return replace(
+            deep,
+            workload=workload,
+            reference=self.whole,
+            visits=tuple(own[place] for place in rounds),
+            reference_visits=tuple(base[place] for place in rounds),
+            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, share))),
+            load_s=max(0.0, _line(shallow.load_s, deep.load_s, share)),
+            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, share)),
+            failure=shallow.failure or deep.failure or failure or lost,
+            origin="composed",
+        )
+
+    def _share(self, workload: Workload) -> float:
+        """Layers of a workload beyond the shallow stub, over those of the deep one."""
+        few, many = self.depths
+        return (workload.layers - few) / (many - few)
+
+
+def stub_session(session: Session, whole: Workload) -> Session:
+    """A session for the stubs of a model, whose caches are in the state that the model leaves."""
+    return replace(session, programs=StubPrograms(session.builder, whole.shape))
+
+
+def stubs_for(workloads: Sequence[Workload], *, reference: Workload, session: Session) -> list[Stubs]:
+    """Stubs of all workloads, in as many parts as fit into memory at once.
+
+    Stubs are as deep as `stub_layers` says, or as shallow as possible if those do not fit into memory.
 
     Raises:
         InputError: Layers differ in ranks or widths, the model has too few, the reference is among the workloads, or
             the stubs do not fit into memory.
-        DeviceError: No worker can be started, or the reference does not run.
     """
     if reference in workloads:
         raise InputError("the reference is measured beside the workloads; leave it out of them")
-    programs, free_bytes = options.builder, options.device.capacity_bytes()
-    among_others = replace(options, programs=StubPrograms(programs, reference.shape))
-    depths = fitting_layers(workloads, reference, programs, free_bytes)
-    shallow, deep = (stub_of(reference, layers) for layers in depths)
-    for part in _fitting(workloads, reference, depths, programs, free_bytes):
-        stubs = [stub for stub in stubs_of(part, reference, depths) if stub != deep]
-        groups = profile_groups(stubs, reference=deep, options=among_others)
-        by_stub = {stub.workload: stub for group in groups for stub in group}
-        if len(by_stub) < len(stubs):  # interrupted before all of them had started
-            return
-        line = _Line(reference, depths, by_stub[shallow], reference_s)
-        if by_stub[shallow].complete:
-            reference_s = line.reference_s
-        yield [line.measurement(whole, *(by_stub[stub_of(whole, layers)] for layers in depths)) for whole in part]
-        if any(stub.stopped_by == INTERRUPTED for stub in by_stub.values()):
-            return
+    depths = stub_layers(reference)
+    if not all(_fits(Stubs([workload], reference, depths), session) for workload in workloads):
+        depths = _whole_periods(*FEWEST_LAYERS, reference.shape.period)
+    return _fitting(Stubs(workloads, reference, depths), session)
 
 
 @dataclass(frozen=True)
@@ -145,20 +199,6 @@ def _whole_periods(few: int, many: int, period: int) -> tuple[int, int]:
     return few, max(period * (many // period), few + period)
 
 
-def fitting_layers(
-    workloads: Sequence[Workload], reference: Workload, programs: Programs, free_bytes: int
-) -> tuple[int, int]:
-    """Layers of both stubs: `stub_layers`, or the minimum if those do not fit into half of the free memory.
-
-    Raises:
-        InputError: The scope is not a whole model, it has too few layers, or layers differ.
-    """
-    depths = stub_layers(reference)
-    if all(_fits([workload], reference, depths, programs, free_bytes) for workload in workloads):
-        return depths
-    return _whole_periods(*FEWEST_LAYERS, reference.shape.period)
-
-
 def stub_of(workload: Workload, layers: int) -> Workload:
     """The same workload with only a number of layers, each like those that the model keeps.
 
@@ -182,96 +222,23 @@ def stub_of(workload: Workload, layers: int) -> Workload:
     return replace(workload, shape=shape.stub(layers), configuration=configuration)
 
 
-def stubs_of(workloads: Sequence[Workload], reference: Workload, depths: tuple[int, int]) -> list[Workload]:
-    """Stubs to time for workloads and their reference. Raises `InputError`, see `stub_of`."""
-    return list(dict.fromkeys(stub_of(workload, layers) for workload in (reference, *workloads) for layers in depths))
-
-
-def _fits(
-    workloads: Sequence[Workload],
-    reference: Workload,
-    depths: tuple[int, int],
-    programs: Programs,
-    free_bytes: int,
-) -> bool:
+def _fits(stubs: Stubs, session: Session) -> bool:
     """True if all stubs fit into memory at once; the line needs rounds that they have in common."""
-    deep = stub_of(reference, depths[-1])
-    stubs = [stub for stub in stubs_of(workloads, reference, depths) if stub != deep]
-    for stub in (deep, *stubs):
-        programs.check(stub)
-    try:
-        return len(split_into_groups(stubs, reference=deep, programs=programs, free_bytes=free_bytes)) == 1
-    except InputError:
-        return False
+    for stub in (stubs.reference, *stubs.timed):
+        session.builder.check(stub)
+    return session.fits(stubs.timed, reference=stubs.reference)
 
 
-def _fitting(
-    workloads: Sequence[Workload],
-    reference: Workload,
-    depths: tuple[int, int],
-    programs: Programs,
-    free_bytes: int,
-) -> list[Sequence[Workload]]:
-    """Subsets of the workloads whose stubs fit into memory at once."""
-    if _fits(workloads, reference, depths, programs, free_bytes):
-        return [workloads]
-    if len(workloads) == 1:
+def _fitting(stubs: Stubs, session: Session) -> list[Stubs]:
+    """Parts that fit into memory at once."""
+    if _fits(stubs, session):
+        return [stubs]
+    if len(stubs.workloads) == 1:
         raise InputError(
-            f"the stubs of {workloads[0].describe()} do not fit into half of the free memory, which is "
-            f"{free_bytes / 2**21:,.0f} MiB; free memory, or take fewer tokens or sequences"
+            f"the stubs of {stubs.workloads[0].describe()} do not fit into half of the free memory, which is "
+            f"{session.device.capacity_bytes() / 2**21:,.0f} MiB; free memory, or take fewer tokens or sequences"
         )
-    half = len(workloads) // 2
-    return [
-        part
-        for some in (workloads[:half], workloads[half:])
-        for part in _fitting(some, reference, depths, programs, free_bytes)
-    ]
-
-
-class _Line:
-    """Fits the line through both stubs in each round.
-
-    Args:
-        reference: The whole base model.
-        depths: Layers of both stubs.
-        shallow: Shallow stub of the base, measured in the same rounds as the deep one.
-        reference_s: Seconds of the whole base when the device was calibrated; `None` calibrates it now.
-    """
-
-    def __init__(
-        self, reference: Workload, depths: tuple[int, int], shallow: Measurement, reference_s: float | None
-    ) -> None:
-        self._reference = reference
-        self._failure = shallow.failure
-        self._depths = depths
-        self._base = _drawn(shallow.visits, shallow.reference_visits, self._share(reference))
-        medians = [visit.median_s for visit in self._base.values()]
-        self.reference_s = float(np.median(medians)) if reference_s is None and medians else reference_s
-
-    def measurement(self, workload: Workload, shallow: Measurement, deep: Measurement) -> Measurement:
-        """Composed measurement of the whole workload, with the whole base as its reference."""
-        share = self._share(workload)
-        own = _drawn(shallow.visits, deep.visits, share)
-        rounds = sorted(set(own) & set(self._base))
-        lost = "" if rounds or not deep.visits else "its stubs were disturbed in every round; close other programs"
-        return replace(
-            deep,
-            workload=workload,
-            reference=self._reference,
-            reference_s=self.reference_s or 0.0,
-            visits=tuple(own[place] for place in rounds),
-            reference_visits=tuple(self._base[place] for place in rounds),
-            resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, share))),
-            load_s=max(0.0, _line(shallow.load_s, deep.load_s, share)),
-            first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, share)),
-            failure=shallow.failure or deep.failure or self._failure or lost,
-            origin="composed",
-        )
-
-    def _share(self, workload: Workload) -> float:
-        """Layers of a workload beyond the shallow stub, over those of the deep one."""
-        few, many = self._depths
-        return (workload.layers - few) / (many - few)
+    return [part for half in stubs.halves() for part in _fitting(half, session)]
 
 
 def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dict[tuple[int, int], Visit]:

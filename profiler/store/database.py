@@ -13,13 +13,9 @@ from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, S
 
 from adaptare.core import InputError, StorageError
 from adaptare.devices import DeviceInfo
-from adaptare.profiler.store.measurement import (
-    Measurement,
-    Origin,
-    device_hash,
-    measurement_from_json,
-    measurement_to_json,
-)
+from adaptare.profiler.store.calibration import calibrated
+from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin
+from adaptare.profiler.store.measurement_json import measurement_from_json, measurement_to_json
 from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload, partly_open
@@ -28,8 +24,9 @@ from adaptare.profiler.workloads.workload import Workload, partly_open
 BUSY_S = 60.0
 # Number of the lock under which one process at a time makes the tables of a PostgreSQL store.
 CREATION_LOCK = 0x61646170
-# Stores of schema 1 have a single calibration in a separate table, which is no longer read.
-SCHEMA_VERSION = 2
+# Schema 1 had a calibration in a separate table, and schema 2 one in each measurement, for latency alone. Both are read
+# as they are; the first measurement that is added makes them schema 3, so that earlier versions refuse them.
+SCHEMA_VERSION = 3
 
 _tables = sql.MetaData()
 _meta = sql.Table(
@@ -80,7 +77,7 @@ for _table in (_shapes, _measurements):
 
 
 class Store:
-    """Measurements and their shapes; each measurement carries the calibration of its session.
+    """Measurements and their shapes; the calibration of their devices is derived when they are read.
 
     Args:
         location: A file name, or a database URL such as `postgresql+psycopg://user@host/name`.
@@ -143,8 +140,9 @@ class Store:
             StorageError: The disk is full, or the store is not writable; earlier content is intact.
         """
         with self._writing() as connection:
+            connection.execute(_meta.update().where(_meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
             for measurement in measurements:
-                info, reference = device_hash(measurement.device), measurement.reference
+                info, reference = measurement.device.hash, measurement.reference
                 for shape in {measurement.workload.shape, reference.shape}:
                     known = sql.select(_shapes.c.hash).where(_shapes.c.hash == shape.hash)
                     if connection.execute(known).first() is None:
@@ -161,37 +159,34 @@ class Store:
                 )
 
     def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
-        """Seconds of the reference in the newest complete measurement; `None` if there is none.
+        """Calibrated seconds of the reference; `None` without a complete measurement.
 
         Composed measurements have a separate calibration.
         """
-        query = (
-            sql.select(_measurements.c.content)
-            .where(*_complete(device, reference, origin))
-            .order_by(_measurements.c.id.desc())
-            .limit(1)
-        )
-        with self._reading() as connection:
-            newest = connection.execute(query).scalar_one_or_none()
-        return None if newest is None else float(json.loads(newest)["reference_s"])
+        rows = self.measurements(device, reference)
+        return next((row.reference_s for row in rows if row.complete and row.origin == origin), None)
 
-    def finished(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> set[str]:
-        """Hashes of the workloads with a complete measurement on this device with this reference.
+    def finished(
+        self,
+        device: DeviceInfo,
+        reference: Workload,
+        *,
+        origin: Origin = "measured",
+        quantities: Sequence[str] = (LATENCY,),
+    ) -> set[str]:
+        """Hashes of the workloads with a complete measurement of some quantities on this device with this reference.
 
         Composed measurements count only for workloads to be composed, not for those to be measured.
         """
-        query = sql.select(_measurements.c.workload).where(*_complete(device, reference, origin))
-        with self._reading() as connection:
-            return set(connection.execute(query).scalars())
+        rows = self.measurements(device, reference)
+        whole = [row for row in rows if row.complete and row.origin == origin and all(map(row.has, quantities))]
+        return {row.workload.hash for row in whole}
 
     def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> Measurements:
-        """Measurements in the order of insertion; only of one device and one reference if given.
-
-        All of one device and reference are scaled by its newest calibration, in place of their sessions'.
-        """
+        """Measurements in the order of insertion, see `calibrated`; only of one device and one reference if given."""
         query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
         if device is not None:
-            query = query.where(_measurements.c.device == device_hash(device))
+            query = query.where(_measurements.c.device == device.hash)
         if reference is not None:
             query = query.where(_measurements.c.reference == reference.hash)
         with self._reading() as connection:
@@ -205,7 +200,8 @@ class Store:
             if name in used
         }
         whole = [content for content in contents if not partly_open(content["workload"], shapes)]
-        return Measurements(_on_newest_scale([measurement_from_json(content, shapes) for content in whole]))
+        read = [measurement_from_json(content, shapes) for content in whole]
+        return Measurements(calibrated(read, stored=[content.get("reference_s") for content in whole]))
 
     def close(self) -> None:
         """Closes the database connections."""
@@ -293,21 +289,3 @@ def _take_place(fresh: Path, file: Path) -> None:
         return
     except OSError:  # a file system without links
         fresh.rename(file)
-
-
-def _complete(device: DeviceInfo, reference: Workload, origin: Origin) -> tuple[sql.ColumnElement[bool], ...]:
-    """SQL conditions for the complete measurements of a device with a reference."""
-    return (
-        _measurements.c.device == device_hash(device),
-        _measurements.c.reference == reference.hash,
-        _measurements.c.complete,
-        _measurements.c.content.contains(json.dumps({"origin": origin})[1:-1]),
-    )
-
-
-def _on_newest_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
-    keys = [(row.device, row.reference, row.origin) for row in measurements]
-    newest = {key: row.reference_s for key, row in zip(keys, measurements, strict=True) if row.complete}
-    return [
-        replace(row, reference_s=newest.get(key, row.reference_s)) for key, row in zip(keys, measurements, strict=True)
-    ]

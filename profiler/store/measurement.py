@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
-from adaptare.devices.program import content_hash
 from adaptare.profiler.analysis.alarms import stable_rounds
 from adaptare.profiler.analysis.endurance import Endurance, endurance_of
 from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
 from adaptare.profiler.analysis.warmup import Trend, steadiness
-from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.workload import Workload
 
+LATENCY = "latency"
 INTERRUPTED = "interrupted"
 LOW = 0.1
 Origin = Literal["measured", "composed"]
@@ -55,7 +55,7 @@ class Measurement:
         workload: The timed workload.
         device: Identity of the measuring device.
         reference: Fixed workload, interleaved in every round.
-        reference_s: Seconds of the reference when the device was calibrated.
+        reference_s: Seconds of the reference when the device was calibrated; see `profiler.store.calibration`.
         session: Identifier of the session; measurements of one session share their rounds.
         visits: Visits of the candidate, in the order of the rounds.
         reference_visits: Visits of the reference, in the same rounds.
@@ -71,6 +71,8 @@ class Measurement:
         failure: Reason of a failure; earlier samples are kept. Empty on success.
         taken_at: Start of the session, ISO 8601 in UTC.
         origin: `measured`, or `composed` from measured parts.
+        recalibrates: True if its session calibrates the device, even if the calibration before it holds.
+        quantities: Samples of every measured quantity other than latency, by name.
     """
 
     workload: Workload
@@ -89,6 +91,39 @@ class Measurement:
     failure: str = ""
     taken_at: str = ""
     origin: Origin = "measured"
+    recalibrates: bool = False
+    quantities: Mapping[str, Samples] = field(default_factory=dict, hash=False)
+
+    def has(self, quantity: str) -> bool:
+        """True if a quantity was measured without failure."""
+        if quantity == LATENCY:
+            return bool(self.visits) and not self.failure
+        samples = self.quantities.get(quantity, Samples(""))
+        return any(samples.rounds) and not samples.failure
+
+    def value(self, quantity: str = LATENCY) -> Interval:
+        """A measured quantity in its SI unit, with a 95 % interval; latency on the scale of `latency_s`.
+
+        Raises:
+            InputError: It was not measured, or failed.
+        """
+        if quantity == LATENCY:
+            return Interval(self.lower_s, self.latency_s, self.upper_s)
+        return self._samples(quantity).value
+
+    def ratio_to_reference(self, quantity: str = LATENCY) -> Interval:
+        """Ratio of a quantity to that of the reference, with a 95 % interval. Raises `InputError` as `value`."""
+        return self.ratio if quantity == LATENCY else self._samples(quantity).ratio
+
+    def reference_value(self, quantity: str = LATENCY) -> float:
+        """Typical value of the reference; of latency the calibrated one. Raises `InputError` as `value`."""
+        return self.reference_s if quantity == LATENCY else self._samples(quantity).of_reference.value.middle
+
+    def _samples(self, quantity: str) -> Samples:
+        if quantity not in self.quantities:
+            known = ", ".join([LATENCY, *self.quantities])
+            raise InputError(f"{quantity} was not measured, only {known}; measure it with a probe of it")
+        return self.quantities[quantity]
 
     @property
     def complete(self) -> bool:
@@ -317,68 +352,8 @@ def pooled(earlier: Measurement, later: Measurement) -> Measurement:
         visits=(*earlier.visits, *numbered_on(later.visits)),
         reference_visits=(*earlier.reference_visits, *numbered_on(later.reference_visits)),
         warmup_s=(*earlier.warmup_s, *later.warmup_s),
+        quantities={
+            name: samples.after(earlier.quantities[name]) if name in earlier.quantities else samples
+            for name, samples in later.quantities.items()
+        },
     )
-
-
-# Fields that are stored as they are.
-PLAIN = ("reference_s", "session", "stopped_by", "resident_bytes", "load_s", "failure", "taken_at", "origin")
-
-
-def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    """All fields except the shapes, which are represented by their hashes."""
-
-    def rows(visits: Sequence[Visit]) -> list[list[Any]]:
-        return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
-
-    return {
-        "workload": measurement.workload.to_json(),
-        "reference": measurement.reference.to_json(),
-        "device": device_to_json(measurement.device),
-        "visits": rows(measurement.visits),
-        "reference_visits": rows(measurement.reference_visits),
-        "warmup_s": list(measurement.warmup_s),
-        "first_call_s": measurement.first_call_s,
-        "environment": dict(measurement.environment),
-        **{name: getattr(measurement, name) for name in PLAIN},
-    }
-
-
-def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> Measurement:
-    """Inverse of `measurement_to_json`; `shapes` maps hashes to shapes."""
-
-    def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
-        return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
-
-    return Measurement(
-        workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
-        reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),
-        device=device_from_json(content["device"]),
-        visits=visits(content["visits"]),
-        reference_visits=visits(content["reference_visits"]),
-        warmup_s=tuple(content["warmup_s"]),
-        first_call_s=content.get("first_call_s", 0.0),
-        environment=content["environment"],
-        **{name: content[name] for name in PLAIN},
-    )
-
-
-def device_to_json(info: DeviceInfo) -> dict[str, Any]:
-    """All fields of a device info."""
-    return {
-        "device": info.device,
-        "hardware": info.hardware,
-        "runtime": info.runtime,
-        "threads": info.threads,
-        "options": list(info.options),
-    }
-
-
-def device_hash(info: DeviceInfo) -> str:
-    """Identity hash of a device info: 16 hex digits of SHA-256."""
-    return content_hash(device_to_json(info))
-
-
-def device_from_json(content: Mapping[str, Any]) -> DeviceInfo:
-    """Inverse of `device_to_json`; release 0.1.0 also wrote the clock step, which now belongs to the worker."""
-    known = {name: value for name, value in content.items() if name != "timer_step_s"}
-    return DeviceInfo(**{**known, "options": tuple(content["options"])})

@@ -13,7 +13,7 @@ from adaptare.arguments import DEFAULT_BAND
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
-from adaptare.profiler.store.measurement import Visit, device_hash
+from adaptare.profiler.store.measurement import Visit
 from adaptare.workflows.comparison import compare
 
 SLOW = "simulated:launch_s=4e-06"
@@ -107,7 +107,7 @@ def test_devices_that_are_spelled_alike_have_hashes(stores: Callable[..., Any]) 
         store.append([replace(each, device=updated) for each in old])
     refused = stores("compare", "one.db", "two.db")
     assert refused.code == 2
-    ours, theirs = device_hash(old[0].device)[:8], device_hash(updated)[:8]
+    ours, theirs = old[0].device.hash[:8], updated.hash[:8]
     assert f"hash {ours}" in refused.err
     assert f"hash {theirs}" in refused.err
     answer = stores("compare", "one.db", "--device", ours, "--other-device", theirs, "--json")

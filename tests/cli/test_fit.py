@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adaptare.profiler import Measurement, Store, open_model
-from adaptare.profiler.store.measurement import Visit, device_hash
+from adaptare.profiler.store.measurement import Visit
 
 pytestmark = pytest.mark.usefixtures("without_card")
 Run = Callable[..., Any]
@@ -38,7 +38,7 @@ def elsewhere(run: Run, model_cache: Path) -> Callable[..., str]:
         found = Store("here.db").measurements()
         info = replace(found[0].device, hardware=hardware)
         Store(store).append([replace(each, device=info) for each in found])
-        return device_hash(info)
+        return info.hash
 
     return move
 

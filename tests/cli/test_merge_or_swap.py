@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 
 from adaptare.core import ProgramError
-from adaptare.devices import DeviceInfo, Loaded, Program, SimulatedDevice, TorchCpu, Worker, WorkerInfo
-from adaptare.profiler import Configuration, Mode, Need, Workload, open_model, programs_for
+from adaptare.devices import Device, DeviceInfo, Loaded, Program, SimulatedDevice, TorchCpu, Worker, WorkerInfo
+from adaptare.profiler import (
+    Configuration,
+    Measurement,
+    Mode,
+    Need,
+    Programs,
+    Workload,
+    open_model,
+    programs_for,
+)
+from adaptare.profiler.measuring.probe import Subject
+from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.workloads.workload import BYTES
 from adaptare.workflows.overhead.merge_or_swap import Way, conclude, tokens_to_pay
-from adaptare.workflows.overhead.task_change import SWAPS, fed_bytes, load_and_change_task
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
 MEGABYTE = 10**6
@@ -71,11 +82,18 @@ def test_disk_and_memory_are_sums_of_bases_and_adapters(overhead: Callable[..., 
     assert {(way["phase"], way["length"]) for way in found["ways"]} == {("decode", 4)}
 
 
+def loaded(workload: Workload, device: Device, programs: Programs | None = None) -> Measurement:
+    session = Session(device, programs=programs)
+    (found,) = session.measure([workload], reference=workload.base, probes=[Memory(openings=1), Swap()])
+    return found
+
+
 def test_changing_the_task_takes_loading_without_the_inputs_of_a_call(workload: Workload) -> None:
     device = SimulatedDevice()
-    found = load_and_change_task(workload, programs=programs_for(device.info()), device=device)
-    assert found.swap_s == device.latency_s(workload.work())
-    assert found.peak_bytes == 0
+    found = loaded(workload, device)
+    assert found.value("swap").middle == pytest.approx(device.latency_s(workload.work()))
+    assert len(found.quantities["swap"].rounds[0]) == 3
+    assert not found.has("peak_memory")
 
 
 class FedPrograms:
@@ -160,10 +178,11 @@ class Recording:
 
 def test_changing_the_task_is_feeding_another_adapter_where_that_is_an_input(workload: Workload) -> None:
     device = SlowlyBinding()
-    found = load_and_change_task(workload, programs=FedPrograms(), device=device)
-    assert [len(program.feeds) for program in device.loads] == [1, 1 + SWAPS]
+    found = loaded(workload, device, FedPrograms())
+    own = FedPrograms().program(workload)
+    assert [len(program.feeds) for program in device.loads if program.arguments == own.arguments] == [1, 1 + 3]
     # The first feed is the task that was there before; of the others, the median takes three seconds to bind.
-    assert found.swap_s == 3.0 + SimulatedDevice().latency_s(workload.work())
+    assert found.value("swap").middle == pytest.approx(3.0 + SimulatedDevice().latency_s(workload.work()))
 
 
 class Forgetful(Recording):
@@ -197,15 +216,15 @@ class ForgetfulDevice(SlowlyBinding):
 
 def test_a_program_from_storage_and_one_from_the_page_cache_are_told_apart(workload: Workload) -> None:
     device = ForgetfulDevice()
-    found = load_and_change_task(workload, programs=programs_for(device.info()), device=device)
+    found = loaded(workload, device)
     call_s = SimulatedDevice().latency_s(workload.work())
-    assert found.swap_s == call_s
-    assert found.cold_swap_s == pytest.approx(1.0 + call_s, rel=1e-12)
+    assert found.value("swap").middle == pytest.approx(call_s)
+    assert found.value("cold_swap").middle == pytest.approx(1.0 + call_s)
 
 
 def test_nothing_is_said_of_storage_where_the_page_cache_cannot_be_dropped(workload: Workload) -> None:
     device = SimulatedDevice()
-    assert load_and_change_task(workload, programs=programs_for(device.info()), device=device).cold_swap_s is None
+    assert not loaded(workload, device).has("cold_swap")
 
 
 def test_merging_pays_once_the_tokens_it_saves_make_up_for_loading() -> None:
@@ -285,9 +304,9 @@ def test_torch_loads_a_program_for_every_task(workload: Workload) -> None:
     """Swappable adapters are modules of their own, and no inputs, so they are loaded as merged ones are."""
     programs = TorchPrograms()
     assert fed_bytes(workload, programs) == fed_bytes(workload.merged, programs) == 0
-    found = load_and_change_task(workload.merged, programs=programs, device=TorchCpu(threads=1))
-    assert found.swap_s > 0  # as above
-    assert found.peak_bytes > found.resident_bytes >= 0
+    found = loaded(workload.merged, TorchCpu(threads=1), programs)
+    assert found.value("swap").middle > 0  # as above
+    assert found.value("peak_memory").middle > found.value("memory").middle >= 0
 
 
 def test_the_table_has_a_line_for_each_way(overhead: Callable[..., Any]) -> None:
@@ -307,10 +326,12 @@ def test_without_tasks_nothing_is_loaded_again(overhead: Callable[..., Any]) -> 
 
 
 def test_a_way_that_cannot_be_loaded_is_told(overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(workload: Workload, **options: object) -> None:
-        raise ProgramError("out of memory")
+    def fail(probe: Memory, worker: Worker, subject: Subject) -> dict[str, list[float]]:
+        if subject.workload.configuration.ranks:
+            raise ProgramError("out of memory")
+        return {"memory": [1.0]}
 
-    monkeypatch.setattr("adaptare.workflows.overhead.merge_or_swap.load_and_change_task", fail)
+    monkeypatch.setattr(Memory, "visit", fail)
     answer = overhead("--device", "simulated", "--tasks", 2, "--json")
     assert answer.code == 3
     found = answer.json["merge_or_swap"]

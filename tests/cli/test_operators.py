@@ -84,7 +84,10 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "simulated"), "'simulated' does not say which operators take the time; torch-cpu and ort-cpu"),
+        (
+            ("--device", "simulated"),
+            "simulated: the device does not say which operators take the time; torch-cpu and",
+        ),
         (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
         (("-d", -1), "-d must be at least 0, not -1"),
         (("-p", 0), "-p must be at least 1, not 0"),

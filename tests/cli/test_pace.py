@@ -76,7 +76,7 @@ class Slow(SimulatedDevice):
 def session(rule: PreciseWithin, seed: int, monkeypatch: pytest.MonkeyPatch) -> Measurement:
     """The base measured against itself, on the clock of a device whose openings differ by 2 %."""
     device = Slow(launch_s=4e-4, noise=[Offsets(0.02, seed), Jitter(0.01)], seed=seed)
-    monkeypatch.setattr("adaptare.profiler.measuring.rounds.monotonic", lambda: device.clock_s)
+    monkeypatch.setattr("adaptare.profiler.measuring.session.monotonic", lambda: device.clock_s)
     return profile([MERGED], reference=MERGED.base, device=device, stop=rule, seed=seed)[0]
 
 

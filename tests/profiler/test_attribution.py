@@ -1,32 +1,51 @@
 """Where the time goes: means over the calls that were not disturbed, and real adapters counted exactly."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adaptare.core import InputError, ProgramError
-from adaptare.devices import Program, SimulatedDevice, ort_cpu
-from adaptare.devices.contracts import AttributedCall, OperatorTime
-from adaptare.profiler import Configuration, ModelShape, Programs, Workload, programs_for
-from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute
+from adaptare.core import InputError
+from adaptare.devices import Device, Program, SimulatedDevice, ort_cpu
+from adaptare.profiler import Configuration, Measurement, ModelShape, Programs, Workload, programs_for
+from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attributions
+from adaptare.profiler.measuring.probes import Operators
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
+Call = tuple[float, dict[str, tuple[int, float]]]
 
-def call(seconds: float, **operators: tuple[int, float]) -> AttributedCall:
-    return AttributedCall(seconds, tuple(OperatorTime(name, *each) for name, each in operators.items()))
+
+def call(seconds: float, **operators: tuple[int, float]) -> Call:
+    return seconds, operators
+
+
+def attribution_of(calls: Sequence[Call], plain: Sequence[float] = (1.0,)) -> Attribution:
+    """Attribution of calls in one round; operators that a call does not have took no time in it."""
+    rounds = {"operators": [tuple(seconds for seconds, _ in calls)], "plain": [tuple(plain)]}
+    for name in {name: None for _, operators in calls for name in operators}:
+        costs = [operators.get(name, (0, 0.0)) for _, operators in calls]
+        rounds[f"operators/{name}"] = [tuple(seconds for _, seconds in costs)]
+        rounds[f"operator_calls/{name}"] = [tuple(float(count) for count, _ in costs)]
+    return Attribution.of(rounds)
+
+
+def measured(workload: Workload, device: Device, programs: Programs, *, calls: int) -> Measurement:
+    session = Session(device, programs=programs)
+    return session.measure([workload], reference=workload.base, probes=[Operators(calls)])[0]
 
 
 @pytest.fixture
-def attribution(llama: ModelShape) -> Attribution:
+def attribution() -> Attribution:
     calls = (
         call(9.0, MatMul=(3, 6.5), Add=(1, 1.0)),  # disturbed in MatMul
         call(3.0, MatMul=(3, 1.0), Add=(1, 1.0)),
         call(5.0, MatMul=(3, 2.0), Add=(1, 0.5)),
         call(8.0, MatMul=(3, 1.5), Add=(1, 6.0)),  # disturbed in Add
     )
-    return Attribution(Workload(llama), (1.0, 7.0, 3.0), calls)
+    return attribution_of(calls, (1.0, 7.0, 3.0))
 
 
 def test_each_figure_is_a_mean_over_the_half_where_it_is_lowest(attribution: Attribution) -> None:
@@ -38,24 +57,37 @@ def test_operators_and_the_rest_make_the_whole(attribution: Attribution) -> None
     assert attribution.outside_s == pytest.approx(4.0 - 1.25 - 0.75)
 
 
-def test_operators_take_no_longer_than_the_whole_however_calls_are_disturbed(llama: ModelShape) -> None:
+def test_operators_take_no_longer_than_the_whole_however_calls_are_disturbed() -> None:
     rng = np.random.default_rng(5)
     for _ in range(50):
         seconds = rng.exponential(size=(7, 3))
         calls = tuple(call(sum(each), A=(1, each[0]), B=(2, each[1]), C=(1, each[2])) for each in seconds.tolist())
-        assert Attribution(Workload(llama), (1.0,), calls).outside_s >= -1e-12
+        assert attribution_of(calls).outside_s >= -1e-12
 
 
 def test_says_how_much_the_profiler_slows_calls_down(attribution: Attribution) -> None:
     assert attribution.slowdown == 2.0
 
 
-def test_an_operator_that_seldom_runs_is_told_with_the_calls_it_has(llama: ModelShape) -> None:
+def test_an_operator_that_seldom_runs_is_told_with_the_calls_it_has() -> None:
     calls = (call(1.0, Add=(1, 0.5)), call(1.0, Add=(1, 0.5), Pow=(1, 0.25)), call(9.0, Pow=(2, 0.5)))
-    assert Attribution(Workload(llama), (1.0,), calls).operators == (
+    assert attribution_of(calls).operators == (
         OperatorCost("Add", 0.5, 0.25),
         OperatorCost("Pow", 0.5, 0.125),
     )
+
+
+def test_an_operator_that_runs_in_some_rounds_only_took_no_time_in_the_others() -> None:
+    found = Attribution.of(
+        {
+            "operators": [(1.0, 1.0), (1.0, 1.0)],
+            "plain": [(1.0,), (1.0,)],
+            "operators/Pow": [(), (0.5, 0.5)],
+            "operator_calls/Pow": [(), (2.0, 2.0)],
+        }
+    )
+    assert found.operators == (OperatorCost("Pow", 0.0, 0.0),)
+    assert found.profiled_calls == 4
 
 
 @pytest.mark.parametrize(("calls", "seconds", "short"), [(1, 49e-6, True), (1, 51e-6, False), (10, 51e-6, True)])
@@ -75,9 +107,10 @@ def test_an_adapter_of_onnx_runtime_adds_two_products_and_a_sum(llama: ModelShap
     device = ort_cpu(threads=1)
     workload = replace(Workload(llama, Configuration.uniform(llama, 2), past=4), mode=mode)
     programs = programs_for(device.info(), cache=onnx_cache)
-    found = attribute([workload.base, workload], device=device, programs=programs, calls=2)
-    assert counts(workload, *found) == {"MatMul": 2, "Add": 1}
-    assert [len(each.attributed) for each in found] == [len(each.plain_samples_s) for each in found] == [6, 6]
+    found = measured(workload, device, programs, calls=2)
+    assert counts(workload, *attributions(found)) == {"MatMul": 2, "Add": 1}
+    assert [each.profiled_calls for each in attributions(found)] == [6, 6]
+    assert [len(calls) for calls in found.quantities["plain"].rounds] == [2, 2, 2]
 
 
 class Unapplied:
@@ -96,15 +129,16 @@ def test_an_adapter_that_changes_nothing_is_refused(llama: ModelShape, onnx_cach
     device = ort_cpu(threads=1)
     programs = Unapplied(programs_for(device.info(), cache=onnx_cache))
     workload = Workload(llama, Configuration.uniform(llama, 2), past=4)
-    with pytest.raises(ProgramError, match="the adapter does not change the output"):
-        attribute([workload.base, workload], device=device, programs=programs, calls=1)
+    failure = measured(workload, device, programs, calls=1).quantities["operators"].failure
+    assert "the adapter does not change the output" in failure
 
 
 def test_a_device_without_operators_is_refused(llama: ModelShape) -> None:
-    with pytest.raises(InputError, match="'simulated' does not say which operators take the time; torch-cpu and ort"):
-        attribute([Workload(llama).base], device=SimulatedDevice(), programs=SimulatedPrograms(), calls=1)
+    message = "simulated: the device does not say which operators take the time; torch-cpu and ort"
+    with pytest.raises(InputError, match=message):
+        measured(Workload(llama, Configuration.uniform(llama, 2)), SimulatedDevice(), SimulatedPrograms(), calls=1)
 
 
-def test_no_calls_are_refused(llama: ModelShape) -> None:
+def test_no_calls_are_refused() -> None:
     with pytest.raises(InputError, match="calls must be at least 1, not 0"):
-        attribute([Workload(llama).base], device=SimulatedDevice(), programs=SimulatedPrograms(), calls=0)
+        Operators(0)

@@ -10,7 +10,7 @@ from simulated_noise import RegimeStep
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated import Noise
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
-from adaptare.profiler.measuring.calibration import calibrated
+from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import Visit
 
 ROUNDS = 40
@@ -31,9 +31,9 @@ def truth(measurement: Measurement) -> float:
 
 
 def appended(store: Store, group: list[Measurement]) -> list[Measurement]:
-    scaled = calibrated(group, store.calibration(group[0].device, group[0].reference))
-    store.append(scaled)
-    return scaled
+    """The group as the store reads it after it was added."""
+    store.append(group)
+    return store.measurements()[-len(group) :]
 
 
 @pytest.fixture
@@ -103,10 +103,29 @@ def test_a_session_of_several_speeds_calibrates_anew_if_none_is_the_old(llama: M
 
 
 def test_without_a_known_calibration_every_session_calibrates(llama: ModelShape) -> None:
-    (found,) = calibrated(changed(session(llama, 8), early=1.0, late=2.0), None)
+    (found,) = calibrated(changed(session(llama, 8), early=1.0, late=2.0))
     assert found.reference_s == found.reference_raw_s
 
 
-def test_a_group_that_failed_is_left_as_it_is(llama: ModelShape) -> None:
-    failed = [replace(each, failure="out of memory") for each in session(llama, 4)]
-    assert calibrated(failed, 1.0) == failed
+def test_a_group_that_failed_calibrates_nothing(llama: ModelShape, store: Store) -> None:
+    failed = [replace(each, failure="out of memory") for each in session(llama, 4, slowed(1.5))]
+    store.append(failed)
+    assert store.measurements() == failed
+    assert store.calibration(failed[0].device, failed[0].reference) is None
+
+
+def test_a_session_recalibrates_where_that_is_asked_for(llama: ModelShape, store: Store) -> None:
+    (first,) = appended(store, session(llama, 4))
+    marked = [replace(each, recalibrates=True) for each in session(llama, 8, slowed(1.04))]
+    (later,) = appended(store, marked)
+    assert later.reference_s == pytest.approx(1.04 * first.reference_s)
+    (after,) = appended(store, session(llama, 16))
+    assert after.reference_s == later.reference_s
+
+
+def test_a_recalibrated_session_has_one_scale(llama: ModelShape, store: Store) -> None:
+    """Its first complete measurement sets the scale; the others are within 5 % of it."""
+    marked = [replace(each, recalibrates=True) for each in session(llama, 8, slowed(1.04))]
+    (other,) = changed(marked, early=1.02, late=1.02)
+    store.append([*marked, replace(other, workload=session(llama, 4)[0].workload)])
+    assert {each.reference_s for each in store.measurements()} == {marked[0].reference_raw_s}

@@ -33,7 +33,7 @@ def test_a_device_that_slows_down_is_said_to() -> None:
     groups = [group(Endurance(*each)) for each in ((0.02, 0.026), (0.02, 0.0206), (0.03, 0.02))]
     assert list(slowed_down([*groups, group(None)])) == [
         "decode slows down while it is measured: the base took 20 ms at first (burst) and 26 ms at the end "
-        "(sustained); the same with a longer --seconds says where it settles"
+        "(sustained); measure for more seconds to see where it settles"
     ]
 
 

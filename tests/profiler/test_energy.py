@@ -7,86 +7,94 @@ from pathlib import Path
 import pytest
 from simulated_noise import Jitter
 
-from adaptare.core import DeviceError, InputError
+from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice, connect, this_machine
 from adaptare.devices.agent.machine import raw_facts
 from adaptare.devices.machine_facts import ENERGY, MachineFacts
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.measuring.energy import counts_energy, measure_energy
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
+from adaptare.profiler.measuring.probes import Energy, Latency, counts_energy
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 WATTS = 7.0
 
 
-def both(shape: ModelShape) -> list[Workload]:
-    adapted = Workload(shape, Configuration.uniform(shape, 8))
-    return [adapted.base, adapted]
+def measured(shape: ModelShape, device: SimulatedDevice, probe: Energy) -> Measurement:
+    workload = Workload(shape, Configuration.uniform(shape, 8))
+    return Session(device).measure([workload], reference=workload.base, probes=[probe])[0]
 
 
 def test_a_call_uses_power_times_time(llama: ModelShape) -> None:
     device = SimulatedDevice(power_w=WATTS)
-    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=0.01)
-    assert found is not None
-    for use in found:
-        assert use.joules.middle == pytest.approx(WATTS * device.latency_s(use.workload.work()))
-        assert use.watts == pytest.approx(WATTS)
-    base, adapted = found
-    assert base.over_base is None
-    assert adapted.over_base is not None
-    assert adapted.over_base.middle == pytest.approx(adapted.joules.middle / base.joules.middle - 1)
+    found = measured(llama, device, Energy(seconds=0.01))
+    own, base = (WATTS * device.latency_s(workload.work()) for workload in (found.workload, found.reference))
+    assert found.value("energy").middle == pytest.approx(own)
+    assert found.value("power").middle == pytest.approx(WATTS)
+    assert found.reference_value("energy") == pytest.approx(base)
+    assert found.ratio_to_reference("energy").middle == pytest.approx(own / base)
+    assert found.quantities["energy"].unit == "J"
 
 
 def test_intervals_are_over_loadings(llama: ModelShape) -> None:
     device = SimulatedDevice(power_w=WATTS, noise=[Jitter(0.05)])
-    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=0.001)
-    assert found is not None
-    assert all(use.joules.lower < use.joules.middle < use.joules.upper for use in found)
+    energy = measured(llama, device, Energy(seconds=0.001)).value("energy")
+    assert energy.lower < energy.middle < energy.upper
+    assert device.openings == 8
 
 
-def test_what_nothing_counts_is_not_available(llama: ModelShape) -> None:
-    assert measure_energy(both(llama), device=SimulatedDevice(), programs=SimulatedPrograms()) is None
+def test_a_device_without_a_counter_is_refused(llama: ModelShape) -> None:
+    with pytest.raises(InputError, match="simulated: the device has no energy counter that can be read"):
+        measured(llama, SimulatedDevice(), Energy())
 
 
-def test_rounds_in_which_the_counter_started_again_do_not_count(
+def test_visits_in_which_the_counter_started_again_are_repeated(
     llama: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = SimulatedDevice(power_w=WATTS)
-    span = 40 * WATTS * device.latency_s(both(llama)[0].work())
+    base_s = device.latency_s(Workload(llama).base.work())
+    span = 40 * WATTS * base_s
     monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: (WATTS * device.clock_s) % span)
-    seconds = 3 * device.latency_s(both(llama)[0].work())
-    found = measure_energy(both(llama), device=device, programs=SimulatedPrograms(), seconds=seconds, rounds=20)
-    assert found is not None
-    assert found[0].joules.middle == pytest.approx(WATTS * device.latency_s(both(llama)[0].work()))
+    found = measured(llama, device, Energy(seconds=3 * base_s, openings=20))
+    assert found.reference_value("energy") == pytest.approx(WATTS * base_s)
 
 
-def test_a_counter_that_stands_still_counts_nothing(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: 1.0)
+def test_a_counter_that_stands_still_is_a_failure(llama: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter(range(1000))
     device = SimulatedDevice(power_w=WATTS)
+    base = Workload(llama).base
+
+    def energy_j(worker: SimulatedWorker) -> float:
+        return next(readings) if worker._last.startswith(device_program(base)) else 1.0
+
+    monkeypatch.setattr(SimulatedWorker, "energy_j", energy_j)
     assert counts_energy(device)
-    assert measure_energy(both(llama), device=device, programs=SimulatedPrograms()) is None
+    assert measured(llama, device, Energy(seconds=0.01)).quantities["energy"].failure == (
+        "the energy counter does not advance"
+    )
 
 
-def test_a_counter_that_starts_again_all_the_time_is_an_error(
+def device_program(workload: Workload) -> str:
+    return SimulatedPrograms().program(workload).hash
+
+
+def test_a_counter_that_starts_again_all_the_time_fails_after_latency_was_measured(
     llama: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = itertools.count(100.0, -1.0)
     monkeypatch.setattr(SimulatedWorker, "energy_j", lambda worker: next(readings))
-    with pytest.raises(DeviceError, match="started again in nearly every round"):
-        measure_energy(both(llama), device=SimulatedDevice(power_w=WATTS), programs=SimulatedPrograms())
+    workload, device = Workload(llama, Configuration.uniform(llama, 8)), SimulatedDevice(power_w=WATTS)
+    (found,) = Session(device).measure([workload], reference=workload.base, probes=[Latency(), Energy(seconds=0.01)])
+    assert found.complete
+    assert not found.has("energy")
+    with pytest.raises(InputError, match=r"nothing was measured: .* the energy counter started again 3 times in a row"):
+        found.value("energy")
 
 
-def test_a_workload_counts_once(llama: ModelShape) -> None:
-    with pytest.raises(InputError, match="each workload once"):
-        measure_energy(both(llama) * 2, device=SimulatedDevice(power_w=WATTS), programs=SimulatedPrograms())
-
-
-@pytest.mark.parametrize(("rounds", "seconds"), [(2, 1.0), (8, 0.0)])
-def test_too_little_is_refused(llama: ModelShape, rounds: int, seconds: float) -> None:
-    with pytest.raises(InputError, match="energy needs 3 rounds and some time in each"):
-        measure_energy(
-            both(llama), device=SimulatedDevice(), programs=SimulatedPrograms(), rounds=rounds, seconds=seconds
-        )
+@pytest.mark.parametrize(("openings", "seconds"), [(2, 1.0), (8, 0.0)])
+def test_too_little_is_refused(openings: int, seconds: float) -> None:
+    with pytest.raises(InputError, match="energy needs 3 openings and some time in each"):
+        Energy(seconds, openings)
 
 
 def test_a_real_worker_reads_the_counters_of_its_machine() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Store, Workload, profile
-from adaptare.profiler.measuring.calibration import calibrated
 
 KEPT = Path(__file__).parent / "kept"
 DEVICE = SimulatedDevice(launch_s=1e-3)
@@ -40,6 +39,6 @@ def test_the_next_session_corrects_its_calibration(store: Store) -> None:
     (*_, known) = store.measurements()
     workload = Workload(known.workload.shape, Configuration.uniform(known.workload.shape, 12))
     measured = profile([workload], reference=known.reference, device=DEVICE, stop=FixedRounds(16), seed=0)
-    store.append([replace(each, device=known.device) for each in calibrated(measured, FIRST_CALIBRATION_S)])
+    store.append([replace(each, device=known.device) for each in measured])
     for each in store.measurements():
         assert each.latency_s == pytest.approx(DEVICE.latency_s(each.workload.work()), rel=0.01)

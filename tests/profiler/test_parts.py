@@ -11,15 +11,15 @@ from adaptare.core import InputError
 from adaptare.devices import Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload
-from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import Parts, blocks_of, measure_parts
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
 QUERY = "model.layers.{}.self_attn.q_proj"
 
 
 def measured(whole: Workload, device: SimulatedDevice, *, openings: int = 1) -> Parts:
-    return measure_parts(whole, ProfileOptions(device, FixedRounds(12), seed=0, openings=openings))["cold"]
+    return measure_parts(whole, Session(device, FixedRounds(12), seed=0, openings=openings))["cold"]
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -97,7 +97,7 @@ def test_cold_and_hot_parts_that_are_not_held_at_once_have_sessions_of_their_own
     found = {
         free: measure_parts(
             whole,
-            ProfileOptions(SimulatedDevice(free_bytes=free), FixedRounds(12), seed=0),
+            Session(SimulatedDevice(free_bytes=free), FixedRounds(12), seed=0),
             caches=("cold", "hot"),
         )
         for free in (2 * need, 2 * (need + sum(programs.need(part).total_bytes for part in hot)))

@@ -12,10 +12,10 @@ from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.group_run import reference_visits
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
+from adaptare.profiler.store.calibration import calibrated
 
 
 def workloads(shape: ModelShape, ranks: Sequence[int] = (1, 4, 8)) -> list[Workload]:
@@ -237,8 +237,7 @@ def test_a_device_that_is_lost_leaves_the_rounds_before(llama: ModelShape) -> No
                 raise DeviceError("the connection was refused")
             return super().opening_reason(progress)
 
-    options = ProfileOptions(SimulatedDevice(), Lost(8), seed=0)
-    groups = profile_groups(workloads(llama), reference=Workload(llama).base, options=options)
+    groups = Session(SimulatedDevice(), Lost(8), seed=0).groups(workloads(llama), reference=Workload(llama).base)
     kept = next(groups)
     assert [(len(each.visits), each.stopped_by, each.complete) for each in kept] == [(5, "interrupted", False)] * 3
     with pytest.raises(DeviceError, match="refused"):
@@ -265,18 +264,12 @@ def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
 def test_a_known_calibration_sets_the_scale(llama: ModelShape) -> None:
     device = SimulatedDevice()
     base = Workload(llama).base
-    reference_s = 0.9 * truth(device, base)
-    each = profile(
-        workloads(llama)[:1],
-        reference=base,
-        device=device,
-        stop=FixedRounds(8),
-        seed=0,
-        reference_s=reference_s,
-    )[0]
-    assert each.latency_s == pytest.approx(0.9 * truth(device, each.workload))
+    reference_s = 0.96 * truth(device, base)
+    (measured,) = profile(workloads(llama)[:1], reference=base, device=device, stop=FixedRounds(8), seed=0)
+    (each,) = calibrated([measured], known_s=reference_s)
+    assert each.latency_s == pytest.approx(0.96 * truth(device, each.workload))
     assert each.raw_s == pytest.approx(truth(device, each.workload))
-    assert each.slowdown == pytest.approx(1 / 0.9 - 1)
+    assert each.slowdown == pytest.approx(1 / 0.96 - 1)
 
 
 def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
@@ -296,8 +289,8 @@ def test_the_rule_is_told_how_far_the_group_is(llama: ModelShape) -> None:
 
 def test_the_measurements_are_seen_after_every_opening(llama: ModelShape) -> None:
     seen: list[Sequence[Measurement]] = []
-    options = ProfileOptions(SimulatedDevice(noise=[Jitter(0.01)]), FixedRounds(8), seed=0, openings=3)
-    (found,) = profile_groups(workloads(llama), reference=Workload(llama).base, options=options, seen=seen.append)
+    session = Session(SimulatedDevice(noise=[Jitter(0.01)]), FixedRounds(8), seed=0, openings=3)
+    (found,) = session.groups(workloads(llama), reference=Workload(llama).base, seen=seen.append)
     assert [len(partial[0].visits) for partial in seen] == [8, 16, 24]
     assert [partial[0].stopped_by for partial in seen] == ["", "", "openings"]
     assert [partial[0].within_one_opening for partial in seen] == [True, False, False]

@@ -10,8 +10,7 @@ from adaptare.core import InputError, ProgramError
 from adaptare.devices import SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
 
@@ -25,9 +24,7 @@ def test_groups_fit_into_half_of_the_free_memory(llama: ModelShape) -> None:
     programs, reference = SimulatedPrograms(), Workload(llama).base
     two = programs.need(reference).total_bytes + 2 * programs.need(candidates[0]).total_bytes
     device = SimulatedDevice(free_bytes=2 * two)
-    groups = list(
-        profile_groups(candidates, reference=reference, options=ProfileOptions(device, FixedRounds(8), seed=0))
-    )
+    groups = list(Session(device, FixedRounds(8), seed=0).groups(candidates, reference=reference))
     assert [len(group) for group in groups] == [2, 2, 1]
     assert len({each.session for group in groups for each in group}) == 1
     rounds = [each.visits[0].round for each in itertools.chain(*groups)]

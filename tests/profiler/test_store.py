@@ -12,6 +12,7 @@ from adaptare.core import InputError, StorageError
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler.store import database as store_module
+from adaptare.profiler.store.measurement import Visit
 
 
 def measure(
@@ -20,6 +21,18 @@ def measure(
     workloads = [Workload(shape, Configuration.uniform(shape, rank)) for rank in ranks]
     target = device or SimulatedDevice()
     return profile(workloads, reference=Workload(shape).base, device=target, stop=FixedRounds(8), seed=0)
+
+
+def slower(measured: Sequence[Measurement], times: float) -> list[Measurement]:
+    """The same in another session of a slower device."""
+
+    def scaled(visits: Sequence[Visit]) -> tuple[Visit, ...]:
+        return tuple(replace(visit, samples_s=tuple(times * sample for sample in visit.samples_s)) for visit in visits)
+
+    return [
+        replace(row, session="slower", visits=scaled(row.visits), reference_visits=scaled(row.reference_visits))
+        for row in measured
+    ]
 
 
 @pytest.fixture
@@ -83,8 +96,8 @@ def test_the_newest_calibration_counts(llama: ModelShape, file: Path) -> None:
     assert store.calibration(first[0].device, first[0].reference) is None
     store.append(first)
     assert store.calibration(first[0].device, first[0].reference) == first[0].reference_s
-    store.append([replace(first[0], reference_s=99.0)])
-    assert store.calibration(first[0].device, first[0].reference) == 99.0
+    store.append(slower(first[:1], 2.0))
+    assert store.calibration(first[0].device, first[0].reference) == 2 * first[0].reference_s
 
 
 def test_what_was_interrupted_or_failed_calibrates_nothing(llama: ModelShape, file: Path) -> None:
@@ -110,11 +123,11 @@ def test_what_is_composed_and_what_is_measured_stay_apart(llama: ModelShape, fil
     store = Store(file)
     first, second = measure(llama)
     info, base = first.device, first.reference
-    store.append([replace(first, origin="composed", reference_s=99.0), second])
+    store.append([*slower([replace(first, origin="composed")], 2.0), second])
     assert store.finished(info, base) == {second.workload.hash}
     assert store.finished(info, base, origin="composed") == {first.workload.hash}
     assert store.calibration(info, base) == second.reference_s
-    assert store.calibration(info, base, origin="composed") == 99.0
+    assert store.calibration(info, base, origin="composed") == 2 * first.reference_s
 
 
 @pytest.mark.parametrize("change", ["UPDATE measurements SET session = 'x'", "DELETE FROM measurements"])
@@ -138,7 +151,7 @@ def test_refuses_a_newer_schema_and_leaves_it_alone(file: Path) -> None:
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE meta SET value = '99'")
     before = file.read_bytes()
-    with pytest.raises(InputError, match=r"schema 99; this version of adaptare reads up to 2; update it"):
+    with pytest.raises(InputError, match=r"schema 99; this version of adaptare reads up to 3; update it"):
         Store(file)
     assert file.read_bytes() == before
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +18,18 @@ from adaptare.profiler import (
     ModelShape,
     Phase,
     Quantisation,
+    Store,
     Workload,
     profile,
 )
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.stopping import Progress
-from adaptare.profiler.measuring.stubs import (
-    StubPrograms,
-    fitting_layers,
-    profile_by_stubs,
-    stub_layers,
-    stub_of,
-    stubs_of,
-)
+from adaptare.profiler.measuring.session import Session
+from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
+from adaptare.profiler.measuring.stubs import StubPrograms, Stubs, stub_layers, stub_of, stub_session, stubs_for
 from adaptare.profiler.programs.builders import SimulatedPrograms
-from adaptare.profiler.store.measurement import measurement_from_json, measurement_to_json, overhead
+from adaptare.profiler.store.calibration import calibrated
+from adaptare.profiler.store.measurement import overhead
+from adaptare.profiler.store.measurement_json import measurement_from_json, measurement_to_json
+from adaptare.workflows.profiling.campaign import Campaign
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=24, hidden_size=64, num_attention_heads=4, intermediate_size=96, vocab_size=512)
@@ -40,10 +38,15 @@ BASE = Workload(SHAPE).base
 ADAPTED = [Workload(SHAPE, Configuration.uniform(SHAPE, rank)) for rank in (1, 16)]
 
 
-def composed(device: SimulatedDevice, *, openings: int = 2, reference_s: float | None = None) -> list[Measurement]:
-    options = ProfileOptions(device, FixedRounds(8), seed=0, openings=openings)
-    groups = profile_by_stubs(ADAPTED, reference=BASE, options=options, reference_s=reference_s)
-    return [measurement for group in groups for measurement in group]
+def parts(session: Session) -> list[list[Measurement]]:
+    """Composed measurements, in as many parts as fit into memory."""
+    plan, timing = stubs_for(ADAPTED, reference=BASE, session=session), stub_session(session, BASE)
+    return [stubs.composed(timing.measure(stubs.timed, reference=stubs.reference)) for stubs in plan]
+
+
+def composed(device: SimulatedDevice, *, openings: int = 2) -> list[Measurement]:
+    session = Session(device, FixedRounds(8), seed=0, openings=openings)
+    return calibrated([measurement for part in parts(session) for measurement in part])
 
 
 def test_the_line_through_stubs_meets_the_whole_model_where_layers_are_alike() -> None:
@@ -107,7 +110,7 @@ def test_what_is_composed_says_so_and_still_does_when_it_comes_out_of_a_store() 
     found = composed(SimulatedDevice())[0]
     shapes = {SHAPE.hash: SHAPE}
     assert found.origin == "composed"
-    assert measurement_from_json(measurement_to_json(found), shapes) == found
+    assert calibrated([measurement_from_json(measurement_to_json(found), shapes)]) == [found]
 
 
 def test_ranks_of_one_placement_share_their_rounds() -> None:
@@ -128,7 +131,6 @@ def test_the_interval_holds_the_truth_under_noise() -> None:
 
 
 def test_calibrated_seconds_are_those_of_the_whole_base() -> None:
-    assert composed(SimulatedDevice(), reference_s=0.5)[0].reference_s == 0.5
     whole_s = SimulatedDevice().latency_s(BASE.work())
     assert composed(SimulatedDevice())[0].reference_s == pytest.approx(whole_s)
 
@@ -146,7 +148,8 @@ def test_stubs_are_loaded_in_parts_where_memory_is_short_and_refused_where_there
 
 @pytest.mark.parametrize(("free_bytes", "layers"), [(20_000_000, (6, 18)), (14_000_000, (6, 18)), (10_000_000, (2, 6))])
 def test_where_memory_is_short_stubs_are_not_deeper_than_they_must_be(free_bytes: int, layers: tuple[int, int]) -> None:
-    assert fitting_layers(ADAPTED, BASE, SimulatedPrograms(), free_bytes) == layers
+    plan = stubs_for(ADAPTED, reference=BASE, session=Session(SimulatedDevice(free_bytes=free_bytes)))
+    assert {stubs.depths for stubs in plan} == {layers}
 
 
 def test_a_stub_that_fails_makes_the_whole_fail() -> None:
@@ -188,7 +191,8 @@ def test_only_whole_models_of_some_depth_have_stubs(workload: Workload) -> None:
 
 
 def test_a_workload_that_is_the_reference_needs_no_stubs_of_its_own() -> None:
-    assert stubs_of([BASE], BASE, (6, 18)) == [stub_of(BASE, 6), stub_of(BASE, 18)]
+    stubs = Stubs([BASE], BASE, (6, 18))
+    assert [*stubs.timed, stubs.reference] == [stub_of(BASE, 6), stub_of(BASE, 18)]
 
 
 @pytest.mark.parametrize(
@@ -215,14 +219,15 @@ def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None
     assert stub_of(opened, 2).graph == "open"
 
 
-def test_after_an_interruption_no_other_stubs_are_begun() -> None:
-    class Interrupted(FixedRounds):
+def test_after_an_interruption_no_other_stubs_are_measured(tmp_path: Path) -> None:
+    class Interrupted(PreciseWithin):
         def opening_reason(self, progress: Progress) -> str:
             return "interrupted" if progress.rounds == 3 else ""
 
-    device = SimulatedDevice(free_bytes=5_100_000)
-    (part,) = profile_by_stubs(ADAPTED, reference=BASE, options=ProfileOptions(device, Interrupted(8), seed=0))
-    assert [each.stopped_by for each in part] == ["interrupted"]
+    device, store = SimulatedDevice(free_bytes=5_100_000), Store(tmp_path / "adaptare.db")
+    campaign = Campaign(device, SimulatedPrograms(), store, Interrupted(0.01, 60.0), 0, stubs=True)
+    (measured,) = campaign.measure(ADAPTED, title="measuring")
+    assert measured.stopped_by == "interrupted"
 
 
 def test_a_base_whose_stub_failed_sets_no_scale_for_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +242,7 @@ def test_a_base_whose_stub_failed_sets_no_scale_for_what_comes_after(monkeypatch
         return run(worker, program_id, feed, calls)
 
     monkeypatch.setattr(SimulatedWorker, "run", fail_once)
-    groups = list(profile_by_stubs(ADAPTED, reference=BASE, options=ProfileOptions(device, FixedRounds(20), seed=0)))
+    groups = [calibrated(part) for part in parts(Session(device, FixedRounds(20), seed=0))]
     assert [bool(each.failure) for group in groups for each in group] == [True, False]
     later = groups[-1][0]
     assert later.reference_s == pytest.approx(np.median([visit.median_s for visit in later.reference_visits]))

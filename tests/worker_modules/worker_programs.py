@@ -195,3 +195,19 @@ def torch_chain(products: int) -> Bindable:
         return result + matrix
 
     return Bindable(call, lambda: matrix.mul(1.0))
+
+
+def in_trouble(how: str, when: str) -> Bindable:
+    """Crashes, hangs or takes all memory, in the call that loading makes (`load`) or in a later one (`run`)."""
+    troubles: dict[str, Callable[[], Any]] = {
+        "crash": lambda: ctypes.string_at(0),
+        "hang": lambda: all(iter(lambda: True, False)),
+        "memory": lambda: [bytearray(2**26) for _ in range(1000)],
+    }
+
+    def call(loading: bool) -> list[float]:
+        if loading == (when == "load"):
+            troubles[how]()
+        return [1.0]
+
+    return Bindable(call)

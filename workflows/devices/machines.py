@@ -9,7 +9,6 @@ from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
 from adaptare.devices.registry import Reach, clean, reachable
-from adaptare.profiler.store.measurement import device_to_json
 from adaptare.workflows.target import read_spelling
 
 # Facts about machines to display; the environment has more.
@@ -68,7 +67,7 @@ class Machines:
             {
                 "name": device.name,
                 "reachable": device.info is not None,
-                "info": device_to_json(device.info) if device.info else None,
+                "info": device.info.to_json() if device.info else None,
                 "worker": asdict(device.worker) if device.worker else None,
                 "problem": device.problem,
             }

@@ -9,7 +9,6 @@ from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
 from adaptare.predictor import FittedPredictor
-from adaptare.profiler.store.measurement import device_to_json
 
 COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
     Column("predictor", lambda row: row[0]),
@@ -68,13 +67,13 @@ class FitReport:
         left_out = {str(length): error for length, error in predictor.base.left_out.items()}
         return {
             "predictor": str(self.base),
-            "device": device_to_json(predictor.device),
+            "device": predictor.device.to_json(),
             **{name: getattr(template, name) for name in kind},
             "open": template.graph == "open",
             "lengths": list(predictor.lengths),
             "base_left_out": left_out,
             "chosen": predictor.chosen,
             "reason": predictor.reason,
-            "source": device_to_json(predictor.source) if predictor.source else None,
+            "source": predictor.source.to_json() if predictor.source else None,
             **asdict(predictor.error_card),
         }

@@ -1,16 +1,16 @@
 """Energy of calls, reported together with their latency."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from adaptare.core import AdaptareError
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, energy, percent
 from adaptare.devices import Device
-from adaptare.profiler import Measurement, Programs
-from adaptare.profiler.measuring.energy import EnergyUse, measure_energy
+from adaptare.profiler import Measurement, Workload
 from adaptare.workflows.grid import Case
+
+ENERGY: Final = "energy"
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,25 @@ def not_available(device: Device) -> Energy:
     return Energy(reason=f"not available: {name} has no counter that can be read, and energy is not estimated")
 
 
-def count_energy(
-    measured: Sequence[tuple[Case, Measurement]], *, device: Device, programs: Programs, note: Callable[[str], None]
-) -> Energy:
-    """Energy of every measured workload and its base; a failure does not affect earlier measurements."""
-    cases = {row.workload: case for case, row in measured}
-    workloads = list(dict.fromkeys(one for workload in cases for one in (workload.base, workload)))
-    note("counting energy: a second of calls without a pause, eight times for each row and its base")
-    try:
-        uses = measure_energy(workloads, device=device, programs=programs)
-    except AdaptareError as error:
-        return Energy(reason=str(error), failed=True)
-    if uses is None:
-        return not_available(device)
-    return Energy(tuple(_row(use, cases.get(use.workload)) for use in uses))
+def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> Energy:
+    """Energy of every measured workload and its base; the reason of a failure if one could not be counted."""
+    failures = [row.quantities[ENERGY].failure for _, row in measured]
+    if failure := next(filter(None, failures), ""):
+        return Energy(reason=failure, failed=True)
+    rows: list[EnergyRow] = []
+    bases = set[Workload]()
+    for case, row in measured:
+        if row.reference not in bases:
+            bases.add(row.reference)
+            rows.append(_row(row, ("base", 0, ""), reference=True))
+        rows.append(_row(row, (case.placement, case.rank, row.workload.mode)))
+    return Energy(tuple(rows))
 
 
-def _row(use: EnergyUse, case: Case | None) -> EnergyRow:
-    workload, joules, over = use.workload, use.joules, use.over_base
-    placement, rank, mode = (case.placement, case.rank, workload.mode) if case else ("base", 0, "")
-    ends = (joules.middle, joules.lower, joules.upper)
-    over_base = (over.middle, over.lower, over.upper) if over else ()
-    return EnergyRow(workload.phase, workload.length, placement, rank, mode, *ends, use.watts, *over_base)
+def _row(measurement: Measurement, what: tuple[str, int, str], *, reference: bool = False) -> EnergyRow:
+    workload, joules, watts = measurement.workload, measurement.quantities[ENERGY], measurement.quantities["power"]
+    own, over = joules.value, (joules.ratio.middle - 1, joules.ratio.lower - 1, joules.ratio.upper - 1)
+    if reference:
+        workload, own, watts = measurement.reference, joules.of_reference.value, watts.of_reference
+    ends = (own.middle, own.lower, own.upper, watts.value.middle)
+    return EnergyRow(workload.phase, workload.length, *what, *ends, *(() if reference else over))

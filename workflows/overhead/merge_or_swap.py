@@ -1,17 +1,18 @@
 """One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from adaptare.core import InputError, ProgramError
+from adaptare.core import InputError
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import megabytes, milliseconds, percent
-from adaptare.profiler import Programs, Workload
+from adaptare.profiler import Measurement, Mode, Programs, Workload
+from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.workloads.workload import BYTES
 from adaptare.workflows.grid import Case
 from adaptare.workflows.overhead.overhead_rows import Row
-from adaptare.workflows.overhead.task_change import Loading, fed_bytes, load_and_change_task
 from adaptare.workflows.profiling.campaign import Campaign
 
 
@@ -23,7 +24,8 @@ class Way:
         disk_bytes: Base and adapters, or one model per task.
         memory_bytes: Memory with one task loaded.
         memory_of_all_bytes: Memory with all tasks loaded.
-        peak_bytes: See `Loading`, also for `swap_s` and `cold_swap_s`.
+        peak_bytes: Peak of the memory until one task is loaded, including libraries; 0 if unknown.
+        swap_s: Time of a task change, see `Swap`; `cold_swap_s` with files read from storage.
         latency_s: Measured latency in that phase; `base_s` without adapter.
     """
 
@@ -75,7 +77,7 @@ class MergeOrSwap:
     adapter_bytes: int
     base_bytes: int
     ways: tuple[Way, ...]
-    failures: dict[str, str]
+    failures: Mapping[Mode, str]
     tokens_to_pay: float | None
     conclusion: str
 
@@ -117,20 +119,19 @@ def weigh_ways(
     decode = [row for row in own if row.phase == "decode"] or own
     measured = [row for row in decode if row.length == decode[0].length]
     adapter_bytes = BYTES[base.dtype] * case.config.adapter_parameters(base.shape)
-    ways: list[Way] = []
-    failures: dict[str, str] = {}
-    programs, device = campaign.programs, campaign.device
+    programs, workloads = campaign.programs, {row.mode: workload_of(row, base, case) for row in measured}
+    reference = next(iter(workloads.values())).base
+    session = Session(campaign.device, programs=programs)
     with campaign.feedback.progress("loading") as update:
-        for number, row in enumerate(measured):
-            update(number / len(measured), row.mode)
-            workload = workload_of(row, base, case)
-            try:
-                loading = load_and_change_task(workload, programs=programs, device=device)
-            except ProgramError as error:
-                failures[row.mode] = str(error)
-                continue
-            ways.append(_way(row, workload, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs))
-        update(1.0, f"{len(ways)} ways")
+        update(0.0, ", ".join(workloads))
+        loaded = session.measure(list(workloads.values()), reference=reference, probes=[Memory(openings=1), Swap()])
+        update(1.0, f"{len(loaded)} ways")
+    failures = {row.workload.mode: reason for row in loaded if (reason := failure_of(row))}
+    ways = [
+        _way(row, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs)
+        for row, loading in zip(measured, loaded, strict=True)
+        if row.mode not in failures
+    ]
     base_bytes = programs.disk_bytes(base.base)
     return MergeOrSwap(
         tasks=tasks,
@@ -153,25 +154,32 @@ def workload_of(row: Row, base: Workload, case: Case) -> Workload:
     return replace(case.on(sized), mode=row.mode)
 
 
-def _way(row: Row, workload: Workload, loading: Loading, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
+def failure_of(loading: Measurement) -> str:
+    """Reason that a program could not be loaded; empty if it could."""
+    return next((samples.failure for samples in loading.quantities.values() if samples.failure), "")
+
+
+def _way(row: Row, loading: Measurement, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
+    workload = loading.workload
     base_bytes = programs.disk_bytes(workload.base)
     one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
     if workload.in_weights:
         one_more = programs.need(workload.base).program_bytes
+    memory = round(loading.value("memory").middle)
     return Way(
         mode=row.mode,
         disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,
-        memory_bytes=loading.resident_bytes,
-        memory_of_all_bytes=loading.resident_bytes + (tasks - 1) * one_more,
-        peak_bytes=loading.peak_bytes,
-        swap_s=loading.swap_s,
+        memory_bytes=memory,
+        memory_of_all_bytes=memory + (tasks - 1) * one_more,
+        peak_bytes=round(loading.value("peak_memory").middle) if loading.has("peak_memory") else 0,
+        swap_s=loading.value("swap").middle,
         phase=row.phase,
         length=row.length,
         latency_s=row.latency_s,
         base_s=row.base_s,
         overhead=row.overhead,
         verdict=row.verdict,
-        cold_swap_s=loading.cold_swap_s,
+        cold_swap_s=loading.value("cold_swap").middle if loading.has("cold_swap") else None,
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from adaptare.core import AdaptareError, InputError
 from adaptare.core.units import COMPOSED
 from adaptare.profiler import Measurement, ModelShape, Programs, Workload
-from adaptare.profiler.measuring.energy import counts_energy
+from adaptare.profiler.measuring.probes import Energy as EnergyProbe
+from adaptare.profiler.measuring.probes import Latency, counts_energy
 from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, cases_of, grid, phases_of, workloads_of
-from adaptare.workflows.overhead.energy_rows import Energy, count_energy, not_available
+from adaptare.workflows.overhead.energy_rows import Energy, energy_of, not_available
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
     Row,
@@ -141,6 +142,9 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
         request: Adapters and phases.
         band: Equivalence band; smaller differences count as the same.
     """
+    if request.counts_energy:
+        campaign.feedback.note("counting energy: a second of calls without a pause, eight times for each row and base")
+        campaign = replace(campaign, probes=(Latency(), EnergyProbe()))
     measured: list[tuple[Case, Measurement]] = []
     case_of = {workload: case for phase in request.phases for workload, case in phase.items()}
 
@@ -153,14 +157,11 @@ def measure_overhead(request: OverheadRequest, campaign: Campaign, *, band: floa
         group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title, seen=seen)
         measured += [(case_of[row.workload], row) for row in group]
     report = _report(request, campaign, measured, band=band)
-    device, programs = request.target.device, campaign.programs
     if request.energy and not request.counts_energy:
-        report = replace(report, energy=not_available(device))
+        report = replace(report, energy=not_available(request.target.device))
+    elif request.energy and report.rows:
+        report = replace(report, energy=energy_of([(case, row) for case, row in measured if not row.failure]))
     try:
-        if request.counts_energy and report.rows:
-            complete = [(case, row) for case, row in measured if not row.failure]
-            energy = count_energy(complete, device=device, programs=programs, note=campaign.feedback.note)
-            report = replace(report, energy=energy)
         if request.tasks and report.rows:
             largest = largest_case(request.cases, request.base)
             ways = weigh_ways(report.rows, largest, request.base, tasks=request.tasks, campaign=campaign)

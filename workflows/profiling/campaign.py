@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from adaptare.core.interrupts import interrupts_noted
 from adaptare.core.progress import SILENT, Feedback, Update
@@ -12,12 +11,12 @@ from adaptare.core.units import milliseconds
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.profiler.analysis.alarms import CHANGE, changes
-from adaptare.profiler.measuring.calibration import CALIBRATION_HOLDS, calibrated
-from adaptare.profiler.measuring.groups import split_into_groups
-from adaptare.profiler.measuring.options import ProfileOptions
-from adaptare.profiler.measuring.rounds import profile_groups
+from adaptare.profiler.measuring.probe import Probe
+from adaptare.profiler.measuring.probes import Latency
+from adaptare.profiler.measuring.session import Seen, Session
 from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
-from adaptare.profiler.measuring.stubs import fitting_layers, profile_by_stubs, stubs_of
+from adaptare.profiler.measuring.stubs import Stubs, stub_session, stubs_for
+from adaptare.profiler.store.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.store.measurement import INTERRUPTED, Origin
 
 STUBS_HALF_WIDTH = 1e-6
@@ -64,6 +63,7 @@ class Campaign:
         recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         stubs: True to compose whole models from stubs instead of loading them.
         resume: True to take what the store has whole, see `kept`, instead of measuring it again.
+        probes: Quantities to measure.
     """
 
     device: Device
@@ -75,6 +75,12 @@ class Campaign:
     stubs: bool = False
     resume: bool = False
     feedback: Feedback = SILENT
+    probes: Sequence[Probe] = (Latency(),)
+
+    @property
+    def quantities(self) -> list[str]:
+        """Names of the quantities to measure."""
+        return [next(iter(probe.units)) for probe in self.probes]
 
     @property
     def origin(self) -> Origin:
@@ -95,7 +101,7 @@ class Campaign:
             return []
         sessions: dict[str, dict[Workload, Measurement]] = {}
         for row in self.store.measurements(self.device.info(), workloads[0].base):
-            if row.complete and row.origin == self.origin:
+            if row.complete and row.origin == self.origin and all(map(row.has, self.quantities)):
                 sessions.setdefault(row.session, {})[row.workload] = row
         whole = [session for session in sessions.values() if set(workloads) <= set(session)]
         return [whole[-1][workload] for workload in workloads] if whole else []
@@ -106,7 +112,7 @@ class Campaign:
         *,
         title: str,
         limit_s: float | None = None,
-        seen: Callable[[Sequence[Measurement]], None] | None = None,
+        seen: Seen | None = None,
     ) -> list[Measurement]:
         """Measures workloads of one base, stores each group on completion, and returns all measurements.
 
@@ -114,43 +120,45 @@ class Campaign:
             workloads: Workloads of one base.
             title: Title of the progress display.
             limit_s: No group starts after this many seconds; the remaining workloads are not in the result.
-            seen: Receives a group's measurements after each opening (one fresh load of all programs); not for stubs.
+            seen: Receives a group's latencies after each opening (one fresh load of all programs); not for stubs.
 
         Raises:
             KeyboardInterrupt: After the measurements so far have been stored.
         """
-        reference = workloads[0].base
-        self._prepare(workloads, reference)
+        reference, session = workloads[0].base, Session(self.device, self.stop, self.seed, programs=self.programs)
+        plan = stubs_for(workloads, reference=reference, session=session) if self.stubs else []
+        self._prepare([each for stubs in plan for each in (stubs.reference, *stubs.timed)] or [reference, *workloads])
         measured: list[Measurement] = []
-        before_s = self.calibration_s(reference)
-        known_s = None if self.recalibrate else before_s
-        show = seen and (lambda group: seen(calibrated(group, known_s)))
-        profiled = profile_by_stubs if self.stubs else partial(profile_groups, seen=show)
-        rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
-        started = time.monotonic()
+        before_s, started = self.calibration_s(reference), time.monotonic()
         with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
-            watched = Watched(rule, interrupted, update)
-            options = ProfileOptions(self.device, watched, self.seed, programs=self.programs)
-            for group in profiled(workloads, reference=reference, options=options):
-                scaled = calibrated(group, known_s)
-                known_s = next((row.reference_s for row in scaled if row.complete), known_s)
-                self.store.append(scaled)
-                measured.extend(scaled)
+            rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
+            session = replace(session, stop=Watched(rule, interrupted, update))
+            if self.stubs:
+                groups = _composed(plan, stub_session(session, reference))
+            else:
+                show = seen and (lambda group: seen(calibrated(self._marked(group), known_s=before_s)))
+                groups = session.groups(workloads, reference=reference, probes=self.probes, seen=show)
+            for group in groups:
+                self.store.append(self._marked(group))
+                measured.extend(group)
                 if interrupted():
                     raise KeyboardInterrupt
                 if limit_s is not None and time.monotonic() - started >= limit_s:
                     break
             update(1.0, f"{len(measured)} measured")
+        # The store calibrates what it holds.
+        now = {(row.session, row.workload) for row in measured}
+        stored = self.store.measurements(self.device.info(), reference)
+        measured = [row for row in stored if (row.session, row.workload) in now]
         for remark in (*_oddities(measured), *_calibration_change(measured, before_s)):
             self.feedback.note(remark)
         return measured
 
-    def _prepare(self, workloads: Sequence[Workload], reference: Workload) -> None:
+    def _marked(self, group: Sequence[Measurement]) -> list[Measurement]:
+        return [replace(row, recalibrates=self.recalibrate) for row in group]
+
+    def _prepare(self, timed: Sequence[Workload]) -> None:
         """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
-        timed = [reference, *workloads]
-        if self.stubs:
-            depths = fitting_layers(workloads, reference, self.programs, self.device.capacity_bytes())
-            timed = stubs_of(workloads, reference, depths)
         for workload in timed:
             self.programs.check(workload)
         with self.feedback.progress("preparing") as update:
@@ -160,10 +168,19 @@ class Campaign:
             update(1.0, f"{len(timed)} programs")
 
 
+def _composed(plan: Sequence[Stubs], session: Session) -> Iterator[list[Measurement]]:
+    """Measurements of whole models, from one session for each part of their stubs."""
+    for stubs in plan:
+        rows = [row for group in session.groups(stubs.timed, reference=stubs.reference) for row in group]
+        yield stubs.composed(rows)
+        if any(row.stopped_by == INTERRUPTED for row in rows):
+            return
+
+
 def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
     """Raises `InputError` if the workloads of one phase exceed the memory, before any measurement."""
     for workloads in phases:
-        split_into_groups(workloads, reference=workloads[0].base, programs=programs, free_bytes=device.capacity_bytes())
+        Session(device, programs=programs).split(workloads, reference=workloads[0].base)
 
 
 def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
@@ -200,8 +217,8 @@ def slowed_down(groups: Sequence[Measurement]) -> Iterator[str]:
         if found and found.slowdown > CHANGE:
             yield (
                 f"{each.workload.phase} slows down while it is measured: the base took {milliseconds(found.burst_s)} "
-                f"ms at first (burst) and {milliseconds(found.sustained_s)} ms at the end (sustained); the same with a "
-                "longer --seconds says where it settles"
+                f"ms at first (burst) and {milliseconds(found.sustained_s)} ms at the end (sustained); measure for "
+                "more seconds to see where it settles"
             )
 
 
@@ -243,6 +260,6 @@ def _calibration_change(measured: Sequence[Measurement], before_s: float | None)
         yield f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms"
     elif abs(last.slowdown) > CALIBRATION_HOLDS:
         yield (
-            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or take the "
-            "present speed for the usual one with --recalibrate"
+            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or "
+            "recalibrate it to take the present speed for the usual one"
         )

@@ -9,7 +9,7 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store
-from adaptare.profiler.store.measurement import Origin, device_hash
+from adaptare.profiler.store.measurement import Origin
 from adaptare.workflows.comparison import named
 
 
@@ -63,7 +63,7 @@ class Contents:
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        hashes = {kind.device: device_hash(kind.device) for kind in self.kinds}
+        hashes = {kind.device: kind.device.hash for kind in self.kinds}
         kinds = [
             {**vars(kind), "device": kind.device.device, "device_hash": hashes[kind.device]} for kind in self.kinds
         ]

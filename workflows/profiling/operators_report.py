@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from adaptare.core import ProgramError
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds
 from adaptare.profiler import Programs, Workload
-from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attribute
+from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, attributions
+from adaptare.profiler.measuring.probes import Operators
+from adaptare.profiler.measuring.session import Session
 from adaptare.workflows.grid import Case
 from adaptare.workflows.target import Target
 
@@ -76,6 +79,7 @@ class OperatorsReport:
     model: str
     target: Target
     case: Case
+    workload: Workload
     base: Attribution
     adapted: Attribution
     exit_code: ExitCode = ExitCode.DONE
@@ -94,7 +98,7 @@ class OperatorsReport:
 
     def sections(self) -> Iterator[Section]:
         """See `Report`."""
-        rows, workload, base, adapted = self.rows, self.adapted.workload, self.base, self.adapted
+        rows, workload, base, adapted = self.rows, self.workload, self.base, self.adapted
         yield Table(
             f"{self.model} on {self.target.name}, {workload.phase} {workload.length}: {self.case.placement} "
             f"r{self.case.rank}, {workload.mode}",
@@ -114,7 +118,7 @@ class OperatorsReport:
 
     def to_json(self) -> dict[str, Any]:
         """See `Report`."""
-        workload = self.adapted.workload
+        workload = self.workload
         return {
             "model": self.model,
             **self.target.place,
@@ -155,11 +159,13 @@ def report_operators(
         calls: Profiled calls per round.
     """
     workload = case.on(template)
-    pair = [workload.base, workload]
-    for workload in pair:
-        programs.check(workload)
-    base, adapted = attribute(pair, device=target.device, programs=programs, calls=calls)
-    return OperatorsReport(model, target, case, base, adapted)
+    for one in (workload.base, workload):
+        programs.check(one)
+    session = Session(target.device, programs=programs)
+    (measured,) = session.measure([workload], reference=workload.base, probes=[Operators(calls)])
+    if failure := measured.quantities["operators"].failure:
+        raise ProgramError(failure)
+    return OperatorsReport(model, target, case, workload, *attributions(measured))
 
 
 def _summary(attribution: Attribution) -> dict[str, Any]:
@@ -168,5 +174,5 @@ def _summary(attribution: Attribution) -> dict[str, Any]:
         "profiled_s": attribution.profiled_s,
         "slowdown": attribution.slowdown,
         "outside_s": attribution.outside_s,
-        "profiled_calls": len(attribution.attributed),
+        "profiled_calls": attribution.profiled_calls,
     }

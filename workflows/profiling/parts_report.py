@@ -9,8 +9,8 @@ from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.profiler import Measurement, Programs, StoppingRule, Workload
-from adaptare.profiler.measuring.options import ProfileOptions
 from adaptare.profiler.measuring.parts import Parts, measure_parts
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.workloads.workload import Caches
 from adaptare.workflows.target import Target
 
@@ -101,8 +101,8 @@ def report_parts(
         DeviceError: A part does not run.
     """
     whole = adapted if adapted.configuration.ranks else adapted.base
-    options = ProfileOptions(target.device, stop, seed, programs=programs)
-    parts = measure_parts(whole, options, caches=("cold", "hot"))
+    session = Session(target.device, stop, seed, programs=programs)
+    parts = measure_parts(whole, session, caches=("cold", "hot"))
     if failure := next((measured.together.failure for measured in parts.values() if measured.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
     return PartsReport(model, target, whole, adapted.mode, parts)

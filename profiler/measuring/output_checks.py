@@ -1,0 +1,121 @@
+"""Comparison of the outputs of loaded programs with those of their bases and merged references, before they count."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from adaptare.core import ProgramError, WorkerDiedError
+from adaptare.devices import Program, Worker
+from adaptare.profiler.measuring.candidate import Candidate, shared
+from adaptare.profiler.programs.builders import Programs
+from adaptare.profiler.programs.equality import (
+    changes_outputs,
+    check_against_merged,
+    check_applied,
+    needs_merged_reference,
+    rounds_activations,
+)
+from adaptare.profiler.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class OutputChecks:
+    """Checks of one group of candidates.
+
+    Args:
+        reference: Reference of the group.
+        programs: Program builder of the device's runtime.
+        blame: Attributes the failure of a worker to candidates.
+        rounded: Bases whose activations are rounded -> their outputs, and those of their merged references.
+    """
+
+    reference: Candidate
+    programs: Programs
+    blame: Callable[[Sequence[Candidate], ProgramError], None]
+    rounded: dict[Workload, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+
+    def check(self, candidates: Sequence[Candidate], worker: Worker) -> None:
+        """Fails the candidates whose adapter is not applied, or whose outputs differ from the merged reference."""
+        for candidate in candidates:
+            self._check_applied(candidate, worker)
+        for program, sharing in shared(list(self._unequal_references(candidates))):
+            self._check_merged(program, sharing, worker)
+        for candidate in candidates:
+            candidate.checked = True
+
+    def _check_applied(self, candidate: Candidate, worker: Worker) -> None:
+        workload, bare = candidate.workload, candidate.workload.bare
+        known = bare == self.reference.workload or workload.configuration.cuts_base
+        try:
+            if changes_outputs(workload) and known:
+                check_applied(workload, candidate.outputs, self._outputs(bare, worker))
+        except WorkerDiedError as error:
+            self.blame([candidate], error)
+        except ProgramError as error:
+            candidate.failure = str(error)
+
+    def _unequal_references(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Program, Candidate]]:
+        """Merged references to compare with; a program that equals its own needs no comparison."""
+        for candidate in candidates:
+            if not candidate.failure and needs_merged_reference(candidate.workload):
+                merged = self.programs.merged_reference(candidate.workload)
+                if merged != self.programs.program(candidate.workload):
+                    yield merged, candidate
+
+    def _check_merged(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+        bases = dict.fromkeys(
+            candidate.workload.bare for candidate in candidates if rounds_activations(candidate.workload)
+        )
+        try:
+            references = self._reference_outputs(program, [base for base in bases if base not in self.rounded], worker)
+        except ProgramError as error:
+            self.blame(candidates, error)
+            return
+        for candidate in candidates:
+            theirs, own = references.get(candidate.feed, ()), self.rounded.get(candidate.workload.bare, ((), ()))
+            try:
+                check_against_merged(candidate.workload, candidate.outputs, theirs, bases=own)
+            except ProgramError as error:
+                if candidate.workload.quantisation == "none":
+                    candidate.failure = str(error)
+                else:
+                    self._check_unrounded(candidate, theirs, worker)
+
+    def _check_unrounded(self, candidate: Candidate, expected: Sequence[float], worker: Worker) -> None:
+        """Compares again without rounded activations, whose error an adapter on coarse weights may multiply."""
+        bare = candidate.workload.bare
+        try:
+            ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
+            check_against_merged(candidate.workload, ours, expected, bases=(base, self.rounded[bare][1]))
+        except WorkerDiedError as error:
+            self.blame([candidate], error)
+        except ProgramError as error:
+            candidate.failure = str(error)
+
+    def _unrounded(self, workload: Workload, worker: Worker) -> Sequence[float]:
+        return outputs_once(self.programs.unrounded(workload), worker).get(workload.hash, ())
+
+    def _reference_outputs(
+        self, program: Program, bases: Sequence[Workload], worker: Worker
+    ) -> Mapping[str, Sequence[float]]:
+        """Outputs of a merged reference; notes those of bases, which may be feeds of the same program."""
+        merged = {base: self.programs.merged_reference(base) for base in bases}
+        shared = [reference for reference in merged.values() if replace(reference, feeds=program.feeds) == program]
+        feeds = (*program.feeds, *(feed for reference in shared for feed in reference.feeds))
+        outputs = dict(outputs_once(replace(program, feeds=feeds), worker))
+        for base, reference in merged.items():
+            theirs = outputs if reference in shared else outputs_once(reference, worker)
+            self.rounded[base] = self._outputs(base, worker), theirs.get(base.hash, ())
+        return outputs
+
+    def _outputs(self, base: Workload, worker: Worker) -> Sequence[float]:
+        """Outputs of a base, which is not necessarily the reference."""
+        if base == self.reference.workload:
+            return self.reference.outputs
+        return outputs_once(self.programs.program(base), worker).get(base.hash, ())
+
+
+def outputs_once(program: Program, worker: Worker) -> Mapping[str, Sequence[float]]:
+    """Outputs of a program that is not needed any more."""
+    loaded = worker.load(program)
+    worker.unload(loaded.program_id)
+    return loaded.outputs

@@ -1,0 +1,88 @@
+"""Contract of a probe, which measures one quantity of workloads, and the registry of probes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from adaptare.core import InputError
+from adaptare.core.extensions import extension, extensions
+from adaptare.devices import Loaded, Program, Worker
+from adaptare.profiler.programs.builders import Programs
+from adaptare.profiler.workloads.workload import Workload
+
+# Entry points are named after their quantity; each is called without arguments.
+PROBES = "adaptare.probes"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One workload in a worker.
+
+    Args:
+        workload: The measured workload.
+        program: Its program, with one feed.
+        programs: Builder of other programs, such as that of its base.
+        loaded: Its program as loaded, with its outputs checked; `None` in a worker of its own.
+        call_s: Seconds of the last warm-up call.
+        calls: Calls of a visit that is long enough for the worker's clock.
+        touches: Calls before these that are not samples, because they bring the weights back into the caches.
+    """
+
+    workload: Workload
+    program: Program
+    programs: Programs
+    loaded: Loaded | None = None
+    call_s: float = 0.0
+    calls: int = 1
+    touches: int = 0
+
+    @property
+    def feed(self) -> str:
+        """Identifier of the workload's inputs in the worker."""
+        return self.workload.hash
+
+    def run(self, worker: Worker, calls: int) -> Sequence[float]:
+        """Seconds of some calls of the loaded program."""
+        return worker.run(self.loaded.program_id if self.loaded else "", self.feed, calls)
+
+
+class Probe(Protocol):
+    """Measures one quantity; registered as an entry point in the group `adaptare.probes`."""
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Measured quantity -> SI unit; further quantities may follow, such as the power beside the energy."""
+        ...
+
+    @property
+    def openings(self) -> int:
+        """Visits of each workload, in a fresh load of all programs each; the samples of the interval."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """True if each visit needs a worker of its own, in which nothing is loaded."""
+        ...
+
+    def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
+        """Samples of one visit by quantity; `quantity/detail` is measured in the unit of the quantity.
+
+        Raises:
+            ProgramError: The workload cannot be measured; it fails with this reason, and others go on.
+            InputError: The device does not measure the quantity at all.
+        """
+        ...
+
+
+def probe_named(quantity: str) -> Probe:
+    """The registered probe of a quantity. Raises `InputError` if there is none."""
+    made: Probe = extension(PROBES, quantity, kind="quantity")()
+    return made
+
+
+def unit_of(quantity: str) -> str:
+    """SI unit of a quantity that a registered probe measures. Raises `InputError` if there is none."""
+    units = {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}
+    if quantity not in units:
+        raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(units))}")
+    return units[quantity]
