@@ -1,12 +1,12 @@
 """A device behind an agent, for any runtime and location."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TypedDict
 
 from adaptare.core import InputError
-from adaptare.devices.agent_worker import AgentWorker
+from adaptare.devices.agent_worker import AgentWorker, Check
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.transport import LocalTransport, Transport
 
@@ -38,6 +38,7 @@ class AgentDevice:
         options: Passed to its `setup`.
         spelled: Non-default options, as `name=value`, in addition to those below.
         described: Options that are always part of `DeviceInfo.options`, in addition to those below.
+        compared: Opens a comparison of each loaded program, which raises `ProgramError` if its outputs are wrong.
         threads: Threads inside one operator; default: the physical cores of the device.
         cores: Processors to run on, as a hexadecimal mask like that of `taskset`: `f0` means processors 4 to 7, the
             large ones of many phones; default: all.
@@ -60,6 +61,7 @@ class AgentDevice:
         options: Mapping[str, object] = NONE,
         spelled: Mapping[str, str] = NONE,
         described: Mapping[str, str] = NONE,
+        compared: Callable[[], AbstractContextManager[Check | None]] = nullcontext,
         threads: int | None = None,
         cores: str = "",
         pin: bool = False,
@@ -87,6 +89,7 @@ class AgentDevice:
         self._options = dict(options)
         self._spelled = {**self._transport.options, **spelled}
         self._described = dict(described)
+        self._compared = compared
         self._threads = threads
         self._cores = cores
         self._pin = pin
@@ -114,8 +117,8 @@ class AgentDevice:
     @contextmanager
     def open(self) -> Iterator[AgentWorker]:
         """Starts an agent. Raises `InputError` if the device does not support the options."""
-        with self._transport.linked(self._runtime) as link:
-            worker = AgentWorker(link, timeout_s=self._timeout_s)
+        with self._transport.linked(self._runtime) as link, self._compared() as check:
+            worker = AgentWorker(link, timeout_s=self._timeout_s, check=check)
             with closing(worker):
                 worker.hello(
                     threads=self._threads or 0,

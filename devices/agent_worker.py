@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.core import (
@@ -26,6 +26,7 @@ from adaptare.devices.onnx_refusals import advised
 from adaptare.devices.program import Program, copies_in_turn
 from adaptare.devices.transport import Link
 
+Check = Callable[[Program, Loaded], None]
 # Threads busy-wait for some 40 ms after a call, and would take processors from the next program.
 GAP_S = 0.05
 # Minimum memory for an agent to be able to reply.
@@ -44,9 +45,11 @@ class AgentWorker:
         link: Starts the agent and transfers files to it.
         timeout_s: Limit for the agent to read a request, and then to answer it; after that it counts as hung and is
             killed.
+        check: Called with each loaded program; if it raises, the program is unloaded.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float) -> None:
+    def __init__(self, link: Link, *, timeout_s: float, check: Check | None = None) -> None:
+        self._check = check
         self._link = link
         self._timeout_s = timeout_s
         self._sequence = 0
@@ -161,7 +164,7 @@ class AgentWorker:
             between_bytes=between_bytes,
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
-        return Loaded(
+        loaded = Loaded(
             program_id=program_id,
             resident_bytes=reply["resident_bytes"],
             load_s=reply["load_s"],
@@ -173,6 +176,13 @@ class AgentWorker:
             copies=copies,
             host_share=reply.get("host_share", {}),
         )
+        try:
+            if self._check:
+                self._check(program, loaded)
+        except AdaptareError:
+            self.unload(program_id)
+            raise
+        return loaded
 
     def _traffic(self, program: Program) -> tuple[int, int]:
         """Copies that are called in turn, and bytes of other memory that are used before each call.

@@ -30,8 +30,8 @@ def serve(
     """Serves a page; the browser that opens it, on a phone or here, is the device browser:NAME until this ends."""
     import segno
 
-    from adaptare.devices.browser.runtime_files import PUBLIC_FILES, local_files
     from adaptare.devices.browser.server import PageServer, run_server
+    from adaptare.devices.browser.web_pages import PUBLIC_FILES, local_files
 
     console = Console(as_json=as_json)
     files = local_files(runtime_files) if runtime_files else PUBLIC_FILES

@@ -1,71 +1,106 @@
-"""ONNX Runtime Web, in a page."""
+"""ONNX Runtime Web in a page, whose outputs are compared with those of this machine before anything is timed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
-from adaptare.core import InputError
+from adaptare.core import InputError, ProgramError
 from adaptare.devices.agent_device import AgentDevice
-from adaptare.devices.browser.checked_worker import CheckedWorker, HostOutputs
+from adaptare.devices.agent_worker import Check
 from adaptare.devices.browser.transport import RUNTIME, BrowserTransport
-from adaptare.devices.contracts import DeviceInfo, Worker
+from adaptare.devices.contracts import Loaded, Worker
+from adaptare.devices.onnx_runtime import ort_cpu
+from adaptare.devices.program import Program, canonical_json
 from adaptare.devices.transport import Transport
 
 BACKENDS = ("wasm", "webgpu")
+# Largest difference relative to the largest value of the host (at least 1).
+TOLERANCE = 1e-4
+# The host computes each output once, so preparation is not worth its time.
+ONCE = canonical_json({"prepared": False})
 
 
-class OrtWeb:
-    """Runs ONNX files in a page, each as a plain `InferenceSession`; every call copies its inputs, as in applications.
+class HostOutputs:
+    """Outputs of programs on this machine: each is computed once, by a worker that is started when it is needed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[str, Sequence[float]]] = {}
+        self._worker: Worker | None = None
+        self._stack = ExitStack()
+
+    @contextmanager
+    def compared(self) -> Iterator[Check]:
+        """The comparison with a program loaded elsewhere. The worker ends with the context; outputs stay known."""
+        with self._stack:
+            yield self._check
+        self._worker = None
+
+    def _check(self, program: Program, loaded: Loaded) -> None:
+        expected = self._known.get(program.hash) or self._computed(program)
+        for feed, outputs in loaded.outputs.items():
+            difference = _largest_difference(outputs, expected[feed])
+            if not difference <= TOLERANCE:
+                raise ProgramError(
+                    f"outputs in the browser differ from those of this machine by {difference:.2g} "
+                    f"(allowed: {TOLERANCE:g}); not timed"
+                )
+
+    def _computed(self, program: Program) -> Mapping[str, Sequence[float]]:
+        if self._worker is None:
+            self._worker = self._stack.enter_context(ort_cpu(threads=1).open())
+        try:
+            loaded = self._worker.load(replace(program, arguments=ONCE, others_bytes=0, between_bytes=0))
+        except ProgramError as error:
+            raise ProgramError(f"this machine has no outputs to compare those of the page with: {error}") from error
+        self._worker.unload(loaded.program_id)
+        self._known[program.hash] = loaded.outputs
+        return loaded.outputs
+
+
+def ort_web(
+    *,
+    threads: int | None = None,
+    backend: str = BACKENDS[0],
+    gap_s: float | None = None,
+    timeout_s: float = 120.0,
+    memory_bytes: int | None = None,
+    transport: Transport | None = None,
+) -> AgentDevice:
+    """Device that runs ONNX files in a page, each as a plain `InferenceSession`; every call copies its inputs.
 
     Each worker has a WebAssembly memory of its own, of at most 4 GiB. The clock of browsers has coarse steps: calls
-    shorter than 100 steps are timed together, and each is given their mean. Before a program is timed, its outputs are
-    compared with those of ONNX Runtime on this machine.
+    shorter than 100 steps are timed together, and each is given their mean.
 
     Args:
         threads: Threads inside one operator; default: that of the library, half of the processors, at most 4. A page
             that is not isolated has one.
         backend: `wasm`, which runs on the processor, or `webgpu`.
+        gap_s: Pause before a program runs after another one, seconds.
+        timeout_s: Limit for one load or run.
         memory_bytes: Limit of the WebAssembly memory.
         transport: Connection to the page.
     """
+    if not isinstance(transport, BrowserTransport):
+        raise InputError("ort-web runs in a page: start adaptare devices serve, and name the device browser:NAME")
+    if backend not in BACKENDS:
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    return AgentDevice(
+        name=transport.usual,
+        runtime=RUNTIME,
+        options={"backend": backend},
+        spelled={"backend": backend} if backend != BACKENDS[0] else {},
+        described={"backend": backend, "timed_steps": "100"},
+        compared=HostOutputs().compared,
+        threads=threads,
+        gap_s=gap_s,
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        transport=transport,
+    )
 
-    def __init__(
-        self,
-        *,
-        threads: int | None = None,
-        backend: str = BACKENDS[0],
-        gap_s: float | None = None,
-        timeout_s: float = 120.0,
-        memory_bytes: int | None = None,
-        transport: Transport | None = None,
-    ) -> None:
-        if not isinstance(transport, BrowserTransport):
-            raise InputError("ort-web runs in a page: start adaptare devices serve, and name the device browser:NAME")
-        if backend not in BACKENDS:
-            raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-        self._device = AgentDevice(
-            name=transport.usual,
-            runtime=RUNTIME,
-            options={"backend": backend},
-            spelled={"backend": backend} if backend != BACKENDS[0] else {},
-            described={"backend": backend, "timed_steps": "100"},
-            threads=threads,
-            gap_s=gap_s,
-            timeout_s=timeout_s,
-            memory_bytes=memory_bytes,
-            transport=transport,
-        )
-        self._outputs: dict[str, Mapping[str, Sequence[float]]] = {}
 
-    def __repr__(self) -> str:
-        return repr(self._device)
-
-    def info(self) -> DeviceInfo:
-        return self._device.info()
-
-    def capacity_bytes(self) -> int:
-        return self._device.capacity_bytes()
-
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
-        with self._device.open() as worker, ExitStack() as stack:
-            yield CheckedWorker(worker, HostOutputs(self._outputs, stack))
+def _largest_difference(outputs: Sequence[float], expected: Sequence[float]) -> float:
+    if len(outputs) != len(expected):
+        return float("inf")
+    largest = max([1.0, *map(abs, expected)])
+    return max((abs(ours - theirs) for ours, theirs in zip(outputs, expected, strict=True)), default=0.0) / largest

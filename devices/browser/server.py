@@ -15,9 +15,8 @@ from aiohttp import web
 
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.page_link import PageLink, PageLostError
-from adaptare.devices.browser.runtime_files import RuntimeFiles
 from adaptare.devices.browser.state import ServerState, published, read_state
-from adaptare.devices.browser.web_pages import WebPages
+from adaptare.devices.browser.web_pages import RuntimeFiles, WebPages
 
 # Requests carry the specification of every input of a program.
 LARGEST_REQUEST_BYTES = 64 * 2**20

@@ -1,13 +1,173 @@
-"""Phones and other systems behind Android's debug bridge."""
+"""Phones and other systems behind Android's debug bridge, by the user's own `adb`."""
 
-from collections.abc import Iterator
+import hashlib
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
 
-from adaptare.core import InputError
-from adaptare.devices.transport import Link, Transport, is_native
-from adaptare.devices.transports.adb_shell import AdbShell, attached
-from adaptare.devices.transports.device_folder import clean_folder
+from adaptare.core import DeviceError, InputError
+from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.native_agent import native_link
+from adaptare.devices.transports.remote_shell import CHECKED, NO_SPACE, Answer, clean_folder, reason, transfer_timeout_s
+
+# The only folder in which Android's shell may both write and run programs.
+FOLDER = "/data/local/tmp/adaptare"
+ANSWERED_S = 30
+HASHES = ("sha256sum", "shasum")
+# `adb` ends with 0 when the device is lost, so a script has ended only if this follows.
+END = "adaptare ends with "
+READY = "device"
+# Beginning of a state, as listed by `adb devices` -> explanation and advice.
+STATES = {
+    "unauthorized": "it does not trust this computer; unlock it and confirm the question about USB debugging",
+    "authorizing": "it is still deciding about this computer; unlock it, confirm, and try again",
+    "offline": "it is offline; plug it in again, or: adb -s {serial} reconnect",
+    "no permissions": "this user may not use the USB device; install the rules of your system (android-udev-rules)",
+    "recovery": "it is in its recovery system; start Android",
+    "sideload": "it waits for an update; start Android",
+    "bootloader": "it is in its boot loader; start Android",
+}
+OTHER_STATE = "its state is {state!r}; start Android with USB debugging enabled"
+NO_STATE = "it is not attached; attached are: {attached}; for a device in the network: adb connect HOST:5555"
+MKDIR = 'mkdir -p "${1%/*}"'
+MOVED = 'mv -f "$1" "$2"'
+# A pushed file keeps the time of its source, and would count as the least recently used one.
+USED = 'touch -c "$1" 2>/dev/null || :'
+REMOVED = 'rm -f "$1"'
+
+
+def attached() -> dict[str, str]:
+    """Serial -> state of every attached device. Raises `DeviceError`."""
+    listed = _ran(["devices"])
+    if listed.code:
+        raise DeviceError(f"adb failed: {_words(listed)}")
+    lines = [line.split(maxsplit=1) for line in listed.out.splitlines()[1:] if line.strip()]
+    return {serial: state.strip() for serial, state in lines}
+
+
+def _ran(arguments: Sequence[str], timeout_s: float = ANSWERED_S) -> Answer:
+    """Runs `adb`. Raises `DeviceError` if it is not installed or does not answer."""
+    try:
+        done = subprocess.run(
+            ["adb", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            start_new_session=True,  # Ctrl-C is handled by the caller
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise DeviceError(
+            "the program 'adb' is not installed here; install it with: apt-get install adb, or take it from Android's "
+            "platform tools"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(f"adb {' '.join(arguments)[:60]}: no answer within {timeout_s:.0f} s") from error
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def _words(answer: Answer) -> str:
+    """The line of its output that reports an error, or the last one."""
+    lines = (answer.out + answer.err).strip().splitlines() or [f"exit code {answer.code}"]
+    return [*lines, *(line for line in lines if "error:" in line)][-1]
+
+
+class AdbShell:
+    """Shell of a device behind the bridge.
+
+    Args:
+        serial: Serial of the device, passed to every command.
+
+    Raises:
+        DeviceError: The device is not ready, or too old to separate output, errors and exit codes.
+    """
+
+    def __init__(self, serial: str) -> None:
+        self._serial, self.name, self.folder = serial, f"adb:{serial}", FOLDER
+        if problem := self._problem():
+            raise DeviceError(f"{self.name}: {problem}")
+        if "shell_v2" not in _ran(["-s", self._serial, "features"]).out.split():
+            raise DeviceError(f"{self.name}: its debug bridge reports no exit codes; Android 7 or later is needed")
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        return ["adb", "-s", self._serial, "shell", "-T", _line(script, arguments)]
+
+    def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
+        line = f'{_line(script, arguments)}; echo "{END}$?"'
+        answer = _ran(["-s", self._serial, "shell", "-T", line], timeout_s)
+        out, end, code = answer.out.rpartition(END)
+        if not end or not code.strip().isdigit():
+            raise self._lost(answer)
+        return Answer(int(code), out, answer.err)
+
+    def put(self, source: Path, target: str, digest: str) -> None:
+        part = f"{target}.{os.getpid()}.part"
+        self.run(MKDIR, target)
+        timeout_s = transfer_timeout_s(source.stat().st_size)
+        pushed = _ran(["-s", self._serial, "push", str(source), part], timeout_s)
+        if pushed.code:
+            if self._problem():
+                raise self._lost(pushed)
+            self.run(REMOVED, part)
+            raise OSError(f"{self.name}: {self._advised(_words(pushed))}")
+        self.run(USED, part)
+        answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target)
+        if answer.code:
+            raise OSError(f"{self.name}: {self._advised(reason(answer, self.name))}")
+
+    def cause(self, code: int) -> str:
+        if problem := self._problem():
+            return f"a lost connection: {problem}"
+        return ended_by(code) if code else "a lost connection (adb then ends with exit code 0)"
+
+    @cached_property
+    def _hashes(self) -> bool:
+        return not self.run(" || ".join(f"command -v {name} >/dev/null" for name in HASHES)).code
+
+    def _compared(self, part: str, digest: str, target: str) -> Answer:
+        """Renames a file whose hash is right, for devices that compute none: its content is read back."""
+        content = hashlib.sha256()
+        command = ["adb", "-s", self._serial, "exec-out", shlex.join(["cat", part])]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        ) as back:
+            while back.stdout is not None and (piece := back.stdout.read(2**20)):
+                content.update(piece)
+        if content.hexdigest() == digest:
+            return self.run(MOVED, part, target)
+        self.run(REMOVED, part)
+        return Answer(1, "", "its content does not arrive unchanged")
+
+    def _problem(self) -> str:
+        """Explanation of the present state; empty if the device is ready."""
+        devices = attached()
+        state = devices.get(self._serial, "")
+        if state == READY:
+            return ""
+        known = [explanation for start, explanation in STATES.items() if state.startswith(start)]
+        explanation = [*known, OTHER_STATE][0] if state else NO_STATE
+        others = ", ".join(f"{serial} ({status})" for serial, status in devices.items()) or "none"
+        return explanation.format(attached=others, serial=self._serial, state=state)
+
+    def _lost(self, answer: Answer) -> DeviceError:
+        problem = self._problem() or f"the connection was lost; output of adb: {_words(answer)}"
+        return DeviceError(f"{self.name}: {problem}; run the same command again to resume")
+
+    def _advised(self, words: str) -> str:
+        if any(full in words for full in NO_SPACE) and "--clean" not in words:
+            return f"{words}; free some space there, or: adaptare devices --clean {self.name}/ort-native"
+        return words
+
+
+def _line(script: str, arguments: Sequence[str]) -> str:
+    """The script with its arguments, quoted for the shell of the device."""
+    return shlex.join(["sh", "-c", script, "sh", *arguments])
 
 
 class AdbTransport(Transport):

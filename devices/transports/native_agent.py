@@ -6,8 +6,7 @@ from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import target_of
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.transport import Link, local_environment
-from adaptare.devices.transports.device_folder import prepare_folder, reason
-from adaptare.devices.transports.remote_shell import RemoteShell
+from adaptare.devices.transports.remote_shell import RemoteShell, prepare_folder, reason
 
 # Prints system, processor, and the product's name where Android reports it.
 FACTS = """

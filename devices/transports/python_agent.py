@@ -5,18 +5,22 @@ import importlib
 import json
 import shlex
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from adaptare.core import DeviceError, MissingPackageError
-from adaptare.devices.agent_file import write_agent
+from adaptare.core import DeviceError, MissingPackageError, StorageError
+from adaptare.devices import agent
 from adaptare.devices.program import ProgramFile
 from adaptare.devices.transport import AGENT_VARIABLES, Link, local_environment
-from adaptare.devices.transports.device_folder import prepare_folder, reason
-from adaptare.devices.transports.remote_shell import RemoteShell
+from adaptare.devices.transports.remote_shell import RemoteShell, prepare_folder, reason
 
+PACKAGES = ("adaptare", "adaptare/devices")
+# A constant timestamp makes files with equal contents identical.
+NEVER_CHANGED = (1980, 1, 1, 0, 0, 0)
+START = "import runpy\n\nrunpy.run_module('adaptare.devices.agent', run_name='__main__', alter_sys=True)\n"
 PYTHON = "python3"
 OLDEST = (3, 9)
 NO_SUCH_COMMAND = 127
@@ -40,6 +44,25 @@ command -v "$1" >/dev/null || exit {NO_SUCH_COMMAND}
 """
 # The shell stays, because its exit code reports a signal. Arguments: the command.
 STARTED = "".join(f"export {name}={value}\n" for name, value in AGENT_VARIABLES.items()) + '"$@"\nexit $?\n'
+
+
+def write_agent(file: Path) -> None:
+    """Writes the agent as a file for Python: `python FILE MODULE:RUNTIME FOLDER`.
+
+    It needs Python 3.9 or newer and the packages of its runtime: numpy and onnxruntime for ONNX files.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    folder = Path(agent.__file__).parent
+    contents = {f"adaptare/devices/agent/{source.name}": source.read_text("utf-8") for source in folder.glob("*.py")}
+    contents |= {f"{package}/__init__.py": "" for package in PACKAGES} | {"__main__.py": START}
+    try:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in sorted(contents):
+                packed.writestr(zipfile.ZipInfo(name, NEVER_CHANGED), contents[name], zipfile.ZIP_DEFLATED)
+    except OSError as error:
+        raise StorageError(f"the agent cannot be written to {str(file)!r}: {error}; name another file") from error
 
 
 @dataclass(frozen=True)

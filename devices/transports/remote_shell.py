@@ -1,11 +1,60 @@
-"""Contract of a connection that runs POSIX shell scripts on a device and transfers files to it."""
+"""Contract of a connection that runs POSIX shell scripts on a device, and scripts that keep adaptare's files there."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from adaptare.core import DeviceError
+from adaptare.devices.agent.room import MARK, SIGNATURE, TAG
+
 # Slowest transfer before it counts as stuck.
 _LEAST_BYTES_S = 20_000
+# Prints the path of the cache in the user's cache folder.
+LOCATED = """
+case $XDG_CACHE_HOME in /*) folder=$XDG_CACHE_HOME ;; *) folder=${HOME:?}/.cache ;; esac
+echo "$folder/adaptare/device"
+"""
+# Creates and marks it. Argument: the folder.
+PREPARED = f"""
+umask 077
+mkdir -p "$1" || exit 1
+tag=$1/{TAG}
+[ -s "$tag" ] || {{ echo "{SIGNATURE}" && echo "{MARK}"; }} >"$tag" || {{ rm -f "$tag"; exit 1; }}
+"""
+# Renames a file if its hash is right, and removes it otherwise. Arguments: the file, its digest, the final path.
+CHECKED = """
+if command -v sha256sum >/dev/null; then sum=$(sha256sum <"$1")
+elif command -v shasum >/dev/null; then sum=$(shasum -a 256 <"$1")
+else sum=$(python3 -c "import hashlib, sys; hash = hashlib.sha256()
+for part in iter(lambda: sys.stdin.buffer.read(1048576), b\\"\\"): hash.update(part)
+print(hash.hexdigest())" <"$1")
+fi
+if [ "${sum%% *}" = "$2" ]; then
+    mv -f "$1" "$3" && exit 0
+    rm -f "$1"
+else
+    rm -f "$1"  # before the message, for which the connection may be gone
+    echo "its content does not arrive unchanged" >&2
+fi
+exit 1
+"""
+# The same, of standard input. Arguments: the digest, the final path.
+RECEIVED = f"""
+umask 077
+mkdir -p "${{2%/*}}" || exit 1
+part=$2.$$.part
+cat >"$part" || {{ rm -f "$part"; exit 1; }}
+set -- "$part" "$@"
+{CHECKED}
+"""
+# Prints the KiB that it frees. Argument: the folder.
+CLEANED = f"""
+[ -e "$1" ] || {{ echo 0; exit 0; }}
+{{ read -r signature; read -r mark; }} <"$1/{TAG}" || exit 1
+[ "$signature" = "{SIGNATURE}" ] && [ "$mark" = "{MARK}" ] || {{ echo "it carries another mark" >&2; exit 1; }}
+du -sk "$1" && rm -rf "$1"
+"""
+NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 def transfer_timeout_s(size: int) -> float:
@@ -63,3 +112,39 @@ class RemoteShell(Protocol):
     def cause(self, code: int) -> str:
         """Explanation of the exit code of `command`, for example that the connection was lost."""
         ...
+
+
+def located_folder(shell: RemoteShell) -> str:
+    """Path of adaptare's cache in the user's cache folder on a device. Raises `DeviceError`."""
+    answer = shell.run(LOCATED)
+    lines = answer.out.splitlines()
+    if answer.code or len(lines) != 1 or not lines[0].startswith("/"):
+        raise DeviceError(
+            f"{shell.name}: a path was expected, and its login shell printed {(answer.out + answer.err)[:200]!r}; "
+            "its start-up files must print nothing to shells that are not interactive, and HOME must be set"
+        )
+    return lines[0]
+
+
+def prepare_folder(shell: RemoteShell) -> None:
+    """Creates and marks adaptare's cache on a device. Raises `DeviceError`."""
+    answer = shell.run(PREPARED, shell.folder)
+    if answer.code:
+        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be created: {reason(answer, shell.name)}")
+
+
+def clean_folder(shell: RemoteShell) -> int:
+    """Removes adaptare's cache from a device. Returns the bytes freed. Raises `DeviceError`."""
+    answer = shell.run(CLEANED, shell.folder, timeout_s=600)
+    if answer.code:
+        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be removed: {reason(answer, shell.name)}")
+    return 1024 * int(answer.out.split()[0])
+
+
+def reason(answer: Answer, name: str) -> str:
+    """Last words of a script that failed, with advice if the disk is full."""
+    errors = answer.err.strip()
+    words = errors.splitlines()[-1] if errors else f"exit code {answer.code}"
+    if any(full in answer.err for full in NO_SPACE):
+        words += f"; free some space there, or remove what adaptare keeps: adaptare devices --clean {name}/ort-cpu"
+    return words

@@ -1,14 +1,193 @@
-"""Devices that are reached by ssh: boards, servers, phones with Termux."""
+"""Devices that are reached by OpenSSH's own client, with the user's configuration, keys and known hosts."""
 
-from collections.abc import Iterator
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
-from adaptare.core import InputError
-from adaptare.devices.transport import Link, Transport, is_native
-from adaptare.devices.transports.device_folder import clean_folder
+from adaptare.core import DeviceError, InputError
+from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.native_agent import native_link
-from adaptare.devices.transports.openssh import Address, OpenSsh, connected
 from adaptare.devices.transports.python_agent import PYTHON, PythonAgent
+from adaptare.devices.transports.remote_shell import (
+    RECEIVED,
+    Answer,
+    clean_folder,
+    located_folder,
+    reason,
+    transfer_timeout_s,
+)
+from adaptare.devices.transports.ssh_failure import failed_connection, lost_connection
+
+# Environment variable with the path of a configuration file that replaces those of the user and the system.
+CONFIGURATION = "ADAPTARE_SSH_CONFIG"
+TARGET = re.compile(
+    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>[\w.][\w.-]*|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?",
+    re.ASCII,
+)
+# Used where the user's configuration is silent.
+CONNECT_S, ALIVE_S, ALIVE_COUNT = 15, 15, 4
+# Beyond connecting, authentication may wait for somebody to touch a key.
+AUTHENTICATED_S = 60
+# The shared connection ends after as many seconds without a session, if this process is killed.
+PERSIST_S = 10
+# The path of a socket has at most 104 characters, of which its name and that of its private folder take 38.
+SOCKET_FOLDER_CHARACTERS, SHORT_FOLDER = 66, "/tmp"  # noqa: S108
+FAILED = 255
+# No terminal, no forwarding, no questions.
+PLAIN = ["-T", "-a", "-x", "-oBatchMode=yes", "-oRemoteCommand=none", "-oClearAllForwardings=yes", "-oLogLevel=INFO"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Parsed target.
+
+    Args:
+        host: Name or address of the host, or an alias of the configuration.
+        user: Login name; empty: as configured.
+        port: Port number; empty: as configured.
+    """
+
+    host: str
+    user: str = ""
+    port: str = ""
+
+    @classmethod
+    def parsed(cls, target: str) -> "Address":
+        """The address spelled `[user@]host[:port]`. Raises `InputError`."""
+        match = TARGET.fullmatch(target)
+        if match is None or not 0 < int(match["port"] or 22) < 65536:
+            raise InputError(
+                f"'ssh://{target}' names no host; write ssh://user@host:22/ort-cpu, user and port optional"
+            )
+        return cls(match["address"] or match["host"], match["user"] or "", match["port"] or "")
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of `ssh`."""
+        port = ["-p", self.port] if self.port else []
+        return [*port, "--", f"{self.user}@{self.host}" if self.user else self.host]
+
+    @property
+    def by_hand(self) -> str:
+        """Arguments of `ssh`, as typed by a user."""
+        return " ".join(word for word in self.arguments if word != "--")
+
+
+class OpenSsh:
+    """An open connection; see `RemoteShell`. Sessions share it by a control socket.
+
+    Args:
+        name: Prefix of the device's spelling, for messages.
+        address: The host.
+        place: Private folder for the control socket.
+    """
+
+    def __init__(self, name: str, address: Address, place: Path) -> None:
+        self.name, self._address = name, address
+        configuration = os.environ.get(CONFIGURATION)
+        self._program = ["ssh", *(["-F", configuration] if configuration else [])]
+        self._socket = f"-oControlPath={str(place / 's').replace('%', '%%')}"
+        self.folder = ""
+        self._known_as = address.host
+        self._is_open = False
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        # Where the shared connection is gone, no session may open one of its own.
+        only_shared = [self._socket, "-oControlMaster=no", "-oProxyCommand=false"]
+        remote = shlex.join(["sh", "-c", script, "sh", *arguments])
+        return [*self._program, *only_shared, *PLAIN, *self._address.arguments, remote]
+
+    def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
+        return self._ran(self.command(script, *arguments), timeout_s=timeout_s)
+
+    def put(self, source: Path, target: str, digest: str) -> None:
+        with source.open("rb") as content:
+            timeout_s = transfer_timeout_s(os.fstat(content.fileno()).st_size)
+            answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
+        if answer.code:
+            raise OSError(f"{self.name}: {reason(answer, self.name)}")
+
+    def cause(self, code: int) -> str:
+        return f"a lost connection to {self.name}" if code == FAILED else ended_by(code)
+
+    def close(self) -> None:
+        """Ends the connection, and with it all sessions."""
+        with contextlib.suppress(DeviceError):
+            self._ran([*self._program, self._socket, "-O", "exit", *self._address.arguments], timeout_s=10)
+
+    def open(self) -> None:
+        """Connects. Raises `DeviceError`."""
+        settings = self._settings()
+        host, port = settings.get("hostkeyalias") or settings.get("hostname", ""), settings.get("port", "22")
+        self._known_as = host if port == "22" else f"[{host}]:{port}"
+        connect_s = int(settings.get("connecttimeout", "none").replace("none", "0")) or CONNECT_S
+        options = [
+            self._socket,
+            "-oControlMaster=yes",
+            f"-oControlPersist={PERSIST_S}",
+            f"-oConnectTimeout={connect_s}",
+        ]
+        if settings.get("serveraliveinterval", "0") == "0":
+            options += [f"-oServerAliveInterval={ALIVE_S}", f"-oServerAliveCountMax={ALIVE_COUNT}"]
+        command = [*self._program, *options, *PLAIN, "-N", "-f", *self._address.arguments]
+        self._ran(command, timeout_s=connect_s + AUTHENTICATED_S)
+        self._is_open = True
+        self.folder = located_folder(self)
+
+    def _settings(self) -> Mapping[str, str]:
+        """The configuration that applies to the host, with keys in lower case."""
+        lines = self._ran([*self._program, "-G", *self._address.arguments], timeout_s=CONNECT_S).out.splitlines()
+        return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+    def _ran(self, command: Sequence[str], *, timeout_s: float, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Answer:
+        """Runs the client. Its output goes to files: its part in the background would keep pipes open."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=stdin,
+                    stdout=out,
+                    stderr=err,
+                    timeout=timeout_s,
+                    start_new_session=True,  # Ctrl-C is handled by the caller
+                    check=False,
+                )
+            except FileNotFoundError as error:
+                raise DeviceError("the program 'ssh' is not installed here; install the client of OpenSSH") from error
+            except subprocess.TimeoutExpired as error:
+                raise DeviceError(
+                    f"{self.name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
+                ) from error
+            texts = []
+            for stream in (out, err):
+                stream.seek(0)
+                texts.append(stream.read().decode(errors="replace"))
+        if done.returncode == FAILED and self._is_open:
+            raise lost_connection(self.name, texts[1])
+        if done.returncode == FAILED:
+            raise failed_connection(self.name, self._address.by_hand, self._known_as, texts[1])
+        return Answer(done.returncode, *texts)
+
+
+@contextlib.contextmanager
+def connected(name: str, address: Address) -> Iterator[OpenSsh]:
+    """A connection that ends with the context. Raises `DeviceError`."""
+    folder = None if len(tempfile.gettempdir()) <= SOCKET_FOLDER_CHARACTERS else SHORT_FOLDER
+    with tempfile.TemporaryDirectory(prefix="adaptare-", dir=folder, ignore_cleanup_errors=True) as place:
+        connection = OpenSsh(name, address, Path(place))
+        try:
+            connection.open()
+            yield connection
+        finally:
+            connection.close()
 
 
 class SshTransport(Transport):

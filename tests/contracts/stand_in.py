@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptare.devices import Link, ProgramFile, Transport
-from adaptare.devices.agent_file import write_agent
+from adaptare.devices.transports.python_agent import write_agent
 
 HARDWARE = "Stand-in 64 core 0"
 CACHE_BYTES = 12345 * 1024

@@ -9,7 +9,7 @@ import pytest
 
 from adaptare.core import StorageError
 from adaptare.devices import agent
-from adaptare.devices.agent_file import write_agent
+from adaptare.devices.transports.python_agent import write_agent
 
 SOURCES = Path(agent.__file__).parent
 

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from adaptare.core import DeviceError
 from adaptare.devices import browser, connect
-from adaptare.devices.browser.runtime_files import HASHES, RuntimeFiles, local_files
 from adaptare.devices.browser.server import PageServer
+from adaptare.devices.browser.web_pages import HASHES, RuntimeFiles, local_files
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]

@@ -18,9 +18,8 @@ from aiohttp import ClientSession, WSServerHandshakeError
 from yarl import URL
 
 from adaptare.core import DeviceError, InputError
-from adaptare.devices.browser.runtime_files import HASHES, PUBLIC_FILES, RuntimeFiles, local_files
 from adaptare.devices.browser.state import read_state, state_file
-from adaptare.devices.browser.web_pages import content_policy
+from adaptare.devices.browser.web_pages import HASHES, PUBLIC_FILES, RuntimeFiles, content_policy, local_files
 
 STAND_IN = runpy.run_path(str(Path(__file__).parent / "browser_stand_in.py"))
 SERVED, Served, page = map(STAND_IN.get, ("SERVED", "Served", "page"))

@@ -16,7 +16,7 @@ from adaptare.devices.native.compiler import target_here
 
 Missing = Callable[[Path, Sequence[str]], list[str]]
 OPTIONS = {"provider": "CPUExecutionProvider", "spinning": True, "flush_denormals": False}
-HELLO = {"seq": 1, "op": "hello", "threads": 1, "pin": False, "gap_s": None, "options": OPTIONS, "memory_bytes": 0}
+HELLO = {"seq": 1, "op": "hello", "threads": 1, "processors": [], "options": OPTIONS, "memory_bytes": 2**30}
 OTHER_TAGS = ["", room.SIGNATURE, f"{room.SIGNATURE}\n# of another program\n", f"{room.MARK}\n{room.SIGNATURE}\n"]
 
 

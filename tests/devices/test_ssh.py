@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from adaptare.core import InputError
-from adaptare.devices import Feed, Program, Work, agent_file, connect
+from adaptare.devices import Feed, Program, Work, connect
 from adaptare.devices.program import canonical_json
+from adaptare.devices.transports import python_agent
 from adaptare.devices.transports.ssh import SshTransport
 
 Start = Callable[..., Any]
@@ -67,7 +68,7 @@ def test_agents_of_two_versions_stand_side_by_side(ssh_server: Start, monkeypatc
     server = ssh_server()
     server.add_python()
     connect(server.spelling).info()
-    monkeypatch.setattr(agent_file, "START", f"# of another version\n{agent_file.START}")
+    monkeypatch.setattr(python_agent, "START", f"# of another version\n{python_agent.START}")
     connect(server.spelling).info()
     assert len(list((server.folder / "agents").iterdir())) == 2
 

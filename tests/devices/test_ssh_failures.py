@@ -15,7 +15,7 @@ import pytest
 
 from adaptare.core import DeviceError, MissingPackageError, ProgramError, WorkerDiedError
 from adaptare.devices import Program, connect
-from adaptare.devices.transports import openssh
+from adaptare.devices.transports import ssh
 from adaptare.devices.transports.ssh_failure import failed_connection
 
 Start = Callable[..., Any]
@@ -205,7 +205,7 @@ def test_its_shell_greets_everybody(ssh_server: Start) -> None:
 
 
 def test_host_keys_are_checked_as_the_user_configured_and_nothing_here_changes_it() -> None:
-    sources = [file.read_text() for file in Path(openssh.__file__).parent.glob("*.py")]
+    sources = [file.read_text() for file in Path(ssh.__file__).parent.glob("*.py")]
     assert sources
     assert [source for source in sources if re.search("StrictHostKey|KnownHosts|CheckHostIP|VerifyHost", source)] == []
 
