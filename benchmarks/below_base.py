@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options of the command line."""
+    """ExportOptions of the command line."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--json", action="store_true")
     found.add_argument("--folder", type=Path, default=Path("below-base"))
@@ -103,7 +103,7 @@ def quantisation_of(options: argparse.Namespace) -> str:
 
 
 def measured_in(options: argparse.Namespace, phase: str) -> tuple[object, ...]:
-    """Options of the commands that measure merged models in a phase."""
+    """ExportOptions of the commands that measure merged models in a phase."""
     mode = "merged" if quantisation_of(options) == "none" else "requantised"
     return "--device", options.device, "--store", options.folder / "store.db", *LENGTHS[phase], "--mode", mode
 
@@ -311,18 +311,22 @@ def exported(folder: Path, adaptation: Any, super_adapter: Any, config: Any) -> 
     import torch
     from transformers import AutoModelForCausalLM
 
-    from adaptare.search import export_merged, export_onnx
-    from adaptare.search.super_adapter.quantised_base import on_base
+    from adaptare.search import export_adapter
+    from adaptare.search.export.kinds import ExportOptions
+    from adaptare.search.super_adapter.merging import dense
+    from adaptare.search.super_adapter.quantised_base import original
+    from adaptare.workflows.exporting import origin_of
 
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
-    onnx = {"kind": "onnx", "base": adaptation.base, "quantisation": adaptation.task.quantisation, "note": say}
-    found = {"onnx": export_onnx(super_adapter, config, folder / "onnx", **onnx)}
+    adapted = super_adapter.sub_adapter(config, origin_of(adaptation))
+    options = ExportOptions(adaptation.task.quantisation, note=say)
+    found = {"onnx": export_adapter(adapted, folder / "onnx", kind="onnx", options=options)}
     if uniform:
-        original = on_base(super_adapter, adaptation.base, "none")
-        export_merged(original, config, folder / "merged", base_name=None, tokenizer=adaptation.tokenizer)
+        export_adapter(adapted, folder / "merged", kind="merged")
+        expected = dense(replace(adapted, base=original(adapted.base, "none")))
         loaded, ids = AutoModelForCausalLM.from_pretrained(folder / "merged"), torch.arange(3, 27)[None]
-        with torch.inference_mode(), original.activated(config):
-            found["transformers"] = float((loaded(ids).logits - original.model(ids).logits).abs().max())
+        with torch.inference_mode():
+            found["transformers"] = float((loaded(ids).logits - expected(ids).logits).abs().max())
             found["intermediate_size"] = loaded.config.intermediate_size
         found["num_hidden_layers"] = loaded.config.num_hidden_layers
     return found

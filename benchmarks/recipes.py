@@ -51,9 +51,11 @@ from adaptare.search import (
 )
 from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
 from adaptare.search.recipes.recipe import Recipe, recipe_named
+from adaptare.search.super_adapter.base_model import Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
+from adaptare.search.super_adapter.quantised_base import keep_masters, original, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.quality import paired_difference
@@ -146,7 +148,7 @@ class Bench:
             self.options.model,
             configs,
             apart=super_adapter.separable,
-            merged=not any(map(super_adapter.fills_zeros, configs.values())),
+            merged=not any(fills_zeros(super_adapter.sub_adapter(config)) for config in configs.values()),
             devices=devices,
             seconds=self.options.seconds,
             store=self.folder / "latency.db",
@@ -232,7 +234,7 @@ def merged_losses(
     bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, config: Configuration, name: str
 ) -> dict[str, Losses]:
     """Losses of the weights that a merge writes; of a dense base also rounded to 4 bits after it. None if refused."""
-    if super_adapter.fills_zeros(config):
+    if fills_zeros(super_adapter.sub_adapter(config)):
         return {}
     base, codes = bench.base_of(recipe), super_adapter.space.encode(config.without_adapter)
     if super_adapter.on_grid:
@@ -246,12 +248,9 @@ def merged_losses(
 
 def merged_into_codes(super_adapter: SuperAdapter, config: Configuration, base: Path) -> SuperAdapter:
     """The base of 4 bits with a sub-adapter in its codes, without adapters."""
-    made = on_base(super_adapter, base, "int4")
-    weights = made.merged(config)
-    made.remove()
-    for path, weight in weights.items():
-        made.model.get_submodule(path).get_parameter("weight").data = weight
-    return SuperAdapter(made.model, super_adapter.space, seed=0)
+    adapted = super_adapter.sub_adapter(config, Origin(base))
+    merged = dense(replace(adapted, base=original(adapted.base, "int4")))
+    return SuperAdapter(merged, super_adapter.space, seed=0)
 
 
 def weights_of(super_adapter: SuperAdapter, config: Configuration) -> dict[str, Any]:
@@ -263,7 +262,8 @@ def weights_of(super_adapter: SuperAdapter, config: Configuration) -> dict[str, 
     with super_adapter.lifted():
         named = {name.removesuffix(".weight"): each.detach() for name, each in super_adapter.model.named_parameters()}
     base = [each[parts[path].outputs, parts[path].inputs] if path in parts else each for path, each in named.items()]
-    merged = None if super_adapter.fills_zeros(config) else super_adapter.merged(config)
+    adapted = super_adapter.sub_adapter(config)
+    merged = None if fills_zeros(adapted) else merged_weights(adapted)
     return {
         "adapter_parameters": config.adapter_parameters(super_adapter.shape),
         "base_parameters": sum(weight.numel() for weight in base),

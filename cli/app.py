@@ -6,7 +6,7 @@ from adaptare import VERSION
 from adaptare.commands.compare import compare
 from adaptare.commands.demo import demo
 from adaptare.commands.devices import devices
-from adaptare.commands.export import export
+from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
 from adaptare.commands.operators import operators
 from adaptare.commands.overhead import overhead
@@ -35,7 +35,7 @@ PREDICTING = (fit, predict)
 SEARCHING = (recipes, train, search, shrink, verify, export, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
-    app.command()(command)
+    app.command(cls=ExportCommand if command is export else None)(command)
 
 
 def _print_version(asked: bool) -> None:

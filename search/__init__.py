@@ -19,9 +19,8 @@ from adaptare.search.training.example_files import read_examples
 
 if TYPE_CHECKING:
     from adaptare.search.algorithms.nsga2 import Nsga2
-    from adaptare.search.export.onnx import export_onnx
-    from adaptare.search.export.peft import export_merged, export_peft
-    from adaptare.search.super_adapter.base_model import load_base
+    from adaptare.search.export.kinds import ExportKind, export_adapter
+    from adaptare.search.super_adapter.base_model import Origin, load_base
     from adaptare.search.super_adapter.file import load_super_adapter
     from adaptare.search.super_adapter.model import SuperAdapter
     from adaptare.search.training.quality import CompletionLoss
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 _LATER = {
     "CompletionLoss": "training.quality",
     "Nsga2": "algorithms.nsga2",
+    "Origin": "super_adapter.base_model",
     "SuperAdapter": "super_adapter.model",
     "TrainingSettings": "training.record",
-    "export_merged": "export.peft",
-    "export_onnx": "export.onnx",
-    "export_peft": "export.peft",
+    "ExportKind": "export.kinds",
+    "export_adapter": "export.kinds",
     "load_base": "super_adapter.base_model",
     "load_super_adapter": "super_adapter.file",
     "tokenize_split": "training.token_examples",
@@ -47,20 +46,20 @@ __all__ = [
     "AdditiveScreen",
     "Algorithm",
     "CompletionLoss",
+    "ExportKind",
     "Front",
     "InfeasibleBudgetError",
     "Limit",
     "Nsga2",
     "Objective",
+    "Origin",
     "PredictedLatency",
     "PredictedUpperEnd",
     "RandomSearch",
     "SuperAdapter",
     "TrainingSettings",
     "chatterbot_examples",
-    "export_merged",
-    "export_onnx",
-    "export_peft",
+    "export_adapter",
     "load_base",
     "load_super_adapter",
     "pick_winners",

@@ -28,11 +28,14 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.search import export_merged, export_onnx, export_peft, read_budget
+from adaptare.search import Origin, export_adapter, read_budget
 from adaptare.search.budget.limits import Budget
-from adaptare.search.export.parity import largest_export_difference
+from adaptare.search.export.check import Expectation, check, read_by_peft
+from adaptare.search.export.kinds import ExportOptions
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
+from adaptare.search.super_adapter.merging import dense
 from adaptare.search.training.record import TrainingSettings
+from adaptare.workflows.exporting import origin_of
 from adaptare.workflows.fit.fit_report import error_sections
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.space_report import latency_interval, measure_space
@@ -237,18 +240,10 @@ def demonstrate(
     if "static" in programs.modes(template):  # the device runs exported graphs
         winner = found.winners[next(iter(met(verification)), 1) - 1]
         onnx_folder = output / f"{winner.name.replace(' ', '-')}-onnx"
-        onnx_difference = export_onnx(
-            trained.super_adapter,
-            winner.configuration,
-            onnx_folder,
-            kind="onnx-swappable",
-            base=adaptation.base,
-            quantisation=adaptation.task.quantisation,
-            tokenizer=adaptation.tokenizer,
-            cache=cache,
-            note=feedback.note,
-        )
-        onnx_export = onnx_folder, onnx_difference
+        adapted = trained.super_adapter.sub_adapter(winner.configuration, origin_of(adaptation))
+        options = ExportOptions(adaptation.task.quantisation, cache=cache, note=feedback.note)
+        onnx_difference = export_adapter(adapted, onnx_folder, kind="onnx-swappable", options=options)
+        onnx_export = (onnx_folder, onnx_difference) if onnx_difference is not None else None
     return DemoReport(
         model,
         device,
@@ -279,14 +274,19 @@ def _export(
     adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
 ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
     """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
-    configs = [choice.configuration for choice in winners]
     folders = tuple(output / choice.name.replace(" ", "-") for choice in winners)
-    for config, folder in zip(configs, folders, strict=True):
-        export_peft(trained.super_adapter, config, folder, base_name=adaptation.base_name)
+    origin = origin_of(adaptation)
+    sub_adapters = [trained.super_adapter.sub_adapter(choice.configuration, origin) for choice in winners]
+    for adapted, folder in zip(sub_adapters, folders, strict=True):
+        export_adapter(adapted, folder)
     with tempfile.TemporaryDirectory() as place:
-        base = adaptation.base
+        base = Path(adaptation.base)
         if adaptation.task.quantisation != "none":
             # PEFT must load the rounded weights that the adapters were trained on.
             base = Path(place) / "base"
-            export_merged(trained.super_adapter, Configuration(), base, base_name=str(adaptation.base))
-        return folders, tuple(largest_export_difference(trained.super_adapter, configs, folders, base=base))
+            rounded = trained.super_adapter.sub_adapter(Configuration(), Origin(name=str(adaptation.base)))
+            export_adapter(rounded, base, kind="merged")
+        reader = partial(read_by_peft, base)
+        expected = [Expectation("PEFT", reader, dense(adapted)) for adapted in sub_adapters]
+        checked = zip(folders, expected, strict=True)
+        return folders, tuple(check(folder, [each], advice="try another version of peft") for folder, each in checked)

@@ -1,21 +1,31 @@
 """`adaptare export`."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
 from adaptare.console import Console, command
+from adaptare.core.extensions import extensions
 
-# Copied from `adaptare.workflows.exporting`.
-Kind = Literal[
-    "peft", "peft-portable", "peft-uniform", "merged", "onnx", "onnx-static", "onnx-swappable", "onnx-adapter"
-]
+GROUP: Final = "adaptare.exports"
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[tuple(extensions(GROUP))]
 
-# Kinds that PyTorch reads.
-FOR_TORCH: Final = ("peft", "peft-portable", "peft-uniform", "merged")
+
+class ExportCommand(TyperCommand):
+    """Lists the kinds of exports below the options."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Name and summary of each registered kind."""
+        from adaptare.search.export.kinds import export_kind
+
+        with formatter.section("Kinds of files"):
+            formatter.write_dl([(name, export_kind(name).summary) for name in extensions(GROUP)])
 
 
 @command
@@ -38,9 +48,7 @@ def export(
         Kind,
         typer.Option(
             "--to",
-            help="An adapter for PEFT, for llama.cpp (peft-portable), or for vLLM and Olive (peft-uniform); a merged "
-            "model for transformers; a model for ONNX Runtime with the adapter merged (onnx), as constants, or to be "
-            "swapped; an adapter for that last one.",
+            help="Kind of files, see below.",
         ),
     ] = "peft",
     quantise: Annotated[
@@ -64,15 +72,17 @@ def export(
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.core import InputError
-    from adaptare.profiler.programs.onnx.bases import OnnxBases
+    from adaptare.views import export as view
     from adaptare.workflows.adapter_files import CONFIG
+    from adaptare.workflows.exporting import ExportRequest, export_files
 
     console = Console(as_json=as_json)
-    _check_quantisation(to, quantise)
-    if every_site is not None and to != "onnx-swappable":
-        raise InputError(f"{'--open' if every_site else '--cut'} is for --to onnx-swappable, not {to}; leave it out")
-    if base_name is not None and to != "onnx-adapter" and not to.startswith("peft"):
-        raise InputError(f"--base-name is for an adapter, not for --to {to}, which holds its base; leave it out")
+    _check_options(
+        to,
+        quantisation=f"--quantise {quantise}" if quantise not in (None, "none") else "",
+        every_site="" if every_site is None else "--open" if every_site else "--cut",
+        base_name="--base-name" if base_name is not None else "",
+    )
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
     if of_folder and to == "peft":
@@ -83,31 +93,26 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
-    if to not in FOR_TORCH:
-        OnnxBases(cache)  # reports missing packages before anything is loaded
-    from adaptare.workflows.exporting import adapter_of, export_files, winner_of
-
-    chosen = (
-        adapter_of(source, str(base), cache=cache) if of_folder else winner_of(source, 1 if winner is None else winner)
+    request = ExportRequest(
+        source,
+        output,
+        to,
+        base,
+        1 if winner is None else winner,
+        base_name,
+        quantise,
+        every_site,
+        cache,
     )
-    if base_name is not None and chosen.prepared:
-        raise InputError(
-            f"--base-name {base_name}: a recipe changed the base of this adapter, so it fits {chosen.base} alone; "
-            "leave it out"
-        )
-    chosen = replace(chosen, base_name=base_name or chosen.base_name)
-    report = export_files(
-        chosen, to, output, quantisation=quantise, every_site=every_site, cache=cache, note=console.note
-    )
-    return console.show(report)
+    return console.show(export_files(request, console.note), view)
 
 
-def _check_quantisation(to: Kind, quantise: str | None) -> None:
+def _check_options(to: str, **given: str) -> None:
+    """Raises `InputError` if a kind of export has no such option; `given` has the words of each, empty if not given."""
     from adaptare.core import InputError
+    from adaptare.search.export.kinds import export_kind
 
-    if quantise in (None, "none"):
-        return
-    if to == "onnx-adapter":
-        raise InputError(f"--quantise {quantise}: an adapter file is the same for every base; leave it out")
-    if to in FOR_TORCH:
-        raise InputError(f"--quantise {quantise}: {to} is written in floating point; give --to onnx, or leave it out")
+    for name, words in given.items():
+        if words and name not in export_kind(to).options:
+            takers = [kind for kind in extensions(GROUP) if name in export_kind(kind).options]
+            raise InputError(f"{words} is for --to {', '.join(takers)}, not {to}; leave it out")

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 
 from adaptare.core import InputError, StorageError
 from adaptare.devices.program import Json
-from adaptare.profiler import Configuration
 
 MARK = "adaptare.json"
 
@@ -47,16 +46,6 @@ def check_replaceable(folder: str | Path) -> None:
     target = Path(folder)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
         raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
-
-
-def origin_of(kind: str, config: Configuration, base_name: str | None) -> dict[str, Json]:
-    """Content of `adaptare.json`, which marks an export; see `export_folder`."""
-    ranks: dict[str, Json] = dict(config.ranks)
-    widths: dict[str, Json] = {str(layer): width for layer, width in config.widths}
-    origin: dict[str, Json] = {"schema": 1, "kind": kind, "base_model": base_name, "ranks": ranks}
-    left_out: list[Json] = list(config.left_out)
-    cuts: dict[str, Json] = {"widths": widths, "left_out": left_out}
-    return {**origin, **{name: cut for name, cut in cuts.items() if cut}}
 
 
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:

@@ -1,209 +1,240 @@
-"""Export of a sub-adapter to ONNX Runtime: in a model with its base, or alone."""
+"""Models for ONNX Runtime with an adapter in their weights, as constants, or to be swapped; and adapters to swap in."""
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
-from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.devices.program import Json
-from adaptare.profiler import Configuration, Quantisation, Site, Workload, open_model
+from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
-from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
 from adaptare.profiler.workloads.shape import with_kept_layers
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
-from adaptare.search.export.folder import export_folder, origin_of
-from adaptare.search.export.onnx_check import ADAPTER_FILE, OnnxKind, check_onnx_export
-from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.quantised_base import on_base
+from adaptare.search.export.kinds import ExportKind, ExportOptions
 
-Adapter = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-Bases = Callable[[Quantisation], OnnxBase]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from adaptare.search.export.check import Expectation
+    from adaptare.search.super_adapter.base_model import Base
+
+MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
 BESIDE = ("config.json", "generation_config.json")
+# Of logits, relative to the largest. Kernels for quantised weights also round activations, unlike torch.
+TOLERANCE, ROUNDED_TOLERANCE = 1e-3, 0.1
+
+# Runs without adaptare: only with packages that any user of ONNX Runtime has.
+_LOADER = """
+import json, sys
+import numpy, onnxruntime
+
+request = json.load(sys.stdin)
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+session = onnxruntime.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
+past = {port.name: port.shape for port in session.get_inputs() if port.name != "input_ids"}
+logits = []
+run_options = onnxruntime.RunOptions()
+if request["adapter"]:
+    adapter = onnxruntime.LoraAdapter()
+    adapter.Load(request["adapter"])
+    run_options.add_active_adapter(adapter)
+cache = {name: numpy.zeros((1, heads, 0, width), numpy.float32) for name, (_, heads, _, width) in past.items()}
+for tokens in request["steps"]:
+    found, *present = session.run(None, {"input_ids": numpy.array([tokens]), **cache}, run_options)
+    cache = dict(zip(cache, present, strict=True))
+    logits.append(found.ravel().tolist())
+print(json.dumps(logits))
+"""
 
 
-def export_onnx(
-    super_adapter: SuperAdapter,
-    config: Configuration,
-    folder: str | Path,
-    *,
-    kind: OnnxKind,
-    base: str | Path,
-    base_name: str | None = None,
-    quantisation: Quantisation = "none",
-    every_site: bool = False,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    cache: str | Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
-) -> float:
-    """Writes a model with a sub-adapter, after checking that ONNX Runtime reproduces the outputs of torch.
-
-    Every graph takes `input_ids` and a key/value cache, and returns the logits of the last token and the extended
-    cache. Weights come from the folder of the base, not from the model in memory, whose weights may be rounded.
-
-    Args:
-        super_adapter: Source of the adapter.
-        config: Configuration; the base is cut to its widths, which need not be uniform, and loses the layers left out.
-            Sites keep the numbers of their layers in the base, and the cache is numbered anew.
-        folder: Absent, empty, or an earlier export, which is replaced.
-        kind: Application of the adapter. `onnx`: merged into the weights. `onnx-static`: separate constants.
-            `onnx-swappable`: inputs whose default is rank 0, and the adapter in a file for `onnxruntime.LoraAdapter`.
-        base: Folder of the base model.
-        base_name: Hub id of the base model, recorded in the export.
-        quantisation: Quantisation of the weights; the adapter stays in floating point, or is merged before.
-        every_site: A swappable model takes adapters on any site, not only on those of this one.
-        tokenizer: Saved with the model.
-        cache: Folder that keeps the exported base; default: the user's cache folder.
-        note: Called with a message before each long step.
-
-    Returns:
-        Largest difference of the logits from torch's, as `check_onnx_export` defines it.
-
-    Raises:
-        InputError: The config is not of this super-adapter, or swappable without any site; its sub-adapters exist
-            merged only, or merging would fill the zeros of a sparse base; `every_site` is given with another kind; or
-            the folder holds other files.
-        MissingPackageError: A package is not installed.
-        DeviceError: ONNX Runtime's outputs differ from torch's, or it failed; the folder is unchanged.
-        StorageError: The folder could not be written; its earlier content is intact.
-    """
-    if kind not in get_args(OnnxKind) or quantisation not in tuple(QUANTISATIONS):
-        raise InputError(
-            f"kind must be one of {get_args(OnnxKind)} and quantisation one of {tuple(QUANTISATIONS)}, "
-            f"not {kind!r} and {quantisation!r}"
-        )
-    source = Path(base)
-    adapter = _halves(super_adapter, config) if kind != "onnx" else {}
-    if kind == "onnx-swappable":
-        _check_sites(config)
-    elif every_site:
-        raise InputError(
-            f"only a model whose adapters are swapped takes them on every site; {kind} has one for good: use "
-            "onnx-swappable, or leave every_site out"
-        )
-    stored = open_model(str(source))
-    if every_site:
-        adapter = {**_without_rank(config.sites(stored.shape)), **adapter}
-    bases = OnnxBases(cache, weights=stored)
-
-    def base_as(quantised: Quantisation) -> OnnxBase:
-        workload = Workload(stored.shape, config.without_adapter, quantisation=quantised)
-        if not bases.folder(workload).is_dir():
-            form = "ONNX" if quantised == "none" else f"ONNX with {quantised} weights"
-            note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
-        return bases.base(workload)
-
-    from adaptare.profiler.programs.onnx.writer import write_model
-
-    with export_folder(folder, origin=_origin(kind, config, base_name, quantisation)) as fresh:
-        if kind == "onnx":
-            _write_merged(super_adapter, config, source, base_as, quantisation, fresh)
-        else:
-            adapted = SubAdapter(
-                config, {path: Halves(A.T, B.T) for path, (A, B) in adapter.items()}, base_as(quantisation)
-            )
-            write_model(adapted, fresh, application="static" if kind == "onnx-static" else "optional")
-        if kind == "onnx-swappable":
-            write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
-        for name in BESIDE:
-            if (source / name).exists():
-                shutil.copyfile(source / name, fresh / name)
-        if config.left_out:
-            whole = json.loads((fresh / "config.json").read_text(encoding="utf-8"))
-            fewer = with_kept_layers(whole, config.kept(stored.shape.layers))
-            (fresh / "config.json").write_text(json.dumps(fewer, indent=2), encoding="utf-8")
-        if tokenizer is not None:
-            tokenizer.save_pretrained(fresh)
-        note("comparing what ONNX Runtime computes with torch")
-        return check_onnx_export(super_adapter, config, fresh, kind=kind, base=source, quantisation=quantisation)
-
-
-def export_onnx_adapter(
-    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
-) -> None:
-    """Writes `adapter.onnx_adapter` alone, for an `onnx-swappable` export with these widths and at least these sites.
+def read(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
+    """Logits of the last tokens of a prefill, and of a decode step with its cache, in a process with ONNX Runtime.
 
     Args:
-        super_adapter: Source of the weights.
-        config: Sites and ranks, at least one.
-        folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
-
-    Raises:
-        InputError: The config is empty or not of this super-adapter, or the folder holds other files.
-        MissingPackageError: A package is not installed.
-        StorageError: The folder could not be written; its earlier content is intact.
+        folder: Folder of the model.
+        tokens: All but the last are for the prefill.
+        adapter: Name of the adapter file to activate; none if empty.
     """
-    _check_sites(config)
-    adapter = _halves(super_adapter, config)
-    with export_folder(folder, origin=_origin("onnx-adapter", config, base_name, "none")) as fresh:
-        write_onnx_adapter(_named(adapter), fresh / ADAPTER_FILE)
+    from adaptare.search.export.check import computed_elsewhere
+
+    steps = [list(tokens[:-1]), list(tokens[-1:])]
+    file = str(folder / adapter) if adapter else ""
+    request = {"model": str(folder / MODEL_FILE), "adapter": file, "steps": steps}
+    return np.array(computed_elsewhere(_LOADER, request, library="ONNX Runtime"), dtype=np.float32)
 
 
-def _write_merged(
-    super_adapter: SuperAdapter,
-    config: Configuration,
-    base: Path,
-    bases: Bases,
-    quantisation: Quantisation,
-    folder: Path,
-) -> None:
+def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    """Merges in floating point and then quantises, or writes the codes of an adapter that was trained on the grid."""
     from adaptare.profiler.programs.onnx.quantise import pack_int4
     from adaptare.profiler.programs.onnx.writer import code_names, write_model
+    from adaptare.search.super_adapter.merging import check_still_sparse, int4_codes, merged_weights
+    from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+    from adaptare.search.super_adapter.quantised_base import original
 
-    if super_adapter.on_grid and quantisation == "int4":
-        adapted = SubAdapter(config, {}, bases("int4"))
-        names = code_names(adapted.base)
-        codes = super_adapter.int4_codes(config).items()
-        packed = {names[path]: pack_int4(tensor.cpu().numpy()) for path, tensor in codes}
-        write_model(adapted, folder, application="merged", weights=packed)
-        return
-    merged = on_base(super_adapter, base, "none").merged(config)
-    adapted = SubAdapter(config, {}, bases("none"))
-    weights = {adapted.base.sites[path].weight: _array(weight.T) for path, weight in merged.items()}
-    write_model(adapted, folder, application="merged", weights=weights, quantisation=quantisation)
-
-
-def _halves(super_adapter: SuperAdapter, config: Configuration) -> Adapter:
-    """A, shape (in, rank), and B, shape (rank, out), which includes the scale; the graph adds x A B."""
-    scales = super_adapter.scales(config)
-    return {path: (_array(A.T), _array(scales[path] * B.T)) for path, (A, B) in super_adapter.tensors(config).items()}
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(tensor.float().cpu().numpy())
+    adapted = replace(adapted, base=original(adapted.base, "none"))
+    check_still_sparse(adapted)
+    layer, quantisation = adapted.base.layer, options.quantisation
+    if issubclass(layer, QuantisedElasticLinear) and quantisation == "int4":
+        graph = _base(adapted, options)
+        names, codes = code_names(graph), int4_codes(adapted, layer)
+        weights = {names[path]: pack_int4(each.cpu().numpy()) for path, each in codes.items()}
+        quantisation = "none"
+    else:
+        graph = _base(adapted, replace(options, quantisation="none"))
+        merged = merged_weights(adapted)
+        weights = {graph.sites[path].weight: weight.T.float().cpu().numpy() for path, weight in merged.items()}
+    plain = SubAdapter(adapted.configuration, {}, graph)
+    write_model(plain, folder, application="merged", weights=weights, quantisation=quantisation)
+    _write_beside(adapted, folder)
 
 
-def _named(adapter: Adapter) -> dict[str, NDArray[np.float32]]:
-    """Adapter tensors by input name of a swappable graph."""
-    return {
-        name: half
-        for path, halves in adapter.items()
-        for name, half in zip(adapter_inputs(path), halves, strict=True)
-        if half.size
-    }
+def _write_static(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    from adaptare.profiler.programs.onnx.writer import write_model
+    from adaptare.search.super_adapter.merging import check_apart
+
+    check_apart(adapted)
+    graph = SubAdapter(adapted.configuration, adapted.halves, _base(adapted, options))
+    write_model(graph, folder, application="static")
+    _write_beside(adapted, folder)
 
 
-def _without_rank(sites: Sequence[Site]) -> Adapter:
-    """Adapter of rank 0 on every site."""
-    return {
-        site.path: (np.zeros((site.in_features, 0), np.float32), np.zeros((0, site.out_features), np.float32))
-        for site in sites
-    }
+def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    from adaptare.profiler.programs.onnx.writer import write_model
+
+    _write_adapter(adapted, folder, options)
+    halves = dict(adapted.halves)
+    if options.every_site:
+        for site in adapted.configuration.sites(adapted.base.shape):
+            nothing = np.zeros((0, site.in_features), np.float32), np.zeros((site.out_features, 0), np.float32)
+            halves.setdefault(site.path, Halves(*nothing))
+    graph = SubAdapter(adapted.configuration, halves, _base(adapted, options))
+    write_model(graph, folder, application="optional")
+    _write_beside(adapted, folder)
 
 
-def _check_sites(config: Configuration) -> None:
-    if not config.ranks:
+def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    """Writes the adapter alone, for a swappable model with these widths and at least these sites."""
+    from adaptare.search.super_adapter.merging import check_apart
+
+    if not adapted.halves:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
+    check_apart(adapted)
+    rows = {path: own.of_rows for path, own in adapted.halves.items()}
+    named = {name: half for path, pair in rows.items() for name, half in zip(adapter_inputs(path), pair, strict=True)}
+    write_onnx_adapter(named, folder / ADAPTER_FILE)
 
 
-def _origin(kind: str, config: Configuration, base_name: str | None, quantisation: str) -> dict[str, Json]:
-    return {**origin_of(kind, config, base_name), "quantisation": quantisation}
+def _base(adapted: SubAdapter["Base"], options: ExportOptions) -> OnnxBase:
+    """The base without adapter as ONNX, at the widths and depth of the configuration, from the cache or exported."""
+    stored, quantisation = open_model(str(_source(adapted))), options.quantisation
+    bases = OnnxBases(options.cache, weights=stored)
+    workload = Workload(stored.shape, adapted.configuration.without_adapter, quantisation=quantisation)
+    if not bases.folder(workload).is_dir():
+        form = "ONNX" if quantisation == "none" else f"ONNX with {quantisation} weights"
+        options.note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
+    return bases.base(workload)
+
+
+def _source(adapted: SubAdapter["Base"]) -> Path:
+    """Folder of the base's original weights: those in memory may be rounded."""
+    if adapted.base.origin.folder is None:
+        raise InputError("a model for ONNX Runtime is made of the original weights; give the folder of the base model")
+    return adapted.base.origin.folder
+
+
+def _write_beside(adapted: SubAdapter["Base"], folder: Path) -> None:
+    """Copies the configs of the base, with the number of layers that are left, and saves the tokenizer."""
+    config, source = adapted.configuration, _source(adapted)
+    for name in BESIDE:
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
+    if config.left_out:
+        whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        fewer = with_kept_layers(whole, config.kept(adapted.base.shape.layers))
+        (folder / "config.json").write_text(json.dumps(fewer, indent=2), encoding="utf-8")
+    if adapted.base.origin.tokenizer is not None:
+        adapted.base.origin.tokenizer.save_pretrained(folder)
+
+
+def _of_merged(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    from adaptare.search.super_adapter.merging import dense
+    from adaptare.search.super_adapter.quantised_base import original, round_base
+
+    if adapted.base.layer.on_grid and options.quantisation == "int4":
+        return _of_model(adapted, options)
+    model = dense(replace(adapted, base=original(adapted.base, "none")))
+    round_base(model, options.quantisation)
+    return _expected({"": model}, options)
+
+
+def _of_model(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    from adaptare.search.super_adapter.merging import dense
+    from adaptare.search.super_adapter.quantised_base import original
+
+    return _expected({"": dense(replace(adapted, base=original(adapted.base, options.quantisation)))}, options)
+
+
+def _of_swappable(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    from adaptare.search.super_adapter.merging import dense
+    from adaptare.search.super_adapter.quantised_base import original
+
+    adapted = replace(adapted, base=original(adapted.base, options.quantisation))
+    return _expected({ADAPTER_FILE: dense(adapted), "": dense(adapted.without_adapter)}, options)
+
+
+def _expected(models: "Mapping[str, PreTrainedModel]", options: ExportOptions) -> "list[Expectation]":
+    """File of the active adapter, if any -> the model that must be equal."""
+    from adaptare.search.export.check import Expectation
+
+    tolerance = TOLERANCE if options.quantisation == "none" else ROUNDED_TOLERANCE
+    readers = {adapter: partial(read, adapter=adapter) for adapter in models}
+    return [Expectation("ONNX Runtime", readers[adapter], model, tolerance) for adapter, model in models.items()]
+
+
+_SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
+_ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
+_ADVICE: Final = "try another version of onnxruntime, or an export that is not quantised"
+ONNX: Final = ExportKind(
+    "onnx",
+    "model for ONNX Runtime, with the adapter in its weights",
+    _SESSION,
+    _write_merged,
+    _of_merged,
+    options=("quantisation",),
+    check_installed=check_installed,
+    advice=_ADVICE,
+)
+STATIC: Final = replace(
+    ONNX,
+    name="onnx-static",
+    summary="model for ONNX Runtime, with the adapter as constants",
+    write=_write_static,
+    expectations=_of_model,
+)
+SWAPPABLE: Final = replace(
+    ONNX,
+    name="onnx-swappable",
+    summary="model for ONNX Runtime that takes adapters at run time, and the adapter in a file",
+    loading=f"{_SESSION}; {_ADAPTER}; options = onnxruntime.RunOptions(); options.add_active_adapter(adapter); "
+    "session.run(None, inputs, options)",
+    write=_write_swappable,
+    expectations=_of_swappable,
+    options=("quantisation", "every_site"),
+)
+ADAPTER: Final = ExportKind(
+    "onnx-adapter",
+    "adapter file for an onnx-swappable model",
+    _ADAPTER,
+    _write_adapter,
+    options=("base_name",),
+    check_installed=check_installed,
+)

@@ -1,98 +1,199 @@
-"""Export of a sub-adapter to files that unmodified PEFT or transformers load."""
+"""PEFT folders: adapters for PEFT itself, and for programs that read one alpha or one rank for the whole adapter.
 
+All of them compute W x + scale B A x, and differ in the scale. llama.cpp keeps `lora_alpha` alone and divides it by the
+rank of each tensor; vLLM (up to 0.30) and Olive divide it by `r` everywhere; PEFT also reads `rank_pattern` and
+`alpha_pattern`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from math import sqrt
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import numpy as np
+import safetensors.numpy
 
-from adaptare.core import InputError
-from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.programs.torch.cut import narrowed, shallow
+from adaptare.core import DeviceError, InputError
+from adaptare.devices.program import Json
+from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.profiler.workloads.shape import in_layer, layer_of
-from adaptare.search.export.folder import export_folder, origin_of
-from adaptare.search.export.peft_files import write_peft
-from adaptare.search.progress_bars import without_progress_bars
-from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.search.export.kinds import ExportKind, ExportOptions
+
+if TYPE_CHECKING:
+    from adaptare.search.export.check import Expectation
+    from adaptare.search.super_adapter.base_model import Base
+
+# ExportOptions that are not written have PEFT's defaults, so that every version of PEFT reads the file.
+_FIXED: Final[Mapping[str, Json]] = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "inference_mode": True,
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "lora_dropout": 0.0,
+    "modules_to_save": None,
+    "use_rslora": False,
+}
+# Settings, module path and rank of its tensors -> factor on B A x.
+Rule = Callable[[Mapping[str, Any], str, int], float]
 
 
-def export_peft(
-    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, *, base_name: str | None
-) -> None:
-    """Writes `adapter_model.safetensors` and `adapter_config.json` of a sub-adapter.
+def scale_of_tensor_rank(settings: Mapping[str, Any], path: str, rank: int) -> float:
+    """Rule of llama.cpp: an alpha of 0 means no scaling."""
+    return float(settings["lora_alpha"]) / rank if settings["lora_alpha"] else 1.0
 
-    The config names every site by its full path, with a separate rank and alpha; sites without adapter are
-    absent.
 
-    Args:
-        super_adapter: Source of the weights.
-        config: Sites and ranks, at least one.
-        folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, used when the adapter is loaded without naming one; `None` if
-            it has no name that is valid on another machine.
+def scale_of_one_rank(settings: Mapping[str, Any], path: str, rank: int) -> float:
+    """Rule of vLLM and Olive."""
+    r = settings["r"]
+    return float(settings["lora_alpha"]) / (sqrt(r) if settings.get("use_rslora") else r)
 
-    Raises:
-        InputError: The config is empty, cuts the base or is not of this super-adapter; its sub-adapters exist merged
-            only; a weight is NaN or infinite; or the folder holds other files.
-        StorageError: The folder could not be written; its earlier content is intact.
+
+def scale_of_patterns(settings: Mapping[str, Any], path: str, rank: int) -> float:
+    """Rule of PEFT. Raises `DeviceError` where it would build another rank than that of the tensors."""
+    built = _by_pattern(settings.get("rank_pattern"), path, settings.get("r", 8))
+    if built != rank:
+        raise DeviceError(f"PEFT would build rank {built} at {path}, whose tensors have rank {rank}")
+    alpha = _by_pattern(settings.get("alpha_pattern"), path, settings.get("lora_alpha", 8))
+    return float(alpha) / (sqrt(rank) if settings.get("use_rslora") else rank)
+
+
+def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
+    """Module path -> update of a PEFT folder, with the scale that a rule gives."""
+    import safetensors.torch
+
+    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    loaded = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+    tensors = {name: tensor.float().numpy() for name, tensor in loaded.items()}
+    updates = {}
+    for name, A in tensors.items():
+        if name.endswith(".lora_A.weight"):
+            path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            updates[path] = Halves(A, tensors[name.replace(".lora_A.", ".lora_B.")], rule(settings, path, len(A)))
+    return updates
+
+
+def _read(
+    rule: Rule, adapted: SubAdapter["Base"], folder: Path, tokens: Sequence[int]
+) -> "np.typing.NDArray[np.float32]":
+    """Logits of the base of an adapter with the update that a program reads by its rule."""
+    from adaptare.search.export.check import logits_of
+    from adaptare.search.super_adapter.elastic import ElasticLinear
+    from adaptare.search.super_adapter.merging import dense
+
+    plain = replace(adapted.base, layer=ElasticLinear)
+    return logits_of(dense(SubAdapter(Configuration(), read_halves(folder, rule), plain)), tokens)
+
+
+def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    _check(adapted)
+    _write_files(adapted, folder)
+
+
+def _write_portable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    """Keeps every rank, and folds scales into B such that one `lora_alpha` over the rank of each site remains."""
+    _check(adapted)
+    alpha = max(adapted.configuration.by_path.values())
+    halves = {
+        path: Halves(own.A, own.B * np.float32(own.scale * own.rank / alpha), alpha / own.rank)
+        for path, own in adapted.halves.items()
+    }
+    _write_files(replace(adapted, halves=halves), folder, {"lora_alpha": alpha, "alpha_pattern": {}})
+
+
+def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    """Pads every site to the largest rank with zeros, and folds scales into B entirely: every rule gives 1.
+
+    Sites without adapter are absent: padding them would make them cost latency, and no reader needs them.
     """
-    check_complete(config)
-    arguments = peft_arguments(config, super_adapter.scales(config))
-    with export_folder(folder, origin=origin_of("peft", config, base_name)) as fresh:
-        write_peft(fresh, super_adapter.tensors(config), arguments, base_name=base_name)
+    _check(adapted)
+    largest = max(adapted.configuration.by_path.values())
+    halves = {}
+    for path, own in adapted.halves.items():
+        missing, scaled = (0, largest - own.rank), own.B * np.float32(own.scale)
+        halves[path] = Halves(np.pad(own.A, (missing, (0, 0))), np.pad(scaled, ((0, 0), missing)))
+    config = Configuration.of(dict.fromkeys(halves, largest))
+    _write_files(SubAdapter(config, halves, adapted.base), folder)
 
 
-def export_merged(
-    super_adapter: SuperAdapter,
-    config: Configuration,
-    folder: str | Path,
-    *,
-    base_name: str | None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-) -> None:
-    """Writes the base model with a sub-adapter merged into its weights; the model in memory is not changed.
+def _check(adapted: SubAdapter["Base"]) -> None:
+    """Raises `InputError` for adapters that do not go onto the base that others have."""
+    from adaptare.search.super_adapter.merging import check_apart
 
-    Args:
-        super_adapter: Source of the weights.
-        config: Ranks, one width for all layers, which becomes the `intermediate_size`, and layers left out, by which
-            `num_hidden_layers` is smaller; none of these gives the base model.
-        folder: Absent, empty, or an earlier export, which is replaced.
-        base_name: Hub id or folder of the base model, recorded in the export; `None` if it has neither.
-        tokenizer: Saved with the weights.
-
-    Raises:
-        InputError: The config is not of this super-adapter or has several widths; merging it would fill the zeros of a
-            sparse base; or the folder holds other files.
-        StorageError: The folder could not be written; its earlier content is intact.
-    """
-    merged, size = super_adapter.merged(config), _one_size(config, super_adapter.shape)
-    number = {layer: number for number, layer in enumerate(config.kept(super_adapter.shape.layers))}
-    with super_adapter.lifted(), export_folder(folder, origin=origin_of("merged", config, base_name)) as fresh:
-        model: PreTrainedModel = shallow(narrowed(super_adapter.model, config.by_layer), config.left_out)
-        model.config.intermediate_size = size
-        own = {in_layer(path, number[layer_of(path)]): weight for path, weight in merged.items()}
-        weights = {**model.state_dict(), **{f"{path}.weight": weight for path, weight in own.items()}}
-        with without_progress_bars():
-            model.save_pretrained(fresh, state_dict=weights)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(fresh)
-
-
-def check_complete(config: Configuration) -> None:
-    """Raises `InputError` for narrower or fewer layers, whose adapter does not fit the base that others have."""
+    config = adapted.configuration
+    if not config.ranks:
+        raise InputError("an adapter without any site cannot be written for PEFT; the base model is the result")
     if config.cuts_base:
-        cut = "narrower layers" if config.widths else "a model of fewer layers"
+        cut = "narrower layers" if config.by_layer else "a model of fewer layers"
         raise InputError(
-            f"an adapter for PEFT goes onto the complete base, and this one belongs to {cut}; export the "
-            "model: --to merged, or --to onnx"
+            f"an adapter for PEFT goes onto the complete base, and this one belongs to {cut}; export the model, as "
+            "merged or onnx"
         )
+    check_apart(adapted)
+    for path, own in adapted.halves.items():
+        if not (np.isfinite(own.A).all() and np.isfinite(own.B).all()):
+            raise InputError(f"the adapter of {path!r} has NaN or infinite values; train it again, or choose another")
 
 
-def _one_size(config: Configuration, shape: ModelShape) -> int:
-    """Intermediate size of every layer. Raises `InputError` if they differ."""
-    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in config.kept(shape.layers)}
-    if len(sizes) > 1:
-        raise InputError(
-            f"a transformers model has one intermediate_size, and this one has {', '.join(map(str, sorted(sizes)))}; "
-            "export it for ONNX Runtime with --to onnx, or choose a winner of one width"
-        )
-    return sizes.pop()
+def _write_files(adapted: SubAdapter["Base"], folder: Path, settings: Mapping[str, Json] | None = None) -> None:
+    """Writes `adapter_model.safetensors` and `adapter_config.json`, in which some settings can be replaced.
+
+    The config names every site by its full path, with a separate rank and alpha; sites without adapter are absent.
+    """
+    tensors = {
+        f"base_model.model.{path}.lora_{half}.weight": np.ascontiguousarray(array)
+        for path, own in adapted.halves.items()
+        for half, array in (("A", own.A), ("B", own.B))
+    }
+    arguments = peft_arguments(adapted.configuration, {path: own.scale for path, own in adapted.halves.items()})
+    content = {**_FIXED, "base_model_name_or_path": adapted.base.origin.name, **arguments, **(settings or {})}
+    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    (folder / CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _read_by(rules: Mapping[str, Rule]) -> Callable[[SubAdapter["Base"], ExportOptions], "list[Expectation]"]:
+    def expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+        from adaptare.search.export.check import Expectation
+        from adaptare.search.super_adapter.merging import dense
+
+        model = dense(adapted)
+        return [Expectation(name, partial(_read, rule, adapted), model) for name, rule in rules.items()]
+
+    return expectations
+
+
+def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:
+    matches = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
+    return next(matches, default)
+
+
+_LOADING: Final = "PeftModel.from_pretrained(base, {folder!r})"
+PEFT: Final = ExportKind("peft", "adapter for PEFT and transformers", _LOADING, _write, options=("base_name",))
+PORTABLE: Final = ExportKind(
+    "peft-portable",
+    "adapter for llama.cpp and PEFT: one alpha, ranks as found",
+    _LOADING,
+    _write_portable,
+    _read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
+    options=("base_name",),
+    commands={"llama.cpp": "python convert_lora_to_gguf.py {folder} --base {base}"},
+)
+UNIFORM: Final = ExportKind(
+    "peft-uniform",
+    "adapter for vLLM and Olive: one rank and one alpha",
+    _LOADING,
+    _write_uniform,
+    _read_by({"vLLM or Olive": scale_of_one_rank, "llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
+    options=("base_name",),
+    commands={
+        "vLLM": "vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules NAME={folder}",
+        "Olive": "olive convert-adapters --adapter_path {folder} --output_path FILE",
+    },
+    pads_ranks=True,
+)

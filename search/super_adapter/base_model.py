@@ -1,14 +1,60 @@
-"""Loading of base models from a local folder."""
+"""Base models of adapters: where they come from, and their loading from a local folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import Quantisation
 from adaptare.profiler import ModelShape
 from adaptare.search.progress_bars import without_progress_bars
+from adaptare.search.super_adapter.elastic import ElasticLinear
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Source of a base model.
+
+    Args:
+        folder: Folder of the original weights; `None` for a model that exists in memory only.
+        name: Hub id or folder by which others load it; `None` if it has no name that is valid on another machine.
+        tokenizer: Saved with exports that hold the base.
+        quantisation: Quantisation of the weights in memory, on which adapters were trained.
+        prepared: True if a recipe changed the weights, so that the adapter fits no other base.
+    """
+
+    folder: Path | None = None
+    name: str | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    quantisation: Quantisation = "none"
+    prepared: bool = False
+
+
+IN_MEMORY: Final = Origin()
+
+
+@dataclass(frozen=True)
+class Base:
+    """Base model of an adapter.
+
+    Args:
+        model: The complete model, without adapters.
+        layer: Elastic linear of the adapter, which says how an update is merged into a weight.
+        origin: Source of the model.
+    """
+
+    model: PreTrainedModel
+    layer: type[ElasticLinear] = ElasticLinear
+    origin: Origin = IN_MEMORY
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        return ModelShape.from_config(self.model.config)
 
 
 def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from adaptare.core import InputError
 from adaptare.profiler.workloads.narrowing import WHOLE, Part
+from adaptare.profiler.workloads.sub_adapter import Halves
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -79,10 +80,15 @@ class ElasticLinear(nn.Module):
         inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self._rank, self.largest)
         return y + functional.linear(inner, B).to(y.dtype)
 
-    def slices(self, rank: int, part: Part = WHOLE) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of A and B of a rank >= 1 and a part of the linear. Shapes (rank, in) and (out, rank)."""
-        A, B = (half.detach() for half in self._halves(rank, part))
-        return A.clone(memory_format=torch.contiguous_format), B.clone(memory_format=torch.contiguous_format)
+    def halves(self, rank: int, part: Part = WHOLE) -> Halves:
+        """Copies of A and B, with their scale, of a rank >= 1 and a part of the linear."""
+        A, B = (half.detach().float().cpu().numpy().copy() for half in self._halves(rank, part))
+        return Halves(A, B, self.scaling.factor(rank, self.largest))
+
+    @classmethod
+    def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """Weight of a plain linear that computes the same, from that of the base and factor * B A. Shape (out, in)."""
+        return weight + update
 
     def _halves(self, rank: int, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         return self.A[:rank, part.inputs], self.B[part.outputs, :rank]
@@ -90,12 +96,6 @@ class ElasticLinear(nn.Module):
     def _active_base(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         bias = self.base.bias if self.base.bias is None else self.base.bias[self.part.outputs]
         return self.base.weight[self.part.outputs, self.part.inputs], bias
-
-    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
-        """Weight of a plain linear that computes the same at a rank >= 1. Shape (out, in), in the dtype of the base."""
-        A, B = self.slices(rank, part)
-        weight = self.master[part.outputs, part.inputs]
-        return (weight.to(A.dtype) + self.scaling.factor(rank, self.largest) * (B @ A)).to(weight.dtype)
 
 
 class MakeLayer(Protocol):

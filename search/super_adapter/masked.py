@@ -3,7 +3,6 @@
 import torch
 from torch.nn import functional
 
-from adaptare.profiler.workloads.narrowing import WHOLE, Part
 from adaptare.search.super_adapter.elastic import ElasticLinear
 
 
@@ -30,8 +29,9 @@ class MaskedElasticLinear(ElasticLinear):
         """Weight at a rank >= 1, differentiable in A and B. Shape (out, in)."""
         with torch.autocast(self.A.device.type, enabled=False):  # so that it is what the merge writes
             update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
-        return self.master + torch.where(self.master != 0, update, 0)
+        return MaskedElasticLinear.merge(self.master, update)
 
-    def merged(self, rank: int, part: Part = WHOLE) -> torch.Tensor:
-        """See `ElasticLinear.merged`."""
-        return self.adapted(rank).detach()[part.outputs, part.inputs].to(self.base.weight.dtype)
+    @classmethod
+    def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """See `ElasticLinear.merge`."""
+        return weight + torch.where(weight != 0, update, 0)

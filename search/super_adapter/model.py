@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space
-from adaptare.profiler.programs.torch.cut import set_layers
+from adaptare.profiler.programs.torch.cut import set_layers, shared_copy
 from adaptare.profiler.workloads.depth import Depth
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
+from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
-from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
-from adaptare.search.super_adapter.zeros import check_still_sparse, fills_zeros
 
 
 class SuperAdapter:
@@ -76,6 +77,17 @@ class SuperAdapter:
         model.requires_grad_(False)
         self._put(self._layers)
         self.activate(self._largest)
+
+    @classmethod
+    def of(cls, adapted: SubAdapter[Base]) -> "SuperAdapter":
+        """A super-adapter on the model of a sub-adapter, with its sites and ranks as the only configuration."""
+        shape, ranks = adapted.base.shape, adapted.configuration.by_path
+        sites = tuple(site for site in shape.sites if site.path in ranks)
+        numbers = [[number] for number in range(len(sites))]
+        space = rank_space("one adapter", sites, numbers, [[ranks[site.path]] for site in sites])
+        made = cls(adapted.base.model, space, scaling=Scaling(alpha=1.0), seed=0)
+        made.put(adapted.halves)
+        return made
 
     @property
     def largest(self) -> NDArray[np.int64]:
@@ -157,46 +169,35 @@ class SuperAdapter:
                 raise InputError(f"rank of {column.path} must be 0 to {largest} in this super-adapter, not {code}")
         return codes
 
-    def tensors(self, config: Configuration) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Module path -> copies of A, shape (rank, in), and B, shape (out, rank), of a sub-adapter at its widths.
+    def sub_adapter(self, config: Configuration, origin: Origin = IN_MEMORY) -> SubAdapter[Base]:
+        """The adapter of a configuration, on the base without adapters, for exports and checks.
+
+        Args:
+            config: Ranks, widths and layers of this super-adapter.
+            origin: Source of the base, where an export needs it.
 
         Raises:
-            InputError: The config is not of this super-adapter, or its sub-adapters exist merged only.
+            InputError: The config is not of this super-adapter.
         """
         self.codes(config)
-        if not self.separable:
-            raise InputError(
-                "this super-adapter changes only the non-zero weights of its base, which no adapter file can express; "
-                "export it merged: --to merged, or --to onnx"
-            )
+        with self.lifted():
+            model = shared_copy(self.model)
+        kinds = {type(layer) for layer in self._layers.values() if layer.largest}
+        return SubAdapter(config, self.halves(config), Base(model, kinds.pop() if kinds else ElasticLinear, origin))
+
+    def halves(self, config: Configuration) -> dict[str, Halves]:
+        """Module path -> copies of A and B of a configuration, at its widths."""
         parts = kept_parts(self.shape, config.by_layer)
-        return {path: self._layers[path].slices(rank, parts.get(path, WHOLE)) for path, rank in config.ranks}
+        return {path: self._layers[path].halves(rank, parts.get(path, WHOLE)) for path, rank in config.ranks}
 
-    def scales(self, config: Configuration) -> Mapping[str, float]:
-        """Module path -> factor on B A x of a sub-adapter."""
-        self.codes(config)
-        return {path: self.scaling.factor(rank, self._layers[path].largest) for path, rank in config.ranks}
-
-    def merged(self, config: Configuration) -> dict[str, torch.Tensor]:
-        """Module path -> weight of the base with a sub-adapter merged, shape (out, in) at its widths, for its sites.
-
-        Raises:
-            InputError: The config is not of this super-adapter, or the base is sparse and merging would fill its zeros.
-        """
-        before, merged = self._merged(config)
-        check_still_sparse(before, list(merged.values()))
-        return merged
-
-    def fills_zeros(self, config: Configuration) -> bool:
-        """True if the base is sparse and merging a sub-adapter would fill its zeros."""
-        before, merged = self._merged(config)
-        return fills_zeros(before, list(merged.values()))
-
-    def int4_codes(self, config: Configuration) -> dict[str, torch.Tensor]:
-        """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in); see `on_grid`."""
-        self.codes(config)
-        layers = [(path, self._layers[path], rank) for path, rank in config.ranks]
-        return {path: layer.codes(rank) for path, layer, rank in layers if isinstance(layer, QuantisedElasticLinear)}
+    def put(self, halves: Mapping[str, Halves]) -> None:
+        """Overwrites the first rows of A and columns of B: module path -> update of at most the largest rank."""
+        for path, own in halves.items():
+            layer = self._layers[path]
+            scale = own.scale / self.scaling.factor(own.rank, layer.largest)
+            with torch.no_grad():
+                layer.A[: own.rank].copy_(torch.from_numpy(own.A))
+                layer.B[:, : own.rank].copy_(torch.from_numpy(own.B) * scale)
 
     def state(self) -> dict[str, torch.Tensor]:
         """All trainable tensors under the names `<module path>.A` and `<module path>.B`; no copies."""
@@ -224,14 +225,6 @@ class SuperAdapter:
         self._put({path: layer.base for path, layer in self._layers.items()})
         for weight in self._thawed:
             weight.requires_grad_(True)
-
-    def _merged(self, config: Configuration) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-        """Weights before and after a merge, at the widths of a config."""
-        self.codes(config)
-        parts = kept_parts(self.shape, config.by_layer)
-        layers = [(path, self._layers[path], rank, parts.get(path, WHOLE)) for path, rank in config.ranks]
-        before = [layer.master[part.outputs, part.inputs] for _, layer, _, part in layers]
-        return before, {path: layer.merged(rank, part) for path, layer, rank, part in layers}
 
     def _check_cut(self, column: MlpWidth | Depth, code: int) -> None:
         if not 1 <= code <= column.largest:

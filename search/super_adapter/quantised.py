@@ -40,11 +40,16 @@ class QuantisedElasticLinear(MaskedElasticLinear):
 
     def adapted(self, rank: int) -> torch.Tensor:
         """See `MaskedElasticLinear.adapted`."""
-        return int4_values(self._codes(rank), self.get_buffer("scales"), block=self.block)
+        scales = self.get_buffer("scales")
+        return int4_values(int4_codes(super().adapted(rank), scales, block=self.block), scales, block=self.block)
 
-    def codes(self, rank: int) -> torch.Tensor:
-        """Codes 0 to 15 of the merged weight at a rank >= 1, as uint8. Shape (out, in)."""
-        return self._codes(rank).detach().to(torch.uint8)
+    @classmethod
+    def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """See `ElasticLinear.merge`."""
+        return int4_values(cls.codes(weight, update).float(), int4_scales(weight, block=cls.block), block=cls.block)
 
-    def _codes(self, rank: int) -> torch.Tensor:
-        return int4_codes(super().adapted(rank), self.get_buffer("scales"), block=self.block)
+    @classmethod
+    def codes(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """Codes 0 to 15 of the merged weight, as uint8; arguments as in `merge`."""
+        scales = int4_scales(weight, block=cls.block)
+        return int4_codes(super().merge(weight, update), scales, block=cls.block).to(torch.uint8)

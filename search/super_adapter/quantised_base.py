@@ -1,15 +1,18 @@
 """Base models with the weights of a quantised runtime, dequantised to floating point, for training and evaluation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adaptare.core import InputError
 from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
-from adaptare.search.super_adapter.base_model import load_base
+from adaptare.search.super_adapter.base_model import Base, Origin, load_base
+from adaptare.search.super_adapter.merging import check_still_sparse, merged_weights
 from adaptare.search.super_adapter.model import SuperAdapter
 
 
@@ -20,7 +23,7 @@ def round_base(model: PreTrainedModel, quantisation: str, *, block: int = BLOCK)
 
     Args:
         model: Changed in place.
-        quantisation: `none`, `int8` or `int4`, as in a workload; activations are not rounded.
+        quantisation: A name in `QUANTISATIONS`, as in a workload; activations are not rounded.
         block: Inputs of a linear that share a scale. Workloads and exports have the default.
     """
     if quantisation == "none":
@@ -44,26 +47,19 @@ def keep_masters(model: PreTrainedModel) -> None:
         linear.register_buffer("master", linear.get_parameter("weight").detach(), persistent=False)
 
 
-def on_base(super_adapter: SuperAdapter, folder: str | Path, quantisation: str) -> SuperAdapter:
-    """Copy of the adapters on the model of a folder, whose weights are rounded as in `round_base`.
-
-    Args:
-        super_adapter: Super-adapter to copy; not modified.
-        folder: Folder of the base model's original weights.
-        quantisation: `none`, `int8` or `int4`.
+def original(base: Base, quantisation: str) -> Base:
+    """The base with the original weights of its folder, rounded as in `round_base`.
 
     Raises:
-        InputError: The folder holds no model, or one of another shape.
+        InputError: The folder holds no model, or the base has none.
     """
-    model, _ = load_base(folder)
-    if super_adapter.on_grid:
+    if base.origin.folder is None:
+        raise InputError("this export needs the original weights of the base; give the folder of the base model")
+    model, _ = load_base(base.origin.folder)
+    if base.layer.on_grid:
         keep_masters(model)
     round_base(model, quantisation)
-    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0, layer=super_adapter.layer)
-    trained = super_adapter.state()
-    for name, tensor in copied.state().items():
-        tensor.copy_(trained[name])
-    return copied
+    return replace(base, model=model, origin=replace(base.origin, quantisation=quantisation))
 
 
 def requantised(
@@ -79,18 +75,20 @@ def requantised(
         super_adapter: Source of the sub-adapter; not modified.
         config: Ranks, widths and layers left out.
         folder: Folder of the base model's original weights.
-        quantisation: `int8` or `int4`; or `none`, to merge only.
+        quantisation: A name in `QUANTISATIONS`; `none` merges only.
         block: See `round_base`.
 
     Raises:
         InputError: The config is not of this super-adapter; the folder holds no model; or merging would fill the zeros
             of a sparse base.
     """
-    original = on_base(super_adapter, folder, "none")
-    merged, parts = original.merged(config), kept_parts(super_adapter.shape, config.by_layer)
-    original.remove()
+    adapted = super_adapter.sub_adapter(config, Origin(Path(folder)))
+    adapted = replace(adapted, base=original(adapted.base, "none"))
+    check_still_sparse(adapted)
+    merged, parts = merged_weights(adapted), kept_parts(super_adapter.shape, config.by_layer)
+    model = adapted.base.model
     for path, weight in merged.items():
         part = parts.get(path, WHOLE)
-        original.model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
-    round_base(original.model, quantisation, block=block)
-    return SuperAdapter(original.model, super_adapter.space, seed=0)
+        model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
+    round_base(model, quantisation, block=block)
+    return SuperAdapter(model, super_adapter.space, seed=0)

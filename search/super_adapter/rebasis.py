@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptare.profiler import Space
+from adaptare.profiler.programs.torch.cut import tensors_of
 from adaptare.profiler.workloads.space import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -31,17 +32,13 @@ def on_space(super_adapter: SuperAdapter, space: Space) -> SuperAdapter:
     """
     super_adapter.remove()
     moved = SuperAdapter(super_adapter.model, space, scaling=super_adapter.scaling, seed=0)
-    config, state = space.decode(moved.largest), moved.state()
-    before, after = super_adapter.scales(config), moved.scales(config)
-    for path, (A, B) in super_adapter.tensors(config).items():
-        state[f"{path}.A"].copy_(A)
-        state[f"{path}.B"].copy_(B * (before[path] / after[path]))
+    moved.put(super_adapter.halves(space.decode(moved.largest)))
     return moved
 
 
 def weight_grams(super_adapter: SuperAdapter) -> Grams:
     """A A^T of each site: inputs whose entries are independent and of variance 1."""
-    return {path: A @ A.T for path, (A, _) in _halves(super_adapter).items()}
+    return {path: A @ A.T for path, (A, _, _) in _whole(super_adapter).items()}
 
 
 def rebase(super_adapter: SuperAdapter, grams: Grams) -> Grams:
@@ -65,7 +62,7 @@ def rebase(super_adapter: SuperAdapter, grams: Grams) -> Grams:
     """
     state = super_adapter.state()
     rebased: dict[str, torch.Tensor] = {}
-    for path, (A, B) in _halves(super_adapter).items():
+    for path, (A, B, _) in _whole(super_adapter).items():
         Q, R = torch.linalg.qr(B)
         _, U = torch.linalg.eigh(R @ grams[path] @ R.T)
         turn = U.flip(1).T @ R  # eigenvalues are ascending
@@ -90,18 +87,18 @@ def energy_lost(super_adapter: SuperAdapter, grams: Grams) -> NDArray[np.float64
         Shape (n_columns, largest rank + 1); 0 from a site's own largest rank on.
     """
     space, largest = super_adapter.space, super_adapter.largest
-    scales = super_adapter.scales(space.decode(largest))
     lost = np.zeros((space.n_columns, int(largest.max()) + 1))
-    halves = _halves(super_adapter)
+    halves = _whole(super_adapter)
     for column, site in enumerate(space.sites):
-        _, B = halves[site.path]
-        products = (scales[site.path] ** 2 * (B.T @ B) * grams[site.path]).cpu().numpy()
+        _, B, scale = halves[site.path]
+        products = (scale**2 * (B.T @ B) * grams[site.path]).cpu().numpy()
         lost[column, : len(products)] = [products[rank:, rank:].sum() for rank in range(len(products))]
     shares: NDArray[np.float64] = np.maximum(lost, 0.0) / (lost[:, 0].sum() or 1.0)
     return shares
 
 
-def _halves(super_adapter: SuperAdapter) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Module path -> all of A and B, in 64 bits."""
-    whole = super_adapter.space.decode(super_adapter.largest)
-    return {path: (A.double(), B.double()) for path, (A, B) in super_adapter.tensors(whole).items()}
+def _whole(super_adapter: SuperAdapter) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """Module path -> all of A and B, in 64 bits, and their scale."""
+    halves = super_adapter.halves(super_adapter.space.decode(super_adapter.largest))
+    like = torch.empty(0, dtype=torch.float64, device=super_adapter.model.device)
+    return {path: (*tensors_of(own, like), own.scale) for path, own in halves.items()}

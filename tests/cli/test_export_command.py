@@ -5,22 +5,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from adaptare.commands.export import Kind
+from adaptare.core.extensions import extensions
 from adaptare.profiler import Configuration, ModelShape, open_model
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search import load_base, read_budget
-from adaptare.search.export import onnx_check
-from adaptare.workflows.exporting import ExportKind
+from adaptare.search.export import onnx as onnx_exports
+from adaptare.search.export.kinds import export_kind
+from adaptare.views import export as view
+from adaptare.workflows.exporting import ExportResult
 from adaptare.workflows.search.result import Choice, Place, SearchResult, save_result
 
 Run = Callable[..., Any]
 SITES = {"model.layers.0.self_attn.q_proj": 4, "model.layers.1.mlp.down_proj": 2}
-ONNX = [kind for kind in get_args(Kind) if kind.startswith("onnx")]
+KINDS = list(extensions("adaptare.exports"))
+ONNX = [kind for kind in KINDS if kind.startswith("onnx")]
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
 
 def test_notes_go_to_stderr(export: Run) -> None:
     answer = export("-o", "out", "--to", "onnx-static", "--quantise", "int8", "--json")
-    assert "comparing what ONNX Runtime computes with torch" in answer.err
+    assert "comparing the logits that others read with those of torch" in answer.err
     assert answer.json["difference"] < 0.2
 
 
@@ -85,14 +88,23 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--to", "peft", "--quantise", "int8"), "peft is written in floating point; give --to onnx"),
-        (("--to", "merged", "--quantise", "int4"), "merged is written in floating point; give --to onnx"),
-        (("--quantise", "int4"), "--quantise int4: peft is written in floating point"),
-        (("--to", "onnx-adapter", "--quantise", "int4"), "an adapter file is the same for every base"),
-        (("--to", "onnx", "--winner", 2), "--winner must be 1 to 1 in run/front.json, not 2"),
+        (
+            ("--to", "peft", "--quantise", "int8"),
+            "--quantise int8 is for --to onnx, onnx-static, onnx-swappable, not peft",
+        ),
+        (
+            ("--to", "merged", "--quantise", "int4"),
+            "--quantise int4 is for --to onnx, onnx-static, onnx-swappable, not merged",
+        ),
+        (("--quantise", "int4"), "onnx-swappable, not peft"),
+        (("--to", "onnx-adapter", "--quantise", "int4"), "onnx-swappable, not onnx-adapter"),
+        (("--to", "onnx", "--winner", 2), "winner must be 1 to 1 in run/front.json, not 2"),
         (("--to", "onnx", "--quantise", "int2"), "int2"),
         (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
-        (("--to", "onnx", "--base-name", "someone/model"), "--base-name is for an adapter, not for --to onnx"),
+        (
+            ("--to", "onnx", "--base-name", "someone/model"),
+            "--base-name is for --to peft, peft-portable, peft-uniform, onnx-adapter, not onnx",
+        ),
         (("--cut",), "--cut is for --to onnx-swappable, not peft"),
         (
             (
@@ -123,7 +135,7 @@ def test_somebodys_folder_is_left_alone(export: Run, kind: str) -> None:
 def test_an_export_that_computes_something_else_is_not_left_behind(
     export: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_check, "TOLERANCES", {"none": 0.0})
+    monkeypatch.setattr(onnx_exports, "TOLERANCE", 0.0)
     answer = export("-o", "out", "--to", "onnx", "--json")
     assert answer.code == 3
     assert "differ from torch's by" in answer.json["error"]
@@ -143,7 +155,7 @@ def test_a_missing_package_is_named_before_anything_is_loaded(
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in get_args(Kind) if kind != "onnx-swappable"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "onnx-swappable"])
 def test_no_export_names_a_place_on_the_machine_that_wrote_it(export: Run, model_cache: Path, kind: str) -> None:
     answer = export("-o", "out", "--to", kind)
     assert answer.code == 0, answer.err
@@ -259,8 +271,19 @@ def test_an_adapter_of_ones_own_needs_its_base_and_something_to_become(
     assert not Path("out").exists()
 
 
-def test_the_command_line_knows_every_kind_of_export() -> None:
-    assert get_args(Kind) == get_args(ExportKind)
+def test_the_command_line_offers_every_kind_of_export(run: Run) -> None:
+    shown = "".join(run("export", "--help").out.split())
+    assert "|".join(KINDS) in shown
+    assert all(f"{name}{export_kind(name).summary}".replace(" ", "") in shown for name in KINDS)
+
+
+def test_a_rank_that_vllm_takes_is_named() -> None:
+    result = ExportResult(
+        Path("out"), "peft-uniform", "none", Path("base"), "some/base", False, False, {"a": 20}, {}, (), None
+    )
+    _, vllm, olive = view.sections(result)
+    assert "--max-lora-rank 32 --lora-modules NAME=out" in str(vllm)
+    assert "convert-adapters --adapter_path out" in str(olive)
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exports import exported
 from narrow_models import complete_updates, logits, same
 from shallow_models import CONFIGS, LAYERS, deleted, made
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,8 +18,6 @@ from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.profiler.workloads.space import grouped_space
 from adaptare.search.algorithms.baselines import uniform_cuts
-from adaptare.search.export.onnx import export_onnx
-from adaptare.search.export.peft import export_merged, export_peft
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import requantised
@@ -205,7 +204,7 @@ def test_a_merged_export_is_a_stock_model_of_fewer_layers(
 ) -> None:
     super_adapter = disturbed(family)
     config = configured(super_adapter, 3, width)
-    export_merged(super_adapter, config, tmp_path / "out", base_name=None)
+    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert (loaded.config.num_hidden_layers, loaded.config.intermediate_size) == (3, width)
     types = super_adapter.model.config.to_dict().get("layer_types")
@@ -218,8 +217,8 @@ def test_a_merged_export_is_a_stock_model_of_fewer_layers(
 
 def test_depth_is_refused_for_peft_with_the_way_out(tmp_path: Path) -> None:
     super_adapter = disturbed("llama")
-    with pytest.raises(InputError, match="belongs to a model of fewer layers; export the model: --to merged, or"):
-        export_peft(super_adapter, configured(super_adapter, 3), tmp_path / "out", base_name=None)
+    with pytest.raises(InputError, match="belongs to a model of fewer layers; export the model, as merged or onnx"):
+        exported(super_adapter, configured(super_adapter, 3), tmp_path / "out", base_name=None)
 
 
 def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
@@ -251,7 +250,7 @@ def test_onnx_exports_are_models_of_fewer_layers(
 ) -> None:
     super_adapter, base = disturbed(family), folder_of(family, tokenizer)
     config = configured(super_adapter, 3, 32)
-    difference = export_onnx(super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache")
+    difference = exported(super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache")
     assert difference < 1e-4
     assert same(run(tmp_path / "out", ids), logits(stock(family, super_adapter, config), ids)[:, -1])
 
@@ -271,7 +270,7 @@ def test_a_requantised_shallow_model_has_the_weights_that_its_loss_is_computed_w
     with again.activated(config.without_adapter):
         assert same(logits(again.model, ids), logits(expected, ids))
     options: dict[str, Any] = {"base": base, "quantisation": "int4", "cache": base.parent / "cache"}
-    export_onnx(super_adapter, config, tmp_path / "out", kind="onnx", **options)
+    exported(super_adapter, config, tmp_path / "out", kind="onnx", **options)
     # Without prepacking, kernels do not round activations.
     assert same(run(tmp_path / "out", ids, disable_prepacking="1"), logits(expected, ids)[:, -1])
 

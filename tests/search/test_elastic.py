@@ -32,8 +32,10 @@ def x() -> torch.Tensor:
 def test_a_slice_computes_what_a_plain_adapter_of_that_rank_does(x: torch.Tensor, rule: str, rank: int) -> None:
     layer = trained(Scaling(rule, 10.0))
     layer.rank = rank
-    A, B = layer.slices(rank)
+    own = layer.halves(rank)
+    A, B = torch.from_numpy(own.A), torch.from_numpy(own.B)
     plain = layer.base(x) + Scaling(rule, 10.0).factor(rank, 5) * (x @ A.T @ B.T)
+    assert own.scale == Scaling(rule, 10.0).factor(rank, 5)
     assert (layer(x) - plain).abs().max() < 1e-5
 
 

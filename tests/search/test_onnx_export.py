@@ -3,11 +3,12 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from exports import exported
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -16,16 +17,17 @@ from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Configuration, Quantisation
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
-from adaptare.search.export import onnx_check
-from adaptare.search.export.onnx import export_onnx, export_onnx_adapter
-from adaptare.search.export.onnx_check import OnnxKind, check_onnx_export
+from adaptare.search import Origin
+from adaptare.search.export import onnx as onnx_exports
+from adaptare.search.export.check import check
+from adaptare.search.export.kinds import ExportOptions, export_kind
 from adaptare.search.super_adapter.model import SuperAdapter
 
 Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"
 # Unequal ranks, and most sites without.
 CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
-KINDS = get_args(OnnxKind)
+KINDS = ["onnx", "onnx-static", "onnx-swappable"]
 OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
 
@@ -83,7 +85,7 @@ def expected(super_adapter: SuperAdapter, config: Configuration) -> NDArray[np.f
 @pytest.mark.parametrize("quantisation", list(QUANTISATIONS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_exported_computes_what_torch_does(
-    kind: OnnxKind,
+    kind: str,
     quantisation: Quantisation,
     trained: SuperAdapter,
     tokenizer: PreTrainedTokenizerBase,
@@ -91,9 +93,7 @@ def test_what_is_exported_computes_what_torch_does(
     options: dict[str, Any],
 ) -> None:
     folder = tmp_path / "export"
-    difference = export_onnx(
-        trained, CONFIG, folder, kind=kind, quantisation=quantisation, tokenizer=tokenizer, **options
-    )
+    difference = exported(trained, CONFIG, folder, kind=kind, quantisation=quantisation, tokenizer=tokenizer, **options)
     # Small layers of even weights lose little by rounding.
     assert 0 < difference < {"none": 1e-4, "int8": 0.1, "int4": 0.2}[quantisation]
     written = {file.name for file in folder.iterdir()}
@@ -107,9 +107,9 @@ def test_what_is_exported_computes_what_torch_does(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_user_of_onnx_runtime_gets_the_logits_of_the_super_adapter(
-    kind: OnnxKind, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+    kind: str, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind=kind, **options)
+    exported(trained, CONFIG, tmp_path / "export", kind=kind, **options)
     adapter = tmp_path / "export" / "adapter.onnx_adapter" if kind == "onnx-swappable" else None
     found = logits(tmp_path / "export", adapter=adapter)
     assert np.abs(found - expected(trained, CONFIG)).max() < 1e-4
@@ -119,7 +119,7 @@ def test_a_user_of_onnx_runtime_gets_the_logits_of_the_super_adapter(
 def test_a_swappable_model_without_adapter_is_the_base(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
     assert np.abs(logits(tmp_path / "export") - expected(trained, Configuration())).max() < 1e-4
 
 
@@ -132,8 +132,8 @@ def test_an_adapter_written_alone_is_swapped_in(
     other: dict[str, int], trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     config = Configuration.of(other)
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
-    export_onnx_adapter(trained, config, tmp_path / "other", base_name="some/base")
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    exported(trained, config, tmp_path / "other", base_name="some/base", kind="onnx-adapter")
     assert {file.name for file in (tmp_path / "other").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
     found = logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
     assert np.abs(found - expected(trained, config)).max() < 1e-4
@@ -142,8 +142,8 @@ def test_an_adapter_written_alone_is_swapped_in(
 def test_an_adapter_of_other_sites_is_refused_by_its_inputs(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
-    export_onnx_adapter(trained, Configuration.of({Q.format(0): 2}), tmp_path / "other", base_name="some/base")
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    exported(trained, Configuration.of({Q.format(0): 2}), tmp_path / "other", kind="onnx-adapter")
     with pytest.raises(Exception, match=r"Invalid input name: model\.layers\.0\.self_attn\.q_proj\.lora_"):
         logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
 
@@ -152,8 +152,8 @@ def test_a_model_with_every_site_takes_adapters_of_other_sites(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     folder, other = tmp_path / "export", Configuration.of({Q.format(0): 2})
-    export_onnx(trained, CONFIG, folder, kind="onnx-swappable", every_site=True, **options)
-    export_onnx_adapter(trained, other, tmp_path / "other", base_name="some/base")
+    exported(trained, CONFIG, folder, kind="onnx-swappable", every_site=True, **options)
+    exported(trained, other, tmp_path / "other", base_name="some/base", kind="onnx-adapter")
     assert len(read_onnx_adapter(folder / "adapter.onnx_adapter")) == 2 * len(CONFIG.ranks)
     for config, adapter in ((CONFIG, folder), (other, tmp_path / "other")):
         found = logits(folder, adapter=adapter / "adapter.onnx_adapter")
@@ -162,18 +162,18 @@ def test_a_model_with_every_site_takes_adapters_of_other_sites(
 
 
 def test_a_and_b_can_be_fed_as_well(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
     fed = read_onnx_adapter(tmp_path / "export" / "adapter.onnx_adapter")
     assert np.abs(logits(tmp_path / "export", inputs=fed) - expected(trained, CONFIG)).max() < 1e-4
 
 
 def test_the_adapter_file_holds_a_and_the_scaled_b(trained: SuperAdapter, tmp_path: Path) -> None:
-    export_onnx_adapter(trained, CONFIG, tmp_path / "adapter", base_name="some/base")
+    exported(trained, CONFIG, tmp_path / "adapter", base_name="some/base", kind="onnx-adapter")
     found = read_onnx_adapter(tmp_path / "adapter" / "adapter.onnx_adapter")
     assert len(found) == 2 * len(CONFIG.ranks)
-    for path, (A, B) in trained.tensors(CONFIG).items():
-        assert np.array_equal(found[f"{path}.lora_A"], A.T.numpy())
-        assert np.array_equal(found[f"{path}.lora_B"], (trained.scales(CONFIG)[path] * B).T.numpy())
+    for path, own in trained.halves(CONFIG).items():
+        assert np.array_equal(found[f"{path}.lora_A"], own.A.T)
+        assert np.array_equal(found[f"{path}.lora_B"], (own.scale * own.B).T)
 
 
 def test_an_adapter_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -191,13 +191,13 @@ def test_an_adapter_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
 def test_merging_comes_before_quantising(
     quantisation: Quantisation, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", quantisation=quantisation, **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx", quantisation=quantisation, **options)
     found = dequantised_weights(tmp_path / "export" / "model.onnx")
-    scales = trained.scales(CONFIG)
     with trained.lifted():
         weights = {path: trained.model.get_submodule(path).weight.detach() for path, _ in CONFIG.ranks}
-    merged = {path: (weights[path] + scales[path] * B @ A).T for path, (A, B) in trained.tensors(CONFIG).items()}
-    rounded = rounded_weights({path: weight.numpy() for path, weight in merged.items()}, quantisation)
+    halves = trained.halves(CONFIG).items()
+    merged = {path: (weights[path].numpy() + own.scale * own.B @ own.A).T for path, own in halves}
+    rounded = rounded_weights(merged, quantisation)
     for path in rounded:
         assert np.allclose(found[f"{path}.weight"], rounded[path], atol=1e-5)
 
@@ -212,7 +212,7 @@ def test_weights_come_from_the_folder_and_not_from_memory(
         if not weight.requires_grad:
             weight.data = (weight * 8).round() / 8
     assert np.abs(expected(super_adapter, CONFIG) - wanted).max() > 1e-2
-    export_onnx(super_adapter, CONFIG, tmp_path / "export", kind="onnx-static", **options)
+    exported(super_adapter, CONFIG, tmp_path / "export", kind="onnx-static", **options)
     assert np.abs(logits(tmp_path / "export") - wanted).max() < 1e-4
 
 
@@ -222,17 +222,17 @@ def test_the_base_is_exported_once_and_what_takes_long_is_told(
     told: list[str] = []
     again: list[str] = []
     options["cache"] = tmp_path / "cache"
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", note=told.append, **options)
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-static", note=again.append, **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx", note=told.append, **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-static", note=again.append, **options)
     assert told[0].startswith("exporting the base to ONNX; it is kept for the next time")
-    assert told[1:] == again == ["comparing what ONNX Runtime computes with torch"]
+    assert told[1:] == again == ["comparing the logits that others read with those of torch"]
 
 
 def test_an_earlier_export_is_replaced(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
-    export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx-static", **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
+    exported(trained, CONFIG, tmp_path / "export", kind="onnx-static", **options)
     assert not (tmp_path / "export" / "adapter.onnx_adapter").exists()
-    export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
+    exported(trained, CONFIG, tmp_path / "export", base_name="some/base", kind="onnx-adapter")
     assert not (tmp_path / "export" / "model.onnx").exists()
 
 
@@ -240,8 +240,8 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_done(
     trained: SuperAdapter, tmp_path: Path, base: Path
 ) -> None:
     for export in (
-        lambda: export_onnx(trained, CONFIG, base, kind="onnx", base=base, cache=tmp_path / "cache"),
-        lambda: export_onnx_adapter(trained, CONFIG, base, base_name="some/base"),
+        lambda: exported(trained, CONFIG, base, kind="onnx", base=base, cache=tmp_path / "cache"),
+        lambda: exported(trained, CONFIG, base, base_name="some/base", kind="onnx-adapter"),
     ):
         with pytest.raises(InputError, match="is no earlier export"):
             export()
@@ -252,43 +252,49 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_done(
 def test_an_export_that_computes_something_else_is_not_left_behind(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
-    monkeypatch.setattr(onnx_check, "TOLERANCES", {"none": 0.0})
-    with pytest.raises(DeviceError, match=r"logits of the onnx export with none quantisation differ .* and 0 is allo"):
-        export_onnx(trained, CONFIG, tmp_path / "new", kind="onnx", **options)
+    exported(trained, CONFIG, tmp_path / "export", base_name="some/base", kind="onnx-adapter")
+    monkeypatch.setattr(onnx_exports, "TOLERANCE", 0.0)
+    with pytest.raises(DeviceError, match=r"the onnx export, as ONNX Runtime reads it, differ .* and 0 is allow"):
+        exported(trained, CONFIG, tmp_path / "new", kind="onnx", **options)
     with pytest.raises(DeviceError, match="another version of onnxruntime"):
-        export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
+        exported(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
     assert {file.name for file in (tmp_path / "export").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
+
+
+def check_swappable(trained: SuperAdapter, folder: Path, base: Path) -> float:
+    kind, adapted = export_kind("onnx-swappable"), trained.sub_adapter(CONFIG, Origin(base))
+    assert kind.expectations is not None
+    return check(folder, kind.expectations(adapted, ExportOptions()), advice="")
 
 
 def test_the_check_sees_another_adapter(
     trained: SuperAdapter, tmp_path: Path, base: Path, options: dict[str, Any]
 ) -> None:
     folder = tmp_path / "export"
-    found = export_onnx(trained, CONFIG, folder, kind="onnx-swappable", **options)
-    again = check_onnx_export(trained, CONFIG, folder, kind="onnx-swappable", base=base, quantisation="none")
+    found = exported(trained, CONFIG, folder, kind="onnx-swappable", **options)
+    again = check_swappable(trained, folder, base)
     assert again == pytest.approx(found, rel=0.5)
     tensors = read_onnx_adapter(folder / "adapter.onnx_adapter")
     tensors[f"{DOWN.format(1)}.lora_B"] *= 1.1
     write_onnx_adapter(tensors, folder / "adapter.onnx_adapter")
     with pytest.raises(DeviceError, match=r"and 0\.001 is allowed"):
-        check_onnx_export(trained, CONFIG, folder, kind="onnx-swappable", base=base, quantisation="none")
+        check_swappable(trained, folder, base)
 
 
 def test_a_model_that_does_not_load_is_a_fault_of_the_world(trained: SuperAdapter, tmp_path: Path, base: Path) -> None:
     (tmp_path / "model.onnx").write_text("no graph")
     with pytest.raises(DeviceError, match=r"ONNX Runtime could not run the export: .*Load model from .*model\.onnx"):
-        check_onnx_export(trained, CONFIG, tmp_path, kind="onnx", base=base, quantisation="none")
+        check_swappable(trained, tmp_path, base)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"kind": "onnx-fluid"}, "kind must be one of .*'onnx-swappable'.* not 'onnx-fluid'"),
-        ({"kind": "onnx", "quantisation": "int2"}, "quantisation one of .*'int4'.* and 'int2'"),
+        ({"kind": "onnx-fluid"}, "unknown kind of export 'onnx-fluid'; .* register .*onnx-swappable"),
+        ({"kind": "onnx", "quantisation": "int2"}, "quantisation must be one of .*int4, not 'int2'"),
         ({"kind": "onnx-swappable", "config": Configuration()}, "without any site cannot be swapped"),
-        ({"kind": "onnx-static", "every_site": True}, "onnx-static has one for good"),
+        ({"kind": "onnx-static", "every_site": True}, "an export of kind onnx-static has no every_site; leave it out"),
         ({"kind": "onnx", "config": Configuration.of({Q.format(0): 8})}, "must be 0 to 4 in this super-adapter"),
     ],
 )
@@ -297,7 +303,7 @@ def test_what_cannot_be_exported_is_refused(
 ) -> None:
     config = words.pop("config", CONFIG)
     with pytest.raises(InputError, match=message):
-        export_onnx(trained, config, tmp_path / "export", base=base, cache=tmp_path / "cache", **words)
+        exported(trained, config, tmp_path / "export", base=base, cache=tmp_path / "cache", **words)
     assert not list(tmp_path.iterdir())
 
 
@@ -307,8 +313,8 @@ def test_a_missing_package_is_named(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(MissingPackageError, match=r"need onnxscript; .*pip install 'adaptare\[torch,onnx\]'"):
-        export_onnx(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
+        exported(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingPackageError, match=r"need onnxruntime; .*pip install 'adaptare\[torch,onnx\]'"):
-        export_onnx_adapter(trained, CONFIG, tmp_path / "export", base_name="some/base")
+        exported(trained, CONFIG, tmp_path / "export", base_name="some/base", kind="onnx-adapter")
     assert not list(tmp_path.iterdir())

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exports import exported
 from transformers import AutoModelForCausalLM
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, read_peft
-from adaptare.search.export.peft import export_merged, export_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -58,7 +58,7 @@ def test_stock_peft_in_a_new_process_computes_the_same(deep: SuperAdapter, ids: 
         deep.model.save_pretrained(tmp_path / "base")
     np.save(tmp_path / "ids.npy", ids.numpy())
     for name, ranks in CONFIGS.items():
-        export_peft(deep, Configuration.of(ranks), tmp_path / name, base_name="base")
+        exported(deep, Configuration.of(ranks), tmp_path / name, base_name="base")
     arguments = [str(tmp_path / name) for name in ("base", "ids.npy", *CONFIGS)]
     done = subprocess.run([sys.executable, "-c", STOCK, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_stock_peft_in_a_new_process_computes_the_same(deep: SuperAdapter, ids: 
 def test_the_config_file_says_what_peft_would(deep: SuperAdapter, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     config = Configuration.of(CONFIGS["mixed"])
-    export_peft(deep, config, tmp_path / "adapter", base_name="some/base")
+    exported(deep, config, tmp_path / "adapter", base_name="some/base")
     loaded = peft.LoraConfig.from_pretrained(str(tmp_path / "adapter"))
     assert (loaded.task_type, loaded.base_model_name_or_path, loaded.bias) == ("CAUSAL_LM", "some/base", "none")
     written = set(json.loads((tmp_path / "adapter" / "adapter_config.json").read_text()))
@@ -81,7 +81,7 @@ def test_the_config_file_says_what_peft_would(deep: SuperAdapter, tmp_path: Path
 
 def test_what_was_exported_reads_back_as_its_config(deep: SuperAdapter, tmp_path: Path) -> None:
     config = Configuration.of(CONFIGS["mixed"])
-    export_peft(deep, config, tmp_path / "adapter", base_name="base")
+    exported(deep, config, tmp_path / "adapter", base_name="base")
     assert read_peft(tmp_path / "adapter", deep.shape) == config
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     assert read_peft(tmp_path / "adapter" / "adapter_config.json", deep.shape) == config
@@ -89,19 +89,19 @@ def test_what_was_exported_reads_back_as_its_config(deep: SuperAdapter, tmp_path
 
 def test_a_config_without_sites_is_refused(deep: SuperAdapter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without any site"):
-        export_peft(deep, Configuration(), tmp_path / "adapter", base_name="base")
+        exported(deep, Configuration(), tmp_path / "adapter", base_name="base")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_rank_above_the_trained_one_is_refused(deep: SuperAdapter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be 0 to 4 in this super-adapter, not 8"):
-        export_peft(deep, Configuration.of({Q.format(0): 8}), tmp_path / "adapter", base_name="base")
+        exported(deep, Configuration.of({Q.format(0): 8}), tmp_path / "adapter", base_name="base")
 
 
 def test_a_base_model_is_not_overwritten(deep: SuperAdapter, tmp_path: Path) -> None:
     deep.model.config.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is no earlier export"):
-        export_merged(deep, Configuration.of(CONFIGS["mixed"]), tmp_path, base_name="base")
+        exported(deep, Configuration.of(CONFIGS["mixed"]), tmp_path, base_name="base", kind="merged")
 
 
 @pytest.mark.parametrize("ranks", [CONFIGS["mixed"], {}])
@@ -109,7 +109,7 @@ def test_merged_model_computes_the_same(
     deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path, ranks: dict[str, int]
 ) -> None:
     config = Configuration.of(ranks)
-    export_merged(deep, config, tmp_path / "merged", base_name="base")
+    exported(deep, config, tmp_path / "merged", base_name="base", kind="merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     with torch.no_grad():
         assert (merged(ids).logits - logits(deep, config, ids)).abs().max() < 1e-4
@@ -117,6 +117,6 @@ def test_merged_model_computes_the_same(
 
 def test_merging_leaves_the_model_in_memory_alone(deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path) -> None:
     before = logits(deep, Configuration(), ids)
-    export_merged(deep, Configuration.of(CONFIGS["mixed"]), tmp_path / "merged", base_name="base")
+    exported(deep, Configuration.of(CONFIGS["mixed"]), tmp_path / "merged", base_name="base", kind="merged")
     assert torch.equal(logits(deep, Configuration(), ids), before)
     assert (deep.active == deep.largest).all()

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exports import exported
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from adaptare.core import DeviceError, InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, read_peft
-from adaptare.search.export import peft_portable, peft_readers
-from adaptare.search.export.peft import export_peft
+from adaptare.search import export_adapter
+from adaptare.search.export import peft
 from adaptare.search.export.peft_import import import_peft
-from adaptare.search.export.peft_portable import export_peft_portable
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -139,7 +139,7 @@ def by_peft(family: str, folder: Path, ids: torch.Tensor) -> np.ndarray:
 def test_a_portable_adapter_is_the_same_in_llama_cpp_and_in_peft(
     adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
 ) -> None:
-    difference = export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-portable", base_name=None)
+    difference = exported(adapted, CONFIG, tmp_path / "out", kind="peft-portable", base_name=None)
     expected = as_exported(adapted, ids)
     assert difference < 1e-5
     assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
@@ -154,7 +154,7 @@ def test_a_portable_adapter_is_the_same_in_llama_cpp_and_in_peft(
 def test_a_uniform_adapter_is_the_same_in_every_reader(
     adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
 ) -> None:
-    difference = export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name="some/base")
+    difference = exported(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name="some/base")
     expected = as_exported(adapted, ids)
     assert difference < 1e-5
     for read in (by_vllm, by_olive, by_llama_cpp):
@@ -171,20 +171,20 @@ def test_a_uniform_adapter_is_the_same_in_every_reader(
 
 
 def test_what_is_padded_is_zero(adapted: SuperAdapter, tmp_path: Path) -> None:
-    export_peft_portable(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name=None)
+    exported(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name=None)
     _, tensors = content(tmp_path / "out")
     for path, rank in RANKS.items():
         A, B = (tensors[f"base_model.model.{path}.lora_{half}.weight"] for half in "AB")
         assert (len(A), B.shape[1]) == (8, 8)
         assert not A[rank:].any()
         assert not B[:, rank:].any()
-        assert np.array_equal(A[:rank], adapted.tensors(CONFIG)[path][0].numpy())
+        assert np.array_equal(A[:rank], adapted.halves(CONFIG)[path].A)
 
 
 def test_an_adapter_with_patterns_is_read_wrong_by_the_others(
     adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
 ) -> None:
-    export_peft(adapted, CONFIG, tmp_path / "out", base_name=None)
+    exported(adapted, CONFIG, tmp_path / "out", base_name=None)
     expected = as_exported(adapted, ids)
     assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
     # One scale everywhere is what Olive computes, and one alpha everywhere what llama.cpp does.
@@ -214,8 +214,7 @@ def test_a_mixed_rank_folder_of_peft_is_converted(
         torch.manual_seed(5)
         theirs = get_peft_model(base(family), LoraConfig(**arguments)).eval()
     theirs.save_pretrained(tmp_path / "adapter")
-    super_adapter, config = import_peft(tmp_path / "adapter", base(family))
-    export_peft_portable(super_adapter, config, tmp_path / "out", kind=kind, base_name=None)
+    export_adapter(import_peft(tmp_path / "adapter", base(family)), tmp_path / "out", kind=kind)
     readers = (by_llama_cpp,) if kind == "peft-portable" else (by_vllm, by_olive, by_llama_cpp)
     expected = logits(theirs, ids)
     assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
@@ -238,16 +237,18 @@ SMALL = Configuration.of({"model.layers.0.self_attn.q_proj": 2, "model.layers.1.
 def test_an_export_that_a_reader_misreads_leaves_the_earlier_one(
     one: SuperAdapter, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_peft_portable(one, SMALL, tmp_path / "out", kind=kind, base_name="first")
+    exported(one, SMALL, tmp_path / "out", kind=kind, base_name="first")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    write = peft_portable.write_peft
+    write = peft._write_files
 
-    def misprint(folder: Path, halves: Any, arguments: Any, **others: Any) -> None:
-        write(folder, halves, {**arguments, "lora_alpha": arguments["lora_alpha"] * 2}, **others)
+    def misprint(adapter: Any, folder: Path, settings: Any = None) -> None:
+        write(adapter, folder, settings)
+        content = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**content, "lora_alpha": 2 * content["lora_alpha"]}))
 
-    monkeypatch.setattr(peft_portable, "write_peft", misprint)
-    with pytest.raises(DeviceError, match=r"as (llama\.cpp|vLLM or Olive) reads it, differ from the adapter's by"):
-        export_peft_portable(one, SMALL, tmp_path / "out", kind=kind, base_name="second")
+    monkeypatch.setattr(peft, "_write_files", misprint)
+    with pytest.raises(DeviceError, match=r"as (llama\.cpp|vLLM or Olive) reads it, differ from torch's by"):
+        exported(one, SMALL, tmp_path / "out", kind=kind, base_name="second")
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
@@ -256,7 +257,7 @@ def test_the_check_leaves_model_and_super_adapter_as_they_were(
     one: SuperAdapter, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     before, active = as_exported(one, ids, SMALL), one.active
-    export_peft_portable(one, SMALL, tmp_path / "out", kind="peft-uniform", base_name=None)
+    exported(one, SMALL, tmp_path / "out", kind="peft-uniform", base_name=None)
     assert np.array_equal(as_exported(one, ids, SMALL), before)
     assert np.array_equal(one.active, active)
     assert not any(module._forward_hooks for module in one.model.modules())
@@ -266,9 +267,9 @@ def test_the_check_leaves_model_and_super_adapter_as_they_were(
 @pytest.mark.parametrize(
     "export",
     [
-        export_peft,
-        partial(export_peft_portable, kind="peft-portable"),
-        partial(export_peft_portable, kind="peft-uniform"),
+        exported,
+        partial(exported, kind="peft-portable"),
+        partial(exported, kind="peft-uniform"),
     ],
     ids=["peft", "portable", "uniform"],
 )
@@ -282,18 +283,12 @@ def test_weights_that_are_no_finite_numbers_are_not_written(
 
 
 def test_bad_arguments_are_refused(one: SuperAdapter, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="kind must be one of peft-portable, peft-uniform, not 'gguf'"):
-        export_peft_portable(one, SMALL, tmp_path / "out", kind="gguf", base_name=None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown kind of export 'gguf'"):
+        exported(one, SMALL, tmp_path / "out", kind="gguf")
     with pytest.raises(InputError, match="without any site"):
-        export_peft_portable(one, Configuration(), tmp_path / "out", kind="peft-uniform", base_name=None)
+        exported(one, Configuration(), tmp_path / "out", kind="peft-uniform", base_name=None)
 
 
 def test_a_rank_that_peft_would_not_build_is_found() -> None:
     with pytest.raises(DeviceError, match="PEFT would build rank 4 at a, whose tensors have rank 2"):
-        peft_readers.scale_of_patterns({"r": 4, "lora_alpha": 1, "rank_pattern": {"b": 2}}, "a", 2)
-
-
-def test_the_commands_name_a_rank_that_vllm_takes() -> None:
-    vllm, olive = peft_readers.reading_commands("peft-uniform", Path("out"), "some/base", 20)
-    assert "--max-lora-rank 32 --lora-modules NAME=out" in vllm
-    assert "convert-adapters --adapter_path out" in olive
+        peft.scale_of_patterns({"r": 4, "lora_alpha": 1, "rank_pattern": {"b": 2}}, "a", 2)

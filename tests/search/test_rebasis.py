@@ -76,7 +76,7 @@ def folder(base: Callable[[], PreTrainedModel], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def imported(base: Callable[[], PreTrainedModel], folder: Path) -> SuperAdapter:
-    found, _ = import_peft(folder, base())
+    found = SuperAdapter.of(import_peft(folder, base()))
     return on_space(found, ladder_space(found))
 
 
@@ -91,11 +91,10 @@ def updates(super_adapter: SuperAdapter, ranks: dict[str, int] | None = None) ->
     """Dense update of the weights of each site."""
     largest = super_adapter.space.decode(super_adapter.largest).by_path
     config = super_adapter.space.decode(super_adapter.largest)
-    scales = super_adapter.scales(config)
     found = {}
-    for path, (A, B) in super_adapter.tensors(config).items():
+    for path, own in super_adapter.halves(config).items():
         rank = (ranks or largest)[path]
-        found[path] = scales[path] * B.double().numpy()[:, :rank] @ A.double().numpy()[:rank]
+        found[path] = own.scale * own.B.astype(np.float64)[:, :rank] @ own.A.astype(np.float64)[:rank]
     return found
 
 
@@ -168,7 +167,8 @@ def test_slices_lose_the_least_on_the_inputs_that_were_seen(
 
 def test_both_halves_share_the_size_of_each_rank(imported: SuperAdapter) -> None:
     rebase(imported, weight_grams(imported))
-    for A, B in imported.tensors(imported.space.decode(imported.largest)).values():
+    for own in imported.halves(imported.space.decode(imported.largest)).values():
+        A, B = torch.from_numpy(own.A), torch.from_numpy(own.B)
         torch.testing.assert_close(A.norm(dim=1), B.norm(dim=0))
 
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exports import exported
 from narrow_models import FAMILIES, complete_updates, dense, disturbed, logits, made, same
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
-from adaptare.search.export.onnx import export_onnx
-from adaptare.search.export.peft import export_merged, export_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import requantised
 
@@ -54,7 +53,7 @@ def test_one_width_is_a_stock_model_of_a_smaller_intermediate_size(
     super_adapter = disturbed(family)
     config = configured(super_adapter, dict.fromkeys(range(3), width) if width < 64 else {})
     before = super_adapter.model.config.intermediate_size
-    export_merged(super_adapter, config, tmp_path / "out", base_name=None)
+    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert loaded.config.intermediate_size == width
     expected = logits(dense(made(family), config.by_layer, complete_updates(super_adapter, config.by_path)), ids)
@@ -68,15 +67,15 @@ def test_one_width_is_a_stock_model_of_a_smaller_intermediate_size(
 
 def test_uneven_widths_are_refused_for_transformers_with_the_way_out(tmp_path: Path) -> None:
     super_adapter = disturbed("llama")
-    with pytest.raises(InputError, match=r"one intermediate_size, and this one has 32, 48, 64; .* with --to onnx"):
-        export_merged(super_adapter, configured(super_adapter, UNEVEN), tmp_path / "out", base_name=None)
+    with pytest.raises(InputError, match=r"one intermediate_size, and this one has 32, 48, 64; .* as onnx"):
+        exported(super_adapter, configured(super_adapter, UNEVEN), tmp_path / "out", base_name=None, kind="merged")
     assert not (tmp_path / "out").exists()
 
 
 def test_widths_are_refused_for_peft_with_the_way_out(tmp_path: Path) -> None:
     super_adapter = disturbed("llama")
-    with pytest.raises(InputError, match="belongs to narrower layers; export the model: --to merged, or --to onnx"):
-        export_peft(super_adapter, configured(super_adapter, UNEVEN), tmp_path / "out", base_name=None)
+    with pytest.raises(InputError, match="belongs to narrower layers; export the model, as merged or onnx"):
+        exported(super_adapter, configured(super_adapter, UNEVEN), tmp_path / "out", base_name=None)
 
 
 def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
@@ -107,7 +106,7 @@ def test_uneven_widths_run_on_onnx_runtime(
 ) -> None:
     super_adapter, base = disturbed(family), bases(family, tokenizer)
     config = configured(super_adapter, UNEVEN)
-    difference = export_onnx(super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache")
+    difference = exported(super_adapter, config, tmp_path / "out", kind=kind, base=base, cache=base.parent / "cache")
     assert difference < 1e-3
     expected = dense(made(family), UNEVEN, complete_updates(super_adapter, config.by_path))
     assert same(run(tmp_path / "out", ids), logits(expected, ids)[:, -1], 1e-3)
@@ -130,7 +129,7 @@ def test_a_requantised_narrow_model_has_the_weights_that_its_loss_is_computed_wi
     with again.activated(config.without_adapter):
         assert same(logits(again.model, ids), logits(expected, ids))
     options = {"kind": "onnx", "base": base, "quantisation": "int4", "cache": base.parent / "cache"}
-    assert export_onnx(super_adapter, config, tmp_path / "out", **options) < 0.1  # type: ignore[arg-type]
+    assert exported(super_adapter, config, tmp_path / "out", **options) < 0.1  # type: ignore[arg-type]
     # Without prepacking, kernels do not round activations.
     found = run(tmp_path / "out", ids, disable_prepacking="1")
     assert same(found, logits(expected, ids)[:, -1])
@@ -142,4 +141,4 @@ def test_a_swappable_narrow_model_takes_the_adapter_of_its_widths(
     super_adapter, base = disturbed("llama"), bases("llama", tokenizer)
     config = configured(super_adapter, UNEVEN)
     options = {"kind": "onnx-swappable", "base": base, "every_site": True, "cache": base.parent / "cache"}
-    assert export_onnx(super_adapter, config, tmp_path / "out", **options) < 1e-3  # type: ignore[arg-type]
+    assert exported(super_adapter, config, tmp_path / "out", **options) < 1e-3  # type: ignore[arg-type]

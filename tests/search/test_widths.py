@@ -52,11 +52,10 @@ def test_the_tensors_of_a_sub_adapter_fit_the_narrow_linears(family: str, ids: t
     super_adapter = disturbed(family)
     config = Configuration.of({site.path: 2 for site in super_adapter.space.sites}, widths={0: WIDTHS[0], 2: WIDTHS[1]})
     narrow = dense(made(family), config.by_layer, {})
-    scales = super_adapter.scales(config)
-    for path, (A, B) in super_adapter.tensors(config).items():
+    for path, own in super_adapter.halves(config).items():
         weight = narrow.get_submodule(path).weight
-        assert (B @ A).shape == weight.shape
-        weight += scales[path] * B @ A
+        assert (own.B @ own.A).shape == weight.shape
+        weight += torch.from_numpy(own.scale * own.B @ own.A)
     with super_adapter.activated(config):
         assert same(logits(super_adapter.model, ids), logits(narrow, ids))
 

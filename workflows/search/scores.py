@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler.analysis.intervals import Interval
-from adaptare.search import CompletionLoss, SuperAdapter, export_peft
+from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
 from adaptare.search.training.answers import Scoring
 from adaptare.search.training.polish import polished
 from adaptare.search.training.quality import paired_difference
@@ -88,7 +88,7 @@ def polish(
         test = CompletionLoss(only, examples.test)
         val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
         test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
-        export_peft(only, configuration, folder, base_name=base_name)
+        export_adapter(only.sub_adapter(configuration, Origin(name=base_name)), folder)
     before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
     return replace(
         choice,

@@ -19,6 +19,7 @@ from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
+from adaptare.search.super_adapter.merging import fills_zeros
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.workflows.search.problem import Genes, MergedLatency, Problem
@@ -197,7 +198,7 @@ def _problem(
     template, space = predictor.template, super_adapter.space
     bound = request.budget.bound(predictor.base_value)
     check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
-    if template.in_weights and super_adapter.fills_zeros(space.decode(super_adapter.largest)):
+    if template.in_weights and fills_zeros(super_adapter.sub_adapter(space.decode(super_adapter.largest))):
         raise InputError(
             f"the predictor is of mode {template.mode}, and merging these adapters would fill the zeros of their "
             "sparse base; profile and fit the mode static or swappable"
@@ -220,7 +221,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     None on a sparse base whose zeros the merge would fill.
     """
     config = super_adapter.space.decode(super_adapter.largest)
-    if super_adapter.fills_zeros(config):
+    if fills_zeros(super_adapter.sub_adapter(config)):
         return []
     mode = _merged_mode(adaptation)
     predicted = Interval(*(predictor.base_value,) * 3)

@@ -14,7 +14,7 @@ from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models.model_source import published_name
-from adaptare.search import CompletionLoss, PredictedLatency, SuperAdapter, export_peft, load_base
+from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter, load_base
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import check_replaceable
@@ -100,7 +100,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     model, tokenizer = load_base(weights)
     round_base(model, request.quantisation)
     examples = examples_of(task, texts, tokenizer) if task and texts else None
-    imported, _ = import_peft(request.adapter, model)
+    imported = SuperAdapter.of(import_peft(request.adapter, model))
     cutter = Cutter(on_space(imported, ladder_space(imported)), fitted, examples, request, feedback)
     winner, baselines, evaluated = cutter.search()
     name = published_name(request.base, weights)
@@ -118,7 +118,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         )
         baselines.insert(1, cut)
     else:
-        export_peft(cutter.super_adapter, winner.configuration, request.output, base_name=name)
+        export_adapter(cutter.super_adapter.sub_adapter(winner.configuration, Origin(name=name)), request.output)
     result = SearchResult(
         budget=request.budget,
         limit=cutter.problem.bound,

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from adaptare.core.codec import from_json, to_json
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
 
@@ -73,17 +74,14 @@ class OnnxBase:
 
     def save(self) -> None:
         """Writes the record."""
-        content = asdict(self)
-        del content["folder"]
+        content = {name: value for name, value in to_json(self).items() if name != "folder"}
         (self.folder / RECORD).write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "OnnxBase":
         """Reads the record of a folder."""
-        content: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        ports = tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in content.pop("inputs"))
-        sites = {path: SiteTensors(**tensors) for path, tensors in content.pop("sites").items()}
-        return cls(folder=folder, inputs=ports, sites=sites, **content)
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return from_json(cls, {**content, "folder": str(folder)})
 
 
 def adapter_inputs(path: str) -> tuple[str, str]:

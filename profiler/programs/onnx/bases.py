@@ -49,11 +49,7 @@ class OnnxBases:
     """
 
     def __init__(self, cache: str | Path | None = None, *, weights: ModelSource | None = None) -> None:
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise MissingPackageError(
-                f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
-            )
+        check_installed()
         self._root, self._limit_bytes = cache_folder(cache) / "onnx", cache_limit_bytes()
         self._weights = weights
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
@@ -153,6 +149,15 @@ class OnnxBases:
         """The folder with weights of exactly this shape, if there is one."""
         known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
         return self._weights.folder if self._weights is not None and known else None
+
+
+def check_installed() -> None:
+    """Raises `MissingPackageError` if exporting needs a package that is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
+        )
 
 
 def _onnxruntime_version() -> str:

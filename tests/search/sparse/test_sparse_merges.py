@@ -8,22 +8,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exports import difference_in_peft, exported, on_grid_of
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.workloads.space import grouped_space
-from adaptare.search import CompletionLoss, export_merged, export_onnx, export_peft, train_super_adapter
-from adaptare.search.export.onnx import export_onnx_adapter
-from adaptare.search.export.parity import largest_export_difference
+from adaptare.search import CompletionLoss, train_super_adapter
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.merging import merged_weights
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, on_base, requantised, round_base
+from adaptare.search.super_adapter.quantised_base import keep_masters, requantised, round_base
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
@@ -60,9 +60,9 @@ def test_stock_peft_on_the_sparse_base_computes_the_same(
 ) -> None:
     super_adapter = adapted(ElasticLinear)
     config = chosen(super_adapter, choice)
-    export_peft(super_adapter, config, tmp_path / "adapter", base_name=None)
+    exported(super_adapter, config, tmp_path / "adapter", base_name=None)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
-    assert largest_export_difference(super_adapter, [config], [tmp_path / "adapter"], base=base)[0] < 1e-5
+    assert difference_in_peft(super_adapter, config, tmp_path / "adapter", base) < 1e-5
 
 
 def test_a_dense_merge_into_a_sparse_base_is_refused(adapted: Adapted, with_tokenizer: Path, tmp_path: Path) -> None:
@@ -70,11 +70,9 @@ def test_a_dense_merge_into_a_sparse_base_is_refused(adapted: Adapted, with_toke
     config = chosen(super_adapter, "maximal")
     refusal = r"would leave 0\.0% zeros in 10 linears that are 50\.0% zeros now; .* sqft-sparsepeft"
     with pytest.raises(InputError, match=refusal):
-        export_merged(super_adapter, config, tmp_path / "merged", base_name=None)
+        exported(super_adapter, config, tmp_path / "merged", base_name=None, kind="merged")
     with pytest.raises(InputError, match=refusal):
-        export_onnx(
-            super_adapter, config, tmp_path / "onnx", kind="onnx", base=with_tokenizer, cache=tmp_path / "cache"
-        )
+        exported(super_adapter, config, tmp_path / "onnx", kind="onnx", base=with_tokenizer, cache=tmp_path / "cache")
     with pytest.raises(InputError, match=refusal):
         requantised(super_adapter, config, with_tokenizer, "int4")
     assert not (tmp_path / "merged").exists()
@@ -84,10 +82,9 @@ def test_a_dense_merge_into_a_sparse_base_is_refused(adapted: Adapted, with_toke
 def test_a_plain_adapter_would_have_filled_the_zeros(adapted: Adapted) -> None:
     super_adapter = adapted(ElasticLinear)
     config = chosen(super_adapter, "maximal")
-    scales = super_adapter.scales(config)
     filled = [
-        super_adapter.model.get_submodule(path).base.weight + scales[path] * (B @ A)
-        for path, (A, B) in super_adapter.tensors(config).items()
+        super_adapter.model.get_submodule(path).base.weight + torch.from_numpy(own.scale * (own.B @ own.A))
+        for path, own in super_adapter.halves(config).items()
     ]
     assert share_of_zeros(filled) < 1e-3
 
@@ -100,7 +97,7 @@ def test_a_masked_merge_has_the_zeros_of_its_base(
     config = chosen(super_adapter, choice)
     with super_adapter.lifted():
         before = zeros(super_adapter.model)
-    export_merged(super_adapter, config, tmp_path / "merged", base_name=None)
+    exported(super_adapter, config, tmp_path / "merged", base_name=None, kind="merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     after = zeros(merged)
     assert all(torch.equal(after[path], before[path]) for path in before)
@@ -116,7 +113,7 @@ def test_a_saved_super_adapter_merges_as_before(layer: MakeLayer, adapted: Adapt
     config = chosen(super_adapter, "mixed")
     save_super_adapter(super_adapter, tmp_path / "saved")
     again = load_super_adapter(tmp_path / "saved", load_base_of(base), layer=layer)
-    before, after = super_adapter.merged(config), again.merged(config)
+    before, after = merged_weights(super_adapter.sub_adapter(config)), merged_weights(again.sub_adapter(config))
     assert before.keys() == after.keys() == config.by_path.keys()
     assert all(torch.equal(after[path], before[path]) for path in before)
 
@@ -134,7 +131,7 @@ def with_tokenizer(base: Path, tokenizer: Any) -> Path:
 
 def quantisation_aware(super_adapter: SuperAdapter, base: Path) -> SuperAdapter:
     """As it is trained: on a rounded base whose original weights are kept."""
-    found = on_base(super_adapter, base, "int4")
+    found = on_grid_of(super_adapter, load_base_of(base))
     assert found.on_grid
     return found
 
@@ -151,15 +148,15 @@ def test_codes_of_a_quantisation_aware_merge_are_those_that_were_trained(
         "base": with_tokenizer,
         "cache": tmp_path / "cache",
     }
-    export_onnx(trained, config, tmp_path / "merged", **options)
-    export_onnx(trained, Configuration(), tmp_path / "plain", **options)
+    exported(trained, config, tmp_path / "merged", **options)
+    exported(trained, Configuration(), tmp_path / "plain", **options)
     merged, plain = (packed(tmp_path / name / "model.onnx") for name in ("merged", "plain"))
     assert merged.keys() == plain.keys()
     changed = {name for name in merged if not np.array_equal(merged[name][0], plain[name][0])}
     assert len(changed) == len(config.ranks)
     assert all(np.array_equal(merged[name][1], plain[name][1]) for name in merged)
     found = dequantised_weights(tmp_path / "merged" / "model.onnx")
-    expected = {path: weight.T.numpy() for path, weight in trained.merged(config).items()}
+    expected = {path: weight.T.numpy() for path, weight in merged_weights(trained.sub_adapter(config)).items()}
     for path, weight in expected.items():
         assert sum(weight.shape == other.shape and np.array_equal(weight, other) for other in found.values()) == 1, path
     original = load_base_of(with_tokenizer)
@@ -184,7 +181,7 @@ def test_a_quantisation_aware_model_computes_as_its_merged_weights(
     model = load_base_of(with_tokenizer)
     round_base(model, "int4")
     rounded = {path: linear.weight.clone() for path, linear in decoder_linears(model).items()}
-    for path, weight in trained.merged(config).items():
+    for path, weight in merged_weights(trained.sub_adapter(config)).items():
         model.get_submodule(path).weight.data = weight
     with torch.no_grad():
         assert (model(ids).logits - logits(trained, config, ids)).abs().max() < 1e-4
@@ -195,7 +192,7 @@ def test_a_quantisation_aware_model_computes_as_its_merged_weights(
 
 def test_merging_and_rounding_again_would_change_the_scales(adapted: Adapted, with_tokenizer: Path) -> None:
     trained = quantisation_aware(adapted(QuantisedElasticLinear), with_tokenizer)
-    merged = trained.merged(chosen(trained, "maximal"))
+    merged = merged_weights(trained.sub_adapter(chosen(trained, "maximal")))
     again = rounded_weights({path: weight.T.numpy() for path, weight in merged.items()}, "int4")
     assert not all(np.array_equal(again[path].T, weight.numpy()) for path, weight in merged.items())
 
@@ -207,12 +204,12 @@ def test_a_merged_4_bit_model_has_the_operators_of_its_base_and_an_unmerged_one_
     super_adapter = adapted(ElasticLinear)
     config = chosen(super_adapter, "heuristic")
     options: dict[str, Any] = {"quantisation": "int4", "base": with_tokenizer, "cache": tmp_path / "cache"}
-    export_onnx(super_adapter, config, tmp_path / "apart", kind="onnx-static", **options)
+    exported(super_adapter, config, tmp_path / "apart", kind="onnx-static", **options)
     super_adapter.remove()
     keep_masters(super_adapter.model)
     trained = SuperAdapter(super_adapter.model, super_adapter.space, seed=0, layer=QuantisedElasticLinear)
-    export_onnx(trained, config, tmp_path / "merged", kind="onnx", **options)
-    export_onnx(trained, Configuration(), tmp_path / "base4", kind="onnx", **options)
+    exported(trained, config, tmp_path / "merged", kind="onnx", **options)
+    exported(trained, Configuration(), tmp_path / "base4", kind="onnx", **options)
     apart, merged, base = (
         len(onnx.load(tmp_path / name / "model.onnx", load_external_data=False).graph.node)
         for name in ("apart", "merged", "base4")
@@ -228,20 +225,20 @@ def test_what_exists_merged_only_is_not_written_as_an_adapter(
     config = chosen(super_adapter, "heuristic")
     refusal = "only the non-zero weights of its base, .* export it merged"
     with pytest.raises(InputError, match=refusal):
-        export_peft(super_adapter, config, tmp_path / "peft", base_name=None)
+        exported(super_adapter, config, tmp_path / "peft", base_name=None)
     with pytest.raises(InputError, match=refusal):
-        export_onnx_adapter(super_adapter, config, tmp_path / "alone", base_name=None)
+        exported(super_adapter, config, tmp_path / "alone", base_name=None, kind="onnx-adapter")
     for kind in ("onnx-static", "onnx-swappable"):
         with pytest.raises(InputError, match=refusal):
-            export_onnx(super_adapter, config, tmp_path / kind, kind=kind, base=base, cache=tmp_path / "cache")
+            exported(super_adapter, config, tmp_path / kind, kind=kind, base=base, cache=tmp_path / "cache")
 
 
 def test_ranks_outside_the_space_are_refused_and_custom_ones_within_it_are_not(adapted: Adapted) -> None:
     super_adapter = adapted(MaskedElasticLinear)
     path = "model.layers.0.self_attn.q_proj"
-    assert super_adapter.merged(Configuration.of({path: 3})).keys() == {path}
+    assert merged_weights(super_adapter.sub_adapter(Configuration.of({path: 3}))).keys() == {path}
     with pytest.raises(InputError, match=f"rank of {path} must be 0 to 6 in this super-adapter, not 7"):
-        super_adapter.merged(Configuration.of({path: 7}))
+        super_adapter.sub_adapter(Configuration.of({path: 7}))
 
 
 @pytest.mark.parametrize("layer", [ElasticLinear, MaskedElasticLinear, QuantisedElasticLinear])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exports import difference_in_peft, exported
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from typer.testing import CliRunner
@@ -16,9 +17,8 @@ from adaptare.app import app
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
-from adaptare.search import CompletionLoss, SuperAdapter, export_merged, export_onnx, export_peft, search
+from adaptare.search import CompletionLoss, SuperAdapter, search
 from adaptare.search.algorithms.algorithm import algorithm_named
-from adaptare.search.export.parity import largest_export_difference
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.recipes.shears import space
@@ -133,9 +133,9 @@ def train(tmp_path: Path, data: Path) -> Train:
 @pytest.mark.parametrize("name", ["shears", "sqft-sparse"])
 def test_an_adapter_apart_from_its_sparse_base_loads_in_stock_peft(name: str, train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, config = train(name)
-    export_peft(super_adapter, config, tmp_path / "adapter", base_name=adaptation.base_name)
-    found = largest_export_difference(super_adapter, [config], [tmp_path / "adapter"], base=adaptation.base)
-    assert found[0] < 1e-5
+    exported(super_adapter, config, tmp_path / "adapter", base_name=adaptation.base_name)
+    found = difference_in_peft(super_adapter, config, tmp_path / "adapter", adaptation.base)
+    assert found < 1e-5
     weights = [
         linear.weight for linear in decoder_linears(AutoModelForCausalLM.from_pretrained(adaptation.base)).values()
     ]
@@ -147,9 +147,9 @@ def test_an_adapter_apart_from_its_4_bit_sparse_base_runs_in_onnx_runtime(train:
     adaptation, super_adapter, config = train("sqft")
     options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
     for kind in ("onnx-static", "onnx-swappable"):
-        assert export_onnx(super_adapter, config, tmp_path / kind, kind=kind, **options) < 0.1
+        assert exported(super_adapter, config, tmp_path / kind, kind=kind, **options) < 0.1
     with pytest.raises(InputError, match="keep it apart"):
-        export_onnx(super_adapter, config, tmp_path / "merged", kind="onnx", **options)
+        exported(super_adapter, config, tmp_path / "merged", kind="onnx", **options)
 
 
 @pytest.mark.slow
@@ -157,14 +157,14 @@ def test_a_masked_adapter_is_merged_and_as_sparse_in_transformers_and_onnx_runti
     train: Train, tmp_path: Path
 ) -> None:
     adaptation, super_adapter, config = train("sqft-sparsepeft")
-    export_merged(super_adapter, config, tmp_path / "merged", base_name=adaptation.base_name)
+    exported(super_adapter, config, tmp_path / "merged", base_name=adaptation.base_name, kind="merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
     ids = torch.arange(12)[None]
     with super_adapter.activated(config), torch.no_grad():
         assert (merged(ids).logits - super_adapter.model(ids).logits).abs().max() < 1e-4
     options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
-    assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+    assert exported(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 1e-3
 
 
 @pytest.mark.slow
@@ -177,8 +177,8 @@ def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(t
     assert best.values[0] <= validation(super_adapter.space.encode(start)[None])[0]
     found = super_adapter.space.decode(best.codes)
     options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
-    assert export_onnx(super_adapter, found, tmp_path / "onnx", kind="onnx", **options) < 1e-3
-    export_merged(super_adapter, found, tmp_path / "merged", base_name=adaptation.base_name)
+    assert exported(super_adapter, found, tmp_path / "onnx", kind="onnx", **options) < 1e-3
+    exported(super_adapter, found, tmp_path / "merged", base_name=adaptation.base_name, kind="merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert share_of_zeros([linear.weight for linear in decoder_linears(merged).values()]) == 0.5
 
@@ -188,7 +188,7 @@ def test_a_quantisation_aware_adapter_is_merged_into_codes_for_onnx_runtime(trai
     adaptation, super_adapter, config = train("sqft-qa-sparsepeft")
     assert super_adapter.on_grid
     options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
-    assert export_onnx(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 0.1
+    assert exported(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 0.1
 
 
 def run(*words: str) -> Any:

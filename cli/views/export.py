@@ -1,0 +1,36 @@
+"""View of `adaptare export`."""
+
+from collections.abc import Iterator
+
+from adaptare.core.table import Note, Section
+from adaptare.search.export.kinds import export_kind
+from adaptare.workflows.exporting import ExportResult
+
+# Values that vLLM takes for --max-lora-rank, from its default on.
+VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
+
+
+def sections(result: ExportResult) -> Iterator[Section]:
+    """Commands that load the files, and notes."""
+    kind, folder, ranks = export_kind(result.kind), result.folder, result.sites.values()
+    places = {"model": str(folder / "model.onnx"), "adapter": str(folder / "adapter.onnx_adapter")}
+    yield f"written: {folder}; load it with: {kind.loading.format(folder=str(folder), **places)}"
+    largest = max(ranks, default=0)
+    rank = next((size for size in VLLM_RANKS if size >= largest), largest)
+    for program, words in (kind.commands or {}).items():
+        yield f"for {program}: {words.format(folder=folder, base=result.base, rank=rank)}"
+    if kind.pads_ranks and (padded := [rank for rank in ranks if rank < largest]):
+        yield Note(
+            f"{len(padded)} of {len(ranks)} sites are padded to rank {largest} and cost what that rank costs; "
+            "predicted latencies are of the smaller ranks"
+        )
+    names_base = "base_name" in kind.options
+    if kind.name.startswith("peft") and result.base_name is None:
+        yield Note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
+    if result.prepared and names_base:
+        yield Note(f"it fits the base that its recipe prepared, and no other: {result.base}")
+    if result.open:
+        yield "It takes adapters on every site; those without one cost a little."
+    if result.difference is not None:
+        largest_difference = f"{result.difference:.1e} of the largest"
+        yield f"Its logits differ by at most {largest_difference} from torch's with these weights."

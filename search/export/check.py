@@ -1,0 +1,126 @@
+"""Checks of exports: the logits that others read from the files, against those of torch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from adaptare.core import DeviceError
+
+TOKENS: Final = 25
+# Of logits, relative to the largest; for exports without rounding.
+TOLERANCE: Final = 1e-4
+
+
+# Opens an export in a folder as its users do: logits of the last of some tokens, one or more, shape (n, vocabulary).
+Reader = Callable[[Path, Sequence[int]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A reader of an export, and the model that its logits must equal.
+
+    Args:
+        name: Library or program whose reading it is, for messages.
+        reader: Opens the export.
+        model: Computes the expected logits.
+        tolerance: Largest difference over the largest logit.
+    """
+
+    name: str
+    reader: Reader
+    model: PreTrainedModel
+    tolerance: float = TOLERANCE
+
+
+def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "the export", advice: str) -> float:
+    """Largest difference of the logits from the expected ones, over the largest of those if that is above 1.
+
+    Args:
+        folder: The export.
+        expectations: At least one.
+        export: Words for the export, for the message.
+        advice: What to do if a difference is too large.
+
+    Raises:
+        DeviceError: A difference is too large, or a reader could not open the export.
+    """
+    differences = []
+    for each in expectations:
+        tokens = random_tokens(each.model.config.vocab_size)
+        found = each.reader(folder, tokens)
+        expected = logits_of(each.model, tokens)[-len(found) :]
+        differences.append(float(np.max(np.abs(found - expected)) / max(1.0, np.max(np.abs(expected)))))
+        if not differences[-1] <= each.tolerance:
+            raise DeviceError(
+                f"logits of {export}, as {each.name} reads it, differ from torch's by {differences[-1]:.2g} of "
+                f"the largest, and {each.tolerance:g} is allowed; {advice}"
+            )
+    return max(differences)
+
+
+_PEFT_LOADER = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+request = json.load(sys.stdin)
+base = AutoModelForCausalLM.from_pretrained(request["base"], dtype=torch.float32)
+model = PeftModel.from_pretrained(base, request["folder"]).eval()
+with torch.inference_mode():
+    logits = model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0]
+print(json.dumps(logits.tolist()))
+"""
+
+
+def read_by_peft(base: Path, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Logits of the last token, in a process that has PEFT and the base model of a folder."""
+    request = {"base": str(base), "folder": str(folder), "tokens": list(tokens)}
+    return np.array(computed_elsewhere(_PEFT_LOADER, request, library="PEFT"), dtype=np.float32)
+
+
+def random_tokens(vocabulary: int) -> list[int]:
+    """Token ids, the same on every call."""
+    return [int(token) for token in np.random.default_rng(0).integers(0, vocabulary, TOKENS)]
+
+
+def logits_of(model: PreTrainedModel, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Logits of every token. Shape (n, vocabulary)."""
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(torch.tensor([tokens]).to(model.device)).logits[0].float().cpu().numpy()
+    return logits
+
+
+def computed_elsewhere(script: str, request: Mapping[str, Any], *, library: str) -> Any:
+    """Result of a Python script in a separate process, which has `library` and need not have adaptare.
+
+    Args:
+        script: Reads the request from standard input and prints its result, both as JSON.
+        request: JSON values.
+        library: Name of the library that reads the export, for messages.
+
+    Raises:
+        DeviceError: The script failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        input=json.dumps(request),
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode} without a message"]
+        raise DeviceError(f"{library} could not run the export: {lines[-1]}; try another version of {library}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,135 @@
+"""Kinds of exports, and the one way to write them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from adaptare.core import InputError
+from adaptare.core.extensions import extension
+from adaptare.core.quantisation import QUANTISATIONS, Quantisation
+from adaptare.devices.program import Json
+from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.search.export.folder import export_folder
+
+if TYPE_CHECKING:
+    from adaptare.search.export.check import Expectation
+    from adaptare.search.super_adapter.base_model import Base
+
+# Entry points are named after their kind; each is an `ExportKind`.
+EXPORTS: Final = "adaptare.exports"
+Option = Literal["quantisation", "every_site", "base_name"]
+
+
+def _ignore(text: str) -> None: ...
+
+
+def _anything() -> None: ...
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """ExportOptions of an export.
+
+    Args:
+        quantisation: Quantisation of the weights of a model.
+        every_site: A model with swappable adapters takes them on every site, not only on those of its own adapter.
+        cache: Folder that keeps exported bases; default: the user's cache folder.
+        note: Called with a message before each long step.
+    """
+
+    quantisation: Quantisation = "none"
+    every_site: bool = False
+    cache: Path | None = None
+    note: Callable[[str], None] = _ignore
+
+
+DEFAULT: Final = ExportOptions()
+
+
+@dataclass(frozen=True)
+class ExportKind:
+    """Kind of files that a sub-adapter is written as; registered as an entry point in the group `adaptare.exports`.
+
+    Args:
+        name: Name of the entry point.
+        summary: One line: the files, and which program reads them.
+        loading: Python code that loads the export, with places for `folder`, `model` and `adapter`.
+        write: Writes the files into an existing empty folder.
+        expectations: Readers of the files, each with the model that its logits must equal; none if they are not run.
+        options: ExportOptions that the kind takes; `base_name` if it names its base instead of holding it.
+        commands: Program -> its command, with places for `folder`, `base` and `rank`, the largest one.
+        pads_ranks: True if every site is written with the largest rank.
+        check_installed: Raises `MissingPackageError` if writing needs a package that is not installed.
+        advice: What to do if a reader computes something else.
+    """
+
+    name: str
+    summary: str
+    loading: str
+    write: Callable[[SubAdapter["Base"], Path, ExportOptions], None]
+    expectations: Callable[[SubAdapter["Base"], ExportOptions], "Sequence[Expectation]"] | None = None
+    options: tuple[Option, ...] = ()
+    commands: Mapping[str, str] | None = None
+    pads_ranks: bool = False
+    check_installed: Callable[[], None] = _anything
+    advice: str = "export the merged model instead"
+
+
+def export_kind(name: str) -> ExportKind:
+    """The registered kind of this name. Raises `InputError`."""
+    found = extension(EXPORTS, name, kind="kind of export")
+    if not isinstance(found, ExportKind) or found.name != name:
+        raise InputError(
+            f"the entry point {name!r} in the group {EXPORTS} is {found!r}; it must be an ExportKind of that name"
+        )
+    return found
+
+
+def export_adapter(
+    adapted: SubAdapter["Base"], folder: str | Path, *, kind: str = "peft", options: ExportOptions = DEFAULT
+) -> float | None:
+    """Writes a sub-adapter as files that other programs load, after reading them as these programs do.
+
+    Args:
+        adapted: Adapter and its base.
+        folder: Absent, empty, or an earlier export, which is replaced.
+        kind: Name of a registered kind, such as `peft`, `merged` or `onnx`.
+        options: ExportOptions of the kind.
+
+    Returns:
+        Largest difference of the logits from torch's, as `check` defines it; `None` if the kind is not run.
+
+    Raises:
+        InputError: The kind does not fit the adapter or an option, or the folder holds other files.
+        MissingPackageError: A package is not installed.
+        DeviceError: A reader computes something else, or failed; the folder is unchanged.
+        StorageError: The folder could not be written; its earlier content is intact.
+    """
+    form = export_kind(kind)
+    if options.quantisation not in QUANTISATIONS:
+        raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
+    given: dict[Option, bool] = {"quantisation": options.quantisation != "none", "every_site": options.every_site}
+    if unfit := [name for name, is_given in given.items() if is_given and name not in form.options]:
+        raise InputError(f"an export of kind {kind} has no {unfit[0]}; leave it out, or choose another kind")
+    config = adapted.configuration
+    widths: Json = {str(layer): width for layer, width in config.by_layer.items()}
+    cuts: dict[str, Json] = {"widths": widths, "left_out": list(config.left_out)}
+    quantised: dict[str, Json] = {"quantisation": options.quantisation} if "quantisation" in form.options else {}
+    origin: dict[str, Json] = {
+        "schema": 1,
+        "kind": kind,
+        "base_model": adapted.base.origin.name,
+        "ranks": dict(config.ranks),
+        **{name: cut for name, cut in cuts.items() if cut},
+        **quantised,
+    }
+    with export_folder(folder, origin=origin) as fresh:
+        form.write(adapted, fresh, options)
+        if form.expectations is None:
+            return None
+        from adaptare.search.export.check import check
+
+        options.note("comparing the logits that others read with those of torch")
+        words = f"the {kind} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
+        return check(fresh, form.expectations(adapted, options), export=words, advice=form.advice)

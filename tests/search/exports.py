@@ -1,0 +1,56 @@
+"""Exports of configurations of a super-adapter, by keyword arguments."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adaptare.profiler import Configuration
+from adaptare.search import Origin, export_adapter
+from adaptare.search.export.check import Expectation, check, read_by_peft
+from adaptare.search.export.kinds import ExportOptions
+from adaptare.search.super_adapter.merging import dense
+from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
+
+
+def exported(
+    super_adapter: SuperAdapter,
+    config: Configuration,
+    folder: Path,
+    *,
+    kind: str = "peft",
+    base: Path | None = None,
+    base_name: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    quantisation: str = "none",
+    every_site: bool = False,
+    cache: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> float:
+    """Largest difference from torch, or NaN if the kind is not run."""
+    adapted = super_adapter.sub_adapter(config, Origin(base, base_name, tokenizer))
+    options = ExportOptions(quantisation, every_site, cache, note)
+    difference = export_adapter(adapted, folder, kind=kind, options=options)
+    return float("nan") if difference is None else difference
+
+
+def difference_in_peft(super_adapter: SuperAdapter, config: Configuration, folder: Path, base: Path) -> float:
+    """Of the logits in a process with PEFT alone."""
+    reader = partial(read_by_peft, base)
+    expected = Expectation("PEFT", reader, dense(super_adapter.sub_adapter(config)), tolerance=np.inf)
+    return check(folder, [expected], advice="none")
+
+
+def on_grid_of(super_adapter: SuperAdapter, model: PreTrainedModel) -> SuperAdapter:
+    """Copy of the adapters on another model, which is rounded to 4 bits and keeps its weights beside."""
+    keep_masters(model)
+    round_base(model, "int4")
+    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0, layer=super_adapter.layer)
+    with torch.no_grad():
+        for name, tensor in copied.state().items():
+            tensor.copy_(super_adapter.state()[name])
+    return copied
