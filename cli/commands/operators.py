@@ -33,6 +33,7 @@ def operators(
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Workload, open_model, programs_for
+    from adaptare.views import operators as view
     from adaptare.workflows.grid import case_of
     from adaptare.workflows.profiling.operators_report import report_operators
     from adaptare.workflows.target import target_of
@@ -46,4 +47,4 @@ def operators(
     case = case_of(shape, adapter, rank=DEFAULT_RANK if rank is None else rank, placement=sites)
     at = Workload(shape, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
     console.note("calling with and without the runtime's profiler, interleaved")
-    return console.show(report_operators(model, case, at, target, calls=calls, programs=programs))
+    return console.show(report_operators(model, case, at, target, calls=calls, programs=programs), view)

@@ -36,6 +36,8 @@ def parts(
     from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for
+    from adaptare.profiler.measuring.session import Session
+    from adaptare.views import parts as view
     from adaptare.workflows.grid import case_of
     from adaptare.workflows.profiling.parts_report import report_parts
     from adaptare.workflows.target import target_of
@@ -51,6 +53,6 @@ def parts(
     shape = open_model(model, cache=cache).shape
     config = case_of(shape, adapter, rank=rank, placement=sites).config if adapter or rank else Configuration()
     adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
-    programs = programs_for(target.device.info(), cache=cache)
+    session = Session(target.device, stop, seed, programs=programs_for(target.device.info(), cache=cache))
     console.note("timing the whole model and its parts, with cold and hot caches, interleaved")
-    return console.show(report_parts(model, adapted, target, stop=stop, seed=seed, programs=programs))
+    return console.show(report_parts(model, adapted, target, session=session), view)

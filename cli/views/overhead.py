@@ -7,6 +7,7 @@ from typing import Final
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, milliseconds, per_second, percent
+from adaptare.views import energy, merge_or_swap
 from adaptare.workflows.comparison import compared_sections
 from adaptare.workflows.overhead.overhead_report import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import Row, Slope
@@ -67,9 +68,9 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
     if report.requests:
         yield _requests(report.requests)
     if report.energy:
-        yield report.energy.section
+        yield energy.section(report.energy)
     if report.merge_or_swap:
-        yield from report.merge_or_swap.sections()
+        yield from merge_or_swap.sections(report.merge_or_swap)
     words = ["adaptare", "profile", report.place["model"], "--device", report.device_name]
     yield Note(f"next, to predict other adapters: {shlex.join(words)}")
 

@@ -34,22 +34,37 @@ class OperatorCost:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class ProfiledCalls:
     """Calls of one workload, with and without the profiler.
+
+    Args:
+        plain_s: Latency of a call without the profiler, seconds.
+        profiled_s: Latency of a call with the profiler, seconds; the excess over `plain_s` is profiler overhead.
+        slowdown: Ratio of the latency with the profiler to that without.
+        outside_s: Time of the profiled call outside its operators, including disturbances, seconds.
+        profiled_calls: Number of calls with the profiler.
+    """
+
+    plain_s: float
+    profiled_s: float
+    slowdown: float
+    outside_s: float
+    profiled_calls: int
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Time of one workload by operator.
 
     Every value is a mean over the faster half of the calls: disturbed calls are excluded, and the operators add up to
     no more than the total.
 
     Args:
-        plain_s: Latency of a call without the profiler, seconds.
-        profiled_s: Latency of a call with the profiler, seconds; the excess over `plain_s` is profiler overhead.
-        profiled_calls: Number of calls with the profiler.
+        calls: The calls as a whole.
         operators: Cost by operator type, most expensive first.
     """
 
-    plain_s: float
-    profiled_s: float
-    profiled_calls: int
+    calls: ProfiledCalls
     operators: tuple[OperatorCost, ...]
 
     @classmethod
@@ -65,20 +80,12 @@ class Attribution:
         kinds = [kind for name, some in rounds.items() if (kind := _operator(name)) and any(some)]
         costs = []
         for kind in kinds:
-            seconds, calls = undisturbed(f"{OPERATORS}/{kind}", f"{OPERATOR_CALLS}/{kind}")
-            costs.append(OperatorCost(kind, calls, seconds))
+            seconds, count = undisturbed(f"{OPERATORS}/{kind}", f"{OPERATOR_CALLS}/{kind}")
+            costs.append(OperatorCost(kind, count, seconds))
         (plain_s,), (profiled_s,) = undisturbed(PLAIN), undisturbed(OPERATORS)
-        return cls(plain_s, profiled_s, sum(lengths), tuple(sorted(costs, key=lambda cost: -cost.seconds)))
-
-    @property
-    def slowdown(self) -> float:
-        """Ratio of the latency with the profiler to that without."""
-        return self.profiled_s / self.plain_s
-
-    @property
-    def outside_s(self) -> float:
-        """Time of the profiled call outside its operators, including disturbances, seconds."""
-        return self.profiled_s - sum(cost.seconds for cost in self.operators)
+        outside_s = profiled_s - sum(cost.seconds for cost in costs)
+        calls = ProfiledCalls(plain_s, profiled_s, profiled_s / plain_s, outside_s, sum(lengths))
+        return cls(calls, tuple(sorted(costs, key=lambda cost: -cost.seconds)))
 
 
 def attributions(measurement: Measurement) -> tuple[Attribution, Attribution]:

@@ -26,7 +26,7 @@ def test_joules_stand_beside_seconds(overhead: Callable[..., Any]) -> None:
     assert (base["placement"], base["over_base"]) == ("base", None)
     assert base["watts"] == pytest.approx(5)
     assert {row["mode"] for row in others} >= {"swappable", "merged"}
-    assert all(row["lower_j"] <= row["joules"] <= row["upper_j"] for row in rows)
+    assert all(row["joules"]["lower"] <= row["joules"]["middle"] <= row["joules"]["upper"] for row in rows)
     assert "energy of a call" in overhead("simulated:power_w=5").out
 
 

@@ -342,4 +342,4 @@ def test_a_way_that_cannot_be_loaded_is_told(overhead: Callable[..., Any], monke
 def test_tasks_need_an_adapter_that_is_there(overhead: Callable[..., Any]) -> None:
     answer = overhead("--device", "ort-cpu:threads=1", "--rank", 0, "--tasks", 2)
     assert answer.code == 2
-    assert "--tasks compares ways to apply an adapter; give one of rank 1 or more" in answer.err
+    assert "tasks compare ways to apply an adapter; give one of rank 1 or more" in answer.err

@@ -1,11 +1,9 @@
 """One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from adaptare.core import InputError
-from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Measurement, Mode, Programs, Workload
 from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
@@ -44,19 +42,6 @@ class Way:
     cold_swap_s: float | None = None
 
 
-COLUMNS: Final[tuple[Column[Way], ...]] = (
-    Column("mode", lambda way: way.mode),
-    Column("disk MB", lambda way: megabytes(way.disk_bytes)),
-    Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
-    Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
-    Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
-    Column("change of task ms", lambda way: milliseconds(way.swap_s)),
-    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s), 1),
-    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s)}", 4),
-    Column("overhead", lambda way: percent(way.overhead)),
-)
-
-
 @dataclass(frozen=True)
 class MergeOrSwap:
     """Comparison of application modes for several tasks whose adapters have the same sites and ranks.
@@ -81,21 +66,12 @@ class MergeOrSwap:
     tokens_to_pay: float | None
     conclusion: str
 
-    def sections(self) -> Iterator[Section]:
-        """A table, failures, and the conclusion."""
-        adapters = f"adapters of {megabytes(self.adapter_bytes)} MB, a base of {megabytes(self.base_bytes)} MB"
-        title = f"Merge or swap for {self.tasks} tasks, {self.placement} r{self.rank}: {adapters}"
-        yield Table(title, COLUMNS, self.ways)
-        yield from (Note(f"not loaded: {mode}: {reason}") for mode, reason in self.failures.items())
-        if self.conclusion:
-            yield self.conclusion
-
 
 def largest_case(cases: Sequence[Case], template: Workload) -> Case:
     """The adapter with the most weights. Raises `InputError` if all are empty."""
     largest = max(cases, key=lambda case: case.config.adapter_parameters(template.shape))
     if not largest.rank:
-        raise InputError("--tasks compares ways to apply an adapter; give one of rank 1 or more")
+        raise InputError("tasks compare ways to apply an adapter; give one of rank 1 or more")
     return largest
 
 

@@ -1,0 +1,77 @@
+"""View of `adaptare operators`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from adaptare.core.table import Column, Note, Section, Table
+from adaptare.core.units import milliseconds
+from adaptare.workflows.profiling.operators_report import OperatorRow, OperatorsResult
+from adaptare.workflows.target import weight_words
+
+# Operators beyond these rows and below this share of the profiled call are summed in one row.
+SHOWN_ROWS = 12
+SHOWN_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Line:
+    """One table line: an operator, a sum of several, or a total, which has no number of calls."""
+
+    title: str
+    base_s: float
+    adapted_s: float
+    share: float | None
+    base_calls: float | None = None
+    adapted_calls: float | None = None
+
+    @classmethod
+    def of(cls, title: str, rows: Sequence[OperatorRow]) -> "Line":
+        """Sum of some rows."""
+        names = ("base_s", "adapted_s", "adapted_share", "base_calls", "adapted_calls")
+        return cls(title, *(sum(getattr(row, name) for row in rows) for name in names))
+
+
+COLUMNS: Final[tuple[Column[Line], ...]] = (
+    Column("operator", lambda line: line.title),
+    Column("base calls", lambda line: "" if line.base_calls is None else f"{line.base_calls:.4g}", 2),
+    Column("adapter calls", lambda line: "" if line.adapted_calls is None else f"{line.adapted_calls:.4g}", 1),
+    Column("base ms", lambda line: milliseconds(line.base_s)),
+    Column("adapter ms", lambda line: milliseconds(line.adapted_s)),
+    Column("share", lambda line: "" if line.share is None else f"{line.share:.1%}", 3),
+    Column("difference ms", lambda line: f"{1e3 * (line.adapted_s - line.base_s):+.3f}"),
+)
+
+
+def sections(result: OperatorsResult) -> Iterator[Section]:
+    """A table of operators and totals, and the effect of the profiler."""
+    base, adapted = result.base, result.adapted
+    device = ",".join([result.device, *weight_words(result.quantisation, result.dtype)])
+    adapter = f"{result.placement} r{result.rank}, {result.mode}"
+    totals = [
+        Line("outside operators", base.outside_s, adapted.outside_s, adapted.outside_s / adapted.profiled_s),
+        Line("total, profiled", base.profiled_s, adapted.profiled_s, 1.0),
+        Line("total, not profiled", base.plain_s, adapted.plain_s, None),
+    ]
+    yield Table(
+        f"{result.model} on {device}, {result.phase} {result.length}: {adapter}",
+        COLUMNS,
+        [*_lines(result.operators, SHOWN_SHARE * adapted.profiled_s), *totals],
+    )
+    yield (
+        f"the profiler makes a call {base.slowdown:.3g} times as long without adapter, "
+        f"{adapted.slowdown:.3g} times with it"
+    )
+    if short := sum(row.short for row in result.operators):
+        yield Note(
+            f"{short} of {len(result.operators)} kinds of operators (marked ~) take below 50 us each time, much of "
+            "which may be the profiler's own: their counts are exact, their times are not; adaptare overhead measures "
+            "the cost"
+        )
+
+
+def _lines(rows: Sequence[OperatorRow], least_s: float) -> list[Line]:
+    shown = max(SHOWN_ROWS, sum(max(row.adapted_s, row.base_s) >= least_s for row in rows))
+    lines = [Line.of(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
+    rest = rows[shown:]
+    return [*lines, Line.of(f"{len(rest)} others", rest)] if rest else lines
