@@ -84,6 +84,7 @@ class SimulatedDevice:
         self.power_w = power_w
         self.rng = np.random.default_rng(seed)
         self.clock_s = 0.0
+        self.moved_bytes = 0
         self.calls = 0
         self.openings = 0
 
@@ -168,10 +169,16 @@ class SimulatedWorker:
         if feed_id not in works:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(works)}")
         true_s = self._device.latency_s(works[feed_id])
+        self._device.moved_bytes += calls * works[feed_id].moved_bytes
         return [self._call(program_id, program.hash, true_s) for _ in range(calls)]
 
     def energy_j(self) -> float | None:
         return None if self._device.power_w is None else self._device.power_w * self._device.clock_s
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes read or written by all calls on the device so far."""
+        return self._device.moved_bytes
 
     def unload(self, program_id: str) -> None:
         self._check_alive()

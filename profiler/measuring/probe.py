@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
 from adaptare.devices import Loaded, Program, Worker
 from adaptare.profiler.programs.builders import Programs
@@ -80,9 +79,6 @@ def probe_named(quantity: str) -> Probe:
     return made
 
 
-def unit_of(quantity: str) -> str:
-    """SI unit of a quantity that a registered probe measures. Raises `InputError` if there is none."""
-    units = {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}
-    if quantity not in units:
-        raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(units))}")
-    return units[quantity]
+def units() -> Mapping[str, str]:
+    """Every quantity that a registered probe measures -> its SI unit."""
+    return {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}

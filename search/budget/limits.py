@@ -9,6 +9,7 @@ from typing import Final
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Column, ModelShape, Quantisation
+from adaptare.profiler.measuring.probe import units
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
 MEDIAN: Final = 50.0
@@ -60,7 +61,7 @@ class Budget:
     @property
     def unit(self) -> str:
         """SI unit of the quantity."""
-        return {LATENCY: "s", **stored_units()}[self.quantity]
+        return units()[self.quantity]
 
     def bound(self, base: float) -> float:
         """Largest allowed value, in the SI unit of the quantity; `base` is that of the base without adapter."""
@@ -74,11 +75,6 @@ class Budget:
     def from_json(cls, content: str) -> "Budget":
         """Inverse of `to_json`."""
         return read_budget(content)
-
-
-def stored_units() -> Mapping[str, str]:
-    """Quantity that can be measured and stored, without latency -> SI unit."""
-    return {"memory": "B", "peak_memory": "B", "energy": "J", "power": "W", "swap": "s", "cold_swap": "s"}
 
 
 def read_budget(text: str) -> Budget:
@@ -96,17 +92,18 @@ def read_budget(text: str) -> Budget:
         raise _refused(spelling, "must read QUANTITY=VALUE")
     name, at, length = (part.strip() for part in (match["inner"] or match["outer"] or "").partition("@"))
     latency = name in (*PHASES, OVERHEAD)
-    if not latency and name not in stored_units():
-        known = ", ".join((*PHASES, OVERHEAD, *stored_units()))
+    stored = {quantity: unit for quantity, unit in units().items() if unit in _UNITS and quantity != LATENCY}
+    if not latency and name not in stored:
+        known = ", ".join((*PHASES, OVERHEAD, *stored))
         raise _refused(spelling, f"must limit one of {known}, not {name!r}")
     if match["percentile"] and not latency:
         raise _refused(spelling, "takes a percentile for prefill, decode and overhead only")
-    units = {OVERHEAD: _SHARE}.get(name) or {**_UNITS["s" if latency else stored_units()[name]], **_SHARE}
+    spellings = {OVERHEAD: _SHARE}.get(name) or {**_UNITS[stored.get(name, "s")], **_SHARE}
     return Budget(
         name=name,
         percentile=_percentile(match["percentile"], spelling),
         length=_length(length, name, spelling) if at else None,
-        limit=_limit(value, name, units, spelling),
+        limit=_limit(value, name, spellings, spelling),
         spelling=spelling,
         relative=value.endswith("%"),
     )
