@@ -51,7 +51,7 @@ REFUSED = [
     ("median(decode)=20ms", "must read QUANTITY=VALUE"),
     (
         "latency=20ms",
-        "one of prefill, decode, overhead, memory, peak_memory, energy, power, swap, cold_swap, not 'latency'",
+        "one of prefill, decode, overhead, energy, power, memory, peak_memory, operators, plain, swap, ",
     ),
     ("Decode=20ms", "not 'Decode'"),
     ("=20ms", "not ''"),

@@ -12,6 +12,7 @@ import pytest
 from toy_algorithm import Climber
 from toy_device import Abacus
 from toy_objective import Download
+from toy_quantity import BytesMoved
 from toy_regressor import Nearby
 from toy_space import slim
 
@@ -20,6 +21,7 @@ from adaptare.core import InputError
 from adaptare.devices import Program, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
+from adaptare.profiler.measuring.probes import Latency
 from adaptare.search import Limit, PredictedLatency, PredictedUpperEnd, search
 from adaptare.testing import (
     FEEDS,
@@ -122,6 +124,25 @@ def test_the_device_tells_what_an_adapter_costs_on_it(tmp_path: Path) -> None:
     assert [(row.rank, row.mode) for row in report.rows] == [(1, "swappable"), (8, "swappable"), (8, "merged")]
     assert all(row.overhead_lower <= row.overhead <= row.overhead_upper for row in report.rows)
     assert {each.device.device for each in adaptare.Store(tmp_path / "adaptare.db").measurements()} == {"abacus"}
+
+
+def test_the_quantity_is_measured_beside_latency_and_stored(tmp_path: Path) -> None:
+    workload = Workload(SHAPE, Configuration.uniform(SHAPE, 8))
+    (row,) = profile(
+        [workload],
+        reference=workload.base,
+        device=SimulatedDevice(),
+        stop=FixedRounds(3),
+        seed=0,
+        probes=[Latency(), BytesMoved()],
+    )
+    store = adaptare.Store(tmp_path / "adaptare.db")
+    store.append([row])
+    (stored,) = store.measurements()
+    moved, base_moved = (each.work().moved_bytes for each in (workload, workload.base))
+    assert stored.value("bytes_moved").middle == pytest.approx(moved)
+    assert stored.reference_value("bytes_moved") == pytest.approx(base_moved)
+    assert stored.has("latency")
 
 
 def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measurement], tmp_path: Path) -> None:
