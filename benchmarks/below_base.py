@@ -172,7 +172,7 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], choice: str) 
 def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     """Latency and losses of models with fewer layers, beside the base."""
     from adaptare.profiler import Configuration
-    from adaptare.profiler.workloads.space import grouped_space
+    from adaptare.profiler.workloads.space_file import grouped_space
     from adaptare.workflows.train.adaptation import reload_adaptation
     from adaptare.workflows.train.prepared_base import with_layer_order
 
@@ -217,11 +217,13 @@ def losses_of(
     for order, base in orders.items():
         yield f"untrained, {order} order", deployed(adaptation, super_adapter, config.without_adapter, base)
     space, codes = super_adapter.space, super_adapter.space.encode(config)
-    fixed = tuple(replace(each, choices=(int(codes[each.columns[0]]),)) for each in space.dimensions)
-    cut = replace(space, dimensions=fixed)
+    values = dict(zip(space.dimensions, codes.tolist(), strict=True))
+    fixed = [axis.code([values[each] for each in axis.dimensions]) for axis in space.axes]
+    axes = tuple(replace(axis, choices=(code,)) for axis, code in zip(space.axes, fixed, strict=True))
+    cut = replace(space, axes=axes)
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
     for order in ("activations", "magnitude") if uniform else ("activations",):
-        name = f"{order}-{zlib.crc32(repr((config.widths, config.left_out)).encode()):08x}"
+        name = f"{order}-{zlib.crc32(repr((tuple(config.by_layer.items()), config.left_out)).encode()):08x}"
         adapted = plain(options, adaptation, super_adapter, cut, base=orders[order], name=name)
         yield f"plain LoRA, {order} order", deployed(adaptation, adapted, config, orders[order])
 

@@ -12,7 +12,6 @@ from scipy import stats
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FeatureSet, LatencyPredictor, at_length
 from adaptare.predictor.fitting.sampling import next_rows
-from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.predictor.intervals.session_spread import PRIOR_SD
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
@@ -70,7 +69,7 @@ def _of(session: Session, workloads: Sequence[Workload]) -> list[Measurement]:
 def _telling(planned: Plan) -> list[Workload]:
     """The training rows: the first of the design, and then batches of the most telling ones."""
     features = FeatureSet(planned.training[0], planned.training[0].scope_sites)
-    X = features.matrix(codes_of([each.configuration for each in planned.training], features.columns))
+    X = features.matrix(features.values([each.configuration for each in planned.training]))
     taken = list(range(FEWER[0]))
     while len(taken) < len(planned.training):
         left = np.setdiff1d(np.arange(len(planned.training)), taken)

@@ -13,7 +13,6 @@ from sklearn.base import clone
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
 from adaptare.predictor.fitting.candidates import BASELINES, SIMPLER, candidates
-from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.predictor.intervals.session_spread import SessionSpread, SessionVariance
 from adaptare.profiler import Measurement, Workload
 
@@ -190,7 +189,7 @@ def _others(
     """Ratios that the fits which were not chosen, and the regressors beside them, predict for the same adapters."""
     features = predictor.features
     X, asked = (
-        features.matrix(codes_of([each.configuration for each in workloads], features.columns))
+        features.matrix(features.values([each.configuration for each in workloads]))
         for workloads in ([each.workload for each in training], tested)
     )
     y = np.array([each.ratio.middle for each in training])

@@ -22,17 +22,9 @@ from transformers import LlamaConfig
 
 from adaptare.devices import Device, Feed, Program, Work, Worker, connect, program_file
 from adaptare.devices.program import canonical_json
-from adaptare.profiler import (
-    FixedRounds,
-    Measurement,
-    ModelShape,
-    Need,
-    StoppingRule,
-    Workload,
-    precise_within,
-    profile,
-)
+from adaptare.profiler import FixedRounds, Measurement, ModelShape, Need, Workload, precise_within, profile
 from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.measuring.stopping import StoppingRule
 from adaptare.profiler.store.measurement import overhead
 
 SHAPE = ModelShape.from_config(

@@ -10,10 +10,11 @@ from simulated_noise import Autocorrelated, Bursts, Jitter, OpeningOffset
 from transformers import LlamaConfig
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, StoppingRule, Workload, precise_within, profile
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.analysis.alarms import changes
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 from adaptare.profiler.analysis.warmup import Steadiness, steadiness
+from adaptare.profiler.measuring.stopping import StoppingRule
 from adaptare.profiler.store.measurement import overhead
 
 SHAPE = ModelShape.from_config(

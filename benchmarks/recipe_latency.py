@@ -20,6 +20,7 @@ from typing import Any, get_args
 import numpy as np
 
 from adaptare.profiler import (
+    WIDTH,
     Configuration,
     Measurement,
     Programs,
@@ -90,7 +91,7 @@ def workloads_of(workload: Workload, programs: Programs, apart: bool, merged: bo
         yield from (replace(workload, mode=mode) for mode in modes)
     if merged:
         config = workload.configuration
-        yield workload.folded.with_configuration(config.without_adapter if config.widths else config)
+        yield workload.folded.with_configuration(config.without_adapter if config.by_layer else config)
 
 
 def row_of(measurement: Measurement) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def ends(interval: Interval) -> list[float]:
 
 def uniform_configs(space: Space) -> dict[str, Configuration]:
     """Configurations that have the same choice in every dimension, by the name of their rank."""
-    codes = [space.expand(np.full((1, space.n_dimensions), gene))[0] for gene in range(int(space.n_choices.min()))]
+    codes = [space.expand(np.full((1, space.n_axes), gene))[0] for gene in range(int(space.n_choices.min()))]
     return {f"rank {row.max()}": space.decode(row) for row in codes}
 
 
@@ -129,7 +130,7 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
     recipe = recipe_named(name)
     space = recipe.space(shape, ranks=recipe.ranks)
     configs = {"start": space.decode(space.expand(recipe.start(space)[None])[0])}
-    if space.has_widths:
+    if WIDTH in space.kinds:
         found = part["searched"]
         configs["searched"] = Configuration.of(found["ranks"], widths=found["widths"])
     apart = getattr(recipe.layer, "separable", True)

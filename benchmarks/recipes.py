@@ -36,9 +36,8 @@ from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, MlpWidth, Space, open_model
-from adaptare.profiler.workloads.narrowing import kept_parts
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler import WIDTH, Configuration, Space, open_model
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import (
     AdditiveScreen,
     CompletionLoss,
@@ -168,7 +167,7 @@ class Neurons:
 
     def __call__(self, codes: Codes, /) -> Losses:
         """See `Objective.__call__`."""
-        widths = [isinstance(column, MlpWidth) for column in self.space.columns]
+        widths = [each.kind == WIDTH for each in self.space.dimensions]
         return codes[:, widths].sum(axis=1).astype(np.float64)
 
 
@@ -184,17 +183,17 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     configs = {each: space.decode(row) for each, row in codes.items()}
     losses = {each: bench.losses(super_adapter, row) for each, row in codes.items()}
     losses["untrained"] = bench.losses(super_adapter, space.base)
-    if space.has_widths:
+    if WIDTH in space.kinds:
         losses["start, untrained"] = bench.losses(super_adapter, space.encode(configs["start"].without_adapter))
     losses["plain LoRA"] = plain_losses(bench, recipe, space)
     for each in ("start", "searched"):
         losses.update(merged_losses(bench, recipe, super_adapter, configs[each], each))
-    timed = {each: configs[each] for each in (("start", "searched") if space.has_widths else ("start",))}
+    timed = {each: configs[each] for each in (("start", "searched") if WIDTH in space.kinds else ("start",))}
     return {
         "quantisation": recipe.quantisation(None),
         "rows": len(bench.held_out),
         "losses": described(losses, bench.held_out, beside="plain LoRA"),
-        "searched": {"ranks": dict(configs["searched"].ranks), "widths": dict(configs["searched"].widths)},
+        "searched": {"ranks": dict(configs["searched"].ranks), "widths": dict(configs["searched"].by_layer)},
         "weights": {each: weights_of(super_adapter, config) for each, config in configs.items()},
         "latency": bench.latency(super_adapter, timed, DEVICES),
         "steps": {each: step_cost(bench, recipe, *words) for each, words in ((name, ()), ("peft", ("--peft",)))},
@@ -204,7 +203,7 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
 def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: Codes) -> Codes:
     """Codes of the lowest loss on the rows for searching, which are not those of the table."""
     space, limits = super_adapter.space, []
-    if space.has_widths:
+    if WIDTH in space.kinds:
         neurons = Neurons(space)
         space, limits = space.at_largest_ranks, [Limit(neurons, float(neurons(start[None])[0]))]
     validation = CompletionLoss(super_adapter, bench.validation)
@@ -219,8 +218,7 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
 
 def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:
     """Losses of a LoRA of the largest rank on all sites of a space, trained alone on the base of a recipe."""
-    every = list(range(len(space.sites)))
-    alone = rank_space("plain", space.sites, [every], [[max(recipe.ranks)]])
+    alone = rank_space("plain", space.shape, [[site.path for site in space.sites]], [[max(recipe.ranks)]])
     plain = replace(recipe, layer=ElasticLinear, step=TrainingStep(UniformSampler()))
     name = f"plain-{bench.base_of(recipe).name}-{recipe.quantisation(None)}"
     super_adapter = bench.trained(plain, alone, name, steps=bench.options.steps)
@@ -258,7 +256,7 @@ def weights_of(super_adapter: SuperAdapter, config: Configuration) -> dict[str, 
 
     The head of a rounded base counts, because it shares no weights with the embedding any more.
     """
-    parts = kept_parts(super_adapter.shape, config.by_layer)
+    parts = config.parts(super_adapter.shape)
     with super_adapter.lifted():
         named = {name.removesuffix(".weight"): each.detach() for name, each in super_adapter.model.named_parameters()}
     base = [each[parts[path].outputs, parts[path].inputs] if path in parts else each for path, each in named.items()]

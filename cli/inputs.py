@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Phase, Space, named_space, read_space
-from adaptare.profiler.workloads.space import NAMED
+from adaptare.profiler.workloads.space_file import NAMED
 
 if TYPE_CHECKING:
     from adaptare.search.recipes.recipe import Recipe

@@ -2,7 +2,7 @@
 
 from adaptare.predictor.adaptive import measure_until
 from adaptare.predictor.base_curve import at_length
-from adaptare.predictor.features import FeatureSet, columns_of
+from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.files.predictor_file import load_predictor, save_predictor
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.error_card import ErrorCard
@@ -21,7 +21,6 @@ __all__ = [
     "Prediction",
     "Regressor",
     "at_length",
-    "columns_of",
     "load_predictor",
     "measure_until",
     "save_predictor",

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adaptare.predictor.features import FeatureSet, columns_of
+from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.sampling import next_rows
-from adaptare.predictor.fitting.training_rows import codes_of
 from adaptare.predictor.latency_predictor import LatencyPredictor
 from adaptare.profiler import Measurement, Workload
 
@@ -68,10 +67,7 @@ def measure_until(
 def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> list[Workload]:
     if not known or n >= len(left):
         return list(left[:n])
-    columns = columns_of(left[0], [workload.configuration for workload in left])
-    features = FeatureSet(left[0], columns)
-    measured, pool = (
-        features.matrix(codes_of([workload.configuration for workload in some], columns))
-        for some in ([row.workload for row in known], left)
-    )
+    configurations = [[workload.configuration for workload in some] for some in ([row.workload for row in known], left)]
+    features = FeatureSet.of(left[0], configurations[1])
+    measured, pool = (features.matrix(features.values(some)) for some in configurations)
     return [left[index] for index in np.sort(next_rows(measured, pool, n))]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.predictor.features import Codes, FeatureSet
+from adaptare.predictor.features import FeatureSet, Values
 from adaptare.profiler import Workload
 
 
@@ -56,7 +56,7 @@ def at_length(workload: Workload, length: int) -> Workload:
 
 
 def relative_features(
-    features: FeatureSet, codes: Codes, lengths: NDArray[np.int64], base: BaseCurve
+    features: FeatureSet, values: Values, lengths: NDArray[np.int64], base: BaseCurve
 ) -> NDArray[np.float64]:
     """Features at the length of each row, divided by the growth of the base since the length of the features.
 
@@ -64,10 +64,10 @@ def relative_features(
     seconds of the base. Shape (n, n_columns) -> (n, n_features).
     """
     unit = base.at(features.template.length)
-    X = np.empty((len(codes), len(features.names)))
+    X = np.empty((len(values), len(features.names)))
     for length in np.unique(lengths):
         rows, template = lengths == length, at_length(features.template, int(length))
-        X[rows] = replace(features, template=template).matrix(codes[rows]) * (unit / base.at(int(length)))
+        X[rows] = replace(features, template=template).matrix(values[rows]) * (unit / base.at(int(length)))
     return X
 
 

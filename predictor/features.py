@@ -1,6 +1,6 @@
 """Hardware demands of a configuration as features for a linear fit."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,28 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler import Column, Configuration, MlpWidth, Site, Workload
-from adaptare.profiler.workloads.depth import Depth
+from adaptare.profiler import RANK, Configuration, Kind, Workload
+from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.workloads.kinds import all_kinds
+from adaptare.profiler.workloads.shape import Site
+from adaptare.profiler.workloads.work import linears_of
 from adaptare.profiler.workloads.workload import BYTES
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
-Codes = NDArray[np.int64]
+Values = NDArray[np.int64]
 Array = NDArray[np.float64]
 
 
-def columns_of(template: Workload, configurations: Sequence[Configuration]) -> tuple[Column, ...]:
-    """Columns of the codes of some configurations: the linears that run, widths if some layer is narrower, and depth.
+def dimensions_of(template: Workload, kinds: Collection[Kind]) -> tuple[Dimension, ...]:
+    """Ranks of the linears that run, and dimensions of further kinds in the layers that run.
 
     Args:
         template: The workloads without their configurations.
-        configurations: Configurations to encode.
+        kinds: Kinds that configurations set.
     """
     base = template.base
-    narrower = any(configuration.widths for configuration in configurations)
-    shallower = any(configuration.left_out for configuration in configurations)
-    widths = base.shape.mlp_widths[: base.layers] if narrower else ()
-    return (*base.scope_sites, *widths, *((base.shape.depth,) if shallower else ()))
+    ranks = tuple(RANK(site.path) for site in base.scope_sites)
+    cuts = sorted((kind for kind in kinds if kind.cuts), key=lambda kind: (kind.presence, kind.name))
+    return (*ranks, *(each for kind in cuts for each in kind.all(base.shape) if each.layer < base.layers))
 
 
 @dataclass(frozen=True)
@@ -40,177 +42,191 @@ class FeatureSet:
     kernels), bytes moved and FLOPs, and the first two again per kind of linear. All are zero if the adapter is merged
     into the base; with padded ranks every site counts the largest rank.
 
-    Where the codes have widths or depth, the FLOPs are those added by the adapter less those saved in linears of the
-    base. With widths, two more features are the savings of narrower MLPs alone, in bytes and FLOPs; a layer left out
-    lacks its whole MLP. With depth, one more is the number of layers left out, for all else that they take: attention,
-    norms and calls. Savings are 0 for the base and negative otherwise, so that a coefficient is never below zero.
+    Where the base may be cut, the FLOPs are those added by the adapter less those saved in linears of the base. Each
+    kind of cut has two more features, the savings of its linears in bytes and FLOPs (`mlp_bytes`, `mlp_flops` for
+    widths). Layers left out have one instead, their number, for all else that they take: attention, norms and calls.
+    Savings are 0 for the base and negative otherwise, so that a coefficient is never below zero.
 
     Args:
         template: The workload; its configuration is ignored.
-        columns: Meaning of the columns of the codes.
+        dimensions: Meaning of the columns of the values.
     """
 
     template: Workload
-    columns: tuple[Column, ...] = field(repr=False)
+    dimensions: tuple[Dimension, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, template: Workload, configurations: Sequence[Configuration]) -> "FeatureSet":
+        """Features of all kinds of dimensions that some configurations set."""
+        kinds = {kind for configuration in configurations for kind in configuration.kinds}
+        return cls(template, dimensions_of(template, kinds))
+
+    @classmethod
+    def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":
+        """Features of the kinds of dimensions whose features are among some names."""
+        cuts = [kind for kind in all_kinds() if kind.cuts and feature_names(kind)[0] in names]
+        return cls(template, dimensions_of(template, cuts))
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """Columns that are ranks."""
-        return tuple(column for column in self.columns if isinstance(column, Site))
+        """Linears that run."""
+        return self.template.base.scope_sites
 
     @cached_property
-    def widths(self) -> tuple[MlpWidth, ...]:
-        """Columns that are widths."""
-        return tuple(column for column in self.columns if isinstance(column, MlpWidth))
-
-    @cached_property
-    def depth(self) -> Depth | None:
-        """The column that is the number of layers."""
-        return next((column for column in self.columns if isinstance(column, Depth)), None)
-
-    @cached_property
-    def kinds(self) -> tuple[str, ...]:
+    def linear_kinds(self) -> tuple[str, ...]:
         """Kinds of linear, in the order in which a layer calls them."""
         return tuple(dict.fromkeys(site.kind for site in self.sites))
+
+    @cached_property
+    def cuts(self) -> tuple[Kind, ...]:
+        """Kinds of dimensions that leave out weights of the base."""
+        return tuple(dict.fromkeys(each.kind for each in self.dimensions if each.kind.cuts))
 
     @property
     def names(self) -> tuple[str, ...]:
         """One per column of the matrix."""
-        by_kind = [f"{quantity}:{kind}" for quantity in ("sites", "bytes") for kind in self.kinds]
-        narrower, shallower = ("mlp_bytes", "mlp_flops") if self.widths else (), ("layers",) if self.depth else ()
-        flops = "flops" if narrower or shallower else "adapter_flops"
-        return ("sites", "adapter_bytes", flops, *by_kind, *narrower, *shallower)
+        return tuple(name for name, _ in self._named)
 
     @property
     def units(self) -> tuple[str, ...]:
         """One per column of the matrix."""
-        by_kind = (*["sites"] * len(self.kinds), *["bytes"] * len(self.kinds))
-        saved = (*(("bytes", "FLOP") if self.widths else ()), *(("layers",) if self.depth else ()))
-        return ("sites", "bytes", "FLOP", *by_kind, *saved)
+        return tuple(unit for _, unit in self._named)
 
     @property
     def prior(self) -> tuple[int, ...]:
         """Columns that explain most of the latency on any device."""
-        return (SITES, FLOPS, *(self.names.index(name) for name in ("mlp_flops", "layers") if name in self.names))
+        return (SITES, FLOPS, *(self.names.index(feature_names(kind)[-1]) for kind in self.cuts))
 
-    def matrix(self, codes: Codes) -> Array:
-        """The features of each configuration. Shape (n, n_columns) -> (n, n_features).
+    @property
+    def _named(self) -> list[tuple[str, str]]:
+        """Name and unit of each column."""
+        total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]
+        by_kind = [(f"{name}:{kind}", name) for name in ("sites", "bytes") for kind in self.linear_kinds]
+        cuts = [pair for kind in self.cuts for pair in zip(feature_names(kind), _units(kind), strict=True)]
+        return [*total, *by_kind, *cuts]
+
+    def matrix(self, values: Values) -> Array:
+        """The features of each configuration. Shape (n, n_dimensions) -> (n, n_features).
 
         Raises:
-            InputError: The codes are not valid ranks, widths and depths for these columns.
+            InputError: The values are not allowed for these dimensions.
         """
-        self._check(codes)
-        ranks = self._of(Site, codes)
-        active = (ranks > 0).astype(np.float64)
-        if self.template.mode == "padded":
-            ranks = active * ranks.max(axis=1, initial=0.0, keepdims=True)
-        added: Array = active @ self._per_site + ranks @ self._per_rank
-        layers = self._of(Depth, codes) - (self.depth.largest if self.depth else 0)
-        added[:, FLOPS] += layers.sum(axis=1) * self._per_layer
-        if not self.widths:
-            return np.hstack([added, layers])
-        gone = np.array([width.largest for width in self.widths]) - self._of(MlpWidth, codes)
-        at_site = gone @ self._site_of_layer
-        added -= (at_site * active) @ self._per_site_and_neuron + (at_site * ranks) @ self._per_rank_and_neuron
-        narrower = -gone @ self._per_neuron
-        added[:, FLOPS] += narrower[:, 1]
-        whole = self.widths[0].largest * self._per_neuron[0]
-        return np.hstack([added, narrower + layers.sum(axis=1, keepdims=True) * whole, layers])
+        self._check(values)
+        rows, bytes_each = self.template.rows, self.template.base_weight_bytes
+        linears = linears_of(self.template.shape, self.sites, self.dimensions, values)
+        linears = linears.padded() if self.template.mode == "padded" else linears
+        added = linears.adapters(rows=rows, width=BYTES[self.template.dtype])
+        applied = 0.0 if self.template.in_weights else 1.0
+        active, moved = applied * (linears.ranks > 0), applied * added.moved_bytes
+        saved = np.broadcast_to(linears.weights - self._base_weights, moved.shape).astype(np.float64)
+        flops = applied * added.flops.sum(axis=1) + 2 * rows * saved.sum(axis=1)
+        columns = [active.sum(axis=1), moved.sum(axis=1), flops, active @ self._member, moved @ self._member]
+        for kind in self.cuts:
+            own = [number for number, each in enumerate(self.dimensions) if each.kind == kind]
+            if kind.presence:
+                columns.append(values[:, own].sum(axis=1) - float(len(own)))
+                continue
+            weights = saved[:, self._touched(kind)].sum(axis=1)
+            columns += [bytes_each * weights, 2 * rows * weights]
+        return np.column_stack(columns).astype(np.float64)
 
-    def _of(self, kind: type[Column], codes: Codes) -> Array:
-        """Columns of a kind. Shape (n, n_columns) -> (n, n_of_kind)."""
-        return codes[:, [isinstance(column, kind) for column in self.columns]].astype(np.float64)
+    def values(self, configurations: Sequence[Configuration]) -> Values:
+        """Values of dimensions; a site that does not run is ignored. Shape (n, n_dimensions).
 
-    @cached_property
-    def _per_site(self) -> Array:
-        """Cost of a site at any rank: the activations moved around it. Shape (n_sites, n_features)."""
-        return self._of_sites([1] * len(self.sites), [site.out_features for site in self.sites], per_rank=False)
+        Raises:
+            InputError: An adapter is not a LoRA, or a configuration sets a kind of dimension that is not here.
+        """
+        if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
+            raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure their overhead")
+        known = {each.kind for each in self.dimensions}
+        unknown = {kind for each in configurations for kind in each.kinds if kind.cuts and kind not in known}
+        self._refuse(unknown)
+        usual = self._base.tolist()
+        rows = []
+        for configuration in configurations:
+            given = dict(configuration.values)
+            rows.append([given.get(each, base) for each, base in zip(self.dimensions, usual, strict=True)])
+        return np.array(rows, dtype=np.int64).reshape(len(configurations), len(self.dimensions))
 
-    @cached_property
-    def _per_rank(self) -> Array:
-        """Cost of each rank of a site: one row of A and one column of B. Shape (n_sites, n_features)."""
-        weights = [site.in_features + site.out_features for site in self.sites]
-        return self._of_sites([0] * len(self.sites), weights, per_rank=True)
+    def spread(self, values: Values, dimensions: Sequence[Dimension]) -> Values:
+        """Values extended from some dimensions to these: the base's in the others.
 
-    @cached_property
-    def _per_site_and_neuron(self) -> Array:
-        """Part of `_per_site` due to each neuron of the site's layer. Shape (n_sites, n_features)."""
-        return self._of_sites([0] * len(self.sites), [wide_out for _, wide_out in self._per_neuron_of], per_rank=False)
-
-    @cached_property
-    def _per_rank_and_neuron(self) -> Array:
-        """Part of `_per_rank` due to each neuron of the site's layer. Shape (n_sites, n_features)."""
-        return self._of_sites([0] * len(self.sites), [sum(wide) for wide in self._per_neuron_of], per_rank=True)
-
-    @cached_property
-    def _per_neuron(self) -> Array:
-        """Bytes and FLOPs of the base due to one neuron of a layer. Shape (n_widths, 2)."""
-        own = [site for site in self.template.shape.sites if site.layer == 0]
-        weights = sum(
-            wide_in * site.out_features + wide_out * site.in_features
-            for site, (wide_in, wide_out) in zip(own, _of_one_neuron(self.template, own), strict=True)
-        )
-        per_call = [self.template.base_weight_bytes * weights, 2 * self.template.rows * weights]
-        return np.array([per_call] * len(self.widths))
-
-    @cached_property
-    def _per_layer(self) -> float:
-        """FLOPs of the linears of one layer of the base."""
-        own = [site for site in self.template.shape.sites if site.layer == 0]
-        return 2.0 * self.template.rows * sum(site.in_features * site.out_features for site in own)
-
-    @cached_property
-    def _per_neuron_of(self) -> list[tuple[int, int]]:
-        return _of_one_neuron(self.template, self.sites)
-
-    @cached_property
-    def _site_of_layer(self) -> Array:
-        """1 if a site lies in the layer of a width, else 0. Shape (n_widths, n_sites)."""
-        return np.array([[site.layer == width.layer for site in self.sites] for width in self.widths], dtype=np.float64)
-
-    def _of_sites(self, launches: Sequence[int], features: Sequence[int], *, per_rank: bool) -> Array:
-        """Columns of the sites: calls, and quantities proportional to weights of a rank or to activations."""
-        if self.template.in_weights:
-            return np.zeros((len(self.sites), 3 + 2 * len(self.kinds)))
-        width, rows = BYTES[self.template.dtype], self.template.rows
-        moved = [width * count * (1 if per_rank else 3 * rows) for count in features]
-        flops = [2 * rows * count * per_rank for count in features]
-        of_kind = np.array([[site.kind == kind for kind in self.kinds] for site in self.sites], dtype=np.float64)
-        totals = np.array([launches, moved, flops], dtype=np.float64).T
-        return np.hstack([totals, of_kind * totals[:, [SITES]], of_kind * totals[:, [ADAPTER_BYTES]]])
-
-    def _check(self, codes: Codes) -> None:
-        if codes.ndim != 2 or codes.shape[1] != len(self.columns):
-            cuts = [" and width"] * bool(self.widths) + [" and the depth"] * bool(self.depth)
-            unit = f"site{''.join(cuts)}"
+        Raises:
+            InputError: The values have another number of columns, or one that is not here.
+        """
+        if values.ndim != 2 or values.shape[1] != len(dimensions):
             raise InputError(
-                f"codes must have the shape (n, {len(self.columns)}), one column per {unit}, not {codes.shape}; "
-                "name the columns if they are fewer"
+                f"values of {len(dimensions)} dimensions must have the shape (n, {len(dimensions)}), not {values.shape}"
             )
-        if not np.issubdtype(codes.dtype, np.integer):
-            raise InputError(f"codes must be whole numbers, ranks, not {codes.dtype}")
-        ranked = np.array([isinstance(column, Site) for column in self.columns], dtype=np.int64)
-        largest = np.array([_largest(column) for column in self.columns], dtype=np.int64)
-        wrong = (codes < 1 - ranked) | (codes > largest)
-        if wrong.any():
-            row, number = np.argwhere(wrong)[0]
-            column, code = self.columns[number], codes[row, number]
-            if isinstance(column, MlpWidth):
-                raise InputError(f"width {code} of layer {column.layer} must be 1 to {column.largest}")
-            if isinstance(column, Depth):
-                raise InputError(f"the number of layers must be 1 to {column.largest}, not {code}")
-            raise InputError(f"rank {code} of {column.path} must be 0 (no adapter) to {column.largest_rank}")
+        position = {each: number for number, each in enumerate(self.dimensions)}
+        self._refuse({each.kind for each in dimensions if each.kind.cuts and each not in position})
+        if unknown := [each for each in dimensions if each not in position]:
+            raise InputError(f"the predictor was not fitted for the {unknown[0]}; fit a new one")
+        if len(set(dimensions)) < len(dimensions):
+            raise InputError("a dimension is named twice among those of the values")
+        wider = np.repeat(self._base[None], len(values), axis=0).astype(values.dtype)
+        wider[:, [position[each] for each in dimensions]] = values
+        return wider
+
+    def _refuse(self, unknown: Collection[Kind]) -> None:
+        if unknown:
+            first = min(kind.name for kind in unknown)
+            raise InputError(
+                f"the predictor was fitted to bases of the original {first} only; profile configurations with "
+                f"{', '.join(sorted(kind.key for kind in unknown))} and fit again"
+            )
+
+    @cached_property
+    def _base(self) -> Values:
+        """Values of the base. Shape (n_dimensions,)."""
+        return np.array([each.kind.base(self.template.shape) for each in self.dimensions], dtype=np.int64)
+
+    @cached_property
+    def _base_weights(self) -> Values:
+        """Weights of each linear of the base. Shape (n_sites,)."""
+        return np.array([site.in_features * site.out_features for site in self.sites], dtype=np.int64)
+
+    @cached_property
+    def _member(self) -> Array:
+        """1 if a linear is of a kind, else 0. Shape (n_sites, n_kinds)."""
+        return np.array([[site.kind == kind for kind in self.linear_kinds] for site in self.sites], dtype=np.float64)
+
+    def _touched(self, kind: Kind) -> list[int]:
+        """Numbers of the linears that a kind of dimension may make smaller."""
+        shape = self.template.shape
+        own = [each for each in self.dimensions if each.kind == kind]
+        paths = {path for each in own for path in kind.tensors(shape, each.place, kind.least)}
+        return [number for number, site in enumerate(self.sites) if site.path in paths]
+
+    def _check(self, values: Values) -> None:
+        if values.ndim != 2 or values.shape[1] != len(self.dimensions):
+            kinds = ", ".join(dict.fromkeys(each.kind.name for each in self.dimensions))
+            raise InputError(
+                f"values must have the shape (n, {len(self.dimensions)}), one column per {kinds}, not {values.shape}; "
+                "name the dimensions if they are fewer"
+            )
+        if not np.issubdtype(values.dtype, np.integer):
+            raise InputError(f"values must be whole numbers, such as ranks, not {values.dtype}")
+        least = np.array([each.kind.least for each in self.dimensions], dtype=np.int64)
+        if (wrong := np.argwhere((values < least) | (values > self._largest))).size:
+            row, number = wrong[0]
+            raise InputError(
+                f"the {self.dimensions[number]} must be {least[number]} to {self._largest[number]}, "
+                f"not {values[row, number]}"
+            )
+
+    @cached_property
+    def _largest(self) -> Values:
+        """Largest value of each dimension. Shape (n_dimensions,)."""
+        shape = self.template.shape
+        return np.array([each.largest(shape, shape.site_by_path) for each in self.dimensions], dtype=np.int64)
 
 
-def _largest(column: Column) -> int:
-    return column.largest_rank if isinstance(column, Site) else column.largest
+def feature_names(kind: Kind) -> tuple[str, ...]:
+    """Names of the features of a kind of dimension that cuts the base."""
+    label = (kind.label or kind.name).lower()
+    return (label,) if kind.presence else (f"{label}_bytes", f"{label}_flops")
 
 
-def _of_one_neuron(template: Workload, sites: Sequence[Site]) -> list[tuple[int, int]]:
-    """Numbers of input and output features of each site that belong to one neuron of its MLP."""
-    shape = template.shape
-    other = {site.path: site for site in shape.sites_with(dict.fromkeys(range(shape.layers), shape.intermediate + 1))}
-    return [
-        (other[site.path].in_features - site.in_features, other[site.path].out_features - site.out_features)
-        for site in sites
-    ]
+def _units(kind: Kind) -> tuple[str, ...]:
+    return ("layers",) if kind.presence else ("bytes", "FLOP")

@@ -12,12 +12,13 @@ from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.error_card import ErrorCard
-from adaptare.predictor.fitting.training_rows import codes_of, differences, spread, training_rows
+from adaptare.predictor.fitting.training_rows import differences, training_rows
 from adaptare.predictor.intervals.conformal import conformal_half_width, rows_needed
 from adaptare.predictor.intervals.session_spread import SessionSpread
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.regressor import LinearRegressor, Regressor
-from adaptare.profiler import Column, Configuration, Measurement, Workload
+from adaptare.profiler import Configuration, Measurement, Workload
+from adaptare.profiler.workloads.dimension import Dimension
 
 Array = NDArray[np.float64]
 # Extension of the profiled range of a feature, as a share of the range, that still counts as inside: new configs, drawn
@@ -75,21 +76,21 @@ class FittedPredictor:
         self.base.at(length)
         return replace(self, length=length)
 
-    def predict(self, codes: NDArray[np.int64], columns: Sequence[Column] | None = None) -> Prediction:
-        """Latency of configurations given as ranks and widths.
+    def predict(self, values: NDArray[np.int64], dimensions: Sequence[Dimension] | None = None) -> Prediction:
+        """Latency of configurations given as values of dimensions, such as ranks and widths.
 
         Args:
-            codes: Shape (n, n_columns); rank 0 = no adapter.
-            columns: Meaning of the columns, as `Space.columns`; default: `self.columns`. Sites without a column have no
-                adapter, and layers without one the base's width.
+            values: Shape (n, n_dimensions); rank 0 = no adapter.
+            dimensions: Meaning of the columns, as `Space.dimensions`; default: `self.dimensions`. The others are as in
+                the base.
 
         Raises:
-            InputError: The codes are not ranks and widths of these columns, or the predictor lacks such a column.
+            InputError: The dimensions do not allow these values, or the predictor lacks one of them.
         """
-        codes = np.asarray(codes)
-        codes = codes if columns is None else spread(codes, columns, self.columns)
-        X = self.features.matrix(codes)
-        mean = self._ratios(codes, np.full(len(codes), self.length)) * self.base_value
+        values = np.asarray(values)
+        values = values if dimensions is None else self.features.spread(values, dimensions)
+        X = self.features.matrix(values)
+        mean = self._ratios(values, np.full(len(values), self.length)) * self.base_value
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
@@ -102,7 +103,7 @@ class FittedPredictor:
 
     def predict_configs(self, configs: Sequence[Configuration]) -> Prediction:
         """Latency of configurations, in their order. Raises `InputError` if one does not fit the base model."""
-        return self.predict(codes_of([config.on(self.template.shape) for config in configs], self.columns))
+        return self.predict(self.features.values([config.on(self.template.shape) for config in configs]))
 
     def probability_within(self, configs: Sequence[Configuration], limit: float) -> Array:
         """Probability that each configuration's value is within a limit. Shape (n,).
@@ -135,14 +136,14 @@ class FittedPredictor:
                 f"references must be of the predictor's device; they are of {differences(rows.device, self.device)}"
             )
         # With an adapter on every site, a cut graph equals an open one.
-        everywhere = self.template.graph == "open" and (rows.codes > 0).all()
+        everywhere = self.template.graph == "open" and (rows.values > 0).all()
         template = self.features.template if everywhere else at_length(rows.template, self.features.template.length)
         if template.hash != self.features.template.hash or rows.base.base.hash != self.base.base.hash:
             raise InputError("references must differ from what the predictor was fitted for only in ranks and widths")
         least = rows_needed(self.level)
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
-        predicted = self._ratios(spread(rows.codes, rows.columns, self.columns), rows.lengths)
+        predicted = self._ratios(self.features.spread(rows.values, rows.features.dimensions), rows.lengths)
         scale = float(np.median(rows.ratios / predicted))
         residuals = rows.ratios / (scale * predicted) - 1
         return replace(self, scale=scale * self.scale, residuals=residuals, spread=SessionSpread(0.0))
@@ -174,9 +175,9 @@ class FittedPredictor:
         return self.base.lengths
 
     @property
-    def columns(self) -> tuple[Column, ...]:
-        """Meaning of the columns of the codes."""
-        return self.features.columns
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Meaning of the columns of the values."""
+        return self.features.dimensions
 
     @property
     def template(self) -> Workload:

@@ -72,8 +72,8 @@ class LatencyPredictor:
                 f"a predictor with intervals of level {self._level:g} needs at least {self.fewest_adapters} measured "
                 f"adapters, {adapters} came; profile more, 24 to 40 are a good number"
             )
-        features = FeatureSet(rows.template, rows.columns)
-        X = relative_features(features, rows.codes, rows.lengths, rows.base)
+        features = rows.features
+        X = relative_features(features, rows.values, rows.lengths, rows.base)
         fits, compared = self._fits(features, source)
         predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, level=self._level)
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
@@ -81,7 +81,7 @@ class LatencyPredictor:
         residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups)
         others = {**predicted, **left_out_ratios(compared, X, rows.ratios, rows.groups, folds=FOLDS)}
         errors = {name: np.abs(ratios - rows.ratios) for name, ratios in others.items() if name != chosen}
-        profiled = features.matrix(rows.codes)
+        profiled = features.matrix(rows.values)
         return FittedPredictor(
             device=rows.device,
             features=features,

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 from adaptare.core.lazy_names import lazy_names
 from adaptare.core.quantisation import Quantisation
 from adaptare.profiler.measuring.session import profile
-from adaptare.profiler.measuring.stopping import FixedRounds, StoppingRule, precise_within
+from adaptare.profiler.measuring.stopping import FixedRounds, precise_within
 from adaptare.profiler.models.model_source import open_model
 from adaptare.profiler.programs.builders import Need, Programs, programs_for
 from adaptare.profiler.store.measurement import Measurement
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.design import design
+from adaptare.profiler.workloads.dimension import Kind
+from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.peft_folder import read_peft
-from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site
-from adaptare.profiler.workloads.space import Dimension, Space, named_space, read_space
+from adaptare.profiler.workloads.rank import RANK
+from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.space import Axis, Space
+from adaptare.profiler.workloads.space_file import named_space, read_space
+from adaptare.profiler.workloads.width import WIDTH
 from adaptare.profiler.workloads.workload import Mode, Phase, Workload
 
 if TYPE_CHECKING:
@@ -27,21 +32,21 @@ _LATER = {
 }
 
 __all__ = [
-    "Column",
+    "RANK",
+    "WIDTH",
+    "Axis",
     "Configuration",
-    "Dimension",
     "FixedRounds",
+    "Kind",
     "Measurement",
-    "MlpWidth",
     "Mode",
     "ModelShape",
     "Need",
+    "Part",
     "Phase",
     "Programs",
     "Quantisation",
-    "Site",
     "Space",
-    "StoppingRule",
     "Store",
     "Workload",
     "design",

@@ -48,7 +48,7 @@ def search(
         batch: Configurations proposed at once.
         screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
         start: Genes to evaluate before the algorithm is asked, once they are repaired; it is told of them. Those beyond
-            the evaluations are left out. Shape (n, n_dimensions).
+            the evaluations are left out. Shape (n, n_axes).
         progress: Called with every candidate once it is evaluated.
         should_stop: Called before every batch; if true, the evaluations so far are returned.
 
@@ -61,7 +61,7 @@ def search(
             raise InputError(f"{name} must be at least 1, not {number}")
     repair = BudgetRepair(space, limits, seed=seed)
     evaluated: dict[tuple[int, ...], Candidate] = {}
-    waiting = space.checked_genes(np.empty((0, space.n_dimensions), dtype=np.int64) if start is None else start)
+    waiting = space.checked_genes(np.empty((0, space.n_axes), dtype=np.int64) if start is None else start)
     idle = 0
     while len(evaluated) < evaluations and idle < PATIENCE and not should_stop():
         n = min(batch, evaluations - len(evaluated))

@@ -29,7 +29,7 @@ SPACE = named_space("kinds", SHAPE)
 def answer(genes: Genes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Few choices are fast, many have a low loss; the upper half of the sums is infeasible."""
     total = genes.sum(axis=1).astype(np.float64)
-    violations = np.maximum(0.0, total / (SPACE.n_dimensions * 2) - 1)
+    violations = np.maximum(0.0, total / (SPACE.n_axes * 2) - 1)
     values = np.column_stack([1 / (1 + total), total])
     return np.where(violations[:, None] > 0, np.nan, values), violations
 
@@ -67,7 +67,7 @@ class AlgorithmSuite:
     @pytest.mark.parametrize("n", [1, 3, 8, 50])
     def test_asks_for_exactly_as_many_genes_as_wanted(self, make: MakeAlgorithm, n: int) -> None:
         for genes in talk(make(SPACE, 0), rounds=6, n=n):
-            assert genes.shape == (n, SPACE.n_dimensions)
+            assert genes.shape == (n, SPACE.n_axes)
             assert genes.dtype == np.int64
 
     def test_asks_only_for_choices_that_exist(self, make: MakeAlgorithm) -> None:
@@ -89,36 +89,36 @@ class AlgorithmSuite:
 
     def test_may_be_asked_again_before_it_is_told_anything(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
-        assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_dimensions)] * 4
+        assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_axes)] * 4
 
     def test_may_be_told_of_genes_it_did_not_ask_for(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
         algorithm.ask(8)
         others = SPACE.sample(5, np.random.default_rng(1))
         algorithm.tell(others, *answer(others))
-        assert algorithm.ask(40).shape == (40, SPACE.n_dimensions)
+        assert algorithm.ask(40).shape == (40, SPACE.n_axes)
 
     def test_may_be_told_the_same_again_and_again(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
         same = np.repeat(algorithm.ask(1), 6, axis=0)
         for _ in range(4):
             algorithm.tell(same, *answer(same))
-        assert algorithm.ask(40).shape == (40, SPACE.n_dimensions)
+        assert algorithm.ask(40).shape == (40, SPACE.n_axes)
 
     def test_may_be_told_of_infeasible_genes_alone(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
-        steps = np.eye(4, SPACE.n_dimensions, dtype=np.int64)
-        infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_dimensions)) - steps
+        steps = np.eye(4, SPACE.n_axes, dtype=np.int64)
+        infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_axes)) - steps
         for _ in range(3):
             values, violations = answer(infeasible)
             assert np.all(violations > 0)
             algorithm.tell(infeasible, values, violations)
-            assert algorithm.ask(20).shape == (20, SPACE.n_dimensions)
+            assert algorithm.ask(20).shape == (20, SPACE.n_axes)
 
     def test_an_answer_without_rows_is_taken(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
-        algorithm.tell(np.empty((0, SPACE.n_dimensions), dtype=np.int64), np.empty((0, 2)), np.empty(0))
-        assert algorithm.ask(30).shape == (30, SPACE.n_dimensions)
+        algorithm.tell(np.empty((0, SPACE.n_axes), dtype=np.int64), np.empty((0, 2)), np.empty(0))
+        assert algorithm.ask(30).shape == (30, SPACE.n_axes)
 
     def test_does_not_change_what_it_is_told(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
@@ -136,7 +136,7 @@ class AlgorithmSuite:
             for _ in range(5):
                 genes = algorithm.ask(8)
                 algorithm.tell(genes, np.tile(genes.sum(axis=1, keepdims=True) * 1.0, n_objectives), np.zeros(8))
-            assert algorithm.ask(8).shape == (8, SPACE.n_dimensions)
+            assert algorithm.ask(8).shape == (8, SPACE.n_axes)
 
     def test_a_search_with_it_finds_a_front_within_the_limit(self, make: MakeAlgorithm) -> None:
         few, many = Power("inverse", -1.0), Power("ranks", 1.0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, MlpWidth, Site, Space
+from adaptare.profiler import WIDTH, Configuration, Space
+from adaptare.profiler.workloads.depth import LAYER
 
 
 class SpaceSuite:
@@ -14,38 +15,41 @@ class SpaceSuite:
         space: The `Space`.
     """
 
-    def test_every_column_belongs_to_exactly_one_dimension(self, space: Space) -> None:
-        assert sorted(number for each in space.dimensions for number in each.columns) == list(range(space.n_columns))
+    def test_every_dimension_belongs_to_one_axis_and_is_of_the_base(self, space: Space) -> None:
+        assert len(set(space.dimensions)) == len(space.dimensions)
+        assert all(each.place in each.kind.places(space.shape) for each in space.dimensions)
 
-    def test_dimensions_have_different_names_and_set_one_kind_of_number(self, space: Space) -> None:
-        assert len({each.name for each in space.dimensions}) == space.n_dimensions
-        for dimension in space.dimensions:
-            assert len({type(space.columns[number]) for number in dimension.columns}) == 1
+    def test_axes_have_different_names(self, space: Space) -> None:
+        assert len({axis.name for axis in space.axes}) == space.n_axes
 
     def test_choices_ascend_and_there_are_as_many_as_it_says(self, space: Space) -> None:
-        assert all(list(each.choices) == sorted(set(each.choices)) for each in space.dimensions)
-        assert space.n_choices.tolist() == [len(each.choices) for each in space.dimensions]
-        assert space.n_dimensions == len(space.dimensions)
+        assert all(list(axis.choices) == sorted(set(axis.choices)) for axis in space.axes)
+        assert space.n_choices.tolist() == [len(axis.choices) for axis in space.axes]
+        assert space.n_axes == len(space.axes)
 
     def test_no_choice_is_larger_than_its_layers(self, space: Space) -> None:
-        for dimension in space.dimensions:
-            columns = [space.columns[number] for number in dimension.columns]
-            largest = [each.largest_rank if isinstance(each, Site) else each.largest for each in columns]
-            assert dimension.choices[-1] <= min(largest)
+        for axis in space.axes:
+            if axis.kind.presence:
+                assert axis.choices[-1] <= len(axis.dimensions)
+                continue
+            for each in axis.dimensions:
+                each.check(axis.choices[-1], space.shape, space.shape.site_by_path)
 
     @pytest.mark.parametrize("n", [0, 1, 7])
     def test_genes_expand_to_one_code_per_column(self, space: Space, n: int) -> None:
         genes = space.sample(n, np.random.default_rng(0))
-        assert genes.shape == (n, space.n_dimensions)
-        assert space.expand(genes).shape == (n, space.n_columns)
+        assert genes.shape == (n, space.n_axes)
+        assert space.expand(genes).shape == (n, len(space.dimensions))
 
     @pytest.mark.parametrize("draw", ["sample", "spread"])
     def test_drawn_numbers_are_choices_and_equal_on_tied_columns(self, space: Space, draw: str) -> None:
         codes = space.expand(getattr(space, draw)(40, np.random.default_rng(0)))
-        for dimension in space.dimensions:
-            tied = codes[:, list(dimension.columns)]
-            assert np.isin(tied, dimension.choices).all()
-            assert (tied == tied[:, :1]).all()
+        left_out = codes[:, [each.kind == LAYER for each in space.dimensions]] == 0
+        for axis in space.axes:
+            tied = codes[:, [each in axis.dimensions for each in space.dimensions]]
+            if not left_out.any() and not axis.kind.presence:
+                assert np.isin(tied, axis.choices).all()
+                assert (tied == tied[:, :1]).all()
 
     def test_encoding_what_was_decoded_gives_the_codes_back(self, space: Space) -> None:
         for codes in space.expand(space.sample(20, np.random.default_rng(0))):
@@ -54,11 +58,8 @@ class SpaceSuite:
     def test_a_decoded_configuration_has_the_ranks_and_widths_of_the_codes(self, space: Space) -> None:
         codes = space.expand(space.sample(1, np.random.default_rng(3)))[0]
         found = space.decode(codes)
-        numbers = list(zip(space.columns, codes.tolist(), strict=True))
-        assert dict(found.by_path) == {each.path: rank for each, rank in numbers if isinstance(each, Site) and rank}
-        assert dict(found.by_layer) == {
-            each.layer: width for each, width in numbers if isinstance(each, MlpWidth) and width < each.largest
-        }
+        numbers = zip(space.dimensions, codes.tolist(), space.base.tolist(), strict=True)
+        assert dict(found.values) == {each: value for each, value, usual in numbers if value != usual}
 
     def test_only_the_base_does_not_change_the_base(self, space: Space) -> None:
         codes = np.vstack([space.base, space.expand(space.sample(20, np.random.default_rng(0)))])
@@ -70,12 +71,12 @@ class SpaceSuite:
         assert space.decode(space.encode(config)) == config
 
     def test_a_site_outside_the_space_cannot_be_encoded(self, space: Space) -> None:
-        with pytest.raises(InputError, match=r"has no site 'model\.layers\.99\.self_attn\.q_proj'"):
+        with pytest.raises(InputError, match=r"does not set the rank of model\.layers\.99\.self_attn\.q_proj"):
             space.encode(Configuration.of({"model.layers.99.self_attn.q_proj": 4}))
 
     def test_a_width_outside_the_space_cannot_be_encoded(self, space: Space) -> None:
         with pytest.raises(InputError, match="does not set the width of layer 99"):
-            space.encode(Configuration(widths=((99, 4),)))
+            space.encode(Configuration(((WIDTH(99), 4),)))
 
     def test_different_genes_are_different_codes(self, space: Space) -> None:
         genes = np.unique(space.sample(200, np.random.default_rng(0)), axis=0)
@@ -90,7 +91,7 @@ class SpaceSuite:
             assert np.all(np.abs(shares - 1 / n_choices) <= 5 * np.sqrt((1 - 1 / n_choices) / n_choices / n))
 
     def test_a_spread_reaches_from_few_adapters_to_many(self, space: Space) -> None:
-        can_be_empty = np.array([each.choices[0] == 0 for each in space.dimensions])
+        can_be_empty = np.array([each.choices[0] == 0 for each in space.axes])
         genes = space.spread(100, np.random.default_rng(0))
         if not can_be_empty.any():
             assert np.all(space.expand(genes) > 0)
@@ -101,7 +102,7 @@ class SpaceSuite:
 
     def test_a_spread_reaches_from_low_ranks_to_high(self, space: Space) -> None:
         highest = space.n_choices - 1
-        lowest = np.array([int(each.choices[0] == 0) for each in space.dimensions])
+        lowest = np.array([int(each.choices[0] == 0) for each in space.axes])
         genes = space.spread(100, np.random.default_rng(0))
         if not np.any(highest > lowest):
             assert np.all((genes == highest) | (genes == 0))

@@ -196,7 +196,7 @@ def demonstrate(
     if not set(scale) <= set(known):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
     full, folded = (known[workload] for workload in scale)
-    title = f"An adapter of rank {RANKS[-1]} on all {space.n_columns} linears, in decode "
+    title = f"An adapter of rank {RANKS[-1]} on all {len(space.sites)} linears, in decode "
     ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
     feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
 
@@ -212,7 +212,7 @@ def demonstrate(
     within = budget or halfway(predictor, space)
     check_feasible(within, predictor, space)
 
-    begin(4, f"training one super-adapter on {space.n_columns} linears, at most {effort.train_s:.0f} s")
+    begin(4, f"training one super-adapter on {len(space.sites)} linears, at most {effort.train_s:.0f} s")
     trained = train_adaptation(
         adaptation,
         space,
@@ -266,7 +266,7 @@ def halfway(predictor: FittedPredictor, space: Space) -> Budget:
     However uncertain the predictions are, some adapter meets it.
     """
     both = np.stack([space.base, space.expand((space.n_choices - 1)[None])[0]])
-    limit_s = float(predictor.predict(both, space.columns).upper.mean())
+    limit_s = float(predictor.predict(both, space.dimensions).upper.mean())
     return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
 
 

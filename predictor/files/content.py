@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
-from adaptare.predictor.features import FeatureSet, columns_of
+from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.predictor.intervals.session_spread import SessionSpread
 from adaptare.predictor.regressor import Regressor, name_of
-from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler import ModelShape, Workload
 
 Arrays = Mapping[str, NDArray[Any]]
 STATE = "state."
@@ -87,9 +87,7 @@ class Content:
             KeyError, TypeError, ValueError: The arrays are of another predictor.
         """
         template, base = (Workload.from_json(each, self.shapes[each["shape"]]) for each in (self.template, self.base))
-        cuts = {"mlp_flops": Configuration(widths=((0, 1),)), "layers": Configuration(left_out=(0,))}
-        columns = columns_of(template, [cut for name, cut in cuts.items() if name in self.features])
-        features = FeatureSet(template, columns)
+        features = FeatureSet.named(template, self.features)
         if list(self.features.items()) != list(zip(features.names, features.units, strict=True)):
             raise InputError("the predictor was fitted on other features than this version has; fit it again")
         feature_range, residuals = arrays["feature_range"], arrays["residuals"]

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
-from adaptare.predictor.features import columns_of
-from adaptare.profiler import Column, Configuration, Measurement, MlpWidth, Workload
-from adaptare.profiler.workloads.depth import Depth
+from adaptare.predictor.features import FeatureSet
+from adaptare.profiler import Configuration, Measurement, Workload
 from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
@@ -27,8 +26,8 @@ class TrainingRows:
         base: Latency of the reference (the workload in the denominator of a ratio) at each length, by the newest
             calibration; one measured whole takes precedence over a composed one.
         device: The measured device.
-        columns: Meaning of the columns of the codes.
-        codes: Ranks and widths. Shape (n, n_columns).
+        features: Features of the configurations.
+        values: Values of their dimensions. Shape (n, n_dimensions).
         lengths: Tokens of prefill, or cached positions of decode. Shape (n,).
         ratios: Candidate over reference. Shape (n,).
         groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
@@ -41,8 +40,8 @@ class TrainingRows:
     template: Workload
     base: BaseCurve
     device: DeviceInfo
-    columns: tuple[Column, ...]
-    codes: NDArray[np.int64]
+    features: FeatureSet
+    values: NDArray[np.int64]
     lengths: NDArray[np.int64]
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
@@ -73,15 +72,15 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
         _check_alike(row, first)
     template = replace(at_length(first.workload, longest), configuration=Configuration(), graph=_common_graph(rows))
     configurations = [row.workload.configuration for row in rows]
-    columns = columns_of(template, configurations)
+    features = FeatureSet.of(template, configurations)
     # The newest calibration of a length, measured before composed, replaces the others.
     calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
     return TrainingRows(
         template=template,
         base=BaseCurve(first.reference, {row.workload.length: row.reference_s for row in calibrations}),
         device=first.device,
-        columns=columns,
-        codes=codes_of(configurations, columns),
+        features=features,
+        values=features.values(configurations),
         lengths=np.array([row.workload.length for row in rows], dtype=np.int64),
         ratios=np.array([row.ratio.middle for row in rows]),
         groups=np.array([_groups(row, longest) for row in rows]),
@@ -93,58 +92,6 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
 def _groups(row: Measurement, longest: int) -> tuple[str, str, str, str]:
     run = f"{row.session} {min(visit.opening for visit in row.visits)}"
     return at_length(row.workload, longest).hash, run, row.session, row.workload.hash
-
-
-def codes_of(configurations: Sequence[Configuration], columns: Sequence[Column]) -> NDArray[np.int64]:
-    """Codes as an array, shape (n, n_columns); a site without a column does not run and is ignored.
-
-    Raises:
-        InputError: An adapter is not a LoRA, or a layer is narrower or left out, and no column is for that.
-    """
-    if kinds := {configuration.kind for configuration in configurations} - {"lora"}:
-        raise InputError(f"predictors know LoRA adapters only, not {', '.join(kinds)}; measure it: adaptare overhead")
-    narrower = any(configuration.widths for configuration in configurations)
-    if narrower and not any(isinstance(column, MlpWidth) for column in columns):
-        raise InputError(
-            "the predictor knows layers of the base's width only; profile configurations with widths and fit again"
-        )
-    shallower = any(configuration.left_out for configuration in configurations)
-    if shallower and not any(isinstance(column, Depth) for column in columns):
-        raise InputError(
-            "the predictor knows models with all layers only; profile configurations with a depth and fit again"
-        )
-    rows = [configuration.codes(columns) for configuration in configurations]
-    return np.array(rows, dtype=np.int64).reshape(len(configurations), len(columns))
-
-
-def spread(codes: NDArray[np.int64], columns: Sequence[Column], onto: Sequence[Column]) -> NDArray[np.int64]:
-    """Codes extended to more columns: no adapter and the base's width and depth in the new ones.
-
-    Raises:
-        InputError: The codes have another number of columns, or one that is not among the others.
-    """
-    if codes.ndim != 2 or codes.shape[1] != len(columns):
-        raise InputError(f"codes for {len(columns)} sites must have the shape (n, {len(columns)}), not {codes.shape}")
-    position = {_timed(column): number for number, column in enumerate(onto)}
-    columns = [_timed(column) for column in columns]
-    if unknown := [column for column in columns if column not in position]:
-        first = unknown[0]
-        if isinstance(first, Depth):
-            raise InputError("the predictor was not fitted for models of fewer layers; fit one to rows that have some")
-        if isinstance(first, MlpWidth):
-            raise InputError("the predictor was not fitted for widths of layers; fit one to rows that have some")
-        raise InputError(f"the predictor was not fitted for a linear {first.path!r} of these sizes; fit a new one")
-    if len(set(columns)) < len(columns):
-        raise InputError("a site is named twice among the sites of the codes")
-    usual = codes_of([Configuration()], onto)
-    wider: NDArray[np.int64] = np.repeat(usual, len(codes), axis=0).astype(codes.dtype)
-    wider[:, [position[column] for column in columns]] = codes
-    return wider
-
-
-def _timed(column: Column) -> Column:
-    """The column without what latency does not depend on: the order in which layers are left out."""
-    return Depth(tuple(range(column.largest))) if isinstance(column, Depth) else column
 
 
 def _depends_on_mode(workload: Workload) -> bool:
@@ -166,7 +113,8 @@ def _check_alike(row: Measurement, first: Measurement) -> None:
             f"{reference.hash}; measure again what was measured beside another reference"
         )
     ours, theirs = row.workload.to_json(), first.workload.to_json()
-    ignored = ("adapter", "widths", "left_out", "length", *([] if _depends_on_mode(row.workload) else ["mode"]))
+    varied = {kind.key for each in (row, first) for kind in each.workload.configuration.kinds if kind.cuts}
+    ignored = ("adapter", "length", *varied, *([] if _depends_on_mode(row.workload) else ["mode"]))
     unequal = [name for name in {**theirs, **ours} if name not in ignored and ours.get(name) != theirs.get(name)]
     if unequal:
         kinds = ", ".join(f"{name} {theirs.get(name)} and {ours.get(name)}" for name in unequal)

@@ -95,7 +95,7 @@ def blocks_of(whole: Workload) -> Counter[Workload]:
     blocks = Counter[Workload]()
     for layer in whole.configuration.of_layers(whole.shape):
         if whole.mode == "padded":
-            layer = replace(layer, ranks=tuple((path, largest) for path, _ in layer.ranks))
+            layer = layer.with_ranks(dict.fromkeys(layer.by_path, largest))
         alone = replace(whole, configuration=layer, scope="block")
         blocks[alone if layer.ranks or alone.graph == "open" else alone.merged] += 1
     return blocks

@@ -8,8 +8,7 @@ from adaptare.devices import Program
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import Need, Programs
 from adaptare.profiler.store.measurement import Measurement, Visit
-from adaptare.profiler.workloads.configuration import Configuration
-from adaptare.profiler.workloads.shape import ModelShape, in_layer
+from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Mode, Workload
 
 FEWEST_LAYERS = (2, 6)
@@ -216,10 +215,7 @@ def stub_of(workload: Workload, layers: int) -> Workload:
             "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
             "in a YAML file), or measure the whole"
         )
-    ranks = {in_layer(path, layer): rank for path, rank in first.ranks for layer in range(layers)}
-    widths = {layer: width for _, width in first.widths for layer in range(layers)}
-    configuration = Configuration.of(ranks, widths=widths, kind=first.kind)
-    return replace(workload, shape=shape.stub(layers), configuration=configuration)
+    return replace(workload, shape=shape.stub(layers), configuration=first.in_layers(layers))
 
 
 def _fits(stubs: Stubs, session: Session) -> bool:

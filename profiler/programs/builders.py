@@ -142,11 +142,11 @@ class TorchPrograms:
         name = f"{self._arguments(workload)}{copies_name(workload)}"
         whole = workload.configuration == Configuration()
         held = own_bytes(workload) + (embedding_bytes(workload) if whole else 0)
-        return Need(name, held + copies_bytes(workload, self._cache_bytes), cache_bytes(workload))
+        return Need(name, held + copies_bytes(workload, self._cache_bytes), workload.cache_bytes)
 
     def disk_bytes(self, base: Workload) -> int:
         """See `Programs.disk_bytes`."""
-        return base_bytes(base) + embedding_bytes(base)
+        return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -182,17 +182,15 @@ class TorchPrograms:
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
         ranks = _running(workload) if workload.mode == "merged" else {}
         config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope, site=workload.site)
-        widths = loaded_widths(workload) if merged else {}
-        return self._weights.files(
-            config, merged, widths=widths, kind=workload.configuration.kind, dtype=workload.dtype
-        )
+        parts = workload.parts if merged else {}
+        return self._weights.files(config, merged, parts=parts, kind=workload.configuration.kind, dtype=workload.dtype)
 
     def _arguments(self, workload: Workload) -> str:
-        widths = {str(layer): width for layer, width in loaded_widths(workload).items()}
+        parts: dict[str, Json] = {path: part.to_json() for path, part in workload.parts.items()}
         left_out: list[Json] = list(workload.configuration.left_out)
         return canonical_json(
             {
-                **({"widths": widths} if widths else {}),
+                **({"parts": parts} if parts else {}),
                 **({"left_out": left_out} if left_out else {}),
                 "config": json.loads(workload.shape.config),
                 "ranks": _running(workload),
@@ -230,11 +228,11 @@ class SimulatedPrograms:
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`."""
         self.check(workload)
-        return Need(workload.hash, own_bytes(workload), cache_bytes(workload))
+        return Need(workload.hash, own_bytes(workload), workload.cache_bytes)
 
     def disk_bytes(self, base: Workload) -> int:
         """See `Programs.disk_bytes`."""
-        return base_bytes(base) + embedding_bytes(base)
+        return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
@@ -292,14 +290,7 @@ def copies_name(workload: Workload) -> str:
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
     """Bytes of the copies called in turn with a cold program, on a device with last-level caches of this size."""
-    return (copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * base_bytes(workload)
-
-
-def base_bytes(workload: Workload) -> int:
-    """Bytes of the weights that every call of the base reads: its linears and its head."""
-    shape, sites = workload.shape, workload.scope_sites
-    head = shape.vocabulary * shape.hidden if workload.has_head else 0
-    return int(workload.base_weight_bytes * (head + sum(site.in_features * site.out_features for site in sites)))
+    return (copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * workload.base_bytes
 
 
 def embedding_bytes(workload: Workload) -> int:
@@ -314,26 +305,7 @@ def embedding_bytes(workload: Workload) -> int:
 
 def memory_bytes(workload: Workload) -> int:
     """Minimum bytes for one call: base weights, the adapter in its application mode, and the KV cache."""
-    return base_bytes(workload) + embedding_bytes(workload) + adapter_bytes(workload) + cache_bytes(workload)
-
-
-def adapter_bytes(workload: Workload) -> int:
-    """Bytes of the adapter in addition to the base weights, in its application mode."""
-    configuration = workload.configuration
-    ranks = {site.path: configuration.by_path.get(site.path, 0) for site in workload.scope_sites}
-    if workload.in_weights or not any(ranks.values()):
-        return 0
-    if workload.mode == "padded":
-        ranks = {path: max(ranks.values()) if rank else 0 for path, rank in ranks.items()}
-    here = Configuration.of(ranks, widths=configuration.by_layer, kind=configuration.kind)
-    return BYTES[workload.dtype] * here.adapter_parameters(workload.shape)
-
-
-def cache_bytes(workload: Workload) -> int:
-    """Bytes of the keys and values of one call: cached ones and new ones."""
-    shape = workload.shape
-    positions = workload.batch * workload.positions
-    return BYTES[workload.dtype] * 2 * workload.layers * positions * shape.kv_heads * shape.head_dim
+    return workload.base_bytes + embedding_bytes(workload) + workload.adapter_bytes + workload.cache_bytes
 
 
 def own_bytes(workload: Workload) -> int:
@@ -342,18 +314,9 @@ def own_bytes(workload: Workload) -> int:
     For the base itself, its whole size.
     """
     if workload.configuration == Configuration():
-        return base_bytes(workload)
+        return workload.base_bytes
     ranks = workload.configuration.by_path if workload.mode == "merged" else {}
     usual = workload.shape.site_by_path
     rewritten = [site for site in workload.scope_sites if site.path in ranks or site != usual[site.path]]
     weights = BYTES[workload.dtype] * sum(site.in_features * site.out_features for site in rewritten)
-    return weights + adapter_bytes(workload)
-
-
-def loaded_widths(workload: Workload) -> dict[int, int]:
-    """Layer -> intermediate size of the narrower layers in the scope; in a partial scope the only layer is 0."""
-    widths = workload.configuration.by_layer
-    if workload.scope == "model":
-        return dict(widths)
-    narrower = [site for site in workload.scope_sites if site != workload.shape.site_by_path[site.path]]
-    return {0: widths[narrower[0].layer]} if narrower else {}
+    return weights + workload.adapter_bytes

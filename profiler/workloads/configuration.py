@@ -1,75 +1,79 @@
-"""Configurations of a base model: ranks of adapters on its linears, widths of its MLPs, and layers left out."""
+"""Configurations of a base model: values of its dimensions, such as ranks at linears and widths of layers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from typing import Any, Literal, get_args
 
 from adaptare.core import InputError
-from adaptare.profiler.workloads.depth import Depth
-from adaptare.profiler.workloads.shape import Column, MlpWidth, ModelShape, Site, first_layer, layer_of
+from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads.dimension import Dimension, Kind
+from adaptare.profiler.workloads.kinds import kind_named
+from adaptare.profiler.workloads.part import WHOLE, Part, sites_of
+from adaptare.profiler.workloads.rank import RANK
+from adaptare.profiler.workloads.shape import ModelShape, Site
+from adaptare.profiler.workloads.width import WIDTH
 
 AdapterKind = Literal["lora", "dora"]
+NO_RANKS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Ranks per site, widths per layer, and layers left out; anything not given is as in the base model.
+    """Values of dimensions; anything not given is as in the base model.
 
     Args:
-        ranks: Pairs of module path and rank, in any order; kept sorted by path. Rank 0 means no adapter and is dropped.
-        widths: Pairs of layer and intermediate size of its MLP, in any order; kept sorted by layer. Layers that are not
-            listed have the size of the base.
+        values: Pairs of dimension and value, in any order; kept sorted. Rank 0 means no adapter and is dropped, as is
+            everything else in layers that are left out.
         kind: `lora` adds B A x, with any scale (rsLoRA differs in the scale only). `dora` also sets the norm of every
             row of W + B A, which PEFT computes in every call.
-        left_out: Layers that the model lacks: the layer after takes the output of the layer before. Kept sorted; ranks
-            and widths of these layers are dropped.
 
     References:
         Hu et al. 2022, "LoRA"; Liu et al. 2024, "DoRA: weight-decomposed low-rank adaptation".
     """
 
-    ranks: tuple[tuple[str, int], ...] = ()
-    widths: tuple[tuple[int, int], ...] = ()
+    values: tuple[tuple[Dimension, int], ...] = ()
     kind: AdapterKind = "lora"
-    left_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(AdapterKind):
             raise InputError(f"kind must be one of {', '.join(get_args(AdapterKind))}, not {self.kind!r}")
-        _check_different("site", (path for path, _ in self.ranks))
-        _check_different("layer", (layer for layer, _ in self.widths))
-        _check_different("layer to leave out", self.left_out)
-        for path, rank in self.ranks:
-            if type(rank) is not int or rank < 0:
-                raise InputError(f"rank of {path} must be a whole number from 0, not {rank!r}")
-        for layer, width in self.widths:
-            if type(layer) is not int or type(width) is not int or layer < 0 or width < 1:
-                raise InputError(
-                    f"a width is a layer, from 0, and its intermediate size, from 1, not {layer!r} and {width!r}"
-                )
-        if wrong := [layer for layer in self.left_out if type(layer) is not int or layer < 0]:
-            raise InputError(f"a layer to leave out is a whole number from 0, not {wrong[0]!r}")
-        gone = set(self.left_out)
-        ranks = (pair for pair in self.ranks if pair[1] and not (gone and layer_of(pair[0]) in gone))
-        object.__setattr__(self, "ranks", tuple(sorted(ranks)))
-        object.__setattr__(self, "widths", tuple(sorted(pair for pair in self.widths if pair[0] not in gone)))
-        object.__setattr__(self, "left_out", tuple(sorted(gone)))
+        if len({dimension for dimension, _ in self.values}) < len(self.values):
+            raise InputError("a dimension is named twice in a configuration")
+        for dimension, value in self.values:
+            if type(value) is not int or value < dimension.kind.least:
+                raise InputError(f"{dimension} must be a whole number from {dimension.kind.least}, not {value!r}")
+            if dimension.kind.presence and value > 1:
+                raise InputError(f"{dimension} must be 0 or 1, not {value}")
+        gone = {dimension.layer for dimension, value in self.values if dimension.kind == LAYER and value == 0}
+        kept = [pair for pair in self.values if _is_set(*pair) and (pair[0].kind == LAYER or pair[0].layer not in gone)]
+        object.__setattr__(self, "values", tuple(sorted(kept, key=lambda pair: pair[0].order)))
 
     @classmethod
     def of(
         cls,
-        ranks: Mapping[str, int],
+        ranks: Mapping[str, int] = NO_RANKS,
         *,
         widths: Mapping[int, int] | None = None,
         kind: AdapterKind = "lora",
         left_out: Sequence[int] = (),
+        others: Mapping[Dimension, int] | None = None,
     ) -> "Configuration":
-        """Creates one from mappings, module path -> rank and layer -> intermediate size, and layers to leave out."""
-        pairs = tuple((path, _plain(rank)) for path, rank in ranks.items())
-        sizes = tuple((int(layer), _plain(width)) for layer, width in (widths or {}).items())
-        return cls(pairs, sizes, kind, tuple(map(_plain, left_out)))
+        """Creates one from mappings.
+
+        Args:
+            ranks: Module path -> rank.
+            widths: Layer -> intermediate size.
+            kind: Kind of adapter.
+            left_out: Layers to leave out.
+            others: Further dimensions -> value.
+        """
+        named: list[tuple[Kind, Mapping[Any, int]]] = [(RANK, ranks), (WIDTH, widths or {})]
+        pairs = [(kind_of(_plain(place)), value) for kind_of, values in named for place, value in values.items()]
+        pairs += [(LAYER(_plain(layer)), 0) for layer in left_out]
+        pairs += (others or {}).items()
+        return cls(tuple((dimension, _plain(value)) for dimension, value in pairs), kind)
 
     @classmethod
     def uniform(cls, shape: ModelShape, rank: int, *, kinds: tuple[str, ...] = ()) -> "Configuration":
@@ -77,116 +81,121 @@ class Configuration:
         return cls.of({site.path: rank for site in shape.sites if not kinds or site.kind in kinds}).on(shape)
 
     @cached_property
+    def kinds(self) -> Mapping[Kind, Mapping[Any, int]]:
+        """Kind of dimension -> place -> value."""
+        kinds: dict[Kind, dict[Any, int]] = {}
+        for dimension, value in self.values:
+            kinds.setdefault(dimension.kind, {})[dimension.place] = value
+        return kinds
+
+    @property
     def by_path(self) -> Mapping[str, int]:
         """Module path -> rank."""
-        return dict(self.ranks)
+        return self.kinds.get(RANK, {})
 
-    @cached_property
+    @property
+    def ranks(self) -> tuple[tuple[str, int], ...]:
+        """Pairs of module path and rank."""
+        return tuple(self.by_path.items())
+
+    @property
     def by_layer(self) -> Mapping[int, int]:
         """Layer -> intermediate size, for layers that differ from the base."""
-        return dict(self.widths)
+        return self.kinds.get(WIDTH, {})
 
-    @classmethod
-    def of_codes(cls, columns: Sequence[Column], codes: Sequence[int]) -> "Configuration":
-        """Creates one from one number per column: a rank, a width, or the number of layers. Inverse of `codes`."""
-        pairs = list(zip(columns, (int(code) for code in codes), strict=True))
-        ranks = {column.path: code for column, code in pairs if isinstance(column, Site)}
-        widths = {c.layer: code for c, code in pairs if isinstance(c, MlpWidth) and code != c.largest}
-        left_out = next((column.left_out(code) for column, code in pairs if isinstance(column, Depth)), ())
-        return cls.of(ranks, widths=widths, left_out=left_out)
-
-    def codes(self, columns: Sequence[Column]) -> tuple[int, ...]:
-        """Rank, width or number of layers of each column; 0 and those of the base where not set."""
-
-        def code(column: Column) -> int:
-            if isinstance(column, Site):
-                return self.by_path.get(column.path, 0)
-            if isinstance(column, MlpWidth):
-                return self.by_layer.get(column.layer, column.largest)
-            return column.largest - len(self.left_out)
-
-        return tuple(map(code, columns))
-
-    def to_json(self) -> dict[str, Any]:
-        """Ranks by module path; and widths by layer, layers left out and the kind where they differ from the base's."""
-        widths = {str(layer): width for layer, width in self.widths}
-        others = {"widths": widths, "left_out": list(self.left_out), "kind": self.kind if self.kind != "lora" else ""}
-        return {"ranks": dict(self.ranks), **{name: value for name, value in others.items() if value}}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Configuration":
-        """Inverse of `to_json`."""
-        return cls.of(content["ranks"], **{name: value for name, value in content.items() if name != "ranks"})
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Layers that the model lacks, ascending."""
+        return tuple(self.kinds.get(LAYER, ()))
 
     def describe(self) -> str:
         """For people: how many linears have which ranks, by kind, and how many layers are narrower or left out."""
-        kinds: dict[str, list[int]] = {}
-        for path, rank in self.ranks:
-            kinds.setdefault(path.rsplit(".", 1)[-1].removesuffix("_proj"), []).append(rank)
-        parts = [f"{kind} {_range(ranks)} x{len(ranks)}" for kind, ranks in kinds.items()]
-        widths = [width for _, width in self.widths]
-        parts += [f"MLP {_range(widths)} x{len(widths)}"] if widths else []
-        parts += [f"without layers {', '.join(map(str, self.left_out))}"] if self.left_out else []
-        return ", ".join(parts) or "base"
+        ordered = sorted(self.kinds.items(), key=lambda each: (each[0].cuts, each[0].presence))
+        return ", ".join(words for kind, values in ordered for words in kind.in_words(values)) or "base"
 
     @property
     def without_adapter(self) -> "Configuration":
-        """The widths and layers without the ranks."""
-        return Configuration(widths=self.widths, left_out=self.left_out)
+        """The configuration without the ranks: the base that the adapter is for."""
+        return Configuration(tuple(pair for pair in self.values if pair[0].kind.cuts))
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "Configuration":
+        """The configuration with other ranks, by module path."""
+        return Configuration.of(ranks, kind=self.kind, others=dict(self.without_adapter.values))
 
     @property
     def cuts_base(self) -> bool:
-        """True if layers of the base are narrower or left out."""
-        return bool(self.widths or self.left_out)
+        """True if weights of the base are left out."""
+        return any(kind.cuts for kind in self.kinds)
 
     def kept(self, layers: int) -> tuple[int, ...]:
         """Layers that stay of a number of layers, ascending."""
         return tuple(layer for layer in range(layers) if layer not in self.left_out)
 
+    def parts(self, shape: ModelShape) -> dict[str, Part]:
+        """Module path -> part that stays, for the linears of the kept layers that are smaller than in the base."""
+        return {path: part for path, part in self._cut(shape).items() if not part.is_empty}
+
     def sites(self, shape: ModelShape) -> tuple[Site, ...]:
-        """Every linear of the kept layers at its configured width, in the order of `ModelShape.sites`."""
-        sites = shape.sites_with(self.by_layer) if self.widths else shape.sites
-        return tuple(site for site in sites if site.layer not in self.left_out) if self.left_out else sites
+        """Every linear of the kept layers at its configured size, in the order of `ModelShape.sites`."""
+        return sites_of(shape, self._cut(shape)) if self.cuts_base else shape.sites
+
+    def _cut(self, shape: ModelShape) -> dict[str, Part]:
+        parts: dict[str, Part] = {}
+        for dimension, value in self.values:
+            for path, part in dimension.kind.tensors(shape, dimension.place, value).items():
+                parts[path] = parts.get(path, WHOLE) & part
+        return parts
 
     def on(self, shape: ModelShape) -> "Configuration":
-        """The configuration for one base model, without widths that equal the base's.
+        """The configuration for one base model, without values that equal the base's.
 
         Raises:
-            InputError: A site or layer is not in the shape, no layer is left, a layer is wider than the base's, or a
-                rank exceeds the smaller dimension of its linear.
+            InputError: The shape lacks a site or layer, no layer is left, or a value is larger than the base allows.
         """
-        if self.left_out and (last := self.left_out[-1]) >= shape.layers:
-            raise InputError(f"layer {last} cannot be left out: the base model has layers 0 to {shape.layers - 1}")
-        if len(self.left_out) == shape.layers:
+        differing = tuple(pair for pair in self.values if pair[1] != pair[0].kind.base(shape))
+        here = self if len(differing) == len(self.values) else replace(self, values=differing)
+        cuts = [pair for pair in self.values if pair[0].kind.cuts]
+        for dimension, value in cuts:
+            dimension.check(value, shape, shape.site_by_path)
+        if len(here.left_out) == shape.layers:
             raise InputError(f"all {shape.layers} layers are left out; leave out at most {shape.layers - 1}")
-        if wrong := next((pair for pair in self.widths if pair[0] >= shape.layers), None):
-            raise InputError(f"the base model has no layer {wrong[0]}; its layers are 0 to {shape.layers - 1}")
-        if wrong := next((pair for pair in self.widths if pair[1] > shape.intermediate), None):
-            raise InputError(
-                f"width {wrong[1]} of layer {wrong[0]} is larger than that of the base model; use at most "
-                f"{shape.intermediate}"
-            )
-        narrower = tuple(pair for pair in self.widths if pair[1] < shape.intermediate)
-        here = self if narrower == self.widths else replace(self, widths=narrower)
-        sites = shape.site_by_path if not narrower else {site.path: site for site in here.sites(shape)}
-        for path, rank in self.ranks:
-            site = sites.get(path)
-            if site is None:
-                raise InputError(f"the base model has no linear {path!r}; its first is {shape.sites[0].path!r}")
-            if rank > site.largest_rank:
-                raise InputError(
-                    f"rank {rank} is larger than {path}, which is {site.in_features} x {site.out_features}; "
-                    f"use at most {site.largest_rank}"
-                )
+        sites = {site.path: site for site in here.sites(shape)} if cuts else shape.site_by_path
+        for dimension, value in self.values:
+            dimension.check(value, shape, sites)
         return here
 
     def of_layers(self, shape: ModelShape) -> list["Configuration"]:
         """Configuration of each kept layer, moved to the first layer."""
-        ranks: dict[int, dict[str, int]] = {layer: {} for layer in self.kept(shape.layers)}
-        for path, rank in self.ranks:
-            ranks[shape.site_by_path[path].layer][first_layer(path)] = rank
-        widths = {layer: {0: width} for layer, width in self.widths}
-        return [Configuration.of(own, widths=widths.get(layer), kind=self.kind) for layer, own in ranks.items()]
+        own: dict[int, list[tuple[Dimension, int]]] = {layer: [] for layer in self.kept(shape.layers)}
+        for dimension, value in self.values:
+            if dimension.layer in own:
+                own[dimension.layer].append((dimension.at(0), value))
+        return [Configuration(tuple(values), self.kind) for values in own.values()]
+
+    def in_layers(self, layers: int) -> "Configuration":
+        """The values of the first layer, in each of a number of layers."""
+        repeated = ((dimension.at(layer), value) for dimension, value in self.values for layer in range(layers))
+        return replace(self, values=tuple(repeated))
+
+    def transformers_fields(self, shape: ModelShape) -> dict[str, Any]:
+        """Fields of the transformers config of a model cut like this that differ from the base's, except its layers.
+
+        Raises:
+            InputError: Layers differ, or a transformers model cannot be cut like this.
+        """
+        fields: dict[str, Any] = {}
+        for kind, values in self.kinds.items():
+            if not kind.cuts or kind.presence:
+                continue
+            numbers = {values.get(layer, kind.base(shape)) for layer in self.kept(shape.layers)}
+            if len(numbers) > 1 or kind.config is None:
+                listed = ", ".join(map(str, sorted(numbers)))
+                raise InputError(
+                    f"a transformers model has one {kind.name} in all layers, and this one has {listed}; export it for "
+                    f"ONNX Runtime, as onnx, or choose a winner of one {kind.name}"
+                )
+            fields |= kind.config(shape, numbers.pop())
+        return fields
 
     def adapter_parameters(self, shape: ModelShape) -> int:
         """Weights in all A and B matrices, and the row norms of DoRA."""
@@ -194,18 +203,28 @@ class Configuration:
         lengths = sum(site.out_features for site, _ in sites) if self.kind == "dora" else 0
         return lengths + sum(rank * (site.in_features + site.out_features) for site, rank in sites)
 
+    def to_json(self) -> dict[str, Any]:
+        """Ranks by module path; other dimensions and the kind of adapter where they differ from the base's."""
+        adapter = {} if self.kind == "lora" else {"kind": self.kind}
+        return {RANK.key: {}, **{kind.key: kind.to_json(values) for kind, values in self.kinds.items()}, **adapter}
 
-def _plain(number: int) -> int:
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Configuration":
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: The content is malformed, or no installed package registers one of its kinds of dimensions.
+        """
+        kinds = {kind_named(key): values for key, values in content.items() if key != "kind"}
+        values = [pair for kind, each in kinds.items() for pair in kind.from_json(each).items()]
+        return cls(tuple(values), content.get("kind", "lora"))
+
+
+def _is_set(dimension: Dimension, value: int) -> bool:
+    """False for a value that every base has."""
+    return value == 0 if dimension.kind.presence else dimension.kind.cuts or value > 0
+
+
+def _plain(number: Any) -> Any:
     """An integer of NumPy as one of Python. Others are returned as they are, and refused by the constructor."""
-    return int(number) if isinstance(number, Integral) else number
-
-
-def _check_different(what: str, named: Iterable[str | int]) -> None:
-    seen = list(named)
-    if len(set(seen)) != len(seen):
-        raise InputError(f"a {what} is named twice in a configuration")
-
-
-def _range(numbers: Sequence[int]) -> str:
-    """Smallest and largest, such as 4-16."""
-    return "-".join(str(number) for number in dict.fromkeys((min(numbers), max(numbers))))
+    return int(number) if isinstance(number, Integral) and not isinstance(number, bool) else number

@@ -1,34 +1,26 @@
-"""Depth of a model: the number of decoder layers that it keeps, and the order in which the others are left out."""
+"""Depth of a model: decoder layers that are left out, so that the layer after takes the output of the layer before."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from adaptare.core import InputError
+from adaptare.profiler.workloads.dimension import Kind
+from adaptare.profiler.workloads.part import NOTHING, Part
+from adaptare.profiler.workloads.shape import ModelShape
 
 
-@dataclass(frozen=True)
-class Depth:
-    """Number of decoder layers of a model, which may be smaller than the base's.
+def _without_layer(shape: ModelShape, layer: int, value: int) -> Mapping[str, Part]:
+    return {} if value else {f"model.layers.{layer}.{name}": NOTHING for name, *_ in shape.linears}
 
-    Args:
-        order: All layers of the base, in the order in which they are left out; the last one always stays.
-    """
 
-    order: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.order or sorted(self.order) != list(range(len(self.order))):
-            raise InputError(f"an order of layers has each number from 0 once, not {list(self.order)}")
-
-    @property
-    def largest(self) -> int:
-        """Layers of the base."""
-        return len(self.order)
-
-    def left_out(self, kept: int) -> tuple[int, ...]:
-        """Layers left out of a model of a number of layers. Raises `InputError` if it is not 1 to `largest`."""
-        if not 1 <= kept <= self.largest:
-            raise InputError(f"a model cut from this base has 1 to {self.largest} layers, not {kept}")
-        return tuple(sorted(self.order[: self.largest - kept]))
+LAYER = Kind(
+    name="presence",
+    key="left_out",
+    base=lambda shape: 1,
+    tensors=_without_layer,
+    least=0,
+    presence=True,
+    entry="depth",
+    label="layers",
+)
 
 
 def even_order(layers: int) -> tuple[int, ...]:

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler.workloads.depth import Depth
-from adaptare.profiler.workloads.shape import MlpWidth, Site
 from adaptare.profiler.workloads.space import Space
+from adaptare.profiler.workloads.work import linears_of
 
 POOL = 256
 PICKED_OF_A_POOL = 32
@@ -19,7 +18,7 @@ MOST_LISTED = 10_000
 def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     """Codes of n distinct configurations, spread over their cost, or all of a small space that has fewer.
 
-    Shape (at most n, n_columns).
+    Shape (at most n, n_codes).
 
     The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
     and the smallest width and depth: their difference is the cost of rank and width, and
@@ -38,7 +37,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
     largest = space.expand((space.n_choices - 1)[None, :])[0]
-    lowest = [min(int(dimension.choices[0] == 0), len(dimension.choices) - 1) for dimension in space.dimensions]
+    lowest = [min(int(axis.choices[0] == 0), len(axis.choices) - 1) for axis in space.axes]
     smallest_genes = np.array(lowest, dtype=np.int64)
     smallest = space.expand(smallest_genes[None, :])[0]
     ends = np.stack([largest, smallest])
@@ -61,7 +60,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             nearest[best] = -1.0
     n_choices = space.n_choices.tolist()
     if 0 < len(chosen) < n and math.prod(n_choices) <= MOST_LISTED:
-        listed = space.expand(np.indices(n_choices).reshape(space.n_dimensions, -1).T)
+        listed = space.expand(np.indices(n_choices).reshape(space.n_axes, -1).T)
         chosen += [row for row in np.unique(listed, axis=0) if row.tobytes() not in seen]
     if not chosen:
         raise InputError(
@@ -72,21 +71,21 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Features that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), and more of cuts.
+    """Quantities that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), and more of cuts.
 
     Two columns each: number of adapted linears, proportional to calls; and number of adapter weights, proportional to
-    bytes and FLOPs. If the space has widths: number of narrower layers, and of neurons removed from them. If it has
-    depth: number of layers left out.
+    bytes and FLOPs. For each kind of dimension that cuts the base: number of places that are cut, and by how much; one
+    column for layers, which are left out whole.
     """
-    ranks, narrowed, left_out = (
-        np.abs(space.base - codes)[:, [isinstance(column, kind) for column in space.columns]]
-        for kind in (Site, MlpWidth, Depth)
-    )
-    sizes = np.array([(site.in_features, site.out_features) for site in space.sites]).reshape(-1, 2)
-    known, of = np.unique(sizes, axis=0, return_inverse=True)
+    sites = space.sites
+    linears = linears_of(space.shape, sites, space.dimensions, codes)
+    known, of = np.unique([site.out_features * 2**32 + site.in_features for site in sites], return_inverse=True)
     member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
-    both = [(ranks > 0) @ member, (ranks * sizes.sum(axis=1)) @ member]
+    both = [(linears.ranks > 0) @ member, linears.adapter_weights @ member]
     columns = [part for counts in both for part in (counts, counts.sum(axis=1, keepdims=True))]
-    if space.has_widths:
-        columns += [(narrowed > 0).sum(axis=1, keepdims=True), narrowed.sum(axis=1, keepdims=True)]
-    return np.hstack([*columns, left_out])
+    for kind in space.kinds:
+        own = [number for number, each in enumerate(space.dimensions) if each.kind == kind and kind.cuts]
+        cut = np.abs(space.base - codes)[:, own]
+        counted = [cut] if kind.presence else [cut > 0, cut]
+        columns += [each.sum(axis=1, keepdims=True) for each in counted if own]
+    return np.hstack(columns).astype(np.float64)

@@ -4,14 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from adaptare.core import InputError
 from adaptare.devices.program import canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
-from adaptare.profiler.workloads.depth import Depth, even_order
 
 # Config fields that describe a checkpoint, not the sizes of the model.
 _NOT_SHAPE = {
@@ -45,21 +44,6 @@ class Site:
         return min(self.in_features, self.out_features)
 
 
-@dataclass(frozen=True)
-class MlpWidth:
-    """Width of the MLP of one decoder layer, which may be smaller than the base's.
-
-    Args:
-        layer: Index of the decoder layer.
-        largest: Intermediate size of the base.
-    """
-
-    layer: int
-    largest: int
-
-
-# A number of a configuration: the rank on a site, a width, or the number of layers.
-Column = Site | MlpWidth | Depth
 ONE_LAYER_VOCABULARY = 64
 LinearSizes = tuple[tuple[str, int, int], ...]
 
@@ -183,30 +167,19 @@ class ModelShape:
                 "shorter prompt or cache"
             )
 
+    @property
+    def linears(self) -> LinearSizes:
+        """Name, input and output width of each linear of a layer, in the order in which a layer calls them."""
+        return FAMILIES[self.family](self)
+
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Every linear of the decoder layers, layer by layer, in the order in which a layer calls them."""
-        return self.sites_with({})
-
-    def sites_with(self, widths: Mapping[int, int]) -> tuple[Site, ...]:
-        """The linears with other MLP sizes in some layers: layer -> intermediate size."""
-        sizes = {width: FAMILIES[self.family](replace(self, intermediate=width)) for width in set(widths.values())}
-        usual = FAMILIES[self.family](self)
         return tuple(
             Site(f"model.layers.{layer}.{name}", name.rsplit(".", 1)[1], layer, wide_in, wide_out)
             for layer in range(self.layers)
-            for name, wide_in, wide_out in (sizes[widths[layer]] if layer in widths else usual)
+            for name, wide_in, wide_out in self.linears
         )
-
-    @cached_property
-    def mlp_widths(self) -> tuple[MlpWidth, ...]:
-        """MLP width of every layer."""
-        return tuple(MlpWidth(layer, self.intermediate) for layer in range(self.layers))
-
-    @cached_property
-    def depth(self) -> Depth:
-        """Number of layers, left out in an even spread."""
-        return Depth(even_order(self.layers))
 
     @cached_property
     def site_by_path(self) -> Mapping[str, Site]:

@@ -5,12 +5,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.devices import Work
 from adaptare.devices.program import content_hash
 from adaptare.profiler.workloads.configuration import Configuration
-from adaptare.profiler.workloads.shape import ModelShape, Site
+from adaptare.profiler.workloads.part import Part
+from adaptare.profiler.workloads.rank import RANK
+from adaptare.profiler.workloads.shape import ModelShape, Site, first_layer
+from adaptare.profiler.workloads.work import Linears, linears_of
 
 Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
@@ -24,9 +29,6 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Kernels that one decoder layer of torch eager launches besides its linears, and a model besides its layers.
 LAYER_LAUNCHES = 36
 MODEL_LAUNCHES = 12
-# Launches that an unmerged adapter adds to its linear: A x, B (A x), the scaling, the addition.
-ADAPTER_LAUNCHES = 4
-DORA_LAUNCHES = 12
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,17 @@ class Workload:
             return tuple(site for site in sites if site.path == self.site)
         return tuple(site for site in sites if site.layer < self.layers)
 
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """Module path -> part that stays, for the smaller linears of the loaded model.
+
+        The only layer of a partial scope is 0.
+        """
+        parts = self.configuration.parts(self.shape)
+        if self.scope == "model":
+            return parts
+        return {first_layer(site.path): parts[site.path] for site in self.scope_sites if site.path in parts}
+
     @property
     def layers(self) -> int:
         """Number of complete decoder layers that run."""
@@ -177,44 +190,49 @@ class Workload:
         """True if the input is tokens and the output logits."""
         return self.scope in ("model", "head")
 
+    @cached_property
+    def linears(self) -> Linears:
+        """Linears in this scope, as arrays of one row: work and memory follow from them."""
+        dimensions, values = zip(*self.configuration.values, strict=True) if self.configuration.values else ((), ())
+        sites = [self.shape.site_by_path[site.path] for site in self.scope_sites]
+        linears = linears_of(self.shape, sites, dimensions, np.array([values], dtype=np.int64))
+        return linears.padded() if self.mode == "padded" else linears
+
     def work(self) -> Work:
         """Launches, bytes and FLOPs of one call, counted from the shape."""
-        sites = self.scope_sites
-        width = BYTES[self.dtype]
-        weights = sum(site.in_features * site.out_features for site in sites)
-        layers = self.layers
-        keys = self.positions
-        attention = self.shape.heads * self.shape.head_dim
-        cached = layers * 2 * self.batch * keys * self.shape.kv_heads * self.shape.head_dim
-        base = Work(
-            launches=len(sites) + layers * LAYER_LAUNCHES,
-            moved_bytes=int(self.base_weight_bytes * weights) + width * cached,
-            flops=2 * self.rows * weights + layers * 4 * self.rows * keys * attention,
+        linears, width = self.linears, BYTES[self.dtype]
+        weights, heads = int(linears.weights.sum()), int(self.has_head)
+        head = heads * self.shape.vocabulary * self.shape.hidden
+        layers, queries = (int(each[0]) if self.layers else 0 for each in (linears.layers, linears.queries))
+        work = Work(
+            launches=int(linears.calls[0]) + layers * LAYER_LAUNCHES + heads * MODEL_LAUNCHES,
+            moved_bytes=int(self.base_weight_bytes * weights) + int(self.base_weight_bytes * head) + self.cache_bytes,
+            flops=2 * self.rows * weights + 4 * self.rows * self.positions * queries + 2 * self.batch * head,
         )
-        if self.has_head:
-            head = self.shape.vocabulary * self.shape.hidden
-            base += Work(MODEL_LAUNCHES, int(self.base_weight_bytes * head), 2 * self.batch * head)
-        return base + self._adapter_work()
-
-    def _adapter_work(self) -> Work:
-        added = Work(0, 0, 0)
         if self.in_weights:
-            return added
-        largest = max(self.configuration.by_path.values(), default=0)
-        for site in self.scope_sites:
-            rank = self.configuration.by_path.get(site.path, 0)
-            rank = largest if self.mode == "padded" and rank else rank
-            weights = rank * (site.in_features + site.out_features)
-            moved = BYTES[self.dtype] * (weights + 3 * self.rows * site.out_features)
-            added += Work(ADAPTER_LAUNCHES, moved, 2 * self.rows * weights) if rank else Work(0, 0, 0)
-            added += self._dora_work(site, rank) if rank and self.configuration.kind == "dora" else Work(0, 0, 0)
-        return added
+            return work
+        added = linears.adapters(rows=self.rows, width=width, dora=self.configuration.kind == "dora")
+        return work + Work(*(int(each.sum()) for each in (added.launches, added.moved_bytes, added.flops)))
 
-    def _dora_work(self, site: Site, rank: int) -> Work:
-        """Work of PEFT in every call in addition to LoRA: B A of a unit matrix, W + B A, and its row norms."""
-        unit, weights = site.in_features**2, site.in_features * site.out_features
-        moved = BYTES[self.dtype] * (2 * unit + 5 * weights)
-        return Work(DORA_LAUNCHES, moved, 2 * rank * (unit + weights) + 4 * weights)
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the keys and values of one call: cached ones and new ones."""
+        cached = int(self.linears.cached[0]) if self.layers else 0
+        return BYTES[self.dtype] * self.batch * self.positions * cached
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of the weights that every call of the base reads: its linears and its head."""
+        head = self.shape.vocabulary * self.shape.hidden if self.has_head else 0
+        return int(self.base_weight_bytes * (head + int(self.linears.weights.sum())))
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Bytes of the adapter in addition to the base weights, in its application mode."""
+        if self.in_weights:
+            return 0
+        lengths = self.linears.outputs[self.linears.ranks > 0] if self.configuration.kind == "dora" else 0
+        return BYTES[self.dtype] * int(self.linears.adapter_weights.sum() + np.sum(lengths))
 
     @property
     def base_weight_bytes(self) -> float:
@@ -227,13 +245,12 @@ class Workload:
         An open graph is recognised by rank 0 on some site.
         """
         ranks = {site.path: 0 for site in self.scope_sites} if self.graph == "open" else {}
-        widths = {str(layer): width for layer, width in self.configuration.widths}
+        own = {"kind": "adapter_kind", RANK.key: "adapter"}
+        others = {own.get(name, name): value for name, value in self.configuration.to_json().items()}
         quantised = {} if self.quantisation == "none" else {"quantisation": self.quantisation}
         caches = {} if self.scope == "model" else {"caches": self.caches}
-        kind = {} if self.configuration.kind == "lora" else {"adapter_kind": self.configuration.kind}
         return {
             "shape": self.shape.hash,
-            "adapter": {**ranks, **self.configuration.by_path},
             "mode": self.mode,
             "phase": self.phase,
             "scope": self.scope,
@@ -243,22 +260,28 @@ class Workload:
             "dtype": self.dtype,
             **quantised,
             **caches,
-            **kind,
-            **({"widths": widths} if widths else {}),
-            **({"left_out": list(self.configuration.left_out)} if self.configuration.left_out else {}),
+            **others,
+            "adapter": {**ranks, **others["adapter"]},
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], shape: ModelShape) -> "Workload":
-        """Inverse of `to_json`. Raises `InputError` if the content belongs to another shape."""
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: The content belongs to another shape, or has a kind of dimension that no installed package
+                registers.
+        """
         if content["shape"] != shape.hash:
             raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
         fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
-        ranks, widths = content["adapter"], {int(layer): width for layer, width in content.get("widths", {}).items()}
-        kind, left_out = content.get("adapter_kind", "lora"), content.get("left_out", ())
-        configuration = Configuration.of(ranks, widths=widths, kind=kind, left_out=left_out)
+        ranks = content["adapter"]
+        known = {"shape", "adapter", "adapter_kind", "length", *fields}
+        others = {name: value for name, value in content.items() if name not in known}
+        kind = {"kind": content["adapter_kind"]} if "adapter_kind" in content else {}
+        configuration = Configuration.from_json({RANK.key: ranks, **kind, **others})
         length = {"past" if content["phase"] == "decode" else "tokens": content["length"]}
         read = cls(shape, configuration, **fields, **length)
         fed = read.mode == "swappable" and all(site.path in ranks for site in read.scope_sites)

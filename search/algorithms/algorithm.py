@@ -14,7 +14,7 @@ ALGORITHMS = "adaptare.algorithms"
 class Algorithm(Protocol):
     """Proposes genes and learns from their evaluations.
 
-    Genes are choices per dimension of a `Space`, shape (n, n_dimensions). An algorithm is made with a space and a
+    Genes are choices per dimension of a `Space`, shape (n, n_axes). An algorithm is made with a space and a
     `seed`; the same seed and the same answers give the same proposals. It is handed over to `search`, or named on the
     command line by an entry point in the group `adaptare.algorithms`.
 
@@ -23,7 +23,7 @@ class Algorithm(Protocol):
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes to try next. Shape (n, n_dimensions), exactly n rows, each gene below `n_choices` of its dimension."""
+        """Genes to try next. Shape (n, n_axes), exactly n rows, each gene below `n_choices` of its dimension."""
         ...
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
@@ -33,7 +33,7 @@ class Algorithm(Protocol):
         may also begin with genes of its own, so this may be called before `ask`.
 
         Args:
-            genes: Shape (n, n_dimensions).
+            genes: Shape (n, n_axes).
             values: Objectives to minimise, shape (n, n_objectives); NaN where the violation is above zero.
             violations: Excess over the worst limit, as a share of it; 0 = feasible. Shape (n,).
         """

@@ -44,7 +44,7 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
         most: Number of rows at most, those with the least loss.
 
     Returns:
-        Shape (n, n_dimensions), the least loss first; none of the base itself.
+        Shape (n, n_axes), the least loss first; none of the base itself.
     """
     moves = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(n)]
     highest = space.n_choices - 1
@@ -53,7 +53,7 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
         genes[row, number] = choice
     codes = space.expand(np.vstack([highest, genes]))
     losses, costs = loss(codes), limit.cost(codes)
-    table = np.full((2, space.n_dimensions, int(space.n_choices.max())), np.nan)
+    table = np.full((2, space.n_axes, int(space.n_choices.max())), np.nan)
     for (number, choice), *pair in zip(moves, losses[1:], costs[1:], strict=True):
         table[:, number, choice] = pair
     lost, cost = table
@@ -61,7 +61,7 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
     ratios = more[saved > 0] / saved[saved > 0]
     prices: list[float] = np.quantile(ratios, np.linspace(0, 1, PRICES)).tolist() if len(ratios) else []
     cheapest = np.array([np.nanargmin(lost + price * cost, axis=1) for price in prices], dtype=np.int64)
-    cheapest = np.unique(cheapest.reshape(-1, space.n_dimensions), axis=0)
+    cheapest = np.unique(cheapest.reshape(-1, space.n_axes), axis=0)
     codes = space.expand(cheapest)
     fits = (violations(limit_costs(codes, [limit]), [limit]) == 0) & space.changes_base(codes)
     best: NDArray[np.int64] = cheapest[fits][np.argsort(loss(codes[fits]))][:most]

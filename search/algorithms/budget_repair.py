@@ -57,7 +57,7 @@ class BudgetRepair:
         self._smallest = _smallest_that_fits(space, self._limits)
 
     def __call__(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Feasible genes, none of the base itself. Shape (n, n_dimensions) -> (n, n_dimensions)."""
+        """Feasible genes, none of the base itself. Shape (n, n_axes) -> (n, n_axes)."""
         repaired = genes.copy()
         n_choices = self._space.n_choices
         for row in np.flatnonzero(~self._space.changes_base(self._space.expand(genes))):
@@ -102,7 +102,7 @@ class BudgetRepair:
 def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
     """Cheapest genes among the lowest ranks everywhere and every change of a single dimension of these."""
     changes = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
-    genes = np.zeros((len(changes) + 1, space.n_dimensions), dtype=np.int64)
+    genes = np.zeros((len(changes) + 1, space.n_axes), dtype=np.int64)
     for row, (number, choice) in enumerate(changes):
         genes[row, number] = choice
     codes = space.expand(genes)
@@ -124,7 +124,8 @@ def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int
 
 def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
     if space.cuts_base:
-        advice = f"give the space {'narrower widths' if space.has_widths else 'fewer layers'}, or raise the budget"
+        smaller = " or ".join(kind.entry or kind.key for kind in space.kinds if kind.cuts)
+        advice = f"give the space smaller {smaller}, or raise the budget"
     elif alone > limit.bound:
         advice = (
             "the base is above that already: choose a faster base, a recipe with widths such as subnet, "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Site, Space
+from adaptare.profiler import Space
 from adaptare.search.budget.objective import Limit
 
 # Seconds below which added latency counts as none, so that importance decides.
@@ -26,12 +26,12 @@ def greedy_genes(space: Space, importance: Mapping[str, NDArray[np.float64]], li
         limit: Upper limit on a cost, for example the upper end of a predicted latency.
 
     Returns:
-        Shape (n_dimensions,), or `None` if the beginning exceeds the limit already or no adapter fits.
+        Shape (n_axes,), or `None` if the beginning exceeds the limit already or no adapter fits.
 
     References:
         Michel et al. 2019, "Are sixteen heads really better than one?", for choices by gradients of gates.
     """
-    gains = [_gains(space, number, importance) for number in range(space.n_dimensions)]
+    gains = [_gains(space, number, importance) for number in range(space.n_axes)]
     genes = np.array(
         [0 if len(gain) else n - 1 for gain, n in zip(gains, space.n_choices, strict=True)], dtype=np.int64
     )
@@ -54,13 +54,11 @@ def greedy_genes(space: Space, importance: Mapping[str, NDArray[np.float64]], li
 
 def _gains(space: Space, number: int, importance: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     """Importance of each choice of a dimension; empty for widths and depth. Shape (n_choices,)."""
-    dimension = space.dimensions[number]
-    columns = [space.columns[column] for column in dimension.columns]
-    sites = [column for column in columns if isinstance(column, Site)]
-    if len(sites) < len(columns):
+    axis = space.axes[number]
+    if axis.kind.cuts:
         return np.empty(0)
-    of_sites = [importance.get(site.path, np.empty(0)) for site in sites]
-    cumulative = sum(np.append(0.0, np.cumsum(values))[list(dimension.choices)] for values in of_sites)
+    of_sites = [importance.get(each.place, np.empty(0)) for each in axis.dimensions]
+    cumulative = sum(np.append(0.0, np.cumsum(values))[list(axis.choices)] for values in of_sites)
     return np.asarray(cumulative, dtype=np.float64)
 
 

@@ -37,7 +37,7 @@ class HillClimbing:
         self._queue = np.concatenate([first[None], self._neighbours(first)])
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Neighbours that were not proposed yet, then random genes. Shape (n, n_dimensions)."""
+        """Neighbours that were not proposed yet, then random genes. Shape (n, n_axes)."""
         if not len(self._queue):
             self._worth = NOTHING
         asked, self._queue = self._queue[:n], self._queue[n:]
@@ -55,7 +55,7 @@ class HillClimbing:
             self._queue = self._neighbours(genes[best])
 
     def _neighbours(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """All neighbours, in random order. Shape (n_neighbours, n_dimensions)."""
+        """All neighbours, in random order. Shape (n_neighbours, n_axes)."""
         steps = np.eye(len(genes), dtype=np.int64)
         around = np.concatenate([genes - steps, genes + steps])
         inside = around[np.all((around >= 0) & (around < self._space.n_choices), axis=1)]

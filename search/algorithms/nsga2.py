@@ -26,7 +26,7 @@ class Nsga2:
         space: Search space.
         seed: The same seed and the same evaluations give the same genes.
         population: Configurations kept from one generation to the next.
-        start: Initial genes, proposed before the others. Shape (n, n_dimensions).
+        start: Initial genes, proposed before the others. Shape (n, n_axes).
 
     Raises:
         InputError: `population` is below 4, or `start` is not of this space.
@@ -55,7 +55,7 @@ class Nsga2:
         )
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Initial genes, then children of the population. Shape (n, n_dimensions)."""
+        """Initial genes, then children of the population. Shape (n, n_axes)."""
         first, self._queue = self._queue[:n], self._queue[n:]
         genes = np.concatenate([first, self._children(n - len(first))])
         # Random ones before any evaluation, and if all children are in the population.
@@ -86,7 +86,7 @@ class Nsga2:
         children = self._inner.ask()
         if children is None:  # every generated child is in the population
             return self._nothing
-        return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_dimensions)
+        return np.asarray(children.get("X"), dtype=np.int64).reshape(-1, self._space.n_axes)
 
     def _first_genes(self, start: NDArray[np.int64] | None) -> NDArray[np.int64]:
         given = self._space.checked_genes(self._nothing if start is None else start)
@@ -100,4 +100,4 @@ class Nsga2:
 
     @property
     def _nothing(self) -> NDArray[np.int64]:
-        return np.empty((0, self._space.n_dimensions), dtype=np.int64)
+        return np.empty((0, self._space.n_axes), dtype=np.int64)

@@ -19,7 +19,7 @@ class RandomSearch:
         self._rng = np.random.default_rng(seed)
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes of n random configurations. Shape (n, n_dimensions)."""
+        """Genes of n random configurations. Shape (n, n_axes)."""
         return self._space.spread(n, self._rng)
 
     def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:

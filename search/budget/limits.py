@@ -8,8 +8,9 @@ from typing import Final
 
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
-from adaptare.profiler import Column, ModelShape, Quantisation
+from adaptare.profiler import ModelShape, Quantisation
 from adaptare.profiler.measuring.probe import units
+from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
 MEDIAN: Final = 50.0
@@ -160,10 +161,10 @@ def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
         raise InputError(f"budget {budget}: {error}; or write the budget without a length") from error
 
 
-def predicted_limit(budget: Budget, predictor: FittedPredictor, columns: tuple[Column, ...]) -> Limit:
+def predicted_limit(budget: Budget, predictor: FittedPredictor, dimensions: tuple[Dimension, ...]) -> Limit:
     """Limit on the upper end of the prediction. Raises `InputError` if the predictor does not cover the budget."""
     predictor = covering(budget, predictor)
-    return Limit(PredictedUpperEnd(predictor, columns), budget.bound(predictor.base_value))
+    return Limit(PredictedUpperEnd(predictor, dimensions), budget.bound(predictor.base_value))
 
 
 def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:

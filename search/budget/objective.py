@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler import Column
+from adaptare.profiler.workloads.dimension import Dimension
 
 
 class Objective(Protocol):
@@ -57,7 +57,7 @@ class PredictedInterval(Protocol):
 class CodesPredictor(Protocol):
     """Predicts latency from codes."""
 
-    def predict(self, codes: NDArray[np.int64], columns: tuple[Column, ...], /) -> PredictedInterval:
+    def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> PredictedInterval:
         """Predictions for codes of shape (n, n_columns): ranks and widths."""
         ...
 
@@ -68,11 +68,11 @@ class PredictedLatency:
 
     Args:
         predictor: Predictor for the device and phase.
-        columns: Columns of the codes.
+        dimensions: Meaning of the columns of the codes.
     """
 
     predictor: CodesPredictor
-    columns: tuple[Column, ...]
+    dimensions: tuple[Dimension, ...]
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class PredictedLatency:
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.columns).mean
+        return self.predictor.predict(codes, self.dimensions).mean
 
 
 class PredictedUpperEnd(PredictedLatency):
@@ -94,4 +94,4 @@ class PredictedUpperEnd(PredictedLatency):
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""
-        return self.predictor.predict(codes, self.columns).upper
+        return self.predictor.predict(codes, self.dimensions).upper

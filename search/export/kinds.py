@@ -113,15 +113,12 @@ def export_adapter(
     if unfit := [name for name, is_given in given.items() if is_given and name not in form.options]:
         raise InputError(f"an export of kind {kind} has no {unfit[0]}; leave it out, or choose another kind")
     config = adapted.configuration
-    widths: Json = {str(layer): width for layer, width in config.by_layer.items()}
-    cuts: dict[str, Json] = {"widths": widths, "left_out": list(config.left_out)}
     quantised: dict[str, Json] = {"quantisation": options.quantisation} if "quantisation" in form.options else {}
     origin: dict[str, Json] = {
         "schema": 1,
         "kind": kind,
         "base_model": adapted.base.origin.name,
-        "ranks": dict(config.ranks),
-        **{name: cut for name, cut in cuts.items() if cut},
+        **{name: value for name, value in config.to_json().items() if name != "kind"},
         **quantised,
     }
     with export_folder(folder, origin=origin) as fresh:

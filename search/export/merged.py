@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adaptare.core import InputError
-from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
@@ -22,27 +20,16 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
     from adaptare.search.super_adapter.merging import check_still_sparse, dense
     from adaptare.search.super_adapter.quantised_base import original
 
-    size = _one_size(adapted.configuration, adapted.base.shape)
+    fields = adapted.configuration.transformers_fields(adapted.base.shape)
     if adapted.base.origin.quantisation != "none":
         adapted = replace(adapted, base=original(adapted.base, "none"))
     check_still_sparse(adapted)
     model = dense(adapted)
-    model.config.intermediate_size = size
+    model.config.update(fields)
     with without_progress_bars():
         model.save_pretrained(folder)
     if adapted.base.origin.tokenizer is not None:
         adapted.base.origin.tokenizer.save_pretrained(folder)
-
-
-def _one_size(config: Configuration, shape: ModelShape) -> int:
-    """Intermediate size of every layer. Raises `InputError` if they differ."""
-    sizes = {config.by_layer.get(layer, shape.intermediate) for layer in config.kept(shape.layers)}
-    if len(sizes) > 1:
-        raise InputError(
-            f"a transformers model has one intermediate_size, and this one has {', '.join(map(str, sorted(sizes)))}; "
-            "export it for ONNX Runtime, as onnx, or choose a winner of one width"
-        )
-    return sizes.pop()
 
 
 MERGED: Final = ExportKind(

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.profiler import ModelShape, Quantisation, Space
-from adaptare.profiler.workloads.space import DEFAULT_RANKS
+from adaptare.profiler import WIDTH, ModelShape, Quantisation, Space
+from adaptare.profiler.workloads.space_file import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.scaling import Scaling
@@ -56,7 +56,7 @@ class Recipe:
         layer: Elastic linear of every site.
         scaling: Rule for the scale of each rank.
         step: Configurations and losses of one optimiser step.
-        start: The configuration to take without a search, as genes of shape (n_dimensions,).
+        start: The configuration to take without a search, as genes of shape (n_axes,).
         algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
         quantisations: Quantisations of the base that the recipe is for; the first is the default of `--quantise`.
     """
@@ -90,7 +90,7 @@ class Recipe:
 
 def check_widths(recipe: Recipe, space: Space) -> None:
     """Raises `InputError` if a space has widths, and the recipe's adapters exist merged only."""
-    if space.has_widths and not getattr(recipe.layer, "separable", True):
+    if WIDTH in space.kinds and not getattr(recipe.layer, "separable", True):
         raise InputError(
             f"the space {space.name!r} has widths, which adapters of the recipe {recipe.name!r} do not support; "
             "leave the widths out, or take another recipe"

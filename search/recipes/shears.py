@@ -9,7 +9,7 @@ One configuration per step is drawn uniformly; the middle rank is taken without 
 from collections.abc import Sequence
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
 from adaptare.search.super_adapter.scaling import Scaling

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
 from adaptare.search.super_adapter.scaling import Scaling

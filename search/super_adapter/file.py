@@ -14,36 +14,32 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.strict_json import parse_json
 from adaptare.core.whole_file import write_whole
 from adaptare.devices.program import Json
-from adaptare.profiler import Column, Dimension, MlpWidth, ModelShape, Site, Space
-from adaptare.profiler.workloads.depth import Depth
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler import Axis, ModelShape, Space
+from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads.kinds import kind_named
+from adaptare.profiler.workloads.rank import RANK
+from adaptare.profiler.workloads.width import WIDTH
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
-# Schema 1 is of spaces of ranks, 2 of those with widths, 3 of those with depth.
-SCHEMA, WITH_WIDTHS, WITH_DEPTH = 1, 2, 3
+# Schemas 1 to 3 name sites, layers and an order of layers, and number them; 4 names the dimensions of each axis.
+SCHEMA, WITH_AXES = 1, 4
 PLAIN = ElasticLinear.__name__
-_KINDS = {Site: "rank", MlpWidth: "width", Depth: "depth"}
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
 def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
     """Base model, space and scaling of a super-adapter, as JSON."""
     space, scaling = super_adapter.space, super_adapter.scaling
-    widths: list[Json] = [column.layer for column in space.columns if isinstance(column, MlpWidth)]
-    order: list[Json] = list(space.depth.order) if space.depth else []
+    axes: list[Json] = [
+        {"kind": axis.kind.key, "places": [each.place for each in axis.dimensions], "choices": list(axis.choices)}
+        for axis in space.axes
+    ]
     return {
-        "schema": WITH_DEPTH if order else WITH_WIDTHS if widths else SCHEMA,
+        "schema": WITH_AXES,
         "base_shape": super_adapter.shape.hash,
-        "space": {
-            "name": space.name,
-            "sites": [site.path for site in space.sites],
-            "groups": [list(each.columns) for each in space.dimensions],
-            "choices": [list(each.choices) for each in space.dimensions],
-            **({"widths": widths} if widths else {}),
-            **({"left_out_in_order": order} if order else {}),
-        },
+        "space": {"name": space.name, "axes": axes},
         "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
         **({} if super_adapter.kind == PLAIN else {"layer": super_adapter.kind}),
     }
@@ -97,7 +93,7 @@ def load_super_adapter(
         saved = _space(saved_space, shape)
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(damage) from error
-    if space is not None and (space.columns, space.dimensions) != (saved.columns, saved.dimensions):
+    if space is not None and space.axes != saved.axes:
         raise InputError(
             f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
             "search the space it was trained for, or train another"
@@ -151,9 +147,9 @@ def read_description(folder: str | Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     found = description.get("schema") if isinstance(description, dict) else None
-    if found not in (SCHEMA, WITH_WIDTHS, WITH_DEPTH):
+    if found not in range(SCHEMA, WITH_AXES + 1):
         raise InputError(
-            f"{file} has schema {found!r}; this version reads {SCHEMA} to {WITH_DEPTH}: update adaptare or train again"
+            f"{file} has schema {found!r}; this version reads {SCHEMA} to {WITH_AXES}: update adaptare or train again"
         )
     return dict(description)
 
@@ -163,31 +159,39 @@ def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
-    sites = [shape.site_by_path[path] for path in saved["sites"]]
-    layers, order = saved.get("widths", []), saved.get("left_out_in_order", [])
-    rows = [*saved["groups"], *saved["choices"], layers, order]
-    if not all(type(number) is int and number >= 0 for row in rows for number in row):
-        raise TypeError("groups, choices and layers of a space are whole numbers")
-    if not layers and not order:
-        return rank_space(saved["name"], sites, saved["groups"], saved["choices"])
-    widths = [shape.mlp_widths[layer] for layer in layers]
-    columns: tuple[Column, ...] = (*sites, *widths, *([shape.depth] if order else []))
-    dimensions = tuple(
-        Dimension(f"{_KINDS[type(columns[members[0]])]} {number}", tuple(choices), tuple(members))
-        for number, (members, choices) in enumerate(zip(saved["groups"], saved["choices"], strict=True))
+    groups = saved["axes"] if "axes" in saved else _numbered(saved, shape)
+    for group in groups:
+        if not all(type(choice) is int and choice >= 0 for choice in group["choices"]):
+            raise TypeError("choices of a space are whole numbers")
+    kinds = [kind_named(group["kind"]) for group in groups]
+    axes = (
+        Axis(f"{kind.name} {number}", tuple(group["choices"]), tuple(map(kind, group["places"])))
+        for number, (kind, group) in enumerate(zip(kinds, groups, strict=True))
     )
-    return Space(saved["name"], columns, dimensions).leaving_out(order)
+    space = Space(saved["name"], shape, tuple(axes))
+    if outside := [str(each) for each in space.dimensions if each.place not in each.kind.places(shape)]:
+        raise KeyError(outside[0])
+    return space
+
+
+def _numbered(saved: Mapping[str, Any], shape: ModelShape) -> list[dict[str, Any]]:
+    """Axes of the schemas before, which number sites, then layers that have a width, then the depth."""
+    named = [(RANK.key, [path]) for path in saved["sites"]]
+    named += [(WIDTH.key, [layer]) for layer in saved.get("widths", [])]
+    named += [(LAYER.key, saved["left_out_in_order"])] if "left_out_in_order" in saved else []
+    groups = zip(saved["groups"], saved["choices"], strict=True)
+    return [
+        {"kind": named[own[0]][0], "places": [place for one in own for place in named[one][1]], "choices": choices}
+        for own, choices in groups
+    ]
 
 
 def _words(space: Space) -> str:
-    def choices(kind: type[Column]) -> list[int]:
-        ours = (each for each in space.dimensions if isinstance(space.columns[each.columns[0]], kind))
-        return sorted({choice for each in ours for choice in each.choices})
-
-    what, numbers = "sites", f"ranks {choices(Site)}"
-    if space.has_widths:
-        what, numbers = "sites and widths", f"{numbers}, widths {choices(MlpWidth)}"
-    if space.depth:
-        gone = ", ".join(map(str, space.depth.order))
-        what, numbers = f"{what} and depth", f"{numbers}, depths {choices(Depth)} leaving out layers {gone} in turn"
-    return f"space {space.name!r} ({space.n_columns} {what} in {space.n_dimensions} groups, {numbers})"
+    kinds = [
+        f"{len(own)} of {kind.name}s with the choices {sorted({choice for axis in own for choice in axis.choices})}"
+        for kind in space.kinds
+        if (own := [axis for axis in space.axes if axis.kind == kind])
+    ]
+    order = ", ".join(map(str, space.removal_order))
+    last = f", leaving out layers {order} in turn" if order else ""
+    return f"space {space.name!r} ({len(space.dimensions)} dimensions in {space.n_axes} axes: {', '.join(kinds)}{last})"

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler.programs.torch.cut import narrowed, set_weight, shallow, shared_copy, tensors_of
-from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
+from adaptare.profiler.workloads.part import WHOLE
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.search.super_adapter.base_model import Base
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
@@ -17,7 +17,7 @@ Weights = dict[str, torch.Tensor]
 def dense(adapted: SubAdapter[Base]) -> PreTrainedModel:
     """Model with the adapter merged into its weights, cut to the configuration; other weights are shared."""
     config = adapted.configuration
-    clone = shared_copy(narrowed(adapted.base.model, config.by_layer))
+    clone = shared_copy(narrowed(adapted.base.model, config.parts(adapted.base.shape)))
     for path, weight in merged_weights(adapted).items():
         set_weight(clone.get_submodule(path), weight)
     model: PreTrainedModel = shallow(clone, config.left_out)
@@ -39,7 +39,7 @@ def updates(adapted: SubAdapter[Base]) -> Weights:
 
 def _masters(adapted: SubAdapter[Base]) -> Weights:
     """Module path -> weight that the update is added to: that before rounding, if it was kept."""
-    parts = kept_parts(adapted.base.shape, adapted.configuration.by_layer)
+    parts = adapted.configuration.parts(adapted.base.shape)
     linears = ((path, adapted.base.model.get_submodule(path)) for path in adapted.halves)
     whole = ((path, getattr(linear, "master", linear.weight).detach()) for path, linear in linears)
     return {path: weight[(part := parts.get(path, WHOLE)).outputs, part.inputs].float() for path, weight in whole}

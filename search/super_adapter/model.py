@@ -10,11 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, MlpWidth, ModelShape, Site, Space
+from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.torch.cut import set_layers, shared_copy
-from adaptare.profiler.workloads.depth import Depth
-from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.part import WHOLE
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
@@ -57,21 +56,24 @@ class SuperAdapter:
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
         types: Sequence[str] | None = getattr(model.config, "layer_types", None)
-        self._whole = (tuple(model.get_submodule("model.layers").children()), types) if space.depth else ((), None)
+        self._whole = (
+            (tuple(model.get_submodule("model.layers").children()), types) if space.removal_order else ((), None)
+        )
         self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
         largest = space.decode(self._largest).by_path
-        # Linears that a width makes smaller are wrapped even without an adapter.
-        narrowed = kept_parts(self.shape, {column.layer: 1 for column in space.columns if isinstance(column, MlpWidth)})
+        # Linears that may be smaller are wrapped even without an adapter.
+        cuts = {each: each.kind.least for each in space.dimensions if each.kind.cuts and not each.kind.presence}
+        narrowed = Configuration.of(others=cuts).parts(self.shape)
         self._layers: dict[str, ElasticLinear] = {}
         for site in dict.fromkeys((*space.sites, *(self.shape.site_by_path[path] for path in narrowed))):
             base = _linear(model, site.path, site.in_features, site.out_features)
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
                 make: MakeLayer = layer if rank else ElasticLinear
                 self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
-        if space.has_widths and not self.separable:
+        if narrowed and not self.separable:
             raise InputError(
-                f"the space {space.name!r} has widths, which adapters that keep the zeros of a sparse base do not "
-                "support; leave the widths out, or take another recipe"
+                f"the space {space.name!r} cuts linears, which adapters that keep the zeros of a sparse base do not "
+                "support; give it ranks only, or take another recipe"
             )
         self._thawed = [weight for weight in model.parameters() if weight.requires_grad]
         model.requires_grad_(False)
@@ -82,9 +84,8 @@ class SuperAdapter:
     def of(cls, adapted: SubAdapter[Base]) -> "SuperAdapter":
         """A super-adapter on the model of a sub-adapter, with its sites and ranks as the only configuration."""
         shape, ranks = adapted.base.shape, adapted.configuration.by_path
-        sites = tuple(site for site in shape.sites if site.path in ranks)
-        numbers = [[number] for number in range(len(sites))]
-        space = rank_space("one adapter", sites, numbers, [[ranks[site.path]] for site in sites])
+        paths = [site.path for site in shape.sites if site.path in ranks]
+        space = rank_space("one adapter", shape, [[path] for path in paths], [[ranks[path]] for path in paths])
         made = cls(adapted.base.model, space, scaling=Scaling(alpha=1.0), seed=0)
         made.put(adapted.halves)
         return made
@@ -138,7 +139,7 @@ class SuperAdapter:
         """
         codes = self.codes(configuration)
         active = self.space.decode(codes)
-        parts = kept_parts(self.shape, active.by_layer)
+        parts = active.parts(self.shape)
         for path, layer in self._layers.items():
             layer.rank, layer.part = active.by_path.get(path, 0), parts.get(path, WHOLE)
         self._keep_layers(active.kept(self.shape.layers))
@@ -160,13 +161,9 @@ class SuperAdapter:
             codes = self.space.encode(configuration)
         else:
             codes = np.array(configuration, dtype=np.int64)
-        if codes.shape != (self.space.n_columns,):
-            raise InputError(f"codes of one configuration have shape ({self.space.n_columns},), not {codes.shape}")
-        for column, code, largest in zip(self.space.columns, codes, self._largest, strict=True):
-            if not isinstance(column, Site):
-                self._check_cut(column, int(code))
-            elif not 0 <= code <= largest:
-                raise InputError(f"rank of {column.path} must be 0 to {largest} in this super-adapter, not {code}")
+        if codes.shape != self._largest.shape:
+            raise InputError(f"codes of one configuration have shape {self._largest.shape}, not {codes.shape}")
+        self._check(self.space.decode(codes))
         return codes
 
     def sub_adapter(self, config: Configuration, origin: Origin = IN_MEMORY) -> SubAdapter[Base]:
@@ -187,7 +184,7 @@ class SuperAdapter:
 
     def halves(self, config: Configuration) -> dict[str, Halves]:
         """Module path -> copies of A and B of a configuration, at its widths."""
-        parts = kept_parts(self.shape, config.by_layer)
+        parts = config.parts(self.shape)
         return {path: self._layers[path].halves(rank, parts.get(path, WHOLE)) for path, rank in config.ranks}
 
     def put(self, halves: Mapping[str, Halves]) -> None:
@@ -226,20 +223,17 @@ class SuperAdapter:
         for weight in self._thawed:
             weight.requires_grad_(True)
 
-    def _check_cut(self, column: MlpWidth | Depth, code: int) -> None:
-        if not 1 <= code <= column.largest:
-            number = self.space.columns.index(column)
-            choices = next(each.choices for each in self.space.dimensions if number in each.columns)
-            what = f"width of layer {column.layer}" if isinstance(column, MlpWidth) else "number of layers"
-            raise InputError(
-                f"{what} must be 1 to {column.largest}, and this super-adapter has the choices "
-                f"{', '.join(map(str, choices))}; not {code}"
-            )
+    def _check(self, configuration: Configuration) -> None:
+        """Raises `InputError` for a rank above the largest here, or anything else that the base does not allow."""
+        configuration.without_adapter.on(self.shape)
+        for path, rank in configuration.ranks:
+            if rank > (largest := self._layers[path].largest if path in self._layers else 0):
+                raise InputError(f"rank of {path} must be 0 to {largest} in this super-adapter, not {rank}")
 
     def _keep_layers(self, kept: Sequence[int]) -> None:
         """Makes the model consist of some of its layers, as a model of transformers with so many has them."""
         layers, types = self._whole
-        if self.space.depth is not None:
+        if self.space.removal_order:
             set_layers(self.model, [layers[layer] for layer in kept], types and [types[layer] for layer in kept])
 
     def _put(self, modules: Mapping[str, nn.Module]) -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.workloads.narrowing import WHOLE, kept_parts
+from adaptare.profiler.workloads.part import WHOLE
 from adaptare.search.super_adapter.base_model import Base, Origin, load_base
 from adaptare.search.super_adapter.merging import check_still_sparse, merged_weights
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -85,7 +85,7 @@ def requantised(
     adapted = super_adapter.sub_adapter(config, Origin(Path(folder)))
     adapted = replace(adapted, base=original(adapted.base, "none"))
     check_still_sparse(adapted)
-    merged, parts = merged_weights(adapted), kept_parts(super_adapter.shape, config.by_layer)
+    merged, parts = merged_weights(adapted), config.parts(super_adapter.shape)
     model = adapted.base.model
     for path, weight in merged.items():
         part = parts.get(path, WHOLE)

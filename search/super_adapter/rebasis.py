@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Space
 from adaptare.profiler.programs.torch.cut import tensors_of
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
 # Module path -> A C A^T, shape (rank, rank), where C holds the second moments E[x x^T] of the linear's inputs.
@@ -20,7 +20,7 @@ def ladder_space(super_adapter: SuperAdapter) -> Space:
     space, largest = super_adapter.space, super_adapter.largest.tolist()
     steps = {0, *(step << power for step in (1, 3) for power in range(max(largest).bit_length()))}
     choices = [sorted({each for each in steps if each < rank} | {rank}) for rank in largest]
-    return rank_space(space.name, space.sites, [[column] for column in range(space.n_columns)], choices)
+    return rank_space(space.name, space.shape, [[site.path] for site in space.sites], choices)
 
 
 def on_space(super_adapter: SuperAdapter, space: Space) -> SuperAdapter:
@@ -87,7 +87,7 @@ def energy_lost(super_adapter: SuperAdapter, grams: Grams) -> NDArray[np.float64
         Shape (n_columns, largest rank + 1); 0 from a site's own largest rank on.
     """
     space, largest = super_adapter.space, super_adapter.largest
-    lost = np.zeros((space.n_columns, int(largest.max()) + 1))
+    lost = np.zeros((len(largest), int(largest.max()) + 1))
     halves = _whole(super_adapter)
     for column, site in enumerate(space.sites):
         _, B, scale = halves[site.path]

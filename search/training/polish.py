@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Configuration
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import on_space
 from adaptare.search.training.record import TrainingSettings
@@ -47,9 +47,8 @@ def polished(
     if not config.ranks:
         raise InputError("an adapter without any site has nothing to train; choose a configuration with at least one")
     super_adapter.codes(config)
-    sites = [site for site in super_adapter.space.sites if site.path in config.by_path]
-    ranks = [[config.by_path[site.path]] for site in sites]
-    space = rank_space("one", sites, [[column] for column in range(len(sites))], ranks)
+    ranks = config.ranks
+    space = rank_space("one", super_adapter.shape, [[path] for path, _ in ranks], [[rank] for _, rank in ranks])
     with feedback.progress("polishing") as update, super_adapter.lifted():
         only = on_space(super_adapter, space)
         try:

@@ -63,7 +63,7 @@ def loss_lost(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> 
     """
     space, largest = super_adapter.space, super_adapter.largest
     columns = {site.path: column for column, site in enumerate(space.sites)}
-    grown = np.zeros((space.n_columns, int(largest.max()) + 1))
+    grown = np.zeros((len(largest), int(largest.max()) + 1))
     for _, gates in _gates(super_adapter, examples, 1):
         for path, gradient in gates.items():
             rest = np.cumsum(gradient[::-1])[::-1]

@@ -19,7 +19,7 @@ class Sampler(Protocol):
     """Draws a configuration of a training step; its `repr` names the rule and is kept in the record of the training."""
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """Genes of a configuration. Shape (n_dimensions,)."""
+        """Genes of a configuration. Shape (n_axes,)."""
         ...
 
 

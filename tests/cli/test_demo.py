@@ -102,7 +102,7 @@ def test_some_adapter_meets_the_budget_however_uncertain_its_latency_is(model_ca
     predictor: Any = Wide()
     budget = halfway(predictor, space)
     check_feasible(budget, predictor_of_decode(predictor), space)
-    largest = 0.01 * (1 + 16 * space.n_columns / 1000)
+    largest = 0.01 * (1 + 16 * len(space.dimensions) / 1000)
     assert budget.limit == pytest.approx(1.5 * (0.01 + largest) / 2 / 0.01 - 1)
 
 

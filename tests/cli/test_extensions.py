@@ -68,7 +68,7 @@ def test_a_registered_algorithm_is_known_by_its_name() -> None:
 @pytest.mark.usefixtures("toys_installed")
 def test_a_registered_recipe_cannot_make_all_layers_alike() -> None:
     shape = ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, "{}")
-    assert named_space("slim", shape, ranks=(0, 2)).has_widths
+    assert named_space("slim", shape, ranks=(0, 2)).kinds
     with pytest.raises(InputError, match="the space 'slim' may have unequal layers; use one of layers, blocks"):
         named_space("slim", shape, layers_alike=True)
 

@@ -50,8 +50,8 @@ class Case:
 
 
 OBJECTIVES = [
-    Case("predicted latency", lambda: PredictedLatency(PerRank(), SPACE.columns)),
-    Case("upper end of the prediction", lambda: PredictedUpperEnd(PerRank(), SPACE.columns)),
+    Case("predicted latency", lambda: PredictedLatency(PerRank(), SPACE.dimensions)),
+    Case("upper end of the prediction", lambda: PredictedUpperEnd(PerRank(), SPACE.dimensions)),
     Case("completion loss", completion_loss),
 ]
 

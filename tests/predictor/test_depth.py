@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-from adaptare.predictor.features import FLOPS, FeatureSet, columns_of
-from adaptare.predictor.fitting.training_rows import codes_of
+from adaptare.predictor.features import FLOPS, FeatureSet
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Space, Workload, design
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads.space_file import grouped_space
 
 SHAPE = ModelShape("llama", 8, 128, 4, 2, 32, 384, 512, '{"name":"eight layers"}')
 TEMPLATE = Workload(SHAPE)
@@ -63,8 +63,8 @@ def test_a_predictor_of_ranks_widths_and_depth_is_near_the_closed_form(
 
 
 def test_flops_are_those_of_the_linears_that_are_added_and_taken_away(configurations: list[Configuration]) -> None:
-    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
-    X = features.matrix(codes_of(configurations, features.columns))
+    features = FeatureSet.of(TEMPLATE, configurations)
+    X = features.matrix(features.values(configurations))
 
     def linears(configuration: Configuration) -> int:
         """FLOPs of a call without attention and head."""
@@ -80,10 +80,10 @@ def test_flops_are_those_of_the_linears_that_are_added_and_taken_away(configurat
 
 
 def test_one_layer_fewer_never_adds_to_a_feature_of_the_base(configurations: list[Configuration]) -> None:
-    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
+    features = FeatureSet.of(TEMPLATE, configurations)
     narrow = dict.fromkeys(range(8), 96)
     deep, shallow = (Configuration.of({}, widths=narrow, left_out=gone) for gone in ((3,), (3, 5)))
-    before, after = features.matrix(codes_of([deep, shallow], features.columns))
+    before, after = features.matrix(features.values([deep, shallow]))
     assert (after <= before).all()
 
 
@@ -92,8 +92,8 @@ def test_the_order_in_which_a_space_leaves_layers_out_does_not_matter(
 ) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
     other = grouped_space("depth", GROUPS[3:], SHAPE).leaving_out((7, 6, 5, 4, 3, 2, 1, 0))
-    found = predictor.predict(other.expand(np.array([[0], [1]])), other.columns).mean
-    expected = predictor.predict_configs([Configuration(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean
+    found = predictor.predict(other.expand(np.array([[0], [1]])), other.dimensions).mean
+    expected = predictor.predict_configs([Configuration.of(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean
     np.testing.assert_allclose(found, expected)
 
 
@@ -108,21 +108,19 @@ def test_a_predictor_of_depth_is_the_same_when_it_is_read_again(
 
 
 def test_a_predictor_of_whole_models_refuses_others(campaign: Campaign, configurations: list[Configuration]) -> None:
-    whole = [Configuration(each.ranks, each.widths) for each in configurations[:40]]
+    whole = [Configuration.of(each.by_path, widths=each.by_layer) for each in configurations[:40]]
     predictor = LatencyPredictor().fit(rows(campaign, whole))
-    with pytest.raises(InputError, match="knows models with all layers only; profile configurations with a depth"):
-        predictor.predict_configs([Configuration(left_out=(3,))])
-    with pytest.raises(InputError, match="not fitted for models of fewer layers"):
-        predictor.predict(np.array([[6]]), [SHAPE.depth])
+    with pytest.raises(InputError, match="the original presence only; profile configurations with left_out"):
+        predictor.predict_configs([Configuration.of(left_out=(3,))])
+    with pytest.raises(InputError, match="fitted to bases of the original presence only"):
+        predictor.predict(np.array([[0]]), [LAYER(3)])
 
 
-@pytest.mark.parametrize("depth", [0, 9])
-def test_an_impossible_depth_is_refused_with_the_possible_ones(
-    campaign: Campaign, configurations: list[Configuration], depth: int
-) -> None:
+@pytest.mark.parametrize("presence", [-1, 2])
+def test_a_layer_is_there_or_not(campaign: Campaign, configurations: list[Configuration], presence: int) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
-    with pytest.raises(InputError, match=f"number of layers must be 1 to 8, not {depth}"):
-        predictor.predict(np.array([[depth]]), [SHAPE.depth])
+    with pytest.raises(InputError, match=f"presence of layer 3 must be 0 to 1, not {presence}"):
+        predictor.predict(np.array([[presence]]), [LAYER(3)])
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.predictor import FeatureSet
-from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.workloads.workload import ADAPTER_LAUNCHES
+from adaptare.predictor.features import dimensions_of
+from adaptare.profiler import WIDTH, Configuration, ModelShape, Workload
+from adaptare.profiler.workloads.work import ADAPTER_LAUNCHES
 
 MODES = ("swappable", "static", "padded", "merged", "requantised")
 
@@ -31,15 +32,15 @@ def slow_features(template: Workload, features: FeatureSet, row: NDArray[np.int6
         launches = (work.launches - base.launches) / ADAPTER_LAUNCHES
         return launches, work.moved_bytes - base.moved_bytes, work.flops - base.flops
 
-    by_kind = [added((kind,)) for kind in features.kinds]
-    return [*added(features.kinds), *[kind[0] for kind in by_kind], *[kind[1] for kind in by_kind]]
+    by_kind = [added((kind,)) for kind in features.linear_kinds]
+    return [*added(features.linear_kinds), *[kind[0] for kind in by_kind], *[kind[1] for kind in by_kind]]
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_features_are_what_the_workload_counts(shape: ModelShape, mode: str, phase: str) -> None:
     template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16, dtype="bfloat16")  # type: ignore[arg-type]
-    features = FeatureSet(template, template.scope_sites)
+    features = FeatureSet.of(template, [])
     rows = codes(features)
     expected = [slow_features(template, features, row) for row in rows]
     np.testing.assert_array_equal(features.matrix(rows), expected)
@@ -47,13 +48,13 @@ def test_features_are_what_the_workload_counts(shape: ModelShape, mode: str, pha
 
 def test_a_block_has_the_features_of_its_own_sites(shape: ModelShape) -> None:
     template = Workload(shape, scope="block")
-    features = FeatureSet(template, template.scope_sites)
+    features = FeatureSet.of(template, [])
     rows = codes(features)
     np.testing.assert_array_equal(features.matrix(rows), [slow_features(template, features, row) for row in rows])
 
 
 def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
-    features = FeatureSet(template, template.scope_sites)
+    features = FeatureSet.of(template, [])
     said = dict(zip(features.names, features.units, strict=True))
     assert len(said) == features.matrix(codes(features)).shape[1]
     assert said["adapter_flops"] == "FLOP"
@@ -63,40 +64,38 @@ def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
 
 def test_fused_projections_have_features_of_their_own() -> None:
     template = Workload(ModelShape("phi3", 2, 64, 4, 2, 16, 128, 256, "{}"))
-    names = FeatureSet(template, template.scope_sites).names
+    names = FeatureSet.of(template, []).names
     assert "sites:qkv_proj" in names
     assert "sites:q_proj" not in names
 
 
 def test_no_configs_have_no_rows(template: Workload) -> None:
-    features = FeatureSet(template, template.scope_sites)
+    features = FeatureSet.of(template, [])
     assert features.matrix(np.zeros((0, len(features.sites)), dtype=np.int64)).shape == (0, len(features.names))
 
 
 def test_the_adapter_of_the_template_is_ignored(template: Workload, shape: ModelShape) -> None:
     other = replace(template, configuration=Configuration.uniform(shape, 4))
-    rows = codes(FeatureSet(template, template.scope_sites))
-    np.testing.assert_array_equal(
-        FeatureSet(other, shape.sites).matrix(rows), FeatureSet(template, shape.sites).matrix(rows)
-    )
+    rows = codes(FeatureSet.of(template, []))
+    np.testing.assert_array_equal(FeatureSet.of(other, []).matrix(rows), FeatureSet.of(template, []).matrix(rows))
 
 
 def test_refuses_codes_of_other_sites(template: Workload) -> None:
-    with pytest.raises(InputError, match=r"shape \(n, 42\), one column per site, not \(3, 7\)"):
-        FeatureSet(template, template.scope_sites).matrix(np.zeros((3, 7), dtype=np.int64))
+    with pytest.raises(InputError, match=r"shape \(n, 42\), one column per rank, not \(3, 7\)"):
+        FeatureSet.of(template, []).matrix(np.zeros((3, 7), dtype=np.int64))
 
 
 def test_refuses_codes_that_are_not_whole_numbers(template: Workload) -> None:
-    with pytest.raises(InputError, match="whole numbers, ranks, not float64"):
-        FeatureSet(template, template.scope_sites).matrix(np.zeros((3, 42)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="whole numbers, such as ranks, not float64"):
+        FeatureSet.of(template, []).matrix(np.zeros((3, 42)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rank", [-1, 65])
 def test_refuses_ranks_a_layer_cannot_have(template: Workload, rank: int) -> None:
     rows = np.zeros((3, 42), dtype=np.int64)
     rows[2, 1] = rank
-    with pytest.raises(InputError, match=rf"rank {rank} of model.layers.0.self_attn.k_proj must be 0 .* to 64"):
-        FeatureSet(template, template.scope_sites).matrix(rows)
+    with pytest.raises(InputError, match=rf"rank of model.layers.0.self_attn.k_proj must be 0 to 64, not {rank}"):
+        FeatureSet.of(template, []).matrix(rows)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -105,13 +104,13 @@ def test_refuses_ranks_a_layer_cannot_have(template: Workload, rank: int) -> Non
 def test_features_of_widths_are_what_the_workload_counts(mode: str, phase: str, family: str) -> None:
     shape = ModelShape(family, 3, 64, 4, 2, 16, 128, 256, "{}")
     template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16)  # type: ignore[arg-type]
-    features = FeatureSet(template, (*shape.sites, *shape.mlp_widths))
+    features = FeatureSet(template, dimensions_of(template, [WIDTH]))
     rng = np.random.default_rng(0)
     ranks = rng.integers(1, 17, size=(6, len(shape.sites))) * (rng.random((6, len(shape.sites))) < 0.5)
     codes = np.hstack([ranks, rng.integers(20, 129, size=(6, 3))])
     found = dict(zip(features.names, features.matrix(codes).T, strict=True))
     for row, code in enumerate(codes):
-        here = Configuration.of_codes(features.columns, code)
+        here = Configuration(tuple(zip(features.dimensions, code.tolist(), strict=True))).on(shape)
         if mode == "padded":
             largest = {path: int(ranks[row].max()) for path in here.by_path}
             here = Configuration.of(largest, widths=here.by_layer)
@@ -128,5 +127,5 @@ def test_features_of_widths_are_what_the_workload_counts(mode: str, phase: str, 
 
 @pytest.mark.parametrize("width", [0, 257])
 def test_refuses_widths_a_layer_cannot_have(template: Workload, shape: ModelShape, width: int) -> None:
-    with pytest.raises(InputError, match=f"width {width} of layer 2 must be 1 to 256"):
-        FeatureSet(template, shape.mlp_widths).matrix(np.array([[256, 256, width, 256, 256, 256]]))
+    with pytest.raises(InputError, match=f"width of layer 2 must be 1 to 256, not {width}"):
+        FeatureSet(template, WIDTH.all(shape)).matrix(np.array([[256, 256, width, 256, 256, 256]]))

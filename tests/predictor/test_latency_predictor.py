@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, latency_predictor
-from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
+from adaptare.profiler import RANK, Configuration, Measurement, ModelShape, Workload, named_space
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
@@ -154,7 +153,8 @@ def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
     codes = np.random.default_rng(0).integers(0, 17, size=(8, len(sites)))
     configs = [Configuration.of({site.path: int(rank) for site, rank in zip(sites, row, strict=True)}) for row in codes]
     expected = predictor.predict_configs(configs)
-    np.testing.assert_array_equal(predictor.predict(codes, sites).mean, expected.mean)
+    found = predictor.predict(codes, [RANK(site.path) for site in sites])
+    np.testing.assert_array_equal(found.mean, expected.mean)
 
 
 @pytest.mark.usefixtures("without_card")
@@ -211,23 +211,22 @@ def test_an_adapter_measured_often_counts_once(campaign: Campaign, draw_configs:
 
 def test_a_config_of_another_base_model_is_refused(predictor: FittedPredictor) -> None:
     with pytest.raises(InputError, match=r"has no linear 'model.layers.9.mlp.up_proj'"):
-        predictor.predict_configs([Configuration((("model.layers.9.mlp.up_proj", 4),))])
+        predictor.predict_configs([Configuration.of({"model.layers.9.mlp.up_proj": 4})])
 
 
 def test_codes_that_do_not_fit_their_sites_are_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
-    with pytest.raises(InputError, match=r"codes for 2 sites must have the shape \(n, 2\), not \(1, 3\)"):
-        predictor.predict(np.zeros((1, 3), dtype=np.int64), shape.sites[:2])
+    with pytest.raises(InputError, match=r"values of 2 dimensions must have the shape \(n, 2\), not \(1, 3\)"):
+        predictor.predict(np.zeros((1, 3), dtype=np.int64), RANK.all(shape)[:2])
 
 
-def test_sites_of_another_base_model_are_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
-    wider = replace(shape.sites[0], out_features=999)
-    with pytest.raises(InputError, match=r"not fitted for a linear 'model.layers.0.self_attn.q_proj' of these sizes"):
-        predictor.predict(np.zeros((1, 1), dtype=np.int64), [wider])
+def test_sites_of_another_base_model_are_refused(predictor: FittedPredictor) -> None:
+    with pytest.raises(InputError, match=r"not fitted for the rank of model.layers.9.self_attn.q_proj"):
+        predictor.predict(np.zeros((1, 1), dtype=np.int64), [RANK("model.layers.9.self_attn.q_proj")])
 
 
 def test_a_site_named_twice_is_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
     with pytest.raises(InputError, match="named twice"):
-        predictor.predict(np.zeros((1, 2), dtype=np.int64), [shape.sites[0], shape.sites[0]])
+        predictor.predict(np.zeros((1, 2), dtype=np.int64), [RANK(shape.sites[0].path)] * 2)
 
 
 @pytest.mark.usefixtures("without_card")
@@ -236,7 +235,7 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
 ) -> None:
     predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0), sigma=0.02))
     unseen = draw_configs(300, 1)
-    codes = codes_of(unseen, predictor.columns)
+    codes = predictor.features.values(unseen)
     predicted = predictor.predict(codes)
     met = [
         each.latency_s <= mean for each, mean in zip(campaign(unseen, sigma=0.02, seed=1), predicted.mean, strict=True)
@@ -260,7 +259,7 @@ def test_a_session_that_shifted_is_relevelled_by_its_references(
         for each in campaign(draw_configs(220, 1), sigma=0.01, seed=1, session="later")
     ]
     level = predictor.relevelled(later[::11])
-    codes = codes_of([each.workload.configuration for each in later], predictor.columns)
+    codes = predictor.features.values([each.workload.configuration for each in later])
 
     def covered(by: FittedPredictor) -> float:
         said = by.predict(codes)

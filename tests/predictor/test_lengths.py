@@ -169,7 +169,7 @@ def test_the_length_of_the_other_phase_does_not_matter(fitted: Fitted) -> None:
 def test_an_adapter_outside_the_range_of_all_lengths_is_flagged(
     campaign: Campaign, shape: ModelShape, draw_configs: DrawConfigs, template: Workload
 ) -> None:
-    small = [Configuration(tuple((path, min(rank, 4)) for path, rank in each.ranks)) for each in draw_configs(30, 0)]
+    small = [Configuration.of({path: min(rank, 4) for path, rank in each.ranks}) for each in draw_configs(30, 0)]
     rows = [
         row for tokens in (8, 512) for row in campaign(small, template=Workload(shape, phase="prefill", tokens=tokens))
     ]

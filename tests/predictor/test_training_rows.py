@@ -7,8 +7,9 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
-from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, codes_of, training_rows
-from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
+from adaptare.predictor import FeatureSet
+from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training_rows
+from adaptare.profiler import RANK, WIDTH, Configuration, Measurement, ModelShape, Workload
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
@@ -16,7 +17,7 @@ DrawConfigs = Callable[[int, int], list[Configuration]]
 
 def test_rows_have_the_ranks_and_the_ratio_to_the_reference(campaign: Campaign, shape: ModelShape) -> None:
     rows = training_rows(campaign([Configuration.uniform(shape, 4, kinds=("q_proj",))], sigma=0))
-    assert rows.codes.tolist() == [[4 if site.kind == "q_proj" else 0 for site in shape.sites]]
+    assert rows.values.tolist() == [[4 if site.kind == "q_proj" else 0 for site in shape.sites]]
     assert rows.ratios[0] > 1
     assert len(rows.template.configuration.ranks) == 0
 
@@ -39,7 +40,7 @@ def test_the_base_may_stand_among_adapters_of_any_mode(
     base = campaign([Configuration()], template=template.base, sigma=0)
     rows = training_rows([*base, *campaign(draw_configs(3, 0))])
     assert rows.template.mode == "swappable"
-    assert not rows.codes[0].any()
+    assert not rows.values[0].any()
     assert rows.ratios[0] == pytest.approx(1.0)
 
 
@@ -106,12 +107,12 @@ def test_rows_of_several_lengths_stand_beside_the_base_of_their_own(
 def test_sites_that_do_not_run_do_not_count(campaign: Campaign, shape: ModelShape, template: Workload) -> None:
     block = replace(template, scope="block")
     rows = training_rows(campaign([Configuration.uniform(shape, 4)], template=block))
-    np.testing.assert_array_equal(rows.codes, np.full((1, 7), 4))
+    np.testing.assert_array_equal(rows.values, np.full((1, 7), 4))
 
 
 def test_other_adapters_than_lora_are_refused(campaign: Campaign, shape: ModelShape) -> None:
-    dora = Configuration(Configuration.uniform(shape, 4, kinds=("q_proj",)).ranks, kind="dora")
-    with pytest.raises(InputError, match="predictors know LoRA adapters only, not dora; measure it: adaptare overhead"):
+    dora = replace(Configuration.uniform(shape, 4, kinds=("q_proj",)), kind="dora")
+    with pytest.raises(InputError, match="predictors know LoRA adapters only, not dora; measure their overhead"):
         training_rows(campaign([dora], sigma=0))
 
 
@@ -122,7 +123,7 @@ def test_where_every_site_is_open_that_is_what_rows_have_in_common(
     everywhere = Configuration.uniform(shape, 4)
     rows = training_rows(campaign([*draw_configs(3, 0), everywhere], template=opened))
     assert rows.template == opened
-    assert rows.codes[-1].tolist() == [4] * len(shape.sites)
+    assert rows.values[-1].tolist() == [4] * len(shape.sites)
     with pytest.raises(InputError, match="1 of 3 measurements are of graphs without some sites"):
         training_rows([*campaign(draw_configs(2, 0), template=opened), *campaign([Configuration()])])
 
@@ -132,18 +133,18 @@ def test_widths_are_columns_where_some_layer_is_narrower(
 ) -> None:
     narrow = Configuration.of({"model.layers.0.self_attn.q_proj": 4}, widths={2: 64})
     rows = training_rows(campaign([Configuration(), narrow]))
-    assert rows.columns == (*template.scope_sites, *shape.mlp_widths)
-    assert rows.codes[:, -6:].tolist() == [[256] * 6, [256, 256, 64, 256, 256, 256]]
+    assert rows.features.dimensions == (*RANK.all(shape), *WIDTH.all(shape))
+    assert rows.values[:, -6:].tolist() == [[256] * 6, [256, 256, 64, 256, 256, 256]]
     assert rows.template == template
-    assert training_rows(campaign([Configuration()])).columns == template.scope_sites
+    assert training_rows(campaign([Configuration()])).features.dimensions == RANK.all(shape)
 
 
 def test_narrower_rows_without_adapter_stand_beside_others_of_any_mode(campaign: Campaign, template: Workload) -> None:
     adapted = campaign([Configuration.of({"model.layers.0.self_attn.q_proj": 4})])
-    bare = campaign([Configuration(widths=((0, 64),))], template=replace(template, mode="merged"))
+    bare = campaign([Configuration.of(widths={0: 64})], template=replace(template, mode="merged"))
     assert training_rows([*bare, *adapted]).template == template
 
 
 def test_codes_without_widths_say_nothing_of_narrower_layers(template: Workload) -> None:
-    with pytest.raises(InputError, match="knows layers of the base's width only"):
-        codes_of([Configuration(widths=((0, 64),))], template.scope_sites)
+    with pytest.raises(InputError, match="fitted to bases of the original width only"):
+        FeatureSet.of(template, []).values([Configuration.of(widths={0: 64})])

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-from adaptare.predictor.features import FeatureSet, columns_of
+from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.candidates import candidates
-from adaptare.predictor.fitting.training_rows import codes_of
-from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, design, read_space
+from adaptare.profiler import RANK, WIDTH, Configuration, Measurement, ModelShape, Phase, Workload, design, read_space
 
 SHAPE = ModelShape("llama", 4, 128, 4, 2, 32, 384, 512, '{"name":"four layers"}')
 TEMPLATE = Workload(SHAPE)
@@ -56,8 +55,8 @@ def test_a_predictor_of_ranks_and_widths_is_far_better_than_a_constant_and_flops
     def error(predicted: NDArray[np.float64]) -> float:
         return float(np.mean(np.abs(predicted / expected - 1)))
 
-    features = FeatureSet(TEMPLATE, columns_of(TEMPLATE, configurations))
-    X, known = (features.matrix(codes_of(some, features.columns)) for some in (measured, unseen))
+    features = FeatureSet.of(TEMPLATE, configurations)
+    X, known = (features.matrix(features.values(some)) for some in (measured, unseen))
     simple = {
         name: error(candidates()[name].fit(X, truth(measured)).predict(known)) for name in ("constant", "FLOPs-affine")
     }
@@ -71,10 +70,10 @@ def test_codes_of_a_space_are_predicted_as_their_configurations(
     campaign: Campaign, configurations: list[Configuration]
 ) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
-    columns = (SHAPE.sites[0], *SHAPE.mlp_widths[1:2])
-    codes = np.array([[4, 96], [0, 384]])
-    expected = predictor.predict_configs([Configuration.of_codes(columns, row.tolist()) for row in codes])
-    np.testing.assert_array_equal(predictor.predict(codes, columns).mean, expected.mean)
+    path = SHAPE.sites[0].path
+    expected = predictor.predict_configs([Configuration.of({path: 4}, widths={1: 96}), Configuration()])
+    found = predictor.predict(np.array([[4, 96], [0, 384]]), [RANK(path), WIDTH(1)])
+    np.testing.assert_array_equal(found.mean, expected.mean)
 
 
 def test_a_predictor_of_widths_is_the_same_when_it_is_read_again(
@@ -88,13 +87,13 @@ def test_a_predictor_of_widths_is_the_same_when_it_is_read_again(
 
 
 def test_a_predictor_of_ranks_refuses_narrower_layers(campaign: Campaign, configurations: list[Configuration]) -> None:
-    ranks = [Configuration(each.ranks) for each in configurations[:40]]
+    ranks = [Configuration.of(each.by_path) for each in configurations[:40]]
     predictor = LatencyPredictor().fit(rows(campaign, ranks))
     narrower = Configuration.of({}, widths={0: 96})
-    with pytest.raises(InputError, match="knows layers of the base's width only; profile configurations with widths"):
+    with pytest.raises(InputError, match="the original width only; profile configurations with widths"):
         predictor.predict_configs([narrower])
-    with pytest.raises(InputError, match="was not fitted for widths of layers"):
-        predictor.predict(np.array([[96]]), SHAPE.mlp_widths[:1])
+    with pytest.raises(InputError, match="fitted to bases of the original width only"):
+        predictor.predict(np.array([[96]]), [WIDTH(0)])
 
 
 def test_a_session_is_relevelled_by_rows_of_ranks_alone(
@@ -102,7 +101,7 @@ def test_a_session_is_relevelled_by_rows_of_ranks_alone(
 ) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
     slower = SimulatedDevice(launch_s=5e-7)
-    ranks = list({Configuration(each.ranks) for each in configurations[40:]})[:20]
+    ranks = list({Configuration.of(each.by_path) for each in configurations[40:]})[:20]
     found = predictor.relevelled(rows(campaign, ranks, device=slower, session="second"))
     unseen = configurations[40:]
     np.testing.assert_allclose(found.predict_configs(unseen).mean, truth(unseen), rtol=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler import RANK, WIDTH, Configuration, ModelShape, Workload
 
 SHAPE = ModelShape("llama", 12, 16, 4, 2, 4, 24, 40, '{"name":"deep"}')
 FUSED = ModelShape("phi3", 2, 16, 4, 2, 4, 24, 40, '{"name":"fused"}')
@@ -15,35 +15,35 @@ DOWN = "model.layers.{}.mlp.down_proj"
 
 
 def test_ranks_are_kept_sorted_by_path() -> None:
-    assert Configuration((("b", 1), ("a", 2))) == Configuration((("a", 2), ("b", 1)))
+    assert Configuration.of({"b": 1, "a": 2}) == Configuration.of({"a": 2, "b": 1})
 
 
 def test_rank_0_means_no_adapter_there() -> None:
-    assert Configuration.of({"a": 0, "b": 3}) == Configuration((("a", 0), ("b", 3))) == Configuration((("b", 3),))
+    assert Configuration.of({"a": 0, "b": 3}) == Configuration.of({"b": 3})
 
 
 def test_a_site_named_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="a site is named twice"):
-        Configuration((("a", 1), ("a", 2)))
+    with pytest.raises(InputError, match="a dimension is named twice"):
+        Configuration(((RANK("a"), 1), (RANK("a"), 2)))
 
 
 @pytest.mark.parametrize("rank", [-1, 1.5, "4"])
 def test_a_rank_that_is_no_whole_number_is_refused(rank: Any) -> None:
     with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {rank!r}"):
-        Configuration((("a", rank),))
+        Configuration.of({"a": rank})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 4.7, None])
 def test_a_mapping_with_a_number_that_is_no_whole_one_is_refused(number: Any) -> None:
     with pytest.raises(InputError, match=f"rank of a must be a whole number from 0, not {number!r}"):
         Configuration.of({"a": number})
-    with pytest.raises(InputError, match=f"a width is .*, not 0 and {number!r}"):
+    with pytest.raises(InputError, match=f"width of layer 0 must be a whole number from 1, not {number!r}"):
         Configuration.of({}, widths={0: number})
 
 
 def test_integers_of_numpy_become_plain_ones() -> None:
     found = Configuration.of({"a": np.int64(3)}, widths={0: np.int32(5)})  # type: ignore[dict-item]
-    assert [type(number) for pair in (*found.ranks, *found.widths) for number in pair] == [str, int, int, int]
+    assert [type(number) for pair in (*found.ranks, *found.by_layer.items()) for number in pair] == [str, int, int, int]
 
 
 def test_a_uniform_adapter_has_its_rank_on_the_chosen_kinds() -> None:
@@ -56,7 +56,7 @@ def test_a_uniform_adapter_without_kinds_is_everywhere() -> None:
 
 
 def test_a_uniform_rank_beyond_the_smallest_layer_is_refused() -> None:
-    with pytest.raises(InputError, match=r"rank 9 is larger than .*k_proj, which is 16 x 8; use at most 8"):
+    with pytest.raises(InputError, match=r"rank of .*k_proj must be 0 to 8 in this base model, not 9"):
         Configuration.uniform(SHAPE, 9)
 
 
@@ -72,18 +72,21 @@ def test_an_unknown_kind_is_refused() -> None:
 
 
 def test_widths_are_kept_sorted_by_layer() -> None:
-    assert Configuration.of({}, widths={3: 8, 1: 16}) == Configuration(widths=((1, 16), (3, 8)))
+    assert Configuration.of({}, widths={3: 8, 1: 16}) == Configuration.of({}, widths={1: 16, 3: 8})
 
 
 def test_a_layer_named_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="a layer is named twice"):
-        Configuration(widths=((1, 8), (1, 16)))
+    with pytest.raises(InputError, match="a dimension is named twice"):
+        Configuration(((WIDTH(1), 8), (WIDTH(1), 16)))
 
 
 @pytest.mark.parametrize(("layer", "width"), [(-1, 8), (0, 0), (0, 8.5), ("0", 8), (True, 8)])
 def test_a_width_that_is_no_whole_number_is_refused(layer: Any, width: Any) -> None:
-    with pytest.raises(InputError, match="a width is a layer, from 0, and its intermediate size, from 1, not"):
-        Configuration(widths=((layer, width),))
+    with pytest.raises(
+        InputError,
+        match=r"must be a whole number from 1, not|is of a layer, a whole number from 0, not",
+    ):
+        Configuration.of(widths={layer: width})
 
 
 def test_the_width_of_the_base_is_left_out() -> None:
@@ -96,7 +99,7 @@ def test_the_width_of_the_base_is_left_out() -> None:
     ("widths", "message"),
     [
         ({12: 8}, "the base model has no layer 12; its layers are 0 to 11"),
-        ({3: 25}, "width 25 of layer 3 is larger than that of the base model; use at most 24"),
+        ({3: 25}, "width of layer 3 must be 1 to 24 in this base model, not 25"),
     ],
 )
 def test_widths_that_the_base_does_not_have_are_refused(widths: dict[int, int], message: str) -> None:
@@ -107,12 +110,12 @@ def test_widths_that_the_base_does_not_have_are_refused(widths: dict[int, int], 
 def test_a_rank_beyond_the_narrower_layer_is_refused() -> None:
     fits = Configuration.of({DOWN.format(1): 6, DOWN.format(0): 16}, widths={1: 6})
     assert fits.on(SHAPE) == fits
-    with pytest.raises(InputError, match=r"rank 7 is larger than .*1\.mlp\.down_proj, which is 6 x 16; use at most 6"):
+    with pytest.raises(InputError, match=r"rank of .*1\.mlp\.down_proj must be 0 to 6 in this base model, not 7"):
         Configuration.of({DOWN.format(1): 7}, widths={1: 6}).on(SHAPE)
 
 
 def test_sites_of_a_narrower_layer_are_narrower() -> None:
-    sizes = {site.path: (site.in_features, site.out_features) for site in Configuration(widths=((1, 6),)).sites(SHAPE)}
+    sizes = {site.path: (site.in_features, site.out_features) for site in Configuration.of(widths={1: 6}).sites(SHAPE)}
     assert [sizes[f"model.layers.1.mlp.{kind}"] for kind in ("gate_proj", "up_proj", "down_proj")] == [
         (16, 6),
         (16, 6),
@@ -124,7 +127,7 @@ def test_sites_of_a_narrower_layer_are_narrower() -> None:
 
 
 def test_fused_gate_and_up_are_both_narrower() -> None:
-    sites = {site.path: site for site in Configuration(widths=((0, 6),)).sites(FUSED)}
+    sites = {site.path: site for site in Configuration.of(widths={0: 6}).sites(FUSED)}
     assert sites["model.layers.0.mlp.gate_up_proj"].out_features == 12
     assert sites["model.layers.0.mlp.down_proj"].in_features == 6
 
@@ -134,11 +137,25 @@ def test_an_adapter_on_a_narrower_layer_has_fewer_parameters() -> None:
     assert Configuration.of(ranks, widths={1: 6}).adapter_parameters(SHAPE) == 2 * (24 + 16) + 3 * (6 + 16)
 
 
-def test_codes_are_ranks_and_widths() -> None:
-    columns = (SHAPE.sites[0], SHAPE.sites[6], *SHAPE.mlp_widths[:2])
-    some = Configuration.of({QUERY.format(0): 3}, widths={1: 8})
-    assert some.codes(columns) == (3, 0, 24, 8)
-    assert Configuration.of_codes(columns, (3, 0, 24, 8)) == some
+def test_json_is_read_again() -> None:
+    some = Configuration.of({QUERY.format(0): 3}, widths={1: 8}, left_out=(4, 2), kind="dora")
+    content = some.to_json()
+    assert content == {"ranks": {QUERY.format(0): 3}, "widths": {"1": 8}, "left_out": [2, 4], "kind": "dora"}
+    assert Configuration.from_json(content) == some
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"heads": {"0": 2}}, "unknown kind of dimension 'heads'"),
+        ({"widths": [3]}, "widths must be a mapping"),
+        ({"widths": {"three": 8}}, "widths must name layers by number"),
+        ({"left_out": {"1": 0}}, "left_out must be a list"),
+    ],
+)
+def test_json_of_other_content_is_refused(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Configuration.from_json(content)
 
 
 def test_every_layer_has_its_part() -> None:

@@ -21,7 +21,7 @@ from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, 
 from adaptare.profiler.measuring.parts import blocks_of
 from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import cache_argument, random_model
-from adaptare.profiler.programs.builders import TorchPrograms, base_bytes, cache_bytes
+from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.onnx.base import OnnxBase
 from adaptare.profiler.programs.onnx.export import export_decoder
 from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
@@ -121,7 +121,7 @@ def compare(
         (place / file.name).write_bytes(file.read_bytes())
     copied = replace(base, folder=place)
     write_narrow(copied, {}, place / "cut.onnx", left_out=left_out)
-    sites = {site.path: site for site in Configuration(left_out=left_out).sites(shape)}
+    sites = {site.path: site for site in Configuration.of(left_out=left_out).sites(shape)}
     found = narrow_base(copied, sites, "cut.onnx", 0, left_out=left_out)
     assert set(found.sites) == set(sites)
     inputs = inputs_of(found)
@@ -199,7 +199,7 @@ def test_torch_times_a_shallower_model_beside_its_base(tmp_path: Path) -> None:
 def test_a_layer_left_out_takes_its_calls_bytes_and_flops_away() -> None:
     stub, fewer = Workload(of_six().stub(LAYERS - len(LEFT_OUT)), past=5), shallow(of_six())
     assert fewer.work() == stub.work()
-    assert (base_bytes(fewer), cache_bytes(fewer)) == (base_bytes(stub), cache_bytes(stub))
+    assert (fewer.base_bytes, fewer.cache_bytes) == (stub.base_bytes, stub.cache_bytes)
 
 
 def test_adapters_and_widths_of_left_out_layers_are_none() -> None:
@@ -234,15 +234,15 @@ def test_stubs_leave_no_layers_out_that_attend_in_different_ways() -> None:
 @pytest.mark.parametrize(
     ("left_out", "message"),
     [
-        ((6,), "layer 6 cannot be left out: the base model has layers 0 to 5"),
+        ((6,), "the base model has no layer 6; its layers are 0 to 5"),
         (tuple(range(6)), "all 6 layers are left out; leave out at most 5"),
-        ((-1,), "a layer to leave out is a whole number from 0, not -1"),
-        ((1, 1), "a layer to leave out is named twice"),
+        ((-1,), "is of a layer, a whole number from 0, not of -1"),
+        ((1, 1), "a dimension is named twice"),
     ],
 )
 def test_layers_that_cannot_be_left_out_are_refused(left_out: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Workload(of_six(), Configuration(left_out=left_out))
+        Workload(of_six(), Configuration.of(left_out=left_out))
 
 
 def test_layers_are_left_out_of_whole_models_only() -> None:

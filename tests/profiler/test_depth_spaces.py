@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, ModelShape, Space, design, read_space
-from adaptare.profiler.workloads.depth import Depth, even_order
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler import WIDTH, Configuration, ModelShape, Space, design, read_space
+from adaptare.profiler.workloads.depth import LAYER, even_order
+from adaptare.profiler.workloads.space_file import grouped_space
 
 SHAPE = ModelShape("llama", 6, 32, 4, 2, 8, 48, 64, '{"name":"six"}')
 GROUPS = [{"sites": "*.q_proj", "ranks": [0, 2, 4]}, {"widths": [24, 48]}, {"depth": [6, 3, 4]}]
@@ -20,13 +20,14 @@ def deep_space() -> Space:
     return grouped_space("deep", GROUPS, SHAPE).leaving_out((4, 2, 1, 3, 5, 0))
 
 
-def test_a_depth_is_one_column_after_the_widths_and_one_dimension() -> None:
+def test_a_depth_is_one_axis_of_all_layers() -> None:
     space = grouped_space("deep", GROUPS, SHAPE)
-    assert space.columns[-1] == SHAPE.depth
-    assert (space.dimensions[-1].name, space.dimensions[-1].choices) == ("depth", (3, 4, 6))
+    depth = space.axes[-1]
+    assert (depth.name, depth.choices, depth.kind) == ("depth", (3, 4, 6), LAYER)
+    assert tuple(each.place for each in depth.dimensions) == space.removal_order == even_order(6)
     assert space.cuts_base
     assert not grouped_space("ranks", GROUPS[:1], SHAPE).cuts_base
-    assert not grouped_space("depth", [{"depth": [3, 6]}], SHAPE).has_widths
+    assert WIDTH not in grouped_space("depth", [{"depth": [3, 6]}], SHAPE).kinds
 
 
 def test_layers_left_out_have_no_rank_and_no_width_of_their_own() -> None:
@@ -37,7 +38,7 @@ def test_layers_left_out_have_no_rank_and_no_width_of_their_own() -> None:
     assert shallow == Configuration.of(
         {QUERY.format(layer): 4 for layer in (0, 3, 5)}, widths=dict.fromkeys((0, 3, 5), 24), left_out=(1, 2, 4)
     )
-    assert len(whole.ranks) == len(whole.widths) == 6
+    assert len(whole.ranks) == len(whole.by_layer) == 6
 
 
 def test_codes_and_configurations_are_inverse() -> None:
@@ -52,19 +53,19 @@ def test_a_design_has_shallow_and_whole_models() -> None:
 
 
 def test_the_space_of_merged_adapters_keeps_its_depth() -> None:
-    assert [len(each.choices) for each in deep_space().at_largest_ranks.dimensions] == [1] * 6 + [2] * 6 + [3]
+    assert [len(each.choices) for each in deep_space().at_largest_ranks.axes] == [1] * 6 + [2] * 6 + [3]
 
 
 def test_other_layers_than_the_next_in_order_are_not_in_the_space() -> None:
-    with pytest.raises(InputError, match="the first 2 to be left out are 2, 4, not 1, 2"):
-        deep_space().encode(Configuration(left_out=(1, 2)))
-    with pytest.raises(InputError, match="has no depth; it leaves out no layer, such as 1"):
-        grouped_space("ranks", GROUPS[:1], SHAPE).encode(Configuration(left_out=(1,)))
+    with pytest.raises(InputError, match="depth leaves out 4, 2 first, and the configuration leaves out 2, 1"):
+        deep_space().encode(Configuration.of(left_out=(1, 2)))
+    with pytest.raises(InputError, match="does not set the presence of layer 1"):
+        grouped_space("ranks", GROUPS[:1], SHAPE).encode(Configuration.of(left_out=(1,)))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 2, 3, 4, 4), tuple(range(1, 7))])
 def test_an_order_names_every_layer_once(order: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"the base model has 6 layers, and the order 2|each number from 0 once"):
+    with pytest.raises(InputError, match=r"must be a permutation of 0, 1, 2, 3, 4, 5, not"):
         deep_space().leaving_out(order)
 
 
@@ -77,19 +78,13 @@ def test_an_even_order_spreads_inner_layers_and_ends_with_the_ends(layers: int) 
     assert all(after - before > 1 for before, after in pairwise(third))
 
 
-@pytest.mark.parametrize("kept", [0, 7, -1])
-def test_a_depth_has_one_to_all_layers(kept: int) -> None:
-    with pytest.raises(InputError, match=f"has 1 to 6 layers, not {kept}"):
-        Depth(even_order(6)).left_out(kept)
-
-
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
         ("{depth: [0, 4]}", "entry 1: `depth` must be different whole numbers >= 1, not "),
-        ("{depth: [4, 7]}", "entry 1: the base model has 6 layers; a depth is 1 to that, not 7"),
-        ("{depth: [4], tie: all}", "entry 1: has `depth` and nothing else"),
-        ("{depth: [4]}, {depth: [5]}", "entry 2: an entry before has the depth already"),
+        ("{depth: [4, 7]}", "entry 1: `depth` must be at most the base's 6, not 7"),
+        ("{depth: [4], tie: all}", "entry 1: needs `depth`, nothing else"),
+        ("{depth: [4]}, {depth: [5]}", "entry 2: matches no layer, or only layers of earlier entries"),
     ],
 )
 def test_a_wrong_depth_in_a_file_is_refused_with_the_right_ones(entries: str, message: str, tmp_path: Path) -> None:

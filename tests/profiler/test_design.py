@@ -6,7 +6,7 @@ import pytest
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, design, named_space, read_space
 from adaptare.profiler.workloads.design import quantities
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 
 
 def test_begins_with_the_largest_and_the_smallest_ranks(llama: ModelShape) -> None:
@@ -50,7 +50,7 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
 
 def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
     space = named_space("kinds", llama)
-    codes = space.expand(np.ones((1, space.n_dimensions), dtype=np.int64))
+    codes = space.expand(np.ones((1, space.n_axes), dtype=np.int64))
     found = quantities(space, codes)[0]
     sizes = {(site.in_features, site.out_features) for site in space.sites}
     assert len(found) == 2 * len(sizes) + 2
@@ -59,11 +59,10 @@ def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
 
 
 def test_a_smaller_space_is_taken_whole(llama: ModelShape) -> None:
-    one_site = rank_space("tiny", llama.sites[:1], ((0,),), ((0, 2, 4),))
+    one_site = rank_space("tiny", llama, [[llama.sites[0].path]], ((0, 2, 4),))
     assert design(one_site, 2, seed=0).tolist() == [[4], [2]]
     assert design(one_site, 5, seed=0).tolist() == [[4], [2]]
-    sites = llama.sites[:6]
-    several = rank_space("small", sites, [(site,) for site in range(6)], [(0, 2, 4)] * 6)
+    several = rank_space("small", llama, [[site.path] for site in llama.sites[:6]], [(0, 2, 4)] * 6)
     codes = design(several, 1000, seed=0)
     assert codes.shape == (3**6 - 1, 6)
     assert len(np.unique(codes, axis=0)) == len(codes)

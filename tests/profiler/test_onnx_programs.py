@@ -81,7 +81,7 @@ def test_quantising_again_needs_a_quantised_base(programs: OnnxPrograms, mixed: 
 
 
 def test_dora_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
-    dora = mixed.with_configuration(Configuration(mixed.configuration.ranks, kind="dora"))
+    dora = mixed.with_configuration(replace(mixed.configuration, kind="dora"))
     for workload in (dora, dora.merged):
         with pytest.raises(InputError, match=r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"):
             programs.check(workload)

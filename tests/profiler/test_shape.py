@@ -10,8 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from adaptare.core import InputError
-from adaptare.profiler import ModelShape, Site
-from adaptare.profiler.workloads.shape import FAMILIES
+from adaptare.profiler import ModelShape
+from adaptare.profiler.workloads.shape import FAMILIES, Site
 
 SIZES = {
     "num_hidden_layers": 3,

@@ -7,7 +7,7 @@ import pytest
 from transformers import LlamaConfig
 
 from adaptare.core import InputError
-from adaptare.profiler import ModelShape, Space, named_space, read_space
+from adaptare.profiler import RANK, WIDTH, ModelShape, Space, named_space, read_space
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(
@@ -33,13 +33,13 @@ def read(tmp_path: Path) -> ReadText:
 
 
 def paths(space: Space) -> list[list[str]]:
-    return [[space.sites[member].path for member in each.columns] for each in space.dimensions]
+    return [[each.place for each in axis.dimensions] for axis in space.axes]
 
 
 @pytest.mark.parametrize(("recipe", "groups"), [("layers", 1), ("blocks", 2), ("kinds", 4), ("sites", 7)])
 def test_where_layers_are_alike_a_rank_is_that_of_all_layers(recipe: str, groups: int) -> None:
     space = named_space(recipe, SHAPE, ranks=(0, 4), layers_alike=True)
-    assert (space.n_dimensions, space.n_columns) == (groups, len(SHAPE.sites))
+    assert (space.n_axes, len(space.dimensions)) == (groups, len(SHAPE.sites))
     for group in paths(space):
         by_layer = [{path.split(".", 3)[3] for path in group if f".{layer}." in path} for layer in range(SHAPE.layers)]
         assert by_layer[0] == by_layer[1] == by_layer[2]
@@ -68,7 +68,7 @@ def test_a_site_belongs_to_the_first_entry_that_names_it(read: ReadText) -> None
         "- {sites: '*.self_attn.q_proj', ranks: [0, 2], tie: all}\n"
     )
     assert paths(space)[1] == ["model.layers.1.self_attn.q_proj", "model.layers.2.self_attn.q_proj"]
-    assert [each.choices for each in space.dimensions] == [(8,), (0, 2)]
+    assert [each.choices for each in space.axes] == [(8,), (0, 2)]
 
 
 def test_sites_that_no_entry_names_are_not_in_the_space(read: ReadText) -> None:
@@ -82,7 +82,7 @@ def test_sites_keep_the_order_of_the_shape_whatever_the_order_of_entries(read: R
 
 
 def test_ranks_are_put_in_order(read: ReadText) -> None:
-    assert read("groups: [{sites: '*.o_proj', ranks: [4, 0, 2], tie: all}]").dimensions[0].choices == (0, 2, 4)
+    assert read("groups: [{sites: '*.o_proj', ranks: [4, 0, 2], tie: all}]").axes[0].choices == (0, 2, 4)
 
 
 def test_a_space_bears_the_name_of_its_file(tmp_path: Path, read: ReadText) -> None:
@@ -92,9 +92,7 @@ def test_a_space_bears_the_name_of_its_file(tmp_path: Path, read: ReadText) -> N
 def test_the_recipe_layers_is_this_file(read: ReadText) -> None:
     written = read("groups: [{sites: ['*'], ranks: [0, 2, 4, 8], tie: layer}]")
     named = named_space("layers", SHAPE, ranks=(0, 2, 4, 8))
-    assert written.columns == named.columns
-    assert [each.columns for each in written.dimensions] == [each.columns for each in named.dimensions]
-    assert [each.choices for each in written.dimensions] == [each.choices for each in named.dimensions]
+    assert written.axes == named.axes
 
 
 def test_widths_are_tied_by_layer_or_over_all_layers_of_an_entry(read: ReadText) -> None:
@@ -102,25 +100,24 @@ def test_widths_are_tied_by_layer_or_over_all_layers_of_an_entry(read: ReadText)
         "groups: [{sites: '*.q_proj', ranks: [0, 2], tie: all}, {widths: [8, 4], layers: [2, 0], tie: all}, "
         "{widths: [6]}]"
     )
-    assert space.columns[3:] == SHAPE.mlp_widths
-    assert [(each.name, each.choices, each.columns) for each in space.dimensions] == [
-        ("rank of *.q_proj", (0, 2), (0, 1, 2)),
-        ("width of layers 0, 2", (4, 8), (3, 5)),
-        ("width in layer 1", (6,), (4,)),
+    assert [(axis.name, axis.choices, axis.dimensions) for axis in space.axes] == [
+        ("rank of *.q_proj", (0, 2), tuple(RANK(f"model.layers.{layer}.self_attn.q_proj") for layer in range(3))),
+        ("width of layers 0, 2", (4, 8), (WIDTH(0), WIDTH(2))),
+        ("width in layer 1", (6,), (WIDTH(1),)),
     ]
-    assert space.has_widths
-    assert not read("groups: [{sites: '*', ranks: [1]}]").has_widths
+    assert space.kinds == (RANK, WIDTH)
+    assert read("groups: [{sites: '*', ranks: [1]}]").kinds == (RANK,)
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("widths: [4], sites: '*'", "has `widths`, may have `layers` and `tie`, and nothing else"),
+        ("widths: [4], sites: '*'", "needs `widths`, may have `layers` and `tie`, nothing else"),
         ("widths: [0, 4]", "`widths` must be different whole numbers >= 1, not "),
-        ("widths: [4, 4000]", "width 4000 is larger than that of the base model"),
-        ("widths: [4], tie: none", "`tie` of widths must be layer or all, not 'none'"),
+        ("widths: [4, 4000]", "width of layer 0 must be 1 to 24 in this base model, not 4000"),
+        ("widths: [4], tie: none", "`tie` must be layer or all, not 'none'"),
         ("widths: [4], layers: [3]", "`layers` must be a list of numbers from 0 to 2, not "),
-        ("widths: [4], layers: []", "names no layer whose width is still free"),
+        ("widths: [4], layers: []", "matches no layer, or only layers of earlier entries"),
     ],
 )
 def test_widths_that_are_none_are_told(read: ReadText, entry: str, message: str) -> None:
@@ -129,7 +126,7 @@ def test_widths_that_are_none_are_told(read: ReadText, entry: str, message: str)
 
 
 def test_a_rank_must_fit_the_narrowest_width(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: rank 8 is larger than a layer \(6\)"):
+    with pytest.raises(InputError, match=r"entry 1: rank of .*down_proj must be 0 to 6 in this base model, not 8"):
         read("groups: [{sites: '*.down_proj', ranks: [8]}, {widths: [6, 8]}]")
 
 
@@ -166,7 +163,7 @@ def test_a_file_without_groups_is_told_what_it_needs(read: ReadText, text: str) 
     ["7", "[]", "{sites: '*'}", "{ranks: [1]}", "{sites: '*', ranks: [1], rank: 2}", "{sites: '*', ranks: [1], 3: 4}"],
 )
 def test_an_entry_with_other_keys_is_shown(read: ReadText, entry: str) -> None:
-    with pytest.raises(InputError, match=r"entry 2: needs `sites` and `ranks`, may have `tie`; has "):
+    with pytest.raises(InputError, match=r"entry 2: needs `ranks` and `sites`, may have `tie`, nothing else; has "):
         read(f"groups: [{{sites: '*.q_proj', ranks: [1]}}, {entry}]")
 
 
@@ -189,17 +186,17 @@ def test_an_unknown_tie_is_answered_with_the_known(read: ReadText, tie: str) -> 
 
 
 def test_globs_that_name_nothing_are_shown(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: \['\*\.query'\] names no linear that is still free"):
+    with pytest.raises(InputError, match=r"entry 1: matches no linear, or only linears of earlier entries"):
         read("groups: [{sites: '*.query', ranks: [1]}]")
 
 
 def test_globs_that_name_only_what_is_taken_are_shown(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 2: \['\*\.q_proj'\] names no linear that is still free"):
+    with pytest.raises(InputError, match=r"entry 2: matches no linear, or only linears of earlier entries"):
         read("groups: [{sites: '*', ranks: [1]}, {sites: '*.q_proj', ranks: [1]}]")
 
 
 def test_ranks_beyond_the_smallest_layer_are_refused(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: rank 9 is larger than a layer \(8\)"):
+    with pytest.raises(InputError, match=r"entry 1: rank of .*k_proj must be 0 to 8 in this base model, not 9"):
         read("groups: [{sites: ['*.q_proj', '*.k_proj'], ranks: [0, 9]}]")
 
 

@@ -4,18 +4,9 @@ from simulated_noise import Jitter, OpeningOffset
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import (
-    Configuration,
-    FixedRounds,
-    Measurement,
-    ModelShape,
-    StoppingRule,
-    Workload,
-    precise_within,
-    profile,
-)
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.analysis.intervals import ratio_interval
-from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
+from adaptare.profiler.measuring.stopping import PreciseWithin, Progress, StoppingRule
 
 
 def at(**state: float) -> Progress:

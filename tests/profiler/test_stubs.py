@@ -213,7 +213,7 @@ def test_stubs_are_as_deep_as_small_layers_let_them_be(
 
 
 def test_stubs_have_the_same_kind_of_adapter_in_the_same_kind_of_graph() -> None:
-    dora = Workload(SHAPE, Configuration(Configuration.uniform(SHAPE, 4).ranks, kind="dora"))
+    dora = Workload(SHAPE, replace(Configuration.uniform(SHAPE, 4), kind="dora"))
     assert stub_of(dora, 2).configuration.kind == "dora"
     opened = Workload(SHAPE, Configuration.uniform(SHAPE, 4, kinds=("q_proj",)), graph="open")
     assert stub_of(opened, 2).graph == "open"

@@ -11,7 +11,7 @@ from adaptare.core import InputError
 from adaptare.devices import TorchCpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.models.random_model import cache_argument
-from adaptare.profiler.programs.builders import SimulatedPrograms, TorchPrograms, base_bytes, cache_bytes, memory_bytes
+from adaptare.profiler.programs.builders import SimulatedPrograms, TorchPrograms, memory_bytes
 from adaptare.profiler.programs.torch.programs import Bindable, build
 from adaptare.profiler.workloads.shape import one_layer
 
@@ -150,7 +150,7 @@ def test_a_quantised_head_is_a_copy_beside_the_embeddings(configs: Configs, quan
     shape = ModelShape.from_mapping({**configs["llama"]().to_dict(), "tie_word_embeddings": True})
     base = Workload(shape, quantisation=quantisation).base
     own = embeddings * 4 * shape.vocabulary * shape.hidden
-    assert memory_bytes(base) == base_bytes(base) + cache_bytes(base) + own
+    assert memory_bytes(base) == base.base_bytes + base.cache_bytes + own
     adapted = Workload(shape, Configuration.of({shape.sites[0].path: 4}), quantisation=quantisation)
     halves = 4 * 4 * (shape.sites[0].in_features + shape.sites[0].out_features)
     assert memory_bytes(adapted) - memory_bytes(base) == halves

@@ -23,8 +23,6 @@ from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.builders import (
     SimulatedPrograms,
     TorchPrograms,
-    adapter_bytes,
-    base_bytes,
     memory_bytes,
     own_bytes,
 )
@@ -34,7 +32,6 @@ from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.torch.programs import build
-from adaptare.profiler.workloads.narrowing import kept_parts
 
 QUERY, DOWN, GATE = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj", "model.layers.0.mlp.gate_proj"
 # No multiples of 32, which quantised weights come in blocks of.
@@ -171,8 +168,9 @@ def _biased() -> LlamaConfig:
 def _narrowed(base: OnnxBase, shape: ModelShape, folder: Path) -> OnnxBase:
     shutil.copytree(base.folder, folder)
     copied = OnnxBase.load(folder)
-    write_narrow(copied, kept_parts(shape, WIDTHS), folder / "narrow.onnx")
-    return narrow_base(copied, {site.path: site for site in shape.sites_with(WIDTHS)}, "narrow.onnx", 0)
+    narrow = Configuration.of(widths=WIDTHS)
+    write_narrow(copied, narrow.parts(shape), folder / "narrow.onnx")
+    return narrow_base(copied, {site.path: site for site in narrow.sites(shape)}, "narrow.onnx", 0)
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])
@@ -233,15 +231,15 @@ def _taken_bytes(shape: ModelShape) -> int:
 
 def test_narrower_layers_take_less_memory(llama: ModelShape) -> None:
     usual, narrower = Workload(llama, past=5), narrow(llama)
-    assert base_bytes(usual) - base_bytes(narrower) == _taken_bytes(llama)
+    assert usual.base_bytes - narrower.base_bytes == _taken_bytes(llama)
     assert memory_bytes(usual) - memory_bytes(narrower) == _taken_bytes(llama)
 
 
 def test_beside_the_base_only_narrower_linears_and_the_adapter_take_memory(llama: ModelShape) -> None:
     narrower = narrow(llama, {DOWN: 4})
     linears = 4 * 3 * llama.hidden * sum(WIDTHS.values())
-    assert adapter_bytes(narrower) == 4 * 4 * (33 + 32)
-    assert own_bytes(narrower) == linears + adapter_bytes(narrower)
+    assert narrower.adapter_bytes == 4 * 4 * (33 + 32)
+    assert own_bytes(narrower) == linears + narrower.adapter_bytes
     assert own_bytes(narrower.with_configuration(Configuration.of({}, widths=WIDTHS))) == linears
     assert SimulatedPrograms().need(narrower).program_bytes == own_bytes(narrower)
 
@@ -261,7 +259,7 @@ def test_blocks_of_unlike_widths_are_timed_apart(llama: ModelShape) -> None:
 
 def test_stubs_have_the_widths_of_all_layers() -> None:
     shape = ModelShape("llama", 12, 32, 4, 2, 8, 48, 64, LlamaConfig(num_hidden_layers=12).to_json_string())
-    alike = Workload(shape, Configuration(widths=tuple((layer, 24) for layer in range(12))))
-    assert stub_of(alike, 2).configuration == Configuration(widths=((0, 24), (1, 24)))
+    alike = Workload(shape, Configuration.of(widths=dict.fromkeys(range(12), 24)))
+    assert stub_of(alike, 2).configuration == Configuration.of(widths={0: 24, 1: 24})
     with pytest.raises(Exception, match="stubs need the same ranks and widths in every layer"):
-        stub_of(alike.with_configuration(Configuration(widths=((0, 24),))), 2)
+        stub_of(alike.with_configuration(Configuration.of(widths={0: 24})), 2)

@@ -286,17 +286,17 @@ def test_only_swappable_adapters_leave_sites_open() -> None:
 
 
 def test_a_narrower_layer_takes_bytes_and_flops_away() -> None:
-    narrow = Workload(SHAPE, Configuration(widths=((0, SHAPE.intermediate - 5),)), phase="prefill", tokens=7, batch=2)
+    narrow = Workload(SHAPE, Configuration.of(widths={0: SHAPE.intermediate - 5}), phase="prefill", tokens=7, batch=2)
     usual, weights = Workload(SHAPE, phase="prefill", tokens=7, batch=2).work(), 3 * 5 * SHAPE.hidden
     assert narrow.work() == Work(usual.launches, usual.moved_bytes - 4 * weights, usual.flops - 2 * 14 * weights)
 
 
 def test_the_width_of_the_base_makes_no_other_workload() -> None:
-    assert Workload(SHAPE, Configuration(widths=((0, SHAPE.intermediate),))) == Workload(SHAPE)
+    assert Workload(SHAPE, Configuration.of(widths={0: SHAPE.intermediate})) == Workload(SHAPE)
 
 
 def test_the_base_of_a_narrower_workload_is_the_base() -> None:
-    assert Workload(SHAPE, Configuration(widths=((0, 8),))).base == Workload(SHAPE).base
+    assert Workload(SHAPE, Configuration.of(widths={0: 8})).base == Workload(SHAPE).base
 
 
 def test_the_length_that_is_not_used_makes_no_difference() -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
 SIZES = {

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import Limit
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 
@@ -27,8 +27,8 @@ class CallsAndRows:
 
 @pytest.fixture
 def space() -> Space:
-    sites = SHAPE.sites[:4]
-    return rank_space("four", sites, [[0], [1], [2], [3]], [[0, 1, 2, 4]] * 3 + [[0, 1, 2]])
+    paths = [[site.path] for site in SHAPE.sites[:4]]
+    return rank_space("four", SHAPE, paths, [[0, 1, 2, 4]] * 3 + [[0, 1, 2]])
 
 
 @pytest.fixture

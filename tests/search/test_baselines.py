@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adaptare.profiler import Configuration, ModelShape, named_space, read_space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 
 
@@ -82,7 +82,7 @@ def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Pat
 
 
 def test_no_baseline_is_without_adapter() -> None:
-    assert baselines(rank_space("none", SHAPE.sites[:1], ((0,),), ((0,),))) == {}
+    assert baselines(rank_space("none", SHAPE, [[SHAPE.sites[0].path]], ((0,),))) == {}
 
 
 def test_uniform_cuts_are_all_smaller_models_of_one_width(tmp_path: Path) -> None:

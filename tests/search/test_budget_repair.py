@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, named_space, read_space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import InfeasibleBudgetError, Limit
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 
@@ -90,7 +90,7 @@ def test_some_lose_whole_groups_and_some_lose_steps_all_over() -> None:
 
 
 def test_genes_without_adapter_get_one() -> None:
-    empty = np.zeros((20, SPACE.n_dimensions), dtype=np.int64)
+    empty = np.zeros((20, SPACE.n_axes), dtype=np.int64)
     given = repaired(Limit(total, 1000.0), empty)
     assert np.all((given > 0).sum(axis=1) == 1)
     assert len(np.unique(given, axis=0)) > 10
@@ -122,8 +122,8 @@ def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
 
 def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everywhere() -> None:
     space = named_space("layers", SHAPE, ranks=(4, 8))
-    lowest = 4.0 * space.n_columns
-    full = np.ones((3, space.n_dimensions), dtype=np.int64)
+    lowest = 4.0 * len(space.dimensions)
+    full = np.ones((3, space.n_axes), dtype=np.int64)
     assert np.all(repaired(Limit(total, lowest), full, space=space) == 0)
     with pytest.raises(InfeasibleBudgetError) as caught:
         BudgetRepair(space, [Limit(total, lowest - 1)], seed=0)
@@ -131,7 +131,7 @@ def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everyw
 
 
 def test_a_space_of_zeros_is_refused() -> None:
-    zeros = rank_space("zeros", SHAPE.sites[:1], ((0,),), ((0,),))
+    zeros = rank_space("zeros", SHAPE, [[SHAPE.sites[0].path]], ((0,),))
     with pytest.raises(InputError, match="has no adapter at all; give some dimension a rank above 0"):
         BudgetRepair(zeros, [], seed=0)
 

@@ -52,9 +52,9 @@ class Knapsack:
         self.space = named_space("blocks", llama(layers), ranks=RANKS)
         rng = np.random.default_rng(seed)
         steps = np.log1p(RANKS)
-        self.gains = rng.exponential(size=(self.space.n_dimensions, 1)) * steps
+        self.gains = rng.exponential(size=(self.space.n_axes, 1)) * steps
         self.gains /= self.gains[:, -1].sum()
-        call, rank = (rng.integers(*ends, size=(self.space.n_dimensions, 1)) for ends in ((20, 80), (1, 4)))
+        call, rank = (rng.integers(*ends, size=(self.space.n_axes, 1)) for ends in ((20, 80), (1, 4)))
         self.costs_us = np.where(np.array(RANKS) > 0, call + rank * np.array(RANKS), 0)
         self.slack_us = int(share * self.costs_us[:, -1].sum())
         self.loss = Counted("loss_nats", lambda codes: self.base_loss - self._sum(self.gains, codes))
@@ -63,8 +63,10 @@ class Knapsack:
         self.limit = Limit(self.latency, 1e-6 * (self.base_us + self.slack_us + 0.5))
 
     def _sum(self, table: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        genes = np.searchsorted(RANKS, codes[:, [each.columns[0] for each in self.space.dimensions]])
-        return table[np.arange(self.space.n_dimensions), genes].sum(axis=1)
+        genes = np.searchsorted(
+            RANKS, codes[:, np.cumsum([0, *(len(axis.dimensions) for axis in self.space.axes)])[:-1]]
+        )
+        return table[np.arange(self.space.n_axes), genes].sum(axis=1)
 
     def best_gain(self) -> float:
         """By dynamic programming over microseconds: exact."""
@@ -190,7 +192,7 @@ def test_another_seed_gives_another_search(make: Make) -> None:
 
 def test_nsga2_evaluates_the_uniform_configurations_that_fit() -> None:
     knapsack = Knapsack(seed=0, share=0.8)
-    uniform = np.repeat(np.array(RANKS)[1:, None], knapsack.space.n_columns, axis=1)
+    uniform = np.repeat(np.array(RANKS)[1:, None], len(knapsack.space.dimensions), axis=1)
     fits = uniform[knapsack.latency(uniform) <= knapsack.limit.bound]
     front = knapsack.front(Nsga2(knapsack.space, seed=0), evaluations=8)
     assert 1 <= len(fits) < len(uniform)
@@ -228,7 +230,7 @@ def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm(
 def test_genes_of_another_space_are_refused() -> None:
     knapsack = Knapsack(seed=0)
     algorithm, space = RandomSearch(knapsack.space, seed=0), knapsack.space
-    with pytest.raises(InputError, match=rf"start must be of shape \(n, {space.n_dimensions}\), not \(3,\)"):
+    with pytest.raises(InputError, match=rf"start must be of shape \(n, {space.n_axes}\), not \(3,\)"):
         search(algorithm, space, [knapsack.loss], [], evaluations=1, seed=0, start=np.zeros(3, dtype=np.int64))
     assert knapsack.loss.asked == []
 
@@ -261,7 +263,7 @@ def test_a_budget_for_one_smallest_adapter_finds_that_one() -> None:
     front = search(
         RandomSearch(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [limit], evaluations=9, seed=0
     )
-    cheapest = np.zeros((1, knapsack.space.n_dimensions), dtype=np.int64)
+    cheapest = np.zeros((1, knapsack.space.n_axes), dtype=np.int64)
     cheapest[0, np.argmin(costs)] = 1
     assert [candidate.codes for candidate in front.members] == [tuple(knapsack.space.expand(cheapest)[0].tolist())]
 
@@ -285,7 +287,7 @@ def test_every_limit_is_met() -> None:
 def test_a_search_needs_no_limit() -> None:
     knapsack = Knapsack(seed=0)
     front = search(Nsga2(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [], evaluations=20, seed=0)
-    assert front.members[0].codes == (16,) * knapsack.space.n_columns
+    assert front.members[0].codes == (16,) * len(knapsack.space.dimensions)
 
 
 def test_progress_is_told_of_every_candidate_in_order() -> None:

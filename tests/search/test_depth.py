@@ -14,9 +14,9 @@ from shallow_models import CONFIGS, LAYERS, deleted, made
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration, ModelShape, Space
+from adaptare.profiler import RANK, Configuration, ModelShape, Space
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -67,8 +67,7 @@ def configured(super_adapter: SuperAdapter, depth: int, width: int = 64) -> Conf
     space = super_adapter.space
     ranks = {site.path: 2 * (number % 3) for number, site in enumerate(space.sites)}
     widths = dict.fromkeys(range(LAYERS), width) if width < 64 else {}
-    assert space.depth is not None
-    return Configuration.of(ranks, widths=widths, left_out=space.depth.left_out(depth))
+    return Configuration.of(ranks, widths=widths, left_out=space.removal_order[: LAYERS - depth])
 
 
 @pytest.fixture(scope="module")
@@ -127,19 +126,19 @@ def test_a_space_whose_largest_depth_leaves_layers_out_has_no_adapters_there(ids
         assert same(logits(super_adapter.model, ids), logits(stock("llama", super_adapter, config), ids))
 
 
-@pytest.mark.parametrize("depth", [0, LAYERS + 1])
-def test_an_illegal_depth_is_refused_with_the_legal_ones(depth: int) -> None:
+@pytest.mark.parametrize("presence", [-1, 2])
+def test_a_layer_is_there_or_not(presence: int) -> None:
     super_adapter = disturbed("llama")
     codes = super_adapter.largest
-    codes[-1] = depth
-    with pytest.raises(InputError, match=f"number of layers must be 1 to 6, .* the choices 3, 4, 6; not {depth}"):
+    codes[-1] = presence
+    with pytest.raises(InputError, match=f"presence of layer 2 must be .*, not {presence}"):
         super_adapter.activate(codes)
     assert (super_adapter.active == super_adapter.largest).all()
 
 
 def test_layers_outside_the_order_of_the_space_are_refused() -> None:
-    with pytest.raises(InputError, match="the first 2 to be left out are 0, 3, not 1, 2"):
-        disturbed("llama").activate(Configuration(left_out=(1, 2)))
+    with pytest.raises(InputError, match="depth leaves out 3, 0 first, and the configuration leaves out 1, 2"):
+        disturbed("llama").activate(Configuration.of(left_out=(1, 2)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -147,21 +146,35 @@ def test_a_saved_depth_is_loaded_with_its_order(family: str, ids: torch.Tensor, 
     super_adapter = disturbed(family)
     save_super_adapter(super_adapter, tmp_path)
     loaded = load_super_adapter(tmp_path, made(family))
-    assert (loaded.space.columns, loaded.space.dimensions) == (
-        super_adapter.space.columns,
-        super_adapter.space.dimensions,
-    )
+    assert loaded.space.axes == super_adapter.space.axes
     config = configured(super_adapter, 4)
     with super_adapter.activated(config), loaded.activated(config):
         assert torch.equal(logits(loaded.model, ids), logits(super_adapter.model, ids))
-    assert json.loads((tmp_path / "super_adapter.json").read_text())["schema"] == 3
+    assert json.loads((tmp_path / "super_adapter.json").read_text())["schema"] == 4
+
+
+def test_a_description_of_the_version_before_is_read(tmp_path: Path) -> None:
+    super_adapter = disturbed("llama")
+    save_super_adapter(super_adapter, tmp_path)
+    file, space = tmp_path / "super_adapter.json", super_adapter.space
+    paths = [each.place for each in space.dimensions if each.kind == RANK]
+    numbered = {
+        "name": space.name,
+        "sites": paths,
+        "groups": [[number] for number in range(len(paths) + LAYERS + 1)],
+        "choices": [list(axis.choices) for axis in space.axes],
+        "widths": list(range(LAYERS)),
+        "left_out_in_order": list(ORDER),
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 3, "space": numbered}))
+    assert load_super_adapter(tmp_path, made("llama")).space.axes == space.axes
 
 
 def test_another_order_than_the_saved_is_refused(tmp_path: Path) -> None:
     save_super_adapter(disturbed("llama"), tmp_path)
     model = made("llama")
     other = deep_space(model).leaving_out(range(LAYERS))
-    with pytest.raises(InputError, match=r"depths \[3, 4, 6\] leaving out layers 3, 0, 4, 1, 5, 2 in turn"):
+    with pytest.raises(InputError, match=r"choices \[3, 4, 6\], leaving out layers 3, 0, 4, 1, 5, 2 in turn"):
         load_super_adapter(tmp_path, model, space=other)
 
 
@@ -169,7 +182,7 @@ def test_a_damaged_order_is_refused(tmp_path: Path) -> None:
     save_super_adapter(disturbed("llama"), tmp_path)
     file = tmp_path / "super_adapter.json"
     description = json.loads(file.read_text())
-    description["space"]["left_out_in_order"][0] = 5
+    description["space"]["axes"][-1]["places"][0] = 9
     file.write_text(json.dumps(description))
     with pytest.raises(InputError, match="holds a damaged"):
         load_super_adapter(tmp_path, made("llama"))

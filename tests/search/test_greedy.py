@@ -3,14 +3,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space import Dimension, rank_space
+from adaptare.profiler import WIDTH, Axis, ModelShape, Space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import Limit
 from adaptare.search.algorithms.greedy import greedy_genes
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 64, "{}")
 Q, K, UP = SHAPE.sites[0], SHAPE.sites[1], next(site for site in SHAPE.sites if site.kind == "up_proj")
-SPACE = rank_space("three", (Q, K, UP), [[0], [1], [2]], [[0, 2, 4], [0, 2, 4], [0, 2, 4]])
+SPACE = rank_space("three", SHAPE, [[Q.path], [K.path], [UP.path]], [[0, 2, 4], [0, 2, 4], [0, 2, 4]])
 IMPORTANCE = {
     Q.path: np.array([8.0, 4.0, 1.0, 1.0]),
     K.path: np.array([3.0, 3.0, 3.0, 3.0]),
@@ -69,9 +69,9 @@ def test_never_exceeds_the_limit_and_leaves_no_room_for_one_more_step() -> None:
 
 
 def test_a_group_counts_the_importance_of_all_its_sites() -> None:
-    tied = rank_space("tied", (Q, K, UP), [[0, 2], [1]], [[0, 2], [0, 2]])
-    assert ranks(4.0, space=tied) == [2, 0, 2]
-    assert ranks(3.0, space=tied) == [0, 2, 0]
+    tied = rank_space("tied", SHAPE, [[Q.path, UP.path], [K.path]], [[0, 2], [0, 2]])
+    assert ranks(4.0, space=tied) == [2, 2, 0]
+    assert ranks(3.0, space=tied) == [0, 0, 2]
 
 
 def test_free_ranks_are_taken_by_importance() -> None:
@@ -79,9 +79,7 @@ def test_free_ranks_are_taken_by_importance() -> None:
 
 
 def test_widths_stay_those_of_the_base() -> None:
-    width = SHAPE.mlp_widths[0]
-    dimensions = (*SPACE.dimensions, Dimension("width", (48, SHAPE.intermediate), (3,)))
-    space = Space("widths", (*SPACE.columns, width), dimensions)
+    space = Space("widths", SHAPE, (*SPACE.axes, Axis("width", (48, SHAPE.intermediate), (WIDTH(0),))))
 
     class OfRanks(Cost):
         def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:

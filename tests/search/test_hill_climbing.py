@@ -126,4 +126,5 @@ class _Named(SimpleNamespace):
 
 
 def _genes(space: Space, codes: Genes) -> Genes:
-    return np.array([each.choices.index(int(codes[each.columns[0]])) for each in space.dimensions])
+    first = np.cumsum([0, *(len(axis.dimensions) for axis in space.axes)])[:-1]
+    return np.array([axis.choices.index(int(code)) for axis, code in zip(space.axes, codes[first], strict=True)])

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.recipes import subnet
 from adaptare.search.training.importance_orders import block_influence, layer_order
 from adaptare.search.training.token_examples import TokenExample
@@ -58,12 +58,12 @@ def test_too_few_tokens_are_refused(token_examples: Examples) -> None:
 def test_a_space_takes_the_order_beside_its_base(tmp_path: Path) -> None:
     shape = ModelShape.from_config(CONFIGS["llama"])
     space = subnet.space_with_depth(shape, ranks=(4,))
-    assert [each.choices for each in space.dimensions if each.name == "depth"] == [(4, 5, 6)]
+    assert [each.choices for each in space.axes if each.name == "depth"] == [(4, 5, 6)]
     assert with_layer_order(space, tmp_path) is space
     (tmp_path / "layer_order.json").write_text(json.dumps({"schema": 1, "left_out_in_order": [2, 1, 4, 3, 5, 0]}))
-    found = with_layer_order(space, tmp_path).depth
+    found = with_layer_order(space, tmp_path).removal_order
     assert found is not None
-    assert found.left_out(4) == (1, 2)
+    assert sorted(found[:2]) == [1, 2]
     ranks = grouped_space("ranks", [{"sites": "*", "ranks": [4]}], shape)
     assert with_layer_order(ranks, tmp_path) is ranks
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from plain_lora import families, plain_lora
 from torch.nn import functional
 
-from adaptare.profiler import Configuration, Dimension, ModelShape, Space, named_space
+from adaptare.profiler import Configuration, ModelShape, Space, named_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gradients import accumulate_gradients
 from adaptare.search.training.passes import completion_logits, pad_batch
@@ -100,7 +101,7 @@ def test_every_sub_adapter_starts_as_the_base_to_the_bit(fresh: SuperAdapter, id
 def test_the_first_step_moves_the_active_slices_and_nothing_else(
     fresh: SuperAdapter, token_examples: Examples, tmp_path: Path
 ) -> None:
-    genes = tuple(number % 3 for number in range(fresh.space.n_dimensions))
+    genes = tuple(number % 3 for number in range(fresh.space.n_axes))
     before = {name: tensor.clone() for name, tensor in fresh.state().items()}
     for name, tensor in fresh.state().items():  # a B of zeros would keep A where it is
         if name.endswith(".B"):
@@ -235,10 +236,6 @@ def test_the_seeds_ranks_have_the_parameters_of_their_definition() -> None:
     assert found == [6_635_520, 4_976_640, 3_317_760]
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    columns = tuple(site for site in shape.sites if site.kind in kinds)
-    space = Space(
-        "seeds",
-        columns,
-        tuple(Dimension(site.path, (16, 24, 32), (number,)) for number, site in enumerate(columns)),
-    )
+    paths = [[site.path] for site in shape.sites if site.kind in kinds]
+    space = rank_space("seeds", shape, paths, [(16, 24, 32)] * len(paths))
     assert SuperAdapter(model, space, seed=0).parameters == 6_635_520

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.importance_orders import activation_scores, magnitude_scores, order_neurons
 from adaptare.search.training.quality import CompletionLoss

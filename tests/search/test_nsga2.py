@@ -36,7 +36,7 @@ def optimise(violated_below: int, *, rounds: int = 60) -> NDArray[np.int64]:
 
 
 def test_it_begins_with_the_ladder_of_uniform_choices() -> None:
-    assert Nsga2(SPACE, seed=0).ask(4).tolist() == [[choice] * SPACE.n_dimensions for choice in (1, 2, 3, 4)]
+    assert Nsga2(SPACE, seed=0).ask(4).tolist() == [[choice] * SPACE.n_axes for choice in (1, 2, 3, 4)]
 
 
 def test_the_ladder_takes_each_group_to_the_end_of_its_own_list(tmp_path: Path) -> None:

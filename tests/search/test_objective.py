@@ -3,7 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import ModelShape, Site, named_space
+from adaptare.profiler import ModelShape, named_space
+from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.search import PredictedLatency, PredictedUpperEnd
 from adaptare.search.budget.objective import CodesPredictor
 
@@ -19,7 +20,7 @@ SITES = named_space(
             "vocab_size": 64,
         }
     ),
-).sites
+).dimensions
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Interval:
 class TenPerCentAbove:
     """A millisecond for each unit of rank, on exactly the sites it knows."""
 
-    def predict(self, codes: NDArray[np.int64], sites: tuple[Site, ...], /) -> Interval:
-        assert sites == SITES
+    def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> Interval:
+        assert dimensions == SITES
         mean_s = 1e-3 * codes.sum(axis=1)
         return Interval(mean_s, 1.1 * mean_s)
 

@@ -54,7 +54,7 @@ def test_equals_a_plain_loop_on_a_single_example(trained: SuperAdapter) -> None:
 
 
 def test_no_adapter_anywhere_has_the_loss_of_the_base(trained: SuperAdapter, token_examples: Examples) -> None:
-    nothing = np.zeros((1, trained.space.n_columns), dtype=np.int64)
+    nothing = np.zeros((1, trained.space.n_axes), dtype=np.int64)
     found = CompletionLoss(trained, token_examples(5))(nothing)
     with trained.lifted():
         batch = [torch.tensor([example.ids]) for example in token_examples(5)]
@@ -84,9 +84,8 @@ def test_what_was_active_stays_active(trained: SuperAdapter, token_examples: Exa
 
 
 def test_no_configurations_have_no_losses(trained: SuperAdapter, token_examples: Examples) -> None:
-    assert CompletionLoss(trained, token_examples(3))(np.zeros((0, trained.space.n_columns), dtype=np.int64)).shape == (
-        0,
-    )
+    nothing = np.zeros((0, trained.space.n_axes), dtype=np.int64)
+    assert CompletionLoss(trained, token_examples(3))(nothing).shape == (0,)
 
 
 def test_ranks_outside_the_super_adapter_are_refused(trained: SuperAdapter, token_examples: Examples) -> None:

@@ -122,7 +122,7 @@ def truncated(matrix: Array, rank: int) -> Array:
 
 
 def test_the_ladder_ends_with_the_ranks_that_were_trained(imported: SuperAdapter) -> None:
-    choices = {imported.space.sites[each.columns[0]].path: each.choices for each in imported.space.dimensions}
+    choices = {axis.dimensions[0].place: axis.choices for axis in imported.space.axes}
     assert choices[DOWN] == (0, 1, 2, 3, 4, 6, 8)
     assert choices["model.layers.0.self_attn.q_proj"] == (0, 1, 2, 3, 4, 6)
     assert choices["model.layers.0.self_attn.k_proj"] == (0, 1, 2, 3)

@@ -27,7 +27,7 @@ def test_placement_is_trained_by_the_default_step_on_ranks_from_zero() -> None:
     recipe = recipe_named("placement")
     space = recipe.space(SHAPE, ranks=recipe.ranks)
     assert recipe.step == DEFAULT_STEP
-    assert {dimension.choices[0] for dimension in space.dimensions} == {0}
+    assert {dimension.choices[0] for dimension in space.axes} == {0}
     assert recipe.prepare is None
 
 
@@ -36,7 +36,7 @@ def test_a_recipe_is_whole(recipe: Recipe) -> None:
     assert all((recipe.summary, recipe.paper, recipe.needs, recipe.gives))
     space = recipe.space(SHAPE, ranks=recipe.ranks)
     genes = recipe.start(space)
-    assert genes.shape == (space.n_dimensions,)
+    assert genes.shape == (space.n_axes,)
     assert ((genes >= 0) & (genes < space.n_choices)).all()
     assert callable(algorithm_named(recipe.algorithm))
 

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler import Site, Space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError
 from adaptare.search.budget.objective import Limit
 from adaptare.search.training.samplers import BudgetSampler, LargestShareSampler, Sampler, SpreadSampler, UniformSampler
@@ -32,18 +32,19 @@ SAMPLERS: list[Sampler] = [
 ]
 
 
-def sites(layers: int) -> tuple[Site, ...]:
-    return tuple(Site(f"model.layers.{layer}.mlp.up_proj", "up_proj", layer, 8, 8) for layer in range(layers))
+def of_layers(name: str, choices: list[tuple[int, ...]]) -> Space:
+    shape = ModelShape("llama", len(choices), 8, 1, 1, 8, 8, 8, "{}")
+    return rank_space(name, shape, [[f"model.layers.{layer}.mlp.up_proj"] for layer in range(shape.layers)], choices)
 
 
 @pytest.fixture
 def space() -> Space:
-    return rank_space("three", sites(3), ((0,), (1,), (2,)), ((0, 1, 2, 4), (0, 8), (2, 4, 6)))
+    return of_layers("three", [(0, 1, 2, 4), (0, 8), (2, 4, 6)])
 
 
 @pytest.fixture
 def deep() -> Space:
-    return rank_space("deep", sites(LAYERS), [(n,) for n in range(LAYERS)], [(0, 2, 4, 8)] * LAYERS)
+    return of_layers("deep", [(0, 2, 4, 8)] * LAYERS)
 
 
 def draws(sampler: Sampler, space: Space, n: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
@@ -58,7 +59,7 @@ def assert_frequency(found: NDArray[np.bool_], expected: float) -> None:
 
 def test_uniform_draws_every_choice_equally_often(space: Space) -> None:
     codes = draws(UniformSampler(), space)
-    for column, ranks in enumerate(each.choices for each in space.dimensions):
+    for column, ranks in enumerate(each.choices for each in space.axes):
         for rank in ranks:
             assert_frequency(codes[:, column] == rank, 1 / len(ranks))
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, named_space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
 Q0, DOWN1 = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
@@ -30,7 +30,7 @@ def test_starts_as_the_base_with_all_ranks_active(tiny: SimpleNamespace, ids: to
 def test_only_a_and_b_are_trainable(super_adapter: SuperAdapter) -> None:
     trainable = {name for name, weight in super_adapter.model.named_parameters() if weight.requires_grad}
     assert {name.rpartition(".")[2] for name in trainable} == {"A", "B"}
-    assert len(trainable) == 2 * super_adapter.space.n_columns
+    assert len(trainable) == 2 * len(super_adapter.space.dimensions)
 
 
 def test_parameters_are_those_of_the_largest_config(super_adapter: SuperAdapter) -> None:
@@ -101,7 +101,7 @@ def test_lifted_puts_the_adapters_on_again(tiny: SimpleNamespace, trained: Super
 def test_sites_without_a_rank_above_zero_are_left_alone(tiny: SimpleNamespace) -> None:
     model = tiny.model()
     whole = tiny.space(model)
-    space = rank_space("some", whole.sites[:2], ((0,), (1,)), ((0,), (0, 3)))
+    space = rank_space("some", whole.shape, [[site.path] for site in whole.sites[:2]], ((0,), (0, 3)))
     super_adapter = SuperAdapter(model, space, seed=0)
     assert isinstance(model.get_submodule(whole.sites[0].path), torch.nn.Linear)
     assert sorted(super_adapter.state()) == [f"{whole.sites[1].path}.A", f"{whole.sites[1].path}.B"]
@@ -109,7 +109,7 @@ def test_sites_without_a_rank_above_zero_are_left_alone(tiny: SimpleNamespace) -
 
 def test_narrower_layers_are_no_part_of_a_super_adapter(super_adapter: SuperAdapter) -> None:
     with pytest.raises(InputError, match="does not set the width of layer 0"):
-        super_adapter.activate(Configuration(widths=((0, 8),)))
+        super_adapter.activate(Configuration.of(widths={0: 8}))
 
 
 def test_a_model_that_carries_one_is_refused(super_adapter: SuperAdapter) -> None:

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler import Site, Space
-from adaptare.profiler.workloads.space import rank_space
+from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep
 
@@ -12,8 +12,8 @@ ONE = TrainingStep(UniformSampler())
 
 
 def space(*choices: tuple[int, ...]) -> Space:
-    sites = tuple(Site(f"model.layers.{layer}.mlp.up_proj", "up_proj", layer, 8, 8) for layer in range(len(choices)))
-    return rank_space("some", sites, [(number,) for number in range(len(choices))], choices)
+    shape = ModelShape("llama", len(choices), 8, 1, 1, 8, 8, 8, "{}")
+    return rank_space("some", shape, [[f"model.layers.{layer}.mlp.up_proj"] for layer in range(shape.layers)], choices)
 
 
 FROM_ZERO = space((0, 1, 2, 4), (0, 8), (0, 4, 6))

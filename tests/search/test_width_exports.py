@@ -67,7 +67,7 @@ def test_one_width_is_a_stock_model_of_a_smaller_intermediate_size(
 
 def test_uneven_widths_are_refused_for_transformers_with_the_way_out(tmp_path: Path) -> None:
     super_adapter = disturbed("llama")
-    with pytest.raises(InputError, match=r"one intermediate_size, and this one has 32, 48, 64; .* as onnx"):
+    with pytest.raises(InputError, match=r"one width in all layers, and this one has 32, 48, 64; .* as onnx"):
         exported(super_adapter, configured(super_adapter, UNEVEN), tmp_path / "out", base_name=None, kind="merged")
     assert not (tmp_path / "out").exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptare.profiler import Configuration, MlpWidth, ModelShape, Space
+from adaptare.profiler import WIDTH, Configuration, ModelShape, Space
 from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.recipes import lonas, subnet
 from adaptare.search.recipes.recipe import recipe_named
@@ -50,7 +50,7 @@ def test_lonas_starts_from_the_middle_of_every_list() -> None:
     ("width", "parameters"), [(1344, 124_526_592), (1152, 114_573_312), (960, 104_620_032), (768, 94_666_752)]
 )
 def test_uniform_widths_have_the_sizes_of_the_smaller_models(width: int, parameters: int) -> None:
-    sites = Configuration(widths=tuple((layer, width) for layer in range(30))).sites(SHAPE)
+    sites = Configuration.of(widths=dict.fromkeys(range(30), width)).sites(SHAPE)
     assert sum(site.in_features * site.out_features for site in sites) + 49152 * 576 == parameters
     assert ModelShape.from_mapping({**SMOLLM2, "intermediate_size": width}).parameters == parameters
 
@@ -69,7 +69,7 @@ def test_each_uniform_width_is_a_cut_with_the_largest_adapter() -> None:
 def test_a_recipe_has_every_mlp_of_a_family(recipe: object, model_type: str) -> None:
     shape = ModelShape.from_mapping({**SMOLLM2, "model_type": model_type, "pad_token_id": 0})
     space = recipe.space(shape, ranks=recipe.ranks)  # type: ignore[attr-defined]
-    assert sum(isinstance(column, MlpWidth) for column in space.columns) == 30
+    assert sum(each.kind == WIDTH for each in space.dimensions) == 30
     assert any(site.kind == "down_proj" for site in space.sites)
     assert any("gate" in site.kind for site in space.sites)
     assert space.has_adapter(space.expand(0 * space.n_choices[None])).all()
@@ -78,8 +78,8 @@ def test_a_recipe_has_every_mlp_of_a_family(recipe: object, model_type: str) -> 
 def test_merged_ranks_are_left_out_of_the_choices() -> None:
     space = lonas_space()
     only = space.at_largest_ranks
-    assert only.columns == space.columns
-    assert sum(len(each.choices) > 1 for each in only.dimensions) == 30
+    assert only.dimensions == space.dimensions
+    assert sum(len(each.choices) > 1 for each in only.axes) == 30
     codes = only.expand(only.sample(5, np.random.default_rng(0)))
     assert {rank for row in codes for rank in only.decode(row).by_path.values()} == {32}
 

@@ -10,7 +10,7 @@ from narrow_models import FAMILIES, WIDTHS, complete_updates, dense, disturbed, 
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.recipes import subnet
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
@@ -66,7 +66,7 @@ def test_widths_without_adapters_cut_the_model(ids: torch.Tensor) -> None:
     space = grouped_space("cut", [{"widths": WIDTHS}], shape)
     super_adapter = SuperAdapter(model, space, seed=0)
     assert (super_adapter.parameters, super_adapter.state()) == (0, {})
-    config = Configuration(widths=((1, 48),))
+    config = Configuration.of(widths={1: 48})
     with super_adapter.activated(config):
         assert same(logits(model, ids), logits(dense(made("llama"), config.by_layer, {}), ids))
     super_adapter.remove()
@@ -95,20 +95,19 @@ def test_saved_widths_are_loaded(tmp_path: Path, ids: torch.Tensor) -> None:
     super_adapter = disturbed("llama")
     save_super_adapter(super_adapter, tmp_path)
     loaded = load_super_adapter(tmp_path, made("llama"))
-    assert (loaded.space.columns, loaded.space.dimensions) == (
-        super_adapter.space.columns,
-        super_adapter.space.dimensions,
-    )
+    assert loaded.space.axes == super_adapter.space.axes
     config = Configuration.of({DOWN.format(0): 4}, widths={0: 32})
     with super_adapter.activated(config), loaded.activated(config):
         assert torch.equal(logits(loaded.model, ids), logits(super_adapter.model, ids))
-    assert json.loads((tmp_path / "super_adapter.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "super_adapter.json").read_text())["schema"] == 4
 
 
 def test_other_widths_than_the_saved_are_refused(tmp_path: Path) -> None:
     save_super_adapter(disturbed("llama"), tmp_path)
     model = made("llama")
-    with pytest.raises(InputError, match=r"24 sites and widths in 24 groups, ranks \[0, 2, 4\], widths \[32, 48, 64\]"):
+    with pytest.raises(
+        InputError, match=r"ranks with the choices \[0, 2, 4\], 3 of widths with the choices \[32, 48, 64\]"
+    ):
         load_super_adapter(tmp_path, model, space=wide_space(model, [16, 64]))
 
 
@@ -118,7 +117,7 @@ def test_an_illegal_width_is_refused_with_the_legal_ones(width: int) -> None:
     codes = super_adapter.largest
     codes[-1] = width
     before = super_adapter.active
-    with pytest.raises(InputError, match=rf"layer 2 must be 1 to 64, .* the choices 32, 48, 64; not {width}"):
+    with pytest.raises(InputError, match=rf"width of layer 2 must be .*, not {width}"):
         super_adapter.activate(codes)
     assert (super_adapter.active == before).all()
 
@@ -140,7 +139,7 @@ def test_training_recovers_what_a_cut_lost_and_leaves_the_base_as_it_is(family: 
     rng = np.random.default_rng(2)
     rows = [TokenExample((int(first), 7, int(first) + 1, 9), 2) for first in rng.permutation(200)]
     middle = space.expand(midpoint(space)[None])
-    cut = Configuration(widths=space.decode(middle[0]).widths)
+    cut = Configuration.of(widths=space.decode(middle[0]).by_layer)
     before = CompletionLoss(super_adapter, rows[150:])(np.stack([space.encode(cut), space.base]))
     settings = TrainingSettings(30, 0, learning_rate=1e-2)
     train_super_adapter(super_adapter, rows[:150], settings, folder=tmp_path, step=subnet.RECIPE.step)
@@ -172,7 +171,7 @@ def test_damaged_widths_are_refused(tmp_path: Path, layers: list[object]) -> Non
     save_super_adapter(disturbed(family), tmp_path)
     file = tmp_path / "super_adapter.json"
     description = json.loads(file.read_text())
-    description["space"]["widths"] = layers
+    description["space"]["axes"][-1]["places"] = layers
     file.write_text(json.dumps(description))
     with pytest.raises(InputError, match="holds a damaged"):
         load_super_adapter(tmp_path, made(family))

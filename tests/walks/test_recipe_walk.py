@@ -53,7 +53,7 @@ def test_its_prepared_base_is_trained_on_saved_and_loaded_again(run: Run) -> Non
     assert adaptation.base == Path("run/base").resolve()
     assert adaptation.base_name == str(adaptation.base)
     assert {site.kind for site in super_adapter.space.sites} == {"q_proj", "v_proj"}
-    assert {each.choices for each in super_adapter.space.dimensions} == {(0, 2, 8)}
+    assert {each.choices for each in super_adapter.space.axes} == {(0, 2, 8)}
     loss = CompletionLoss(super_adapter, adaptation.examples.validation)
     assert loss(super_adapter.largest[None])[0] == pytest.approx(said["full_loss"], rel=1e-6)
     super_adapter.remove()
@@ -96,5 +96,5 @@ def test_ranks_and_space_on_the_command_line_replace_those_of_the_recipe(run: Ru
     words = (*TRAIN, "--recipe", "trimmed", "--rank", "0,4", "--space", "layers")
     assert run(*words).exit_code == 0
     _, super_adapter = reload_adaptation(Path("run"))
-    assert {each.choices for each in super_adapter.space.dimensions} == {(0, 4)}
+    assert {each.choices for each in super_adapter.space.axes} == {(0, 4)}
     assert "down_proj" in {site.kind for site in super_adapter.space.sites}

@@ -20,7 +20,7 @@ import adaptare
 from adaptare.core import InputError
 from adaptare.devices import Program, SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
+from adaptare.profiler import WIDTH, Configuration, FixedRounds, Measurement, ModelShape, Workload, design, profile
 from adaptare.profiler.measuring.probes import Latency
 from adaptare.search import Limit, PredictedLatency, PredictedUpperEnd, search
 from adaptare.testing import (
@@ -160,8 +160,8 @@ def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measuremen
 
 def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> None:
     predictor = LatencyPredictor().fit(rows)
-    latency, small = PredictedLatency(predictor, SPACE.columns), Download(SPACE, SHAPE)
-    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.05 * predictor.base_value)
+    latency, small = PredictedLatency(predictor, SPACE.dimensions), Download(SPACE, SHAPE)
+    limit = Limit(PredictedUpperEnd(predictor, SPACE.dimensions), 1.05 * predictor.base_value)
     front = search(Climber(SPACE, seed=0), SPACE, [latency, small], [limit], evaluations=40, seed=0)
     assert len(front.history) == 40
     assert all(member.upper[0] <= limit.bound for member in front.members)
@@ -169,7 +169,7 @@ def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> 
 
 
 def test_the_recipe_is_measured_and_one_predictor_serves_its_ranks_and_widths(rows: list[Measurement]) -> None:
-    assert SPACE.has_widths
+    assert WIDTH in SPACE.kinds
     predictor = LatencyPredictor().fit(rows)
     unseen = [SPACE.decode(codes) for codes in design(SPACE, 60, seed=0)[30:]]
     truth = np.array([each.latency_s for each in measured(unseen)])

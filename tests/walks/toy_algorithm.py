@@ -10,7 +10,7 @@ class Climber:
 
     def ask(self, n):
         genes = np.where(self.rng.random((n, 1)) < 0.7, self.best, self.space.sample(n, self.rng))
-        dimension = self.rng.integers(0, self.space.n_dimensions, n)
+        dimension = self.rng.integers(0, self.space.n_axes, n)
         genes[np.arange(n), dimension] = self.rng.integers(0, self.space.n_choices[dimension])
         return genes
 

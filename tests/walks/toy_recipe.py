@@ -1,14 +1,13 @@
 """A recipe of another package: adapters on query and value, over a base without its small MLP weights."""
 
-from adaptare.profiler import Dimension, Space
+from adaptare.profiler import RANK, Axis, Space
 from adaptare.search.recipes import Recipe, SpreadSampler, TrainingStep
 
 
 def query_and_value(shape, *, ranks):
     """A rank for each query and value projection."""
-    columns = tuple(site for site in shape.sites if site.kind in ("q_proj", "v_proj"))
-    ranks = tuple(Dimension(f"rank of {site.path}", tuple(ranks), (n,)) for n, site in enumerate(columns))
-    return Space("query and value", columns, ranks)
+    paths = [site.path for site in shape.sites if site.kind in ("q_proj", "v_proj")]
+    return Space("query and value", shape, [Axis(f"rank of {path}", ranks, [RANK(path)]) for path in paths])
 
 
 def trim(model, calibration):

@@ -82,7 +82,7 @@ class SpaceReport:
         """See `Report`."""
         configurations = [row.workload.configuration for row in self.rows]
         shallow = any(configuration.left_out for configuration in configurations)
-        narrow = shallow or any(configuration.widths for configuration in configurations)
+        narrow = shallow or any(configuration.by_layer for configuration in configurations)
         yield Table(self.title, (*([LAYERS] if shallow else []), *([NEURONS] if narrow else []), *COLUMNS), self.rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
         "workload": workload.hash,
         "sites": len(workload.configuration.ranks),
         "parameters": workload.configuration.adapter_parameters(workload.shape),
-        **({"widths": dict(widths)} if (widths := workload.configuration.widths) else {}),
+        **({"widths": dict(widths)} if (widths := workload.configuration.by_layer) else {}),
         **({"left_out": list(left_out)} if (left_out := workload.configuration.left_out) else {}),
         "overhead": overhead.middle,
         "overhead_lower": overhead.lower,

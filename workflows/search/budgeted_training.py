@@ -41,4 +41,4 @@ def step_around(
     fitted = load_predictor(predictor)
     check_predictor(fitted, shape, quantisation)
     check_feasible(budget, fitted, space)
-    return replace(step, sampler=BudgetSampler(predicted_limit(budget, fitted, space.columns)))
+    return replace(step, sampler=BudgetSampler(predicted_limit(budget, fitted, space.dimensions)))

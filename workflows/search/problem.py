@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, Prediction
-from adaptare.profiler import Column, Configuration, Mode, Space
+from adaptare.profiler import Configuration, Mode, Space
+from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.search import (
     AdditiveScreen,
     Front,
@@ -39,7 +40,7 @@ class MergedLatency:
 
     base_s: float
 
-    def predict(self, codes: Genes, columns: tuple[Column, ...], /) -> Prediction:
+    def predict(self, codes: Genes, dimensions: tuple[Dimension, ...], /) -> Prediction:
         """The same latency for every row of codes."""
         same = np.full(len(codes), self.base_s)
         return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
@@ -70,7 +71,7 @@ class Problem:
     @property
     def limit(self) -> Limit:
         """Limit on the upper end of the prediction."""
-        return Limit(PredictedUpperEnd(self.predictor, self.space.columns), self.bound)
+        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), self.bound)
 
     def check(self) -> None:
         """Raises `InfeasibleBudgetError` if no configuration is predicted to meet the limit."""
@@ -105,7 +106,7 @@ class Problem:
             return search(
                 proposer,
                 self.space,
-                [self.objective, PredictedLatency(self.predictor, self.space.columns)],
+                [self.objective, PredictedLatency(self.predictor, self.space.dimensions)],
                 [self.limit],
                 evaluations=evaluations,
                 seed=self.seed,
@@ -122,11 +123,11 @@ class Problem:
 
     def choice(self, name: str, configuration: Configuration) -> Choice:
         """Row of a configuration, with its prediction."""
-        predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.columns)
+        predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
         beyond = bool(predicted.extrapolates[0])
         return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond)
 
 
 def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
     """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
-    BudgetRepair(space, [predicted_limit(budget, predictor, space.columns)], seed=0)
+    BudgetRepair(space, [predicted_limit(budget, predictor, space.dimensions)], seed=0)

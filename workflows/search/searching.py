@@ -9,7 +9,7 @@ import numpy as np
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Mode, Site, Space
+from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms.algorithm import algorithm_named
@@ -237,8 +237,8 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
 def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> Genes:
     """Genes chosen by importance per added cost, in one row, or none if no adapter fits that way."""
     space = problem.space
-    nothing = np.empty((0, space.n_dimensions), dtype=np.int64)
-    if not any(len(each.choices) > 1 and isinstance(space.columns[each.columns[0]], Site) for each in space.dimensions):
+    nothing = np.empty((0, space.n_axes), dtype=np.int64)
+    if not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
         return nothing  # there is no rank to choose
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
     genes = greedy_genes(space, importance, problem.limit)

@@ -188,7 +188,7 @@ class Cutter:
                 "every loss of this adapter is NaN or infinite; check that it was trained on this base model"
             )
         winner, largest = problem.choice("shrunk", found[0]), self.super_adapter.largest
-        latency = PredictedLatency(problem.predictor, problem.space.columns)
+        latency = PredictedLatency(problem.predictor, problem.space.dimensions)
         uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
         rank = 1 + max(np.flatnonzero(latency(uniform) <= winner.predicted.middle).tolist(), default=-1)
         best = [winner]

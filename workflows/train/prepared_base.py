@@ -40,7 +40,7 @@ def with_layer_order(space: Space, base: Path) -> Space:
         InputError: The file of the order is damaged.
     """
     file = base / _ORDER
-    if space.depth is None or not file.exists():
+    if not space.removal_order or not file.exists():
         return space
     otherwise = f"{file} is no order of layers; train again in another folder"
     content = read_versioned(file, schema=1, otherwise=otherwise)

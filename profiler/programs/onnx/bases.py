@@ -23,10 +23,9 @@ from adaptare.profiler.models.disk_cache import (
 )
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
-from adaptare.profiler.programs.builders import base_bytes, embedding_bytes, loaded_widths
+from adaptare.profiler.programs.builders import embedding_bytes
 from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase
 from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
-from adaptare.profiler.workloads.narrowing import kept_parts
 from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
@@ -125,12 +124,10 @@ class OnnxBases:
         base, file = self.base(usual), self.graph(workload)
         rename = first_layer if workload.scope != "model" else str
         left_out = workload.configuration.left_out
-        parts = kept_parts(workload.shape, workload.configuration.by_layer)
-        here = {rename(site.path): parts[site.path] for site in workload.scope_sites if site.path in parts}
 
-        self.file(file, lambda fresh: write_narrow(base, here, fresh, left_out=left_out))
+        self.file(file, lambda fresh: write_narrow(base, workload.parts, fresh, left_out=left_out))
         sites = {rename(site.path): site for site in workload.scope_sites}
-        weight_bytes = base.weight_bytes - base_bytes(usual) + base_bytes(workload)
+        weight_bytes = base.weight_bytes - usual.base_bytes + workload.base_bytes
         return narrow_base(base, sites, file.name, weight_bytes, left_out=left_out)
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
@@ -170,7 +167,7 @@ def _onnxruntime_version() -> str:
 
 def _check_memory(workload: Workload) -> None:
     """Raises `InputError` if exporting would exceed the memory."""
-    needed = EXPORT_TIMES * (base_bytes(workload) + embedding_bytes(workload))
+    needed = EXPORT_TIMES * (workload.base_bytes + embedding_bytes(workload))
     free = this_machine().free_bytes
     if needed > free:
         raise InputError(
@@ -180,11 +177,10 @@ def _check_memory(workload: Workload) -> None:
 
 
 def _cut_name(workload: Workload) -> str:
-    """File name part that identifies widths and layers left out; empty if all are as in the base."""
-    widths, left_out = sorted(loaded_widths(workload).items()), list[Json](workload.configuration.left_out)
-    if left_out:
-        return f"cut-{content_hash([widths, left_out])}"
-    return f"narrow-{content_hash(widths)}" if widths else ""
+    """File name part that identifies the weights that stay; empty if all do."""
+    parts: dict[str, Json] = {path: part.to_json() for path, part in workload.parts.items()}
+    left_out = workload.configuration.left_out
+    return f"cut-{content_hash([parts, left_out])}" if parts or left_out else ""
 
 
 def config_of(workload: Workload) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adaptare.profiler.programs.onnx.base import OnnxBase, Port
 from adaptare.profiler.programs.onnx.bypass import bypass, bypassed_base
 from adaptare.profiler.programs.onnx.surgery import change_weights, data_of, load_graph, read_weight
-from adaptare.profiler.workloads.narrowing import Part
+from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.shape import Site
 
 

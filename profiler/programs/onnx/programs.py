@@ -13,9 +13,6 @@ from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
-    adapter_bytes,
-    base_bytes,
-    cache_bytes,
     cache_traffic,
     copies_bytes,
     copies_name,
@@ -75,8 +72,8 @@ class OnnxPrograms:
             )
         if workload.mode == "requantised" and workload.quantisation == "none":
             raise InputError("requantised needs a quantised base; merge the adapter instead")
-        in_file = base_bytes(workload) + embedding_bytes(workload)
-        in_file += 0 if workload.mode in FED else adapter_bytes(workload)
+        in_file = workload.base_bytes + embedding_bytes(workload)
+        in_file += 0 if workload.mode in FED else workload.adapter_bytes
         if self._form.is_ort and in_file > LARGEST_BYTES:
             raise InputError(
                 f"the weights of the {workload.describe()} are {in_file / 2**30:.1f} GiB, and a file of the ort format "
@@ -86,11 +83,11 @@ class OnnxPrograms:
     def need(self, workload: Workload) -> Need:
         """See `Programs.need`; each session prepacks the weights of its base separately."""
         self.check(workload)
-        adapter, fed = adapter_bytes(workload), workload.mode in FED
-        weights = base_bytes(workload) + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
+        adapter, fed = workload.adapter_bytes, workload.mode in FED
+        weights = workload.base_bytes + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
         name = f"{self._file(workload)}{copies_name(workload)}{f' {workload.hash}' * self._form.is_fixed}"
         # The cache is an input and, extended by the call, an output.
-        return Need(name, weights, 2 * cache_bytes(workload) + (adapter if fed else 0))
+        return Need(name, weights, 2 * workload.cache_bytes + (adapter if fed else 0))
 
     def disk_bytes(self, base: Workload) -> int:
         """See `Programs.disk_bytes`; a quantised head leaves the embeddings in floating point."""
@@ -120,7 +117,7 @@ class OnnxPrograms:
         feed = _feed(workload, base, _fed(workload, every))
         # It runs on the processor, with the shapes of every adapter.
         file = self._formed(file, feed, replace(self._form, shapes="free"), batch=workload.batch)
-        return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), base_bytes(workload))
+        return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), workload.base_bytes)
 
     def unrounded(self, workload: Workload) -> Program:
         """See `Programs.unrounded`: without prepacking, products with quantised weights compute in floating point."""

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
-from adaptare.profiler.workloads.narrowing import WHOLE, Part, kept_parts
-from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.part import WHOLE, Part
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 
 
@@ -19,15 +18,15 @@ def shared_copy(model: nn.Module, owned: Collection[str] = ()) -> Any:
     return deepcopy(model, {id(tensor): tensor for _, tensor in weights})
 
 
-def narrowed(model: nn.Module, widths: Mapping[int, int]) -> Any:
-    """The model with only the first neurons of some MLPs: layer -> intermediate size.
+def narrowed(model: nn.Module, parts: Mapping[str, Part]) -> Any:
+    """The model with only parts of some linears: module path -> part of its weight that stays.
 
     Row slices are views into the memory of the base; column slices are copied, as every runtime needs them contiguous.
     """
-    if not widths:
+    if not parts:
         return model
     clone = shared_copy(model)
-    for path, part in kept_parts(ModelShape.from_config(clone.config), widths).items():
+    for path, part in parts.items():
         linear = clone.get_submodule(path)
         weight = linear.get_parameter("weight").data[part.outputs, part.inputs].contiguous()
         set_weight(linear, weight)

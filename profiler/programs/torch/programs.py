@@ -29,6 +29,7 @@ from adaptare.profiler.programs.torch.cut import (
 from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.shape import first_layer
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope
@@ -46,7 +47,7 @@ def build(
     scope: Scope,
     site: str,
     dtype: str,
-    widths: Mapping[str, int] | None = None,
+    parts: Mapping[str, Sequence[Any]] | None = None,
     left_out: Sequence[int] = (),
     rounded: str = "",
     folder: str | None = None,
@@ -64,7 +65,7 @@ def build(
         scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
-        widths: Layer -> intermediate size of the narrower layers in the scope.
+        parts: Module path -> runs of rows and of columns that stay of its weight, where not all do.
         left_out: Layers that the model lacks.
         rounded: Name of the torch dtype of the stored weights and of the adapter, if they are computed in another one.
         folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged and not
@@ -80,7 +81,7 @@ def build(
     )
     base = _base(origin, folder)
     in_file = folder is not None and mode == "merged" and not rounded
-    model = narrowed(base, {int(layer): width for layer, width in (widths or {}).items()})
+    model = narrowed(base, {path: Part.from_json(runs) for path, runs in (parts or {}).items()})
     model = _adapted(random_sub_adapter(model, {} if in_file else ranks, kind), mode, rounded or dtype)
     model = shallow(model, left_out)
     if scope == "layer":

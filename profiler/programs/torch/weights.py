@@ -21,8 +21,8 @@ from adaptare.profiler.models.disk_cache import (
     mark_used,
 )
 from adaptare.profiler.workloads.configuration import AdapterKind
-from adaptare.profiler.workloads.narrowing import kept_parts
-from adaptare.profiler.workloads.shape import ModelShape, first_layer, no_layer, one_layer
+from adaptare.profiler.workloads.part import Part
+from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
 from adaptare.profiler.workloads.workload import Scope
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -48,7 +48,7 @@ class TorchWeights:
         *,
         kind: AdapterKind,
         dtype: str,
-        widths: Mapping[int, int] | None = None,
+        parts: Mapping[str, Part] | None = None,
     ) -> tuple[ProgramFile, ...]:
         """Config and weights, written unless they exist.
 
@@ -57,21 +57,21 @@ class TorchWeights:
             ranks: Module path -> rank of the adapter that is merged into the weights; empty for a base.
             kind: Kind of the adapter.
             dtype: Name of a torch dtype.
-            widths: Layer -> intermediate size of the narrower layers that the adapter applies to; the file keeps the
-                remaining neurons unchanged.
+            parts: Module path -> part of the weight that the adapter applies to, where it is not the whole; the rest
+                stays as it is.
 
         Raises:
             StorageError: The cache is not writable.
         """
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
         named = [LAYOUT, *versions, config, dict(ranks), kind if ranks else "", dtype]
-        narrow: list[Json] = [{str(layer): width for layer, width in widths.items()}] if widths else []
+        narrow: list[Json] = [{path: part.to_json() for path, part in parts.items()}] if parts else []
         folder = self._root / content_hash([*named, *narrow])
         files = [folder / CONFIG, folder / WEIGHTS]
         self._in_use.update(files)
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)
-            cached_folder(folder, lambda fresh: _write(fresh, config, ranks, widths or {}, kind=kind, dtype=dtype))
+            cached_folder(folder, lambda fresh: _write(fresh, config, ranks, parts or {}, kind=kind, dtype=dtype))
             make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
         mark_used(files[0])
         return tuple(program_file(file) for file in files)
@@ -94,7 +94,7 @@ def _write(
     folder: Path,
     config: Mapping[str, Any],
     ranks: Mapping[str, int],
-    widths: Mapping[int, int],
+    parts: Mapping[str, Part],
     *,
     kind: AdapterKind,
     dtype: str,
@@ -104,8 +104,7 @@ def _write(
     from adaptare.profiler.programs.torch.cut import merge, narrowed, random_sub_adapter
 
     model = random_model(config, dtype=dtype)
-    adapter = random_sub_adapter(narrowed(model, widths), ranks, kind)
-    parts = kept_parts(ModelShape.from_config(model.config), widths) if widths else None
+    adapter = random_sub_adapter(narrowed(model, parts), ranks, kind)
     merge(model, adapter.halves, kind=kind, parts=parts)
     with without_bars():
         model.save_pretrained(folder)

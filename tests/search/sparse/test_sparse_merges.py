@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
-from adaptare.profiler.workloads.space import grouped_space
+from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search import CompletionLoss, train_super_adapter
 from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
@@ -37,9 +37,9 @@ LAYERS = pytest.mark.parametrize("layer", [MaskedElasticLinear, QuantisedElastic
 def chosen(super_adapter: SuperAdapter, name: str) -> Configuration:
     space = super_adapter.space
     if name == "mixed":
-        genes = np.random.default_rng(5).integers(0, 3, space.n_dimensions)
+        genes = np.random.default_rng(5).integers(0, 3, space.n_axes)
     else:
-        genes = np.full(space.n_dimensions, CHOICES[name])
+        genes = np.full(space.n_axes, CHOICES[name])
     return space.decode(space.expand(genes[None])[0])
 
 

@@ -51,9 +51,9 @@ def parameters(shape: ModelShape, rank: int) -> int:
 def test_the_space_of_shears_has_three_ranks_per_layer() -> None:
     shape, recipe = ModelShape.from_mapping(SMOLLM2), recipe_named("shears")
     made = recipe.space(shape, ranks=recipe.ranks)
-    assert made.n_dimensions == 90
-    assert {each.choices for each in made.dimensions} == {(16, 24, 32)}
-    grouped = {tuple(made.columns[column].kind for column in each.columns) for each in made.dimensions}
+    assert made.n_axes == 90
+    assert {each.choices for each in made.axes} == {(16, 24, 32)}
+    grouped = {tuple(each.place.rsplit(".", 1)[-1] for each in axis.dimensions) for axis in made.axes}
     assert grouped == {("q_proj", "k_proj", "v_proj"), ("up_proj",), ("down_proj",)}
     assert set(made.expand(recipe.start(made)[None])[0]) == {24}
     assert [parameters(shape, rank) for rank in (32, 24, 16)] == [6_635_520, 4_976_640, 3_317_760]
@@ -68,9 +68,9 @@ def test_the_space_of_shears_has_three_ranks_per_layer() -> None:
 def test_the_space_of_sqft_has_one_rank_per_layer_and_the_largest_on_the_mlp() -> None:
     shape, recipe = ModelShape.from_mapping(SMOLLM2), recipe_named("sqft")
     made = recipe.space(shape, ranks=recipe.ranks)
-    assert [each.choices for each in made.dimensions] == [*[(16, 20, 24, 28, 32)] * 30, *[(32,)] * 30]
-    assert {made.columns[column].kind for column in made.dimensions[0].columns} == {"q_proj", "k_proj", "v_proj"}
-    assert {made.columns[column].kind for column in made.dimensions[30].columns} == {"up_proj", "down_proj"}
+    assert [each.choices for each in made.axes] == [*[(16, 20, 24, 28, 32)] * 30, *[(32,)] * 30]
+    assert {made.columns[column].kind for column in made.axes[0].columns} == {"q_proj", "k_proj", "v_proj"}
+    assert {made.columns[column].kind for column in made.axes[30].columns} == {"up_proj", "down_proj"}
 
 
 def test_fused_linears_are_in_the_same_groups() -> None:
