@@ -109,12 +109,3 @@ def _configured(name: str, otherwise: int) -> int:
         return os.sysconf(name)
     except (AttributeError, OSError, ValueError):
         return otherwise
-
-
-def lines_of(file: str) -> list[str]:
-    """Lines of a file of the system; none if it cannot be read."""
-    try:
-        with open(file, encoding="utf-8", errors="replace") as opened:
-            return opened.read().splitlines()
-    except OSError:
-        return []

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-from adaptare.devices.agent.machine import lines_of
-
 
 def private_bytes() -> int:
     """Resident memory private to this process, bytes; 0 if not available."""
-    sizes = [int(line.split()[1]) for line in lines_of("/proc/self/smaps_rollup") if line.startswith("Private_")]
+    sizes = [int(line.split()[1]) for line in _lines_of("/proc/self/smaps_rollup") if line.startswith("Private_")]
     return sum(sizes) * 1024
 
 
 def peak_bytes() -> int:
     """Peak resident memory of this process, bytes; 0 if not available."""
-    peaks = [int(line.split()[1]) for line in lines_of("/proc/self/status") if line.startswith("VmHWM:")]
+    peaks = [int(line.split()[1]) for line in _lines_of("/proc/self/status") if line.startswith("VmHWM:")]
     return peaks[0] * 1024 if peaks else 0
 
 
@@ -33,7 +31,7 @@ def limit_memory(limit_bytes: int) -> None:
 
 def mapped_file_bytes() -> int:
     """Bytes of private writable file mappings, which count towards the limit; pages only read take no memory."""
-    fields = [line.split(maxsplit=5) for line in lines_of("/proc/self/maps")]
+    fields = [line.split(maxsplit=5) for line in _lines_of("/proc/self/maps")]
     ends = [mapping[0].split("-") for mapping in fields if mapping[1].startswith("rw-p") and mapping[4] != "0"]
     return sum(int(end, 16) - int(start, 16) for start, end in ends)
 
@@ -50,3 +48,12 @@ def forget(file: str) -> bool:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return True
+
+
+def _lines_of(file: str) -> list[str]:
+    """Lines of a file of the system; none if it cannot be read."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            return opened.read().splitlines()
+    except OSError:
+        return []

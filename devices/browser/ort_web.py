@@ -81,7 +81,7 @@ def ort_web(
         transport: Connection to the page.
     """
     if not isinstance(transport, BrowserTransport):
-        raise InputError("ort-web runs in a page: start adaptare devices serve, and name the device browser:NAME")
+        raise InputError("ort-web runs in a page: start its server (devices serve), and name the device browser:NAME")
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return AgentDevice(

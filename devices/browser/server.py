@@ -41,7 +41,7 @@ class PageServer:
     def __init__(self, *, name: str, runtime: RuntimeFiles, report: Callable[[str], None]) -> None:
         with contextlib.suppress(DeviceError):
             read_state(name).ask("status")
-            raise InputError(f"a page named {name!r} is served already; end that server, or choose another --name")
+            raise InputError(f"a page named {name!r} is served already; end that server, or choose another name")
         self._name, self._report = name, report
         self._token, self._secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
         self._pages = WebPages(name=name, token=self._token, runtime=runtime, joined=self._join)
@@ -62,7 +62,7 @@ class PageServer:
             InputError: The address or the port cannot be used.
         """
         if host in EVERYWHERE:
-            raise InputError(f"--host {host!r} is every address; name the one by which the device reaches this machine")
+            raise InputError(f"the host {host!r} is every address; name the one that the device reaches")
         runner = web.AppRunner(self._pages.application, access_log=None)
         await runner.setup()
         try:

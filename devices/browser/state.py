@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from adaptare.core import DeviceError, InputError
+from adaptare.core.codec import from_json, to_json
 
 NAMES = re.compile(r"[A-Za-z0-9_-]{1,40}")
 ANSWERED_S = 10.0
@@ -50,7 +51,7 @@ class ServerState:
                 reply: dict[str, Any] = json.loads(stream.readline())
                 return reply
         except (OSError, ValueError) as error:
-            raise DeviceError(f"the server of {self.url} does not answer; restart: adaptare devices serve") from error
+            raise DeviceError(f"the server of {self.url} does not answer; restart it") from error
 
 
 def state_file(name: str) -> Path:
@@ -68,9 +69,9 @@ def folder() -> Path:
 def read_state(name: str) -> ServerState:
     """State of the server with this name. Raises `DeviceError` if none was started."""
     try:
-        return ServerState(**json.loads(state_file(name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DeviceError(f"no page named {name!r} is served; run: adaptare devices serve --name {name}") from error
+        return from_json(ServerState, json.loads(state_file(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"no page named {name!r} is served; start its server (devices serve)") from error
 
 
 @contextlib.contextmanager
@@ -80,7 +81,7 @@ def published(name: str, state: ServerState) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(f".{os.getpid()}")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
-        json.dump(asdict(state), opened)
+        json.dump(to_json(state), opened)
     fresh.replace(file)
     try:
         yield

@@ -17,7 +17,7 @@ WAIT_STEP_S = 0.2
 
 
 class BrowserTransport(Transport):
-    """Reaches the page of `adaptare devices serve --name NAME`, spelled `browser:NAME`.
+    """Reaches the page of the server named NAME, spelled `browser:NAME`.
 
     Args:
         target: Name of the page.

@@ -115,7 +115,7 @@ class WebPages:
     ) -> web.StreamResponse:
         given = request.path.split("/")[1]
         if not hmac.compare_digest(given.encode(), self._token.encode()):
-            raise web.HTTPForbidden(text="open the address that adaptare devices serve has printed\n")
+            raise web.HTTPForbidden(text="open the address that the server has printed\n")
         return await handler(request)
 
     async def _add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -54,7 +54,7 @@ def build_bundle(
         StorageError: The folder cannot be written.
     """
     if runtime_library is not None and wheel is not None:
-        raise InputError("--runtime-library and --wheel both name the library of ONNX Runtime; give one of them")
+        raise InputError("a library of ONNX Runtime and a wheel that has one are given; give one of them")
     program = Content(elf_file(agent), f"{agent.name}, given", "Apache-2.0") if agent else _compiled(target, headers)
     with ExitStack() as stack:
         library = _library(target, runtime_library, wheel, stack)
@@ -120,6 +120,4 @@ def bundle_for(target: Target, folder: str = "") -> Bundle:
             return bundle
     if here:
         return build_bundle(target)
-    raise InputError(
-        f"there is no bundle for {target.name}; make one with: adaptare devices agent --build --target {target.name}"
-    )
+    raise InputError(f"there is no bundle for {target.name}; build the agent for {target.name} first")

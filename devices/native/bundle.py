@@ -5,14 +5,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adaptare.core import InputError, StorageError
+from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
-from adaptare.devices.native.compiler import Target, source_digest, target_named
+from adaptare.devices.native.compiler import Target, source_digest
 
 MANIFEST = "bundle.json"
 SCHEMA = 1
@@ -114,8 +115,8 @@ def write_bundle(
             files = tuple(_written(made / name, content) for name, content in contents.items())
             loader = target.loader if target.loader in contents else ""
             bundle = Bundle(made, target.name, runtime, library, loader, source_digest(), files)
-            facts = {name: value for name, value in asdict(bundle).items() if name != "folder"}
-            write_versioned(made / MANIFEST, facts, schema=SCHEMA)
+            facts: dict[str, Any] = to_json(bundle)
+            write_versioned(made / MANIFEST, {**facts, "folder": ""}, schema=SCHEMA)
             goal = folder or kept / f"{target.name}-{bundle.digest[:16]}"
             if goal.exists():
                 os.replace(goal, Path(temporary) / "old")
@@ -139,25 +140,18 @@ def _written(file: Path, content: Content) -> BundleFile:
 
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in a folder. Raises `InputError` if there is none, or one that an older adaptare made."""
-    build = "make one with: adaptare devices agent --build"
+    build = "build the agent again"
     facts = read_versioned(folder / MANIFEST, schema=SCHEMA, otherwise=f"{str(folder)!r} has no {MANIFEST}; {build}")
     try:
-        bundle = _parsed(folder, facts)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{str(folder / MANIFEST)!r} is no manifest of a bundle; {build}") from error
+        bundle = from_json(Bundle, {**facts, "folder": str(folder)})
+    except InputError as error:
+        raise InputError(f"{str(folder / MANIFEST)!r} is no manifest of a bundle: {error}; {build}") from error
     absent = [file.name for file in bundle.files if not (folder / file.name).is_file()]
     if absent:
         raise InputError(f"{str(folder)!r} lacks {', '.join(absent)}; {build}")
     if bundle.sources != source_digest():
         raise InputError(f"{str(folder)!r} was made by another version of adaptare; {build}")
     return bundle
-
-
-def _parsed(folder: Path, facts: Mapping[str, Any]) -> Bundle:
-    files: Sequence[Mapping[str, Any]] = facts["files"]
-    words = {name: str(facts[name]) for name in ("runtime", "library", "loader", "sources")}
-    target = target_named(facts["target"]).name
-    return Bundle(folder=folder, target=target, files=tuple(BundleFile(**file) for file in files), **words)
 
 
 def kept_bundles(place: Path, target: Target) -> Iterator[Bundle]:

@@ -113,7 +113,7 @@ def find_header(folder: Path | None) -> Path:
         where = f"in {str(folder)!r}" if folder else "on this machine"
         raise InputError(
             f"there is no {HEADER} {where}; install it with: apt-get install libonnxruntime-dev, or name a folder that "
-            "has it, such as `include` of a release of ONNX Runtime, with --headers FOLDER"
+            "has it, such as `include` of a release of ONNX Runtime"
         )
     return folders[0]
 

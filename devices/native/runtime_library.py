@@ -50,7 +50,7 @@ def installed_library() -> RuntimeLibrary:
     if not libraries:
         raise MissingPackageError(
             "there is no library of onnxruntime for this system; install it with: pip install 'adaptare[onnx]', or "
-            "name one with --runtime-library FILE"
+            "name the file of a library"
         )
     runtime = installed_runtime()
     return RuntimeLibrary(libraries[0].name, runtime, Content(libraries[0], f"{runtime}, as installed here", LICENCE))
@@ -102,7 +102,7 @@ def fetched_wheel(target: Target, folder: Path) -> Path:
         lines = done.stderr.strip().splitlines()
         raise DeviceError(
             f"pip could not fetch onnxruntime for {target.name}: {lines[-1] if lines else 'it printed nothing'}; fetch "
-            f"{_pattern(target)} yourself, and name it with --wheel FILE"
+            f"{_pattern(target)} yourself, and name it as the wheel"
         )
     return wheels[0]
 

@@ -127,12 +127,12 @@ def fetched_packages(target: Target) -> Iterator[list[Path]]:
             except FileNotFoundError as error:
                 raise DeviceError(
                     "apt-get is not on this machine; fetch Debian's packages "
-                    f"{', '.join(PACKAGES)} for {target.debian} yourself, and name them with --libraries FILE"
+                    f"{', '.join(PACKAGES)} for {target.debian} yourself, and name them as libraries"
                 ) from error
             except subprocess.CalledProcessError as error:
                 reason = (error.stderr.strip().splitlines() or ["it printed nothing"])[-1]
                 raise DeviceError(
                     f"apt-get could not fetch {', '.join(PACKAGES)} for {target.debian}: {reason}; fetch them "
-                    "yourself, and name them with --libraries FILE"
+                    "yourself, and name them as libraries"
                 ) from error
         yield sorted(folder.glob("*.deb"))

@@ -160,8 +160,8 @@ class AdbShell:
         return DeviceError(f"{self.name}: {problem}; run the same command again to resume")
 
     def _advised(self, words: str) -> str:
-        if any(full in words for full in NO_SPACE) and "--clean" not in words:
-            return f"{words}; free some space there, or: adaptare devices --clean {self.name}/ort-native"
+        if any(full in words for full in NO_SPACE) and "free some space" not in words:
+            return f"{words}; free some space there, or clean it (the device {self.name}/ort-native)"
         return words
 
 

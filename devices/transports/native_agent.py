@@ -80,8 +80,5 @@ def _probe(shell: RemoteShell, bundle: Bundle, place: str, command: list[str]) -
         return
     advice = "check that the bundle is for this system, and that programs may be run there"
     if not bundle.loader:
-        advice = (
-            "it may lack a C library; make a bundle that brings one: "
-            f"adaptare devices agent --build --target {bundle.target} --libraries debian"
-        )
+        advice = f"it may lack a C library; build the agent for {bundle.target} with libraries, such as those of debian"
     raise DeviceError(f"{shell.name}: the agent does not run there: {reason(answer, shell.name)}; {advice}")

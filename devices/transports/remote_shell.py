@@ -146,5 +146,5 @@ def reason(answer: Answer, name: str) -> str:
     errors = answer.err.strip()
     words = errors.splitlines()[-1] if errors else f"exit code {answer.code}"
     if any(full in answer.err for full in NO_SPACE):
-        words += f"; free some space there, or remove what adaptare keeps: adaptare devices --clean {name}/ort-cpu"
+        words += f"; free some space there, or clean it (the device {name}/ort-cpu)"
     return words

@@ -71,7 +71,7 @@ def test_a_model_larger_than_the_memory_is_composed_from_stubs(
 def test_a_page_is_among_the_devices(run: Callable[..., Any], page: str) -> None:
     found = {each["name"]: each for each in run("devices", "--json").json["devices"]}
     assert found[page]["info"]["device"] == "browser:path/ort-web:threads=1"
-    assert found["ort-web"]["problem"].startswith("ort-web runs in a page: start adaptare devices serve")
+    assert found["ort-web"]["problem"].startswith("ort-web runs in a page: start its server")
 
 
 def test_a_page_does_not_attribute_time_to_operators(run: Callable[..., Any], model_cache: Path, page: str) -> None:

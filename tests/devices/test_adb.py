@@ -152,9 +152,7 @@ def test_without_a_serial_the_attached_devices_are_listed(phone: Start) -> None:
 def test_its_disk_has_no_space_for_the_agent(phone: Start) -> None:
     device = phone()
     device.fill("1m")
-    with pytest.raises(
-        DeviceError, match="No space left on device; free some space there, or: adaptare devices --clean"
-    ):
+    with pytest.raises(DeviceError, match="No space left on device; free some space there, or clean it"):
         connect(device.spelling).info()
 
 
@@ -181,7 +179,7 @@ def test_its_folder_may_not_be_written_to(phone: Start) -> None:
 def test_its_folder_may_not_run_programs(phone: Start) -> None:
     device = phone()
     device.remount("noexec")
-    with pytest.raises(DeviceError, match=r"the agent does not run there: .*Permission denied; .* --libraries debian"):
+    with pytest.raises(DeviceError, match=r"the agent does not run there: .*Permission denied; .* with libraries"):
         connect(device.spelling).info()
 
 
@@ -191,7 +189,7 @@ def test_its_folder_may_not_run_programs(phone: Start) -> None:
         (
             "aarch64",
             InputError,
-            "no bundle for aarch64-linux; make one with: adaptare devices agent --build --target aar",
+            "no bundle for aarch64-linux; build the agent for aar",
         ),
         ("armv7l", DeviceError, "there is no native agent for Linux on armv7l; there is one for x86_64-linux, aarch64"),
     ],

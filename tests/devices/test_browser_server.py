@@ -161,7 +161,7 @@ def test_listens_on_loopback_alone(served: Served) -> None:
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
 def test_every_address_is_none(host: str) -> None:
     with SERVED("everywhere", "--host", host) as (said, process):
-        assert f"--host {host!r} is every address" in said
+        assert f"the host {host!r} is every address" in said
         assert process.wait() == 2
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_ends_takes_its_state_along() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert not state_file("brief").exists()
-    with pytest.raises(DeviceError, match="no page named 'brief' is served; run: adaptare devices serve --name brief"):
+    with pytest.raises(DeviceError, match="no page named 'brief' is served; start its server"):
         read_state("brief")
 
 
@@ -211,7 +211,7 @@ def test_what_a_killed_server_left_is_written_over() -> None:
     with SERVED("killed") as (_, process):
         process.kill()
         process.wait()
-    with pytest.raises(DeviceError, match="does not answer; restart: adaptare devices serve"):
+    with pytest.raises(DeviceError, match="does not answer; restart it"):
         read_state("killed").ask("status")
     with SERVED("killed"):
         assert read_state("killed").ask("status")["open"] is False

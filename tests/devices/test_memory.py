@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adaptare.devices import Program, program_file
-from adaptare.devices.agent import machine, memory
+from adaptare.devices.agent import memory
 from adaptare.devices.agent_worker import AgentWorker
 
 OpenWorker = Callable[..., AgentWorker]
@@ -28,7 +28,7 @@ def test_a_system_that_tells_nothing_is_answered_with_0(
     def refuse(*arguments: object, **options: object) -> Any:
         raise FileNotFoundError
 
-    monkeypatch.setattr(machine, "open", refuse, raising=False)
+    monkeypatch.setattr(memory, "open", refuse, raising=False)
     assert told() == 0
 
 

@@ -91,16 +91,19 @@ def test_the_latest_bundle_for_the_device_is_taken(tmp_path: Path, monkeypatch: 
 def test_without_a_bundle_the_line_that_makes_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     other = next(target for target in TARGETS.values() if target != target_here())
-    with pytest.raises(InputError, match=f"make one with: adaptare devices agent --build --target {other.name}"):
+    with pytest.raises(InputError, match=f"build the agent for {other.name} first"):
         bundle_for(other)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / MANIFEST).unlink(), "has no bundle.json; make one with: adaptare devices agent"),
-        (lambda folder: (folder / "agent").unlink(), "lacks agent; make one with"),
-        (lambda folder: (folder / MANIFEST).write_text('{"schema": 1}'), "is no manifest of a bundle; make one with"),
+        (lambda folder: (folder / MANIFEST).unlink(), "has no bundle.json; build the agent again"),
+        (lambda folder: (folder / "agent").unlink(), "lacks agent; build the agent again"),
+        (
+            lambda folder: (folder / MANIFEST).write_text('{"schema": 1}'),
+            "no manifest of a bundle: .*; build the agent",
+        ),
         (lambda folder: (folder / MANIFEST).write_text('{"schema": 9}'), "has schema 9, this version reads up to 1"),
     ],
 )
@@ -171,12 +174,14 @@ def test_a_missing_compiler_is_told_with_the_line_that_installs_it(
 
 def test_a_missing_library_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"install it with: pip install 'adaptare\[onnx\]', or name one with"):
+    with pytest.raises(
+        MissingPackageError, match=r"install it with: pip install 'adaptare\[onnx\]', or name the file of a"
+    ):
         installed_library()
 
 
 def test_two_libraries_are_one_too_many(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="both name the library of ONNX Runtime"):
+    with pytest.raises(InputError, match="a wheel that has one are given; give one of them"):
         build_bundle(X86, runtime_library=tmp_path / "a.so", wheel=tmp_path / "a.whl")
 
 
@@ -220,7 +225,7 @@ def test_a_wheel_without_a_library_is_refused(tmp_path: Path, content: bytes | N
 
 def test_a_wheel_that_pip_cannot_fetch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DeviceError, match=r"pip could not fetch onnxruntime for aarch64-linux: .*--wheel FILE"):
+    with pytest.raises(DeviceError, match=r"pip could not fetch onnxruntime for aarch64-linux: .*name it as the wheel"):
         runtime_library.fetched_wheel(ARM, tmp_path)
 
 
