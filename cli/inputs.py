@@ -1,43 +1,12 @@
 """Parsing of spaces, ranks, lengths and errors given on the command line."""
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adaptare.core import InputError
-from adaptare.profiler import ModelShape, Phase, Space, named_space, read_space
-from adaptare.profiler.workloads.space_file import NAMED
-
-if TYPE_CHECKING:
-    from adaptare.search.recipes.recipe import Recipe
+from adaptare.profiler import Phase
 
 DEFAULT_LENGTH = 64
 WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
-
-
-def space_of(spelling: str, ranks: str | None, shape: ModelShape, *, layers_alike: bool = False) -> Space:
-    """Space by name and ranks, with equal layers if required, or from a YAML file, which defines its ties itself."""
-    if _is_file(spelling):
-        if ranks is not None:
-            raise InputError(f"{spelling} defines its own ranks; leave out --rank, or change them there")
-        return read_space(spelling, shape)
-    if ranks is None:
-        return named_space(spelling, shape, layers_alike=layers_alike)
-    return named_space(spelling, shape, ranks=whole_numbers(ranks, "--rank"), layers_alike=layers_alike)
-
-
-def space_for(recipe: "Recipe", spelling: str | None, ranks: str | None, shape: ModelShape) -> Space:
-    """Space of a recipe with its ranks, each replaced if given."""
-    if ranks is not None and spelling is not None:
-        return space_of(spelling, ranks, shape)
-    if spelling is not None and _is_file(spelling):
-        return read_space(spelling, shape)
-    chosen = recipe.ranks if ranks is None else whole_numbers(ranks, "--rank")
-    return recipe.space(shape, ranks=chosen) if spelling is None else named_space(spelling, shape, ranks=chosen)
-
-
-def _is_file(spelling: str) -> bool:
-    return spelling not in NAMED and Path(spelling).suffix in (".yaml", ".yml")
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

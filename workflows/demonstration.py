@@ -1,24 +1,24 @@
-"""End-to-end demonstration: campaign, fit, training, search under a budget, verification and exports."""
+"""End-to-end demonstration: overhead, campaign, fit, training, search under a budget, verification and exports."""
 
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from adaptare.core import DeviceError
-from adaptare.core.codec import to_json
-from adaptare.core.progress import Feedback
-from adaptare.core.table import Column, Table
-from adaptare.core.units import milliseconds, percent
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
+from adaptare.predictor.fitting.error_card import ErrorCard
 from adaptare.profiler import (
     Configuration,
     Measurement,
+    Mode,
+    Quantisation,
     Space,
     Store,
     Workload,
@@ -27,26 +27,28 @@ from adaptare.profiler import (
     open_model,
     programs_for,
 )
+from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.search import Origin, export_adapter, read_budget
+from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
 from adaptare.search.budget.limits import Budget
 from adaptare.search.export.check import Expectation, check, read_by_peft
 from adaptare.search.export.kinds import ExportOptions
-from adaptare.search.recipes.recipe import DEFAULT_RECIPE, recipe_named
 from adaptare.search.super_adapter.merging import dense
-from adaptare.search.training.record import TrainingSettings
 from adaptare.workflows.exporting import origin_of
-from adaptare.workflows.fit.fit_report import error_sections
 from adaptare.workflows.profiling.campaign import Campaign
-from adaptare.workflows.profiling.space_report import latency_interval, measure_space
+from adaptare.workflows.profiling.space_report import measure_space
 from adaptare.workflows.search.problem import check_feasible
-from adaptare.workflows.search.result import Choice, SearchResult
-from adaptare.workflows.search.searching import SearchRequest, search_loaded
-from adaptare.workflows.target import Target
-from adaptare.workflows.train.adaptation import Adaptation, Trained, load_adaptation, train_adaptation
+from adaptare.workflows.search.result import SearchResult
+from adaptare.workflows.search.searching import SearchRequest, search_folder
+from adaptare.workflows.target import target_of
+from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.train.task import TrainingData
+from adaptare.workflows.train.training import TrainRequest, TrainResult, check_request, train
 from adaptare.workflows.verification import met, verify_choices
 
-RANKS = (0, 2, 4, 8, 16)
+RANKS: Final = (0, 2, 4, 8, 16)
+# Of the scale of a budget, so that the first number comes early.
+FIRST_LOOK_S: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -70,192 +72,143 @@ class Effort:
     held_out: int
 
 
-# Of the scale of a budget, so that the first number comes early.
-FIRST_LOOK_S: Final = 15.0
-COLUMNS: Final[tuple[Column[tuple[str, Measurement]], ...]] = (
-    Column("applied", lambda row: row[0]),
-    Column("ms", lambda row: milliseconds(row[1].latency_s)),
-    Column("95 % interval", lambda row: latency_interval(row[1])),
-    Column("overhead", lambda row: percent(row[1].overhead.middle)),
-)
+@dataclass(frozen=True)
+class DemoRequest:
+    """Demonstration on one model and device.
+
+    Args:
+        model: Any model with weights.
+        output: Folder of all results; those already there are reused.
+        device: Spelling of the device and of the base's weights.
+        budget: Budget for decode; `None` for midway between the base and the largest rank everywhere.
+        data: JSON lines; `None` for dialogues.
+        cache: Folder for converted models; `None` for the user's cache folder.
+    """
+
+    model: str
+    output: Path
+    device: str
+    effort: Effort
+    budget: Budget | None = None
+    data: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
-class DemoReport:
+class FirstLook:
+    """The largest rank on every linear, in decode.
+
+    Args:
+        base: Latency of the base, seconds.
+        latency: Way to apply the adapter -> latency, seconds.
+        overhead: Way to apply the adapter -> latency over that of the base, minus one.
+    """
+
+    sites: int
+    base: float
+    latency: Mapping[Mode, Interval]
+    overhead: Mapping[Mode, Interval]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files of one adapter, and the largest difference of their logits from torch's."""
+
+    folder: Path
+    kind: str
+    difference: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
     """Result of `demonstrate`.
 
     Args:
-        device: Device as the user wrote it.
-        front: File of the search.
-        full: The largest rank on every linear, swappable.
-        full_folded: The same, merged, and requantised on a quantised base.
+        device: Spelling of the device.
+        predictor: Errors of the predictor.
         verification: Winners and baselines, remeasured.
-        exports: Folder of each winner.
-        export_differences: Largest difference of logits, for each export, when loaded by unmodified PEFT.
-        onnx_export: Folder of the first winner within the budget as an ONNX model, and the largest relative difference
-            of its logits from torch's; `None` where no ONNX Runtime is the device.
+        exports: A PEFT folder of each winner; for ONNX Runtime also a model of the first that meets the budget.
     """
 
     model: str
     device: str
-    front: Path
-    full: Measurement
-    full_folded: Measurement
-    predictor: FittedPredictor
-    trained: Trained
+    first: FirstLook
+    predictor: ErrorCard
+    training: TrainResult
     verification: SearchResult
-    exports: tuple[Path, ...]
-    export_differences: tuple[float, ...]
-    onnx_export: tuple[Path, float] | None
+    exports: tuple[Exported, ...]
     elapsed_s: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Verification, with exports and errors."""
-        content = to_json(self.verification)
-        for row, folder, difference in zip(content["winners"], self.exports, self.export_differences, strict=True):
-            row.update(export=str(folder), export_difference=difference)
-        trained, full, onnx = self.trained, self.full, self.onnx_export
-        return {
-            "model": self.model,
-            **content,
-            "full_s": full.latency_s,
-            "full_lower_s": full.lower_s,
-            "full_upper_s": full.upper_s,
-            "full_folded_s": self.full_folded.latency_s,
-            "predictor": {"chosen": self.predictor.chosen, **asdict(self.predictor.error_card)},
-            "training": {"steps": trained.steps, "base_loss": trained.base_loss, "full_loss": trained.full_loss},
-            "onnx": {"folder": str(onnx[0]), "difference": onnx[1]} if onnx else None,
-            "elapsed_s": self.elapsed_s,
-        }
 
-
-def demonstrate(
-    model: str,
-    output: Path,
-    effort: Effort,
-    *,
-    target: Target,
-    device: str,
-    budget: Budget | None,
-    data: Path | None,
-    cache: Path | None,
-    seed: int,
-    feedback: Feedback,
-) -> DemoReport:
-    """Runs all steps; results already in the output folder are reused.
-
-    Args:
-        model: Any model with weights.
-        target: Measured device and base.
-        device: The device as the user wrote it.
-        budget: Budget for decode; default: midway between the base and the largest rank everywhere.
-        data: JSON lines; `None` for dialogues.
+def demonstrate(request: DemoRequest, *, feedback: Feedback = SILENT) -> DemoResult:
+    """Runs all steps.
 
     Raises:
         InfeasibleBudgetError: No adapter is predicted to meet the budget.
         DeviceError: The latencies that define the default budget could not be measured.
     """
-    started = time.monotonic()
+    started, effort, seed, cache = time.monotonic(), request.effort, request.seed, request.cache
 
     def begin(step: int, what: str) -> None:
         feedback.note(f"[{time.monotonic() - started:3.0f} s] {step} of 6: {what}")
 
-    begin(1, f"opening {model}")
-    source = open_model(model, cache=cache).with_weights()
-    space = named_space("blocks", source.shape, ranks=RANKS)
-    info = target.device.info()
-    programs = programs_for(info, cache=cache, weights=source)
-    template = Workload(source.shape, **target.weights)
+    begin(1, f"opening {request.model}")
+    source, target = open_model(request.model, cache=cache).with_weights(), target_of(request.device)
+    space, info = named_space("blocks", source.shape, ranks=RANKS), target.device.info()
+    programs, template = programs_for(info, cache=cache, weights=source), Workload(source.shape, **target.weights)
     programs.check(template)
-    # A training has a fixed number of steps and one base, so each has a separate folder.
-    base = "" if target.quantisation == "none" else f"-{target.quantisation}"
-    folder, front, fitted = output / f"super-adapter-{effort.steps}{base}", output / "front.json", output / "predictor"
-    load = partial(
-        load_adaptation,
-        source,
-        recipe=recipe_named(DEFAULT_RECIPE),
-        folder=folder,
-        data=data,
-        seed=seed,
-        max_tokens=64,
-        held_out=effort.held_out,
-        quantisation=target.quantisation,
-    )
-    # Bad data or a folder of another task are refused before anything is measured; else the first number comes first.
-    adaptation = load() if data or folder.exists() else None
-    output.mkdir(parents=True, exist_ok=True)
-    campaign = Campaign(target.device, programs, Store(output / "adaptare.db"), effort.pace, seed, feedback=feedback)
+    training = _training(request, target.quantisation)
+    if request.data or training.folder.exists():
+        check_request(training)  # before anything is measured
+    request.output.mkdir(parents=True, exist_ok=True)
+    store, front, fitted = (request.output / name for name in ("adaptare.db", "front.json", "predictor"))
+    campaign = Campaign(target.device, programs, Store(store), effort.pace, seed, feedback=feedback)
+
+    def measured(wanted: Sequence[Workload], stop: PreciseWithin) -> dict[Workload, Measurement]:
+        measure_space(template, wanted, replace(campaign, stop=stop), model=request.model, target=target)
+        return {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
 
     begin(2, f"a first look at rank {RANKS[-1]} on {info.device}")
     drawn = design(space, effort.configurations, seed=seed)
     workloads = [template.with_configuration(space.decode(row)) for row in drawn]
-    scale = [workloads[0], workloads[0].folded]
-    first = replace(campaign, stop=replace(effort.pace, seconds=FIRST_LOOK_S))
-    measure_space(template, scale, first, model=model, target=target)
-    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
+    scale = [workloads[0].folded, workloads[0]]
+    known = measured(scale, replace(effort.pace, seconds=FIRST_LOOK_S))
     if not set(scale) <= set(known):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
-    full, folded = (known[workload] for workload in scale)
-    title = f"An adapter of rank {RANKS[-1]} on all {len(space.sites)} linears, in decode "
-    ways = [(f"{folded.workload.mode}, in the base's weights", folded), ("swappable beside it", full)]
-    feedback.show(Table(f"{title}(base {milliseconds(full.reference_s)} ms)", COLUMNS, ways))
-
-    adaptation = adaptation or load()
+    first = _first_look([known[each] for each in scale], len(space.sites))
+    feedback.show(first)
 
     begin(3, f"measuring {effort.configurations} adapters, and learning to predict latency")
-    measure_space(template, [*scale, *workloads[1:]], campaign, model=model, target=target)
-    known = {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
+    known = measured([*scale, *workloads[1:]], effort.pace)
     predictor = LatencyPredictor().fit([known[workload] for workload in workloads if workload in known])
     save_predictor(predictor, fitted)
-    for section in error_sections(predictor):
-        feedback.show(section)
-    within = budget or halfway(predictor, space)
-    check_feasible(within, predictor, space)
+    feedback.show(predictor)
+    budget = request.budget or halfway(predictor, space)
+    check_feasible(budget, predictor, space)
 
     begin(4, f"training one super-adapter on {len(space.sites)} linears, at most {effort.train_s:.0f} s")
-    trained = train_adaptation(
-        adaptation,
-        space,
-        folder=folder,
-        settings=TrainingSettings(effort.steps, seed),
-        feedback=feedback,
-        max_seconds=effort.train_s,
-    )
-    feedback.show(
-        f"Loss on held-out completions: {trained.base_loss:.3f} without adapter, {trained.full_loss:.3f} with rank "
-        f"{RANKS[-1]} everywhere."
-    )
+    trained = train(training, feedback=feedback)
+    feedback.show(trained)
 
-    begin(5, f"searching under {milliseconds(within.bound(predictor.base_value))} ms")
-    request = SearchRequest(folder, fitted, within, output=front, evaluations=effort.evaluations, seed=seed)
-    found = search_loaded(
-        request, adaptation, trained.super_adapter, predictor, validation=trained.validation, feedback=feedback
-    )
+    begin(5, f"searching under {1e3 * budget.bound(predictor.base_value):.2f} ms")
+    evaluations, folder = effort.evaluations, training.folder
+    search = SearchRequest(folder, fitted, budget, output=front, evaluations=evaluations, seed=seed)
+    found = search_folder(search, feedback=feedback)
 
     begin(6, "measuring the winners again, and writing them")
-    again = replace(campaign, seed=seed + 1)
-    verification = verify_choices(found, template, again, repeats=1)
-    exports, differences = _export(adaptation, trained, found.winners, output)
-    onnx_export = None
-    if "static" in programs.modes(template):  # the device runs exported graphs
-        winner = found.winners[next(iter(met(verification)), 1) - 1]
-        onnx_folder = output / f"{winner.name.replace(' ', '-')}-onnx"
-        adapted = trained.super_adapter.sub_adapter(winner.configuration, origin_of(adaptation))
-        options = ExportOptions(adaptation.task.quantisation, cache=cache, note=feedback.note)
-        onnx_difference = export_adapter(adapted, onnx_folder, kind="onnx-swappable", options=options)
-        onnx_export = (onnx_folder, onnx_difference) if onnx_difference is not None else None
-    return DemoReport(
-        model,
-        device,
-        front,
-        full,
-        folded,
-        predictor,
-        trained,
-        verification,
-        exports,
-        differences,
-        onnx_export,
+    # Not as a verification alone would do, with programs of random weights: these have the weights that are exported.
+    verification = verify_choices(found, template, replace(campaign, seed=seed + 1), repeats=1)
+    onnx = "static" in programs.modes(template)  # the device runs exported graphs
+    exports = _export(verification, request, training.folder, onnx=onnx, note=feedback.note)
+    return DemoResult(
+        model=request.model,
+        device=request.device,
+        first=first,
+        predictor=predictor.error_card,
+        training=trained,
+        verification=verification,
+        exports=exports,
         elapsed_s=time.monotonic() - started,
     )
 
@@ -270,23 +223,50 @@ def halfway(predictor: FittedPredictor, space: Space) -> Budget:
     return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
 
 
+def _training(request: DemoRequest, quantisation: Quantisation) -> TrainRequest:
+    # A training has a fixed number of steps and one base, so each has a separate folder.
+    base, effort = "" if quantisation == "none" else f"-{quantisation}", request.effort
+    return TrainRequest(
+        request.model,
+        request.output / f"super-adapter-{effort.steps}{base}",
+        TrainingData(request.seed, request.data, held_out=effort.held_out),
+        TrainingSettings(effort.steps, request.seed),
+        ranks=RANKS,
+        quantisation=quantisation,
+        max_seconds=effort.train_s,
+        cache=request.cache,
+    )
+
+
+def _first_look(rows: Sequence[Measurement], sites: int) -> FirstLook:
+    latency = {row.workload.mode: Interval(row.lower_s, row.latency_s, row.upper_s) for row in rows}
+    return FirstLook(sites, rows[0].reference_s, latency, {row.workload.mode: row.overhead for row in rows})
+
+
 def _export(
-    adaptation: Adaptation, trained: Trained, winners: Sequence[Choice], output: Path
-) -> tuple[tuple[Path, ...], tuple[float, ...]]:
-    """Folders of the winners, and the differences of their outputs in unmodified PEFT from the super-adapter's."""
-    folders = tuple(output / choice.name.replace(" ", "-") for choice in winners)
-    origin = origin_of(adaptation)
-    sub_adapters = [trained.super_adapter.sub_adapter(choice.configuration, origin) for choice in winners]
-    for adapted, folder in zip(sub_adapters, folders, strict=True):
-        export_adapter(adapted, folder)
-    with tempfile.TemporaryDirectory() as place:
-        base = Path(adaptation.base)
-        if adaptation.task.quantisation != "none":
+    result: SearchResult, request: DemoRequest, folder: Path, *, onnx: bool, note: Callable[[str], None]
+) -> tuple[Exported, ...]:
+    """The winners for PEFT, compared in unmodified PEFT with the super-adapter; the first that is met for ONNX too."""
+    adaptation, super_adapter = reload_adaptation(folder)
+    base, quantisation, origin = adaptation.base, adaptation.task.quantisation, origin_of(adaptation)
+    winners = [super_adapter.sub_adapter(choice.configuration, origin) for choice in result.winners]
+    folders = [request.output / choice.name.replace(" ", "-") for choice in result.winners]
+    for adapted, place in zip(winners, folders, strict=True):
+        export_adapter(adapted, place)
+    with tempfile.TemporaryDirectory() as rounded:
+        if quantisation != "none":
             # PEFT must load the rounded weights that the adapters were trained on.
-            base = Path(place) / "base"
-            rounded = trained.super_adapter.sub_adapter(Configuration(), Origin(name=str(adaptation.base)))
-            export_adapter(rounded, base, kind="merged")
-        reader = partial(read_by_peft, base)
-        expected = [Expectation("PEFT", reader, dense(adapted)) for adapted in sub_adapters]
-        checked = zip(folders, expected, strict=True)
-        return folders, tuple(check(folder, [each], advice="try another version of peft") for folder, each in checked)
+            base = Path(rounded) / "base"
+            whole = super_adapter.sub_adapter(Configuration(), Origin(name=str(adaptation.base)))
+            export_adapter(whole, base, kind="merged")
+        read = [Expectation("PEFT", partial(read_by_peft, base), dense(adapted)) for adapted in winners]
+        pairs = zip(folders, read, strict=True)
+        found = [(place, check(place, [each], advice="try another version of peft")) for place, each in pairs]
+    exports = [Exported(place, "peft", difference) for place, difference in found]
+    if onnx:
+        winner = next(iter(met(result)), 1) - 1
+        place = folders[winner].with_name(f"{folders[winner].name}-onnx")
+        options = ExportOptions(quantisation, cache=request.cache, note=note)
+        difference = export_adapter(winners[winner], place, kind="onnx-swappable", options=options)
+        exports.append(Exported(place, "onnx-swappable", difference or 0.0))
+    return tuple(exports)

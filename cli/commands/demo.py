@@ -39,8 +39,7 @@ def demo(
     from adaptare.search import read_budget
     from adaptare.search.budget.limits import MEDIAN
     from adaptare.views import demo as view
-    from adaptare.workflows.demonstration import demonstrate
-    from adaptare.workflows.target import target_of
+    from adaptare.workflows.demonstration import DemoRequest, demonstrate
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
@@ -53,19 +52,17 @@ def demo(
             f"budget {wanted}: the demo predicts medians of decode at {Workload.past} cached positions; "
             "give decode=20ms or overhead=5%"
         )
-    report = demonstrate(
+    request = DemoRequest(
         model,
         output,
+        device,
         _effort(quick=quick),
-        target=target_of(device),
-        device=device,
         budget=wanted,
         data=data,
         cache=cache,
         seed=seed,
-        feedback=console.feedback,
     )
-    return console.show(report, view)
+    return console.show(demonstrate(request, feedback=console.feedback_with(view)), view)
 
 
 def _effort(*, quick: bool) -> "Effort":

@@ -62,10 +62,11 @@ def profile(
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.core import InputError
-    from adaptare.inputs import read_phase, space_of
+    from adaptare.inputs import read_phase, whole_numbers
     from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
     from adaptare.workflows.profiling.campaign import Campaign
     from adaptare.workflows.profiling.space_report import measure_space, workloads_of_space
+    from adaptare.workflows.spaces import space_of
     from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
@@ -77,7 +78,9 @@ def profile(
         raise InputError("--until-error must be above 0 %: every predictor has some error; give for example 2%")
     target_error = None if until_error is None else 100 * until_error
     shape = open_model(model, cache=cache).shape
-    chosen = space_of(space or ("sites" if stubs else arguments.DEFAULT_SPACE), ranks, shape, layers_alike=stubs)
+    name = space or ("sites" if stubs else arguments.DEFAULT_SPACE)
+    numbers = None if ranks is None else whole_numbers(ranks, "--rank")
+    chosen = space_of(name, shape, ranks=numbers, layers_alike=stubs)
     template = Workload(
         shape,
         mode=mode,

@@ -7,6 +7,7 @@ from adaptare.console import Console, command
 @command
 def recipes(as_json: JsonOption = False) -> int:
     """Recipes of super-adapters for `adaptare train --recipe`: the idea and its paper, needs, and result."""
-    from adaptare.workflows.train.recipe_list import RecipeList
+    from adaptare.search.recipes.recipe import RecipeList, all_recipes
+    from adaptare.views import recipes as view
 
-    return Console(as_json=as_json).show(RecipeList())
+    return Console(as_json=as_json).show(RecipeList(all_recipes()), view)

@@ -43,6 +43,7 @@ def shrink(
     from adaptare.views import shrink as view
     from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
+    from adaptare.workflows.train.task import TrainingData
 
     console = Console(as_json=as_json)
     request = ShrinkRequest(
@@ -51,9 +52,7 @@ def shrink(
         predictor,
         read_budget(budget),
         output,
-        data=data,
-        max_tokens=max_tokens,
-        held_out=held_out,
+        data=TrainingData(seed, data, max_tokens=max_tokens, held_out=held_out) if data else None,
         polish=polish,
         evaluations=evaluations,
         quantisation=quantise,

@@ -66,53 +66,32 @@ def train(
     as_json: arguments.JsonOption = False,
 ) -> int:
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
-    from adaptare.inputs import space_for
-    from adaptare.profiler import open_model
+    from adaptare.inputs import whole_numbers
     from adaptare.search import TrainingSettings, read_budget
-    from adaptare.search.recipes.recipe import check_widths, recipe_named
-    from adaptare.workflows.search.budgeted_training import step_around
-    from adaptare.workflows.train.adaptation import TrainReport, load_adaptation, train_adaptation
+    from adaptare.views import train as view
+    from adaptare.workflows.train.task import TrainingData
+    from adaptare.workflows.train.training import TrainRequest
+    from adaptare.workflows.train.training import train as run
 
     console = Console(as_json=as_json)
-    settings = TrainingSettings(
-        steps,
-        seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        bf16=bf16,
-        activation_checkpointing=activation_checkpointing,
-    )
-    made_by = recipe_named(recipe)
-    source = open_model(model, cache=cache)
-    chosen = space_for(made_by, space, ranks, source.shape)
-    check_widths(made_by, chosen)
-    weights = made_by.quantisation(quantise)
-    within = read_budget(budget) if budget else None
-    step = step_around(made_by.step, chosen, source.shape, weights, predictor=predictor, budget=within)
-    loaded = load_adaptation(
-        source,
-        recipe=made_by,
-        folder=output,
-        data=data,
-        seed=seed,
-        max_tokens=max_tokens,
-        held_out=held_out,
+    request = TrainRequest(
+        model,
+        output,
+        TrainingData(seed, data, validation, test, max_tokens=max_tokens, held_out=held_out, scoring=scoring),
+        TrainingSettings(
+            steps,
+            seed,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            bf16=bf16,
+            activation_checkpointing=activation_checkpointing,
+        ),
+        recipe=recipe,
+        space=space,
+        ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
         quantisation=quantise,
-        validation=validation,
-        test=test,
-        scoring=scoring,
+        predictor=predictor,
+        budget=read_budget(budget) if budget else None,
+        cache=cache,
     )
-    if loaded.examples.dropped or loaded.examples.cut:
-        console.note(
-            f"{loaded.examples.dropped} examples are left out because their prompt alone has {max_tokens} tokens or "
-            f"more, and of {loaded.examples.cut} the completion is cut; --max-tokens takes longer ones"
-        )
-    trained = train_adaptation(
-        loaded,
-        chosen,
-        folder=output,
-        settings=settings,
-        feedback=console.feedback,
-        step=step,
-    )
-    return console.show(TrainReport(model, output, loaded, trained))
+    return console.show(run(request, feedback=console.feedback), view)

@@ -1,34 +1,77 @@
 """View of `adaptare demo`."""
 
 from collections.abc import Iterator
+from functools import singledispatch
+from typing import Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Section
+from adaptare.core.table import Column, Section, Table
+from adaptare.core.units import between, milliseconds, percent
+from adaptare.predictor import FittedPredictor
+from adaptare.profiler import Mode
 from adaptare.views import verify
-from adaptare.workflows.demonstration import RANKS, DemoReport
+from adaptare.workflows.demonstration import RANKS, DemoResult, FirstLook
+from adaptare.workflows.fit.fit_report import error_sections
+from adaptare.workflows.train.training import TrainResult
 from adaptare.workflows.verification import met
 
+WAYS: Final[dict[Mode, str]] = {"swappable": "swappable beside it"}
 
-def exit_code(report: DemoReport) -> ExitCode:
+
+def exit_code(result: DemoResult) -> ExitCode:
     """That of the verification."""
-    return verify.exit_code(report.verification)
+    return verify.exit_code(result.verification)
 
 
-def sections(report: DemoReport) -> Iterator[Section]:
-    """The verification, the written files, and what to run next."""
-    yield from verify.verdicts(report.verification)
-    largest = max(report.export_differences)
+@singledispatch
+def sections(result: DemoResult | FirstLook | FittedPredictor | TrainResult) -> Iterator[Section]:
+    """The verification, the written files, and what to run next; or the result of one step."""
+    raise TypeError(f"the demo has no {type(result).__name__}")
+
+
+@sections.register
+def _(result: DemoResult) -> Iterator[Section]:
+    verified = result.verification
+    yield from verify.verdicts(verified)
+    peft, onnx = ([each for each in result.exports if (each.kind == "peft") == is_peft] for is_peft in (True, False))
+    largest = max(each.difference for each in peft)
     yield f"Stock PEFT loads every winner; its logits differ by at most {largest:.0e} from the super-adapter's."
-    yield f"Adapters: {', '.join(str(folder) for folder in report.exports)}"
-    if report.onnx_export:
-        folder, difference = report.onnx_export
-        agreement = f"its logits differ by at most {difference:.0e} of the largest from torch's"
-        yield f"For ONNX Runtime, a model and the adapter that it swaps in: {folder}; {agreement}"
-    winner = next(iter(met(report.verification)), 1)
-    rank = f"{report.model} --rank {RANKS[-1]} --device {report.device}"
-    yield f"All of it took {report.elapsed_s / 60:.1f} minutes. What to run next:"
+    yield f"Adapters: {', '.join(str(each.folder) for each in peft)}"
+    for each in onnx:
+        agreement = f"its logits differ by at most {each.difference:.0e} of the largest from torch's"
+        yield f"For ONNX Runtime, a model and the adapter that it swaps in: {each.folder}; {agreement}"
+    rank = f"{result.model} --rank {RANKS[-1]} --device {result.device}"
+    yield f"All of it took {result.elapsed_s / 60:.1f} minutes. What to run next:"
     yield f"  adaptare overhead {rank}        what an adapter costs, in prefill and decode"
-    yield f"  adaptare verify {report.front}        measure the winners once more"
-    merged = f"adaptare export {report.front} --winner {winner} --to merged -o FOLDER"
+    yield f"  adaptare verify {verified.file}        measure the winners once more"
+    merged = f"adaptare export {verified.file} --winner {next(iter(met(verified)), 1)} --to merged -o FOLDER"
     yield f"  {merged}        a plain model for transformers"
     yield "  adaptare profile --help        your own model, space and device"
+
+
+@sections.register
+def _(result: FirstLook) -> Iterator[Section]:
+    columns = (
+        Column[Mode]("applied", lambda way: WAYS.get(way, f"{way}, in the base's weights")),
+        Column[Mode]("ms", lambda way: milliseconds(result.latency[way].middle)),
+        Column[Mode](
+            "95 % interval",
+            lambda way: between(result.latency[way].lower, result.latency[way].upper, milliseconds),
+        ),
+        Column[Mode]("overhead", lambda way: percent(result.overhead[way].middle)),
+    )
+    title = f"An adapter of rank {RANKS[-1]} on all {result.sites} linears, in decode "
+    yield Table(f"{title}(base {milliseconds(result.base)} ms)", columns, tuple(result.latency))
+
+
+@sections.register
+def _(result: FittedPredictor) -> Iterator[Section]:
+    yield from error_sections(result)
+
+
+@sections.register
+def _(result: TrainResult) -> Iterator[Section]:
+    yield (
+        f"Loss on held-out completions: {result.base_loss:.3f} without adapter, {result.full_loss:.3f} with rank "
+        f"{RANKS[-1]} everywhere."
+    )

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import DISPLAYED, between
 from adaptare.profiler.analysis.intervals import Interval
+from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, SearchResult
-from adaptare.workflows.train.accuracy_table import accuracy_table
 
 ONLY = "only a measurement can say that a budget is met"
 

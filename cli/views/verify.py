@@ -7,9 +7,9 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import DISPLAYED, between, percent
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
+from adaptare.views.accuracies import accuracy_table
 from adaptare.views.search import loss
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
-from adaptare.workflows.train.accuracy_table import accuracy_table
 from adaptare.workflows.verification import met
 
 NOT_MEASURED = Measured()

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
+from adaptare.core.codec import to_json
 from adaptare.core.extensions import extension, extensions
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import WIDTH, ModelShape, Quantisation, Space
@@ -36,8 +37,7 @@ class MakeSpace(Protocol):
 class Recipe:
     """Kind of super-adapter: its base, space, layers and training.
 
-    It is registered as an entry point in the group `adaptare.recipes`, under its name, and used with
-    `adaptare train --recipe NAME`.
+    It is registered as an entry point in the group `adaptare.recipes`, under its name.
 
     Args:
         name: Name of the entry point.
@@ -45,8 +45,8 @@ class Recipe:
         paper: Paper with the section or equation that the recipe follows.
         needs: Requirements beyond a base model, such as `training examples; calibration examples`.
         gives: Result of a search, such as `an adapter of mixed ranks, not merged`.
-        space: Default space; called as `space(shape, ranks=…)`. `--space` replaces it.
-        ranks: Default ranks of the space; `--rank` replaces them.
+        space: Default space; called as `space(shape, ranks=…)`.
+        ranks: Default ranks of the space.
         prepare: Changes the base in place before adapters are added: prunes, reorders or rounds its weights. Called
             with the model and `calibration` training examples; the changed base is saved beside the super-adapter.
             It must not change the shape of the model. `None`: the base stays as it is.
@@ -58,7 +58,7 @@ class Recipe:
         step: Configurations and losses of one optimiser step.
         start: The configuration to take without a search, as genes of shape (n_axes,).
         algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
-        quantisations: Quantisations of the base that the recipe is for; the first is the default of `--quantise`.
+        quantisations: Quantisations of the base that the recipe is for; the first is the default.
     """
 
     name: str
@@ -83,9 +83,22 @@ class Recipe:
         if asked is not None and asked not in self.quantisations:
             raise InputError(
                 f"the recipe {self.name!r} is for a base with quantisation {' or '.join(self.quantisations)}, not "
-                f"{asked}; leave --quantise out, or take another recipe (see: adaptare recipes)"
+                f"{asked}; leave the quantisation out, or take another recipe"
             )
         return asked or self.quantisations[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Values of the recipe without its functions."""
+        named = ("name", "summary", "paper", "needs", "gives", "ranks", "scaling", "algorithm", "quantisations")
+        values = {name: to_json(getattr(self, name)) for name in named}
+        return {**values, "prepares_base": self.prepare is not None, "step": repr(self.step)}
+
+
+@dataclass(frozen=True)
+class RecipeList:
+    """Recipes of all installed packages, the default first."""
+
+    recipes: tuple[Recipe, ...]
 
 
 def check_widths(recipe: Recipe, space: Space) -> None:

@@ -8,18 +8,29 @@ One configuration per step is drawn uniformly; the middle rank is taken without 
 
 from collections.abc import Sequence
 
+from transformers import PreTrainedModel
+
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.search.pruning.wanda import prune_by_wanda
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import TrainingStep
+from adaptare.search.training.token_examples import TokenExample
+
+# Paths of the linears of a group, in families with separate linears and with fused ones.
+QKV, UP, DOWN = ["*.q_proj", "*.k_proj", "*.v_proj", "*.qkv_proj"], ["*.up_proj", "*.gate_up_proj"], ["*.down_proj"]
 
 
 def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     """Three ranks per decoder layer: of the attention's inputs, of the MLP's input and of its output."""
     return grouped_space("shears", [{"sites": sites, "ranks": list(ranks)} for sites in (QKV, UP, DOWN)], shape)
+
+
+def prune_half(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> None:
+    """Sets half of the weights of every row of the decoder's linears to zero, by Wanda."""
+    prune_by_wanda(model, calibration, sparsity=0.5)
 
 
 RECIPE = Recipe(

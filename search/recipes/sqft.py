@@ -1,6 +1,8 @@
-"""Recipes `sqft-sparse` and `sqft`: adapters apart from a sparse base, which `sqft` also rounds to 4 bits.
+"""Recipes of SQFT: a sparse base (half of each row zero, by Wanda), in floating point or in 4 bits.
 
-    y = W x + alpha / r_max * B[:, :r] A[:r] x,  W with half of each row zero, by Wanda
+    sqft-sparse, sqft     y = W x + U x,  apart;     U = alpha / r_max * B[:, :r] A[:r]
+    sqft-sparsepeft       y = (W + M * U) x,  merged without loss;     M = (W != 0)
+    sqft-qa-sparsepeft    y = Q(W + M * U) x,  Q(V) = scale * (clamp(round(V / scale) + zero, 0, 15) - zero), as of W
 
 Ranks are elastic on {q, k, v}, one per decoder layer; on {up, down} they are the largest.
 """
@@ -10,11 +12,9 @@ from dataclasses import replace
 
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space_file import grouped_space
-from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.recipes.sparse import DOWN, QKV, UP, prune_half
-from adaptare.search.super_adapter.scaling import Scaling
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.search.recipes.shears import DOWN, QKV, RECIPE, UP
+from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 
 
 def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
@@ -23,17 +23,14 @@ def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     return grouped_space("sqft", groups, shape)
 
 
-SPARSE = Recipe(
+SPARSE = replace(
+    RECIPE,
     name="sqft-sparse",
-    summary="ranks 16 to 32 on a base with half of its weights zero; never merged",
     paper="Munoz et al. 2024, 'SQFT', sparse base with adapters apart from it",
-    needs="training examples, some of them for calibration",
     gives="a sparse base, and an adapter apart from it",
     space=space,
     ranks=(16, 20, 24, 28, 32),
-    prepare=prune_half,
-    scaling=Scaling("constant", alpha=64.0),
-    step=TrainingStep(UniformSampler()),
+    algorithm="nsga2",
     quantisations=("none",),
 )
 INT4 = replace(
@@ -42,5 +39,22 @@ INT4 = replace(
     summary="ranks 16 to 32 on a base of 4 bits with half of its weights zero; never merged",
     paper="Munoz et al. 2024, 'SQFT', sparse and quantised base with adapters apart from it",
     gives="a sparse base of 4 bits, and an adapter in floating point apart from it",
+    quantisations=("int4",),
+)
+MASKED = replace(
+    SPARSE,
+    name="sqft-sparsepeft",
+    summary="updates of the non-zero weights of a sparse base, merged into it",
+    paper="Munoz et al. 2024, 'SQFT', SparsePEFT: sparse fine-tuning of W + M * B A",
+    gives="one model, as sparse as its base and as fast",
+    layer=MaskedElasticLinear,
+)
+QUANTISED = replace(
+    MASKED,
+    name="sqft-qa-sparsepeft",
+    summary="updates of the non-zero weights of a sparse base, merged into its 4-bit codes",
+    paper="Munoz et al. 2024, 'SQFT', QA-SparsePEFT: quantisation-aware SparsePEFT with shared scales and zero points",
+    gives="one model of 4 bits, as sparse as its base and as fast",
+    layer=QuantisedElasticLinear,
     quantisations=("int4",),
 )

@@ -36,7 +36,7 @@ RECIPE = Recipe(
     summary="MLP widths by importance order; full and random sub-networks with distillation; the model becomes faster",
     paper="Sukthanker et al. 2024, 'LLM compression with neural architecture search', arXiv 2410.06479: importance "
     "order, and LoRA-only training of sub-networks with distillation from the full one; here per layer as well",
-    needs="training examples, some of them for calibration; a predictor fitted to widths (profile --space subnet)",
+    needs="training examples, some of them for calibration; a predictor fitted to widths (profile the space subnet)",
     gives="a smaller dense model: for transformers at one width, for ONNX Runtime at any; the adapter merges",
     space=space,
     ranks=(32,),

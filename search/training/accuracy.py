@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from adaptare.core import InputError
 from adaptare.core.codec import to_json
 from adaptare.profiler.analysis.intervals import LEVEL, Interval
 
+MAJORITY: Final = "majority"  # names of accuracies that are of no configuration
+UNTRAINED: Final = "untrained"
 _Z = float(special.ndtri((1 + LEVEL) / 2))
 
 

@@ -1,6 +1,6 @@
 """Answers of sub-adapters to multiple-choice questions, by log-likelihood."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
-from adaptare.search.training.passes import completion_nats, evaluated_at
-from adaptare.search.training.token_examples import TokenExample, TokenQuestion
+from adaptare.search.training.accuracy import MAJORITY, UNTRAINED, Accuracy, accuracy_of
+from adaptare.search.training.quality import CompletionNats
+from adaptare.search.training.token_examples import TokenQuestion
 
 Scoring = Literal["sum", "per-character"]
 SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
@@ -21,10 +21,7 @@ class Answers:
 
     The score is the log-likelihood of the choice after the question, summed over its tokens and the end of the turn,
     just what training maximises. The end counts so that a choice that another one begins with is not favoured. Of
-    equal scores the first wins. Results are cached, so the weights must not change between calls.
-
-    The common prefix of all questions is computed once per configuration, the rest of a question once for all its
-    choices.
+    equal scores the first wins. See `CompletionNats`.
 
     Args:
         super_adapter: Source of the sub-adapters; its active configuration is restored.
@@ -40,28 +37,13 @@ class Answers:
             raise InputError("accuracy needs at least one question; give examples with choices")
         if scoring not in SCORINGS:
             raise InputError(f"scoring must be one of {', '.join(SCORINGS)}, not {scoring!r}")
-        self._super_adapter = super_adapter
         self._questions = tuple(questions)
         self._scoring = scoring
-        self._prefix = shared_prefix(question.prompt for question in questions)
-        self._known: dict[bytes, list[NDArray[np.float64]]] = {}
+        self._nats = CompletionNats(super_adapter, [question.completed for question in questions])
 
     def log_likelihoods(self, codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-        """Log-likelihood of each choice of each question, nats.
-
-        Args:
-            codes: Codes of one configuration, shape (n_columns,).
-
-        Raises:
-            InputError: One is not finite.
-        """
-        codes = self._super_adapter.codes(codes)
-        key = codes.tobytes()
-        if key not in self._known:
-            with evaluated_at(self._super_adapter, codes) as model:
-                prefix = CachedPrefix(model, self._prefix)
-                self._known[key] = [self._of_question(prefix, question) for question in self._questions]
-        return self._known[key]
+        """Log-likelihood of each choice of each question, nats, for one configuration, shape (n_columns,)."""
+        return [-nats for nats in self._nats(codes)]
 
     def right(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """True for each question that the configuration answers right. Shape (n_columns,) -> (n_questions,)."""
@@ -77,15 +59,36 @@ class Answers:
         """True for each question whose right choice is at this position. Shape (n_questions,)."""
         return np.array([question.answer == position for question in self._questions])
 
-    def _of_question(self, prefix: CachedPrefix, question: TokenQuestion) -> NDArray[np.float64]:
-        asked = question.prompt
-        # The last token of the prompt predicts the first of each choice.
-        longer = prefix.extended(asked[len(self._prefix) : -1])
-        choices = [TokenExample((*asked, *choice), len(asked)) for choice in question.choices]
-        log_likelihoods = -completion_nats(self._super_adapter.model, choices, longer)
-        if not np.isfinite(log_likelihoods).all():
-            raise InputError(
-                f"log-likelihoods of choices are {log_likelihoods.tolist()}: the base or the adapter computes numbers "
-                "that are not finite; check its weights, or train again with a lower learning rate"
-            )
-        return log_likelihoods
+
+def right_answers(
+    questions: Sequence[TokenQuestion], super_adapter: SuperAdapter, codes: NDArray[np.int64], *, scoring: Scoring
+) -> NDArray[np.bool_]:
+    """True where a configuration, codes of shape (n_columns,), answers right. Shape (n_questions,)."""
+    if not questions:
+        return np.empty(0, dtype=np.bool_)
+    return Answers(super_adapter, questions, scoring=scoring).right(codes)
+
+
+def accuracies_of(
+    questions: Sequence[TokenQuestion],
+    right: Mapping[str, NDArray[np.bool_]],
+    *,
+    base: SuperAdapter,
+    majority: int,
+    scoring: Scoring,
+) -> tuple[Accuracy, ...]:
+    """Accuracies of the majority answer, of the untrained base, and of named configurations, in this order.
+
+    Args:
+        questions: None of them trained on; without any, there are no accuracies.
+        right: Name -> right answers of a configuration, see `right_answers`.
+        base: Super-adapter that without ranks is the untrained base.
+        majority: Position of the most frequent right choice of the training questions.
+        scoring: See `Answers`.
+    """
+    if not questions:
+        return ()
+    answers = Answers(base, questions, scoring=scoring)
+    untrained = answers.right(base.space.base)
+    named = {MAJORITY: answers.right_if_always(majority), UNTRAINED: untrained, **right}
+    return tuple(accuracy_of(name, correct, untrained) for name, correct in named.items())

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -16,23 +17,15 @@ class CachedPrefix:
     Args:
         model: Causal language model; its weights must not change while the prefix is in use.
         ids: Tokens of the prefix; there may be none.
+        after: Prefix that these tokens follow, whose keys and values are reused.
     """
 
-    def __init__(self, model: PreTrainedModel, ids: Sequence[int]) -> None:
+    def __init__(self, model: PreTrainedModel, ids: Sequence[int], *, after: "CachedPrefix | None" = None) -> None:
         self._model = model
-        self._ids = tuple(ids)
-        # transformers 5.24 renamed the argument and warns about the old name.
-        self._cache_name = cache_argument(model)
-        self._cache = DynamicCache(config=model.config)
-        self._compute(self._cache, ids)
-
-    def extended(self, ids: Sequence[int]) -> "CachedPrefix":
-        """Prefix extended by these tokens; the keys and values of this one are reused."""
-        longer = copy.copy(self)
-        longer._ids = (*self._ids, *ids)
-        longer._cache = copy.deepcopy(self._cache)
-        longer._compute(longer._cache, ids)
-        return longer
+        self._length: int = len(ids) + (after._length if after else 0)
+        self._cache: DynamicCache = copy.deepcopy(after._cache) if after else DynamicCache(config=model.config)
+        if ids:
+            self._compute(torch.tensor([list(ids)], device=model.device), self._cache, logits_to_keep=1)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Logits of inputs that begin with the prefix.
@@ -45,22 +38,17 @@ class CachedPrefix:
         Returns:
             Logits of shape (n, n_kept, vocabulary).
         """
-        cache, skipped = copy.deepcopy(self._cache), len(self._ids)
-        if skipped:
+        cache = copy.deepcopy(self._cache)
+        if self._length:
             cache.batch_repeat_interleave(len(ids))
-        logits: torch.Tensor = self._model(
-            input_ids=ids[:, skipped:],
-            attention_mask=mask,
-            use_cache=True,
-            logits_to_keep=positions - skipped,
-            **{self._cache_name: cache},
-        ).logits
-        return logits
+        keep = positions - self._length
+        return self._compute(ids[:, self._length :], cache, attention_mask=mask, logits_to_keep=keep)
 
-    def _compute(self, cache: DynamicCache, ids: Sequence[int]) -> None:
-        if ids:
-            batch = torch.tensor([list(ids)], device=self._model.device)
-            self._model(input_ids=batch, use_cache=True, logits_to_keep=1, **{self._cache_name: cache})
+    def _compute(self, ids: torch.Tensor, cache: DynamicCache, **arguments: Any) -> torch.Tensor:
+        # transformers 5.24 renamed the argument of the cache and warns about the old name.
+        named = {cache_argument(self._model): cache}
+        logits: torch.Tensor = self._model(input_ids=ids, use_cache=True, **named, **arguments).logits
+        return logits
 
 
 def shared_prefix(prompts: Iterable[Sequence[int]]) -> tuple[int, ...]:

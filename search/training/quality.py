@@ -14,14 +14,59 @@ from adaptare.search.training.passes import completion_nats, evaluated_at
 from adaptare.search.training.token_examples import TokenExample
 
 
+class CompletionNats:
+    """Negative log-likelihood of completions under configurations of a super-adapter, in nats.
+
+    Results are cached, so the weights must not change between calls. The common prefix of all prompts (a chat
+    template's system message) is computed once per configuration, that of a group once per group.
+
+    Args:
+        super_adapter: Source of the sub-adapters; its active configuration is restored.
+        groups: Examples that are computed as one batch.
+    """
+
+    def __init__(self, super_adapter: SuperAdapter, groups: Sequence[Sequence[TokenExample]]) -> None:
+        self._super_adapter = super_adapter
+        self._groups = groups
+        self._prefixes = [shared_prefix(example.prompt for example in group) for group in groups]
+        self._prefix = shared_prefix(example.prompt for group in groups for example in group)
+        self._known: dict[bytes, list[NDArray[np.float64]]] = {}
+
+    @property
+    def evaluations(self) -> int:
+        """Number of different configurations computed so far."""
+        return len(self._known)
+
+    def __call__(self, codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+        """Sum over the completion of each example of each group, for one configuration, shape (n_columns,).
+
+        Raises:
+            InputError: One is not finite.
+        """
+        codes = self._super_adapter.codes(codes)
+        key = codes.tobytes()
+        if key not in self._known:
+            with evaluated_at(self._super_adapter, codes) as model:
+                prefix = CachedPrefix(model, self._prefix)
+                found = [
+                    completion_nats(model, group, CachedPrefix(model, own[len(self._prefix) :], after=prefix))
+                    for group, own in zip(self._groups, self._prefixes, strict=True)
+                ]
+            wrong = ~np.isfinite(np.concatenate(found))
+            if wrong.any():
+                raise InputError(
+                    f"the loss of {wrong.sum()} of {len(wrong)} completions is not finite; check the weights of the "
+                    "base and the adapter, or train again with a lower learning rate"
+                )
+            self._known[key] = found
+        return self._known[key]
+
+
 class CompletionLoss:
     """Loss of configurations of a super-adapter, in nats per completion token; smaller is better.
 
     It is the mean over all completion tokens of all examples, and with rank 0 everywhere the loss of the base
-    model. Results are cached, so the weights must not change between calls.
-
-    Two optimisations do not affect the value: the common prefix of all prompts (a chat template's system
-    message) is computed once per configuration, and logits only from the first completion on.
+    model. See `CompletionNats`.
 
     Args:
         super_adapter: Source of the sub-adapters; its active configuration is restored.
@@ -34,19 +79,17 @@ class CompletionLoss:
             raise InputError("a loss needs at least one held-out example; pass some")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        self._super_adapter = super_adapter
-        self._known: dict[bytes, NDArray[np.float64]] = {}
-        self._examples = tuple(examples)
         self._tokens = np.array([example.completion_tokens for example in examples])
-        self._prefix = shared_prefix(example.ids[: example.prompt_tokens] for example in examples)
         # Adjacent examples in this order have similar lengths, which saves padding.
-        ordered = sorted(range(len(examples)), key=lambda index: _lengths(examples[index]))
-        self._batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+        self._order = sorted(range(len(examples)), key=lambda index: _lengths(examples[index]))
+        ordered = [examples[index] for index in self._order]
+        groups = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+        self._nats = CompletionNats(super_adapter, groups)
 
     @property
     def evaluations(self) -> int:
         """Number of different configurations computed so far."""
-        return len(self._known)
+        return self._nats.evaluations
 
     @property
     def name(self) -> str:
@@ -66,32 +109,14 @@ class CompletionLoss:
         """Loss of one configuration summed over the completion of each example, nats.
 
         Shape (n_columns,) -> (n_examples,).
-
-        Raises:
-            InputError: One is not finite.
         """
-        codes = self._super_adapter.codes(codes)
-        key = codes.tobytes()
-        if key not in self._known:
-            self._known[key] = self._computed(codes)
-        return self._known[key].copy()
+        sums = np.empty(len(self._tokens))
+        sums[self._order] = np.concatenate(self._nats(codes))
+        return sums
 
     def difference(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Interval:
         """Loss of one configuration minus that of another; see `paired_difference`. Shapes (n_columns,)."""
         return paired_difference(self.sums(first), self.sums(second), self._tokens)
-
-    def _computed(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        sums = np.empty(len(self._examples))
-        with evaluated_at(self._super_adapter, codes) as model:
-            prefix = CachedPrefix(model, self._prefix)
-            for batch in self._batches:
-                sums[batch] = completion_nats(model, [self._examples[index] for index in batch], prefix)
-        if not np.isfinite(sums).all():
-            raise InputError(
-                f"the loss of {int((~np.isfinite(sums)).sum())} of {len(sums)} held-out examples is not finite; check "
-                "the weights of the base and the adapter, or train again with a lower learning rate"
-            )
-        return sums
 
 
 def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:

@@ -25,6 +25,11 @@ class TokenExample:
             )
 
     @property
+    def prompt(self) -> tuple[int, ...]:
+        """Token ids before the completion."""
+        return self.ids[: self.prompt_tokens]
+
+    @property
     def completion_tokens(self) -> int:
         """Number of tokens in the loss."""
         return len(self.ids) - self.prompt_tokens
@@ -45,6 +50,11 @@ class TokenQuestion:
     choices: tuple[tuple[int, ...], ...]
     characters: tuple[int, ...]
     answer: int
+
+    @property
+    def completed(self) -> list[TokenExample]:
+        """The question with each choice."""
+        return [TokenExample((*self.prompt, *choice), len(self.prompt)) for choice in self.choices]
 
 
 @dataclass(frozen=True)

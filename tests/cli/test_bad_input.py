@@ -192,7 +192,7 @@ def test_a_password_is_not_repeated(run: Run, model_cache: Path) -> None:
 
 def test_a_file_of_a_space_says_its_ranks_itself(run: Run, model_cache: Path) -> None:
     answer = run(*PROFILE, "--cache", model_cache, "--space", "space.yaml", "--rank", "0,4")
-    refused(answer, "space.yaml defines its own ranks; leave out --rank")
+    refused(answer, "space.yaml defines its own ranks; leave out ranks")
 
 
 def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Path) -> None:

@@ -89,7 +89,8 @@ def test_search_and_verify_say_the_accuracy_on_test_questions(run: Run, model_ca
     assert run("fit", *device).code == 0
     assert run(*TRAIN, "-o", "run", *files, *options, *cache).code == 0
     task = json.loads(Path("run/task.json").read_text())
-    assert (Path(task["test"]).name, task["validation"], task["scoring"]) == ("t.json", None, "per-character")
+    data = task["data"]
+    assert (Path(data["test"]).name, data["validation"], data["scoring"]) == ("t.json", None, "per-character")
     search = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
     found = run(*search, "--json").json
     named = [each["name"] for each in (*found["winners"], *found["baselines"])]

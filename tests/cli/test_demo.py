@@ -20,22 +20,24 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     answer = run(*words, "--json")
     assert answer.code == 0, answer.err
     found = answer.json
-    assert [found["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
-    assert found["base"] < found["limit"]
+    verified = found["verification"]
+    assert (found["model"], found["device"]) == ("tiny-random", "simulated")
+    assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
+    assert found["first"]["base"] <= found["first"]["latency"]["swappable"]["middle"]
+    assert verified["base"] < verified["limit"]
     assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictor"])
-    assert {"elapsed_s", "base", "full_s"} <= set(found)
-    for winner in found["winners"]:
-        assert winner["predicted"]["upper"] <= found["limit"]
-        assert (
-            winner["measured"]["value"]["lower"]
-            <= winner["measured"]["value"]["middle"]
-            <= winner["measured"]["value"]["upper"]
-        )
-        assert winner["export_difference"] < 1e-4
-        assert (Path(winner["export"]) / "adapter_model.safetensors").is_file()
+    assert {"elapsed_s", "training"} <= set(found)
+    for winner in verified["winners"]:
+        assert winner["predicted"]["upper"] <= verified["limit"]
+        value = winner["measured"]["value"]
+        assert value["lower"] <= value["middle"] <= value["upper"]
         assert all(winner["configuration"]["ranks"].values())
-    assert any(winner["measured"]["verdict"] == "met" for winner in found["winners"])
-    names = [baseline["name"] for baseline in found["baselines"]]
+    assert len(found["exports"]) == len(verified["winners"])
+    for export in found["exports"]:
+        assert export["difference"] < 1e-4
+        assert (Path(export["folder"]) / "adapter_model.safetensors").is_file()
+    assert any(winner["measured"]["verdict"] == "met" for winner in verified["winners"])
+    names = [baseline["name"] for baseline in verified["baselines"]]
     assert names == [
         "merged",
         *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
@@ -44,8 +46,8 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         "random search",
         "greedy by gate gradients",
     ]
-    merged = found["baselines"][0]
-    assert merged["measured"]["value"]["middle"] == pytest.approx(found["base"])
+    merged = verified["baselines"][0]
+    assert merged["measured"]["value"]["middle"] == pytest.approx(verified["base"])
 
     again = run(*words)
     assert again.code == 0
@@ -90,7 +92,8 @@ def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
 class Wide:
     """Predictions with intervals of half their size."""
 
-    base_value = 0.01
+    quantity, unit, base_value = "latency", "s", 0.01
+    template = SimpleNamespace(phase="decode", length=64)
 
     def predict(self, codes: NDArray[np.int64], columns: object) -> SimpleNamespace:
         mean = self.base_value * (1 + codes.sum(axis=1) / 1000)
@@ -101,11 +104,6 @@ def test_some_adapter_meets_the_budget_however_uncertain_its_latency_is(model_ca
     space = named_space("blocks", open_model("tiny-random", cache=model_cache).shape)
     predictor: Any = Wide()
     budget = halfway(predictor, space)
-    check_feasible(budget, predictor_of_decode(predictor), space)
+    check_feasible(budget, predictor, space)
     largest = 0.01 * (1 + 16 * len(space.dimensions) / 1000)
     assert budget.limit == pytest.approx(1.5 * (0.01 + largest) / 2 / 0.01 - 1)
-
-
-def predictor_of_decode(predictor: Any) -> Any:
-    predictor.template = SimpleNamespace(phase="decode", length=64)
-    return predictor

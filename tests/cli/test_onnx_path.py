@@ -18,7 +18,7 @@ def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], m
     words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache)
     found = run(*words, "--device", "ort-cpu:threads=1", "--json").json
     assert not found["failures"]
-    assert (found["device"], found["quantisation"]) == ("ort-cpu:threads=1", "none")
+    assert (found["place"]["device"], found["place"]["quantisation"]) == ("ort-cpu:threads=1", "none")
     modes = ["swappable", "static", "merged"]
     assert [(row["phase"], row["mode"]) for row in found["rows"]] == [
         (phase, mode) for phase in ("prefill", "decode") for mode in modes
@@ -104,11 +104,12 @@ def test_the_demo_runs_on_a_quantised_base(
     )
     assert answer.code in (0, 1), answer.err
     found = answer.json
-    assert (found["place"]["device"], found["place"]["quantisation"]) == ("ort-cpu:threads=1", "int4")
-    assert found["baselines"][0]["name"] == "requantised"
-    for winner in found["winners"]:
-        assert winner["export_difference"] < 1e-4
-        measured = winner["measured"]["value"]
-        assert measured["lower"] <= measured["middle"] <= measured["upper"]
-    assert found["onnx"]["difference"] < 0.1
-    assert (Path(found["onnx"]["folder"]) / "adapter.onnx_adapter").is_file()
+    verified, (*adapters, onnx) = found["verification"], found["exports"]
+    assert (verified["place"]["device"], verified["place"]["quantisation"]) == ("ort-cpu:threads=1", "int4")
+    assert verified["baselines"][0]["name"] == "requantised"
+    for winner in verified["winners"]:
+        value = winner["measured"]["value"]
+        assert value["lower"] <= value["middle"] <= value["upper"]
+    assert all(each["kind"] == "peft" and each["difference"] < 1e-4 for each in adapters)
+    assert (onnx["kind"], onnx["difference"] < 0.1) == ("onnx-swappable", True)
+    assert (Path(onnx["folder"]) / "adapter.onnx_adapter").is_file()

@@ -141,7 +141,7 @@ def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget:
 def test_a_folder_that_is_not_there_is_no_super_adapter(trained: Callable[..., Any]) -> None:
     answer = trained("search", "typo", "--predictor", "predictor-decode", "--budget", "overhead=40%")
     assert answer.code == 2
-    assert "'typo' holds no trained super-adapter; make one with: adaptare train" in answer.err
+    assert "'typo' holds no trained super-adapter; train one there" in answer.err
 
 
 def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:
@@ -150,7 +150,7 @@ def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache
     assert answer.code == 0, answer.err
     # "10+7" and "11+7" are of four characters; with a line break, two digits and the end there are eight tokens.
     assert (answer.json["dropped"], answer.json["cut"]) == (0, 16)
-    assert "--max-tokens takes longer ones" in answer.err
+    assert "a larger max_tokens takes longer ones" in answer.err
 
 
 def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search(trained: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerB
 
 from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.answers import Answers
+from adaptare.search.training.answers import Answers, accuracies_of, right_answers
 from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.token_examples import (
@@ -22,7 +22,6 @@ from adaptare.search.training.token_examples import (
     tokenize_questions,
     tokenize_split,
 )
-from adaptare.workflows.train.accuracies import accuracies_of, right_answers
 
 SIZES = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 4}
 FAMILIES = {
@@ -163,9 +162,9 @@ def test_other_scores_are_refused(trained: SuperAdapter) -> None:
 
 def test_weights_that_are_not_finite_are_noticed(trained: SuperAdapter) -> None:
     trained.model.get_parameter("model.norm.weight").data[0] = float("inf")
-    with pytest.raises(InputError, match=r"log-likelihoods of choices are \[nan.*not finite"):
+    with pytest.raises(InputError, match=r"the loss of \d of \d completions is not finite"):
         Answers(trained, questions(1)).right(trained.largest)
-    with pytest.raises(InputError, match="the loss of 1 of 1 held-out examples is not finite"):
+    with pytest.raises(InputError, match="the loss of 1 of 1 completions is not finite"):
         CompletionLoss(trained, [TokenExample((1, 2, 3), 1)])(trained.largest[None])
 
 

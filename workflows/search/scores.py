@@ -11,12 +11,11 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
-from adaptare.search.training.answers import Scoring
+from adaptare.search.training.answers import Scoring, right_answers
 from adaptare.search.training.polish import polished
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.search.result import Choice
-from adaptare.workflows.train.accuracies import right_answers
 
 Deployed = Callable[[Choice], tuple[SuperAdapter, NDArray[np.int64]]]
 Right = Mapping[str, NDArray[np.bool_]]

@@ -21,11 +21,11 @@ from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.merging import fills_zeros
 from adaptare.search.super_adapter.quantised_base import requantised
+from adaptare.search.training.answers import accuracies_of
 from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.workflows.search.problem import Genes, MergedLatency, Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
-from adaptare.workflows.train.accuracies import accuracies_of
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
 
@@ -138,7 +138,7 @@ def search_loaded(
     winners = problem.winners(front, request.winners)
     choices = [problem.choice(f"winner {number}", config) for number, config in enumerate(winners, start=1)]
     choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
-    examples, scoring = adaptation.examples, adaptation.task.scoring
+    examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
     def deployed(choice: Choice) -> tuple[SuperAdapter, Genes]:
         if choice.mode != "requantised" or super_adapter.on_grid:

@@ -27,7 +27,7 @@ from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored
 from adaptare.workflows.search.searching import NSGA2
-from adaptare.workflows.train.task import Task, examples_of, texts_of
+from adaptare.workflows.train.task import TrainingData
 
 # Maximum number of examples whose activations and gradients determine the importance of ranks.
 CALIBRATION: Final = 64
@@ -44,10 +44,7 @@ class ShrinkRequest:
         base: Name of its base model.
         predictor: File of a predictor of this base on the device.
         output: Folder of the result for PEFT.
-        data: Examples that guide the cut by held-out loss, see `read_examples`; `None` keeps the most energy of the
-            weights.
-        max_tokens: Longer examples are cut.
-        held_out: Number of examples to validate, and to test, at most.
+        data: Examples that guide the cut by held-out loss; `None` keeps the most energy of the weights.
         polish: Steps of training after the cut.
         evaluations: Configurations to evaluate.
         quantisation: Quantisation of the base that losses are computed on.
@@ -59,9 +56,7 @@ class ShrinkRequest:
     predictor: Path
     budget: Budget
     output: Path
-    data: Path | None = None
-    max_tokens: int = 64
-    held_out: int = 48
+    data: TrainingData | None = None
     polish: int = 0
     evaluations: int = 120
     quantisation: Quantisation = "none"
@@ -92,14 +87,10 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     read_peft(request.adapter, source.shape).on(source.shape)
     check_replaceable(request.output)
     weights = str(source.weights_folder().resolve())
-    task: Task | None = None
-    if request.data is not None:
-        data, quantisation = str(request.data), request.quantisation
-        task = Task(weights, request.base, data, request.seed, request.max_tokens, request.held_out, quantisation)
-    texts = texts_of(task) if task else None  # reports errors before the weights are loaded
+    texts = request.data.texts() if request.data else None  # reports errors before the weights are loaded
     model, tokenizer = load_base(weights)
     round_base(model, request.quantisation)
-    examples = examples_of(task, texts, tokenizer) if task and texts else None
+    examples = request.data.tokens(texts, tokenizer) if request.data and texts else None
     imported = SuperAdapter.of(import_peft(request.adapter, model))
     cutter = Cutter(on_space(imported, ladder_space(imported)), fitted, examples, request, feedback)
     winner, baselines, evaluated = cutter.search()

@@ -1,20 +1,27 @@
 """Base models that a recipe has changed, saved in the folder of their super-adapter."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from adaptare.core import InputError, StorageError
-from adaptare.core.versioned_json import read_versioned, write_versioned
+from adaptare.core.codec import to_json
+from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.profiler import ModelShape, Space
 from adaptare.search import load_base
 from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.workflows.train.task import FILE as _TASK
-from adaptare.workflows.train.task import Task, examples_of, save_task, texts_of
+from adaptare.workflows.train.task import Task, save_task
 
 _BASE, _ORDER = "base", "layer_order.json"
+
+
+@dataclass(frozen=True)
+class _LayerOrder:
+    left_out_in_order: tuple[int, ...]
 
 
 def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
@@ -24,7 +31,7 @@ def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
         InputError: The recipe prepares the base, and the prepared one is missing.
     """
     if recipe.prepare is None:
-        return Path(task.model)
+        return task.model
     base = (folder / _BASE).resolve()
     if not base.is_dir():
         raise InputError(
@@ -43,11 +50,10 @@ def with_layer_order(space: Space, base: Path) -> Space:
     if not space.removal_order or not file.exists():
         return space
     otherwise = f"{file} is no order of layers; train again in another folder"
-    content = read_versioned(file, schema=1, otherwise=otherwise)
     try:
-        return space.leaving_out([int(layer) for layer in content["left_out_in_order"]])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(otherwise) from error
+        return space.leaving_out(read_as(_LayerOrder, file, schema=1, otherwise=otherwise).left_out_in_order)
+    except InputError as error:
+        raise InputError(f"{otherwise}; {error}") from error
 
 
 def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
@@ -65,10 +71,10 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
         if not (folder / _TASK).exists():
             raise InputError(f"{str(folder / _BASE)!r} was not written by adaptare; use another folder, or remove it")
         return
-    texts = texts_of(task)
+    texts = task.data.texts()
     model, tokenizer = load_base(task.model)
     shape = ModelShape.from_config(model.config)
-    calibration = examples_of(task, texts, tokenizer).train[: recipe.calibration]
+    calibration = task.data.tokens(texts, tokenizer).train[: recipe.calibration]
     recipe.prepare(model, calibration)
     if ModelShape.from_config(model.config).hash != shape.hash:
         raise InputError(f"the recipe {recipe.name!r} changed the shape of the base; its `prepare` must keep it")
@@ -81,7 +87,7 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             if order:
-                write_versioned(unfinished / _ORDER, {"left_out_in_order": list(order)}, schema=1)
+                write_versioned(unfinished / _ORDER, to_json(_LayerOrder(tuple(order))), schema=1)
             unfinished.rename(folder / _BASE)
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         reason = getattr(error, "strerror", None) or error

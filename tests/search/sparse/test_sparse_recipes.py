@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from adaptare.app import app
 from adaptare.core import InputError
-from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
 from adaptare.search import CompletionLoss, SuperAdapter, search
 from adaptare.search.algorithms.algorithm import algorithm_named
@@ -28,7 +27,10 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
-from adaptare.workflows.train.adaptation import Adaptation, load_adaptation, reload_adaptation, train_adaptation
+from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
+from adaptare.workflows.train.task import TrainingData
+from adaptare.workflows.train.training import TrainRequest
+from adaptare.workflows.train.training import train as run_training
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -114,12 +116,10 @@ def train(tmp_path: Path, data: Path) -> Train:
 
     def call(name: str) -> tuple[Adaptation, SuperAdapter, Configuration]:
         recipe, source, folder = recipe_named(name), open_model("tiny-random"), tmp_path / name
-        loaded = load_adaptation(
-            source, recipe=recipe, folder=folder, data=data, seed=0, max_tokens=64, held_out=8, quantisation=None
-        )
         settings = TrainingSettings(4, 0, batch_size=4, learning_rate=5e-3)
+        examples = TrainingData(0, data, held_out=8)
+        trained = run_training(TrainRequest("tiny-random", folder, examples, settings, recipe=name))
         made = recipe.space(source.shape, ranks=recipe.ranks)
-        trained = train_adaptation(loaded, made, folder=folder, feedback=Feedback(), settings=settings)
         adaptation, super_adapter = reload_adaptation(folder)
         again = CompletionLoss(super_adapter, adaptation.examples.validation)
         assert float(again(super_adapter.largest[None])[0]) == pytest.approx(trained.full_loss, rel=1e-6)

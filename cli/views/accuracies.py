@@ -1,13 +1,10 @@
 """Table of accuracies on multiple-choice questions."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from adaptare.core.table import Column, Table
 from adaptare.core.units import between
-from adaptare.search.training.accuracy import Accuracy
-
-UNTRAINED: Final = "untrained"
+from adaptare.search.training.accuracy import UNTRAINED, Accuracy
 
 
 def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:

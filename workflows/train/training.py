@@ -1,0 +1,200 @@
+"""Training of one super-adapter for a base model."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from adaptare.core import InputError
+from adaptare.core.progress import SILENT, Feedback
+from adaptare.predictor import load_predictor
+from adaptare.profiler import ModelShape, Quantisation, Space, open_model
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
+from adaptare.search.algorithms.budget_repair import BudgetRepair
+from adaptare.search.budget.limits import Budget, check_predictor, predicted_limit
+from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, check_widths, recipe_named
+from adaptare.search.training.accuracy import Accuracy
+from adaptare.search.training.answers import accuracies_of, right_answers
+from adaptare.search.training.samplers import BudgetSampler
+from adaptare.search.training.step import TrainingStep
+from adaptare.workflows.spaces import is_space_file, space_of
+from adaptare.workflows.train.adaptation import load_adaptation
+from adaptare.workflows.train.prepared_base import prepare_base, with_layer_order
+from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, save_task
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is trained, on which examples, and how.
+
+    Args:
+        model: Name of the base model, see `open_model`.
+        folder: Folder of the super-adapter; a training that was begun there is resumed.
+        data: Examples.
+        settings: Number and size of the optimiser steps.
+        recipe: Name of a registered recipe.
+        space: Name of a space, or a YAML file; `None` for that of the recipe.
+        ranks: Ranks of a site; `None` for those of the recipe, or of the YAML file.
+        quantisation: Quantisation of the base that adapters are trained on; `None` for that of the recipe.
+        predictor: Predictor of the base on a device, for `budget`.
+        budget: Configurations are drawn near this budget; `None` for the draws of the recipe.
+        max_seconds: Duration after which training stops with a checkpoint.
+        cache: Folder for converted models; `None` for the user's cache folder.
+    """
+
+    model: str
+    folder: Path
+    data: TrainingData
+    settings: TrainingSettings
+    recipe: str = DEFAULT_RECIPE
+    space: str | None = None
+    ranks: Sequence[int] | None = None
+    quantisation: Quantisation | None = None
+    predictor: Path | None = None
+    budget: Budget | None = None
+    max_seconds: float | None = None
+    cache: Path | None = None
+
+    def task(self, source: ModelSource) -> Task:
+        """Task of the folder on a resolved base model."""
+        weights, chosen = recipe_named(self.recipe).quantisation(self.quantisation), source.weights_folder().resolve()
+        return Task(chosen, self.model, self.data.resolved(), weights, self.recipe)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of a training.
+
+    Args:
+        seconds: Duration of this call.
+        base_loss: Validation loss without adapter, nats per completion token.
+        start_loss: Validation loss of the configuration that the recipe takes without a search.
+        full_loss: Validation loss with every rank at its largest.
+        loss_difference: Full loss minus that of the base, paired over the validation examples.
+        accuracies: On the validation questions: majority, untrained, and every rank at its largest; none without
+            multiple-choice data.
+        examples: Number of training examples.
+        dropped: Number of examples left out because their prompt alone is too long.
+        cut: Number of examples whose completion is truncated.
+        cuts_base: True if the space has models that are smaller than the base.
+    """
+
+    model: str
+    folder: Path
+    recipe: str
+    quantisation: Quantisation
+    steps: int
+    seconds: float
+    base_loss: float
+    start_loss: float
+    full_loss: float
+    loss_difference: Interval
+    accuracies: tuple[Accuracy, ...]
+    examples: int
+    dropped: int
+    cut: int
+    cuts_base: bool
+
+
+def check_request(request: TrainRequest) -> None:
+    """Raises `InputError` if the examples cannot be read or the folder is of another task; loads no weights."""
+    request.data.texts()
+    check_unclaimed(request.task(open_model(request.model, cache=request.cache)), request.folder)
+
+
+def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
+    """Trains, or resumes training, the super-adapter of a folder.
+
+    The base that a recipe prepares is made once, and saved there.
+
+    Raises:
+        InputError: An input cannot be read or does not fit the others, or the folder is of another training.
+        InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
+    """
+    folder, recipe = request.folder, recipe_named(request.recipe)
+    source = open_model(request.model, cache=request.cache)
+    space = _space(request, recipe, source.shape)
+    check_widths(recipe, space)
+    step = _step(request, recipe, space, source.shape)
+    task = request.task(source)
+    check_unclaimed(task, folder)
+    prepare_base(task, recipe, folder)
+    adaptation = load_adaptation(task, folder)
+    examples, space = adaptation.examples, with_layer_order(space, adaptation.base)
+    if examples.dropped or examples.cut:
+        feedback.note(
+            f"{examples.dropped} examples are left out because their prompt alone has {task.data.max_tokens} tokens or "
+            f"more, and of {examples.cut} the completion is cut; a larger max_tokens takes longer ones"
+        )
+    started = time.monotonic()
+    scaling, layer = recipe.scaling, recipe.layer
+    super_adapter = SuperAdapter(adaptation.model, space, scaling=scaling, seed=request.settings.seed, layer=layer)
+    claimed = False
+    with feedback.progress("training") as update:
+
+        def show(done: int, of: int, loss: float) -> None:
+            nonlocal claimed
+            if not claimed:  # from the first step on, so that no run resumes it on another base
+                save_task(task, folder)
+                claimed = True
+            update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+
+        outcome = train_super_adapter(
+            super_adapter,
+            examples.train,
+            request.settings,
+            folder=folder,
+            step=step,
+            max_seconds=request.max_seconds,
+            progress=show,
+        )
+    save_task(task, folder)
+    validation = CompletionLoss(super_adapter, examples.validation)
+    start = space.expand(recipe.start(space)[None])[0]
+    base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
+    questions, scoring = examples.validation_questions, task.data.scoring
+    right = {"trained": right_answers(questions, super_adapter, super_adapter.largest, scoring=scoring)}
+    return TrainResult(
+        model=request.model,
+        folder=folder,
+        recipe=recipe.name,
+        quantisation=task.quantisation,
+        steps=len(outcome.losses),
+        seconds=time.monotonic() - started,
+        base_loss=base_loss,
+        start_loss=start_loss,
+        full_loss=full_loss,
+        loss_difference=validation.difference(super_adapter.largest, space.base),
+        accuracies=accuracies_of(questions, right, base=super_adapter, majority=examples.majority, scoring=scoring),
+        examples=len(examples.train),
+        dropped=examples.dropped,
+        cut=examples.cut,
+        cuts_base=space.cuts_base,
+    )
+
+
+def _space(request: TrainRequest, recipe: Recipe, shape: ModelShape) -> Space:
+    """Space of the recipe with its ranks, each replaced if given."""
+    if request.space is not None and is_space_file(request.space):
+        return space_of(request.space, shape, ranks=request.ranks)
+    ranks = recipe.ranks if request.ranks is None else request.ranks
+    return recipe.space(shape, ranks=ranks) if request.space is None else space_of(request.space, shape, ranks=ranks)
+
+
+def _step(request: TrainRequest, recipe: Recipe, space: Space, shape: ModelShape) -> TrainingStep:
+    """Step of the recipe, with draws around the budget if there is one."""
+    budget, predictor = request.budget, request.predictor
+    if budget is None and predictor is None:
+        return recipe.step
+    if budget is None or predictor is None:
+        missing, given = ("budget", "predictor") if budget is None else ("predictor", "budget")
+        raise InputError(f"training around a budget needs a predictor and a budget; give a {missing}, or no {given}")
+    fitted = load_predictor(predictor)
+    check_predictor(fitted, shape, recipe.quantisation(request.quantisation))
+    limit = predicted_limit(budget, fitted, space.dimensions)
+    BudgetRepair(space, [limit], seed=0)  # raises if the budget is infeasible
+    return replace(recipe.step, sampler=BudgetSampler(limit))
