@@ -28,7 +28,6 @@ class UniformSampler:
     """Draws each dimension's choice uniformly: the rule of LoNAS, Shears and SQFT."""
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """See `Sampler.draw`."""
         genes: NDArray[np.int64] = space.sample(1, rng)[0]
         return genes
 
@@ -41,7 +40,6 @@ class SpreadSampler:
     """
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """See `Sampler.draw`."""
         genes: NDArray[np.int64] = space.spread(1, rng)[0]
         return genes
 
@@ -67,7 +65,6 @@ class LargestShareSampler:
             raise InputError(f"the share of the largest configuration must be 0 to 1, not {self.share}")
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """See `Sampler.draw`."""
         if rng.random() < self.share:
             return space.n_choices - 1
         return self.otherwise.draw(space, rng)
@@ -103,7 +100,6 @@ class BudgetSampler:
         return f"BudgetSampler({bound}, band={self.band!r}, among={self.among!r})"
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """See `Sampler.draw`."""
         cost, bound = self.limit.cost, self.limit.bound
         width = self.band * abs(bound - float(cost(space.base[None])[0]))
         for _ in range(ATTEMPTS):
