@@ -24,7 +24,8 @@ OPEN = {
     *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
     *("search.progress_bars", "search.training"),
     *("workflows." + room for room in ("adapter_files", "comparison", "demonstration", "devices", "exporting", "fit")),
-    *("workflows." + room for room in ("grid", "overhead", "profiling", "search", "target", "train", "verification")),
+    *("workflows." + room for room in ("train", "verification")),
+    *("workflows." + room for room in ("grid", "overhead", "profiling", "search", "spaces", "target")),
 }
 # What a package must not know, except in the files named.
 HEAVY = {

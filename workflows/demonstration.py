@@ -12,8 +12,7 @@ import numpy as np
 
 from adaptare.core import DeviceError
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.predictor import FittedPredictor, LatencyPredictor, save_predictor
-from adaptare.predictor.fitting.error_card import ErrorCard
+from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, save_predictor
 from adaptare.profiler import (
     Configuration,
     Measurement,

@@ -29,7 +29,7 @@ from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, s
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is trained, on which examples, and how.
+    """Training of a super-adapter: its base, examples, space and settings.
 
     Args:
         model: Name of the base model, see `open_model`.
