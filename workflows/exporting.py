@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.predictor import load_predictor
-from adaptare.profiler import Quantisation, open_model
+from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models.model_source import published_name
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.search import Origin, export_adapter, load_base
@@ -57,9 +57,7 @@ class ExportResult:
         base_name: Name by which others load the base; `None` if it has none.
         prepared: True if a recipe changed the base, so that the adapter fits no other.
         open: True if every site takes an adapter.
-        sites: Module path -> rank.
-        widths: Layer -> intermediate size of the narrower layers.
-        left_out: Layers that the model lacks.
+        configuration: Ranks, and the widths and layers of the model.
         difference: Largest difference of the logits from torch's, over the largest; `None` if the files were not run.
     """
 
@@ -70,9 +68,7 @@ class ExportResult:
     base_name: str | None
     prepared: bool
     open: bool
-    sites: dict[str, int]
-    widths: dict[int, int]
-    left_out: tuple[int, ...]
+    configuration: Configuration
     difference: float | None
 
 
@@ -107,7 +103,6 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     )
     adapted = replace(adapted, base=replace(adapted.base, origin=origin))
     difference = export_adapter(adapted, request.folder, kind=request.kind, options=options)
-    config = adapted.configuration
     return ExportResult(
         request.folder,
         request.kind,
@@ -116,9 +111,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         origin.name,
         origin.prepared,
         options.every_site,
-        dict(config.by_path),
-        dict(config.by_layer),
-        config.left_out,
+        adapted.configuration,
         difference,
     )
 

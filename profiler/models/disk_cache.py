@@ -48,7 +48,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             (fresh / MARK).touch()
             _take_place(fresh, folder)
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
-        raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose one with --cache") from error
+        raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose another cache") from error
     return folder
 
 
@@ -73,7 +73,7 @@ def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
         write(fresh)
         fresh.replace(file)
     except OSError as error:
-        raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose one with --cache") from error
+        raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose another cache") from error
     finally:
         with contextlib.suppress(OSError):  # in a location that is not writable, cleaning up fails too
             fresh.unlink(missing_ok=True)

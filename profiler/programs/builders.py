@@ -123,11 +123,9 @@ class TorchPrograms:
         self._weights = TorchWeights(cache)
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
         return ("swappable", "merged")
 
     def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
         if workload.mode not in self.modes(workload):
             raise InputError(f"torch applies adapters {' or '.join(self.modes(workload))}, not {workload.mode!r}")
@@ -137,7 +135,6 @@ class TorchPrograms:
             raise InputError(f"torch times bases of full precision, not {workload.quantisation}; use an ort device")
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
         self.check(workload)
         name = f"{self._arguments(workload)}{copies_name(workload)}"
         whole = workload.configuration == Configuration()
@@ -145,11 +142,9 @@ class TorchPrograms:
         return Need(name, held + copies_bytes(workload, self._cache_bytes), workload.cache_bytes)
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
         return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         self.check(workload)
         return Program(
             name_of(workload),
@@ -162,10 +157,7 @@ class TorchPrograms:
         )
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`.
-
-        Of weights in 16 bits, it has the same weights and computes in 32 bits. It is neither compiled nor captured.
-        """
+        """Reference with the same weights, computed in 32 bits if they have 16; neither compiled nor captured."""
         merged = replace(self.program(workload.merged), feeds=(_feed(workload),))
         rounded = workload.dtype != EXACT
         if self._is_eager and not rounded:
@@ -176,7 +168,6 @@ class TorchPrograms:
         return replace(merged, arguments=arguments, files=files)
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
         return self.program(workload)
 
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
@@ -218,24 +209,19 @@ class SimulatedPrograms:
         self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
         return ("swappable", "merged")
 
     def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
         self.check(workload)
         return Need(workload.hash, own_bytes(workload), workload.cache_bytes)
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
         return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         arguments = canonical_json(workload.to_json())
         size = own_bytes(workload)
         return Program(
@@ -243,11 +229,9 @@ class SimulatedPrograms:
         )
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`."""
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
         return self.program(workload)
 
 

@@ -33,6 +33,11 @@ class Halves:
         down, up = random_adapter(path, rank, in_features, out_features)
         return cls(down.array().T, up.array().T)
 
+    @classmethod
+    def zero(cls, in_features: int, out_features: int) -> "Halves":
+        """Rank 0."""
+        return cls(np.zeros((0, in_features), np.float32), np.zeros((out_features, 0), np.float32))
+
     @property
     def rank(self) -> int:
         """Rows of A."""

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,26 +98,25 @@ def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOpti
 
 
 def _write_static(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    _write_apart(adapted, folder, options, application="static")
+
+
+def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    _write_adapter(adapted, folder, options)
+    every = adapted.configuration.sites(adapted.base.shape) if options.every_site else ()
+    nothing = {site.path: Halves.zero(site.in_features, site.out_features) for site in every}
+    _write_apart(replace(adapted, halves={**nothing, **adapted.halves}), folder, options, application="optional")
+
+
+def _write_apart(
+    adapted: SubAdapter["Base"], folder: Path, options: ExportOptions, *, application: Literal["static", "optional"]
+) -> None:
     from adaptare.profiler.programs.onnx.writer import write_model
     from adaptare.search.super_adapter.merging import check_apart
 
     check_apart(adapted)
     graph = SubAdapter(adapted.configuration, adapted.halves, _base(adapted, options))
-    write_model(graph, folder, application="static")
-    _write_beside(adapted, folder)
-
-
-def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    from adaptare.profiler.programs.onnx.writer import write_model
-
-    _write_adapter(adapted, folder, options)
-    halves = dict(adapted.halves)
-    if options.every_site:
-        for site in adapted.configuration.sites(adapted.base.shape):
-            nothing = np.zeros((0, site.in_features), np.float32), np.zeros((site.out_features, 0), np.float32)
-            halves.setdefault(site.path, Halves(*nothing))
-    graph = SubAdapter(adapted.configuration, halves, _base(adapted, options))
-    write_model(graph, folder, application="optional")
+    write_model(graph, folder, application=application)
     _write_beside(adapted, folder)
 
 
@@ -165,39 +164,32 @@ def _write_beside(adapted: SubAdapter["Base"], folder: Path) -> None:
         adapted.base.origin.tokenizer.save_pretrained(folder)
 
 
-def _of_merged(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
     from adaptare.search.super_adapter.merging import dense
     from adaptare.search.super_adapter.quantised_base import original, round_base
 
     if adapted.base.layer.on_grid and options.quantisation == "int4":
-        return _of_model(adapted, options)
+        return _rounded_first([""], adapted, options)
     model = dense(replace(adapted, base=original(adapted.base, "none")))
     round_base(model, options.quantisation)
-    return _expected({"": model}, options)
+    return [_expected(model, "", options)]
 
 
-def _of_model(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
-    from adaptare.search.super_adapter.merging import dense
-    from adaptare.search.super_adapter.quantised_base import original
-
-    return _expected({"": dense(replace(adapted, base=original(adapted.base, options.quantisation)))}, options)
-
-
-def _of_swappable(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+def _rounded_first(adapters: Sequence[str], adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    """Logits with the first adapter file or the constants, and with the second one, which is none: the base alone."""
     from adaptare.search.super_adapter.merging import dense
     from adaptare.search.super_adapter.quantised_base import original
 
     adapted = replace(adapted, base=original(adapted.base, options.quantisation))
-    return _expected({ADAPTER_FILE: dense(adapted), "": dense(adapted.without_adapter)}, options)
+    both = zip(adapters, (adapted, adapted.without_adapter), strict=False)
+    return [_expected(dense(each), adapter, options) for adapter, each in both]
 
 
-def _expected(models: "Mapping[str, PreTrainedModel]", options: ExportOptions) -> "list[Expectation]":
-    """File of the active adapter, if any -> the model that must be equal."""
+def _expected(model: "PreTrainedModel", adapter: str, options: ExportOptions) -> "Expectation":
     from adaptare.search.export.check import Expectation
 
     tolerance = TOLERANCE if options.quantisation == "none" else ROUNDED_TOLERANCE
-    readers = {adapter: partial(read, adapter=adapter) for adapter in models}
-    return [Expectation("ONNX Runtime", readers[adapter], model, tolerance) for adapter, model in models.items()]
+    return Expectation("ONNX Runtime", partial(read, adapter=adapter), model, tolerance)
 
 
 _SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
@@ -208,7 +200,7 @@ ONNX: Final = ExportKind(
     "model for ONNX Runtime, with the adapter in its weights",
     _SESSION,
     _write_merged,
-    _of_merged,
+    _merged_first,
     options=("quantisation",),
     check_installed=check_installed,
     advice=_ADVICE,
@@ -218,7 +210,7 @@ STATIC: Final = replace(
     name="onnx-static",
     summary="model for ONNX Runtime, with the adapter as constants",
     write=_write_static,
-    expectations=_of_model,
+    expectations=partial(_rounded_first, [""]),
 )
 SWAPPABLE: Final = replace(
     ONNX,
@@ -227,7 +219,7 @@ SWAPPABLE: Final = replace(
     loading=f"{_SESSION}; {_ADAPTER}; options = onnxruntime.RunOptions(); options.add_active_adapter(adapter); "
     "session.run(None, inputs, options)",
     write=_write_swappable,
-    expectations=_of_swappable,
+    expectations=partial(_rounded_first, [ADAPTER_FILE, ""]),
     options=("quantisation", "every_site"),
 )
 ADAPTER: Final = ExportKind(

@@ -92,7 +92,7 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
     assert onnx.code == 0, onnx.err
     assert onnx.json["quantisation"] == quantise
     assert onnx.json["difference"] < (1e-3 if quantise == "none" else 0.1)
-    assert onnx.json["widths"] == widths
+    assert onnx.json["configuration"]["widths"] == widths
 
 
 def test_the_table_of_a_campaign_tells_narrower_models_apart(

@@ -77,7 +77,7 @@ def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
     onnx = trained("export", "run/front.json", "--to", "onnx", "-o", "onnx", "--cache", model_cache, "--json")
     assert onnx.code == 0, onnx.err
     assert onnx.json["difference"] < 1e-3
-    assert onnx.json["left_out"] == [1]
+    assert onnx.json["configuration"]["left_out"] == [1]
 
 
 def test_a_budget_below_the_shallowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:

@@ -66,7 +66,12 @@ def test_what_is_said_about_loading_is_python_that_works(export: Run, kind: str)
 @pytest.mark.parametrize(("kind", "quantise"), [("onnx", "none"), ("onnx-swappable", "int4"), ("onnx-adapter", "none")])
 def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) -> None:
     found = export("-o", "out", "--to", kind, "--quantise", quantise, "--json").json
-    assert (found["folder"], found["kind"], found["quantisation"], found["sites"]) == ("out", kind, quantise, SITES)
+    assert (found["folder"], found["kind"], found["quantisation"], found["configuration"]["ranks"]) == (
+        "out",
+        kind,
+        quantise,
+        SITES,
+    )
     assert Path(found["base"], "config.json").exists()
     assert found["difference"] is None if kind == "onnx-adapter" else 0 < found["difference"] < 0.2
     assert {"model.onnx", "tokenizer.json", "config.json"} <= {file.name for file in Path("out").iterdir()} or (
@@ -200,7 +205,7 @@ def test_sites_stay_open_where_latency_was_predicted_so(
 ) -> None:
     answer = export("-o", "out", "--to", "onnx-swappable", *words, "--json")
     assert answer.json["open"] == is_open
-    assert answer.json["sites"] == SITES
+    assert answer.json["configuration"]["ranks"] == SITES
     assert answer.json["difference"] < 1e-3
     swapped = b"model.layers.0.mlp.down_proj.lora_A" in Path("out/model.onnx").read_bytes()
     assert swapped == is_open
@@ -220,7 +225,7 @@ def test_an_adapter_that_peft_saved_becomes_what_onnx_runtime_runs(
     words = ("--base", "tiny-random", "--cache", model_cache, "--json")
     answer = run("export", adapter / "adapter_config.json", "-o", "out", "--to", kind, *words)
     assert answer.code == 0, answer.err
-    assert {path.rsplit(".", 1)[1]: rank for path, rank in answer.json["sites"].items()} == {
+    assert {path.rsplit(".", 1)[1]: rank for path, rank in answer.json["configuration"]["ranks"].items()} == {
         "q_proj": 4,
         "down_proj": 2,
     }
@@ -279,7 +284,7 @@ def test_the_command_line_offers_every_kind_of_export(run: Run) -> None:
 
 def test_a_rank_that_vllm_takes_is_named() -> None:
     result = ExportResult(
-        Path("out"), "peft-uniform", "none", Path("base"), "some/base", False, False, {"a": 20}, {}, (), None
+        Path("out"), "peft-uniform", "none", Path("base"), "some/base", False, False, Configuration.of({"a": 20}), None
     )
     _, vllm, olive = view.sections(result)
     assert "--max-lora-rank 32 --lora-modules NAME=out" in str(vllm)
@@ -300,7 +305,7 @@ def test_an_adapter_that_peft_saved_becomes_one_that_others_read(
     assert answer.json["difference"] < 1e-5
     settings = json.loads(Path("out/adapter_config.json").read_text())
     assert (settings["alpha_pattern"], settings["use_rslora"]) == ({}, False)
-    assert set(answer.json["sites"].values()) == {2, 4}
+    assert set(answer.json["configuration"]["ranks"].values()) == {2, 4}
     first, second = (load_base(open_model("tiny-random", cache=model_cache).weights_folder())[0] for _ in range(2))
     theirs = PeftModel.from_pretrained(first, str(adapter)).merge_and_unload()
     ours = PeftModel.from_pretrained(second, "out").merge_and_unload()

@@ -66,4 +66,4 @@ def test_adapters_apart_from_a_sparse_base_are_searched_under_the_budget_and_not
     assert "merging this adapter would leave 0.0% zeros" in " ".join(refused.err.split())
     done = run("export", "run/front.json", "-o", "adapter", "--json")
     assert done.code == 0, done.err
-    assert set(done.json["sites"].values()) <= {16, 24, 32}
+    assert set(done.json["configuration"]["ranks"].values()) <= {16, 24, 32}

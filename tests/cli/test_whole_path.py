@@ -74,7 +74,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         for name, a in tensors.items()
         if "lora_A" in name
     }
-    assert ranks == selection["winners"][0]["configuration"]["ranks"] == exported.json["sites"]
+    assert ranks == selection["winners"][0]["configuration"]["ranks"] == exported.json["configuration"]["ranks"]
 
     # What belongs together can be moved, and used from anywhere.
     (tmp_path / "moved").mkdir()
@@ -107,7 +107,7 @@ def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[.
     assert "winner polished" in again.out
     assert "with further training, for PEFT: run/front-polished" in again.out
     kept = trained("export", "run/front.json", "--winner", 1, "-o", "plain", "--json")
-    assert kept.json["sites"] == winner["configuration"]["ranks"]
+    assert kept.json["configuration"]["ranks"] == winner["configuration"]["ranks"]
     assert "earlier search" not in again.err
     assert f"{adapter} is of an earlier search; further training of the winner replaces it" in trained(*words).err
 

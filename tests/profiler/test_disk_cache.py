@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_with_advice_and_leaves_nothing(kind: str, tmp_path:
         write_of(kind)(place)
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose one with --cache"):
+    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose another cache"):
         KINDS[kind](tmp_path / "thing", write)
     assert names(tmp_path) == []
 
@@ -95,7 +95,7 @@ def test_a_disk_that_is_full_while_weights_are_written_is_told_too(tmp_path: Pat
     def write(folder: Path) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose one with --cache"):
+    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose another cache"):
         cached_folder(tmp_path / "thing", write)
     assert names(tmp_path) == []
 
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_while_weights_are_written_is_told_too(tmp_path: Pat
 def test_a_place_that_cannot_be_written_is_told_with_advice(kind: str, tmp_path: Path) -> None:
     """A file stands where a folder would have to be: that is refused to everybody, also to the superuser."""
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"the cache '.*thing' cannot be written: .*; choose one with --cache"):
+    with pytest.raises(StorageError, match=r"the cache '.*thing' cannot be written: .*; choose another cache"):
         KINDS[kind](tmp_path / "file" / "thing", write_of(kind))
 
 

@@ -51,12 +51,11 @@ class OnnxPrograms:
         self._form = Form.asked_by(device)
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`; without padding if all ranks are equal anyway."""
+        """Application modes, without padding if all ranks are equal anyway."""
         padded: tuple[Mode, ...] = ("padded",) if len(set(_ranks(workload).values())) > 1 else ()
         return ("swappable", "static", *padded, "merged" if workload.quantisation == "none" else "requantised")
 
     def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
         workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
@@ -81,7 +80,7 @@ class OnnxPrograms:
             )
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`; each session prepacks the weights of its base separately."""
+        """Memory estimate: each session prepacks the weights of its base separately."""
         self.check(workload)
         adapter, fed = workload.adapter_bytes, workload.mode in FED
         weights = workload.base_bytes + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
@@ -90,11 +89,10 @@ class OnnxPrograms:
         return Need(name, weights, 2 * workload.cache_bytes + (adapter if fed else 0))
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`; a quantised head leaves the embeddings in floating point."""
+        """Bytes of all weights; a quantised head leaves the embeddings in floating point."""
         return self._bases.base(base).weight_bytes
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         need, base, file = self.need(workload), self._bases.base(workload), self._file(workload)
         self._bases.file(file, lambda fresh: self._write(workload, fresh))
         ranks = _ranks(workload)
@@ -107,7 +105,7 @@ class OnnxPrograms:
         )
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`; one graph, with the weights of every site as inputs, serves any adapter."""
+        """One graph, with the weights of every site as inputs, serves any adapter."""
         self.check(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
         file = _beside(base.model, f"folded-{workload.quantisation}")
@@ -120,7 +118,7 @@ class OnnxPrograms:
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), workload.base_bytes)
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`: without prepacking, products with quantised weights compute in floating point."""
+        """The program without prepacking: products with quantised weights compute in floating point."""
         return replace(self.program(workload), arguments=ONCE, moved_bytes=0, others_bytes=0, between_bytes=0)
 
     def _formed(self, graph: Path, feed: Feed, form: Form, *, batch: int) -> Path:
