@@ -27,6 +27,7 @@ RANGE_SLACK = 0.25
 # Relative rounding error of a bound that was computed in two ways.
 ROUNDING = 1e-9
 INTERPOLATED = "interpolated"
+LATENCY = "latency"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class FittedPredictor:
         workloads: Hash of each training row's workload.
         length: Tokens of prefill, or cached positions of decode, of the predictions; see `at`.
         scale: Factor on the predicted ratio; see `relevelled`.
+        quantity: The predicted quantity.
+        unit: Its SI unit.
         source: The device from which coefficients were transferred, if any.
         reason: Reason for the choice, one sentence; empty for a loaded predictor, because files do not keep rows.
         rows: See `left_out`; `None` for a loaded predictor.
@@ -67,6 +70,8 @@ class FittedPredictor:
     workloads: tuple[str, ...] = field(repr=False)
     length: int
     scale: float = 1.0
+    quantity: str = LATENCY
+    unit: str = "s"
     source: DeviceInfo | None = None
     reason: str = field(default="", repr=False)
     rows: tuple[Array, Array, Array] | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, refuse
+from adaptare.console import Console, command
 from adaptare.core.exit_codes import ExitCode
 
 
@@ -79,27 +79,17 @@ def fit(
     from adaptare.figures.figure_file import check_figure, drawn
     from adaptare.figures.parity import draw_parity
     from adaptare.inputs import read_phase_and_lengths
-    from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.profiler import open_model
-    from adaptare.workflows.fit.fit_report import FitReport, error_sections
-    from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
-    from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, reason_to_keep
+    from adaptare.views import fit as view
+    from adaptare.workflows.fit.fit_rows import RowFilter
+    from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 
     console = Console(as_json=as_json)
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
     phase, lengths = read_phase_and_lengths(prefill, decode)
     wanted = RowFilter(phase=phase, mode=mode, lengths=lengths, open=every_site, batch=batch, model=shape)
-    rows = rows_to_fit(store, device, wanted, console.note)
-    predictor = LatencyPredictor(regressor=regressor).fit(rows, source=load_predictor(source) if source else None)
-    base = output or default_name(predictor, lengths=lengths, every_site=bool(every_site))
-    existing = None if replace else existing_predictor(predictor, base)
-    if existing and (reason := reason_to_keep(existing, predictor)):
-        for section in error_sections(predictor):
-            console.section(section)
-        refuse(f"the predictor {base} is kept: it {reason}; write this one with --replace, or elsewhere with --output")
-        return ExitCode.ANSWER_IS_NO
-    report = FitReport(predictor, base, save_predictor(predictor, base), source)
-    title = f"{predictor.template.describe()} on {predictor.device.device}"
-    all_drawn = not figure or drawn(partial(draw_parity, predictor, figure, title=title), figure, console)
-    return console.show(report) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)
+    request = FitRequest(store, device, wanted, regressor=regressor, source=source, output=output, replace=replace)
+    result = fit_rows(request, note=console.note)
+    all_drawn = not figure or drawn(partial(draw_parity, result, figure), figure, console)
+    return console.show(result, view) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

@@ -43,34 +43,19 @@ def predict(
     as_json: JsonOption = False,
 ) -> int:
     """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
-    from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_ranks
-    from adaptare.predictor import load_predictor
-    from adaptare.profiler import Configuration
-    from adaptare.workflows.adapter_files import read_adapters
-    from adaptare.workflows.fit.predictions import report_predictions
-    from adaptare.workflows.grid import grid
-    from adaptare.workflows.target import named_target
+    from adaptare.search import read_budget
+    from adaptare.views import predict as view
+    from adaptare.workflows.fit.predicting import PredictRequest, predict_adapters
 
     check_alone(adapters, rank=rank is not None, sites=sites)
-    if not adapters and rank is None:
-        raise InputError("there is nothing to predict; name adapters, or ranks with --rank")
-    fitted = load_predictor(predictor)
-    within = None
-    if budget:
-        from adaptare.search import read_budget
-        from adaptare.search.budget.limits import covering
-
-        within = read_budget(budget)
-        fitted = covering(within, fitted)
-    fitted = fitted if length is None else fitted.at(length)
-    shape = fitted.template.shape
-    if device:
-        load_predictor(predictor, device=named_target(device, fitted.device, fitted.template).device.info())
-    named = [pair for path in adapters or [] for pair in read_adapters(path, shape).items()]
-    if rank is not None:
-        cases = grid(shape, read_ranks(rank), sites or [])
-        named = [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
-    limit_s = within.bound(fitted.base_value) if within else None
-    report = report_predictions(str(predictor), fitted, named, budget=budget or "", limit_s=limit_s)
-    return Console(as_json=as_json).show(report)
+    request = PredictRequest(
+        predictor,
+        tuple(adapters or ()),
+        ranks=() if rank is None else tuple(read_ranks(rank)),
+        sites=tuple(sites or ()),
+        length=length,
+        budget=read_budget(budget) if budget else None,
+        device=device,
+    )
+    return Console(as_json=as_json).show(predict_adapters(request), view)

@@ -1,25 +1,27 @@
-"""Parity figure: predicted over measured latency."""
+"""Parity figure: predicted over measured values."""
 
 from pathlib import Path
 
 import numpy as np
 
 from adaptare.figures.figure_file import panels
-from adaptare.predictor import FittedPredictor
+from adaptare.workflows.fit.fitting import FitResult
 
 
-def draw_parity(predictor: FittedPredictor, file: Path, *, title: str) -> None:
-    """Draws the held-out prediction of every adapter, with its interval, over its measured latency.
+def draw_parity(result: FitResult, file: Path) -> None:
+    """Draws the held-out prediction of every adapter, with its interval, over its measured value.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    base_ms = 1e3 * predictor.base_value
-    measured, predicted, half_width = (base_ms * ratios for ratios in predictor.left_out)
+    factor, unit = (1e3, "ms") if result.unit == "s" else (1.0, result.unit)
+    measured = factor * np.array([row.measured for row in result.held_out])
+    predicted = factor * np.array([row.predicted.middle for row in result.held_out])
+    half_width = factor * np.array([row.predicted.upper for row in result.held_out]) - predicted
     ends = [min(measured.min(), predicted.min()), max(measured.max(), predicted.max())]
-    with panels(file, 1, title=title) as [axis]:
+    with panels(file, 1, title=f"{result.workload} on {result.device.device}") as [axis]:
         finite = np.where(np.isfinite(half_width), half_width, 0.0)
         axis.errorbar(measured, predicted, finite, fmt="o", markersize=4, capsize=2, linewidth=0.8)
         axis.plot(ends, ends, color="grey", linewidth=0.8)
-        axis.axvline(base_ms, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(xlabel="measured, ms (dotted: the base)", ylabel="predicted, held out, ms")
+        axis.axvline(factor * result.base, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(xlabel=f"measured, {unit} (dotted: the base)", ylabel=f"predicted, held out, {unit}")

@@ -54,6 +54,8 @@ class Content:
     session_spread: SessionSpread
     error_card: ErrorCard
     workloads: tuple[str, ...]
+    quantity: str
+    unit: str
 
     @classmethod
     def of(cls, predictor: FittedPredictor, *, arrays_sha256: str, versions: Mapping[str, str]) -> "Content":
@@ -77,6 +79,8 @@ class Content:
             session_spread=predictor.spread,
             error_card=predictor.error_card,
             workloads=predictor.workloads,
+            quantity=predictor.quantity,
+            unit=predictor.unit,
         )
 
     def predictor(self, arrays: Arrays, regressor: type[Regressor]) -> FittedPredictor:
@@ -112,6 +116,8 @@ class Content:
             length=template.length,
             scale=self.scale,
             source=self.source,
+            quantity=self.quantity,
+            unit=self.unit,
         )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
 from adaptare.predictor.files.content import STATE, Arrays
+from adaptare.predictor.fitted_predictor import LATENCY
 from adaptare.predictor.intervals.session_spread import PRIOR
 
 # Number of residuals that represent a half width.
@@ -49,6 +50,8 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
         "session_spread": content.get("session_spread")
         or to_json(PRIOR.spread(np.full(card["sessions"], 1 / card["sessions"]))),
         "error_card": card,
+        "quantity": LATENCY,
+        "unit": "s",
     }
     return made, kept
 

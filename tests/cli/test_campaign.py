@@ -36,7 +36,7 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     assert "1 % is wanted" in first.err
     again = run(*words)
     assert again.json["measured"] == 0
-    fitted = run("fit", "--device", "simulated", "--json").json
+    fitted = run("fit", "--device", "simulated", "--json").json["error_card"]
     assert fitted["mape"] < fitted["mape_upper"] <= 1
     assert again.json["error_reached"] == pytest.approx(fitted["mape_upper"])
     out_of_reach = run(*words[:-1], "1e-30%")

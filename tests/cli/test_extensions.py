@@ -52,12 +52,12 @@ def test_a_campaign_on_a_registered_device_and_space_is_fitted_by_a_registered_r
     assert '"regressor": "nearby"' in (tmp_path / "predictor-decode.json").read_text(encoding="utf-8")
     predicted = run("predict", "predictor-decode", "--rank", 4, "--json")
     assert predicted.code == 0, predicted.err
-    [row] = predicted.json["rows"]
-    assert row["lower_s"] < row["mean_s"] < row["upper_s"]
+    row = predicted.json["rows"][0]["predicted"]
+    assert row["lower"] < row["middle"] < row["upper"]
     # The toy's prediction is a mean of what was measured.
     with contextlib.closing(Store("adaptare.db")) as store:
         measured = [each.latency_s for each in store.measurements()]
-    assert min(measured) <= row["mean_s"] <= max(measured)
+    assert min(measured) <= row["middle"] <= max(measured)
 
 
 @pytest.mark.usefixtures("toys_installed")

@@ -112,7 +112,7 @@ def test_the_next_command_finds_the_rows(run: Run, model_cache: Path) -> None:
     assert {"-p", "--mode", "--model", "--cut"} < set(words)
     found = run(*words, "--cache", model_cache, "--json")
     assert found.code == 0, found.err
-    assert (found.json["phase"], found.json["length"]) == ("prefill", 16)
+    assert (found.json["phase"], found.json["lengths"]) == ("prefill", [16])
 
 
 def test_a_campaign_that_goes_on_shows_what_was_there(run: Run, model_cache: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_better_predictor_is_not_replaced_unasked_by_one_of_noise(
     Store("adaptare.db").append(noisy)
     answer = run("fit", "--device", "simulated", "-o", "predictor-decode.json")
     assert answer.code == 1
-    assert f"has an expected error of {good.json['mape']:.2f} % of latency" in answer.err
+    assert f"has an expected error of {good.json['error_card']['mape']:.2f} % of latency" in answer.err
     assert "10 of 20 rows have 95 % intervals wider than ±10 % of their latency, up to ±" in answer.err
     assert noisy[0].taken_at[:10] in answer.err
     assert Path("predictor-decode.json").read_bytes() == before
@@ -253,7 +253,7 @@ def test_narrower_models_are_a_campaign_of_their_own(run: Run, model_cache: Path
     assert answer.code == 2
     assert "decode 64 swappable" in answer.err
     assert re.search(rf"decode 64 merged float32 \(\w+\), llama of 2 layers, .* \({len(widths)} rows\)", answer.err)
-    assert run("fit", "--mode", "merged", "--json").json["rows"] == len(widths)
+    assert run("fit", "--mode", "merged", "--json").json["error_card"]["rows"] == len(widths)
 
 
 def test_merged_adapters_that_cut_nothing_are_no_campaign(run: Run, model_cache: Path) -> None:

@@ -40,7 +40,7 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     assert answer.json["measured"] == 12
     assert run("fit", "--device", "ort-cpu:threads=1").code == 2
     fitted = run("fit", "--device", INT4, "-o", "predictor", "--json").json
-    assert (fitted["quantisation"], fitted["mode"], fitted["rows"]) == ("int4", "swappable", 12)
+    assert (fitted["quantisation"], fitted["mode"], fitted["error_card"]["rows"]) == ("int4", "swappable", 12)
     Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
     assert run("predict", "predictor", "ranks.json", "--device", INT4).code == 0
     refused = run("predict", "predictor", "ranks.json", "--device", "ort-cpu:int8,threads=1")
@@ -59,7 +59,7 @@ def test_graphs_with_every_site_are_one_program_that_predictors_know(
     grid = ("--rank", "0,8", "-p", 0, "-d", 4)
     assert run("overhead", "tiny-random", *grid, *QUICKLY, "--device", INT4, "--cache", model_cache).code == 0
     fitted = run("fit", "--device", INT4, "--open", "--json").json
-    assert (fitted["open"], fitted["length"], fitted["predictor"]) == (True, 4, "predictor-decode-int4-open")
+    assert (fitted["open"], fitted["lengths"], fitted["predictor"]) == (True, [4], "predictor-decode-int4-open")
     assert run("fit", "--device", INT4, "-o", "predictor", "--json").json["open"]
     Path("ranks.json").write_text('{"model.layers.0.self_attn.q_proj": 4}')
     predicted = run("predict", "predictor", "ranks.json", "--device", INT4)

@@ -85,7 +85,9 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         (tmp_path / "moved" / name).rename(tmp_path / name)
 
     predicted = trained("predict", "predictor-decode", "adapter", "--json")
-    assert predicted.json["rows"][0]["mean_s"] == pytest.approx(selection["winners"][0]["predicted"]["middle"])
+    assert predicted.json["rows"][0]["predicted"]["middle"] == pytest.approx(
+        selection["winners"][0]["predicted"]["middle"]
+    )
 
 
 def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[..., Any]) -> None:
