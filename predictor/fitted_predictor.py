@@ -19,6 +19,7 @@ from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.regressor import LinearRegressor, Regressor
 from adaptare.profiler import Configuration, Measurement, Workload
 from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.store.measurement import LATENCY
 
 Array = NDArray[np.float64]
 # Extension of the profiled range of a feature, as a share of the range, that still counts as inside: new configs, drawn
@@ -27,7 +28,6 @@ RANGE_SLACK = 0.25
 # Relative rounding error of a bound that was computed in two ways.
 ROUNDING = 1e-9
 INTERPOLATED = "interpolated"
-LATENCY = "latency"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class FittedPredictor:
         Raises:
             InputError: The references are of another device, base or kind of workload, or too few.
         """
-        rows = training_rows(references)
+        rows = training_rows(references, self.quantity)
         if rows.device != self.device:
             raise InputError(
                 f"references must be of the predictor's device; they are of {differences(rows.device, self.device)}"

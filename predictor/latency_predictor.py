@@ -17,6 +17,8 @@ from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training
 from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
+from adaptare.profiler.measuring.probe import unit_of
+from adaptare.profiler.store.measurement import LATENCY
 
 FEWEST_ROWS = 8
 LEVEL = 0.9
@@ -29,7 +31,8 @@ class LatencyPredictor:
     features.
 
     Args:
-        level: Probability with which an interval contains the measured latency.
+        quantity: Measured quantity to predict: latency, or one that a probe measures, such as energy.
+        level: Probability with which an interval contains the measured value.
         regressor: Regressor to use instead of a choice between several: an object, or the name of a candidate or of an
             entry point in the group `adaptare.regressors`.
 
@@ -37,7 +40,10 @@ class LatencyPredictor:
         fewest_adapters: Number of adapters below which a fit is refused.
     """
 
-    def __init__(self, *, level: float = LEVEL, regressor: Regressor | str | None = None) -> None:
+    def __init__(
+        self, *, quantity: str = LATENCY, level: float = LEVEL, regressor: Regressor | str | None = None
+    ) -> None:
+        self._quantity, self._unit = quantity, "s" if quantity == LATENCY else unit_of(quantity)
         self.fewest_adapters = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._regressor = regressor
@@ -59,7 +65,7 @@ class LatencyPredictor:
             InputError: Device, reference or anything but the adapter differs, too few adapters were measured, the
                 source was fitted to some of them on this device, or no package registers the regressor's name.
         """
-        rows = training_rows(measurements)
+        rows = training_rows(measurements, self._quantity)
         workloads = rows.groups[:, WORKLOAD].tolist()
         if source and source.device == rows.device and set(source.workloads) & set(workloads):
             raise InputError(
@@ -103,6 +109,8 @@ class LatencyPredictor:
             ),
             workloads=tuple(workloads),
             length=rows.template.length,
+            quantity=self._quantity,
+            unit=self._unit,
             source=source.device if source and chosen == TRANSFERRED else None,
             reason=reason_for(chosen, predicted, rows.ratios, rows.groups),
             rows=(rows.ratios, procedure.ratios, procedure.half_widths),

@@ -44,9 +44,15 @@ def fit(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Name of the files.", show_default="predictor-PHASE[-LENGTH...][-BASE][-open]"
+            "--output",
+            "-o",
+            help="Name of the files.",
+            show_default="predictor[-QUANTITY]-PHASE[-LENGTH...][-BASE][-open]",
         ),
     ] = None,
+    quantity: Annotated[
+        str, typer.Option("--quantity", help="Measured quantity to predict, such as latency or energy.")
+    ] = "latency",
     source: Annotated[
         Path | None,
         typer.Option(
@@ -89,7 +95,7 @@ def fit(
     shape = open_model(model, cache=cache).shape if model else None
     phase, lengths = read_phase_and_lengths(prefill, decode)
     wanted = RowFilter(phase=phase, mode=mode, lengths=lengths, open=every_site, batch=batch, model=shape)
-    request = FitRequest(store, device, wanted, regressor=regressor, source=source, output=output, replace=replace)
+    request = FitRequest(store, device, wanted, quantity, regressor, source, output=output, replace=replace)
     result = fit_rows(request, note=console.note)
     all_drawn = not figure or drawn(partial(draw_parity, result, figure), figure, console)
     return console.show(result, view) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
 from adaptare.predictor.files.content import STATE, Arrays
-from adaptare.predictor.fitted_predictor import LATENCY
 from adaptare.predictor.intervals.session_spread import PRIOR
+from adaptare.profiler.store.measurement import LATENCY
 
 # Number of residuals that represent a half width.
 STANDING_FOR = 99

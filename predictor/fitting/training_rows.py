@@ -11,6 +11,7 @@ from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.features import FeatureSet
 from adaptare.profiler import Configuration, Measurement, Workload
+from adaptare.profiler.store.measurement import LATENCY
 from adaptare.profiler.workloads.workload import Graph
 
 # Columns of `TrainingRows.groups`.
@@ -23,7 +24,7 @@ class TrainingRows:
 
     Args:
         template: The workloads without their configurations, at the longest length.
-        base: Latency of the reference (the workload in the denominator of a ratio) at each length, by the newest
+        base: Value of the reference (the workload in the denominator of a ratio) at each length, by the newest
             calibration; one measured whole takes precedence over a composed one.
         device: The measured device.
         features: Features of the configurations.
@@ -54,18 +55,23 @@ class TrainingRows:
         return len(np.unique(self.groups[:, SESSION]))
 
 
-def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
+def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) -> TrainingRows:
     """Training rows of the complete measurements, which may differ only in ranks, widths, depth and length.
 
     A workload without adapter is the base in every mode and may be mixed with others, unless these are of a graph with
     every site open (taking an adapter at run time), which has a cost even without adapter.
 
+    Args:
+        measurements: Measurements of one device.
+        quantity: The measured quantity to learn.
+
     Raises:
         InputError: No measurement is complete, or device, reference or another property of the workloads differs.
     """
-    rows = [measurement for measurement in measurements if measurement.complete and measurement.visits]
+    rows = [row for row in measurements if row.complete and row.has(quantity)]
     if not rows:
-        raise InputError(f"none of the {len(measurements)} measurements is complete; profile the device first")
+        lacking = "" if quantity == LATENCY else f" with {quantity}"
+        raise InputError(f"none of the {len(measurements)} measurements is complete{lacking}; profile the device first")
     longest = max(row.workload.length for row in rows)
     first = next((row for row in rows if _depends_on_mode(row.workload)), rows[0])
     for row in rows:
@@ -77,12 +83,12 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
     calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
     return TrainingRows(
         template=template,
-        base=BaseCurve(first.reference, {row.workload.length: row.reference_s for row in calibrations}),
+        base=BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations}),
         device=first.device,
         features=features,
         values=features.values(configurations),
         lengths=np.array([row.workload.length for row in rows], dtype=np.int64),
-        ratios=np.array([row.ratio.middle for row in rows]),
+        ratios=np.array([row.ratio_to_reference(quantity).middle for row in rows]),
         groups=np.array([_groups(row, longest) for row in rows]),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
         composed=sum(row.origin == "composed" for row in rows),
@@ -90,7 +96,7 @@ def training_rows(measurements: Sequence[Measurement]) -> TrainingRows:
 
 
 def _groups(row: Measurement, longest: int) -> tuple[str, str, str, str]:
-    run = f"{row.session} {min(visit.opening for visit in row.visits)}"
+    run = f"{row.session} {min((visit.opening for visit in row.visits), default=0)}"
     return at_length(row.workload, longest).hash, run, row.session, row.workload.hash
 
 

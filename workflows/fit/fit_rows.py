@@ -7,6 +7,7 @@ from adaptare.core import AdaptareError, InputError
 from adaptare.devices import DeviceInfo, connect
 from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
+from adaptare.profiler.store.measurement import LATENCY
 from adaptare.workflows.comparison import named, of_device
 from adaptare.workflows.target import read_spelling
 
@@ -50,7 +51,9 @@ class RowFilter:
         return "".join([*words, *([f" of a {self.model.describe()}"] if self.model else [])])
 
 
-def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None]) -> list[Measurement]:
+def rows_to_fit(
+    place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None], *, quantity: str = LATENCY
+) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase and mode, at one or several lengths.
 
     A length that the user did not name counts if enough adapters for a predictor were measured there, or at no length.
@@ -61,13 +64,14 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
             under this spelling or hash. `None`: the only device of the store, with any weights.
         wanted: Filter on the workloads.
         note: Called with a message if the rows are not of the device in its current state.
+        quantity: Quantity that was measured in these rows.
 
     Raises:
         InputError: There are none, or they are of several kinds.
     """
     target = read_spelling(device) if device else None
-    held = Store(place, create=False)
-    stored, place = held.measurements(), held.location
+    store = Store(place, create=False)
+    stored, place = store.measurements(), store.location
     spellings = {row.device.device for row in stored}
     spelling = target.device if target else next(iter(spellings)) if len(spellings) == 1 else None
     info, why = _connected(spelling) if spelling else (None, "")
@@ -81,7 +85,7 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
         note(f"these rows are of {named(measured[0].device)}, which cannot be reached or has changed since")
     kinds = {
         (bare, reference): rows
-        for (bare, reference), rows in _kinds(measured).items()
+        for (bare, reference), rows in _kinds(measured, quantity).items()
         if wanted.matches(bare)
         and (not target or (bare.quantisation, bare.dtype) == (target.quantisation, target.dtype))
     }
@@ -90,10 +94,11 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
     # A merged adapter runs like its base, unless that is cut; such rows among others are a check, not a campaign.
     kinds = {key: rows for key, rows in kinds.items() if not _like_their_base(rows)} or kinds
     if not kinds:
-        has = "; ".join(rows[0].workload.describe() for rows in _kinds(measured).values()) or "none that is complete"
-        where = device or measured[0].device.device
+        held = "; ".join(rows[0].workload.describe() for rows in _kinds(measured, quantity).values())
+        where, lacking = device or measured[0].device.device, "" if quantity == LATENCY else f" of {quantity}"
         raise InputError(
-            f"{place} has no measurements{wanted.describe()} on {where}; of this device it has {has}; name weights "
+            f"{place} has no measurements{lacking}{wanted.describe()} on {where}; of this device it has "
+            f"{held or 'none that is complete'}; name weights "
             "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
@@ -111,23 +116,23 @@ def rows_to_fit(place: str, device: str | None, wanted: RowFilter, note: Callabl
     missing = sorted(set(wanted.lengths) - {row.workload.length for row in rows})
     if missing:
         note(f"no rows of length {' or '.join(map(str, missing))}")
-    if noise := noise_of(rows):
+    if noise := noise_of(rows, quantity):
         note(noise)
     return rows
 
 
-def noise_of(rows: Sequence[Measurement]) -> str:
+def noise_of(rows: Sequence[Measurement], quantity: str = LATENCY) -> str:
     """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
-    widths = {id(row): row.ratio.half_width for row in rows if not row.within_one_opening}
+    widths = {id(row): row.ratio_to_reference(quantity).half_width for row in rows if not row.within_one_opening}
     noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
     if not noisy:
         return ""
     days = sorted({row.taken_at[:10] for row in noisy})
     widest = 100 * max(widths.values())
     return (
-        f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their latency, up to "
-        f"±{widest:.0f} %, measured on {', '.join(days)}; a fit weighs them like the others, so measure into another "
-        "--store on a quiet machine if the error is too large"
+        f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their {quantity}, up "
+        f"to ±{widest:.0f} %, measured on {', '.join(days)}; a fit weighs them like the others, so measure into "
+        "another --store on a quiet machine if the error is too large"
     )
 
 
@@ -139,11 +144,11 @@ def _connected(device: str) -> tuple[DeviceInfo | None, str]:
         return None, f" ({error})"
 
 
-def _kinds(measured: Sequence[Measurement]) -> dict[tuple[Workload, Workload], list[Measurement]]:
+def _kinds(measured: Sequence[Measurement], quantity: str) -> dict[tuple[Workload, Workload], list[Measurement]]:
     """Measurements grouped by workload without its adapter and by reference."""
     kinds: dict[tuple[Workload, Workload], list[Measurement]] = {}
     for row in measured:
-        if row.complete and row.workload.configuration.kind == "lora":
+        if row.complete and row.has(quantity) and row.workload.configuration.kind == "lora":
             kinds.setdefault((row.workload.with_configuration(Configuration()), row.reference), []).append(row)
     for (bare, reference), rows in kinds.items():
         if bare.graph == "open":  # with an adapter on every site, a cut graph equals an open one

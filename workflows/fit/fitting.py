@@ -7,6 +7,7 @@ from pathlib import Path
 from adaptare.devices import DeviceInfo
 from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.store.measurement import LATENCY
 from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
 from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, reason_to_keep
 
@@ -20,6 +21,7 @@ class FitRequest:
         device: The reachable device in its current state, if measured; else the one stored under this spelling or hash.
             `None`: the only device of the store, with any weights.
         rows: Filter on the workloads.
+        quantity: Measured quantity to predict.
         regressor: Name of a regressor; `None` for the choice by the error on held-out adapters.
         source: Predictor of another device or model to transfer from.
         output: Name of the files; `None` for `predictor-PHASE[-LENGTH...][-BASE][-open]`.
@@ -29,6 +31,7 @@ class FitRequest:
     store: str
     device: str | None = None
     rows: RowFilter = field(default_factory=RowFilter)
+    quantity: str = LATENCY
     regressor: str | None = None
     source: Path | None = None
     output: Path | None = None
@@ -95,9 +98,9 @@ def fit_rows(request: FitRequest, *, note: Callable[[str], None]) -> FitResult:
     Raises:
         InputError: There are no such rows or they are of several kinds, or another predictor has this name.
     """
-    rows = rows_to_fit(request.store, request.device, request.rows, note)
+    rows = rows_to_fit(request.store, request.device, request.rows, note, quantity=request.quantity)
     source = load_predictor(request.source) if request.source else None
-    predictor = LatencyPredictor(regressor=request.regressor).fit(rows, source=source)
+    predictor = LatencyPredictor(quantity=request.quantity, regressor=request.regressor).fit(rows, source=source)
     name = request.output or default_name(predictor, lengths=request.rows.lengths, every_site=bool(request.rows.open))
     existing = None if request.replace else existing_predictor(predictor, name)
     kept = (existing and reason_to_keep(existing, predictor)) or ""

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler.store.measurement import LATENCY
 from adaptare.workflows.target import weight_words
 
 
 def default_name(predictor: FittedPredictor, *, lengths: Sequence[int], every_site: bool) -> Path:
-    """`predictor-PHASE[-LENGTH...][-BASE][-open]`, with the weights of the base unless they are the default.
+    """`predictor[-QUANTITY]-PHASE[-LENGTH...][-BASE][-open]`, with the weights of the base unless they are the default.
 
     Args:
         predictor: Predictor to write.
@@ -18,7 +19,9 @@ def default_name(predictor: FittedPredictor, *, lengths: Sequence[int], every_si
     """
     template = predictor.template
     weights = weight_words(template.quantisation, template.dtype)
-    return Path("-".join(["predictor", template.phase, *map(str, lengths), *weights, *["open"] * every_site]))
+    words = [] if predictor.quantity == LATENCY else [predictor.quantity.replace("_", "-")]
+    words += [template.phase, *map(str, lengths), *weights, *["open"] * every_site]
+    return Path("-".join(["predictor", *words]))
 
 
 def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
@@ -73,6 +76,7 @@ def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     kind = (
         template.shape.sizes,
         template.phase,
+        predictor.quantity,
         predictor.lengths,
         template.mode,
         template.graph,
