@@ -74,7 +74,7 @@ class FittedPredictor:
     unit: str = "s"
     source: DeviceInfo | None = None
     reason: str = field(default="", repr=False)
-    rows: tuple[Array, Array, Array] | None = field(default=None, repr=False)
+    rows: tuple[Array, Array, Array, Array] | None = field(default=None, repr=False)
 
     def at(self, length: int) -> "FittedPredictor":
         """Predictor for a length between the fitted ones. Raises `InputError` for any other length."""
@@ -210,8 +210,10 @@ class FittedPredictor:
         return ", ".join(way for way, so in ways.items() if so) or "predicted"
 
     @property
-    def left_out(self) -> tuple[Array, Array, Array]:
-        """Ratio of every row: measured, predicted by a fit made and chosen without it, half width. Shape (n,) each.
+    def left_out(self) -> tuple[Array, Array, Array, Array]:
+        """Ratio of every row: measured, predicted by a fit made and chosen without it, half width; value of the base.
+
+        Shape (n,) each.
 
         Raises:
             InputError: The predictor was loaded, and files do not keep rows.

@@ -113,7 +113,12 @@ class LatencyPredictor:
             unit=self._unit,
             source=source.device if source and chosen == TRANSFERRED else None,
             reason=reason_for(chosen, predicted, rows.ratios, rows.groups),
-            rows=(rows.ratios, procedure.ratios, procedure.half_widths),
+            rows=(
+                rows.ratios,
+                procedure.ratios,
+                procedure.half_widths,
+                np.array([rows.base.at(int(length)) for length in rows.lengths]),
+            ),
         )
 
     def _fits(

@@ -19,6 +19,8 @@ from adaptare.profiler import ModelShape, Workload
 
 Arrays = Mapping[str, NDArray[Any]]
 STATE = "state."
+# Fields that are those of the predictor.
+SAME = ("device", "chosen", "source", "level", "scale", "spread", "error_card", "workloads", "quantity", "unit")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Content:
     regressor: str
     package: str
     scale: float
-    session_spread: SessionSpread
+    spread: SessionSpread
     error_card: ErrorCard
     workloads: tuple[str, ...]
     quantity: str
@@ -64,23 +66,14 @@ class Content:
         return cls(
             arrays_sha256=arrays_sha256,
             versions=versions,
-            device=predictor.device,
             shapes={shape.hash: shape for shape in (template.shape, base.base.shape)},
             template=template.to_json(),
             base=base.base.to_json(),
             base_values=base.values,
-            chosen=predictor.chosen,
-            source=predictor.source,
-            level=predictor.level,
             features=dict(zip(predictor.features.names, predictor.features.units, strict=True)),
             regressor=name_of(made),
             package=made.__module__.partition(".")[0],
-            scale=predictor.scale,
-            session_spread=predictor.spread,
-            error_card=predictor.error_card,
-            workloads=predictor.workloads,
-            quantity=predictor.quantity,
-            unit=predictor.unit,
+            **{name: getattr(predictor, name) for name in SAME},
         )
 
     def predictor(self, arrays: Arrays, regressor: type[Regressor]) -> FittedPredictor:
@@ -102,22 +95,13 @@ class Content:
         if fitted.predict(feature_range).shape != (2,):
             raise ValueError("the regressor does not predict one number for each row")
         return FittedPredictor(
-            device=self.device,
             features=features,
             base=BaseCurve(at_length(base, template.length), self.base_values),
             regressor=fitted,
             residuals=residuals,
-            level=self.level,
-            spread=self.session_spread,
             feature_range=feature_range,
-            chosen=self.chosen,
-            error_card=self.error_card,
-            workloads=self.workloads,
             length=template.length,
-            scale=self.scale,
-            source=self.source,
-            quantity=self.quantity,
-            unit=self.unit,
+            **{name: getattr(self, name) for name in SAME},
         )
 
 

@@ -38,16 +38,16 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
     kept |= {f"{STATE}{name.removeprefix('state.0.')}": array for name, array in bare.items()}
     made = {
         **{name: content[name] for name in ("arrays_sha256", "versions", "shapes", "template", "chosen", "workloads")},
-        "device": _device(content["device"]),
+        "device": content["device"],
         "base": content["reference"],
         "base_values": {str(content["reference"]["length"]): content["reference_s"]},
-        "source": _device(content["source"]) if content.get("source") else None,
+        "source": content.get("source"),
         "level": level,
         "features": {feature["name"]: feature["unit"] for feature in content["features"]},
         "regressor": parts[0]["regressor"],
         "package": parts[0]["package"],
         "scale": parts[0]["share"],
-        "session_spread": content.get("session_spread")
+        "spread": content.get("session_spread")
         or to_json(PRIOR.spread(np.full(card["sessions"], 1 / card["sessions"]))),
         "error_card": card,
         "quantity": LATENCY,
@@ -59,11 +59,6 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
 def _unnamed(state: Arrays) -> dict[str, Any]:
     curved = "curve_rows_0" in state
     return {"regressor": "curved" if curved else "shrunken", "package": "adaptare", "share": 1.0}
-
-
-def _device(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Release 0.1.0 also wrote the clock step, which now belongs to the worker."""
-    return {name: value for name, value in content.items() if name != "timer_step_s"}
 
 
 def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:

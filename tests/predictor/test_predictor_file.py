@@ -91,7 +91,7 @@ def test_a_transferred_predictor_says_so_after_loading(predictor: FittedPredicto
 
 
 def test_files_do_not_keep_rows(predictor: FittedPredictor, saved: Path) -> None:
-    assert [len(each) for each in predictor.left_out] == [20, 20, 20]
+    assert [len(each) for each in predictor.left_out] == [20, 20, 20, 20]
     with pytest.raises(InputError, match="fit it again"):
         _ = load_predictor(saved).left_out
 
@@ -219,7 +219,7 @@ def test_arrays_that_are_not_ours_are_refused(saved: Path, content: bytes) -> No
 @pytest.mark.parametrize("name", ["device", "template", "shapes", "error_card", "base_values", "features", "regressor"])
 def test_json_with_a_part_that_is_wrong_is_refused(saved: Path, name: str) -> None:
     change(saved, **{name: ["wrong"]})
-    with pytest.raises(InputError, match=rf"cannot be used: {name} must be"):
+    with pytest.raises(InputError, match=rf"cannot be used: {name}"):
         load_predictor(saved)
 
 

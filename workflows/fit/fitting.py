@@ -118,30 +118,22 @@ def described(
 ) -> FitResult:
     """Result of a fit whose predictor has its rows."""
     template = predictor.template
-    ends = zip(*(predictor.base_value * ratios for ratios in predictor.left_out), strict=True)
+    *ratios, base = predictor.left_out
+    ends = zip(*(base * each for each in ratios), strict=True)
+    same = ("device", "quantity", "unit", "lengths", "chosen", "reason", "source", "error_card")
     return FitResult(
         predictor=name,
         files=files,
         kept=kept,
-        device=predictor.device,
-        quantity=predictor.quantity,
-        unit=predictor.unit,
         workload=template.describe(),
-        quantisation=template.quantisation,
-        dtype=template.dtype,
-        phase=template.phase,
-        mode=template.mode,
         open=template.graph == "open",
-        lengths=predictor.lengths,
         base=predictor.base_value,
         base_left_out=predictor.base.left_out,
-        chosen=predictor.chosen,
-        reason=predictor.reason,
         transfer=transfer,
-        source=predictor.source,
-        error_card=predictor.error_card,
         held_out=tuple(
             HeldOut(float(measured), Interval(float(middle - half), float(middle), float(middle + half)))
             for measured, middle, half in ends
         ),
+        **{field: getattr(predictor, field) for field in same},
+        **{field: getattr(template, field) for field in ("quantisation", "dtype", "phase", "mode")},
     )
