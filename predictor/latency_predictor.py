@@ -17,7 +17,6 @@ from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training
 from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
-from adaptare.profiler.measuring.probe import units
 from adaptare.profiler.store.measurement import LATENCY
 
 FEWEST_ROWS = 8
@@ -43,10 +42,7 @@ class LatencyPredictor:
     def __init__(
         self, *, quantity: str = LATENCY, level: float = LEVEL, regressor: Regressor | str | None = None
     ) -> None:
-        known = units()
-        if quantity not in known:
-            raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(known))}")
-        self._quantity, self._unit = quantity, known[quantity]
+        self._quantity = quantity
         self.fewest_adapters = max(FEWEST_ROWS, rows_needed(level))
         self._level = level
         self._regressor = regressor
@@ -113,7 +109,7 @@ class LatencyPredictor:
             workloads=tuple(workloads),
             length=rows.template.length,
             quantity=self._quantity,
-            unit=self._unit,
+            unit=rows.unit,
             source=source.device if source and chosen == TRANSFERRED else None,
             reason=reason_for(chosen, predicted, rows.ratios, rows.groups),
             rows=(

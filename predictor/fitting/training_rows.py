@@ -26,6 +26,7 @@ class TrainingRows:
         template: The workloads without their configurations, at the longest length.
         base: Value of the reference (the workload in the denominator of a ratio) at each length, by the newest
             calibration; one measured whole takes precedence over a composed one.
+        unit: SI unit of the quantity.
         device: The measured device.
         features: Features of the configurations.
         values: Values of their dimensions. Shape (n, n_dimensions).
@@ -40,6 +41,7 @@ class TrainingRows:
 
     template: Workload
     base: BaseCurve
+    unit: str
     device: DeviceInfo
     features: FeatureSet
     values: NDArray[np.int64]
@@ -84,6 +86,7 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
     return TrainingRows(
         template=template,
         base=BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations}),
+        unit="s" if quantity == LATENCY else first.quantities[quantity].unit,
         device=first.device,
         features=features,
         values=features.values(configurations),

@@ -148,10 +148,10 @@ def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
     phase = predictor.template.phase
     if budget.percentile != MEDIAN:
         raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
-    if budget.quantity != LATENCY:
+    if budget.quantity != predictor.quantity:
         raise InputError(
-            f"budget {budget}: the predictor is of {LATENCY}; measure and fit {budget.quantity}, or give a budget of "
-            f"{LATENCY}"
+            f"budget {budget}: the predictor is of {predictor.quantity}; measure and fit {budget.quantity}, or give a "
+            f"budget of {predictor.quantity}"
         )
     if budget.name in PHASES and budget.name != phase:
         raise InputError(f"budget {budget}: the predictor is of {phase}; profile and fit {budget.name}")

@@ -52,6 +52,6 @@ def test_rows_without_the_quantity_are_left_out(counted: list[Measurement], camp
         LatencyPredictor(quantity="energy").fit(bare)
 
 
-def test_a_quantity_that_nothing_measures_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown quantity 'colour'; installed packages measure"):
-        LatencyPredictor(quantity="colour")
+def test_a_quantity_that_nothing_measured_is_refused(counted: list[Measurement]) -> None:
+    with pytest.raises(InputError, match="none of the 30 measurements is complete with swap; profile"):
+        LatencyPredictor(quantity="swap").fit(counted)

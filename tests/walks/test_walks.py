@@ -145,6 +145,31 @@ def test_the_quantity_is_measured_beside_latency_and_stored(tmp_path: Path) -> N
     assert stored.has("latency")
 
 
+def test_the_quantity_is_predicted_and_limits_a_search() -> None:
+    drawn = [SPACE.decode(codes) for codes in design(SPACE, 24, seed=0)]
+    known, unseen = drawn[:12], drawn[12:]
+    rows = profile(
+        [Workload(SHAPE, each) for each in known],
+        reference=Workload(SHAPE).base,
+        device=SimulatedDevice(),
+        stop=FixedRounds(3),
+        seed=0,
+        probes=[Latency(), BytesMoved()],
+    )
+    predictor = LatencyPredictor(quantity="bytes_moved").fit(rows)
+    assert (predictor.quantity, predictor.unit) == ("bytes_moved", "B")
+
+    def moved(configuration: Configuration) -> int:
+        return Workload(SHAPE, configuration).work().moved_bytes
+
+    assert predictor.predict_configs(unseen).mean == pytest.approx([moved(each) for each in unseen], rel=0.01)
+    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.02 * moved(Configuration()))
+    small = Download(SPACE, SHAPE)
+    front = search(Climber(SPACE, seed=0), SPACE, [small], [limit], evaluations=20, seed=0)
+    assert front.members
+    assert all(moved(SPACE.decode(np.array(member.codes))) <= 1.03 * moved(Configuration()) for member in front.members)
+
+
 def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measurement], tmp_path: Path) -> None:
     predictor = LatencyPredictor(regressor=Nearby()).fit(rows)
     assert predictor.chosen == "Nearby"
