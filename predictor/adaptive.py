@@ -52,7 +52,7 @@ def measure_until(
             return taken, upper
         if not left:
             note(
-                f"every configuration is measured, and {error:g} % is not reached; give more with --count, or a larger "
+                f"every configuration is measured, and {error:g} % is not reached; give a larger count, or a larger "
                 "space"
             )
             return taken, upper

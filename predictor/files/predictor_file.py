@@ -70,7 +70,7 @@ def load_predictor(
             that is neither registered nor given.
     """
     text, binary = _files(path)
-    otherwise = f"no predictor can be read from {str(text)!r}; make one with: adaptare fit"
+    otherwise = f"no predictor can be read from {str(text)!r}; fit one"
     content = read_versioned(text, schema=SCHEMA, otherwise=otherwise)
     try:
         arrays = binary.read_bytes()
@@ -82,7 +82,7 @@ def load_predictor(
     if device is not None and device != predictor.device:
         raise InputError(
             f"{str(text)!r} predicts another device than this one: {differences(device, predictor.device)}; "
-            "profile this device and fit a predictor for it; 10 to 20 rows do with: adaptare fit --from"
+            "profile this device and fit a predictor for it; 10 to 20 rows do if the fit starts from this predictor"
         )
     return predictor
 
