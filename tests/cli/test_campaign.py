@@ -42,7 +42,7 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     out_of_reach = run(*words[:-1], "1e-30%")
     assert out_of_reach.code == 1
     assert out_of_reach.json["error_reached"] > out_of_reach.json["error_wanted"]
-    assert "is not reached; give more with --count" in out_of_reach.err
+    assert "is not reached; give a larger count" in out_of_reach.err
     too_short = run(*words[:-1], "1e-30%", "--minutes", 1e-6, "--store", "other.db")
     assert too_short.code == 1
     assert "the time is up, and 1e-30 % is not reached" in too_short.err
