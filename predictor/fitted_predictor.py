@@ -95,7 +95,8 @@ class FittedPredictor:
         values = np.asarray(values)
         values = values if dimensions is None else self.features.spread(values, dimensions)
         X = self.features.matrix(values)
-        mean = self._ratios(values, np.full(len(values), self.length)) * self.base_value
+        here = X if self.length == self.features.template.length else self._at_length(values)
+        mean = self._ratios(here) * self.base_value
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
@@ -148,7 +149,8 @@ class FittedPredictor:
         least = rows_needed(self.level)
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
-        predicted = self._ratios(self.features.spread(rows.values, rows.features.dimensions), rows.lengths)
+        values = self.features.spread(rows.values, rows.features.dimensions)
+        predicted = self._ratios(relative_features(self.features, values, rows.lengths, self.base))
         scale = float(np.median(rows.ratios / predicted))
         residuals = rows.ratios / (scale * predicted) - 1
         return replace(self, scale=scale * self.scale, residuals=residuals, spread=SessionSpread(0.0))
@@ -184,17 +186,17 @@ class FittedPredictor:
         """Meaning of the columns of the values."""
         return self.features.dimensions
 
-    @property
+    @cached_property
     def template(self) -> Workload:
         """Common part of every predicted workload, without adapter."""
         return at_length(self.features.template, self.length)
 
-    @property
+    @cached_property
     def reference(self) -> Workload:
         """Workload in the denominator of the predicted ratio."""
         return at_length(self.base.base, self.length)
 
-    @property
+    @cached_property
     def base_value(self) -> float:
         """Value of the reference; between fitted lengths an estimate, see `BaseCurve`."""
         return self.base.at(self.length)
@@ -229,9 +231,17 @@ class FittedPredictor:
             return self.spread
         return self.spread.plus(max(map(abs, self.base.left_out.values()), default=0.0))
 
-    def _ratios(self, codes: NDArray[np.int64], lengths: NDArray[np.int64]) -> Array:
-        """Predicted ratios to the reference at the length of each row. Shape (n,)."""
-        if not len(codes):  # regressors need not take that
+    @cached_property
+    def _features(self) -> FeatureSet:
+        return replace(self.features, template=self.template)
+
+    def _at_length(self, values: NDArray[np.int64]) -> Array:
+        """See `relative_features`, at `length`."""
+        return self._features.matrix(values) * (self.base.at(self.features.template.length) / self.base_value)
+
+    def _ratios(self, X: Array) -> Array:
+        """Predicted ratios to the reference, from relative features. Shape (n, n_features) -> (n,)."""
+        if not len(X):  # regressors need not take that
             return np.empty(0)
-        ratios: Array = self.scale * self.regressor.predict(relative_features(self.features, codes, lengths, self.base))
+        ratios: Array = self.scale * self.regressor.predict(X)
         return ratios
