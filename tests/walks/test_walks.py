@@ -163,7 +163,7 @@ def test_the_quantity_is_predicted_and_limits_a_search() -> None:
         return Workload(SHAPE, configuration).work().moved_bytes
 
     assert predictor.predict_configs(unseen).mean == pytest.approx([moved(each) for each in unseen], rel=0.01)
-    limit = Limit(PredictedUpperEnd(predictor, SPACE.columns), 1.02 * moved(Configuration()))
+    limit = Limit(PredictedUpperEnd(predictor, SPACE.dimensions), 1.02 * moved(Configuration()))
     small = Download(SPACE, SHAPE)
     front = search(Climber(SPACE, seed=0), SPACE, [small], [limit], evaluations=20, seed=0)
     assert front.members
