@@ -10,8 +10,8 @@ from adaptare.core.units import between, milliseconds, percent
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Mode
 from adaptare.views import verify
+from adaptare.views.fit import error_sections
 from adaptare.workflows.demonstration import RANKS, DemoResult, FirstLook
-from adaptare.workflows.fit.fit_report import error_sections
 from adaptare.workflows.train.training import TrainResult
 from adaptare.workflows.verification import met
 

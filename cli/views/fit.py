@@ -1,11 +1,36 @@
 """View of `adaptare fit`."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Note, Section
-from adaptare.workflows.fit.fit_report import error_sections
+from adaptare.core.table import Column, Note, Section, Table
+from adaptare.core.units import counted
+from adaptare.predictor import FittedPredictor
 from adaptare.workflows.fit.fitting import FitResult
+
+COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
+    Column("predictor", lambda row: row[0]),
+    Column("mean absolute error, points of overhead (1 = 1 % of the base)", lambda row: f"{row[1]:.2f}"),
+)
+
+
+def error_sections(predictor: FittedPredictor | FitResult) -> Iterator[Section]:
+    """Errors of a predictor and of other regressors."""
+    card = predictor.error_card
+    source = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"
+    source += f", {card.composed} of them composed from stubs" * bool(card.composed)
+    rows = [(f"chosen: {predictor.chosen}", card.mae_overhead_points), *card.baselines.items()]
+    yield Table(f"Error on adapters held out of the fit ({source})", COLUMNS, rows)
+    if predictor.reason:
+        yield f"{predictor.chosen}: {predictor.reason}"
+    upper = "unknown" if card.mape_upper is None else f"{card.mape_upper:.2f} %"
+    correlation = "unknown" if card.kendall_tau is None else f"{card.kendall_tau:.2f}"
+    yield (
+        f"mean absolute error {card.mape:.2f} % of {predictor.quantity}, 95 % upper bound {upper}; rank correlation "
+        f"{correlation}; intervals of ±{card.half_width_points:.2f} points contain {card.coverage:.0%} of the held-out "
+        "rows"
+    )
 
 
 def sections(result: FitResult) -> Iterator[Section]:
