@@ -5,8 +5,7 @@ from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker, WorkerInfo
 from adaptare.devices.machine_facts import this_machine
 from adaptare.devices.onnx_runtime import ort_cpu
-from adaptare.devices.program import Feed, Program, ProgramFile, Work
-from adaptare.devices.program_files import program_file
+from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
 from adaptare.devices.registry import connect
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_device import TorchCpu

@@ -18,21 +18,23 @@ from adaptare.devices.contracts import USUAL_CACHE_BYTES
 MOST_CACHES = 10
 CPU = "sys/devices/system/cpu"
 FREQUENCY = f"{CPU}/cpu0/cpufreq"
+# First lines of files, as facts of the environment; `boot` is equal for all on one machine since its start.
+LINES = {
+    "boot": "proc/sys/kernel/random/boot_id",
+    "governor": f"{FREQUENCY}/scaling_governor",
+    "clock_source": "sys/devices/system/clocksource/clocksource0/current_clocksource",
+    "large_pages": "sys/kernel/mm/transparent_hugepage/enabled",
+}
 CLUSTER_FILES = ("related_cpus", "scaling_governor", "scaling_cur_freq", "scaling_max_freq", "cpuinfo_max_freq")
 ENERGY_FILES = ("sys/class/powercap/intel-rapl:*/name", "sys/class/powercap/intel-rapl:*/energy_uj")
 FILES = (
     *(f"proc/{name}" for name in ("cpuinfo", "meminfo", "stat", "pressure/cpu", "pressure/memory")),
-    *("proc/device-tree/model", "proc/sys/kernel/random/boot_id", "sys/hypervisor/type"),
+    *("proc/device-tree/model", "sys/hypervisor/type", *LINES.values()),
     *("sys/class/dmi/id/sys_vendor", "sys/class/dmi/id/product_name"),
-    *(
-        f"{FREQUENCY}/{name}"
-        for name in ("scaling_governor", "scaling_cur_freq", "cpuinfo_min_freq", "cpuinfo_max_freq")
-    ),
+    *(f"{FREQUENCY}/{name}" for name in ("scaling_cur_freq", "cpuinfo_min_freq", "cpuinfo_max_freq")),
     *(f"{CPU}/cpufreq/policy*/{name}" for name in CLUSTER_FILES),
     f"{CPU}/cpu[0-9]*/topology/thread_siblings_list",
     *(f"{CPU}/cpu[0-9]*/cache/index*/{name}" for name in ("size", "shared_cpu_list")),
-    "sys/devices/system/clocksource/clocksource0/current_clocksource",
-    "sys/kernel/mm/transparent_hugepage/enabled",
     *("sys/class/thermal/thermal_zone*/type", "sys/class/thermal/thermal_zone*/temp"),
     *("sys/class/hwmon/hwmon*/name", "sys/class/hwmon/hwmon*/temp*_input"),
     *(f"sys/class/power_supply/*/{name}" for name in ("type", "capacity", "status")),
@@ -178,8 +180,7 @@ class MachineFacts:
         variables.pop(NAMED, None)
         parsed = {
             "at": datetime.fromtimestamp(raw.get("at_s", 0), UTC).isoformat(timespec="seconds"),
-            # Equal for everything that shares the processors of one machine, from its start on.
-            "boot": self._line("proc/sys/kernel/random/boot_id"),
+            **{name: self._line(file) for name, file in LINES.items()},
             "system": f"{raw.get('system')} {raw.get('release')} ({raw.get('architecture')})",
             "python": raw.get("python"),
             "packages": raw.get("packages", {}),
@@ -188,11 +189,8 @@ class MachineFacts:
             "logical_processors": raw.get("logical_processors"),
             "allowed_processors": list(self.processors),
             "virtualisation": self._virtualisation(),
-            "governor": self._line(f"{FREQUENCY}/scaling_governor"),
             "frequency_hz": self._frequency_hz(),
             "clusters": self._clusters(),
-            "clock_source": self._line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
-            "large_pages": self._line("sys/kernel/mm/transparent_hugepage/enabled"),
             "load_average": raw.get("load_average"),
             "pressure": {name: self._line(f"proc/pressure/{name}") for name in ("cpu", "memory")},
             "steal_s": self._steal_s(),

@@ -1,13 +1,21 @@
-"""Programs that a device can load, and their inputs."""
+"""Programs that a device can load, their inputs, and their files, identified by content hash."""
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, Union
 
+from adaptare.core.whole_file import write_whole
+
 Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 (strings)
+MOST_COPIES = 256
+# Above this size, hashing takes longer than loading, so the digest is cached next to the file.
+LARGE_BYTES = 16 * 2**20
+SUFFIX = ".sha256"
 
 
 def canonical_json(value: Json) -> str:
@@ -18,9 +26,6 @@ def canonical_json(value: Json) -> str:
 def content_hash(content: Json) -> str:
     """16 hex digits of SHA-256, equal for equal content."""
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
-
-
-MOST_COPIES = 256
 
 
 def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
@@ -126,3 +131,29 @@ class Program:
         files = [[file.name, file.digest] for file in self.files]
         cold = ["cold"] if self.others_bytes else []
         return content_hash([self.source, self.arguments, feeds, *([files] if files else []), *cold])
+
+
+def program_file(path: Path) -> ProgramFile:
+    """A file with its content hash, cached next to large files until they change. Raises `OSError`."""
+    return ProgramFile(path.name, _digest(path), path)
+
+
+def _digest(path: Path) -> str:
+    state = path.stat()
+    if state.st_size < LARGE_BYTES:
+        return _hashed(path)
+    kept, identity = path.with_name(path.name + SUFFIX), [state.st_size, state.st_mtime_ns, state.st_ino]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        if content["of"] == identity:
+            os.utime(kept)  # caches evict the least recently used files first
+            return str(content["sha256"])
+    digest = _hashed(path)
+    with contextlib.suppress(OSError):  # a read-only cache stores nothing
+        write_whole(kept, json.dumps({"of": identity, "sha256": digest}))
+    return digest
+
+
+def _hashed(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -90,6 +90,15 @@ def test_several_threads_have_a_gap_unless_told_otherwise(plain_device: MakeDevi
     assert ("gap_s=0" in none.options, none.device) == (True, "plain:threads=2,gap_s=0")
 
 
+def test_cores_are_those_of_the_mask_and_part_of_the_identity(plain_device: MakeDevice) -> None:
+    device = plain_device(threads=None, cores="1")
+    with device.open() as worker:
+        assert worker.info.processors == (0,)
+        assert worker.environment()["allowed_processors"] == [0]
+    assert (device.info().threads, device.info().device) == (1, "plain:threads=1,cores=1")
+    assert "cores=1" in device.info().options
+
+
 def test_who_it_is_is_known_after_one_opening(plain_device: MakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     device = plain_device()
     with device.open():

@@ -17,7 +17,7 @@ import pytest
 from adaptare.devices.machine_facts import EVERYTHING
 from adaptare.devices.native.compiler import FLAGS, LIBRARIES, SOURCES, find_header
 from adaptare.devices.native.runtime_library import installed_library
-from adaptare.devices.program_files import program_file
+from adaptare.devices.program import program_file
 
 pytestmark = [
     pytest.mark.native,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptare.devices import program_file, program_files
+from adaptare.devices import program, program_file
 
 CONTENT = b"some weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -16,7 +16,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large, so that its digest is kept."""
-    monkeypatch.setattr(program_files, "LARGE_BYTES", len(CONTENT))
+    monkeypatch.setattr(program, "LARGE_BYTES", len(CONTENT))
     file = tmp_path / "model.onnx"
     file.write_bytes(CONTENT)
     return file
@@ -50,7 +50,7 @@ def test_the_digest_of_a_large_file_is_kept_and_not_computed_again(
     large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert program_file(large).digest == DIGEST
-    monkeypatch.setattr(program_files, "_hashed", never)
+    monkeypatch.setattr(program, "_hashed", never)
     assert program_file(large).digest == DIGEST
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_is_read_only_keeps_nothing(large: Path, monkeypatch: pyte
     def refuse(file: Path, content: str) -> None:
         raise PermissionError(13, "Permission denied", file.name)
 
-    monkeypatch.setattr(program_files, "write_whole", refuse)
+    monkeypatch.setattr(program, "write_whole", refuse)
     assert program_file(large).digest == DIGEST
     assert not kept(large).exists()
 
