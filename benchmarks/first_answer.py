@@ -104,8 +104,9 @@ def answer(device: str, limit_s: float, seed: int) -> dict[str, Any]:
     if "error" in printed:
         raise RuntimeError(f"{' '.join(words)}: {printed['error']}")
     (row,) = (row for row in printed["rows"] if row["mode"] == MODE)
-    kept = ("overhead", "overhead_lower", "overhead_upper", "base_s", "openings", "rounds", "stopped_by")
-    return {"wall_s": wall_s, **{name: row[name] for name in kept}}
+    share, kept = row["over_base"], ("base_s", "openings", "rounds", "stopped_by")
+    overhead = {"overhead": share["middle"], "overhead_lower": share["lower"], "overhead_upper": share["upper"]}
+    return {"wall_s": wall_s, **overhead, **{name: row[name] for name in kept}}
 
 
 def first_interval_s(device: str, seed: int) -> float | None:

@@ -56,7 +56,8 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def cell(row: dict[str, Any]) -> str:
     """Overhead with its interval."""
-    return f"{100 * row['overhead']:+.1f} % [{100 * row['overhead_lower']:.1f}, {100 * row['overhead_upper']:.1f}]"
+    middle, lower, upper = (100 * row["over_base"][name] for name in ("middle", "lower", "upper"))
+    return f"{middle:+.1f} % [{lower:.1f}, {upper:.1f}]"
 
 
 def _unmerged(row: dict[str, Any]) -> bool:

@@ -234,7 +234,7 @@ def row_of(cell: Cell, ours: Sequence[dict[str, Any]], stock: Sequence[dict[str,
     if len(rows) != len(ours):
         reasons = [each["reason"] for printed in ours for each in printed["failures"] if each["mode"] == cell.mode]
         return failed(cell, reasons[0] if reasons else f"{len(ours)} runs printed {len(rows)} rows") | plain_s
-    overheads, base_s = (np.array([row[name] for row in rows]) for name in ("overhead", "base_s"))
+    overheads, base_s = np.array([(row["over_base"]["middle"], row["base_s"]) for row in rows]).T
     stock_base_s, stock_adapter_s = (np.array(plain_s[f"stock_{mode}_seconds"]) for mode in ("base", cell.mode))
     stock_overheads = stock_adapter_s / stock_base_s - 1
     lower, difference, upper = mean_interval(overheads - stock_overheads)

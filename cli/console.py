@@ -2,20 +2,21 @@
 
 import contextlib
 import functools
+import inspect
 import json
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeVar
 
 import typer
 
-from adaptare.core import AdaptareError
+from adaptare.core import AdaptareError, InputError, NoSolutionError
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.lazy_names import missing_package
 from adaptare.tables import drawn, print_table
@@ -51,8 +52,8 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             refuse("interrupted; stored results are kept, and profile, train and demo resume from them when run again")
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except AdaptareError as error:
-            refuse(str(error))
-            raise typer.Exit(error.exit_code) from error
+            refuse(f"{error}{_option(function, error)}")
+            raise typer.Exit(_code(error)) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError | OutputError):
                 raise typer.Exit(output_lost(error)) from error
@@ -70,6 +71,30 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
     return run
+
+
+def _code(error: AdaptareError) -> ExitCode:
+    """Exit code of an error."""
+    if isinstance(error, NoSolutionError):
+        return ExitCode.ANSWER_IS_NO
+    return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.WORLD_FAILED
+
+
+def option_names(function: Callable[..., object]) -> dict[str, list[str]]:
+    """Parameter of a command -> its options, such as `-p` and `--prefill`; none for arguments."""
+    found: dict[str, list[str]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        notes: Sequence[Any] = getattr(parameter.annotation, "__metadata__", ())
+        # Typer takes the first name of an annotated option for a default.
+        words = [word for note in notes for word in (note.default, *(note.param_decls or ()))]
+        found[name] = [word for word in words if str(word).startswith("-")]
+    return found
+
+
+def _option(function: Callable[..., object], error: AdaptareError) -> str:
+    """Option of a command for the parameter that an error names; empty if there is none."""
+    names = option_names(function).get(getattr(error, "parameter", ""))
+    return f" (option {'/'.join(names)})" if names else ""
 
 
 class OutputError(OSError):

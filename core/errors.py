@@ -1,20 +1,21 @@
-"""Error types by responsibility: the caller, the device, or a single program."""
-
-from typing import ClassVar
-
-from adaptare.core.exit_codes import ExitCode
+"""Error types by responsibility: the caller, the device, a single program, or nobody."""
 
 
 class AdaptareError(Exception):
-    """Base class of all errors that adaptare raises deliberately; `exit_code` is that of the command line."""
-
-    exit_code: ClassVar[ExitCode] = ExitCode.WORLD_FAILED
+    """Base class of all errors that adaptare raises deliberately."""
 
 
 class InputError(AdaptareError, ValueError):
-    """The caller's request is invalid; nothing was measured or written."""
+    """The caller's request is invalid; nothing was measured or written.
 
-    exit_code = ExitCode.BAD_INPUT
+    Args:
+        message: The rule, what came, and what to do.
+        parameter: Name of the parameter to change; the command line adds its option to the message.
+    """
+
+    def __init__(self, message: str, *, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class StorageError(InputError):
@@ -23,6 +24,10 @@ class StorageError(InputError):
 
 class MissingPackageError(InputError):
     """An optional package is not installed; the message names the extra that installs it."""
+
+
+class NoSolutionError(AdaptareError):
+    """The request is valid, and its answer is that nothing meets it."""
 
 
 class DeviceError(AdaptareError):

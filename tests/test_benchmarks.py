@@ -58,8 +58,9 @@ def test_a_share_that_chance_explains_meets_its_goal() -> None:
 
 def test_the_table_of_overheads_has_a_line_for_each_placement_and_no_merged_rows() -> None:
     made = importlib.import_module("overhead_table")
-    row = {"placement": "all", "mode": "swappable", "overhead": 0.125, "overhead_lower": 0.12, "overhead_upper": 0.131}
-    rows = [{**row, "rank": rank} for rank in made.RANKS] + [{**row, "rank": 64, "mode": "merged", "overhead": 0.0}]
+    share = {"lower": 0.12, "middle": 0.125, "upper": 0.131}
+    row = {"placement": "all", "mode": "swappable", "over_base": share}
+    rows = [{**row, "rank": rank} for rank in made.RANKS] + [{**row, "rank": 64, "mode": "merged"}]
     rows += [{**row, "rank": rank, "placement": "q_proj,v_proj"} for rank in made.RANKS]
     lines = made.table([{"device": "ort-cpu:threads=1", "rows": rows}]).splitlines()
     cells = " | ".join(["+12.5 % [12.0, 13.1]"] * 4)

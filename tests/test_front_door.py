@@ -54,9 +54,9 @@ def test_the_order_of_ranks_does_not_matter(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"depths": []}, "nothing is left to measure"),
-        ({"generated": 3}, "-n generates tokens after a prompt"),
+        ({"generated": 3}, "generated tokens follow a prompt"),
         ({"generated": -1}, "generated must be at least 0, not -1"),
-        ({"tasks": 2, "stubs": True}, "--tasks loads whole models, and --stubs none"),
+        ({"tasks": 2, "stubs": True}, "a comparison for several tasks loads whole models"),
         ({"half_width": 2.0}, "half_width must lie between 0 and 1"),
         ({"openings": 0}, "openings must be at least 1, not 0"),
         ({"adapters": "folder", "placements": ["q_proj"]}, "an adapter has sites of its own"),

@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from adaptare.app import app
+from adaptare.commands.devices import devices
+from adaptare.console import option_names
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["cli", "core", "devices", "profiler", "predictor", "search", "workflows", "testing"]
 # Packages for others; `workflows` is called by the command line, and `adaptare` exports what scripts need of it.
@@ -29,6 +33,8 @@ SYSTEM_FILES = re.compile(r"/(?:proc|sys)\b|\b(?:proc|sys)/")
 SYSTEM_MODULES = {"platform", "psutil", "resource"}
 # Runtimes are told apart by who is registered for them, and memory is what a plain process gets.
 SWITCHES = ['startswith("' + "onnx", 'startswith("' + "torch", "GLIBC_" + "TUNABLES"]
+# Mentions of commands and options in library packages; the numbers only become smaller.
+MENTIONS = {"core": 0, "devices": 34, "profiler": 13, "predictor": 5, "search": 20, "workflows": 64}
 ASKING = [file for file in (ROOT / "devices").rglob("*.py") if file.parent.name != "agent"]
 # Names the files that agents are asked for, and reads their text; it must be unable to open one.
 PARSER = ROOT / "devices" / "machine_facts.py"
@@ -112,6 +118,38 @@ def test_the_guard_knows_files_of_the_system(line: str) -> None:
 
 def test_no_text_switches_by_the_name_of_a_runtime_or_tunes_its_memory() -> None:
     assert faults(SOURCES, lambda file: [switch for switch in SWITCHES if switch in text(file)]) == {}
+
+
+@cache
+def words_of_the_command_line() -> re.Pattern[str]:
+    """Mentions of its commands and long options; other programs may have options of the same names."""
+    functions = {
+        command.name or command.callback.__name__: command.callback
+        for group in (app, devices)
+        for command in group.registered_commands
+        if command.callback
+    }
+    words = [word for function in functions.values() for names in option_names(function).values() for word in names]
+    options = sorted({option for word in words for option in word.split("/") if option.startswith("--")})
+    commands = "|".join([*functions, "devices"])
+    return re.compile(rf"adaptare (?:{commands})\b|(?<![\w-])(?:{'|'.join(options)})(?![\w-])")
+
+
+def test_the_library_names_no_command_and_no_option() -> None:
+    """What a user types is known by the command line only: messages name parameters in words."""
+
+    def found(file: Path) -> list[str]:
+        texts = [node.value for node in ast.walk(tree(file)) if isinstance(node, ast.Constant)]
+        return [
+            mention[0]
+            for text in texts
+            if isinstance(text, str)
+            for mention in words_of_the_command_line().finditer(text)
+        ]
+
+    for package, most in MENTIONS.items():
+        mentions = faults([file for file in SOURCES if ROOT / package in file.parents], found)
+        assert sum(map(len, mentions.values())) <= most, mentions
 
 
 def test_no_file_is_named_like_a_module_of_python() -> None:

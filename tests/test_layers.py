@@ -14,8 +14,9 @@ ORDER = ["core", "devices", "profiler", "predictor", "search", "workflows", "cli
 TESTING = "testing"
 FILES = [file for package in [*ORDER, TESTING] for file in sorted((ROOT / package).rglob("*.py"))]
 AGENT = ROOT / "devices" / "agent"
+# Packages without public names: all of their modules are imported by their full path.
+BY_FULL_PATH = {"core", "workflows"}
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
-# All modules of core are.
 OPEN = {
     *("devices.agent", "devices.agent_device", "devices.browser", "devices.contracts", "devices.native"),
     *("devices.program", "devices.registry"),
@@ -23,9 +24,6 @@ OPEN = {
     "profiler.workloads",
     *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
     *("search.progress_bars", "search.training"),
-    *("workflows." + room for room in ("adapter_files", "comparison", "demonstration", "devices", "exporting", "fit")),
-    *("workflows." + room for room in ("train", "verification")),
-    *("workflows." + room for room in ("grid", "overhead", "profiling", "search", "spaces", "target")),
 }
 # What a package must not know, except in the files named.
 HEAVY = {
@@ -78,7 +76,7 @@ def targets(module: str, names: list[str]) -> list[tuple[str, bool]]:
     if parts[0] != "adaptare":
         return []
     if len(parts) > 1:
-        deep = len(parts) > 2 and parts[1] != "core" and ".".join(parts[1:3]) not in OPEN
+        deep = len(parts) > 2 and parts[1] not in BY_FULL_PATH and ".".join(parts[1:3]) not in OPEN
         return [(parts[1], deep) if parts[1] in HEAVY else ("cli", True)]
     return [(name if name in HEAVY else "cli", False) for name in names] or [("cli", False)]
 

@@ -1,15 +1,12 @@
 """Comparison of the same workloads in two sets of measurements, or of the workloads of two adapters."""
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
 from adaptare.core import AdaptareError, InputError
-from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Column, Section, Table
-from adaptare.core.units import between, milliseconds, percent
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
 from adaptare.profiler.analysis.intervals import Interval
@@ -52,55 +49,24 @@ class Compared:
     origin: str
     within_one_opening: bool
 
-    @property
-    def interval(self) -> str:
-        """Formatted interval of the difference."""
-        ends = self.difference.lower, self.difference.upper
-        return between(*ends, percent, within_one_opening=self.within_one_opening)
-
-
-COLUMNS: Final[tuple[Column[Compared], ...]] = (
-    Column("workload", lambda row: row.name if row.origin == "measured" else f"{row.name}, {row.origin}"),
-    Column("sites", lambda row: str(row.sites), 1),
-    Column("weights", lambda row: f"{row.parameters:,}", 3),
-    Column("ms", lambda row: milliseconds(row.one_s), 2),
-    Column("ms there", lambda row: milliseconds(row.other_s), 2),
-    Column("difference", lambda row: percent(row.difference.middle)),
-    Column("95 % interval", lambda row: row.interval),
-    Column("verdict", lambda row: row.verdict),
-)
-
 
 @dataclass(frozen=True)
 class Comparison:
     """Result of `compare_stores`.
 
     Args:
+        one: Store, device and adapter of the first set; `other` of the second.
         compared: `overhead`, or `latency` if the devices differ.
+        counts: Number of rows per verdict.
         band: Equivalence band; smaller differences count as the same.
     """
 
-    title: str
+    one: str
+    other: str
     compared: Literal["overhead", "latency"]
     rows: Sequence[Compared]
+    counts: Mapping[Verdict, int]
     band: float
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """1 if a row is significantly slower by more than the band.
-
-        Among many rows without a true difference, some are slower by chance, but hardly any by the whole band.
-        """
-        slower = any(row.difference.lower > self.band for row in self.rows)
-        return ExitCode.ANSWER_IS_NO if slower else ExitCode.DONE
-
-    def sections(self) -> Iterator[Section]:
-        """See `Report`."""
-        yield from compared_sections(self.rows, self.title)
-
-    def to_json(self) -> dict[str, Any]:
-        """See `Report`."""
-        return {"compared": self.compared, "rows": [asdict(row) for row in self.rows], **counts_of(self.rows)}
 
 
 def compare_stores(
@@ -130,8 +96,9 @@ def compare_stores(
     unlike = differing(one[0].device, second[0].device)
     if unlike and other_device is None:
         raise InputError(
-            f"the devices differ in {'; '.join(unlike)}; if that is what you want to compare, name the second with "
-            f"--other-device {second[0].device.device}"
+            f"the devices differ in {'; '.join(unlike)}; to compare two devices, name the second, "
+            f"{second[0].device.device}, as well",
+            parameter="other_device",
         )
     if adapter:
         one = of_adapter(one, adapter, here.location)
@@ -141,14 +108,7 @@ def compare_stores(
         raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")
     first = f"{here.location}, {one[0].device.device}{f', {adapter}' if adapter else ''}"
     other = f"{there.location}, {second[0].device.device}{f', {other_adapter}' if other_adapter else ''}"
-    how = "latencies" if unlike else "overheads over the base"
-    return Comparison(f"{other} compared with {first}: {how}", "latency" if unlike else "overhead", rows, band)
-
-
-def compared_sections(rows: Sequence[Compared], title: str) -> tuple[Table[Compared], str]:
-    """A table, and the number of rows per verdict."""
-    counts = ", ".join(f"{count} {name}" for name, count in counts_of(rows).items() if count)
-    return Table(title, COLUMNS, rows), counts
+    return Comparison(first, other, "latency" if unlike else "overhead", rows, counts_of(rows), band)
 
 
 def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
@@ -170,7 +130,8 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     if not chosen:
         raise InputError(
             f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
-            "name one of these with --device, or measure with: adaptare profile"
+            "name one of these, or measure first",
+            parameter="device",
         )
     if len(chosen) > 1:
         raise InputError(
@@ -195,7 +156,7 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
     configs = _configs(folder, measurements)
     chosen = [row for row in measurements if row.workload.configuration == configs.get(row.workload.shape.hash)]
     if not chosen:
-        raise InputError(f"{place} has no measurement of {str(folder)!r}; make one with: adaptare overhead")
+        raise InputError(f"{place} has no measurement of {str(folder)!r}; measure it first")
     return chosen
 
 
@@ -247,7 +208,7 @@ def compare(
     return [_compared(*pair, latencies=latencies, band=band) for pair in pairs.values()]
 
 
-def counts_of(rows: Sequence[Compared]) -> dict[str, int]:
+def counts_of(rows: Sequence[Compared]) -> dict[Verdict, int]:
     """Number of rows per verdict."""
     known: tuple[Verdict, ...] = ("faster", "same", "slower", "ambiguous")
     return {name: sum(row.verdict == name for row in rows) for name in known}

@@ -165,7 +165,7 @@ def demonstrate(request: DemoRequest, *, feedback: Feedback = SILENT) -> DemoRes
     campaign = Campaign(target.device, programs, Store(store), effort.pace, seed, feedback=feedback)
 
     def measured(wanted: Sequence[Workload], stop: PreciseWithin) -> dict[Workload, Measurement]:
-        measure_space(template, wanted, replace(campaign, stop=stop), model=request.model, target=target)
+        measure_space(template, wanted, replace(campaign, stop=stop), model=request.model)
         return {row.workload: row for row in campaign.store.measurements(info, template.base) if row.complete}
 
     begin(2, f"a first look at rank {RANKS[-1]} on {info.device}")

@@ -26,7 +26,7 @@ class Case:
     def on(self, template: Workload) -> Workload:
         """The workload of this adapter; rank 0 opens every site in the graph, and raises `InputError` on some sites."""
         if not self.rank and self.placement != ALL:
-            raise InputError("rank 0 stands for a graph with every site open; leave out --sites, or rank 0")
+            raise InputError("rank 0 stands for a graph with every site open; leave out the placements, or rank 0")
         return replace(template, configuration=self.config, graph="cut" if self.rank else "open")
 
 
@@ -38,10 +38,13 @@ def grid(shape: ModelShape, ranks: Sequence[int], placements: Sequence[str]) -> 
         kinds = () if placement == ALL else [kind.strip() for kind in placement.split(",")]
         if not all(kinds):
             raise InputError(
-                f"--sites must be names with commas between them, such as q_proj,v_proj or all, not {placement!r}"
+                f"placements must be names with commas between them, such as q_proj,v_proj or all, not {placement!r}",
+                parameter="placements",
             )
         if unknown := sorted(set(kinds) - set(known)):
-            raise InputError(f"--sites: the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all")
+            raise InputError(
+                f"the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all", parameter="placements"
+            )
         for rank in ranks:
             paths = [site.path for site in shape.sites if not kinds or site.kind in kinds]
             cases.append(Case(placement, rank, Configuration.of(dict.fromkeys(paths, rank)).on(shape)))
@@ -70,7 +73,7 @@ def case_of(shape: ModelShape, folder: Path | None, *, rank: int, placement: str
 
 def phases_of(base: Workload, *, prompts: Sequence[int], pasts: Sequence[int]) -> list[Workload]:
     """The base in prefill for every prompt length, and in decode at every cache length, without duplicates."""
-    prefills = [replace(base, phase="prefill", tokens=tokens) for tokens in prompts]
+    prefills = [replace(base, phase="prefill", tokens=tokens) for tokens in dict.fromkeys(prompts)]
     return prefills + [replace(base, phase="decode", past=past) for past in dict.fromkeys(pasts)]
 
 

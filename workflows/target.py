@@ -1,4 +1,4 @@
-"""Target of `--device`: a device, and the format of the base's weights on it."""
+"""Target of measurements: a device, and the format of the base's weights on it."""
 
 from dataclasses import dataclass
 from typing import Final, TypedDict
@@ -58,7 +58,7 @@ def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Spelling:
-    """Parsed value of `--device`, before any connection.
+    """Parsed spelling of a device and weights, before any connection.
 
     Args:
         device: Spelling without the weights of the base.
@@ -85,9 +85,9 @@ def read_spelling(text: str) -> Spelling:
             rest.append(option)
         else:
             known = ", ".join((*quantisations, *BYTES))
-            raise InputError(f"--device {text!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
+            raise InputError(f"device {text!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
     if len(set(words)) > 1:
-        raise InputError(f"--device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
+        raise InputError(f"device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
     device = ":".join(filter(None, (name, ",".join(rest))))
     quantisation, dtype = word if word in quantisations else "none", word if word in BYTES else USUAL
@@ -112,5 +112,5 @@ def named_target(spelling: str | None, known: DeviceInfo, template: Workload) ->
     profiled = Target(target.device, template.quantisation, template.dtype)
     if target.named and target.weights != profiled.weights:
         words = template.dtype if template.quantisation == "none" else template.quantisation
-        raise InputError(f"--device {spelling!r} has another base; what was profiled has {words} weights")
+        raise InputError(f"device {spelling!r} has another base; the profiled one has {words} weights")
     return profiled

@@ -64,11 +64,13 @@ def agent(
     """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
     from adaptare.devices.native.build import build_bundle, kept_for
     from adaptare.devices.native.compiler import target_here, target_named
-    from adaptare.workflows.devices.agent_bundles import AgentBundles
+    from adaptare.views import agent as view
+    from adaptare.workflows.devices import AgentBundles
 
+    console = Console(as_json=as_json)
     chosen = target_named(target) if target else target_here()
     if not build:
-        return Console(as_json=as_json).show(AgentBundles(chosen.name, kept_for(chosen)))
+        return console.show(AgentBundles(chosen.name, kept_for(chosen)), view)
     bundle = build_bundle(
         chosen,
         folder=output,
@@ -78,4 +80,4 @@ def agent(
         wheel=wheel,
         libraries=libraries or [],
     )
-    return Console(as_json=as_json).show(AgentBundles(chosen.name, [bundle], is_new=True))
+    return console.show(AgentBundles(chosen.name, [bundle], is_new=True), view)

@@ -37,6 +37,7 @@ def compare(
     """
     from adaptare.core import InputError
     from adaptare.profiler import Store
+    from adaptare.views import compare as view
     from adaptare.workflows.comparison import compare_stores
 
     if other_adapter and not adapter:
@@ -52,4 +53,4 @@ def compare(
         other_adapter=other_adapter,
         band=band,
     )
-    return Console(as_json=as_json).show(report)
+    return Console(as_json=as_json).show(report, view)

@@ -47,6 +47,11 @@ def list_devices(
     as_json: JsonOption = False,
 ) -> int:
     """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
-    from adaptare.workflows.devices.machines import cleaned, machines
+    from adaptare.views import cleaned as view_of_cleaned
+    from adaptare.views import devices as view
+    from adaptare.workflows.devices import cleaned, machines
 
-    return Console(as_json=as_json).show((cleaned if clean else machines)(named or []))
+    console = Console(as_json=as_json)
+    if clean:
+        return console.show(cleaned(named or []), view_of_cleaned)
+    return console.show(machines(named or []), view)

@@ -23,7 +23,7 @@ def overhead(
             metavar="ADAPTER...", help="PEFT folders; the first is compared with the others.", show_default="--rank"
         ),
     ] = None,
-    rank: Annotated[
+    ranks: Annotated[
         str | None,
         typer.Option(
             "--rank",
@@ -31,19 +31,19 @@ def overhead(
             show_default=DEFAULT_RANK,
         ),
     ] = None,
-    sites: Annotated[
+    placements: Annotated[
         list[str] | None,
         typer.Option(
             "--sites", help="Kinds of linears: q_proj,v_proj; repeat it for other placements.", show_default="all"
         ),
     ] = None,
-    prefill: Annotated[
+    prompts: Annotated[
         str, typer.Option("-p", "--prefill", help="Tokens of the prompt, such as 64 or 64,512; 0: no prefill.")
     ] = "64",
-    decode: Annotated[
+    depths: Annotated[
         str, typer.Option("-d", "--decode", help="Cached positions in decode, such as 64 or 0,512; -1: no decode.")
     ] = "64",
-    generate: Annotated[
+    generated: Annotated[
         int,
         typer.Option("-n", "--generate", help="Tokens after the first, which a prompt of -p gives; 0: none.", min=0),
     ] = 0,
@@ -82,26 +82,25 @@ def overhead(
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.views import overhead as view
     from adaptare.views import side_by_side as view_of_several
-    from adaptare.workflows.overhead.overhead import overhead as measured_overhead
+    from adaptare.workflows.overhead.overhead import measure_overhead
+    from adaptare.workflows.overhead.request import OverheadRequest
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
     devices = device or [arguments.DEFAULT_DEVICE]
-    prompts = [tokens for tokens in read_lengths(prefill, "-p", least=0) if tokens > 0]
-    depths = [past for past in read_lengths(decode, "-d", least=-1) if past >= 0]
-    check_alone(adapters, rank=rank is not None, sites=sites)
+    check_alone(adapters, rank=ranks is not None, sites=placements)
     check_figure(figure)
     if figure and len(devices) > 1:
         raise InputError("--figure draws one device; give one, or leave the figure out")
-    measure = partial(
-        measured_overhead,
+    request = OverheadRequest(
         model,
         adapters or (),
-        ranks=read_ranks(DEFAULT_RANK if rank is None else rank),
-        placements=sites or (),
-        prompts=prompts,
-        depths=depths,
-        generated=generate,
+        devices[0],
+        ranks=read_ranks(DEFAULT_RANK if ranks is None else ranks),
+        placements=placements or (),
+        prompts=[tokens for tokens in read_lengths(prompts, "-p", least=0) if tokens > 0],
+        depths=[past for past in read_lengths(depths, "-d", least=-1) if past >= 0],
+        generated=generated,
         tasks=tasks,
         energy=energy,
         batch=batch,
@@ -117,10 +116,10 @@ def overhead(
         seed=seed,
     )
     if len(devices) > 1:
-        return console.show(side_by_side(devices, measure, feedback=feedback_of), view_of_several)
-    report = measure(device=devices[0], feedback=console.feedback_with(view))
+        return console.show(side_by_side(request, devices, feedback=feedback_of), view_of_several)
+    report = measure_overhead(request, feedback=console.feedback_with(view))
     code = console.show(report, view)
     all_drawn = True
     if figure and report.rows:
-        all_drawn = drawn(partial(draw, report.rows, figure, title=report.title), figure, console)
+        all_drawn = drawn(partial(draw, report.rows, figure, title=view.title(report)), figure, console)
     return code or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

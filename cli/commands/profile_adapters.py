@@ -1,17 +1,12 @@
 """`adaptare profile`."""
 
-import shlex
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command
 from adaptare.pace import PROFILE
-
-if TYPE_CHECKING:
-    from adaptare.profiler import Workload
 
 
 @command
@@ -61,77 +56,33 @@ def profile(
     as_json: arguments.JsonOption = False,
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
-    from adaptare.core import InputError
     from adaptare.inputs import read_phase, whole_numbers
-    from adaptare.profiler import Store, Workload, open_model, precise_within, programs_for
-    from adaptare.workflows.profiling.campaign import Campaign
-    from adaptare.workflows.profiling.space_report import measure_space, workloads_of_space
-    from adaptare.workflows.spaces import space_of
-    from adaptare.workflows.target import target_of
+    from adaptare.views import profile_adapters as view
+    from adaptare.workflows.profiling.request import ProfileRequest
+    from adaptare.workflows.profiling.space_report import profile_space
 
     console = Console(as_json=as_json)
-    target = target_of(device)
     phase, length = read_phase(prefill, decode)
-    if minutes is not None and not minutes > 0:
-        raise InputError(f"--minutes must be above 0, not {minutes}; leave it out to measure everything")
-    if until_error == 0:
-        raise InputError("--until-error must be above 0 %: every predictor has some error; give for example 2%")
-    target_error = None if until_error is None else 100 * until_error
-    shape = open_model(model, cache=cache).shape
-    name = space or ("sites" if stubs else arguments.DEFAULT_SPACE)
-    numbers = None if ranks is None else whole_numbers(ranks, "--rank")
-    chosen = space_of(name, shape, ranks=numbers, layers_alike=stubs)
-    template = Workload(
-        shape,
-        mode=mode,
+    request = ProfileRequest(
+        model,
+        device,
+        space=space,
+        ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
+        count=count,
         phase=phase,
+        length=length,
         batch=batch,
-        tokens=length,
-        past=length,
-        graph="open" if every_site else "cut",
-        **target.weights,
-    )
-    programs = programs_for(target.device.info(), cache=cache)
-    workloads = workloads_of_space(template, chosen, count=count, seed=seed, programs=programs, note=console.note)
-    if every_site and not any(workload.graph == "open" for workload in workloads):
-        raise InputError("every adapter of this space is on every site, so all are open anyway; leave out --open")
-    campaign = Campaign(
-        target.device,
-        programs,
-        stop=precise_within(half_width, seconds, openings),
-        store=Store(store),
-        seed=seed,
+        mode=mode,
+        every_site=every_site,
+        half_width=half_width,
+        seconds=seconds,
+        openings=openings,
+        minutes=minutes,
+        until_error=until_error,
         recalibrate=recalibrate,
         stubs=stubs,
-        feedback=console.feedback,
+        store=store,
+        cache=cache,
+        seed=seed,
     )
-    strategy = None
-    if target_error is not None:
-        from adaptare.predictor import measure_until
-
-        strategy = partial(measure_until, error=target_error, note=console.note)
-    report = measure_space(
-        template,
-        workloads,
-        campaign,
-        model=model,
-        target=target,
-        limit_s=None if minutes is None else 60 * minutes,
-        strategy=strategy,
-        error_wanted=target_error,
-    )
-    code = console.show(report)
-    chosen_by = _chosen(template, model, device, campaign.store.location, only=report.alone)
-    console.section(f"next: {shlex.join(['adaptare', 'fit', *chosen_by])}")
-    return code
-
-
-def _chosen(template: "Workload", model: str, device: str, store: str, *, only: bool) -> list[str]:
-    """Options that select these rows in `adaptare fit`; fewer if they are the `only` rows of the device."""
-    options: list[tuple[str, object]] = [("--device", device)]
-    options += [("--store", store)] * (store != arguments.DEFAULT_STORE)
-    if not only:
-        options += [("-p" if template.phase == "prefill" else "-d", template.length), ("--batch", template.batch)]
-        options += [("--mode", template.mode), ("--model", model)]
-    cut = [] if only else ["--open" if template.graph == "open" else "--cut"]
-    return [*(str(word) for pair in options for word in pair), *cut]
+    return console.show(profile_space(request, feedback=console.feedback), view)

@@ -15,6 +15,7 @@ def store(
 ) -> int:
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
+    from adaptare.views import store as view
     from adaptare.workflows.profiling.contents import contents_of
 
-    return Console(as_json=as_json).show(contents_of(Store(place, create=False)))
+    return Console(as_json=as_json).show(contents_of(Store(place, create=False)), view)

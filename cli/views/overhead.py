@@ -1,22 +1,27 @@
 """View of `adaptare overhead`."""
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import between, milliseconds, per_second, percent
+from adaptare.core.units import COMPOSED, milliseconds, per_second, percent
 from adaptare.views import energy, merge_or_swap
-from adaptare.workflows.comparison import compared_sections
-from adaptare.workflows.overhead.overhead_report import OverheadReport
-from adaptare.workflows.overhead.overhead_rows import Row, Slope
-from adaptare.workflows.overhead.request_rows import Request
+from adaptare.views.compare import compared
+from adaptare.views.words import ends
+from adaptare.workflows.overhead.overhead import OverheadReport
+from adaptare.workflows.overhead.overhead_rows import PriceOfPrecision, Row, Slope
+from adaptare.workflows.overhead.request_rows import ComposedRequest
+from adaptare.workflows.target import weight_words
+
+A_DAY_S: Final = 24 * 60 * 60
 
 
-def interval(row: Row | Request) -> str:
+def interval(row: Row | ComposedRequest) -> str:
     """Formatted interval of an overhead."""
-    return between(row.overhead_lower, row.overhead_upper, percent, within_one_opening=row.within_one_opening)
+    return ends(row.over_base, percent, within_one_opening=row.within_one_opening)
 
 
 ROWS: Final[tuple[Column[Row], ...]] = (
@@ -32,23 +37,30 @@ ROWS: Final[tuple[Column[Row], ...]] = (
     Column("95 % interval", interval),
     Column("verdict", lambda row: row.verdict, 2),
 )
-REQUESTS: Final[tuple[Column[Request], ...]] = (
+REQUESTS: Final[tuple[Column[ComposedRequest], ...]] = (
     Column("adapter", lambda row: f"{row.placement} r{row.rank}"),
     Column("prompt", lambda row: str(row.prompt)),
     Column("mode", lambda row: row.mode),
     Column("first token ms", lambda row: milliseconds(row.first_token_s), 3),
     Column("ms per token", lambda row: milliseconds(row.token_s), 2),
-    Column("total ms", lambda row: milliseconds(row.total_s), 1),
+    Column("total ms", lambda row: milliseconds(row.total.middle), 1),
     Column("base ms", lambda row: milliseconds(row.base_s), 4),
     Column("tokens/s", lambda row: per_second(row.tokens_per_s), 5),
-    Column("overhead", lambda row: percent(row.overhead)),
+    Column("overhead", lambda row: percent(row.over_base.middle)),
     Column("95 %", interval),
 )
 
 
+def title(report: OverheadReport) -> str:
+    """Title of the table of all rows."""
+    sites = f"{report.linears} linears"
+    composed = COMPOSED * (report.origin == "composed")
+    return f"{report.model} on {_device(report)}: adapters on {sites} or some of them{composed}"
+
+
 def sections(report: OverheadReport) -> Iterator[Section]:
     """A table of all rows, and the results derived from them."""
-    yield Table(report.title, ROWS, report.rows)
+    yield Table(title(report), ROWS, report.rows)
     yield from remarks(report)
 
 
@@ -62,16 +74,16 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
             )
     yield from map(_slope, report.slopes)
     if report.price:
-        yield Note(report.price)
-    for name, compared in report.differences.items():
-        yield from compared_sections(compared, f"{name} compared with {report.first}")
+        yield Note(price_words(report.price))
+    for name, rows in report.differences.items():
+        yield from compared(rows, f"{name} compared with {report.first}")
     if report.requests:
         yield _requests(report.requests)
     if report.energy:
         yield energy.section(report.energy)
     if report.merge_or_swap:
         yield from merge_or_swap.sections(report.merge_or_swap)
-    words = ["adaptare", "profile", report.place["model"], "--device", report.device_name]
+    words = ["adaptare", "profile", report.model, "--device", _device(report)]
     yield Note(f"next, to predict other adapters: {shlex.join(words)}")
 
 
@@ -84,12 +96,29 @@ def exit_code(report: OverheadReport) -> ExitCode:
 
 def _slope(slope: Slope) -> str:
     cause = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-    ends = between(slope.lower_s, slope.upper_s, _microseconds, within_one_opening=slope.within_one_opening)
+    interval = ends(slope.seconds, _microseconds, within_one_opening=slope.within_one_opening)
     where = f"{slope.phase} {slope.length}, {slope.placement}"
-    return f"{where}: {cause} adds {_microseconds(slope.seconds)} us {ends}"
+    return f"{where}: {cause} adds {_microseconds(slope.seconds.middle)} us {interval}"
 
 
-def _requests(requests: Sequence[Request]) -> Table[Request]:
+def price_words(price: PriceOfPrecision) -> str:
+    """Time for narrower intervals, with the options that ask for them."""
+    share = f"±{100 * price.half_width:.2g} %"
+    if price.seconds > A_DAY_S:
+        return f"{share} is out of reach: openings differ too much; close other programs and repeat"
+    rounded_s = 10 * math.ceil(price.seconds / 10)
+    time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
+    of_each = " for each phase" if price.phases > 1 else ""
+    options = f"--half-width {100 * price.half_width:g}% --seconds {rounded_s}"
+    return f"{share} would take about {time}{of_each}: {options}"
+
+
+def _device(report: OverheadReport) -> str:
+    """Spelling of the device, with the weight format."""
+    return ",".join([report.device, *weight_words(report.quantisation, report.dtype)])
+
+
+def _requests(requests: Sequence[ComposedRequest]) -> Table[ComposedRequest]:
     prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in requests))
     after = f"the first token and {requests[0].generated} more, composed of the rows above"
     return Table(f"Requests of {prompts} tokens: {after}", REQUESTS, requests)

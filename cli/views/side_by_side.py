@@ -1,22 +1,22 @@
 """View of `adaptare overhead` on several devices."""
 
 from collections.abc import Callable, Iterator, Mapping
+from string import ascii_uppercase
 
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.views import overhead
-from adaptare.workflows.overhead.overhead_report import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import Row
-from adaptare.workflows.overhead.side_by_side import LETTERS, Lost, SideBySide
+from adaptare.workflows.overhead.side_by_side import DeviceResult, SideBySide
 
 Key = tuple[str, int, str, int, str, str]
 
 
 def sections(result: SideBySide) -> Iterator[Section]:
     """One table, and below it the remarks on each device."""
-    named = dict(zip(LETTERS, result.results.items(), strict=False))
-    reports = {letter: report for letter, (_, report) in named.items() if isinstance(report, OverheadReport)}
+    named = dict(zip(ascii_uppercase, result.devices, strict=False))
+    reports = {letter: device.report for letter, device in named.items() if device.report}
     rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
     keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
     columns: list[Column[Key]] = [
@@ -28,8 +28,11 @@ def sections(result: SideBySide) -> Iterator[Section]:
         columns += _columns_of(letter, by_key)
     if keys:
         yield Table("Overhead of adapters, side by side", tuple(columns), keys)
-    for letter, (name, report) in named.items():
-        yield Note(f"{letter}: {name}: {report.problem}") if isinstance(report, Lost) else f"{letter}: {report.title}"
+    for letter, device in named.items():
+        if device.report:
+            yield f"{letter}: {overhead.title(device.report)}"
+        else:
+            yield Note(f"{letter}: {device.spelling}: {device.problem}")
     for letter, report in reports.items():
         for section in overhead.remarks(report):
             yield f"{letter}: {section}" if isinstance(section, str) else section
@@ -39,10 +42,13 @@ def sections(result: SideBySide) -> Iterator[Section]:
 
 def exit_code(result: SideBySide) -> ExitCode:
     """That of the device that went worst."""
-    return max(
-        report.exit_code if isinstance(report, Lost) else overhead.exit_code(report)
-        for report in result.results.values()
-    )
+    return max(map(_code, result.devices))
+
+
+def _code(device: DeviceResult) -> ExitCode:
+    if device.report:
+        return overhead.exit_code(device.report)
+    return ExitCode.BAD_INPUT if device.bad_input else ExitCode.WORLD_FAILED
 
 
 def _key(row: Row) -> Key:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core import AdaptareError, InputError
-from adaptare.core.exit_codes import ExitCode
+from adaptare.core import InputError, NoSolutionError
 from adaptare.profiler import Space
 from adaptare.search.budget.candidate import limit_costs, violations
 from adaptare.search.budget.objective import Limit
 
 
-class InfeasibleBudgetError(AdaptareError):
+class InfeasibleBudgetError(NoSolutionError):
     """Raised before any evaluation if no configuration of the space meets a limit.
 
     Args:
@@ -22,8 +21,6 @@ class InfeasibleBudgetError(AdaptareError):
         smallest: The smallest value reachable with a configuration other than the base itself.
         without_adapter: The value of the base alone.
     """
-
-    exit_code = ExitCode.ANSWER_IS_NO
 
     def __init__(self, message: str, *, name: str, bound: float, smallest: float, without_adapter: float) -> None:
         super().__init__(message)

@@ -92,14 +92,14 @@ def test_an_unsupported_family(run: Run) -> None:
         (("--rank", -1), "--rank must be 0 or more, not -1"),
         (("--rank", ""), "--rank must be whole numbers with commas between them"),
         (("--rank", "4,,8"), "--rank must be whole numbers with commas between them"),
-        (("--sites", ""), "--sites must be names with commas between them"),
-        (("--sites", "q_proj,,v_proj"), "--sites must be names with commas between them"),
+        (("--sites", ""), "placements must be names with commas between them"),
+        (("--sites", "q_proj,,v_proj"), "placements must be names with commas between them"),
         (("-p", "64,,128"), "-p must be whole numbers with commas between them"),
         (("-d", ""), "-d must be whole numbers with commas between them"),
         (("-p", 4000), "the model ends at 2,048 positions (max_position_embeddings), and this needs 4,000"),
         (("-d", 2048), "the model ends at 2,048 positions (max_position_embeddings), and this needs 2,049"),
         (("-p", 2000, "-n", 100), "and this needs 2,100"),
-        (("--sites", "q_proj,w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
+        (("--sites", "q_proj,w_proj"), "the model has no w_proj; it has q_proj, k_proj"),
         (("-p", 0, "-d", -1), "nothing is left to measure"),
         (("--half-width", "0%"), "half_width must lie between 0 and 1"),
         (("--seconds", 0), "a time budget must be above 0 s"),
@@ -128,7 +128,10 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
         (("--half-width", "100%"), "half_width must lie between 0 and 1"),
         (("--until-error", "0.02"), "write a number up to 100 and a per cent sign, such as 1%, not '0.02'"),
         (("--until-error", "-1%"), "a per cent sign"),
-        (("--until-error", "0%"), "--until-error must be above 0 %"),
+        (
+            ("--until-error", "0%"),
+            "as every predictor has some; choose for example 2 % (option --until-error)",
+        ),
     ],
 )
 def test_spaces_that_make_no_sense(run: Run, model_cache: Path, options: tuple[object, ...], message: str) -> None:
@@ -174,7 +177,7 @@ def test_a_store_of_a_newer_schema(run: Run, model_cache: Path) -> None:
 def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
     refused(run("fit", "--device", "simulated"), "there is no store 'adaptare.db'; measure something first")
     run(*PROFILE, "--cache", model_cache)
-    refused(run("fit", "--device", "simulated:launch_s=1"), "or measure with: adaptare profile")
+    refused(run("fit", "--device", "simulated:launch_s=1"), "name one of these, or measure first")
 
 
 def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
@@ -213,7 +216,10 @@ def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) ->
 
 def test_open_needs_adapters_that_leave_out_a_site(run: Run, model_cache: Path) -> None:
     answer = run(*PROFILE, "--cache", model_cache, "--space", "sites", "--rank", "4,8", "--open")
-    refused(answer, "every adapter of this space is on every site, so all are open anyway; leave out --open")
+    refused(
+        answer,
+        "all graphs are open anyway; do not ask for it (option --open)",
+    )
 
 
 def test_a_place_that_cannot_be_written(run: Run, model_cache: Path) -> None:

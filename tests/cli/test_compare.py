@@ -31,7 +31,11 @@ def stores(run: Callable[..., Any], model_cache: Any) -> Callable[..., Any]:
 def test_the_same_device_gives_the_same(stores: Callable[..., Any]) -> None:
     answer = stores("compare", "one.db", "two.db", "--json")
     assert answer.code == 0, answer.err
-    assert (answer.json["compared"], answer.json["same"], answer.json["slower"]) == ("overhead", 6, 0)
+    assert (answer.json["compared"], answer.json["counts"]["same"], answer.json["counts"]["slower"]) == (
+        "overhead",
+        6,
+        0,
+    )
     for row in answer.json["rows"]:
         assert row["difference"]["middle"] == pytest.approx(0.0, abs=1e-9)
 
@@ -39,7 +43,7 @@ def test_the_same_device_gives_the_same(stores: Callable[..., Any]) -> None:
 def test_a_slower_device_is_the_answer_no(stores: Callable[..., Any]) -> None:
     answer = stores("compare", "one.db", "slow.db", "--other-device", SLOW, "--json")
     assert answer.code == 1
-    assert (answer.json["compared"], answer.json["slower"]) == ("latency", 6)
+    assert (answer.json["compared"], answer.json["counts"]["slower"]) == ("latency", 6)
     for row in answer.json["rows"]:
         assert row["difference"]["middle"] == pytest.approx(row["other_s"] / row["one_s"] - 1, rel=1e-9)
     back = stores("compare", "slow.db", "one.db", "--other-device", "simulated")
@@ -61,7 +65,7 @@ def test_unlike_devices_are_compared_only_when_asked_for(stores: Callable[..., A
     answer = stores("compare", "one.db", "slow.db")
     assert answer.code == 2
     assert "the devices differ in device 'simulated' and 'simulated:launch_s=4e-06'" in answer.err
-    assert f"--other-device {SLOW}" in answer.err
+    assert f"name the second, {SLOW}, as well (option --other-device)" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -94,9 +98,9 @@ def test_without_a_band_that_of_the_library_counts() -> None:
 
 def test_differences_within_the_band_are_the_same(stores: Callable[..., Any]) -> None:
     words = ("compare", "one.db", "slow.db", "--other-device", SLOW, "--json")
-    assert stores(*words).json["slower"] == 6
+    assert stores(*words).json["counts"]["slower"] == 6
     answer = stores(*words, "--band", "100%")
-    assert (answer.code, answer.json["same"]) == (0, 6)
+    assert (answer.code, answer.json["counts"]["same"]) == (0, 6)
     assert stores(*words, "--band", "200%").code == 2
 
 

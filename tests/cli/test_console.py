@@ -56,7 +56,7 @@ def test_narrow_pipes_lose_columns_and_no_digits(
     assert max(map(len, table)) <= max(columns, 70)  # wider rather than cut
     assert "…" not in out
     for row in rows:
-        assert f"[{row['overhead_lower']:+.1%}, {row['overhead_upper']:+.1%}]" in "".join(table)
+        assert f"[{row['over_base']['lower']:+.1%}, {row['over_base']['upper']:+.1%}]" in "".join(table)
     assert "tokens/s" not in out
 
 

@@ -56,4 +56,4 @@ def test_energy_is_written_for_people(joules: float, said: str) -> None:
 def test_stubs_have_no_energy_of_a_whole(overhead: Callable[..., Any]) -> None:
     refused = overhead("simulated", "--stubs")
     assert refused.code == 2
-    assert "--energy loads whole models, and --stubs none" in refused.err
+    assert "counting energy loads whole models, and stubs replace them; choose one (option --stubs)" in refused.err

@@ -72,7 +72,7 @@ def test_a_device_that_is_spelled_wrong_says_why(run: Run, model_cache: Path) ->
     answer = run("fit", "--device", "simulated:speed=3")
     assert answer.code == 2
     assert "option 'speed=3' is unknown" in answer.err
-    assert "name one of these with --device" in answer.err
+    assert "name one of these, or measure first" in answer.err
 
 
 def test_of_two_models_of_the_same_sizes_the_one_that_was_named_is_fitted(
@@ -219,8 +219,9 @@ def test_a_store_says_what_it_holds(run: Run, model_cache: Path) -> None:
     profile(run, model_cache, "-p", 16)
     answer = run("store", "--json")
     assert answer.code == 0, answer.err
-    first, second = answer.json["contents"]
-    assert (first["device"], first["adapters"], first["rows"], first["incomplete"]) == ("simulated", 10, 10, 0)
+    first, second = answer.json["kinds"]
+    assert (first["device"]["device"], first["adapters"]) == ("simulated", 10)
+    assert (first["rows"], first["incomplete"]) == (10, 0)
     assert first["workload"].startswith("model decode 64 swappable float32")
     assert second["workload"].startswith("model prefill 16 swappable float32")
     assert "20 measurements in adaptare.db" in run("store").out

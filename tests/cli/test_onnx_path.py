@@ -45,7 +45,7 @@ def test_what_is_profiled_fitted_and_predicted_is_of_the_quantised_base(
     assert run("predict", "predictor", "ranks.json", "--device", INT4).code == 0
     refused = run("predict", "predictor", "ranks.json", "--device", "ort-cpu:int8,threads=1")
     assert refused.code == 2
-    assert "has another base; what was profiled has int4 weights" in refused.err
+    assert "has another base; the profiled one has int4 weights" in refused.err
 
 
 @pytest.mark.slow

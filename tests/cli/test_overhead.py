@@ -11,7 +11,8 @@ from transformers import LlamaConfig
 
 from adaptare.console import Console
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
+from adaptare.views.overhead import price_words
 from adaptare.workflows.overhead.overhead_rows import price_of_precision
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4)
@@ -37,9 +38,10 @@ def test_a_grid_has_every_rank_swappable_and_the_largest_in_every_way(overhead: 
     ]
     assert sorted(found) == sorted(expected)
     for row in answer.json["rows"]:
-        assert row["overhead_lower"] <= row["overhead"] <= row["overhead_upper"]
-        assert row["p90_s"] >= 0.99 * row["latency_s"]
-        assert row["tokens_per_s"] == pytest.approx((4 if row["phase"] == "prefill" else 1) / row["latency_s"])
+        assert row["over_base"]["lower"] <= row["over_base"]["middle"] <= row["over_base"]["upper"]
+        latency_s = row["latency"]["middle"]
+        assert row["p90_s"] >= 0.99 * latency_s
+        assert row["tokens_per_s"] == pytest.approx((4 if row["phase"] == "prefill" else 1) / latency_s)
         assert row["verdict"] == ("same" if row["mode"] == "merged" else "slower")
         assert row["trends"] == ["flat"] * 2
 
@@ -48,9 +50,13 @@ def test_slopes_are_seconds_of_a_rank_and_of_a_site(overhead: Callable[..., Any]
     found = overhead("--device", "simulated", "--rank", "1,9", "--sites", "q_proj", "-p", 0, "--json").json
     low, high = (row for row in found["rows"] if row["mode"] == "swappable")
     slopes = {slope["per"]: slope for slope in found["slopes"]}
-    assert slopes["rank"]["seconds"] == pytest.approx((high["latency_s"] - low["latency_s"]) / 8, rel=1e-6)
-    assert slopes["site"]["seconds"] == pytest.approx((low["latency_s"] - low["base_s"]) / low["sites"], rel=1e-6)
-    assert all(slope["lower_s"] <= slope["seconds"] <= slope["upper_s"] for slope in slopes.values())
+    low_s, high_s = low["latency"]["middle"], high["latency"]["middle"]
+    assert slopes["rank"]["seconds"]["middle"] == pytest.approx((high_s - low_s) / 8, rel=1e-6)
+    assert slopes["site"]["seconds"]["middle"] == pytest.approx((low_s - low["base_s"]) / low["sites"], rel=1e-6)
+    assert all(
+        slope["seconds"]["lower"] <= slope["seconds"]["middle"] <= slope["seconds"]["upper"]
+        for slope in slopes.values()
+    )
 
 
 def test_onnx_runtime_has_rank_0(overhead: Callable[..., Any]) -> None:
@@ -126,13 +132,19 @@ def test_the_time_of_a_narrower_interval_follows_from_the_openings_it_needs() ->
     (found,) = profile([workload], reference=workload.base, device=device, stop=FixedRounds(8, openings=6), seed=0)
     took, width = replace(found, environment={"elapsed_s": 32.0}), found.ratio.half_width
     wider = replace(took, workload=replace(workload, past=9), environment={"elapsed_s": 16.0})
-    assert price_of_precision([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
+
+    def words(measured: list[Measurement], half_width: float) -> str:
+        price = price_of_precision(measured, half_width)
+        assert price is not None
+        return price_words(price)
+
+    assert words([took], width / 2) == f"±{50 * width:.2g} % would take about 2 min: " + (
         f"--half-width {100 * width / 2:g}% --seconds 100"
     )
-    assert price_of_precision([took], 1.2 * width).endswith(f"--half-width {100 * 0.6 * width:g}% --seconds 70")
-    assert "70 s for each phase: " in price_of_precision([took, wider], 1.2 * width)
-    assert price_of_precision([], 0.01) == ""
-    assert "is out of reach: openings differ too much" in price_of_precision([took], width / 1000)
+    assert words([took], 1.2 * width).endswith(f"--half-width {100 * 0.6 * width:g}% --seconds 70")
+    assert "70 s for each phase: " in words([took, wider], 1.2 * width)
+    assert "is out of reach: openings differ too much" in words([took], width / 1000)
+    assert price_of_precision([], 0.01) is None
 
 
 def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., Any]) -> None:
@@ -201,7 +213,7 @@ def test_adapters_are_compared_round_by_round(overhead: Callable[..., Any], save
     [(name, found)] = answer.json["differences"].items()
     assert name == str(large)
     swappable, merged = found
-    ratio = rows[str(large), "swappable"]["latency_s"] / rows[str(small), "swappable"]["latency_s"]
+    ratio = rows[str(large), "swappable"]["latency"]["middle"] / rows[str(small), "swappable"]["latency"]["middle"]
     assert swappable["difference"]["middle"] == pytest.approx(ratio - 1, rel=1e-6)
     assert (swappable["verdict"], merged["verdict"]) == ("slower", "same")
     assert "compared with" in overhead(small, large, "--device", "simulated", "-p", 0).out
@@ -222,7 +234,10 @@ def test_adapters_that_cost_the_same_by_construction_are_refused(
         (("--rank", "1,x"), "--rank must be whole numbers with commas between them, such as 16 or 4,8,64, not '1,x'"),
         (("--rank", ""), "--rank must be whole numbers with commas between them, such as 16 or 4,8,64, not ''"),
         (("--rank", "0,4", "--device", "torch-cpu:threads=1"), "torch has no adapters of rank 0"),
-        (("--sites", "w_proj"), "--sites: the model has no w_proj; it has q_proj, k_proj"),
+        (
+            ("--sites", "w_proj"),
+            "down_proj, or all (option --sites)",
+        ),
         (("--figure", "nowhere/curve.png"), "--figure: there is no folder 'nowhere'"),
         (("--figure", "curve.xyz"), "--figure must end in .png, .svg, .pdf, not 'curve.xyz'"),
     ],

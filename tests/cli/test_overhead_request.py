@@ -17,10 +17,13 @@ def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
     return call
 
 
-def latency(found: dict[str, Any], mode: str, phase: str, length: int, *, field: str = "latency_s") -> float:
+def row_of(found: dict[str, Any], mode: str, phase: str, length: int) -> dict[str, Any]:
     (row,) = (row for row in found["rows"] if (row["mode"], row["phase"], row["length"]) == (mode, phase, length))
-    seconds: float = row[field]
-    return seconds
+    return dict(row)
+
+
+def latency(found: dict[str, Any], mode: str, phase: str, length: int) -> float:
+    return float(row_of(found, mode, phase, length)["latency"]["middle"])
 
 
 @pytest.mark.parametrize("mode", ["swappable", "merged"])
@@ -35,22 +38,24 @@ def test_a_request_is_its_prefill_and_every_token_against_the_cache_before_it(
     assert (request["prompt"], request["generated"]) == (4, 3)
     first_s = latency(found, mode, "prefill", 4)
     assert request["first_token_s"] == first_s
-    assert request["total_s"] == pytest.approx(first_s + sum(tokens_s), rel=1e-3)
-    assert request["token_s"] == pytest.approx((request["total_s"] - first_s) / 3)
-    assert request["tokens_per_s"] == pytest.approx(3 / request["total_s"])
+    total_s = request["total"]["middle"]
+    assert total_s == pytest.approx(first_s + sum(tokens_s), rel=1e-3)
+    assert request["token_s"] == pytest.approx((total_s - first_s) / 3)
+    assert request["tokens_per_s"] == pytest.approx(3 / total_s)
 
 
 def test_the_overhead_of_a_request_is_over_the_same_request_without_adapter(overhead: Callable[..., Any]) -> None:
     found = overhead("-p", 4, "-d", 0, "-n", 9, "--batch", 2, "--json").json
     for request in found["requests"]:
         mode = request["mode"]
-        ends = [latency(found, mode, "decode", past, field="base_s") for past in (4, 12)]
-        base_s = latency(found, mode, "prefill", 4, field="base_s") + 9 * sum(ends) / 2
+        ends = [row_of(found, mode, "decode", past)["base_s"] for past in (4, 12)]
+        base_s = row_of(found, mode, "prefill", 4)["base_s"] + 9 * sum(ends) / 2
+        total, share = request["total"], request["over_base"]
         assert request["base_s"] == pytest.approx(base_s)
-        assert request["overhead"] == pytest.approx(request["total_s"] / base_s - 1)
-        assert request["overhead_lower"] <= request["overhead"] <= request["overhead_upper"]
-        assert request["lower_s"] <= request["total_s"] <= request["upper_s"]
-        assert request["tokens_per_s"] == pytest.approx(2 * 9 / request["total_s"])
+        assert share["middle"] == pytest.approx(total["middle"] / base_s - 1)
+        assert share["lower"] <= share["middle"] <= share["upper"]
+        assert total["lower"] <= total["middle"] <= total["upper"]
+        assert request["tokens_per_s"] == pytest.approx(2 * 9 / total["middle"])
         assert request["verdict"] == ("same" if mode == "merged" else "slower")
 
 
@@ -97,7 +102,7 @@ def test_the_table_says_that_a_request_is_composed(overhead: Callable[..., Any])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("-p", 0, "-n", 4), "-n generates tokens after a prompt; give it tokens with -p"),
+        (("-p", 0, "-n", 4), "generated tokens follow a prompt; give its number of tokens (option -p/--prefill)"),
         (("-n", -1), "Invalid value for '-n' / '--generate'"),
     ],
 )

@@ -11,14 +11,15 @@ import pytest
 
 from adaptare.console import feedback_of
 from adaptare.core import DeviceError, InputError
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.progress import SILENT
 from adaptare.profiler import Store
 from adaptare.views.side_by_side import exit_code
 from adaptare.workflows.overhead import side_by_side as module
-from adaptare.workflows.overhead.side_by_side import Lost, side_by_side
+from adaptare.workflows.overhead.request import OverheadRequest
+from adaptare.workflows.overhead.side_by_side import DeviceResult, side_by_side
 
 UNREACHABLE = "ssh://127.0.0.1:1/ort-cpu"
+REQUEST = OverheadRequest("tiny-random")
 WORDS = ("overhead", "tiny-random", "--seconds", 0.1, "-p", 0, "--rank", "2,4")
 
 
@@ -36,9 +37,11 @@ def test_devices_of_one_machine_share_a_table(run: Callable[..., Any], model_cac
         assert heading in shown.out
     assert "A: tiny-random on simulated: adapters on" in shown.out
     first, second = told.json["devices"]
-    assert (first["spelling"], second["device"], first["problem"]) == ("simulated", "simulated:launch_s=0.0001", "")
-    assert [row["rank"] for row in first["rows"]] == [row["rank"] for row in second["rows"]]
-    assert all(slow["base_s"] > fast["base_s"] for fast, slow in zip(first["rows"], second["rows"], strict=True))
+    assert (first["spelling"], first["problem"]) == ("simulated", "")
+    assert second["report"]["device"] == "simulated:launch_s=0.0001"
+    one, other = first["report"]["rows"], second["report"]["rows"]
+    assert [row["rank"] for row in one] == [row["rank"] for row in other]
+    assert all(slow["base_s"] > fast["base_s"] for fast, slow in zip(one, other, strict=True))
     assert "simulated:launch_s=1e-4: measuring decode" in told.err
 
 
@@ -73,7 +76,8 @@ def test_machines_run_at_the_same_time_but_never_two_devices_of_one(
     both, order = threading.Barrier(2), list[str]()
     alone = {place: threading.Lock() for place in places}
 
-    def measure(*, device: str, feedback: object) -> Any:
+    def measure(request: OverheadRequest, *, feedback: object) -> Any:
+        device = str(request.device)
         machine = known[device]
         assert alone[machine].acquire(blocking=False)
         if device in ("simulated:seed=1", "simulated:seed=3"):
@@ -82,8 +86,8 @@ def test_machines_run_at_the_same_time_but_never_two_devices_of_one(
         alone[machine].release()
         raise DeviceError(f"{device} is gone")
 
-    found = side_by_side(list(known), measure, feedback=lambda name: SILENT)
-    assert found.results == {name: Lost(f"{name} is gone", ExitCode.WORLD_FAILED) for name in known}
+    found = side_by_side(REQUEST, list(known), feedback=lambda name: SILENT, measure=measure)
+    assert found.devices == [DeviceResult(name, problem=f"{name} is gone") for name in known]
     assert order[:2] == ["simulated:seed=2", "simulated:seed=5"]  # those of this machine, while nothing else runs
     assert exit_code(found) == 3
 
@@ -104,7 +108,7 @@ def test_a_lost_device_leaves_the_others_running_and_is_resumed(run: Callable[..
     told = run(*words, "--resume", "--json")
     assert told.code == 3
     kept, lost = told.json["devices"]
-    assert (len(kept["rows"]), lost["spelling"], "rows" in lost) == (3, UNREACHABLE, False)
+    assert (len(kept["report"]["rows"]), lost["spelling"], lost["report"]) == (3, UNREACHABLE, None)
     assert lost["problem"]
     with closing(Store("adaptare.db")) as store:
         assert len({each.session for each in store.measurements()}) == 1
@@ -139,7 +143,7 @@ def test_resuming_takes_whole_phases_only(run: Callable[..., Any], model_cache: 
 )
 def test_a_request_that_makes_no_sense_is_refused(devices: Sequence[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        side_by_side(devices, lambda **_: pytest.fail("measured"), feedback=feedback_of)  # type: ignore[arg-type]
+        side_by_side(REQUEST, devices, feedback=feedback_of, measure=lambda *_, **__: pytest.fail("measured"))
 
 
 def test_a_figure_is_of_one_device(run: Callable[..., Any]) -> None:

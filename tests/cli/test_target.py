@@ -60,9 +60,9 @@ def test_a_device_with_another_base_than_was_profiled_is_refused(model_cache: Pa
         target = named_target(spelling, known, template)
         assert (target.device.info(), target.quantisation) == (known, "int8")
     for spelling in ("ort-cpu:int4,threads=1", "ort-cpu:float32,threads=1"):
-        with pytest.raises(InputError, match="has another base; what was profiled has int8 weights"):
+        with pytest.raises(InputError, match="has another base; the profiled one has int8 weights"):
             named_target(spelling, known, template)
     narrow = Workload(shape, dtype="bfloat16")
     assert named_target(None, known, narrow).weights == {"quantisation": "none", "dtype": "bfloat16"}
-    with pytest.raises(InputError, match="has another base; what was profiled has bfloat16 weights"):
+    with pytest.raises(InputError, match="has another base; the profiled one has bfloat16 weights"):
         named_target("ort-cpu:float32,threads=1", known, narrow)

@@ -99,7 +99,7 @@ def command(tmp_path: Path) -> Callable[..., dict[str, object]]:
 
 def test_the_command_line_finds_runs_and_measures_it(command: Callable[..., dict[str, object]]) -> None:
     (device,) = command("devices", "toy:threads=1")["devices"]
-    assert device["reachable"]
+    assert device["info"]
     assert device["info"]["runtime"] == "toy 1.0"
     arguments = ("--rank", "8", "-p", "0", "-d", "4", "--device", "toy:threads=1", "--openings", "2", "--seconds", "2")
     report = command("overhead", "tiny-random", *arguments)

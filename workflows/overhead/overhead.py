@@ -1,108 +1,188 @@
-"""Overhead of adapters on a device, in one call."""
+"""Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ParamSpec
 
-from adaptare.core import InputError
+from adaptare.core import AdaptareError
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.devices import Device
-from adaptare.profiler import Programs, Store, open_model, precise_within, programs_for
-from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
-from adaptare.workflows.overhead.overhead_report import OverheadReport, OverheadRequest, check_request, measure_overhead
-from adaptare.workflows.profiling.campaign import Campaign
+from adaptare.profiler import Measurement, Quantisation, Store, Workload, open_model, programs_for
+from adaptare.profiler.measuring.probes import Energy as EnergyProbe
+from adaptare.profiler.measuring.probes import Latency, counts_energy
+from adaptare.profiler.store.measurement import Origin
+from adaptare.workflows.comparison import Compared
+from adaptare.workflows.grid import Case, phases_of, workloads_of
+from adaptare.workflows.overhead.energy_rows import Energy, energy_of, not_available
+from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
+from adaptare.workflows.overhead.overhead_rows import (
+    PriceOfPrecision,
+    Row,
+    Slope,
+    differences,
+    price_of_precision,
+    row_of,
+    slopes,
+)
+from adaptare.workflows.overhead.request import OverheadRequest
+from adaptare.workflows.overhead.request_rows import ComposedRequest, requests_of
+from adaptare.workflows.profiling.campaign import Campaign, check_memory
 from adaptare.workflows.target import target_of
 
+P = ParamSpec("P")
 
-def overhead(
-    model: str,
-    adapters: str | Path | Sequence[str | Path] = (),
-    *,
-    device: str | Device = "torch-cpu:threads=1",
-    programs: Programs | None = None,
-    ranks: Sequence[int] = (16,),
-    placements: Sequence[str] = (),
-    prompts: Sequence[int] = (64,),
-    depths: Sequence[int] = (64,),
-    generated: int = 0,
-    tasks: int = 0,
-    energy: bool = False,
-    batch: int = 1,
-    half_width: float = 0.01,
-    seconds: float = 60.0,
-    openings: int | None = None,
-    band: float = EQUIVALENCE_BAND,
-    recalibrate: bool = False,
-    stubs: bool = False,
-    resume: bool = False,
-    store: str | Path = "adaptare.db",
-    cache: str | Path | None = None,
-    seed: int = 0,
-    feedback: Feedback = SILENT,
-) -> OverheadReport:
-    """Measures adapters beside their base, in every way the runtime applies them, and keeps all samples in a store.
+
+@dataclass(frozen=True)
+class Failure:
+    """An adapter that could not be measured, with the reason; see `Row`."""
+
+    phase: str
+    length: int
+    placement: str
+    rank: int
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OverheadReport:
+    """Result of `measure_overhead`.
 
     Args:
-        model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.
-        adapters: PEFT folders; the first is compared with the others.
-        device: A `Device`, or what `--device` of the command line takes, such as `ort-cpu:int4,threads=1`.
-        programs: Builder of the device's programs; by default the one that is registered for its runtime.
-        ranks: Without adapters: the same rank on every linear of each placement.
-        placements: Without adapters: kinds of linears with commas (`q_proj,v_proj`); none for all linears.
-        prompts: Tokens of prefill; none for no prefill.
-        depths: Cached positions of decode; none for no decode.
-        generated: Tokens after the first one of each prompt, for the latency of whole requests.
-        tasks: Adapters to serve, for a comparison of merging and swapping.
-        energy: True to count joules, where the device can.
-        batch: Sequences at once.
-        half_width: Measuring ends with every interval this narrow; 0.01 is 1 %.
-        seconds: Or after this time, for each phase and group of programs.
-        openings: Loads every program anew at most this often.
-        band: Differences within this share are `same`.
-        recalibrate: True to scale latencies by what the base takes now, whatever it took before.
-        stubs: True to compose whole models from models of fewer layers.
-        resume: True to take phases that the store has whole, instead of measuring them again.
-        store: File or database URL.
-        cache: Folder for converted models; the user's cache folder if `None`.
-        seed: Of every random choice.
-        feedback: Hears notes and progress.
+        linears: Number of linears of the base that may carry an adapter.
+        origin: `composed` if whole models are composed from stubs.
+        price: Time that narrower intervals would take; `None` if unknown.
+        first: Name of the first adapter.
+        differences: Comparisons of the other adapters with the first, by name.
+        energy: `None` if not requested.
+        merge_or_swap: `None` if not requested.
+    """
+
+    model: str
+    device: str
+    quantisation: Quantisation
+    dtype: str
+    linears: int
+    origin: Origin
+    rows: Sequence[Row]
+    slopes: Sequence[Slope]
+    price: PriceOfPrecision | None
+    first: str
+    differences: Mapping[str, Sequence[Compared]]
+    requests: Sequence[ComposedRequest]
+    failures: Sequence[Failure]
+    energy: Energy | None = None
+    merge_or_swap: MergeOrSwap | None = None
+
+
+def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -> OverheadReport:
+    """Measures every phase of a request, and derives the other requested results.
+
+    Args:
+        request: Adapters, phases and limits.
+        feedback: Receives notes, progress, and the report so far.
 
     Raises:
-        InputError: Nothing is left to measure, or the device cannot run or hold it.
+        InputError: Nothing is left to measure, or the device cannot run it or lacks the memory.
         DeviceError: The base does not run.
     """
-    check_request(prompts, depths, generated=generated, tasks=tasks, energy=energy, stubs=stubs)
-    stop = precise_within(half_width, seconds, openings)
-    given = [adapters] if isinstance(adapters, str | Path) else adapters
-    if given and placements:
-        raise InputError("an adapter has sites of its own; give it without placements")
-    target = target_of(device)
-    programs = programs or programs_for(target.device.info(), cache=cache)
-    request = OverheadRequest(
-        model,
-        open_model(model, cache=cache).shape,
-        target,
-        programs,
-        adapters=[Path(folder) for folder in given],
-        ranks=ranks,
-        placements=placements,
-        prompts=list(dict.fromkeys(prompts)),
-        depths=depths,
-        generated=generated,
-        tasks=tasks,
-        energy=energy,
-        batch=batch,
-        stubs=stubs,
-    )
     request.check()
+    target = target_of(request.device)
+    device = target.device
+    programs = request.programs or programs_for(device.info(), cache=request.cache)
+    base = Workload(open_model(request.model, cache=request.cache).shape, batch=request.batch, **target.weights)
+    cases = request.cases(base.shape)
+    largest = largest_case(cases, base) if request.tasks else None
+    phases = [
+        workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=request.prompts, pasts=request.pasts)
+    ]
+    if len(phases) > 1 and not request.stubs:
+        check_memory([list(phase) for phase in phases], device=device, programs=programs)
+    counting = request.energy and counts_energy(device)
+    if counting:
+        feedback.note("counting energy: a second of calls without a pause, eight times for each row and base")
     campaign = Campaign(
-        target.device,
+        device,
         programs,
-        Store(store),
-        stop,
-        seed,
-        recalibrate=recalibrate,
-        stubs=stubs,
-        resume=resume,
+        Store(request.store),
+        request.stop,
+        request.seed,
+        recalibrate=request.recalibrate,
+        stubs=request.stubs,
+        resume=request.resume,
         feedback=feedback,
+        probes=(Latency(), EnergyProbe()) if counting else (Latency(),),
     )
-    return measure_overhead(request, campaign, band=band)
+    case_of = {workload: case for phase in phases for workload, case in phase.items()}
+    measured: list[tuple[Case, Measurement]] = []
+
+    def report_of(rows: Sequence[tuple[Case, Measurement]]) -> OverheadReport:
+        return _report(request, base, cases, rows, device=device.info().device, origin=campaign.origin)
+
+    def seen(partial: Sequence[Measurement]) -> None:
+        feedback.preview(report_of([*measured, *((case_of[row.workload], row) for row in partial if row.visits)]))
+
+    for phase in phases:
+        title = f"measuring {next(iter(phase)).phase}"
+        group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title, seen=seen)
+        measured += [(case_of[row.workload], row) for row in group]
+    report = report_of(measured)
+    if request.energy and not counting:
+        report = replace(report, energy=not_available(device))
+    elif counting and report.rows:
+        report = replace(report, energy=energy_of([(case, row) for case, row in measured if not row.failure]))
+    try:
+        if largest and report.rows:
+            ways = weigh_ways(report.rows, largest, base, tasks=request.tasks, campaign=campaign)
+            report = replace(report, merge_or_swap=ways)
+    except AdaptareError:
+        feedback.show(report)  # took the most time, and is not affected
+        raise
+    return report
+
+
+def _measured(request: Callable[P, OverheadRequest]) -> Callable[P, OverheadReport]:
+    @functools.wraps(request)
+    def overhead(*args: P.args, **kwargs: P.kwargs) -> OverheadReport:
+        return measure_overhead(request(*args, **kwargs))
+
+    overhead.__name__ = overhead.__qualname__ = "overhead"
+    return overhead
+
+
+# Takes the parameters of a request.
+overhead = _measured(OverheadRequest)
+
+
+def _report(
+    request: OverheadRequest,
+    base: Workload,
+    cases: Sequence[Case],
+    measured: Sequence[tuple[Case, Measurement]],
+    *,
+    device: str,
+    origin: Origin,
+) -> OverheadReport:
+    """Results that follow from measurements."""
+    complete = [(case, row) for case, row in measured if not row.failure]
+    rows = [row_of(case, row, band=request.band) for case, row in complete]
+    return OverheadReport(
+        model=request.model,
+        device=device,
+        quantisation=base.quantisation,
+        dtype=base.dtype,
+        linears=len(base.shape.sites),
+        origin=origin,
+        rows=rows,
+        slopes=slopes(complete),
+        price=price_of_precision([row for _, row in complete], request.half_width),
+        first=cases[0].placement,
+        differences=differences(complete, cases, band=request.band) if request.folders else {},
+        requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=request.band),
+        failures=[_failure(case, row) for case, row in measured if row.failure],
+    )
+
+
+def _failure(case: Case, row: Measurement) -> Failure:
+    workload = row.workload
+    return Failure(workload.phase, workload.length, case.placement, case.rank, workload.mode, row.failure)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Literal
 
 import numpy as np
 
@@ -11,24 +11,27 @@ from adaptare.profiler import Measurement, Mode, Workload
 from adaptare.profiler.analysis.endurance import Endurance
 from adaptare.profiler.analysis.intervals import Interval, openings_needed
 from adaptare.profiler.analysis.verdict import verdict
-from adaptare.profiler.store.measurement import overhead
+from adaptare.profiler.store.measurement import Origin, overhead
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.workflows.comparison import Compared, compare
 from adaptare.workflows.grid import Case
 
-A_DAY_S: Final = 24 * 60 * 60
-
 
 @dataclass(frozen=True)
 class Row:
-    """Cost of one adapter in one phase and mode; overheads are relative.
+    """Cost of one adapter in one phase and mode.
 
     Seconds are on the scale of `latency_s`, except `low_s`, `raw_s` and those of `endurance` (burst and sustained, with
     the adapter and of its base), which are unscaled. See `Loaded` for `providers`, the nodes that each of them runs,
     and for `host_share`, which is `None` where the host computes.
+
+    Args:
+        latency: Seconds of a call.
+        over_base: Ratio of the latency to that of the base, minus one.
+        within_one_opening: True if the intervals do not generalise to the next load of the programs.
     """
 
-    origin: str
+    origin: Origin
     phase: str
     length: int
     batch: int
@@ -38,17 +41,13 @@ class Row:
     kind: AdapterKind
     mode: Mode
     base_s: float
-    latency_s: float
-    lower_s: float
-    upper_s: float
+    latency: Interval
     low_s: float
     p90_s: float
     p99_s: float
     raw_s: float
     tokens_per_s: float
-    overhead: float
-    overhead_lower: float
-    overhead_upper: float
+    over_base: Interval
     verdict: str
     rounds: int
     openings: int
@@ -63,31 +62,65 @@ class Row:
     endurance: Endurance | None
     base_endurance: Endurance | None
 
+    @property
+    def latency_s(self) -> float:
+        """Seconds of a call."""
+        return self.latency.middle
+
+    @property
+    def overhead(self) -> float:
+        """Overhead relative to the base; its 95 % interval is from `overhead_lower` to `overhead_upper`."""
+        return self.over_base.middle
+
+    @property
+    def overhead_lower(self) -> float:
+        """Lower end of the interval of the overhead."""
+        return self.over_base.lower
+
+    @property
+    def overhead_upper(self) -> float:
+        """Upper end of the interval of the overhead."""
+        return self.over_base.upper
+
 
 @dataclass(frozen=True)
 class Slope:
-    """Marginal cost per call, seconds, with a 95 % interval.
+    """Marginal cost per call.
 
     Args:
         per: `rank`: one more rank on every site of the placement; `site`: one more adapted linear, at the lowest rank.
+        seconds: Added seconds.
         within_one_opening: True if the interval does not generalise to the next load of the programs.
     """
 
     phase: str
     length: int
     placement: str
-    per: str
-    seconds: float
-    lower_s: float
-    upper_s: float
+    per: Literal["rank", "site"]
+    seconds: Interval
     within_one_opening: bool
+
+
+@dataclass(frozen=True)
+class PriceOfPrecision:
+    """Estimated time for narrower intervals.
+
+    Args:
+        half_width: Half-width of every interval.
+        seconds: For each phase; longer than a day if openings differ too much.
+        phases: Number of phases.
+    """
+
+    half_width: float
+    seconds: float
+    phases: int
 
 
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
     """A row from a measurement whose reference is its base; differences up to `band` count as the same."""
     workload, share = measurement.workload, measurement.overhead
-    names = ["origin", "latency_s", "lower_s", "upper_s", "low_s", "raw_s", "tokens_per_s", "within_one_opening"]
-    names += ["trends", "stopped_by", "load_s", "first_call_s", "resident_bytes"]
+    names = ["origin", "low_s", "raw_s", "tokens_per_s", "within_one_opening", "trends", "stopped_by", "load_s"]
+    names += ["first_call_s", "resident_bytes", "endurance"]
     return Row(
         phase=workload.phase,
         length=workload.length,
@@ -98,17 +131,15 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         kind=case.config.kind,
         mode=workload.mode,
         base_s=measurement.reference_s,
+        latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
         p90_s=measurement.quantile_s(0.9),
         p99_s=measurement.quantile_s(0.99),
-        overhead=share.middle,
-        overhead_lower=share.lower,
-        overhead_upper=share.upper,
+        over_base=share,
         verdict=verdict(share, band=band),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
         providers=measurement.environment.get("providers", {}),
         host_share=measurement.environment.get("host_share"),
-        endurance=measurement.endurance,
         base_endurance=measurement.reference_endurance,
         **{name: getattr(measurement, name) for name in names},
     )
@@ -141,10 +172,12 @@ def slopes(measured: Sequence[tuple[Case, Measurement]]) -> list[Slope]:
     return slopes
 
 
-def _slope(per: str, at: tuple[str, str, int], share: Interval, scale_s: float, *measured: Measurement) -> Slope:
+def _slope(
+    per: Literal["rank", "site"], at: tuple[str, str, int], share: Interval, scale_s: float, *measured: Measurement
+) -> Slope:
     placement, phase, length = at
-    ends = (scale_s * share.middle, scale_s * share.lower, scale_s * share.upper)
-    return Slope(phase, length, placement, per, *ends, any(row.within_one_opening for row in measured))
+    seconds = Interval(scale_s * share.lower, scale_s * share.middle, scale_s * share.upper)
+    return Slope(phase, length, placement, per, seconds, any(row.within_one_opening for row in measured))
 
 
 def differences(
@@ -165,24 +198,16 @@ def _together(one: Measurement, other: Measurement) -> bool:
     return one.session == other.session and any(visit.round in rounds for visit in one.visits)
 
 
-def price_of_precision(measured: Sequence[Measurement], half_width: float) -> str:
-    """Estimated time for the wanted width or, once reached, for the next half of it; empty if unknown."""
+def price_of_precision(measured: Sequence[Measurement], half_width: float) -> PriceOfPrecision | None:
+    """Estimated time for the wanted width or, once reached, for the next half of it; `None` if unknown."""
     known = [row for row in measured if not row.within_one_opening and 0 < row.ratio.half_width < math.inf]
     if not known or len(known) < len(measured):
-        return ""
+        return None
     wanted = half_width
     while wanted >= max(row.ratio.half_width for row in known):
         wanted /= 2
     needed_s = max(_seconds_needed(row, wanted) for row in known)
-    if not needed_s:
-        return ""
-    if needed_s > A_DAY_S:
-        return f"±{100 * wanted:.2g} % is out of reach: openings differ too much; close other programs and repeat"
-    rounded_s = 10 * math.ceil(needed_s / 10)
-    time = f"{rounded_s} s" if rounded_s < 100 else f"{rounded_s / 60:.0f} min"
-    of_each = " for each phase" if len({row.workload.base for row in known}) > 1 else ""
-    options = f"--half-width {100 * wanted:g}% --seconds {rounded_s}"
-    return f"±{100 * wanted:.2g} % would take about {time}{of_each}: {options}"
+    return PriceOfPrecision(wanted, needed_s, len({row.workload.base for row in known})) if needed_s else None
 
 
 def _seconds_needed(measured: Measurement, wanted: float) -> float:

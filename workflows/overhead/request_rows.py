@@ -1,17 +1,16 @@
 """Latency of whole requests, composed from measured parts: prefill of the prompt, then decode of each token."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from adaptare.core import InputError
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.analysis.verdict import verdict
 from adaptare.workflows.overhead.overhead_rows import Row
 
 
 @dataclass(frozen=True)
-class Request:
+class ComposedRequest:
     """A prompt and the tokens generated after it, with an adapter and without.
 
     Requests are not timed as a whole, but composed from the rows of their parts.
@@ -22,10 +21,10 @@ class Request:
         generated: Tokens decoded after the first one, which is part of the prefill; each attends to all before.
         first_token_s: Prefill of the prompt, seconds.
         token_s: Mean per decoded token, seconds.
-        total_s: Total, seconds, with a 95 % interval from `lower_s` to `upper_s`.
-        base_s: Total without adapter, seconds.
+        total: Seconds in all.
+        base_s: Seconds in all without adapter.
         tokens_per_s: Throughput: generated tokens of all sequences per second of the total.
-        overhead: Ratio of the total to that of the base, minus one, with a 95 % interval.
+        over_base: Ratio of the total to that of the base, minus one.
         within_one_opening: True if the interval of a part does not generalise to the next load of its program.
     """
 
@@ -37,32 +36,17 @@ class Request:
     generated: int
     first_token_s: float
     token_s: float
-    total_s: float
-    lower_s: float
-    upper_s: float
+    total: Interval
     base_s: float
     tokens_per_s: float
-    overhead: float
-    overhead_lower: float
-    overhead_upper: float
+    over_base: Interval
     verdict: str
     within_one_opening: bool
     phase: str = "request"
     origin: str = "composed"
 
 
-def cached_positions(prompts: Sequence[int], generated: int) -> list[int]:
-    """Cache lengths at which decode is measured for requests: first and last token of each.
-
-    Raises:
-        InputError: Tokens are to be generated without a prompt.
-    """
-    if generated and not prompts:
-        raise InputError("-n generates tokens after a prompt; give it tokens with -p")
-    return [past for prompt in prompts for past in (prompt, prompt + generated - 1)] if generated else []
-
-
-def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, band: float) -> list[Request]:
+def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, band: float) -> list[ComposedRequest]:
     """One request per prompt, adapter and mode for which every part was measured.
 
     Decode latency is affine in the cached positions, so the mean over all tokens is that of the first and the last.
@@ -73,7 +57,7 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
     at = {(row.placement, row.rank, row.mode, row.phase, row.length): row for row in rows}
     composed = []
     adapters = dict.fromkeys((row.placement, row.rank, row.mode) for row in rows)
-    for prompt, adapter in itertools.product(prompts, adapters):
+    for prompt, adapter in itertools.product(dict.fromkeys(prompts), adapters):
         places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
         parts = [at.get((*adapter, *place)) for place in places]
         if all(parts):
@@ -81,21 +65,26 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
     return composed
 
 
-def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
+def _composed(parts: Sequence[Row], generated: int, *, band: float) -> ComposedRequest:
     """Composes a request from prefill, first and last token."""
     prefill = parts[0]
     times = (1.0, generated / 2, generated / 2)
 
-    def total(values: Sequence[float]) -> float:
-        return sum(count * value for count, value in zip(times, values, strict=True))
+    def total(value: Callable[[Row], float]) -> float:
+        return sum(count * value(part) for count, part in zip(times, parts, strict=True))
 
-    base_s, total_s = total([part.base_s for part in parts]), total([part.latency_s for part in parts])
-    share = Interval(
-        total([part.base_s * part.overhead_lower for part in parts]) / base_s,
-        total([part.base_s * part.overhead for part in parts]) / base_s,
-        total([part.base_s * part.overhead_upper for part in parts]) / base_s,
+    base_s = total(lambda part: part.base_s)
+    whole = Interval(
+        total(lambda part: part.latency.lower),
+        total(lambda part: part.latency.middle),
+        total(lambda part: part.latency.upper),
     )
-    return Request(
+    share = Interval(
+        total(lambda part: part.base_s * part.over_base.lower) / base_s,
+        total(lambda part: part.base_s * part.over_base.middle) / base_s,
+        total(lambda part: part.base_s * part.over_base.upper) / base_s,
+    )
+    return ComposedRequest(
         placement=prefill.placement,
         rank=prefill.rank,
         mode=prefill.mode,
@@ -103,15 +92,11 @@ def _composed(parts: Sequence[Row], generated: int, *, band: float) -> Request:
         prompt=prefill.length,
         generated=generated,
         first_token_s=prefill.latency_s,
-        token_s=(total_s - prefill.latency_s) / generated,
-        total_s=total_s,
-        lower_s=total([part.lower_s for part in parts]),
-        upper_s=total([part.upper_s for part in parts]),
+        token_s=(whole.middle - prefill.latency_s) / generated,
+        total=whole,
         base_s=base_s,
-        tokens_per_s=prefill.batch * generated / total_s,
-        overhead=share.middle,
-        overhead_lower=share.lower,
-        overhead_upper=share.upper,
+        tokens_per_s=prefill.batch * generated / whole.middle,
+        over_base=share,
         verdict=verdict(share, band=band),
         within_one_opening=any(part.within_one_opening for part in parts),
     )

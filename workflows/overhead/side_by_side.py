@@ -2,111 +2,106 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from adaptare.core import AdaptareError, DeviceError, InputError
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.progress import Feedback
 from adaptare.devices import this_machine
-from adaptare.workflows.overhead.overhead_report import OverheadReport
+from adaptare.workflows.overhead.overhead import OverheadReport, measure_overhead
+from adaptare.workflows.overhead.request import OverheadRequest
 from adaptare.workflows.target import target_of
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MOST = 26
 
 
 class Measure(Protocol):
-    """Measures one device; sent to other processes, so it has to be a function of a module, or `partial` of one."""
+    """Measures a request on its device; a function of a module, because it is sent to other processes."""
 
-    def __call__(self, *, device: str, feedback: Feedback) -> OverheadReport:
-        """Measures the device that is spelled so."""
+    def __call__(self, request: OverheadRequest, *, feedback: Feedback) -> OverheadReport:
+        """The report of this device."""
         ...
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A device without a result.
+class DeviceResult:
+    """Result of one device.
 
     Args:
-        problem: Reason, and what to do.
-        exit_code: Exit code of that reason.
+        spelling: Device as it was requested.
+        report: `None` if the device has no result.
+        problem: Reason why there is none, and what to do.
+        bad_input: True if the request is the reason, not the device.
     """
 
-    problem: str
-    exit_code: ExitCode
+    spelling: str
+    report: OverheadReport | None = None
+    problem: str = ""
+    bad_input: bool = False
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Result of `side_by_side`.
+    """Results of several devices, in the order of the request."""
 
-    Args:
-        results: Device as it was spelled -> its report, or the reason that it has none; in the order of the request.
-    """
-
-    results: Mapping[str, OverheadReport | Lost]
-
-    def to_json(self) -> dict[str, Any]:
-        """See `Report`."""
-        return {
-            "devices": [
-                {"spelling": name, "problem": "", **result.to_json()}
-                if isinstance(result, OverheadReport)
-                else {"spelling": name, "problem": result.problem}
-                for name, result in self.results.items()
-            ]
-        }
+    devices: Sequence[DeviceResult]
 
 
-def side_by_side(devices: Sequence[str], measure: Measure, *, feedback: Callable[[str], Feedback]) -> SideBySide:
+def side_by_side(
+    request: OverheadRequest,
+    devices: Sequence[str],
+    *,
+    feedback: Callable[[str], Feedback],
+    measure: Measure = measure_overhead,
+) -> SideBySide:
     """Measures several devices; one that is lost leaves the others running.
 
     Those of this machine come first, one after the other, while nothing else runs. Then every other machine has a
     process of its own, in which its devices follow each other.
 
     Args:
+        request: Request for each of them.
         devices: Spellings, each once.
-        measure: Measures one of them.
         feedback: Callbacks for one of them; a function of a module.
+        measure: Measures one of them.
 
     Raises:
-        InputError: A spelling is wrong or comes twice, or an option is not supported there.
+        InputError: A spelling is wrong or comes twice, or the request is invalid.
     """
     if len(set(devices)) < len(devices):
         raise InputError("each device can be measured once; one came twice")
-    if len(devices) > len(LETTERS):
-        raise InputError(f"at most {len(LETTERS)} devices are measured side by side, not {len(devices)}")
+    if len(devices) > MOST:
+        raise InputError(f"at most {MOST} devices are measured side by side, not {len(devices)}")
+    request.check()
     for name in devices:
         target_of(name)
-    here, results = machine_here(), dict[str, OverheadReport | Lost]()
+    here, results = machine_here(), dict[str, DeviceResult]()
     machines: dict[str, list[str]] = {}
     for name in devices:
         try:
             machines.setdefault(_machine_of(name) or here, []).append(name)
         except DeviceError as error:
-            results[name] = Lost(str(error), error.exit_code)
-    results |= _measured(machines.pop(here, []), measure, feedback)
+            results[name] = DeviceResult(name, problem=str(error))
+    results |= _measured(machines.pop(here, []), request, measure, feedback)
     if machines:
         context = multiprocessing.get_context("spawn")
         with contextlib.ExitStack() as stack:
             # A pool for each machine, as a process that dies breaks its pool.
             pools = [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in machines]
             running = [
-                (names, pool.submit(_measured, names, measure, feedback))
+                (names, pool.submit(_measured, names, request, measure, feedback))
                 for names, pool in zip(machines.values(), pools, strict=True)
             ]
             for names, future in running:
                 try:
                     results |= future.result()
                 except BrokenProcessPool:
-                    lost = Lost(
-                        "the process that measured it was ended, perhaps for lack of memory", ExitCode.WORLD_FAILED
-                    )
-                    results |= dict.fromkeys(names, lost)
-    return SideBySide({name: results[name] for name in devices})
+                    problem = "the process that measured it was ended, perhaps for lack of memory"
+                    results |= {name: DeviceResult(name, problem=problem) for name in names}
+    return SideBySide([results[name] for name in devices])
 
 
 def machine_here() -> str:
@@ -121,13 +116,14 @@ def _machine_of(name: str) -> str:
 
 
 def _measured(
-    names: Sequence[str], measure: Measure, feedback: Callable[[str], Feedback]
-) -> dict[str, OverheadReport | Lost]:
+    names: Sequence[str], request: OverheadRequest, measure: Measure, feedback: Callable[[str], Feedback]
+) -> dict[str, DeviceResult]:
     """Results of the devices of one machine, one after the other."""
-    results: dict[str, OverheadReport | Lost] = {}
+    results: dict[str, DeviceResult] = {}
     for name in names:
         try:
-            results[name] = measure(device=name, feedback=feedback(name))
+            report = measure(replace(request, device=name), feedback=feedback(name))
+            results[name] = DeviceResult(name, report)
         except AdaptareError as error:
-            results[name] = Lost(str(error), error.exit_code)
+            results[name] = DeviceResult(name, problem=str(error), bad_input=isinstance(error, InputError))
     return results

@@ -1,16 +1,12 @@
 """Contents of a store: number of measurements that differ only in the adapter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import COMPOSED
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store
 from adaptare.profiler.store.measurement import Origin
-from adaptare.workflows.comparison import named
 
 
 @dataclass(frozen=True)
@@ -18,6 +14,7 @@ class Kind:
     """Measurements of one device, model, phase and mode."""
 
     device: DeviceInfo
+    device_hash: str
     workload: str
     kind: str
     model: str
@@ -29,22 +26,6 @@ class Kind:
     first: str
     last: str
 
-    @property
-    def name(self) -> str:
-        """The workload with its non-default properties."""
-        return self.workload + ", dora" * (self.kind == "dora") + COMPOSED * (self.origin == "composed")
-
-
-COLUMNS: Final[tuple[Column[Kind], ...]] = (
-    Column("workloads", lambda kind: kind.name),
-    Column("model", lambda kind: ", ".join(kind.model.split(", ")[:2]), 3, folds=True),
-    Column("adapters", lambda kind: str(kind.adapters)),
-    Column("rows", lambda kind: str(kind.rows)),
-    Column("incomplete", lambda kind: str(kind.incomplete), 1),
-    Column("sessions", lambda kind: str(kind.sessions)),
-    Column("last", lambda kind: kind.last[:10], 2),
-)
-
 
 @dataclass(frozen=True)
 class Contents:
@@ -52,22 +33,6 @@ class Contents:
 
     store: str
     kinds: Sequence[Kind]
-    exit_code: ExitCode = ExitCode.DONE
-
-    def sections(self) -> Iterator[Section]:
-        """See `Report`."""
-        for device in dict.fromkeys(kind.device for kind in self.kinds):
-            yield Table(named(device), COLUMNS, [kind for kind in self.kinds if kind.device == device])
-        yield f"{sum(kind.rows for kind in self.kinds)} measurements in {self.store}"
-        yield Note(f"next: adaptare fit --store {self.store}")
-
-    def to_json(self) -> dict[str, Any]:
-        """See `Report`."""
-        hashes = {kind.device: kind.device.hash for kind in self.kinds}
-        kinds = [
-            {**vars(kind), "device": kind.device.device, "device_hash": hashes[kind.device]} for kind in self.kinds
-        ]
-        return {"store": self.store, "contents": kinds}
 
 
 def contents_of(store: Store) -> Contents:
@@ -79,6 +44,7 @@ def contents_of(store: Store) -> Contents:
     counted = [
         Kind(
             device=device,
+            device_hash=device.hash,
             workload=some[0].workload.describe(),
             kind=bare.configuration.kind,
             model=bare.shape.describe(),

@@ -1,40 +1,67 @@
 """A campaign over the configurations of a space, which measures those missing in its store."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
 
 from adaptare.core import InputError
-from adaptare.core.exit_codes import ExitCode
-from adaptare.core.table import Column, Section, Table
-from adaptare.core.units import COMPOSED, between, milliseconds, percent
-from adaptare.profiler import Measurement, Programs, Space, Workload, design
+from adaptare.core.progress import SILENT, Feedback
+from adaptare.predictor import measure_until
+from adaptare.profiler import (
+    Configuration,
+    Measurement,
+    Mode,
+    Phase,
+    Programs,
+    Quantisation,
+    Space,
+    Store,
+    Workload,
+    design,
+    open_model,
+    precise_within,
+    programs_for,
+)
+from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.store.measurement import Origin
 from adaptare.workflows.profiling.campaign import Campaign
-from adaptare.workflows.target import Target
+from adaptare.workflows.profiling.request import ProfileRequest
+from adaptare.workflows.target import target_of
 
 Measure = Callable[[Sequence[Workload]], list[Measurement]]
 # Measures some of the missing workloads, given the known ones; returns these and the error reached, if estimated.
 Strategy = Callable[[Sequence[Workload], Sequence[Measurement], Measure], tuple[list[Measurement], float | None]]
 
 
-COLUMNS: Final[tuple[Column[Measurement], ...]] = (
-    Column("sites", lambda row: str(len(row.workload.configuration.ranks))),
-    Column("adapter weights", lambda row: f"{row.workload.configuration.adapter_parameters(row.workload.shape):,}", 1),
-    Column("latency ms", lambda row: milliseconds(row.latency_s)),
-    Column("95 % interval", lambda row: latency_interval(row)),
-    Column("overhead", lambda row: percent(row.overhead.middle)),
-)
-NEURONS: Final[Column[Measurement]] = Column("MLP neurons", lambda row: f"{_neurons_kept(row.workload):.0%}")
-LAYERS: Final[Column[Measurement]] = Column(
-    "layers", lambda row: str(len(row.workload.configuration.kept(row.workload.shape.layers)))
-)
+@dataclass(frozen=True)
+class SpaceRow:
+    """Latency of one configuration.
 
+    Args:
+        workload: Hash of the workload.
+        parameters: Weights of the adapter.
+        layers: Layers of the model.
+        neurons: Share of the MLP neurons that the model keeps.
+        latency: Seconds of a call.
+        over_base: Ratio of the latency to that of the base, minus one.
+        within_one_opening: True if the intervals do not generalise to the next load of the program.
+    """
 
-def latency_interval(measurement: Measurement) -> str:
-    """Formatted interval of its latency in milliseconds."""
-    ends = measurement.lower_s, measurement.upper_s
-    return between(*ends, milliseconds, within_one_opening=measurement.within_one_opening)
+    workload: str
+    configuration: Configuration
+    sites: int
+    parameters: int
+    layers: int
+    neurons: float
+    latency: Interval
+    over_base: Interval
+    within_one_opening: bool
+    rounds: int
+    openings: int
+    trends: tuple[str, ...]
+    stopped_by: str
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,7 @@ class SpaceReport:
     """Result of `measure_space`.
 
     Args:
-        template: Workload without an adapter.
+        open: True if every site of the graph takes an adapter.
         wanted: Number of requested configurations.
         already_there: Number already in the store.
         measured: Number measured now.
@@ -54,14 +81,21 @@ class SpaceReport:
         alone: True if the store holds nothing else of this device.
     """
 
-    title: str
-    place: Mapping[str, str]
-    template: Workload
+    model: str
+    device: str
+    quantisation: Quantisation
+    dtype: str
+    phase: Phase
+    length: int
+    batch: int
+    mode: Mode
+    open: bool
     store: str
+    origin: Origin
     wanted: int
     already_there: int
     measured: int
-    rows: Sequence[Measurement]
+    rows: Sequence[SpaceRow]
     failed: int
     left: int
     seconds: float
@@ -70,28 +104,47 @@ class SpaceReport:
     base_s: float | None
     alone: bool
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 if something could not be measured, 1 if the wanted error is not reached, otherwise 0."""
-        if self.failed:
-            return ExitCode.WORLD_FAILED
-        reached = self.error_reached is not None and self.error_reached <= (self.error_wanted or 0.0)
-        return ExitCode.DONE if self.error_wanted is None or reached else ExitCode.ANSWER_IS_NO
 
-    def sections(self) -> Iterator[Section]:
-        """See `Report`."""
-        configurations = [row.workload.configuration for row in self.rows]
-        shallow = any(configuration.left_out for configuration in configurations)
-        narrow = shallow or any(configuration.by_layer for configuration in configurations)
-        yield Table(self.title, (*([LAYERS] if shallow else []), *([NEURONS] if narrow else []), *COLUMNS), self.rows)
+def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> SpaceReport:
+    """Measures the configurations of a request that are missing in its store.
 
-    def to_json(self) -> dict[str, Any]:
-        """See `Report`."""
-        hidden = ("title", "place", "template", "alone")
-        kind = {name: getattr(self.template, name) for name in ("phase", "length", "mode")}
-        kind["open"] = self.template.graph == "open"
-        content = {name: value for name, value in vars(self).items() if name not in hidden}
-        return {**self.place, **kind, **content, "rows": [_row(row) for row in self.rows]}
+    Raises:
+        InputError: There is nothing to measure, or the device cannot run it or lacks the memory.
+        DeviceError: The base does not run.
+    """
+    request.check()
+    target = target_of(request.device)
+    shape = open_model(request.model, cache=request.cache).shape
+    template, space = request.template(shape, target), request.space_for(shape)
+    programs = request.programs or programs_for(target.device.info(), cache=request.cache)
+    workloads = workloads_of_space(
+        template, space, count=request.count, seed=request.seed, programs=programs, note=feedback.note
+    )
+    if request.every_site and not any(workload.graph == "open" for workload in workloads):
+        raise InputError(
+            "every adapter of this space is on every site, so all graphs are open anyway; do not ask for it",
+            parameter="every_site",
+        )
+    campaign = Campaign(
+        target.device,
+        programs,
+        Store(request.store),
+        precise_within(request.half_width, request.seconds, request.openings),
+        request.seed,
+        recalibrate=request.recalibrate,
+        stubs=request.stubs,
+        feedback=feedback,
+    )
+    error = None if request.until_error is None else 100 * request.until_error
+    return measure_space(
+        template,
+        workloads,
+        campaign,
+        model=request.model,
+        limit_s=None if request.minutes is None else 60 * request.minutes,
+        strategy=None if error is None else partial(measure_until, error=error, note=feedback.note),
+        error_wanted=error,
+    )
 
 
 def workloads_of_space(
@@ -112,7 +165,8 @@ def workloads_of_space(
         if not configurations:
             raise InputError(
                 f"a {template.mode} adapter costs nothing, and no configuration of the space {space.name!r} is "
-                "narrower or shallower than the base; give it fewer neurons or layers, or another --mode"
+                "narrower or shallower than the base; give it fewer neurons or layers, or choose another mode",
+                parameter="mode",
             )
     if len(codes) < count:
         note(f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {count}")
@@ -128,7 +182,6 @@ def measure_space(
     campaign: Campaign,
     *,
     model: str,
-    target: Target,
     limit_s: float | None = None,
     strategy: Strategy | None = None,
     error_wanted: float | None = None,
@@ -138,7 +191,7 @@ def measure_space(
     Args:
         template: Workload without an adapter.
         workloads: All requested workloads.
-        target: Device and weights, for display.
+        model: Name of the model, for display.
         limit_s: No group starts after this many seconds.
         strategy: Selects the workloads to measure, and when to stop; default: all of them.
         error_wanted: Error at which the strategy stops, per cent.
@@ -173,17 +226,22 @@ def measure_space(
         note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     # Read again, because this session may have recalibrated the device.
     there = {row.workload: row for row in of_this(store.measurements(info)) if row.complete}
-    opened = " open" * (template.graph == "open")
     return SpaceReport(
-        title=f"{model} on {target.name}, {template.phase} {template.length}, {template.mode}{opened}"
-        f"{COMPOSED * campaign.stubs}",
-        place={"model": model, **target.place},
-        template=template,
+        model=model,
+        device=info.device,
+        quantisation=template.quantisation,
+        dtype=template.dtype,
+        phase=template.phase,
+        length=template.length,
+        batch=template.batch,
+        mode=template.mode,
+        open=template.graph == "open",
         store=store.location,
+        origin=campaign.origin,
         wanted=len(workloads),
         already_there=already_there,
         measured=complete,
-        rows=list(there.values()),
+        rows=[_row(row) for row in there.values()],
         failed=len(measured) - complete,
         left=left,
         seconds=time.monotonic() - started,
@@ -194,26 +252,24 @@ def measure_space(
     )
 
 
-def _neurons_kept(workload: Workload) -> float:
+def _row(measurement: Measurement) -> SpaceRow:
+    workload = measurement.workload
     shape, configuration = workload.shape, workload.configuration
-    widths = configuration.by_layer
-    kept = sum(widths.get(layer, shape.intermediate) for layer in configuration.kept(shape.layers))
-    return kept / (shape.layers * shape.intermediate)
-
-
-def _row(measurement: Measurement) -> dict[str, Any]:
-    workload, overhead = measurement.workload, measurement.overhead
-    names = ("latency_s", "lower_s", "upper_s", "within_one_opening", "trends", "stopped_by", "origin")
-    return {
-        "workload": workload.hash,
-        "sites": len(workload.configuration.ranks),
-        "parameters": workload.configuration.adapter_parameters(workload.shape),
-        **({"widths": dict(widths)} if (widths := workload.configuration.by_layer) else {}),
-        **({"left_out": list(left_out)} if (left_out := workload.configuration.left_out) else {}),
-        "overhead": overhead.middle,
-        "overhead_lower": overhead.lower,
-        "overhead_upper": overhead.upper,
-        "rounds": len(measurement.visits),
-        "openings": len(set(measurement.openings.tolist())),
-        **{name: getattr(measurement, name) for name in names},
-    }
+    kept, widths = configuration.kept(shape.layers), configuration.by_layer
+    neurons = sum(widths.get(layer, shape.intermediate) for layer in kept) / (shape.layers * shape.intermediate)
+    return SpaceRow(
+        workload=workload.hash,
+        configuration=configuration,
+        sites=len(configuration.ranks),
+        parameters=configuration.adapter_parameters(shape),
+        layers=len(kept),
+        neurons=neurons,
+        latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
+        over_base=measurement.overhead,
+        within_one_opening=measurement.within_one_opening,
+        rounds=len(measurement.visits),
+        openings=len(set(measurement.openings.tolist())),
+        trends=measurement.trends,
+        stopped_by=measurement.stopped_by,
+        origin=measurement.origin,
+    )

@@ -1,0 +1,52 @@
+"""View of `adaptare profile`."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Final
+
+from adaptare.arguments import DEFAULT_STORE
+from adaptare.core.exit_codes import ExitCode
+from adaptare.core.table import Column, Section, Table
+from adaptare.core.units import COMPOSED, milliseconds, percent
+from adaptare.views.words import ends
+from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
+from adaptare.workflows.target import weight_words
+
+COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
+    Column("sites", lambda row: str(row.sites)),
+    Column("adapter weights", lambda row: f"{row.parameters:,}", 1),
+    Column("latency ms", lambda row: milliseconds(row.latency.middle)),
+    Column("95 % interval", lambda row: ends(row.latency, milliseconds, within_one_opening=row.within_one_opening)),
+    Column("overhead", lambda row: percent(row.over_base.middle)),
+)
+NEURONS: Final[Column[SpaceRow]] = Column("MLP neurons", lambda row: f"{row.neurons:.0%}")
+LAYERS: Final[Column[SpaceRow]] = Column("layers", lambda row: str(row.layers))
+
+
+def sections(report: SpaceReport) -> Iterator[Section]:
+    """A table of all configurations, and the command that fits a predictor to them."""
+    shallow = any(row.configuration.left_out for row in report.rows)
+    narrow = shallow or any(row.neurons < 1 for row in report.rows)
+    device = ",".join([report.device, *weight_words(report.quantisation, report.dtype)])
+    opened, composed = " open" * report.open, COMPOSED * (report.origin == "composed")
+    title = f"{report.model} on {device}, {report.phase} {report.length}, {report.mode}{opened}{composed}"
+    yield Table(title, (*([LAYERS] * shallow), *([NEURONS] * narrow), *COLUMNS), report.rows)
+    yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
+
+
+def exit_code(report: SpaceReport) -> ExitCode:
+    """3 if something could not be measured, 1 if the wanted error is not reached."""
+    if report.failed:
+        return ExitCode.WORLD_FAILED
+    reached = report.error_reached is not None and report.error_reached <= (report.error_wanted or 0.0)
+    return ExitCode.DONE if report.error_wanted is None or reached else ExitCode.ANSWER_IS_NO
+
+
+def _chosen(report: SpaceReport) -> list[str]:
+    """Options that select these rows in `adaptare fit`; fewer if they are the only rows of the device."""
+    store = [] if report.store == DEFAULT_STORE else ["--store", report.store]
+    if report.alone:
+        return store
+    phase = ["-p" if report.phase == "prefill" else "-d", str(report.length)]
+    options = ["--batch", str(report.batch), "--mode", report.mode, "--model", report.model]
+    return [*store, *phase, *options, "--open" if report.open else "--cut"]

@@ -1,1 +1,0 @@
-"""Reachable devices, and bundles of the agent in C."""
