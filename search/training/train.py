@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,26 +20,6 @@ from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 
 
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """Progress of training.
-
-    Args:
-        steps: Total number of steps.
-        losses: Training loss of each completed step, in nats per completion token, including earlier calls.
-        seconds: Duration of this call.
-    """
-
-    steps: int
-    losses: tuple[float, ...]
-    seconds: float
-
-    @property
-    def finished(self) -> bool:
-        """True if all steps are done."""
-        return len(self.losses) >= self.steps
-
-
 def train_super_adapter(
     super_adapter: SuperAdapter,
     examples: Sequence[TokenExample],
@@ -51,7 +30,7 @@ def train_super_adapter(
     max_seconds: float | None = None,
     stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
-) -> TrainingOutcome:
+) -> tuple[float, ...]:
     """Trains all configurations of a super-adapter together, some of them in each optimiser step.
 
     The optimiser is AdamW without weight decay; the learning rate decays linearly to zero. Rows of A and columns
@@ -73,6 +52,10 @@ def train_super_adapter(
         stop: Called after every step; true ends this call with a checkpoint.
         progress: Called after every step with steps done, steps in total, and the loss of the step.
 
+    Returns:
+        Training loss of each completed step, in nats per completion token, including earlier calls. Fewer than the
+        steps of the settings if the call was stopped.
+
     Raises:
         InputError: There are no examples, or the folder holds a training with other settings or data.
         StorageError: The folder cannot be written.
@@ -90,7 +73,7 @@ def train_super_adapter(
     losses = read_losses(place, recorded)
     if len(losses) >= settings.steps:
         load_tensors(super_adapter, place)
-        return TrainingOutcome(settings.steps, losses, time.monotonic() - began)
+        return losses
     write_record(place, recorded, losses)
     with interrupts_noted() as interrupted:
 
@@ -120,7 +103,7 @@ def train_super_adapter(
             shutil.rmtree(checkpoint, ignore_errors=True)
     if was_interrupted:
         raise KeyboardInterrupt
-    return TrainingOutcome(settings.steps, losses, time.monotonic() - began)
+    return losses
 
 
 def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path) -> tuple[float, ...]:

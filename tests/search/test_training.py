@@ -21,10 +21,10 @@ from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import SANDWICH, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.search.training.train import TrainingOutcome, train_super_adapter
+from adaptare.search.training.train import train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]
-Train = Callable[..., TrainingOutcome]
+Train = Callable[..., tuple[float, ...]]
 STEPS = 8
 UNIFORM = TrainingStep(UniformSampler())
 
@@ -34,7 +34,7 @@ def train(token_examples: Examples, tmp_path: Path) -> Train:
     """Trains for a few steps, with more steps than one pass over the examples has."""
     folder = tmp_path / "training"
 
-    def run(super_adapter: SuperAdapter, **changes: object) -> TrainingOutcome:
+    def run(super_adapter: SuperAdapter, **changes: object) -> tuple[float, ...]:
         numbers = {"steps": STEPS, "batch_size": 2, "learning_rate": 1e-2, "seed": 3, "save_every": 3}
         names = {field.name for field in fields(TrainingSettings)}
         settings = TrainingSettings(**{**numbers, **{name: changes[name] for name in names & changes.keys()}})
@@ -74,7 +74,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_weights_stay_in_float32(
 ) -> None:
     exact, rounded = fresh(tiny), fresh(tiny)
     losses = [
-        train(each, steps=30, bf16=bf16, folder=tmp_path / str(bf16)).losses
+        train(each, steps=30, bf16=bf16, folder=tmp_path / str(bf16))
         for each, bf16 in ((exact, False), (rounded, True))
     ]
     assert losses[0] != losses[1]
@@ -189,12 +189,12 @@ def test_stopped_and_resumed_ends_with_the_weights_of_one_run(
     in_one = train(whole, folder=tmp_path / "whole", **changes)
     calls = iter(range(1, 100))
     first = train(parts, stop=lambda: next(calls) == stop_after, **changes)
-    assert (first.finished, len(first.losses)) == (False, stop_after)
+    assert len(first) == stop_after
     resumed = fresh(tiny)
     second = train(resumed, **changes)
-    assert second.finished
+    assert len(second) == STEPS
     assert_same(resumed.state(), whole.state())
-    assert second.losses == pytest.approx(in_one.losses)
+    assert second == pytest.approx(in_one)
 
 
 def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, t
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress=interrupting)
     resumed = fresh(tiny)
-    assert train(resumed).finished
+    assert len(train(resumed)) == STEPS
     assert_same(resumed.state(), whole.state())
 
 
@@ -235,7 +235,7 @@ def test_a_finished_training_is_loaded_and_not_repeated(tiny: SimpleNamespace, t
     done = train(first)
     again, steps = fresh(tiny), []
     outcome = train(again, progress=lambda step, of, loss: steps.append(step))
-    assert (outcome.finished, outcome.losses, steps) == (True, done.losses, [])
+    assert (outcome, len(outcome), steps) == (done, STEPS, [])
     assert_same(again.state(), first.state())
 
 
@@ -245,7 +245,7 @@ def test_every_step_is_reported_and_nothing_printed(
     reports = []
     outcome = train(super_adapter, progress=lambda *report: reports.append(report))
     assert [(done, of) for done, of, _ in reports] == [(step, STEPS) for step in range(1, STEPS + 1)]
-    assert tuple(loss for *_, loss in reports) == outcome.losses
+    assert tuple(loss for *_, loss in reports) == outcome
     assert capfd.readouterr() == ("", "")
 
 

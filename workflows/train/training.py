@@ -143,7 +143,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
                 claimed = True
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")
 
-        outcome = train_super_adapter(
+        losses = train_super_adapter(
             super_adapter,
             examples.train,
             request.settings,
@@ -163,7 +163,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         folder=folder,
         recipe=recipe.name,
         quantisation=task.quantisation,
-        steps=len(outcome.losses),
+        steps=len(losses),
         seconds=time.monotonic() - started,
         base_loss=base_loss,
         start_loss=start_loss,
