@@ -276,6 +276,6 @@ def test_masters_are_kept_beyond_rounding_and_not_saved(pruned: PreTrainedModel,
 def test_widths_are_refused_by_layers_that_keep_zeros(layer: MakeLayer, pruned: PreTrainedModel) -> None:
     shape = ModelShape.from_config(pruned.config)
     entries = [{"sites": ["*.up_proj"], "ranks": [2]}, {"widths": [shape.intermediate // 2, shape.intermediate]}]
-    with pytest.raises(InputError, match=r"has widths, which adapters that keep the zeros .* leave the widths out"):
+    with pytest.raises(InputError, match=r"cuts linears, which adapters that keep the zeros .* give it ranks only"):
         SuperAdapter(pruned, grouped_space("narrow", entries, shape), seed=0, layer=layer)
     assert type(pruned.get_submodule("model.layers.0.mlp.up_proj")) is torch.nn.Linear
