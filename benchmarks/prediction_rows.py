@@ -68,7 +68,7 @@ def _of(session: Session, workloads: Sequence[Workload]) -> list[Measurement]:
 
 def _telling(planned: Plan) -> list[Workload]:
     """The training rows: the first of the design, and then batches of the most telling ones."""
-    features = FeatureSet(planned.training[0], planned.training[0].scope_sites)
+    features = FeatureSet.of(planned.training[0], [])
     X = features.matrix(features.values([each.configuration for each in planned.training]))
     taken = list(range(FEWER[0]))
     while len(taken) < len(planned.training):

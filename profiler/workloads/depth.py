@@ -20,6 +20,7 @@ LAYER = Kind(
     presence=True,
     entry="depth",
     label="layers",
+    in_graphs=True,
 )
 
 

@@ -39,7 +39,7 @@ class Kind:
         label: Short word for descriptions and features; default: `name`.
         config: Shape and value -> fields of the transformers config of a model with this value in every layer; `None`
             if no transformers config says that.
-        in_graphs: True if an ONNX graph with these smaller weights needs no other change.
+        in_graphs: True if ONNX graphs can be cut like this.
         describe: Values by place -> descriptions for people; default: their range and number.
     """
 

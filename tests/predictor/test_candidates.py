@@ -35,7 +35,7 @@ EACH = groups_of(range(20))
 
 
 def random_rows(n: int, template: Workload) -> np.ndarray:
-    features = FeatureSet(template, template.scope_sites)
+    features = FeatureSet.of(template, [])
     return features.matrix(np.random.default_rng(0).integers(0, 17, size=(n, len(features.sites))))
 
 

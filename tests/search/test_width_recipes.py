@@ -31,7 +31,7 @@ def lonas_space() -> Space:
 
 
 def test_lonas_has_90_variables_and_20_to_the_30_configurations() -> None:
-    choices = [len(each.choices) for each in lonas_space().dimensions if len(each.choices) > 1]
+    choices = [len(each.choices) for each in lonas_space().axes if len(each.choices) > 1]
     assert len(choices) == 90
     assert prod(choices) == 20**30
 

@@ -9,9 +9,19 @@ from toy_dimension import HEADS, space
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from adaptare.core import InputError
-from adaptare.devices import SimulatedDevice, TorchCpu
+from adaptare.devices import DeviceInfo, SimulatedDevice, TorchCpu
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Store, Workload, design, profile, read_space
+from adaptare.profiler import (
+    Configuration,
+    FixedRounds,
+    ModelShape,
+    Store,
+    Workload,
+    design,
+    profile,
+    programs_for,
+    read_space,
+)
 from adaptare.search import SuperAdapter, TrainingSettings, export_adapter, train_super_adapter
 from adaptare.search.export.kinds import ExportOptions
 from adaptare.search.training.token_examples import TokenExample
@@ -91,3 +101,9 @@ def test_it_is_trained_and_exported_as_a_stock_model(tmp_path: Path) -> None:
     assert (loaded.config.num_attention_heads, loaded.config.num_key_value_heads) == (4, 2)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_it_is_refused_for_graphs_that_cannot_be_cut_like_this() -> None:
+    device = DeviceInfo("mine", "a processor", "onnxruntime 1.32", threads=1)
+    with pytest.raises(InputError, match="ONNX graphs cannot be cut to another number of KV groups; measure it on a"):
+        programs_for(device).check(Workload(SHAPE, FEWER))

@@ -64,6 +64,8 @@ class OnnxPrograms:
                 "DoRA is not put into ONNX graphs: each call would have to compute the lengths of the rows of W + B A; "
                 "merge it with PEFT's merge_and_unload, which costs nothing then, or measure it on torch-cpu"
             )
+        if uncut := [kind for kind in workload.configuration.kinds if kind.cuts and not kind.in_graphs]:
+            raise InputError(f"ONNX graphs cannot be cut to another {uncut[0].name}; measure it on a torch device")
         if _ranks(workload) and workload.mode == "merged" and workload.quantisation != "none":
             raise InputError(
                 f"an adapter cannot be merged into {workload.quantisation} weights as they are; apply it swappable or "
