@@ -4,14 +4,14 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
-from adaptare.devices import Device, Program, Worker, WorkerInfo
+from adaptare.devices import Device, DeviceInfo, Program, Worker, WorkerInfo
 from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.contracts import WatchedWorker
 from adaptare.profiler.measuring.candidate import Candidate, shared
@@ -36,6 +36,7 @@ class _NewWorkerNeededError(Exception):
     """A new worker is needed; the failure has already been attributed."""
 
 
+@dataclass(eq=False)
 class GroupRun:
     """Candidates and their reference, visited by one probe in one worker at a time.
 
@@ -48,36 +49,29 @@ class GroupRun:
         device: Device that starts the workers.
         programs: Program builder of the device's runtime.
         rng: Generator of the visiting order.
-        opening: Number of the first opening in the session.
-        round_: Number of the first round in the session.
+        next_opening: Number of the next opening in the session.
+        next_round: Number of the next round in the session.
     """
 
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        reference: Candidate,
-        *,
-        probe: Probe,
-        device: Device,
-        programs: Programs,
-        rng: np.random.Generator,
-        opening: int = 0,
-        round_: int = 0,
-    ) -> None:
-        self.candidates = candidates
-        self.reference = reference
-        self.next_opening = opening
-        self.next_round = round_
-        self._told: list[WorkerInfo] = []
-        self._after: Mapping[str, Any] = {}
-        self._probe = probe
-        self._device = device
-        self._info = device.info()
-        self._counts_first_call = counts_first_call(self._info)
-        self._programs = programs
-        self._rng = rng
-        self._deaths = 0
-        self._checks = OutputChecks(reference, programs, self._blame)
+    candidates: Sequence[Candidate]
+    reference: Candidate
+    probe: Probe
+    device: Device
+    programs: Programs
+    rng: np.random.Generator
+    next_opening: int = 0
+    next_round: int = 0
+    _told: list[WorkerInfo] = field(default_factory=list)
+    _after: Mapping[str, Any] = field(default_factory=dict)
+    _deaths: int = 0
+
+    @cached_property
+    def _info(self) -> DeviceInfo:
+        return self.device.info()
+
+    @cached_property
+    def _checks(self) -> OutputChecks:
+        return OutputChecks(self.reference, self.programs, self._blame)
 
     def running(self) -> list[Candidate]:
         """Candidates that have not failed."""
@@ -118,10 +112,10 @@ class GroupRun:
             DeviceError: The reference cannot be loaded or run.
             InputError: The device does not measure this.
         """
-        for opening in range(self._probe.openings):
+        for opening in range(self.probe.openings):
             everybody = [self.reference, *self.running()]
-            pending = [everybody[index] for index in self._rng.permutation(len(everybody))]
-            for batch in [[one] for one in pending] if self._probe.alone else [pending]:
+            pending = [everybody[index] for index in self.rng.permutation(len(everybody))]
+            for batch in [[one] for one in pending] if self.probe.alone else [pending]:
                 self._isolated(partial(self._visit_pending, batch, opening, interrupted))
                 if batch:
                     return not self.running()
@@ -137,7 +131,7 @@ class GroupRun:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Worker]:
         """A worker whose environment is recorded at its start and at its end."""
-        with self._device.open() as worker:
+        with self.device.open() as worker:
             self._told.append(worker.info)
             yield worker
             with contextlib.suppress(ProgramError):  # a dead worker has no environment to report
@@ -164,7 +158,7 @@ class GroupRun:
         reference = (self._program(self.reference), [self.reference])
         others = shared([(self._program(candidate), candidate) for candidate in self.running()])
         # The first program loaded often gets the worst place in memory, so the load order is random.
-        shuffled = [[reference, *others][index] for index in self._rng.permutation(1 + len(others))]
+        shuffled = [[reference, *others][index] for index in self.rng.permutation(1 + len(others))]
         # After the reference failed it is loaded first: if memory is short, another program fails instead.
         for program, sharing in [reference, *others] if self._deaths else shuffled:
             self._load_program(program, sharing, worker)
@@ -172,7 +166,7 @@ class GroupRun:
 
     def _program(self, candidate: Candidate) -> Program:
         """Builds the program of a candidate, which its visits then find there without delay."""
-        candidate.program = self._programs.program(candidate.workload)
+        candidate.program = self.programs.program(candidate.workload)
         return candidate.program
 
     def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
@@ -219,7 +213,7 @@ class GroupRun:
         candidates = self.running()
         stops = [[self.reference]] * reference_visits(len(candidates)) + self._stops(candidates)
         visits: dict[Candidate, list[Visit]] = {}
-        for index in self._rng.permutation(len(stops)):
+        for index in self.rng.permutation(len(stops)):
             for candidate, visit in self._visits(stops[index], worker):
                 visits.setdefault(candidate, []).append(visit)
         for candidate, own in visits.items():
@@ -234,7 +228,7 @@ class GroupRun:
         which no call may find data that the previous one loaded.
         """
         together: dict[str, list[Candidate]] = {}
-        for index in self._rng.permutation(len(candidates)):
+        for index in self.rng.permutation(len(candidates)):
             candidate = candidates[index]
             loaded = candidate.loaded
             joined = loaded.program_id if loaded and candidate.calls == loaded.copies == 1 else candidate.feed
@@ -247,7 +241,7 @@ class GroupRun:
         touch_s, visits = None, []
         for candidate in stop:
             copies = candidate.loaded.copies if candidate.loaded else 1
-            touches = copies if touch_s is None and not self._counts_first_call else 0
+            touches = copies if touch_s is None and not counts_first_call(self._info) else 0
             values = self._visit(candidate, worker, touches=touches)
             if values is None:
                 continue
@@ -259,7 +253,7 @@ class GroupRun:
         self, pending: list[Candidate], opening: int, interrupted: Callable[[int], bool], worker: Worker
     ) -> None:
         """Visits candidates from the end of a list, and removes them; one that a worker died of has failed."""
-        if not self._probe.alone:
+        if not self.probe.alone:
             self._load(worker)
         while pending and not interrupted(opening):
             candidate = pending[-1]
@@ -272,9 +266,9 @@ class GroupRun:
         """Samples of one visit; `None` if the candidate has failed."""
         workload, call_s = candidate.workload, candidate.warmup_s[-1] if candidate.warmup_s else 0.0
         program = candidate.program or self._program(candidate)
-        subject = Subject(workload, program, self._programs, candidate.loaded, call_s, candidate.calls, touches)
+        subject = Subject(workload, program, self.programs, candidate.loaded, call_s, candidate.calls, touches)
         try:
-            return self._probe.visit(worker, subject)
+            return self.probe.visit(worker, subject)
         except ProgramError as error:
             self._blame([candidate], error)
             return None

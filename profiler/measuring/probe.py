@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
 from adaptare.devices import Loaded, Program, Worker
 from adaptare.profiler.programs.builders import Programs
@@ -82,3 +83,11 @@ def probe_named(quantity: str) -> Probe:
 def units() -> Mapping[str, str]:
     """Every quantity that a registered probe measures -> its SI unit."""
     return {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}
+
+
+def unit_of(quantity: str) -> str:
+    """SI unit of a quantity. Raises `InputError` if no registered probe measures it."""
+    known = units()
+    if quantity not in known:
+        raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(known))}")
+    return known[quantity]

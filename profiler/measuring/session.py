@@ -5,7 +5,7 @@ import itertools
 import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import monotonic
 from typing import Any
@@ -166,6 +166,7 @@ def profile(
     return session.measure(workloads, reference=reference, probes=probes)
 
 
+@dataclass(eq=False)
 class _Group:
     """Measurements of one group of a session, one probe after the other.
 
@@ -174,23 +175,18 @@ class _Group:
         rows: Empty measurements of the group.
         rng: Generator of the visiting order.
         at: Place of the group in the session.
-        opening: Number of its first opening in the session.
-        round_: Number of its first round in the session.
+        opening: Number of the next opening in the session.
+        round: Number of the next round in the session.
+        started: Time at which it was begun.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        rows: list[Measurement],
-        rng: np.random.Generator,
-        at: Progress,
-        opening: int,
-        round_: int,
-    ) -> None:
-        self.rows = rows
-        self.opening, self.round = opening, round_
-        self._session, self._rng, self._at = session, rng, at
-        self._started = monotonic()
+    session: Session
+    rows: list[Measurement]
+    rng: np.random.Generator
+    at: Progress
+    opening: int
+    round: int
+    started: float = field(default_factory=lambda: monotonic())
 
     @property
     def interrupted(self) -> bool:
@@ -203,16 +199,9 @@ class _Group:
             running = [row for row in self.rows if not row.failure]
             if not running or self.interrupted:
                 return
-            run = GroupRun(
-                [Candidate(row.workload, checked=bool(row.visits)) for row in running],
-                Candidate(self.rows[0].reference),
-                probe=probe,
-                device=self._session.device,
-                programs=self._session.builder,
-                rng=self._rng,
-                opening=self.opening,
-                round_=self.round,
-            )
+            candidates = [Candidate(row.workload, checked=bool(row.visits)) for row in running]
+            reference, (device, programs) = Candidate(running[0].reference), (self.session.device, self.session.builder)
+            run = GroupRun(candidates, reference, probe, device, programs, self.rng, self.opening, self.round)
             if isinstance(probe, Latency):
                 self._time(run, seen)
             else:
@@ -231,10 +220,10 @@ class _Group:
 
     def _openings(self, run: GroupRun) -> Iterator[str | None]:
         """Runs latency to its end. Yields after each opening: `None`, or the stopping reason if it was the last."""
-        stop, half_width = self._session.stop, math.inf
-        most = self._session.openings or stop.openings
+        stop, half_width = self.session.stop, math.inf
+        most = self.session.openings or stop.openings
         for opening in itertools.count():
-            ended, after = self._run_opening(run, replace(self._at, opening=opening, half_width=half_width))
+            ended, after = self._run_opening(run, replace(self.at, opening=opening, half_width=half_width))
             if ended == INTERRUPTED or not run.running():
                 yield ended
                 return
@@ -261,9 +250,9 @@ class _Group:
                 candidates=len(run.running()),
                 rounds=rounds,
                 rounds_s=now - first,
-                elapsed_s=now - self._started,
+                elapsed_s=now - self.started,
             )
-            reason = self._session.stop.opening_reason(after)
+            reason = self.session.stop.opening_reason(after)
             return bool(reason)
 
         run.run_opening(enough)
@@ -271,7 +260,7 @@ class _Group:
 
     def _note_times(self, run: GroupRun, stopped_by: str) -> None:
         """Latencies of all openings so far."""
-        environment = {**run.environments(), "elapsed_s": monotonic() - self._started}
+        environment = {**run.environments(), "elapsed_s": monotonic() - self.started}
         by_workload = {candidate.workload: candidate for candidate in run.candidates}
         self.rows = [
             _timed(row, by_workload[row.workload], run.reference, stopped_by, environment) for row in self.rows
@@ -281,9 +270,9 @@ class _Group:
         """Measures a quantity other than latency; an error leaves what was measured before it."""
 
         def interrupted(opening: int) -> bool:
-            elapsed_s, running = monotonic() - self._started, len(run.running())
-            now = replace(self._at, candidates=running, opening=opening, elapsed_s=elapsed_s)
-            return self._session.stop.opening_reason(now) == INTERRUPTED
+            elapsed_s, running = monotonic() - self.started, len(run.running())
+            now = replace(self.at, candidates=running, opening=opening, elapsed_s=elapsed_s)
+            return self.session.stop.opening_reason(now) == INTERRUPTED
 
         failure, finished = "", True
         try:

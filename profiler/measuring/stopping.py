@@ -120,6 +120,5 @@ class PreciseWithin:
         return "budget" if late and openings >= 2 else ""
 
 
-def precise_within(half_width: float, seconds: float, openings: int | None = None) -> PreciseWithin:
-    """The default rule; see `PreciseWithin`."""
-    return PreciseWithin(half_width, seconds, openings)
+precise_within = PreciseWithin
+"""The default rule."""

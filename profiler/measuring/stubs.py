@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from adaptare.core import InputError
 from adaptare.devices import Program
 from adaptare.profiler.measuring.session import Session
-from adaptare.profiler.programs.builders import Need, Programs
+from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.store.measurement import Measurement, Visit
 from adaptare.profiler.workloads.shape import ModelShape
-from adaptare.profiler.workloads.workload import Mode, Workload
+from adaptare.profiler.workloads.workload import Workload
 
 FEWEST_LAYERS = (2, 6)
 # Extrapolating from deeper stubs amplifies the error of single programs less (`stub_overhead_error` of
@@ -123,7 +123,6 @@ def stubs_for(workloads: Sequence[Workload], *, reference: Workload, session: Se
     return _fitting(Stubs(workloads, reference, depths), session)
 
 
-@dataclass(frozen=True)
 class StubPrograms:
     """Stubs that run with the processor caches in the state that the whole model leaves.
 
@@ -135,40 +134,22 @@ class StubPrograms:
         whole: The model; if it is timed together with its stubs, nothing is read between its calls.
     """
 
-    programs: Programs
-    whole: ModelShape
-
-    def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
-        return self.programs.modes(workload)
-
-    def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
-        self.programs.check(workload)
-
-    def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
-        return self.programs.need(workload)
-
-    def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
-        return self.programs.disk_bytes(base)
+    def __init__(self, programs: Programs, whole: ModelShape) -> None:
+        self._programs, self._whole = programs, whole
+        self.modes, self.check, self.need = programs.modes, programs.check, programs.need
+        self.disk_bytes, self.unrounded = programs.disk_bytes, programs.unrounded
 
     def program(self, workload: Workload) -> Program:
         """See `Programs.program`."""
-        return self._among_others(self.programs.program(workload), workload)
+        return self._among_others(self._programs.program(workload), workload)
 
     def merged_reference(self, workload: Workload) -> Program:
         """See `Programs.merged_reference`."""
-        return self._among_others(self.programs.merged_reference(workload), workload)
-
-    def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
-        return self.programs.unrounded(workload)
+        return self._among_others(self._programs.merged_reference(workload), workload)
 
     def _among_others(self, program: Program, workload: Workload) -> Program:
         base = workload.base
-        own, whole = (replace(base, shape=shape).work().moved_bytes for shape in (base.shape, self.whole))
+        own, whole = (replace(base, shape=shape).work().moved_bytes for shape in (base.shape, self._whole))
         return replace(program, moved_bytes=own, between_bytes=whole - own)
 
 

@@ -224,16 +224,6 @@ class Measurement:
         self._check_measured()
         return float(np.median([visit.median_s for visit in self.visits]))
 
-    @cached_property
-    def raw_interval(self) -> Interval:
-        """Unscaled seconds at the usual speed of each opening, after warm-up, with a 95 % interval over openings."""
-        self._check_measured()
-        counts, seconds = settled(self.visits, self.reference_visits), _medians(self.reference_visits)
-        for opening in np.unique(self.openings):
-            rows = np.flatnonzero(counts & (self.openings == opening))
-            counts[rows] = stable_rounds(seconds[rows])
-        return ratio_interval(_medians(self.visits)[counts], self.openings[counts])
-
     @property
     def reference_raw_s(self) -> float:
         """Median over rounds of the reference's seconds in this session."""

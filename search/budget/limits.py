@@ -9,7 +9,7 @@ from typing import Final
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import ModelShape, Quantisation
-from adaptare.profiler.measuring.probe import units
+from adaptare.profiler.measuring.probe import unit_of, units
 from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
@@ -62,7 +62,7 @@ class Budget:
     @property
     def unit(self) -> str:
         """SI unit of the quantity."""
-        return units()[self.quantity]
+        return unit_of(self.quantity)
 
     def bound(self, base: float) -> float:
         """Largest allowed value, in the SI unit of the quantity; `base` is that of the base without adapter."""

@@ -293,16 +293,6 @@ def test_tokens_of_a_second() -> None:
     assert measured([4.0], [2.0], workload=many).tokens_per_s == pytest.approx(96 / 4.0, rel=1e-12)
 
 
-def test_own_seconds_are_those_of_the_rounds_at_the_usual_speed_of_each_opening() -> None:
-    """A third of each opening ran at half the speed; the second opening is 10 % slower than the first."""
-    speed = [1.0] * 4 + [2.0] * 4 + [1.0] * 4
-    reference = [2.0 * each for each in speed] + [2.2 * each for each in speed]
-    candidate = [3.0 * each for each in speed] + [3.3 * each for each in speed]
-    found = measured(candidate, reference, openings=[0] * 12 + [1] * 12)
-    assert found.raw_interval.lower < 3.0 < 3.3 < found.raw_interval.upper
-    assert found.raw_interval.middle == pytest.approx(3.15, rel=0.06)
-
-
 def test_an_interval_of_one_opening_says_so() -> None:
     assert measured([3.0, 3.0], [2.0, 2.0]).within_one_opening
     assert not measured([3.0, 3.0], [2.0, 2.0], openings=[0, 1]).within_one_opening
