@@ -30,7 +30,6 @@ class Latency:
     alone: ClassVar[bool] = False
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        """See `Probe.visit`."""
         seconds = subject.run(worker, subject.touches + subject.calls)
         return {TOUCH: seconds[:1], LATENCY: seconds[subject.touches :]}
 
@@ -63,7 +62,6 @@ class Energy:
             )
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        """See `Probe.visit`."""
         if not isinstance(worker, MeteredWorker) or worker.energy_j() is None:
             raise InputError("the device has no energy counter that can be read, and energy is not estimated")
         calls = max(1, math.ceil(self.seconds / subject.call_s))
@@ -109,7 +107,6 @@ class Operators:
             raise InputError(f"calls must be at least 1, not {self.calls}")
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        """See `Probe.visit`."""
         if not isinstance(worker, AttributingWorker):
             raise InputError("the device does not say which operators take the time; torch-cpu and ort-cpu do")
         plain = subject.run(worker, WARM_CALLS + self.calls)[WARM_CALLS:]
@@ -135,7 +132,6 @@ class Memory:
     alone: ClassVar[bool] = True
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        """See `Probe.visit`."""
         workload, program = subject.workload, subject.program
         # A model with its adapter in the weights has the form of the base, and needs no other base.
         loaded = worker.load(subject.programs.program(workload.base) if workload.in_weights else program)
@@ -164,7 +160,6 @@ class Swap:
     alone: ClassVar[bool] = True
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        """See `Probe.visit`."""
         workload, program, programs = subject.workload, subject.program, subject.programs
         if fed_bytes(workload, programs):
             tasks = range(1 + self.changes)

@@ -74,11 +74,9 @@ class FixedRounds:
             raise InputError(f"rounds must be at least 1, not {self.rounds}")
 
     def opening_reason(self, progress: Progress) -> str:
-        """See `StoppingRule.opening_reason`."""
         return "rounds" if progress.rounds >= self.rounds else ""
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`."""
         return ""
 
 
@@ -105,13 +103,11 @@ class PreciseWithin:
             raise InputError(f"openings must be at least 1, not {self.openings}")
 
     def opening_reason(self, progress: Progress) -> str:
-        """See `StoppingRule.opening_reason`."""
         slow = progress.rounds_s >= OPENING_SHARE * self.seconds and progress.rounds >= LEAST_ROUNDS
         rounds = ROUNDS if progress.opening else FIRST_ROUNDS
         return "rounds" if slow or progress.rounds >= rounds else ""
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`."""
         openings = progress.opening + 1
         if openings >= LEAST_PRECISE_OPENINGS and progress.half_width <= self.half_width:
             return PRECISE

@@ -140,11 +140,9 @@ class StubPrograms:
         self.disk_bytes, self.unrounded = programs.disk_bytes, programs.unrounded
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         return self._among_others(self._programs.program(workload), workload)
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`."""
         return self._among_others(self._programs.merged_reference(workload), workload)
 
     def _among_others(self, program: Program, workload: Workload) -> Program:

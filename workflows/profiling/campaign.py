@@ -34,11 +34,9 @@ class Watched:
 
     @property
     def openings(self) -> int | None:
-        """See `StoppingRule.openings`."""
         return self.rule.openings
 
     def opening_reason(self, progress: Progress) -> str:
-        """See `StoppingRule.opening_reason`."""
         if self.interrupted():
             return INTERRUPTED
         widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
@@ -48,7 +46,6 @@ class Watched:
         return self.rule.opening_reason(progress)
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`."""
         return self.rule.reason(progress)
 
 
