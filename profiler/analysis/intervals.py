@@ -29,6 +29,11 @@ class Interval:
         """Half-width of the interval of a ratio, relative to 1 or to the estimate, whichever is less."""
         return (self.upper - self.lower) / 2 / min(1.0, self.middle)
 
+    @property
+    def over_one(self) -> "Interval":
+        """Interval of a ratio minus one."""
+        return Interval(self.lower - 1, self.middle - 1, self.upper - 1)
+
     def contains(self, value: float) -> bool:
         """True if the value lies within the interval."""
         return self.lower <= value <= self.upper

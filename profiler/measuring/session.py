@@ -116,8 +116,8 @@ class Session:
 
         Yields:
             The measurements of one group, in the order of its workloads, on the scale of the session; after an
-            interruption no further group. If the device is lost, those so far of its last group, before the error is
-            raised.
+            interruption no further group. Those so far of the last group if the device is lost or does not measure a
+            later quantity, before the error is raised.
 
         Raises:
             InputError: A workload is a duplicate, there is none, or the device cannot run or measure one.
@@ -139,7 +139,7 @@ class Session:
             group = _Group(self, rows, rng, Progress(number, len(split), len(some), 0), opening, round_)
             try:
                 group.measure(probes, seen and (lambda rows: seen(scaled(rows))))
-            except DeviceError:
+            except (DeviceError, InputError):  # the device is lost, or does not measure a later quantity
                 if any(row.visits for row in group.rows):
                     yield scaled(group.rows)
                 raise

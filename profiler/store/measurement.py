@@ -216,7 +216,7 @@ class Measurement:
         """Latency relative to that of the base, minus one. Raises `InputError` unless the base was the reference."""
         if self.reference != self.workload.base:
             raise InputError("the reference was not the base of this workload; compare with a measurement of the base")
-        return Interval(self.ratio.lower - 1, self.ratio.middle - 1, self.ratio.upper - 1)
+        return self.ratio.over_one
 
     @property
     def raw_s(self) -> float:
@@ -318,8 +318,7 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
     both = [visit for visit in candidate.visits if (visit.opening, visit.round) in theirs]
     if not both:
         raise InputError("the two have no round in common")
-    ratio = paired_ratio(both, [theirs[visit.opening, visit.round] for visit in both])
-    return Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
+    return paired_ratio(both, [theirs[visit.opening, visit.round] for visit in both]).over_one
 
 
 def pooled(earlier: Measurement, later: Measurement) -> Measurement:

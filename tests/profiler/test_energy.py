@@ -91,6 +91,14 @@ def test_a_counter_that_starts_again_all_the_time_fails_after_latency_was_measur
         found.value("energy")
 
 
+def test_latency_is_kept_where_the_device_has_no_counter(llama: ModelShape) -> None:
+    workload = Workload(llama, Configuration.uniform(llama, 8))
+    groups = Session(SimulatedDevice()).groups([workload], reference=workload.base, probes=[Latency(), Energy()])
+    assert [row.has("latency") for row in next(groups)] == [True]
+    with pytest.raises(InputError, match="no energy counter"):
+        next(groups)
+
+
 @pytest.mark.parametrize(("openings", "seconds"), [(2, 1.0), (8, 0.0)])
 def test_too_little_is_refused(openings: int, seconds: float) -> None:
     with pytest.raises(InputError, match="energy needs 3 openings and some time in each"):

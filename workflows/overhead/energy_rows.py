@@ -75,6 +75,6 @@ def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> Energy:
             bases.add(row.reference.hash)
             rows.append(base)
         adapted = replace(base, placement=case.placement, rank=case.rank, mode=workload.mode)
-        over = Interval(joules.ratio.lower - 1, joules.ratio.middle - 1, joules.ratio.upper - 1)
-        rows.append(replace(adapted, joules=joules.value, watts=watts.value.middle, over_base=over))
+        over_base = joules.ratio.over_one
+        rows.append(replace(adapted, joules=joules.value, watts=watts.value.middle, over_base=over_base))
     return Energy(tuple(rows))
