@@ -88,7 +88,7 @@ def test_an_unsupported_family(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--rank", 65), "rank 65 is larger than model.layers.0"),
+        (("--rank", 65), "must be 0 to 64 in this base model, not 65"),
         (("--rank", -1), "--rank must be 0 or more, not -1"),
         (("--rank", ""), "--rank must be whole numbers with commas between them"),
         (("--rank", "4,,8"), "--rank must be whole numbers with commas between them"),
@@ -116,7 +116,7 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
     ("options", "message"),
     [
         (("--rank", "0,4,x"), "--rank must be whole numbers"),
-        (("--rank", "0,4,65"), "rank 65 is larger than a layer"),
+        (("--rank", "0,4,65"), "must be 0 to 64 in this base model, not 65"),
         (("--rank", ""), "--rank must be whole numbers"),
         (("-d", 2048), "the model ends at 2,048 positions"),
         (("--rank", "0"), "`ranks` must have one above 0"),

@@ -113,7 +113,7 @@ def test_the_table_of_a_campaign_tells_narrower_models_apart(
 def test_a_budget_below_the_narrowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
     found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-90%", "--evaluations", 4)
     assert found.code == 1
-    assert "give the space narrower widths, or raise the budget" in found.err
+    assert "give the space smaller widths, or raise the budget" in found.err
 
 
 def test_a_relative_budget_without_a_sign_is_refused(trained: Callable[..., Any]) -> None:

@@ -46,8 +46,7 @@ def trained(run_in_copy: Callable[..., Any], trained_once: Path) -> Callable[...
 def test_a_run_keeps_the_order_that_its_preparation_found(trained: Callable[..., Any], tmp_path: Path) -> None:
     order = json.loads((tmp_path / "run" / "base" / "layer_order.json").read_text())["left_out_in_order"]
     saved = json.loads((tmp_path / "run" / "super_adapter.json").read_text())["space"]
-    assert saved["left_out_in_order"] == order
-    assert saved["choices"][-1] == [1, 2]
+    assert (saved["axes"][-1]["places"], saved["axes"][-1]["choices"]) == (order, [1, 2])
 
 
 @pytest.mark.slow
@@ -83,7 +82,7 @@ def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
 def test_a_budget_below_the_shallowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
     found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-95%", "--evaluations", 4)
     assert found.code == 1
-    assert "give the space fewer layers, or raise the budget" in found.err
+    assert "give the space smaller depth, or raise the budget" in found.err
 
 
 def test_a_depth_that_the_model_lacks_is_refused(
@@ -93,4 +92,4 @@ def test_a_depth_that_the_model_lacks_is_refused(
     words = ("--device", "simulated", "--space", "deep.yaml", "-d", 8, "--cache", model_cache)
     found = trained("profile", "tiny-random", *words)
     assert found.code == 2
-    assert "the base model has 2 layers; a depth is 1 to that, not 3" in " ".join(found.err.split())
+    assert "`depth` must be at most the base's 2, not 3" in " ".join(found.err.split())

@@ -230,7 +230,7 @@ def test_a_dora_is_refused(shrink: Run, saved: Callable[..., Path]) -> None:
 def test_a_rank_above_its_linear_is_refused(shrink: Run, saved: Callable[..., Path]) -> None:
     answer = shrink(saved(r=70))
     assert answer.code == 2
-    assert "rank 70 is larger than model.layers" in answer.err
+    assert "must be 0 to 64 in this base model, not 70" in answer.err
 
 
 def test_what_else_does_not_fit_has_a_message_of_its_own(

@@ -47,7 +47,7 @@ def test_another_base_is_refused(tiny: SimpleNamespace, trained: SuperAdapter, t
 def test_another_space_is_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
     save_super_adapter(trained, tmp_path)
     model = tiny.model()
-    with pytest.raises(InputError, match=r"'sites' \(14 sites in 14 groups.*'layers' \(14 sites in 2 groups"):
+    with pytest.raises(InputError, match=r"'sites' \(14 dimensions in 14 axes.*'layers' \(14 dimensions in 2 axes"):
         load_super_adapter(tmp_path, model, space=tiny.space(model, "layers"))
 
 
@@ -59,8 +59,8 @@ def test_a_folder_without_one_is_refused(tiny: SimpleNamespace, tmp_path: Path) 
 def test_files_of_a_later_version_are_refused(tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path) -> None:
     save_super_adapter(trained, tmp_path)
     file = tmp_path / "super_adapter.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 4}))
-    with pytest.raises(InputError, match="schema 4; this version reads 1 to 3"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 5}))
+    with pytest.raises(InputError, match="schema 5; this version reads 1 to 4"):
         load_super_adapter(tmp_path, tiny.model())
 
 
