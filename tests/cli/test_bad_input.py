@@ -210,7 +210,7 @@ def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) ->
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0
     refused(run("fit", "--device", "simulated"), "choose with -p or -d, --mode, --batch, --model, --open or --cut")
     found = {words: run("fit", "--device", "simulated", words, "--json").json for words in ("--open", "--cut")}
-    assert found["--open"]["rows"] == found["--cut"]["rows"]
+    assert found["--open"]["error_card"]["rows"] == found["--cut"]["error_card"]["rows"]
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")
 
 
