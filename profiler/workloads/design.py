@@ -46,7 +46,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     scale = np.maximum(quantities(space, ends).max(axis=0), 1)
     rng, idle = np.random.default_rng(seed), 0
     while 0 < len(chosen) < n and idle < 100:
-        pool = np.unique(space.expand(space.spread(POOL, rng)), axis=0)
+        pool = space.distinct(space.expand(space.spread(POOL, rng)))
         pool = pool[[row.tobytes() not in seen for row in pool]]
         idle = 0 if len(pool) else idle + 1
         places = quantities(space, pool) / scale
@@ -61,7 +61,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     n_choices = space.n_choices.tolist()
     if 0 < len(chosen) < n and math.prod(n_choices) <= MOST_LISTED:
         listed = space.expand(np.indices(n_choices).reshape(space.n_axes, -1).T)
-        chosen += [row for row in np.unique(listed, axis=0) if row.tobytes() not in seen]
+        chosen += [row for row in space.distinct(listed) if row.tobytes() not in seen]
     if not chosen:
         raise InputError(
             f"no configuration of the space {space.name!r} differs from the base; give it ranks above 0, or fewer "

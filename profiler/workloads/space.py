@@ -182,6 +182,12 @@ class Space:
                 codes[:, others] = np.where(codes[:, [number]] == 0, self.base[others], codes[:, others])
         return codes
 
+    def distinct(self, codes: Codes) -> Codes:
+        """The different rows, sorted by linears in the order of the shape, then by layers. Shape (n, n_codes)."""
+        position = {site.path: number for number, site in enumerate(self.shape.sites)}
+        columns = np.argsort([position.get(each.place, len(position) + each.layer) for each in self.dimensions])
+        return np.unique(codes[:, columns], axis=0)[:, np.argsort(columns)]
+
     def decode(self, codes: Codes | Sequence[int]) -> Configuration:
         """The configuration of one row of codes, shape (n_codes,)."""
         pairs = zip(self.dimensions, (int(code) for code in codes), strict=True)
