@@ -143,6 +143,17 @@ def plan(cell: Cell) -> Plan:
     return Plan(template.base, first, second, references)
 
 
+def planned_of(cell: Cell, first: Session, second: Session) -> Plan:
+    """The plan of recorded sessions; a version since may choose other adapters to learn from."""
+    planned = plan(cell)
+    tested = {each.configuration for each in planned.tested}
+    training, references = (
+        tuple(row.workload for adapter, row in session.items() if adapter not in tested) for session in (first, second)
+    )
+    recorded = set(planned.training) == set(training)
+    return planned if recorded else Plan(planned.base, training, planned.tested, references)
+
+
 def space_of(cell: Cell, shape: ModelShape) -> Space:
     """Adapters of a cell, and widths if its space has some."""
     if cell.space.endswith(".yaml"):
@@ -175,8 +186,9 @@ def kept(name: str, which: str, folder: Path) -> Session | None:
     """
     file = store_of(name, which, folder)
     found = {each.workload.configuration: each for each in Store(file).measurements()} if file.exists() else {}
-    wanted = {each.configuration for each in plan(CELLS[name]).session(which)}
-    return found if wanted <= set(found) else None
+    cell, tested = CELLS[name], {each.configuration for each in plan(CELLS[name]).tested}
+    whole = len(tested) + (cell.training if which == "first" else cell.references)
+    return found if tested <= set(found) and len(found) >= whole else None
 
 
 def measured(name: str, folder: Path) -> tuple[Session, Session]:

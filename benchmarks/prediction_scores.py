@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prediction_cells import LEVEL, Cell, Session, plan
+from prediction_cells import LEVEL, Cell, Session, planned_of
 from prediction_rows import by_rows_of, to_reach
 from scipy import stats
 from sklearn.base import clone
@@ -40,7 +40,7 @@ class Sessions:
 
     def shift(self) -> tuple[float, float]:
         """Mean log ratio of the second session over the first, and its standard error, of what both measured."""
-        planned = plan(self.cell)
+        planned = planned_of(self.cell, self.first, self.second)
         both = [*planned.tested, *planned.references]
         logs = np.log(self.ratios(self.second, both) / self.ratios(self.first, both))
         return float(logs.mean()), float(logs.std(ddof=1) / np.sqrt(len(logs)))
@@ -66,7 +66,7 @@ def judge(cell: Sessions, prior: SessionVariance | None, *, by_rows: bool) -> di
         prior: Spread between sessions, from other cells; None = the one that ships.
         by_rows: Whether to add errors after fewer rows.
     """
-    planned = plan(cell.cell)
+    planned = planned_of(cell.cell, cell.first, cell.second)
     training: list[Measurement] = [cell.first[each.configuration] for each in planned.training]
     shipped = LatencyPredictor().fit(training)
     as_fitted = shipped if prior is None else _with_spread(shipped, prior.spread(ONE_SESSION))
