@@ -24,12 +24,17 @@ def megabytes(count: float) -> str:
 
 
 # SI unit -> unit in tables, and the text of a value in it.
-DISPLAYED: Final[Mapping[str, tuple[str, Callable[[float], str]]]] = {
+_DISPLAYED: Final[Mapping[str, tuple[str, Callable[[float], str]]]] = {
     "s": ("ms", milliseconds),
     "B": ("MB", megabytes),
     "J": ("mJ", milliseconds),
     "W": ("W", lambda watts: f"{watts:.3g}"),
 }
+
+
+def displayed(unit: str) -> tuple[str, Callable[[float], str]]:
+    """Unit in tables for an SI unit, and the text of a value in it."""
+    return _DISPLAYED.get(unit, (unit, lambda value: f"{value:.4g}"))
 
 
 def per_second(rate: float) -> str:

@@ -1,5 +1,6 @@
 """Verification: choices of a search, remeasured and compared with the budget."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from adaptare.core.units import milliseconds
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Store, Workload, programs_for
 from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.measuring.probe import probe_of
+from adaptare.profiler.measuring.probes import Latency
 from adaptare.profiler.measuring.stopping import PreciseWithin
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
-from adaptare.profiler.store.measurement import pooled
+from adaptare.profiler.store.measurement import LATENCY, pooled
+from adaptare.profiler.store.samples import Samples
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result
 from adaptare.workflows.target import named_target
@@ -58,6 +62,7 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
             f"{milliseconds(fitted.base_value)} ms, that of the search {milliseconds(result.base)} ms; search again, "
             "and write every predictor to a file of its own"
         )
+    quantity = result.budget.quantity
     target = named_target(request.device, fitted.device, fitted.template)
     info = target.device.info()
     load_predictor(result.predictor, device=info)
@@ -71,6 +76,7 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
         request.seed,
         recalibrate=request.recalibrate,
         feedback=feedback,
+        probes=(Latency(),) if quantity == LATENCY else (Latency(), probe_of(quantity)),
     )
     result = replace(result, place=replace(result.place, device=info.device))
     return verify_choices(result, fitted.template, campaign, repeats=request.repeats)
@@ -120,24 +126,28 @@ def verify_choices(result: SearchResult, template: Workload, campaign: Campaign,
 def judged(row: Measurement, result: SearchResult) -> Measured:
     """Measurement of a choice with its verdict on the budget of the result.
 
-    A relative budget is compared with the interleaved base. A latency is compared as it was searched, on the scale of
-    the device's calibration. It is ambiguous if the device deviates from its calibration but was not recalibrated
-    because its speed changed during the session. An interval within one opening (one fresh load of all programs) meets
-    no budget.
+    A relative budget is compared with the interleaved base, another one with the value on the scale of its prediction:
+    latency on that of the device's calibration. Latency is ambiguous if the device deviates from its calibration but
+    was not recalibrated because its speed changed during the session. An interval within one opening (one fresh load of
+    all programs) meets no budget.
     """
-    if row.failure:
-        return Measured(failure=row.failure)
-    value, overhead, budget = Interval(row.lower_s, row.latency_s, row.upper_s), row.overhead, result.budget
+    budget, quantity = result.budget, result.budget.quantity
+    latency = quantity == LATENCY
+    if not row.has(quantity):
+        failed = row.quantities.get(quantity, Samples(""))
+        return Measured(failure=row.failure or failed.failure or f"{quantity} was not measured")
+    value, ratio = row.value(quantity), row.ratio_to_reference(quantity)
+    overhead = Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
     interval, limit = (overhead, budget.limit) if budget.relative else (value, result.limit)
+    within_one = row.within_one_opening if latency else math.isinf(value.upper)
     verdict: Verdict = "ambiguous"
-    if budget.relative or abs(row.slowdown) <= CALIBRATION_HOLDS:
+    if budget.relative or not latency or abs(row.slowdown) <= CALIBRATION_HOLDS:
         if interval.lower > limit:
             verdict = "missed"
-        elif interval.upper <= limit and not row.within_one_opening:
+        elif interval.upper <= limit and not within_one:
             verdict = "met"
-    searched = result.measured_base
-    slowdown = None if searched is None else row.reference_raw_s / searched - 1
-    return Measured(value, overhead, slowdown, row.within_one_opening, verdict)
+    searched, now = result.measured_base, row.reference_raw_s if latency else row.reference_value(quantity)
+    return Measured(value, overhead, None if searched is None else now / searched - 1, within_one, verdict)
 
 
 def met(result: SearchResult) -> list[int]:

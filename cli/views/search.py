@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import DISPLAYED, between
+from adaptare.core.units import between, displayed
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, SearchResult
@@ -25,7 +25,7 @@ def sections(result: SearchResult) -> Iterator[Section]:
 
 def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
     """Table of choices; columns that no row has are left out."""
-    unit, text = DISPLAYED[result.budget.unit]
+    unit, text = displayed(result.budget.unit)
     columns = [
         Column[Choice]("", lambda row: row.name),
         Column[Choice]("sites", lambda row: str(len(row.configuration.ranks)), 1),

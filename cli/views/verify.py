@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import DISPLAYED, between, percent
+from adaptare.core.units import between, displayed, percent
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
 from adaptare.views.accuracies import accuracy_table
@@ -50,7 +50,7 @@ def verdicts(result: SearchResult) -> Iterator[Section]:
 
 def measured_table(result: SearchResult) -> Table[Choice]:
     """Winners, sorted by loss, and baselines with their measurements."""
-    unit, text = DISPLAYED[result.budget.unit]
+    unit, text = displayed(result.budget.unit)
 
     def of(show: Callable[[Measured], str]) -> Callable[[Choice], str]:
         return lambda row: show(_of(row))

@@ -80,6 +80,14 @@ def probe_named(quantity: str) -> Probe:
     return made
 
 
+def probe_of(quantity: str) -> Probe:
+    """The registered probe that measures a quantity, also as a further one. Raises `InputError` if there is none."""
+    probes = {name: probe for probe in map(probe_named, extensions(PROBES)) for name in probe.units}
+    if quantity not in probes:
+        raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(probes))}")
+    return probes[quantity]
+
+
 def units() -> Mapping[str, str]:
     """Every quantity that a registered probe measures -> its SI unit."""
     return {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}

@@ -10,12 +10,12 @@ from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import ModelShape, Quantisation
 from adaptare.profiler.measuring.probe import unit_of, units
+from adaptare.profiler.store.measurement import LATENCY
 from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
 MEDIAN: Final = 50.0
 EXAMPLES: Final = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%, energy=5mJ"
-LATENCY: Final = "latency"
 PHASES: Final = ("prefill", "decode")
 OVERHEAD: Final = "overhead"
 # Decimal, so that 20 ms is the double nearest to 0.02.

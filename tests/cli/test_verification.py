@@ -15,6 +15,7 @@ from adaptare.devices import DeviceInfo, SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.measurement import Visit, pooled
+from adaptare.profiler.store.samples import Samples
 from adaptare.search import read_budget
 from adaptare.views import verify as view
 from adaptare.workflows.profiling.campaign import Campaign
@@ -113,6 +114,43 @@ def test_no_latency_is_judged_where_the_device_is_off_and_was_not_calibrated_ane
     off = measured([0.98, 1.00, 0.99, 1.01], slow=1.06, reference_s=BASE_S)
     assert verdict(off) == "ambiguous"
     assert verdict(off, searched("overhead=15%", 1.15e-3)) == "met"
+
+
+def with_energy(*joules: float, failure: str = "") -> Measurement:
+    """A measurement with the energy of each round, beside a base that takes 4 mJ."""
+    rounds = tuple((each,) for each in joules)
+    samples = Samples("J", rounds, ((0.004,),) * len(rounds), failure)
+    return measured([1.38, 1.40, 1.39, 1.41], quantities={"energy": samples})
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit", "expected"),
+    [
+        ("energy=5mJ", 0.005, "met"),
+        ("energy=4.2mJ", 0.0042, "missed"),
+        ("energy=4.4mJ", 0.0044, "ambiguous"),
+        ("energy=+20%", 0.0048, "met"),
+    ],
+)
+def test_a_budget_of_energy_is_judged_by_the_measured_energy(budget: str, limit: float, expected: str) -> None:
+    row = with_energy(0.0044, 0.00441, 0.0044, 0.00439)
+    found = judged(row, replace(searched(budget, limit), base=0.004))
+    assert (found.verdict, found.value, found.slowdown) == (expected, row.value("energy"), pytest.approx(0.0))
+    assert found.overhead is not None
+    assert found.overhead.middle == pytest.approx(0.1)
+
+
+def test_energy_of_a_single_load_meets_no_budget() -> None:
+    found = judged(with_energy(0.0044), searched("energy=5mJ", 0.005))
+    assert (found.verdict, found.within_one_opening) == ("ambiguous", True)
+
+
+def test_a_quantity_that_could_not_be_measured_has_no_verdict() -> None:
+    for row, why in (
+        (with_energy(failure="no counter"), "no counter"),
+        (measured([1.0]), "energy was not measured"),
+    ):
+        assert judged(row, searched("energy=5mJ", 0.005)) == Measured(failure=why)
 
 
 def test_what_could_not_be_measured_has_no_verdict() -> None:
