@@ -29,8 +29,7 @@ def search(
     batch: int = 8,
     screen: AdditiveScreen | None = None,
     start: NDArray[np.int64] | None = None,
-    progress: Callable[[Candidate], None] = lambda candidate: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[Candidate], bool | None] = lambda candidate: None,
 ) -> Front:
     """Minimises the objectives under the limits.
 
@@ -49,8 +48,7 @@ def search(
         screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
         start: Genes to evaluate before the algorithm is asked, once they are repaired; it is told of them. Those beyond
             the evaluations are left out. Shape (n, n_axes).
-        progress: Called with every candidate once it is evaluated.
-        should_stop: Called before every batch; if true, the evaluations so far are returned.
+        progress: Called with every candidate once it is evaluated; True ends the search after the batch.
 
     Raises:
         InfeasibleBudgetError: No configuration of the space meets the limits; nothing was evaluated.
@@ -62,8 +60,8 @@ def search(
     repair = BudgetRepair(space, limits, seed=seed)
     evaluated: dict[tuple[int, ...], Candidate] = {}
     waiting = space.checked_genes(np.empty((0, space.n_axes), dtype=np.int64) if start is None else start)
-    idle = 0
-    while len(evaluated) < evaluations and idle < PATIENCE and not should_stop():
+    idle, stopped = 0, False
+    while len(evaluated) < evaluations and idle < PATIENCE and not stopped:
         n = min(batch, evaluations - len(evaluated))
         history = tuple(evaluated.values())
         asked = waiting[:n] if len(waiting) else algorithm.ask(screen.proposals(n, history) if screen else n)
@@ -74,8 +72,8 @@ def search(
         evaluated.update((candidate.codes, candidate) for candidate in new)
         idle = 0 if new else idle + 1
         _tell(algorithm, genes, new, limits)
-        for candidate in new:
-            progress(candidate)
+        told = [progress(candidate) for candidate in new]
+        stopped = any(told)
     return front_of([objective.name for objective in objectives], tuple(evaluated.values()))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.predictor import Prediction
 from adaptare.profiler.workloads.dimension import Dimension
 
 
@@ -40,24 +41,10 @@ class Limit:
             raise InputError(f"a limit on {self.cost.name} must be above zero, not {self.bound}")
 
 
-class PredictedInterval(Protocol):
-    """Predicted latencies of n configurations, each of shape (n,), seconds."""
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Middle of the interval."""
-        ...
-
-    @property
-    def upper(self) -> NDArray[np.float64]:
-        """Upper end of the interval."""
-        ...
-
-
 class CodesPredictor(Protocol):
-    """Predicts latency from codes."""
+    """Predicts a quantity, such as latency, from codes."""
 
-    def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> PredictedInterval:
+    def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> Prediction:
         """Predictions for codes of shape (n, n_columns): ranks and widths."""
         ...
 

@@ -308,6 +308,11 @@ def test_progress_is_told_of_every_candidate_in_order() -> None:
 def test_a_stopped_search_returns_what_it_has() -> None:
     knapsack = Knapsack(seed=0)
     told: list[Candidate] = []
+
+    def tenth(candidate: Candidate) -> bool:
+        told.append(candidate)
+        return len(told) == 10
+
     front = search(
         RandomSearch(knapsack.space, seed=0),
         knapsack.space,
@@ -316,8 +321,7 @@ def test_a_stopped_search_returns_what_it_has() -> None:
         evaluations=100,
         seed=0,
         batch=5,
-        progress=told.append,
-        should_stop=lambda: len(told) >= 10,
+        progress=tenth,
     )
     assert len(front.history) == 10
     assert front.members
