@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import DISPLAYED, between, megabytes, percent
+from adaptare.core.units import between, displayed, megabytes, percent
 from adaptare.workflows.fit.predicting import PredictedRow, PredictResult
 
 
 def sections(result: PredictResult) -> Iterator[Section]:
     """A table of the adapters."""
-    unit, number = DISPLAYED[result.unit]
+    unit, number = displayed(result.unit)
     columns: list[Column[PredictedRow]] = [
         Column("adapter", lambda row: row.adapter),
         Column("sites", lambda row: str(row.sites), 3),
