@@ -95,7 +95,4 @@ def units() -> Mapping[str, str]:
 
 def unit_of(quantity: str) -> str:
     """SI unit of a quantity. Raises `InputError` if no registered probe measures it."""
-    known = units()
-    if quantity not in known:
-        raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(known))}")
-    return known[quantity]
+    return probe_of(quantity).units[quantity]
