@@ -48,6 +48,10 @@ def profile(
             help="Stop once a predictor has this mean absolute error on held-out adapters; else exit code 1.",
         ),
     ] = None,
+    quantity: Annotated[
+        list[str] | None,
+        typer.Option("--quantity", help="Measure this too, such as energy; repeatable.", show_default="latency"),
+    ] = None,
     recalibrate: arguments.RecalibrateOption = False,
     stubs: arguments.StubsOption = False,
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
@@ -81,6 +85,7 @@ def profile(
         until_error=until_error,
         recalibrate=recalibrate,
         stubs=stubs,
+        quantities=quantity or (),
         store=store,
         cache=cache,
         seed=seed,

@@ -30,8 +30,9 @@ def split_into_groups(
         if start + need.total_bytes > bound:
             raise InputError(
                 f"a {workload.mode} {workload.scope} needs {(start + need.total_bytes) / 2**20:,.0f} MiB with its "
-                f"base; half of the free memory is {bound / 2**20:,.0f} MiB; compose it from stubs (--stubs), or "
-                "free memory"
+                f"base; half of the free memory is {bound / 2**20:,.0f} MiB; compose it from stubs, or free "
+                "memory",
+                parameter="stubs",
             )
     groups: list[list[Workload]] = []
     filled = 0

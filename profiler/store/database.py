@@ -91,14 +91,16 @@ class Store:
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         place = str(location)
         if not place:
-            raise InputError("the store has no name; give a file or a database URL with --store")
+            raise InputError("the store has no name; give a file or a database URL", parameter="store")
         url = _url(place)
         self.location = url.render_as_string(hide_password=True) if "://" in place else place
         file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         if file and not create and not file.exists():
-            raise InputError(f"there is no store {self.location!r}; measure something first with: adaptare profile")
+            raise InputError(f"there is no store {self.location!r}; measure something first", parameter="store")
         if file and file.is_file() and not file.stat().st_size:
-            raise InputError(f"{self.location!r} is an empty file and no store; remove it or name another: --store")
+            raise InputError(
+                f"{self.location!r} is an empty file and no store; remove it or name another", parameter="store"
+            )
         try:
             if file and not file.exists():
                 _make_whole(file)
@@ -106,7 +108,7 @@ class Store:
             self._engine = sql.create_engine(url, **waiting)
             self._check_or_create()
         except (OperationalError, OSError) as error:
-            advice = "name a file that can be written: --store" if file else "check the URL and the server"
+            advice = "name a file that can be written" if file else "check the URL and the server"
             raise StorageError(f"store {self.location!r} cannot be opened: {_reason(error)}; {advice}") from error
         except (SQLAlchemyError, ImportError, ValueError) as error:
             if isinstance(error, InputError):
@@ -116,7 +118,7 @@ class Store:
     def _check_or_create(self) -> None:
         present = set(sql.inspect(self._engine).get_table_names())
         if present and "meta" not in present:
-            raise InputError(f"{self.location!r} is a database of something else; name another file with --store")
+            raise InputError(f"{self.location!r} is a database of something else; name another file", parameter="store")
         if "meta" in present:
             with self._engine.connect() as connection:
                 query = sql.select(_meta.c.value).where(_meta.c.name == "schema_version")
@@ -214,7 +216,8 @@ class Store:
                 yield connection
         except DatabaseError as error:
             raise InputError(
-                f"store {self.location!r} cannot be read: {_reason(error)}; restore a copy or name another: --store"
+                f"store {self.location!r} cannot be read: {_reason(error)}; restore a copy or name another",
+                parameter="store",
             ) from error
 
     @contextmanager

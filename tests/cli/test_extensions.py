@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from adaptare.core import InputError
+from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Store, named_space
 from adaptare.search.algorithms.algorithm import algorithm_named
+from adaptare.search.budget.limits import predicted_limit, read_budget
 
 Run = Callable[..., Any]
 ENTRY_POINTS = """
@@ -23,6 +25,8 @@ trimmed = toy_recipe:TRIMMED
 nearby = toy_regressor:Nearby
 [adaptare.algorithms]
 climber = toy_algorithm:Climber
+[adaptare.probes]
+bytes_moved = toy_quantity:BytesMoved
 """
 
 
@@ -94,3 +98,22 @@ def test_a_name_that_no_package_registers_is_answered_with_the_known_ones(
     answer = run(*words)
     assert answer.code == 2
     assert message in " ".join(answer.err.split())
+
+
+@pytest.mark.usefixtures("toys_installed", "without_card")
+def test_a_registered_quantity_is_measured_stored_predicted_and_limited(run: Run, model_cache: Path) -> None:
+    words = ("profile", "tiny-random", "--device", "simulated", "--space", "sites", "--count", 14, "--seconds", 0.1)
+    profiled = run(*words, "--quantity", "bytes_moved", "--cache", model_cache, "--json")
+    assert profiled.code == 0, profiled.err
+    assert run(*words, "--quantity", "bytes_moved", "--cache", model_cache, "--json").json["already_there"] == 14
+    fitted = run("fit", "--quantity", "bytes_moved", "--json")
+    assert fitted.code == 0, fitted.err
+    with contextlib.closing(Store("adaptare.db")) as store:
+        rows = store.measurements()
+    predictor = load_predictor(fitted.json["predictor"])
+    moved = predictor.predict_configs([row.workload.configuration for row in rows]).mean
+    assert moved == pytest.approx([row.workload.work().moved_bytes for row in rows], rel=0.01)
+    budget = read_budget("bytes_moved=+5%")
+    limit = predicted_limit(budget, predictor, predictor.dimensions)
+    assert limit.bound == pytest.approx(1.05 * rows[0].reference_value("bytes_moved"))
+    assert read_budget("bytes_moved=2MB").unit == "B"

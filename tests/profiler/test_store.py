@@ -171,7 +171,7 @@ def test_refuses_a_database_of_something_else(file: Path) -> None:
 
 
 def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no store .*adaptare profile"):
+    with pytest.raises(InputError, match=r"there is no store .*measure something first"):
         Store(file, create=False)
     assert not file.exists()
 
@@ -180,7 +180,7 @@ def test_a_store_that_must_exist_is_not_made(file: Path) -> None:
 @pytest.mark.parametrize("prefix", ["", "sqlite:///"])
 def test_an_empty_file_is_no_store_and_stays_empty(file: Path, create: bool, prefix: str) -> None:
     file.touch()
-    with pytest.raises(InputError, match=r"is an empty file and no store; remove it or name another: --store"):
+    with pytest.raises(InputError, match=r"is an empty file and no store; remove it or name another"):
         Store(f"{prefix}{file}", create=create)
     assert file.stat().st_size == 0
 

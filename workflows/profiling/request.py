@@ -32,6 +32,7 @@ class ProfileRequest:
         until_error: Error of a predictor on held-out adapters at which to stop, a share; `None` to measure all.
         recalibrate: True to scale latencies to the present speed of the base, even if it changed little.
         stubs: True to compose whole models from models of fewer layers.
+        quantities: Quantities to measure beside latency, such as energy.
         store: File or database URL.
         cache: Folder for converted models; the user's cache folder if `None`.
         seed: Seed of every random choice.
@@ -55,6 +56,7 @@ class ProfileRequest:
     until_error: float | None = None
     recalibrate: bool = False
     stubs: bool = False
+    quantities: Sequence[str] = ()
     store: str | Path = "adaptare.db"
     cache: str | Path | None = None
     seed: int = 0
@@ -70,6 +72,10 @@ class ProfileRequest:
             raise InputError(
                 "the wanted error must be above 0 %, as every predictor has some; choose for example 2 %",
                 parameter="until_error",
+            )
+        if self.stubs and self.quantities:
+            raise InputError(
+                "stubs compose latency only; measure whole models, or no other quantity", parameter="stubs"
             )
         precise_within(self.half_width, self.seconds, self.openings)
 

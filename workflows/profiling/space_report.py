@@ -24,6 +24,8 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.measuring.probe import probe_named
+from adaptare.profiler.measuring.probes import Latency
 from adaptare.profiler.store.measurement import Origin
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.request import ProfileRequest
@@ -134,6 +136,7 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
         recalibrate=request.recalibrate,
         stubs=request.stubs,
         feedback=feedback,
+        probes=(Latency(), *(probe_named(quantity) for quantity in dict.fromkeys(request.quantities))),
     )
     error = None if request.until_error is None else 100 * request.until_error
     return measure_space(
@@ -197,7 +200,7 @@ def measure_space(
         error_wanted: Error at which the strategy stops, per cent.
     """
     store, info, note = campaign.store, campaign.device.info(), campaign.feedback.note
-    finished = store.finished(info, template.base, origin=campaign.origin)
+    finished = store.finished(info, template.base, origin=campaign.origin, quantities=campaign.quantities)
     missing = [workload for workload in workloads if workload.hash not in finished]
     stored, wanted = store.measurements(info), set(workloads)
     bare = replace(template, graph="cut")
