@@ -34,7 +34,7 @@ SYSTEM_MODULES = {"platform", "psutil", "resource"}
 # Runtimes are told apart by who is registered for them, and memory is what a plain process gets.
 SWITCHES = ['startswith("' + "onnx", 'startswith("' + "torch", "GLIBC_" + "TUNABLES"]
 # Mentions of commands and options in library packages; the numbers only become smaller.
-MENTIONS = {"core": 0, "devices": 34, "profiler": 13, "predictor": 5, "search": 20, "workflows": 64}
+MENTIONS = {"core": 0, "devices": 34, "profiler": 3, "predictor": 5, "search": 20, "workflows": 64}
 ASKING = [file for file in (ROOT / "devices").rglob("*.py") if file.parent.name != "agent"]
 # Names the files that agents are asked for, and reads their text; it must be unable to open one.
 PARSER = ROOT / "devices" / "machine_facts.py"
