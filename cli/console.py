@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeV
 import typer
 
 from adaptare.core import AdaptareError, InputError, NoSolutionError
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.lazy_names import missing_package
+from adaptare.exit_codes import ExitCode
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Console:
         for section in sections:
             self.section(section)
 
-    def show(self, result: "Result", view: "View[Result] | None" = None) -> int:
+    def show(self, result: "Result", view: "View[Result]") -> int:
         """Prints a result by its view, or one JSON object if requested.
 
         Returns:
@@ -214,13 +214,11 @@ class Console:
         """
         from adaptare.core.codec import to_json
 
-        drawn_by: Any = view or result
-        self.sections(view.sections(result) if view else drawn_by.sections())
+        self.sections(view.sections(result))
         if self._as_json:
             typer.echo(json.dumps(_finite(to_json(result)), indent=1))
-        if view is None:
-            return int(drawn_by.exit_code)
-        return drawn_by.exit_code(result) if hasattr(view, "exit_code") else ExitCode.DONE
+        code: Callable[[Result], int] | None = getattr(view, "exit_code", None)
+        return code(result) if code else ExitCode.DONE
 
     def preview(self, sections: "Iterable[Section]") -> None:
         """Shows tables above the bar of `progress` until the next preview or the end of the bar, if there is a bar."""

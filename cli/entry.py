@@ -8,7 +8,7 @@ import typer
 
 from adaptare.app import app
 from adaptare.console import OutputError, WatchedOutput, output_lost
-from adaptare.core.exit_codes import ExitCode
+from adaptare.exit_codes import ExitCode
 
 # Options by their former names.
 RENAMED: Final = {

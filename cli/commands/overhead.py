@@ -8,7 +8,7 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command, feedback_of
-from adaptare.core.exit_codes import ExitCode
+from adaptare.exit_codes import ExitCode
 from adaptare.pace import OVERHEAD
 
 DEFAULT_RANK = "16"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import milliseconds, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.views.words import ends
 from adaptare.workflows.comparison import Compared, Comparison, counts_of
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import singledispatch
 from typing import Final
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, milliseconds, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Mode
 from adaptare.views import verify

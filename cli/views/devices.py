@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
 from adaptare.devices.registry import Reach
+from adaptare.exit_codes import ExitCode
 from adaptare.workflows.devices import Machines
 
 # Facts about machines to display; the environment has more.

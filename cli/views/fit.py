@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
+from adaptare.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor
 from adaptare.workflows.fit.fitting import FitResult
 

@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, milliseconds, per_second, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.views import energy, merge_or_swap
 from adaptare.views.compare import compared
 from adaptare.views.words import ends

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from adaptare.arguments import DEFAULT_STORE
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import COMPOSED, milliseconds, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.views.words import ends
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
 from adaptare.workflows.target import weight_words

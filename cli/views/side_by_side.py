@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from string import ascii_uppercase
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.views import overhead
 from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.overhead.side_by_side import DeviceResult, SideBySide

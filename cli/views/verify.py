@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, displayed, percent
+from adaptare.exit_codes import ExitCode
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
 from adaptare.views.accuracies import accuracy_table

@@ -113,7 +113,7 @@ class Store:
         except (SQLAlchemyError, ImportError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{self.location!r} is no adaptare store: {_reason(error)}") from error
+            raise InputError(f"{self.location!r} is not a store of adaptare: {_reason(error)}") from error
 
     def _check_or_create(self) -> None:
         present = set(sql.inspect(self._engine).get_table_names())

@@ -291,7 +291,7 @@ class Workload:
 def partly_open(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> bool:
     """True if the JSON is of a graph that fed rank 0 to some sites and had no input for others.
 
-    Version 0.2.0.dev0 measured such graphs for `overhead --rank 0 --sites`; no workload stands for them any more.
+    Version 0.2.0.dev0 measured such graphs for rank 0 on some sites; no workload stands for them any more.
     """
     ranks: Mapping[str, int] = content["adapter"]
     sites = shapes[content["shape"]].sites if content["scope"] == "model" and "left_out" not in content else ()

@@ -127,7 +127,7 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
     if _sizes(loaded) != _sizes(state):
         raise InputError(f"{file} does not hold the sites and ranks its description names; train again")
     if wrong := [name for name, tensor in loaded.items() if not torch.isfinite(tensor.float()).all()]:
-        raise InputError(f"{file}: {wrong[0]!r} has NaN or infinite values; train again with a lower --learning-rate")
+        raise InputError(f"{file}: {wrong[0]!r} has NaN or infinite values; train again with a lower learning rate")
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(loaded[name])

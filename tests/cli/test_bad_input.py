@@ -189,7 +189,7 @@ def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
 
 def test_a_password_is_not_repeated(run: Run, model_cache: Path) -> None:
     answer = run(*PROFILE, "--cache", model_cache, "--store", "nothing://me:secret@host/name")
-    refused(answer, "'nothing://me:***@host/name' is no adaptare store")
+    refused(answer, "'nothing://me:***@host/name' is not a store of adaptare")
     assert "secret" not in answer.err
 
 
@@ -208,7 +208,9 @@ def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Pa
 def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) -> None:
     for words in ((), ("--open",)):
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0
-    refused(run("fit", "--device", "simulated"), "choose with -p or -d, --mode, --batch, --model, --open or --cut")
+    refused(
+        run("fit", "--device", "simulated"), "choose one by phase and length, mode, batch, model, open or cut graphs"
+    )
     found = {words: run("fit", "--device", "simulated", words, "--json").json for words in ("--open", "--cut")}
     assert found["--open"]["error_card"]["rows"] == found["--cut"]["error_card"]["rows"]
     refused(run(*PROFILE, "--cache", model_cache, "--mode", "static", "--open"), "use mode swappable, not static")

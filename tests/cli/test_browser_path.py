@@ -67,7 +67,7 @@ def test_a_model_larger_than_the_memory_is_composed_from_stubs(
     device = f"{page}/ort-web:threads=1,memory_bytes={18 * 2**20}"
     answer = run("overhead", "tiny-random", "-p", 0, "-d", 4, *QUICKLY, "--device", device, "--cache", model_cache)
     assert answer.code == 2
-    assert "compose it from stubs (--stubs), or free memory" in answer.err
+    assert "compose it from stubs, or free memory (option --stubs)" in answer.err
 
 
 def test_a_page_is_among_the_devices(run: Callable[..., Any], page: str) -> None:

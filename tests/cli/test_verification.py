@@ -9,9 +9,9 @@ import pytest
 
 from adaptare.console import Console
 from adaptare.core.codec import to_json
-from adaptare.core.exit_codes import ExitCode
 from adaptare.core.table import Note
 from adaptare.devices import DeviceInfo, SimulatedDevice
+from adaptare.exit_codes import ExitCode
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.measurement import Visit, pooled

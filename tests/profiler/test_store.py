@@ -158,7 +158,7 @@ def test_refuses_a_newer_schema_and_leaves_it_alone(file: Path) -> None:
 
 def test_refuses_a_file_that_is_no_database(file: Path) -> None:
     file.write_text("This is a diary, and not a database of anything at all." * 20)
-    with pytest.raises(InputError, match="is no adaptare store"):
+    with pytest.raises(InputError, match="is not a store of adaptare"):
         Store(file)
     assert file.read_text().startswith("This is a diary")
 

@@ -99,7 +99,7 @@ def rows_to_fit(
         raise InputError(
             f"{place} has no measurements{lacking}{wanted.describe()} on {where}; of this device it has "
             f"{held or 'none that is complete'}; name weights "
-            "that are not float32 as in ort-cpu:int4, or measure with: adaptare profile"
+            "that are not float32 as in ort-cpu:int4, or measure first"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
     found = _at_all_lengths(kinds if wanted.lengths else campaigns)
@@ -109,8 +109,8 @@ def rows_to_fit(
             f"{rows[0].workload.describe()}, {rows[0].workload.shape.describe()} ({len(rows)} rows)" for rows in found
         )
         raise InputError(
-            f"{place} has several kinds of measurements: {names}; choose with -p or -d, --mode, --batch, "
-            "--model, --open or --cut, weights as in --device ort-cpu:int4, or another --store"
+            f"{place} has several kinds of measurements: {names}; choose one by phase and length, "
+            "mode, batch, model, open or cut graphs, or weights as in ort-cpu:int4, or name another store"
         )
     (rows,) = found
     missing = sorted(set(wanted.lengths) - {row.workload.length for row in rows})
@@ -132,7 +132,7 @@ def noise_of(rows: Sequence[Measurement], quantity: str = LATENCY) -> str:
     return (
         f"{len(noisy)} of {len(rows)} rows have 95 % intervals wider than ±{100 * NOISY:.0f} % of their {quantity}, up "
         f"to ±{widest:.0f} %, measured on {', '.join(days)}; a fit weighs them like the others, so measure into "
-        "another --store on a quiet machine if the error is too large"
+        "another store on a quiet machine if the error is too large"
     )
 
 
@@ -171,6 +171,6 @@ def _like_their_base(rows: Sequence[Measurement]) -> bool:
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:
-    """True unless these are the few rows of another kind that `adaptare overhead` leaves in a store."""
+    """True unless these are the few rows of another kind that a comparison of a few adapters leaves in a store."""
     enough = len({row.workload.hash for row in rows}) >= LatencyPredictor().fewest_adapters
     return enough and 2 * sum(row.workload.graph == bare.graph for row in rows) > len(rows)

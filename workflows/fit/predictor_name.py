@@ -40,12 +40,13 @@ def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredicto
     try:
         existing = load_predictor(base)
     except InputError as error:
-        raise InputError(f"{error}; or name another file with --output, or give --replace") from error
+        raise InputError(f"{error}; or name another output file, or replace it", parameter="replace") from error
     if _identity(existing) != _identity(predictor):
         raise InputError(
             f"{base} is of {existing.template.describe()} on {existing.device.device}, of lengths "
             f"{', '.join(map(str, existing.lengths))}; "
-            "name another file with --output, or give --replace"
+            "name another output file, or replace it",
+            parameter="replace",
         )
     return existing
 

@@ -1,4 +1,4 @@
-"""Exit codes of the command line, carried by errors and results."""
+"""Exit codes of the command line."""
 
 from enum import IntEnum
 
