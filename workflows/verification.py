@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.core.units import milliseconds
+from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Store, Workload, programs_for
 from adaptare.profiler.analysis.intervals import Interval
@@ -57,10 +57,11 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
         raise InputError(f"{str(request.front)!r} names no predictor; search again")
     fitted = load_predictor(result.predictor).at(result.place.length)
     if fitted.base_value != result.base:
+        unit, text = displayed(fitted.unit)
         raise InputError(
-            f"{result.predictor} is not the predictor of this search any more: its base takes "
-            f"{milliseconds(fitted.base_value)} ms, that of the search {milliseconds(result.base)} ms; search again, "
-            "and write every predictor to a file of its own"
+            f"{result.predictor} is not the predictor of this search any more: its base has {text(fitted.base_value)} "
+            f"{unit}, that of the search {text(result.base)} {unit}; search again, and write every predictor to a file "
+            "of its own"
         )
     quantity = result.budget.quantity
     target = named_target(request.device, fitted.device, fitted.template)

@@ -1,6 +1,7 @@
 """Repair of infeasible configurations before their expensive evaluation."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from adaptare.core import InputError, NoSolutionError
 from adaptare.profiler import Space
 from adaptare.search.budget.candidate import limit_costs, violations
 from adaptare.search.budget.objective import Limit
+
+# SI unit that the name of a limited quantity ends in -> displayed unit, and the factor to it.
+_SHOWN: Final = {"s": ("ms", 1e3), "J": ("mJ", 1e3), "B": ("MB", 1e-6), "W": ("W", 1.0)}
 
 
 class InfeasibleBudgetError(NoSolutionError):
@@ -130,7 +134,8 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
         )
     else:
         advice = "raise the budget, or merge the adapter into the base"
-    name = limit.cost.name.removesuffix("_s")
+    name, _, unit = limit.cost.name.rpartition("_")
+    name = name if unit in _SHOWN else limit.cost.name
     bound, reachable, base = (_amount(limit.cost.name, value) for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
         f"no configuration in the space {space.name!r} has {name} <= {bound}: "
@@ -143,4 +148,5 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{1e3 * value:.4g} ms" if name.endswith("_s") else f"{value:.6g}"
+    unit, factor = _SHOWN.get(name.rpartition("_")[2], ("", 1.0))
+    return f"{factor * value:.4g} {unit}" if unit else f"{value:.6g}"

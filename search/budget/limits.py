@@ -164,7 +164,7 @@ def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
 def predicted_limit(budget: Budget, predictor: FittedPredictor, dimensions: tuple[Dimension, ...]) -> Limit:
     """Limit on the upper end of the prediction. Raises `InputError` if the predictor does not cover the budget."""
     predictor = covering(budget, predictor)
-    return Limit(PredictedUpperEnd(predictor, dimensions), budget.bound(predictor.base_value))
+    return Limit(PredictedUpperEnd(predictor, dimensions, predictor.unit), budget.bound(predictor.base_value))
 
 
 def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:

@@ -51,20 +51,22 @@ class CodesPredictor(Protocol):
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Middle of the predicted latency: an objective.
+    """Middle of the predicted latency, or of another predicted quantity: an objective.
 
     Args:
         predictor: Predictor for the device and phase.
         dimensions: Meaning of the columns of the codes.
+        unit: SI unit of the predicted quantity.
     """
 
     predictor: CodesPredictor
     dimensions: tuple[Dimension, ...]
+    unit: str = "s"
 
     @property
     def name(self) -> str:
         """Name that marks a prediction, with its unit."""
-        return "predicted_latency_s"
+        return f"predicted_{'latency_' * (self.unit == 's')}{self.unit}"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""
@@ -77,7 +79,7 @@ class PredictedUpperEnd(PredictedLatency):
     @property
     def name(self) -> str:
         """Name that marks the upper end, with its unit."""
-        return "predicted_upper_s"
+        return f"predicted_upper_{self.unit}"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,), seconds."""

@@ -114,6 +114,21 @@ def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> N
         BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
 
 
+class Energy:
+    """A millijoule for each rank."""
+
+    name = "energy_J"
+
+    def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
+        return 1e-3 * total(codes)
+
+
+def test_an_infeasible_limit_is_named_in_the_unit_of_its_quantity() -> None:
+    message = r"energy <= 1 mJ: the smallest reachable is 2 mJ, and that of the base 0 mJ"
+    with pytest.raises(InfeasibleBudgetError, match=message):
+        BudgetRepair(SPACE, [Limit(Energy(), 1e-3)], seed=0)
+
+
 def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
     with pytest.raises(InfeasibleBudgetError) as caught:
         BudgetRepair(SPACE, [Limit(total, 1.9), Limit(sites, 0.5), Limit(uneven, 1000.0)], seed=0)

@@ -46,3 +46,4 @@ def test_the_limited_cost_is_the_upper_end_of_the_prediction() -> None:
 def test_names_end_with_the_unit() -> None:
     names = [PredictedLatency(PREDICTOR, SITES).name, PredictedUpperEnd(PREDICTOR, SITES).name]
     assert names == ["predicted_latency_s", "predicted_upper_s"]
+    assert PredictedUpperEnd(PREDICTOR, SITES, "J").name == "predicted_upper_J"

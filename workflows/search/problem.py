@@ -36,9 +36,11 @@ class MergedLatency:
 
     Args:
         base_s: Latency of the base, seconds.
+        unit: Unit of latencies.
     """
 
     base_s: float
+    unit: str = "s"
 
     def predict(self, codes: Genes, dimensions: tuple[Dimension, ...], /) -> Prediction:
         """The same latency for every row of codes."""
@@ -71,7 +73,7 @@ class Problem:
     @property
     def limit(self) -> Limit:
         """Limit on the upper end of the prediction."""
-        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), self.bound)
+        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions, self.predictor.unit), self.bound)
 
     def check(self) -> None:
         """Raises `InfeasibleBudgetError` if no configuration is predicted to meet the limit."""
