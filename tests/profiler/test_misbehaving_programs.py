@@ -1,5 +1,6 @@
 """Candidates that crash, hang or take all memory, in real worker processes beside good ones."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def device() -> Impatient:
 def measured(device: Impatient, llama: ModelShape) -> dict[int, Measurement]:
     workloads = {rank: Workload(llama, Configuration.uniform(llama, rank)) for rank in ARGUMENTS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(WORKER_MODULES))
+        patch.setenv("PYTHONPATH", str(WORKER_MODULES), prepend=os.pathsep)
         results = profile(
             list(workloads.values()),
             reference=Workload(llama).base,

@@ -1,6 +1,6 @@
 """Sessions on the processor: programs of ONNX Runtime are checked against each other, and timed side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShap
 from adaptare.profiler.measuring import group_run
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs import equality
+from adaptare.profiler.programs.onnx import programs as onnx_programs
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -207,15 +208,15 @@ def test_an_adapter_that_is_applied_wrongly_is_not_timed(
     programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A is twice as large where it is fed; what has it as constants goes on."""
-    right = OnnxPrograms._adapter_inputs
+    right = onnx_programs._fed
 
-    def wrong(self: OnnxPrograms, workload: Workload) -> Any:
-        return {
-            name: {**spec, "uniform": 2 * spec["uniform"]} if name.endswith("lora_A") else spec
-            for name, spec in right(self, workload).items()
-        }
+    def wrong(workload: Workload, ranks: Mapping[str, int], **options: int) -> Any:
+        """Only what is timed asks for a width; the merged reference does not."""
+        inputs = right(workload, ranks, **options)
+        halves = [name for name in inputs if name.endswith("lora_A") and options]
+        return {**inputs, **{name: {**inputs[name], "uniform": 2 * inputs[name]["uniform"]} for name in halves}}
 
-    monkeypatch.setattr(OnnxPrograms, "_adapter_inputs", wrong)
+    monkeypatch.setattr(onnx_programs, "_fed", wrong)
     wanted = [mixed, replace(mixed, mode="static")]
     fed, constant = measured(wanted, programs, Watched())
     assert fed.failure.startswith("swappable and merged outputs differ by 0.")
@@ -225,13 +226,14 @@ def test_an_adapter_that_is_applied_wrongly_is_not_timed(
 def test_inputs_that_do_not_fit_are_the_failure_of_their_candidate_alone(
     programs: OnnxPrograms, mixed: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, right = ranked(mixed, 2), OnnxPrograms._adapter_inputs
+    bad, right = ranked(mixed, 2), onnx_programs._fed
 
-    def wrong(self: OnnxPrograms, workload: Workload) -> Any:
-        inputs = right(self, workload)
-        return {name: {**spec, "shape": [3, 3]} for name, spec in inputs.items()} if workload == bad else inputs
+    def wrong(workload: Workload, ranks: Mapping[str, int], **options: int) -> Any:
+        inputs = right(workload, ranks, **options)
+        misfit = workload == bad and bool(options)
+        return {name: {**spec, "shape": [3, 3]} for name, spec in inputs.items()} if misfit else inputs
 
-    monkeypatch.setattr(OnnxPrograms, "_adapter_inputs", wrong)
+    monkeypatch.setattr(onnx_programs, "_fed", wrong)
     first, second, third = measured([mixed, bad, ranked(mixed, 3)], programs, Watched())
     assert "Got invalid dimensions" in second.failure
     assert [(each.failure, len(each.visits)) for each in (first, third)] == [("", 8), ("", 8)]
@@ -239,12 +241,12 @@ def test_inputs_that_do_not_fit_are_the_failure_of_their_candidate_alone(
 
 @pytest.mark.slow
 def test_what_is_merged_wrongly_is_not_timed(mixed: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = OnnxPrograms._write_merged
+    right = OnnxPrograms._write
 
-    def wrong(self: OnnxPrograms, workload: Workload, file: Path, *, data: Path) -> None:
-        right(self, ranked(workload, 2), file, data=data)
+    def wrong(self: OnnxPrograms, workload: Workload, file: Path) -> None:
+        right(self, ranked(workload, 2) if workload.in_weights else workload, file)
 
-    monkeypatch.setattr(OnnxPrograms, "_write_merged", wrong)
+    monkeypatch.setattr(OnnxPrograms, "_write", wrong)
     found = measured([mixed.merged, mixed], OnnxPrograms(CPU.info(), cache=tmp_path), Watched())
     assert found[0].failure.startswith("merged and merged outputs differ by 0.")
     assert found[1].complete

@@ -1,5 +1,6 @@
 """Programs that crash, hang or take all memory, beside good ones: every probe isolates them in real workers."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ class Impatient:
 def device(monkeypatch: pytest.MonkeyPatch) -> Impatient:
     # One watt, on a machine with or without a counter.
     monkeypatch.setattr(AgentWorker, "energy_j", lambda worker: time.monotonic())
-    monkeypatch.setenv("PYTHONPATH", str(WORKER_MODULES), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(WORKER_MODULES), prepend=os.pathsep)
     return Impatient()
 
 
