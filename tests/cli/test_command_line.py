@@ -140,16 +140,13 @@ from adaptare.console import Console, command
 @app.command("say")
 @command
 def say(as_json: bool = typer.Option(False, "--json")):
-    return Console(as_json=as_json).show(Endless())
+    return Console(as_json=as_json).show(LINES, View())
 
-class Endless:
-    exit_code = 0
+LINES = ["a long line " * 20] * 10_000
 
-    def sections(self):
-        return ["a long line " * 20] * 10_000
-
-    def to_json(self):
-        return {"lines": self.sections()}
+class View:
+    def sections(self, lines):
+        return lines
 
 from adaptare.__main__ import main
 main()

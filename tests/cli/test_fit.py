@@ -95,12 +95,12 @@ def test_models_and_batches_in_one_store_are_told_apart(run: Run, model_cache: P
     answer = run("fit", "--device", "simulated")
     assert answer.code == 2
     assert "llama of 3 layers, width 64, vocabulary 128" in answer.err
-    assert "--model" in answer.err
+    assert "mode, batch, model" in answer.err
     found = run("fit", "--device", "simulated", "--model", other, "--cache", model_cache, "-o", "other", "--json")
     assert found.code == 0, found.err
     profile(run, model_cache, "--batch", 2)
     tiny = ("fit", "--device", "simulated", "--model", "tiny-random", "--cache", model_cache)
-    assert "--batch" in run(*tiny).err
+    assert "mode, batch, model" in run(*tiny).err
     assert run(*tiny, "--batch", 2).code == 0
     assert "no measurements of batch 3" in run(*tiny, "--batch", 3).err
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Pa
     Path("predictor-decode.json").write_text('{"schema": 99}')
     answer = run("fit", "--device", "simulated")
     assert answer.code == 2
-    assert "name another file with --output" in answer.err
+    assert "name another output file, or replace it (option --replace)" in answer.err
     assert Path("predictor-decode.json").read_text() == '{"schema": 99}'
     assert run("fit", "--device", "simulated", "-o", "predictor-decode").code == 2
     assert run("fit", "--device", "simulated", "--replace").code == 0
