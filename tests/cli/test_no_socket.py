@@ -25,7 +25,7 @@ from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.program import canonical_json
 command = [sys.executable, "-m", "adaptare.devices.agent", "plain_runtime:PlainRuntime", "agent"]
 worker = AgentWorker(Link(command, None, os.environ), timeout_s=60)
-worker.hello(threads=1, pin=False, gap_s=None, options={}, memory_bytes=0)
+worker.hello(threads=1, cores="", pin=False, gap_s=None, options={}, memory_bytes=0)
 arguments = canonical_json({"code": sys.argv[1]})
 program = Program("p", "worker_programs:calling", arguments, (Feed("f", "{}", Work(1, 1, 1)),))
 try:

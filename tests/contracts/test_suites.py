@@ -104,7 +104,7 @@ class Upward(Space):
 class TestSpace(SpaceSuite):
     @pytest.fixture
     def space(self):
-        return Upward(SPACE.name, SPACE.dimensions, SPACE.axes)
+        return Upward(SPACE.name, SPACE.shape, SPACE.axes)
 
 
 class Global(Climber):
