@@ -132,7 +132,7 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
     configs = {"start": space.decode(space.expand(recipe.start(space)[None])[0])}
     if WIDTH in space.kinds:
         found = part["searched"]
-        configs["searched"] = Configuration.of(found["ranks"], widths=found["widths"])
+        configs["searched"] = Configuration.from_json({name: found[name] for name in ("ranks", "widths")})
     apart = getattr(recipe.layer, "separable", True)
     merged = part["weights"]["start"]["zeros_after_merge"] is not None
     return measure(configs, apart=apart, merged=merged, devices=DEVICES)
