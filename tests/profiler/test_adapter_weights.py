@@ -61,7 +61,7 @@ def test_an_adapter_moves_what_it_is_added_to() -> None:
 def test_a_torch_worker_and_the_feed_of_a_graph_have_the_same_weights(llama: ModelShape, rank: int) -> None:
     program = TorchPrograms().program(Workload(llama, Configuration.of({PATH: rank})))
     layer = build(**json.loads(program.arguments))._model.get_base_model().get_submodule(PATH)
-    specs = _fed(PATH, random_adapter(PATH, rank, 48, 32))
+    specs = _fed(Workload(llama), {PATH: rank})
     fed = [filled(name, specs[name]) for name in adapter_inputs(PATH)]
     in_torch = [layer.lora_A["default"].weight.numpy().T, layer.lora_B["default"].weight.numpy().T]
     for ours, torchs, made in zip(fed, in_torch, arrays(rank=rank), strict=True):
@@ -69,8 +69,8 @@ def test_a_torch_worker_and_the_feed_of_a_graph_have_the_same_weights(llama: Mod
         assert np.array_equal(torchs, made)
 
 
-def test_a_padded_feed_has_the_same_weights_before_zeros() -> None:
-    specs = _fed(PATH, random_adapter(PATH, 3, 48, 32), width=8)
+def test_a_padded_feed_has_the_same_weights_before_zeros(llama: ModelShape) -> None:
+    specs = _fed(Workload(llama), {PATH: 3}, width=8)
     down, up = (filled(name, specs[name]) for name in adapter_inputs(PATH))
     A, B = arrays(rank=3)
     assert (down.shape, up.shape) == ((48, 8), (8, 32))
@@ -80,9 +80,9 @@ def test_a_padded_feed_has_the_same_weights_before_zeros() -> None:
     assert not up[3:].any()
 
 
-@pytest.mark.parametrize(("width", "shapes"), [(None, [(48, 0), (0, 32)]), (4, [(48, 4), (4, 32)])])
-def test_rank_0_is_fed_as_nothing_or_as_zeros(width: int | None, shapes: list[tuple[int, int]]) -> None:
-    specs = _fed(PATH, random_adapter(PATH, 0, 48, 32), width=width)
+@pytest.mark.parametrize(("width", "shapes"), [(0, [(48, 0), (0, 32)]), (4, [(48, 4), (4, 32)])])
+def test_rank_0_is_fed_as_nothing_or_as_zeros(llama: ModelShape, width: int, shapes: list[tuple[int, int]]) -> None:
+    specs = _fed(Workload(llama), {PATH: 0}, width=width)
     fed = [filled(name, specs[name]) for name in adapter_inputs(PATH)]
     assert [each.shape for each in fed] == shapes
     assert not any(each.any() for each in fed)
