@@ -18,7 +18,7 @@ def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], m
     words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache)
     found = run(*words, "--device", "ort-cpu:threads=1", "--json").json
     assert not found["failures"]
-    assert (found["place"]["device"], found["place"]["quantisation"]) == ("ort-cpu:threads=1", "none")
+    assert (found["device"], found["quantisation"]) == ("ort-cpu:threads=1", "none")
     modes = ["swappable", "static", "merged"]
     assert [(row["phase"], row["mode"]) for row in found["rows"]] == [
         (phase, mode) for phase in ("prefill", "decode") for mode in modes
