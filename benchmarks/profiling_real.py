@@ -142,7 +142,6 @@ def measured(
         stop=stop,
         seed=seed,
         openings=openings,
-        reference_s=1.0,
         programs=files,
     )
 

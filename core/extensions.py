@@ -7,8 +7,9 @@ from adaptare.core.errors import InputError
 
 
 def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points of a group, by name."""
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+    """Entry points of a group, by name in alphabetical order."""
+    entries = importlib.metadata.entry_points(group=group)
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
 def extension(group: str, name: str, *, kind: str) -> Any:

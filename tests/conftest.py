@@ -44,8 +44,8 @@ def missing_for_adb() -> str:
 
 
 def missing_for_qemu() -> str:
-    """What programs for aarch64 cannot run without."""
-    return "" if shutil.which("qemu-aarch64") else "qemu-aarch64 is not installed (qemu-user)"
+    """What the agent in C for aarch64 can be neither compiled nor run without."""
+    return missing_for_native() or ("" if shutil.which("qemu-aarch64") else "qemu-aarch64 is not installed (qemu-user)")
 
 
 # Marks of tests that need something of the system -> what is missing.

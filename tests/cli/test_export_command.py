@@ -108,7 +108,7 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
         (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
         (
             ("--to", "onnx", "--base-name", "someone/model"),
-            "--base-name is for --to peft, peft-portable, peft-uniform, onnx-adapter, not onnx",
+            "--base-name is for --to onnx-adapter, peft, peft-portable, peft-uniform, not onnx; leave it out",
         ),
         (("--cut",), "--cut is for --to onnx-swappable, not peft"),
         (

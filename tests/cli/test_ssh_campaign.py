@@ -108,7 +108,7 @@ def test_a_named_device_that_is_lost_is_a_failure(ssh_server: Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clean"], "--clean needs the devices to remove files from, for example ssh://user@host/ort-cpu"),
+        (["--clean"], "name the devices to remove files from, for example ssh://user@host/ort-cpu"),
         (["--clean", "ort-cpu"], "device 'ort-cpu': adaptare keeps no files there"),
         (["ssh://-v/ort-cpu"], "'ssh://-v' names no host"),
         (["ssh://board/simulated"], "simulated exists only on this machine; leave the transport out"),

@@ -137,7 +137,7 @@ DEVICES = [
     STAND_IN,
     pytest.param(JAVASCRIPT, marks=NODE),
     pytest.param(NATIVE, marks=pytest.mark.native),
-    pytest.param(Case("aarch64", emulated, onnx_programs), marks=[pytest.mark.native, pytest.mark.qemu]),
+    pytest.param(Case("aarch64", emulated, onnx_programs), marks=pytest.mark.qemu),
     pytest.param(Case("adb", by_adb, onnx_programs), marks=[pytest.mark.native, pytest.mark.adb]),
     pytest.param(Case("ssh native", native_by_ssh, onnx_programs), marks=[pytest.mark.native, *SSH]),
     pytest.param(Case("ssh", by_ssh, onnx_programs), marks=SSH),
