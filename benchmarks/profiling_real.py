@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from profiling_figures import Figure, Figures
 from transformers import LlamaConfig
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Device, Feed, Program, Work, Worker, connect, program_file
-from adaptare.devices.program import canonical_json
 from adaptare.profiler import FixedRounds, Measurement, ModelShape, Need, Workload, precise_within, profile
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.measuring.stopping import StoppingRule

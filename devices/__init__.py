@@ -2,22 +2,35 @@
 
 from adaptare.devices.agent.runtime import Runtime, RuntimeFacts
 from adaptare.devices.agent_device import AgentDevice
-from adaptare.devices.contracts import Device, DeviceInfo, Loaded, Worker, WorkerInfo
+from adaptare.devices.contracts import (
+    AttributingWorker,
+    Device,
+    DeviceInfo,
+    ForgettingWorker,
+    Loaded,
+    MeteredWorker,
+    WatchedWorker,
+    Worker,
+    WorkerInfo,
+)
 from adaptare.devices.machine_facts import this_machine
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
-from adaptare.devices.registry import connect
+from adaptare.devices.registry import connect, split_options
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, Transport
 
 __all__ = [
     "AgentDevice",
+    "AttributingWorker",
     "Device",
     "DeviceInfo",
     "Feed",
+    "ForgettingWorker",
     "Link",
     "Loaded",
+    "MeteredWorker",
     "Program",
     "ProgramFile",
     "Runtime",
@@ -25,11 +38,13 @@ __all__ = [
     "SimulatedDevice",
     "TorchCpu",
     "Transport",
+    "WatchedWorker",
     "Work",
     "Worker",
     "WorkerInfo",
     "connect",
     "ort_cpu",
     "program_file",
+    "split_options",
     "this_machine",
 ]

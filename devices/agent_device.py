@@ -8,7 +8,7 @@ from typing import TypedDict
 from adaptare.core import InputError
 from adaptare.devices.agent_worker import AgentWorker, Check
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
-from adaptare.devices.transport import LocalTransport, Transport
+from adaptare.devices.transport import CleanedTransport, LocalTransport, Transport
 
 FIRST_CALL = "first_call"
 MASK_DIGITS = "0123456789abcdefABCDEF"
@@ -108,6 +108,14 @@ class AgentDevice:
     def capacity_bytes(self) -> int:
         return self._last_facts().free_bytes
 
+    def clean(self) -> int | None:
+        """Removes adaptare's files from the device. Returns the bytes freed; `None` if its transport keeps no files.
+
+        Raises:
+            DeviceError: The device is not reachable, or its files cannot be removed.
+        """
+        return self._transport.clean() if isinstance(self._transport, CleanedTransport) else None
+
     def _last_facts(self) -> WorkerInfo:
         if self._facts is None:
             with self.open() as worker:
@@ -145,11 +153,6 @@ class AgentDevice:
             options=tuple(sorted(f"{option}={value}" for option, value in {**self._described, **own}.items())),
             cache_bytes=facts.cache_bytes,
         )
-
-
-def counts_first_call(info: DeviceInfo) -> bool:
-    """True if the first call of a visit is a sample like the others on this device."""
-    return f"{FIRST_CALL}=counted" in info.options
 
 
 def yes_or_no(value: bool) -> str:

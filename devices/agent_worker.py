@@ -23,7 +23,7 @@ from adaptare.core import (
 from adaptare.devices.contracts import USUAL_CACHE_BYTES, AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.machine_facts import ENERGY, EVERYTHING, MachineFacts
 from adaptare.devices.onnx_refusals import advised
-from adaptare.devices.program import Program, copies_in_turn
+from adaptare.devices.program import Program
 from adaptare.devices.transport import Link
 
 Check = Callable[[Program, Loaded], None]
@@ -193,7 +193,7 @@ class AgentWorker:
         if self._has_accelerator:
             between_bytes += program.others_bytes
         else:
-            copies = copies_in_turn(program.moved_bytes, program.others_bytes, cache_bytes)
+            copies = Program.copies_in_turn(program.moved_bytes, program.others_bytes, cache_bytes)
         return copies, min(between_bytes, max(0, 2 * cache_bytes - program.moved_bytes))
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from adaptare.devices.program import Program, content_hash
+from adaptare.core.content_hash import content_hash
+from adaptare.devices.program import Program
 
 # Last-level caches of a device that does not report them.
 USUAL_CACHE_BYTES = 32 * 2**20
@@ -36,6 +37,11 @@ class DeviceInfo:
     def runtime_name(self) -> str:
         """Name of the runtime without its version."""
         return self.runtime.split()[0]
+
+    @property
+    def counts_first_call(self) -> bool:
+        """True if the first call of a visit is a sample like the others."""
+        return "first_call=counted" in self.options
 
     @property
     def hash(self) -> str:

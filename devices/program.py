@@ -4,39 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, Union
 
+from adaptare.core.content_hash import content_hash
 from adaptare.core.whole_file import write_whole
 
-Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 (strings)
 MOST_COPIES = 256
 # Above this size, hashing takes longer than loading, so the digest is cached next to the file.
 LARGE_BYTES = 16 * 2**20
 SUFFIX = ".sha256"
-
-
-def canonical_json(value: Json) -> str:
-    """Unique text of a value: sorted keys, no spaces, so that equal values have equal hashes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def content_hash(content: Json) -> str:
-    """16 hex digits of SHA-256, equal for equal content."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
-
-
-def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
-    """Number of copies such that calling them in turn leaves each the cache state of a call within its model.
-
-    Args:
-        moved_bytes: Bytes moved by one call.
-        others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
-        cache_bytes: Size of the last-level caches.
-    """
-    return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
 
 
 @dataclass(frozen=True)
@@ -123,6 +100,17 @@ class Program:
     def stands_for(self) -> float:
         """Ratio of the bytes moved by the whole model to those of this stub of it; 1 for other programs."""
         return (self.moved_bytes + self.between_bytes) / self.moved_bytes if self.between_bytes else 1.0
+
+    @staticmethod
+    def copies_in_turn(moved_bytes: int, others_bytes: int, cache_bytes: int) -> int:
+        """Number of copies such that calling them in turn leaves each the cache state of a call within its model.
+
+        Args:
+            moved_bytes: Bytes moved by one call.
+            others_bytes: Bytes moved by the rest of the model between two calls; twice the cache size evicts all.
+            cache_bytes: Size of the last-level caches.
+        """
+        return min(MOST_COPIES, 1 + -(-min(2 * cache_bytes, others_bytes) // max(1, moved_bytes)))
 
     @property
     def hash(self) -> str:

@@ -2,14 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
+from typing import Any, get_args, get_type_hints
 
-from adaptare.core import AdaptareError, InputError
+from adaptare.core import InputError
 from adaptare.core.extensions import extensions
-from adaptare.devices.contracts import Device, DeviceInfo, WorkerInfo
+from adaptare.devices.contracts import Device
 from adaptare.devices.transports.local_python import LocalPython
 
 ENTRY_POINTS = "adaptare.devices"
@@ -20,32 +19,6 @@ PYTHON = "python"
 
 # Type of options that are spelled GROUP.NAME=VALUE, of any name.
 Group = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Reach:
-    """Reachability of a device.
-
-    Args:
-        name: Spelling without options.
-        info: Identity, if it is reachable.
-        worker: Facts reported by its worker.
-        problem: Reason it is not reachable, and what to do.
-    """
-
-    name: str
-    info: DeviceInfo | None
-    worker: WorkerInfo | None = None
-    problem: str = ""
-
-
-@runtime_checkable
-class CleanedTransport(Protocol):
-    """A transport that keeps files on its device."""
-
-    def clean(self) -> int:
-        """Removes them. Returns the bytes freed."""
-        ...
 
 
 def connect(spelling: str) -> Device:
@@ -73,20 +46,6 @@ def connect(spelling: str) -> Device:
     given = _parse(spelling, options, {**simple, **of_transport})
     transport = reach(target, **{name: given.pop(name) for name in of_transport if name in given})
     return build(**given, transport=transport)
-
-
-def clean(spelling: str) -> int:
-    """Removes the files that adaptare keeps on a device that has a transport. Returns the bytes freed.
-
-    Raises:
-        InputError: The device has no transport, or its transport keeps no files.
-        DeviceError: The device is not reachable, or its files cannot be removed.
-    """
-    scheme, target, _, _ = _parts(spelling)
-    transport = _transport(spelling)(target) if scheme else None
-    if not isinstance(transport, CleanedTransport):
-        raise InputError(f"device {spelling!r}: adaptare keeps no files there; there is nothing to remove")
-    return transport.clean()
 
 
 def split_options(spelling: str) -> tuple[str, str]:
@@ -138,32 +97,6 @@ def _unpacked(parameter: inspect.Parameter) -> Iterable[inspect.Parameter]:
         return [parameter]
     hints = get_type_hints(get_args(parameter.annotation)[0])
     return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]) for name in hints]
-
-
-def reachable(spellings: Sequence[str] = ()) -> list[Reach]:
-    """Devices with facts from a worker started for this, or the reason they are unavailable.
-
-    Args:
-        spellings: Devices; default: all that are registered, and those that transports find.
-
-    Raises:
-        InputError: One of the spellings names no device.
-    """
-    for spelling in spellings:
-        connect(spelling)
-    if spellings:
-        return [_reach(name) for name in spellings]
-    discovered = [name for entry in extensions(TRANSPORTS).values() for name in entry.load().discover()]
-    return [_reach(name) for name in sorted([*extensions(ENTRY_POINTS), *discovered])]
-
-
-def _reach(name: str) -> Reach:
-    try:
-        device = connect(name)
-        with device.open() as worker:
-            return Reach(name, device.info(), worker.info)
-    except (AdaptareError, ImportError) as error:
-        return Reach(name, None, problem=str(error))
 
 
 def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
@@ -89,6 +89,15 @@ class Transport(Protocol):
         Raises:
             DeviceError: The device is not reachable.
         """
+        ...
+
+
+@runtime_checkable
+class CleanedTransport(Transport, Protocol):
+    """A transport that keeps files on its device."""
+
+    def clean(self) -> int:
+        """Removes them. Returns the bytes freed. Raises `DeviceError`."""
         ...
 
 

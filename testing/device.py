@@ -7,8 +7,17 @@ from dataclasses import dataclass
 import pytest
 
 from adaptare.core import ProgramError, WorkerDiedError
-from adaptare.devices import Device, Feed, Program, Work, Worker
-from adaptare.devices.contracts import AttributingWorker, ForgettingWorker, MeteredWorker, WatchedWorker
+from adaptare.devices import (
+    AttributingWorker,
+    Device,
+    Feed,
+    ForgettingWorker,
+    MeteredWorker,
+    Program,
+    WatchedWorker,
+    Work,
+    Worker,
+)
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 

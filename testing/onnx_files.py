@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from adaptare.core.content_hash import Json, canonical_json
 from adaptare.devices import Program, program_file
-from adaptare.devices.program import Json, canonical_json
 from adaptare.testing.device import FEEDS, DevicePrograms
 
 

@@ -16,10 +16,11 @@ FILES = [file for package in [*ORDER, TESTING] for file in sorted((ROOT / packag
 AGENT = ROOT / "devices" / "agent"
 # Packages without public names: all of their modules are imported by their full path.
 BY_FULL_PATH = {"core", "workflows"}
+# Sub-packages with public names of their own, which are imported from their `__init__` only.
+DOORS = {"devices.browser", "devices.native"}
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
 OPEN = {
-    *("devices.agent", "devices.agent_device", "devices.browser", "devices.contracts", "devices.native"),
-    *("devices.program", "devices.registry"),
+    "devices.agent",
     *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.programs", "profiler.store"),
     "profiler.workloads",
     *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
@@ -76,7 +77,8 @@ def targets(module: str, names: list[str]) -> list[tuple[str, bool]]:
     if parts[0] != "adaptare":
         return []
     if len(parts) > 1:
-        deep = len(parts) > 2 and parts[1] not in BY_FULL_PATH and ".".join(parts[1:3]) not in OPEN
+        closed = ".".join(parts[1:3]) not in OPEN and ".".join(parts[1:]) not in DOORS
+        deep = len(parts) > 2 and parts[1] not in BY_FULL_PATH and closed
         return [(parts[1], deep) if parts[1] in HEAVY else ("cli", True)]
     return [(name if name in HEAVY else "cli", False) for name in names] or [("cli", False)]
 
@@ -190,6 +192,7 @@ def test_the_agent_imports_the_standard_library_numpy_its_runtime_and_itself(fil
         ),
         ("cli", "from adaptare.search.pruning.losses import loss", "adaptare.search.pruning.losses is deeper than"),
         ("cli", "import adaptare.devices.transport", "adaptare.devices.transport is deeper than adaptare.devices"),
+        ("cli", "from adaptare.devices.native.build import kept_for", "adaptare.devices.native.build is deeper than"),
         ("profiler", "from .shape import Site", "relative import of shape"),
         ("profiler", "from . import shape", "relative import of ['shape']"),
         ("profiler", "from devices import Device", "devices is imported without `adaptare.`"),

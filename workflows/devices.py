@@ -3,10 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adaptare.core import InputError
-from adaptare.devices.native.bundle import Bundle
-from adaptare.devices.registry import Reach, clean, reachable
+from adaptare.core import AdaptareError, InputError
+from adaptare.core.extensions import extensions
+from adaptare.devices import AgentDevice, DeviceInfo, WorkerInfo, connect
+from adaptare.devices.native import Bundle
 from adaptare.workflows.target import read_spelling
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Reachability of a device.
+
+    Args:
+        name: Spelling without options.
+        info: Identity, if it is reachable.
+        worker: Facts reported by its worker.
+        problem: Reason it is not reachable, and what to do.
+    """
+
+    name: str
+    info: DeviceInfo | None
+    worker: WorkerInfo | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +65,39 @@ class AgentBundles:
 
 
 def machines(named: Sequence[str] = ()) -> Machines:
-    """Every device of this machine, or the named ones. Raises `InputError`."""
-    return Machines(reachable([read_spelling(name).device for name in named]), named=bool(named))
+    """The named devices, or all that are registered and those that transports find; a worker of each reports its facts.
+
+    Raises:
+        InputError: One of the names is of no device.
+    """
+    names = [read_spelling(name).device for name in named]
+    for name in names:
+        connect(name)
+    if not named:
+        discovered = [name for entry in extensions("adaptare.transports").values() for name in entry.load().discover()]
+        names = sorted([*extensions("adaptare.devices"), *discovered])
+    return Machines([_reach(name) for name in names], named=bool(named))
+
+
+def _reach(name: str) -> Reach:
+    try:
+        device = connect(name)
+        with device.open() as worker:
+            return Reach(name, device.info(), worker.info)
+    except (AdaptareError, ImportError) as error:
+        return Reach(name, None, problem=str(error))
 
 
 def cleaned(named: Sequence[str]) -> Cleaned:
     """Removes adaptare's files from the named devices. Raises `InputError` and `DeviceError`."""
     if not named:
         raise InputError("name the devices to remove files from, for example ssh://user@host/ort-cpu")
-    return Cleaned({name: clean(name) for name in named})
+    return Cleaned({name: _clean(name) for name in named})
+
+
+def _clean(name: str) -> int:
+    device = connect(name)
+    freed = device.clean() if isinstance(device, AgentDevice) else None
+    if freed is None:
+        raise InputError(f"device {name!r}: adaptare keeps no files there; there is nothing to remove")
+    return freed

@@ -5,8 +5,7 @@ from typing import Final, TypedDict
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.devices import Device, DeviceInfo, connect
-from adaptare.devices.registry import split_options
+from adaptare.devices import Device, DeviceInfo, connect, split_options
 from adaptare.profiler import Quantisation, Workload
 from adaptare.profiler.workloads.workload import BYTES
 

@@ -62,13 +62,12 @@ def agent(
     as_json: JsonOption = False,
 ) -> int:
     """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
-    from adaptare.devices.native.build import build_bundle, kept_for
-    from adaptare.devices.native.compiler import target_here, target_named
+    from adaptare.devices.native import build_bundle, kept_for, target_named
     from adaptare.views import agent as view
     from adaptare.workflows.devices import AgentBundles
 
     console = Console(as_json=as_json)
-    chosen = target_named(target) if target else target_here()
+    chosen = target_named(target)
     if not build:
         return console.show(AgentBundles(chosen.name, kept_for(chosen)), view)
     bundle = build_bundle(

@@ -30,12 +30,9 @@ def serve(
     """Serves a page; the browser that opens it, on a phone or here, is the device browser:NAME until this ends."""
     import segno
 
-    from adaptare.devices.browser.server import PageServer, run_server
-    from adaptare.devices.browser.web_pages import PUBLIC_FILES, local_files
+    from adaptare.devices.browser import serve_page
 
     console = Console(as_json=as_json)
-    files = local_files(runtime_files) if runtime_files else PUBLIC_FILES
-    server = PageServer(name=name, runtime=files, report=console.note)
 
     def started(url: str) -> None:
         if as_json:
@@ -47,5 +44,5 @@ def serve(
         console.note(f"an Android phone on a cable: adb reverse {forwarded}, and open the same address there")
         console.note(f"then, in another terminal: adaptare overhead MODEL --device browser:{name}; Ctrl-C ends this")
 
-    run_server(server, host=host, port=port, started=started)
+    serve_page(name=name, host=host, port=port, runtime_files=runtime_files, report=console.note, started=started)
     return 0

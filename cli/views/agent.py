@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from adaptare.core.table import Column, Section, Table
-from adaptare.devices.native.bundle import BundleFile
+from adaptare.devices.native import BundleFile
 from adaptare.workflows.devices import AgentBundles
 
 COLUMNS: Final[tuple[Column[BundleFile], ...]] = (

@@ -5,9 +5,8 @@ from typing import Final
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
-from adaptare.devices.registry import Reach
 from adaptare.exit_codes import ExitCode
-from adaptare.workflows.devices import Machines
+from adaptare.workflows.devices import Machines, Reach
 
 # Facts about machines to display; the environment has more.
 SHOWN: Final = {

@@ -2,3 +2,14 @@
 
 `PageServer` serves the page and relays requests to it; `BrowserTransport` is how other processes of this user reach it.
 """
+
+from typing import TYPE_CHECKING
+
+from adaptare.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from adaptare.devices.browser.server import serve_page
+
+__all__ = ["serve_page"]
+
+__getattr__ = lazy_names(__name__, {"serve_page": "server"})

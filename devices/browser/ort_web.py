@@ -5,12 +5,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from adaptare.core import InputError, ProgramError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.agent_worker import Check
 from adaptare.devices.browser.transport import RUNTIME, BrowserTransport
 from adaptare.devices.contracts import Loaded, Worker
 from adaptare.devices.onnx_runtime import ort_cpu
-from adaptare.devices.program import Program, canonical_json
+from adaptare.devices.program import Program
 from adaptare.devices.transport import Transport
 
 BACKENDS = ("wasm", "webgpu")

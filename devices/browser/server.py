@@ -16,7 +16,7 @@ from aiohttp import web
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.page_link import PageLink, PageLostError
 from adaptare.devices.browser.state import ServerState, published, read_state
-from adaptare.devices.browser.web_pages import RuntimeFiles, WebPages
+from adaptare.devices.browser.web_pages import PUBLIC_FILES, RuntimeFiles, WebPages, local_files
 
 # Requests carry the specification of every input of a program.
 LARGEST_REQUEST_BYTES = 64 * 2**20
@@ -174,8 +174,22 @@ async def _send(writer: asyncio.StreamWriter, content: dict[str, Any]) -> None:
     await writer.drain()
 
 
-def run_server(server: PageServer, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serves until the process is interrupted or terminated; see `PageServer.serve`."""
+def serve_page(
+    *,
+    name: str,
+    host: str,
+    port: int,
+    runtime_files: Path | None,
+    report: Callable[[str], None],
+    started: Callable[[str], None],
+) -> None:
+    """Serves a page until the process is interrupted or terminated; see `PageServer` and `PageServer.serve`.
+
+    Args:
+        runtime_files: Folder with the files of ONNX Runtime Web; default: the page loads them from a public host.
+    """
+    runtime = local_files(runtime_files) if runtime_files else PUBLIC_FILES
+    server = PageServer(name=name, runtime=runtime, report=report)
 
     async def serve() -> None:
         task = asyncio.current_task()

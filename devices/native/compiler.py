@@ -66,8 +66,10 @@ TARGETS = {
 }
 
 
-def target_named(name: str) -> Target:
-    """The target with this name. Raises `InputError`."""
+def target_named(name: str = "") -> Target:
+    """The target with this name; that of this machine by default. Raises `InputError` and `DeviceError`."""
+    if not name:
+        return target_here()
     if name not in TARGETS:
         raise InputError(f"there is no agent for {name!r}; targets are {', '.join(TARGETS)}")
     return TARGETS[name]

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
-from adaptare.devices import Device, DeviceInfo, Program, Worker, WorkerInfo
-from adaptare.devices.agent_device import counts_first_call
-from adaptare.devices.contracts import WatchedWorker
+from adaptare.devices import Device, DeviceInfo, Program, WatchedWorker, Worker, WorkerInfo
 from adaptare.profiler.measuring.candidate import Candidate, shared
 from adaptare.profiler.measuring.output_checks import OutputChecks
 from adaptare.profiler.measuring.probe import Probe, Subject
@@ -241,7 +239,7 @@ class GroupRun:
         touch_s, visits = None, []
         for candidate in stop:
             copies = candidate.loaded.copies if candidate.loaded else 1
-            touches = copies if touch_s is None and not counts_first_call(self._info) else 0
+            touches = copies if touch_s is None and not self._info.counts_first_call else 0
             values = self._visit(candidate, worker, touches=touches)
             if values is None:
                 continue

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from adaptare.core import InputError, ProgramError
-from adaptare.devices import Device, Program, Worker
-from adaptare.devices.contracts import AttributingWorker, ForgettingWorker, MeteredWorker
+from adaptare.devices import AttributingWorker, Device, ForgettingWorker, MeteredWorker, Program, Worker
 from adaptare.profiler.measuring.attribution import OPERATOR_CALLS, OPERATORS, PLAIN
 from adaptare.profiler.measuring.probe import Subject
 from adaptare.profiler.programs.builders import Programs

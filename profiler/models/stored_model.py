@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptare.core import InputError
-from adaptare.devices.program import Json
+from adaptare.core.content_hash import Json
 from adaptare.profiler.models.model_cache import without_bars
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json, canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile
-from adaptare.devices.contracts import USUAL_CACHE_BYTES
-from adaptare.devices.program import Json, canonical_json, copies_in_turn
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
 from adaptare.profiler.workloads.configuration import Configuration
@@ -118,7 +117,7 @@ class TorchPrograms:
     def __init__(
         self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
+        self._cache_bytes = device.cache_bytes if device else DeviceInfo.cache_bytes
         self._is_eager = not device or PREPARED.isdisjoint(device.options)
         self._weights = TorchWeights(cache)
 
@@ -206,7 +205,7 @@ class SimulatedPrograms:
     def __init__(
         self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._cache_bytes = device.cache_bytes if device else USUAL_CACHE_BYTES
+        self._cache_bytes = device.cache_bytes if device else DeviceInfo.cache_bytes
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable", "merged")
@@ -274,7 +273,7 @@ def copies_name(workload: Workload) -> str:
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
     """Bytes of the copies called in turn with a cold program, on a device with last-level caches of this size."""
-    return (copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * workload.base_bytes
+    return (Program.copies_in_turn(*cache_traffic(workload), last_level_bytes) - 1) * workload.base_bytes
 
 
 def embedding_bytes(workload: Workload) -> int:

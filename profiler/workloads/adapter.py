@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from adaptare.core import InputError
-from adaptare.devices.program import Json
+from adaptare.core.content_hash import Json
 from adaptare.profiler.workloads.configuration import Configuration
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from adaptare.devices.program import Json
+from adaptare.core.content_hash import Json
 from adaptare.profiler.workloads.shape import ModelShape, Site
 
 Runs = tuple[tuple[int, int], ...]

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from adaptare.core import InputError
-from adaptare.devices.program import canonical_json
+from adaptare.core.content_hash import canonical_json
 from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
 
 # Config fields that describe a checkpoint, not the sizes of the model.

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import content_hash
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.devices import Work
-from adaptare.devices.program import content_hash
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.rank import RANK

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from adaptare.core import InputError, StorageError
-from adaptare.devices.program import Json
+from adaptare.core.content_hash import Json
 
 MARK = "adaptare.json"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.core.extensions import extension
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
-from adaptare.devices.program import Json
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.search.export.folder import export_folder
 

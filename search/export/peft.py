@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from adaptare.core import DeviceError, InputError
-from adaptare.devices.program import Json
+from adaptare.core.content_hash import Json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError, StorageError
+from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import parse_json
 from adaptare.core.whole_file import write_whole
-from adaptare.devices.program import Json
 from adaptare.profiler import Axis, ModelShape, Space
 from adaptare.profiler.workloads.depth import LAYER
 from adaptare.profiler.workloads.kinds import kind_named

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import parse_json
-from adaptare.devices.program import Json
 from adaptare.search.training.data import Example, Message
 
 Row = Mapping[str, Any]

@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, program_file
-from adaptare.devices.program import canonical_json
 
 SQUARE = '<ir_version: 8, opset_import: ["": 17]> g (float[n,n] x) => (float[n,n] y) { y = MatMul(x, x) }'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import onnx
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Program, program_file
-from adaptare.devices.program import canonical_json
 from adaptare.profiler.programs.onnx.form import Form
 from adaptare.testing import DevicePrograms as Programs
 from adaptare.testing import onnx_programs

@@ -8,13 +8,13 @@ from typing import Any
 import onnx
 import pytest
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import AgentDevice, Feed, Program, Work, program_file
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.runtime import RuntimeFacts
 from adaptare.devices.agent.server import Agent
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.program import canonical_json
 
 MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
 OpenWorker = Callable[..., AgentWorker]

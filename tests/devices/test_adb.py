@@ -16,7 +16,7 @@ from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
 from adaptare.devices import Program, connect
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
-from adaptare.devices.registry import clean
+from adaptare.workflows.devices import cleaned
 
 Start = Callable[..., Any]
 pytestmark = [pytest.mark.adb, pytest.mark.native]
@@ -80,9 +80,9 @@ def test_cleaning_removes_what_was_sent(phone: Start, square: Program) -> None:
     device = phone()
     with connect(device.spelling).open() as worker:
         worker.load(square)
-    assert clean(device.spelling) > 30 * 2**20
+    assert cleaned([device.spelling]).freed_bytes[device.spelling] > 30 * 2**20
     assert not device.folder.exists()
-    assert clean(device.spelling) == 0
+    assert cleaned([device.spelling]).freed_bytes[device.spelling] == 0
 
 
 def test_a_device_killed_in_a_call_is_an_error_and_leaves_nothing(phone: Start, endless: Program) -> None:

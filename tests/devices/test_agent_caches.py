@@ -8,7 +8,7 @@ import pytest
 
 from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import Agent
-from adaptare.devices.program import MOST_COPIES, copies_in_turn
+from adaptare.devices.program import MOST_COPIES, Program
 
 MakeAgent = Callable[..., Agent]
 
@@ -80,8 +80,8 @@ def test_other_memory_is_read_before_every_call_that_is_timed(make_agent: MakeAg
 def test_the_others_move_as_much_as_the_rest_of_the_model_or_fill_the_cache_twice(
     moved_bytes: int, others_bytes: int, copies: int
 ) -> None:
-    assert copies_in_turn(moved_bytes, others_bytes, 100) == copies
+    assert Program.copies_in_turn(moved_bytes, others_bytes, 100) == copies
 
 
 def test_copies_have_an_upper_bound() -> None:
-    assert copies_in_turn(1, 2**62, 2**62) == MOST_COPIES
+    assert Program.copies_in_turn(1, 2**62, 2**62) == MOST_COPIES

@@ -8,7 +8,6 @@ import pytest
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.devices import AgentDevice, TorchCpu, connect, ort_cpu
-from adaptare.devices.agent_device import counts_first_call
 from adaptare.devices.onnx_runtime import ort
 from adaptare.devices.transport import ended_by
 
@@ -80,7 +79,7 @@ def test_a_limit_of_memory_or_patience_is_no_part_of_the_identity(plain_device: 
 def test_the_first_call_of_a_visit_counts_where_the_device_says_so(
     plain_device: MakeDevice, first_call: str, counted: bool
 ) -> None:
-    assert counts_first_call(plain_device(first_call=first_call).info()) is counted
+    assert plain_device(first_call=first_call).info().counts_first_call is counted
 
 
 @pytest.mark.skipif(AVAILABLE < 2, reason="one processor runs one thread")

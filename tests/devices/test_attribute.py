@@ -9,13 +9,22 @@ import onnx
 import pytest
 
 from adaptare.core import ProgramError
-from adaptare.devices import Feed, Program, SimulatedDevice, TorchCpu, Work, Worker, ort_cpu, program_file
+from adaptare.core.content_hash import canonical_json
+from adaptare.devices import (
+    AttributingWorker,
+    Feed,
+    Program,
+    SimulatedDevice,
+    TorchCpu,
+    Work,
+    Worker,
+    ort_cpu,
+    program_file,
+)
 from adaptare.devices.agent import ort_runtime
 from adaptare.devices.agent.ort_runtime import OrtRuntime
 from adaptare.devices.agent.place import Host
 from adaptare.devices.agent.server import WARM_CALLS, Agent
-from adaptare.devices.contracts import AttributingWorker
-from adaptare.devices.program import canonical_json
 
 MakeProgram = Callable[..., Program]
 MakeAgent = Callable[..., Agent]

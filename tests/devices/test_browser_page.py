@@ -17,8 +17,8 @@ from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, Worker, connect, program_file
-from adaptare.devices.program import canonical_json
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from adaptare.core import DeviceError, ProgramError, WorkerDiedError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, connect, program_file
 from adaptare.devices.browser import transport
 from adaptare.devices.browser.web_pages import LARGEST_MESSAGE_BYTES
-from adaptare.devices.program import canonical_json
 
 STAND_IN = runpy.run_path(str(Path(__file__).parent / "browser_stand_in.py"))
 SERVED, TOLD, Served, Reply, page, answering = map(

@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from adaptare.core import InputError, ProgramError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, Worker, ort_cpu, program_file
 from adaptare.devices.onnx_runtime import ort_native
-from adaptare.devices.program import canonical_json
 
 pytestmark = pytest.mark.native
 

@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 
 from adaptare.core import InputError, ProgramError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, program_file
 from adaptare.devices.native.build import build_bundle
 from adaptare.devices.native.compiler import target_here
 from adaptare.devices.onnx_runtime import ort_cpu, ort_native
-from adaptare.devices.program import canonical_json
 
 # Debian's: it has XNNPACK, and is older than the functions that tell who runs a node.
 LIBRARIES = sorted(Path("/usr/lib").glob("*/libonnxruntime.so.1.*.*"))

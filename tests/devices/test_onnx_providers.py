@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 
 from adaptare.core import DeviceError, InputError, MissingPackageError, ProgramError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, connect, program_file
 from adaptare.devices.agent import ort_runtime
 from adaptare.devices.agent.ort_runtime import ASSIGNMENT, OrtRuntime
-from adaptare.devices.program import canonical_json
 
 CPU, XNNPACK = "CPUExecutionProvider", "XnnpackExecutionProvider"
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 
 from adaptare.core import InputError, ProgramError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, connect, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.ort_runtime import OrtModel, OrtRuntime
 from adaptare.devices.agent.server import mapped_bytes
 from adaptare.devices.onnx_runtime import ort
-from adaptare.devices.program import canonical_json
 
 Spec = dict[str, Any]
 Setup = Callable[..., OrtRuntime]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, ProgramFile, Work
-from adaptare.devices.program import canonical_json
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 PROGRAM = Program("good", "worker_programs:torch_linear", '{"width":8}', FEEDS)

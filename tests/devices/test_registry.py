@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.extensions import extensions
-from adaptare.devices import SimulatedDevice, connect, registry
-from adaptare.devices.registry import reachable, split_options
+from adaptare.devices import SimulatedDevice, connect, registry, split_options
 from adaptare.devices.transport import LocalTransport
 
 
@@ -113,33 +112,6 @@ def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyP
         connect("pigeon:coop/torch-cpu:target=x")
     with pytest.raises(InputError, match="'many' is no value for wings"):
         connect("pigeon:coop/torch-cpu:wings=many")
-
-
-def test_named_devices_are_looked_at_alone() -> None:
-    assert [reach.name for reach in reachable(["simulated:seed=1", "simulated"])] == ["simulated:seed=1", "simulated"]
-    with pytest.raises(InputError, match="unknown device 'abacus'"):
-        reachable(["simulated", "abacus"])
-
-
-def test_lists_what_can_be_reached_in_order() -> None:
-    names = [reach.name for reach in reachable()]
-    assert names == sorted(names)
-    assert {"simulated", "torch-cpu"} <= set(names)
-
-
-def test_says_of_a_reachable_device_who_it_is_and_what_its_worker_told() -> None:
-    found = {reach.name: reach for reach in reachable()}["simulated"]
-    assert (found.info, found.problem) == (SimulatedDevice().info(), "")
-    assert found.worker is not None
-    assert found.worker.hardware == SimulatedDevice().info().hardware
-
-
-def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str) -> None:
-        raise MissingPackageError(f"{name} needs more")
-
-    monkeypatch.setattr(registry, "connect", refuse)
-    assert {(reach.info, reach.problem) for reach in reachable()} >= {(None, "simulated needs more")}
 
 
 def test_a_module_may_keep_its_annotations_as_text() -> None:

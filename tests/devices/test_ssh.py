@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, connect
-from adaptare.devices.program import canonical_json
 from adaptare.devices.transports import python_agent
 from adaptare.devices.transports.ssh import SshTransport
 

@@ -8,8 +8,8 @@ import pytest
 
 from adaptare.core import DeviceError, InputError
 from adaptare.devices import Program, connect
-from adaptare.devices.registry import clean
 from adaptare.devices.transports.ssh import SshTransport
+from adaptare.workflows.devices import cleaned
 
 Start = Callable[..., Any]
 pytestmark = pytest.mark.ssh
@@ -42,9 +42,11 @@ def test_cleaning_removes_what_was_sent_and_nothing_else(ssh_server: Start, squa
         worker.load(square)
     (server.cache / "adaptare" / "models").mkdir()
     held = sum(file.stat().st_size for file in server.folder.rglob("*") if file.is_file() and not file.is_symlink())
-    assert clean(server.spelling) >= held > 0  # whole blocks of the disk, and those of folders
+    assert (
+        cleaned([server.spelling]).freed_bytes[server.spelling] >= held > 0
+    )  # whole blocks of the disk, and those of folders
     assert [folder.name for folder in (server.cache / "adaptare").iterdir()] == ["models"]
-    assert clean(server.spelling) == 0
+    assert cleaned([server.spelling]).freed_bytes[server.spelling] == 0
 
 
 @pytest.mark.parametrize("tag", [None, "", "Signature: 8a477f597d28d172789f06886806bc55\n# of another program\n"])
@@ -55,7 +57,7 @@ def test_a_folder_without_our_mark_is_left_alone(ssh_server: Start, tag: str | N
     if tag is not None:
         (server.folder / "CACHEDIR.TAG").write_text(tag)
     with pytest.raises(DeviceError, match=f"'{server.folder}' cannot be removed: "):
-        clean(server.spelling)
+        cleaned([server.spelling])
     assert (server.folder / "precious").exists()
 
 
@@ -64,7 +66,7 @@ def test_after_cleaning_a_device_works_as_before(ssh_server: Start, square: Prog
     server.add_python()
     with connect(server.spelling).open() as worker:
         outputs = worker.load(square).outputs
-    clean(server.spelling)
+    cleaned([server.spelling])
     with connect(server.spelling).open() as worker:
         assert worker.load(square).outputs == outputs
 
@@ -72,4 +74,4 @@ def test_after_cleaning_a_device_works_as_before(ssh_server: Start, square: Prog
 @pytest.mark.parametrize("spelling", ["ort-cpu", "simulated"])
 def test_there_is_nothing_to_clean_on_this_machine(spelling: str) -> None:
     with pytest.raises(InputError, match=f"device '{spelling}': adaptare keeps no files there"):
-        clean(spelling)
+        cleaned([spelling])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program, TorchCpu
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.program import canonical_json
 from adaptare.profiler import Configuration, FixedRounds, Measurement, Mode, ModelShape, Need, Workload, profile
 
 pytestmark = pytest.mark.slow

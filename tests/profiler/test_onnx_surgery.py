@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
-from adaptare.devices.program import canonical_json
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.export import export_decoder

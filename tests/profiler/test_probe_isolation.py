@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from adaptare.core.content_hash import canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.program import canonical_json
 from adaptare.profiler import Configuration, FixedRounds, Mode, ModelShape, Need, Workload
 from adaptare.profiler.measuring.probe import Probe
 from adaptare.profiler.measuring.probes import Energy, Latency, Memory, Operators, Swap

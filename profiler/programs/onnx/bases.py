@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptare.core import InputError, MissingPackageError
+from adaptare.core.content_hash import Json, canonical_json, content_hash
 from adaptare.devices import this_machine
-from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.disk_cache import (
     UNFINISHED,
     cache_folder,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.core import ProgramError
+from adaptare.core.content_hash import Json, content_hash
 from adaptare.devices import DeviceInfo
-from adaptare.devices.program import Json, content_hash
 from adaptare.profiler.models.disk_cache import UNFINISHED
 
 # Main file of a format, and the identifier behind its first four bytes.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json, canonical_json, content_hash
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
-from adaptare.devices.program import Json, canonical_json, content_hash
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adaptare.core.content_hash import Json, content_hash
 from adaptare.devices import ProgramFile, program_file
-from adaptare.devices.program import Json, content_hash
 from adaptare.profiler.models.disk_cache import (
     cache_folder,
     cache_limit_bytes,

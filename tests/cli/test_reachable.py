@@ -1,0 +1,38 @@
+"""Reachable devices, with what their workers report."""
+
+import pytest
+
+from adaptare.core import InputError, MissingPackageError
+from adaptare.devices import SimulatedDevice
+from adaptare.workflows import devices as workflow
+from adaptare.workflows.devices import machines
+
+
+def test_named_devices_are_looked_at_alone() -> None:
+    assert [reach.name for reach in machines(["simulated:seed=1", "simulated"]).devices] == [
+        "simulated:seed=1",
+        "simulated",
+    ]
+    with pytest.raises(InputError, match="unknown device 'abacus'"):
+        machines(["simulated", "abacus"])
+
+
+def test_lists_what_can_be_reached_in_order() -> None:
+    names = [reach.name for reach in machines().devices]
+    assert names == sorted(names)
+    assert {"simulated", "torch-cpu"} <= set(names)
+
+
+def test_says_of_a_reachable_device_who_it_is_and_what_its_worker_told() -> None:
+    found = {reach.name: reach for reach in machines().devices}["simulated"]
+    assert (found.info, found.problem) == (SimulatedDevice().info(), "")
+    assert found.worker is not None
+    assert found.worker.hardware == SimulatedDevice().info().hardware
+
+
+def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise MissingPackageError(f"{name} needs more")
+
+    monkeypatch.setattr(workflow, "connect", refuse)
+    assert {(reach.info, reach.problem) for reach in machines().devices} >= {(None, "simulated needs more")}
