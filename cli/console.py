@@ -11,7 +11,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeVar
 
 import typer
@@ -22,6 +23,8 @@ from adaptare.exit_codes import ExitCode
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from adaptare.core.progress import Feedback
     from adaptare.core.table import AnyTable, Section
 
@@ -30,6 +33,9 @@ PLAIN_INTERVAL_S: Final = 5.0
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Shown = TypeVar("Shown", contravariant=True)
+Request = TypeVar("Request", bound="DataclassInstance")
+# Arguments of the running command by name.
+_ARGUMENTS: ContextVar[Mapping[str, Any]] = ContextVar("arguments")
 
 
 class View(Protocol[Shown]):
@@ -45,6 +51,7 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _ARGUMENTS.set(kwargs)
         try:
             if code := function(*args, **kwargs):
                 raise typer.Exit(code)
@@ -71,6 +78,15 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
     return run
+
+
+def requested(kind: type[Request], **values: object) -> Request:
+    """A request with these values; its other fields are the arguments of the same names of the running command.
+
+    A field whose argument was not given, and is `None`, keeps its default.
+    """
+    arguments = {name: value for name, value in _ARGUMENTS.get().items() if value is not None} | values
+    return kind(**{field.name: arguments[field.name] for field in fields(kind) if field.name in arguments})
 
 
 def _code(error: AdaptareError) -> ExitCode:

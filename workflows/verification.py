@@ -9,7 +9,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
-from adaptare.profiler import Measurement, Store, Workload, programs_for
+from adaptare.profiler import Measurement, Programs, Store, Workload, programs_for
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.measuring.probe import probe_of
 from adaptare.profiler.measuring.probes import Latency
@@ -30,6 +30,7 @@ class VerifyRequest:
         front: File of the search.
         device: Spelling of the device; `None` for that of the predictor.
         stop: Precision and time limit.
+        programs: Builder of the device's programs; `None` for the one that is registered for its runtime.
         repeats: Further measurements of ambiguous winners, each as long as the first; all samples are pooled.
         recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         store: File or database URL of all measurements.
@@ -40,6 +41,7 @@ class VerifyRequest:
     stop: PreciseWithin
     store: str
     device: str | None = None
+    programs: Programs | None = None
     repeats: int = 3
     recalibrate: bool = False
     cache: Path | None = None
@@ -67,7 +69,7 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
     target = named_target(request.device, fitted.device, fitted.template)
     info = target.device.info()
     load_predictor(result.predictor, device=info)
-    programs = programs_for(info, cache=request.cache)
+    programs = request.programs or programs_for(info, cache=request.cache)
     programs.check(fitted.template)
     campaign = Campaign(
         target.device,

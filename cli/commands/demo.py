@@ -1,19 +1,27 @@
 """`adaptare demo`."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from adaptare.arguments import CacheOption, DataOption, DeviceOption, JsonOption, SeedOption
-from adaptare.console import Console, command
-from adaptare.pace import DEMO, QUICK_DEMO
-
-if TYPE_CHECKING:
-    from adaptare.workflows.demonstration import Effort
+from adaptare.console import Console, command, requested
 
 # Adapters weigh most on a base of 4-bit weights, and merging is not free there.
 DEVICE: Final = "ort-cpu:int4,threads=1"
+# Fields of the request with --quick.
+QUICK: Final[Mapping[str, Any]] = {
+    "configurations": 16,
+    "half_width": 0.01,
+    "seconds": 40.0,
+    "steps": 30,
+    "train_s": 60.0,
+    "evaluations": 18,
+    "held_out": 18,
+}
 
 
 @command
@@ -52,24 +60,6 @@ def demo(
             f"budget {wanted}: the demo predicts medians of decode at {Workload.past} cached positions; "
             "give decode=20ms or overhead=5%"
         )
-    request = DemoRequest(
-        model,
-        output,
-        device,
-        _effort(quick=quick),
-        budget=wanted,
-        data=data,
-        cache=cache,
-        seed=seed,
-    )
+    request = requested(DemoRequest, budget=wanted)
+    request = replace(request, **QUICK) if quick else request
     return console.show(demonstrate(request, feedback=console.feedback_with(view)), view)
-
-
-def _effort(*, quick: bool) -> "Effort":
-    """Size of every step for the time limit."""
-    from adaptare.profiler import precise_within
-    from adaptare.workflows.demonstration import Effort
-
-    pace = QUICK_DEMO if quick else DEMO
-    stop = precise_within(pace.half_width, pace.seconds)
-    return Effort(16, stop, 30, 60.0, 18, 18) if quick else Effort(32, stop, 45, 120.0, 30, 24)

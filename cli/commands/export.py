@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 from adaptare.core.extensions import extensions
 
 GROUP: Final = "adaptare.exports"
@@ -33,7 +33,7 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote, or a PEFT folder with --base.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     winner: Annotated[
         int | None, typer.Option("--winner", help="Number of the winner, from 1.", show_default="1")
     ] = None,
@@ -44,14 +44,8 @@ def export(
         str | None,
         typer.Option("--base-name", help="Hub id by which others load the base.", show_default="its own"),
     ] = None,
-    to: Annotated[
-        Kind,
-        typer.Option(
-            "--to",
-            help="Kind of files, see below.",
-        ),
-    ] = "peft",
-    quantise: Annotated[
+    kind: Annotated[Kind, typer.Option("--to", help="Kind of files, see below.")] = "peft",
+    quantisation: Annotated[
         Quantisation | None,
         typer.Option(
             "--quantise",
@@ -78,14 +72,14 @@ def export(
 
     console = Console(as_json=as_json)
     _check_options(
-        to,
-        quantisation=f"--quantise {quantise}" if quantise not in (None, "none") else "",
+        kind,
+        quantisation=f"--quantise {quantisation}" if quantisation not in (None, "none") else "",
         every_site="" if every_site is None else "--open" if every_site else "--cut",
         base_name="--base-name" if base_name is not None else "",
     )
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()
-    if of_folder and to == "peft":
+    if of_folder and kind == "peft":
         raise InputError(f"{source} is an adapter for PEFT already; choose another kind with --to")
     if of_folder and winner is not None:
         raise InputError(f"--winner is for the result of a search, and {source} is one adapter; leave it out")
@@ -93,18 +87,7 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
-    request = ExportRequest(
-        source,
-        output,
-        to,
-        base,
-        1 if winner is None else winner,
-        base_name,
-        quantise,
-        every_site,
-        cache,
-    )
-    return console.show(export_files(request, console.note), view)
+    return console.show(export_files(requested(ExportRequest, source=source), console.note), view)
 
 
 def _check_options(to: str, **given: str) -> None:

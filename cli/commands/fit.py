@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 from adaptare.exit_codes import ExitCode
 
 
@@ -94,8 +94,7 @@ def fit(
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
     phase, lengths = read_phase_and_lengths(prefill, decode)
-    wanted = RowFilter(phase=phase, mode=mode, lengths=lengths, open=every_site, batch=batch, model=shape)
-    request = FitRequest(store, device, wanted, quantity, regressor, source, output=output, replace=replace)
-    result = fit_rows(request, note=console.note)
+    rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
+    result = fit_rows(requested(FitRequest, rows=rows), note=console.note)
     all_drawn = not figure or drawn(partial(draw_parity, result, figure), figure, console)
     return console.show(result, view) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, feedback_of
+from adaptare.console import Console, command, feedback_of, requested
 from adaptare.exit_codes import ExitCode
-from adaptare.pace import OVERHEAD
 
 DEFAULT_RANK = "16"
 
@@ -57,10 +56,10 @@ def overhead(
     ] = 0,
     energy: Annotated[bool, typer.Option("--energy", help="Joules per call, where the device counts them.")] = False,
     batch: arguments.BatchOption = 1,
-    device: arguments.DevicesOption = None,
-    half_width: arguments.HalfWidthOption = OVERHEAD.half_width,
+    devices: arguments.DevicesOption = None,
+    half_width: arguments.HalfWidthOption = 0.01,
     band: arguments.BandOption = arguments.DEFAULT_BAND,
-    seconds: arguments.SecondsOption = OVERHEAD.seconds,
+    seconds: arguments.SecondsOption = 60.0,
     openings: arguments.OpeningsOption = None,
     recalibrate: arguments.RecalibrateOption = False,
     stubs: arguments.StubsOption = False,
@@ -87,33 +86,17 @@ def overhead(
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
-    devices = device or [arguments.DEFAULT_DEVICE]
+    devices = devices or [arguments.DEFAULT_DEVICE]
     check_alone(adapters, rank=ranks is not None, sites=placements)
     check_figure(figure)
     if figure and len(devices) > 1:
         raise InputError("--figure draws one device; give one, or leave the figure out")
-    request = OverheadRequest(
-        model,
-        adapters or (),
-        devices[0],
+    request = requested(
+        OverheadRequest,
+        device=devices[0],
         ranks=read_ranks(DEFAULT_RANK if ranks is None else ranks),
-        placements=placements or (),
         prompts=[tokens for tokens in read_lengths(prompts, "-p", least=0) if tokens > 0],
         depths=[past for past in read_lengths(depths, "-d", least=-1) if past >= 0],
-        generated=generated,
-        tasks=tasks,
-        energy=energy,
-        batch=batch,
-        half_width=half_width,
-        seconds=seconds,
-        openings=openings,
-        band=band,
-        recalibrate=recalibrate,
-        stubs=stubs,
-        resume=resume,
-        store=store,
-        cache=cache,
-        seed=seed,
     )
     if len(devices) > 1:
         return console.show(side_by_side(request, devices, feedback=feedback_of), view_of_several)

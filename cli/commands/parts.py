@@ -7,7 +7,6 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command
-from adaptare.pace import PARTS
 
 
 @command
@@ -25,8 +24,8 @@ def parts(
     batch: arguments.BatchOption = 1,
     mode: arguments.ModeOption = "swappable",
     device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
-    half_width: arguments.HalfWidthOption = PARTS.half_width,
-    seconds: arguments.SecondsOption = PARTS.seconds,
+    half_width: arguments.HalfWidthOption = 0.01,
+    seconds: arguments.SecondsOption = 60.0,
     openings: arguments.OpeningsOption = None,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import JsonOption
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -49,13 +49,9 @@ def predict(
     from adaptare.workflows.fit.predicting import PredictRequest, predict_adapters
 
     check_alone(adapters, rank=rank is not None, sites=sites)
-    request = PredictRequest(
-        predictor,
-        tuple(adapters or ()),
-        ranks=() if rank is None else tuple(read_ranks(rank)),
-        sites=tuple(sites or ()),
-        length=length,
+    request = requested(
+        PredictRequest,
+        ranks=() if rank is None else read_ranks(rank),
         budget=read_budget(budget) if budget else None,
-        device=device,
     )
     return Console(as_json=as_json).show(predict_adapters(request), view)

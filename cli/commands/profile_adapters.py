@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command
-from adaptare.pace import PROFILE
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -30,8 +29,8 @@ def profile(
             help="One graph in which every site (linear that may carry an adapter) takes one; unused sites get rank 0.",
         ),
     ] = False,
-    half_width: arguments.HalfWidthOption = PROFILE.half_width,
-    seconds: arguments.SecondsOption = PROFILE.seconds,
+    half_width: arguments.HalfWidthOption = 0.01,
+    seconds: arguments.SecondsOption = 120.0,
     openings: arguments.OpeningsOption = None,
     minutes: Annotated[
         float | None,
@@ -48,7 +47,7 @@ def profile(
             help="Stop once a predictor has this mean absolute error on held-out adapters; else exit code 1.",
         ),
     ] = None,
-    quantity: Annotated[
+    quantities: Annotated[
         list[str] | None,
         typer.Option("--quantity", help="Measure this too, such as energy; repeatable.", show_default="latency"),
     ] = None,
@@ -67,27 +66,6 @@ def profile(
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
-    request = ProfileRequest(
-        model,
-        device,
-        space=space,
-        ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
-        count=count,
-        phase=phase,
-        length=length,
-        batch=batch,
-        mode=mode,
-        every_site=every_site,
-        half_width=half_width,
-        seconds=seconds,
-        openings=openings,
-        minutes=minutes,
-        until_error=until_error,
-        recalibrate=recalibrate,
-        stubs=stubs,
-        quantities=quantity or (),
-        store=store,
-        cache=cache,
-        seed=seed,
-    )
+    chosen = None if ranks is None else whole_numbers(ranks, "--rank")
+    request = requested(ProfileRequest, ranks=chosen, phase=phase, length=length)
     return console.show(profile_space(request, feedback=console.feedback), view)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import JsonOption, SeedOption
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -41,15 +41,5 @@ def search(
     from adaptare.workflows.search.searching import SearchRequest, search_folder
 
     console = Console(as_json=as_json)
-    request = SearchRequest(
-        folder,
-        predictor,
-        read_budget(budget),
-        output=output,
-        evaluations=evaluations,
-        winners=winners,
-        algorithm=algorithm,
-        polish=polish,
-        seed=seed,
-    )
+    request = requested(SearchRequest, budget=read_budget(budget))
     return console.show(search_folder(request, feedback=console.feedback), view)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import CacheOption, JsonOption, Quantisation, SeedOption
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -30,7 +30,7 @@ def shrink(
     ] = 120,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
-    quantise: Annotated[
+    quantisation: Annotated[
         Quantisation,
         typer.Option("--quantise", help="Quantisation of the base's weights on its device."),
     ] = "none",
@@ -46,17 +46,10 @@ def shrink(
     from adaptare.workflows.train.task import TrainingData
 
     console = Console(as_json=as_json)
-    request = ShrinkRequest(
-        adapter.parent if adapter.name == CONFIG else adapter,
-        base,
-        predictor,
-        read_budget(budget),
-        output,
-        data=TrainingData(seed, data, max_tokens=max_tokens, held_out=held_out) if data else None,
-        polish=polish,
-        evaluations=evaluations,
-        quantisation=quantise,
-        seed=seed,
-        cache=cache,
+    request = requested(
+        ShrinkRequest,
+        adapter=adapter.parent if adapter.name == CONFIG else adapter,
+        budget=read_budget(budget),
+        data=requested(TrainingData, file=data) if data else None,
     )
     return console.show(shrink_adapter(request, feedback=console.feedback), view)

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
 def train(
     model: arguments.ModelArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
     recipe: Annotated[
         str, typer.Option("--recipe", help="Kind of super-adapter; see: adaptare recipes.")
     ] = "placement",
@@ -42,7 +42,7 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="At the start; falls to 0.")] = 2e-3,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
-    quantise: Annotated[
+    quantisation: Annotated[
         arguments.Quantisation | None,
         typer.Option(
             "--quantise",
@@ -74,24 +74,11 @@ def train(
     from adaptare.workflows.train.training import train as run
 
     console = Console(as_json=as_json)
-    request = TrainRequest(
-        model,
-        output,
-        TrainingData(seed, data, validation, test, max_tokens=max_tokens, held_out=held_out, scoring=scoring),
-        TrainingSettings(
-            steps,
-            seed,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            bf16=bf16,
-            activation_checkpointing=activation_checkpointing,
-        ),
-        recipe=recipe,
-        space=space,
+    request = requested(
+        TrainRequest,
+        data=requested(TrainingData, file=data),
+        settings=requested(TrainingSettings),
         ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
-        quantisation=quantise,
-        predictor=predictor,
         budget=read_budget(budget) if budget else None,
-        cache=cache,
     )
     return console.show(run(request, feedback=console.feedback), view)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command
-from adaptare.pace import VERIFY
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -16,8 +15,8 @@ def verify(
     device: Annotated[
         str | None, typer.Option("--device", help="Where to measure.", show_default="the predictor's device")
     ] = None,
-    half_width: arguments.HalfWidthOption = VERIFY.half_width,
-    seconds: arguments.SecondsOption = VERIFY.seconds,
+    half_width: arguments.HalfWidthOption = 0.005,
+    seconds: arguments.SecondsOption = 120.0,
     openings: arguments.OpeningsOption = None,
     repeats: Annotated[
         int,
@@ -44,14 +43,5 @@ def verify(
     from adaptare.workflows import verification
 
     console = Console(as_json=as_json)
-    request = verification.VerifyRequest(
-        front,
-        precise_within(half_width, seconds, openings),
-        store,
-        device=device,
-        repeats=repeats,
-        recalibrate=recalibrate,
-        cache=cache,
-        seed=seed,
-    )
+    request = requested(verification.VerifyRequest, stop=precise_within(half_width, seconds, openings))
     return console.show(verification.verify(request, feedback=console.feedback), view)

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator
 from functools import singledispatch
-from typing import Final
 
-from adaptare.core.table import Column, Section, Table
-from adaptare.core.units import between, milliseconds, percent
+from adaptare.core.table import Section, Table
 from adaptare.exit_codes import ExitCode
-from adaptare.predictor import FittedPredictor
-from adaptare.profiler import Mode
-from adaptare.views import verify
+from adaptare.views import overhead, verify
 from adaptare.views.fit import error_sections
-from adaptare.workflows.demonstration import RANKS, DemoResult, FirstLook
+from adaptare.workflows.demonstration import RANKS, DemoResult
+from adaptare.workflows.fit.fitting import FitResult
+from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.train.training import TrainResult
 from adaptare.workflows.verification import met
-
-WAYS: Final[dict[Mode, str]] = {"swappable": "swappable beside it"}
 
 
 def exit_code(result: DemoResult) -> ExitCode:
@@ -24,7 +20,7 @@ def exit_code(result: DemoResult) -> ExitCode:
 
 
 @singledispatch
-def sections(result: DemoResult | FirstLook | FittedPredictor | TrainResult) -> Iterator[Section]:
+def sections(result: DemoResult | OverheadReport | FitResult | TrainResult) -> Iterator[Section]:
     """The verification, the written files, and what to run next; or the result of one step."""
     raise TypeError(f"the demo has no {type(result).__name__}")
 
@@ -50,22 +46,12 @@ def _(result: DemoResult) -> Iterator[Section]:
 
 
 @sections.register
-def _(result: FirstLook) -> Iterator[Section]:
-    columns = (
-        Column[Mode]("applied", lambda way: WAYS.get(way, f"{way}, in the base's weights")),
-        Column[Mode]("ms", lambda way: milliseconds(result.latency[way].middle)),
-        Column[Mode](
-            "95 % interval",
-            lambda way: between(result.latency[way].lower, result.latency[way].upper, milliseconds),
-        ),
-        Column[Mode]("overhead", lambda way: percent(result.overhead[way].middle)),
-    )
-    title = f"An adapter of rank {RANKS[-1]} on all {result.sites} linears, in decode "
-    yield Table(f"{title}(base {milliseconds(result.base)} ms)", columns, tuple(result.latency))
+def _(result: OverheadReport) -> Iterator[Section]:
+    yield Table(f"An adapter of rank {RANKS[-1]} on all {result.linears} linears", overhead.ROWS, result.rows)
 
 
 @sections.register
-def _(result: FittedPredictor) -> Iterator[Section]:
+def _(result: FitResult) -> Iterator[Section]:
     yield from error_sections(result)
 
 

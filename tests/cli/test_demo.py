@@ -23,7 +23,8 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     verified = found["verification"]
     assert (found["model"], found["device"]) == ("tiny-random", "simulated")
     assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
-    assert found["first"]["base"] <= found["first"]["latency"]["swappable"]["middle"]
+    first = {row["mode"]: row for row in found["first"]["rows"]}
+    assert first["swappable"]["base_s"] <= first["swappable"]["latency"]["middle"]
     assert verified["base"] < verified["limit"]
     assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictor"])
     assert {"elapsed_s", "training"} <= set(found)

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from adaptare.profiler import precise_within
-from adaptare.workflows.demonstration import Effort
-
 INT4 = "ort-cpu:int4,threads=1"
 QUICKLY = ("--openings", 2, "--seconds", 0.5)
 
@@ -96,8 +93,9 @@ def test_a_search_wants_the_base_that_was_timed(run: Callable[..., Any], model_c
 def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    effort = Effort(12, precise_within(0.5, 1.0), 4, 20.0, 4, 8)
-    monkeypatch.setattr("adaptare.commands.demo._effort", lambda quick: effort)
+    quick = {"configurations": 12, "half_width": 0.5, "seconds": 1.0}
+    quick |= {"steps": 4, "train_s": 20.0, "evaluations": 4, "held_out": 8}
+    monkeypatch.setattr("adaptare.commands.demo.QUICK", quick)
     answer = run(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),
         *("--cache", model_cache, "--budget", "overhead=90%", "--json"),

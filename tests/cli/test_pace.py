@@ -12,7 +12,7 @@ import pytest
 from simulated_noise import Jitter
 from transformers import LlamaConfig
 
-from adaptare.commands.demo import _effort
+from adaptare.commands.demo import QUICK
 from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
 from adaptare.commands.profile_adapters import profile as profile_command
@@ -21,6 +21,7 @@ from adaptare.devices import Program, SimulatedDevice, Worker
 from adaptare.devices.simulated import Moment
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.measuring.stopping import PreciseWithin
+from adaptare.workflows.demonstration import DemoRequest
 
 SESSIONS = 100
 LOADING_S = 5.0
@@ -35,18 +36,13 @@ def default_of(command: Callable[..., Any]) -> PreciseWithin:
     return precise_within(*(parameters[name].default for name in ("half_width", "seconds", "openings")))
 
 
-def default_of_demo(*, quick: bool) -> PreciseWithin:
-    pace = _effort(quick=quick).pace
-    return precise_within(pace.half_width, pace.seconds)
-
-
 COMMANDS = {
     "overhead": default_of(overhead),
     "parts": default_of(parts),
     "profile": default_of(profile_command),
     "verify": default_of(verify),
-    "demo": default_of_demo(quick=False),
-    "demo --quick": default_of_demo(quick=True),
+    "demo": precise_within(DemoRequest.half_width, DemoRequest.seconds),
+    "demo --quick": precise_within(QUICK["half_width"], QUICK["seconds"]),
 }
 PACES = {rule: [name for name, other in COMMANDS.items() if other == rule] for rule in COMMANDS.values()}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaptare.devices import DeviceInfo
-from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, load_predictor, save_predictor
+from adaptare.predictor import ErrorCard, LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.profiler.store.measurement import LATENCY
 from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
@@ -105,18 +105,6 @@ def fit_rows(request: FitRequest, *, note: Callable[[str], None]) -> FitResult:
     existing = None if request.replace else existing_predictor(predictor, name)
     kept = (existing and reason_to_keep(existing, predictor)) or ""
     files = () if kept else save_predictor(predictor, name)
-    return described(predictor, name, files=files, kept=kept, transfer=request.source)
-
-
-def described(
-    predictor: FittedPredictor,
-    name: Path,
-    *,
-    files: tuple[Path, ...] = (),
-    kept: str = "",
-    transfer: Path | None = None,
-) -> FitResult:
-    """Result of a fit whose predictor has its rows."""
     template = predictor.template
     *ratios, base = predictor.left_out
     ends = zip(*(base * each for each in ratios), strict=True)
@@ -129,7 +117,7 @@ def described(
         open=template.graph == "open",
         base=predictor.base_value,
         base_left_out=predictor.base.left_out,
-        transfer=transfer,
+        transfer=request.source,
         held_out=tuple(
             HeldOut(float(measured), Interval(float(middle - half), float(middle), float(middle + half)))
             for measured, middle, half in ends

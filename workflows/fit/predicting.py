@@ -1,5 +1,6 @@
 """Predicted cost of adapters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,9 @@ class PredictRequest:
     """
 
     predictor: Path
-    adapters: tuple[Path, ...] = ()
-    ranks: tuple[int, ...] = ()
-    sites: tuple[str, ...] = ()
+    adapters: Sequence[Path] = ()
+    ranks: Sequence[int] = ()
+    sites: Sequence[str] = ()
     length: int | None = None
     budget: Budget | None = None
     device: str | None = None
@@ -123,7 +124,7 @@ def _adapters(request: PredictRequest, fitted: FittedPredictor) -> list[tuple[st
     shape = fitted.template.shape
     if not request.ranks:
         return [pair for path in request.adapters for pair in read_adapters(path, shape).items()]
-    cases = grid(shape, list(request.ranks), list(request.sites))
+    cases = grid(shape, request.ranks, request.sites)
     return [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
 
 
