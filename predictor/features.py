@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.profiler import RANK, Configuration, Kind, Workload
-from adaptare.profiler.workloads.dimension import Dimension
-from adaptare.profiler.workloads.kinds import all_kinds
-from adaptare.profiler.workloads.shape import Site
-from adaptare.profiler.workloads.work import linears_of
-from adaptare.profiler.workloads.workload import BYTES
+from adaptare.profiler.workloads import BYTES, Dimension, Site, all_kinds, linears_of
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2

@@ -18,8 +18,8 @@ from adaptare.predictor.intervals.session_spread import SessionSpread
 from adaptare.predictor.prediction import Prediction
 from adaptare.predictor.regressor import LinearRegressor, Regressor
 from adaptare.profiler import Configuration, Measurement, Workload
-from adaptare.profiler.store.measurement import LATENCY
-from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.store import LATENCY
+from adaptare.profiler.workloads import Dimension
 
 Array = NDArray[np.float64]
 # Extension of the profiled range of a feature, as a share of the range, that still counts as inside: new configs, drawn

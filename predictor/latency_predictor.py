@@ -17,7 +17,7 @@ from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training
 from adaptare.predictor.intervals.conformal import rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.store import LATENCY
 
 FEWEST_ROWS = 8
 LEVEL = 0.9

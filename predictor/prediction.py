@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, Space
-from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads import LAYER
 
 
 class SpaceSuite:

@@ -22,7 +22,10 @@ def test_every_public_name_is_there_and_they_are_few() -> None:
         adaptare.latency  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("package", ["devices", "profiler", "predictor", "search", "testing"])
+DOORS = [f"profiler.{door}" for door in ("analysis", "measuring", "models", "store", "workloads")]
+
+
+@pytest.mark.parametrize("package", ["devices", "profiler", "predictor", "search", "testing", *DOORS])
 def test_a_package_has_few_public_names(package: str) -> None:
     module = importlib.import_module(f"adaptare.{package}")
     assert len(module.__all__) <= MOST_NAMES

@@ -17,12 +17,14 @@ AGENT = ROOT / "devices" / "agent"
 # Packages without public names: all of their modules are imported by their full path.
 BY_FULL_PATH = {"core", "workflows"}
 # Sub-packages with public names of their own, which are imported from their `__init__` only.
-DOORS = {"devices.browser", "devices.native"}
+DOORS = {
+    *("devices.browser", "devices.native"),
+    *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.store", "profiler.workloads"),
+}
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
 OPEN = {
     "devices.agent",
-    *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.programs", "profiler.store"),
-    "profiler.workloads",
+    "profiler.programs",
     *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
     *("search.progress_bars", "search.training"),
 }

@@ -9,9 +9,8 @@ from typing import Literal
 from adaptare.core import AdaptareError, InputError
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND, Verdict, verdict
-from adaptare.profiler.store.measurement import Origin, overhead
+from adaptare.profiler.analysis import EQUIVALENCE_BAND, Interval, Verdict, verdict
+from adaptare.profiler.store import Origin, overhead
 from adaptare.workflows.target import target_of
 
 SHORT_HASH = 8

@@ -8,8 +8,8 @@ from pathlib import Path
 from adaptare.core import InputError
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
-from adaptare.profiler.models.model_source import published_name
-from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.profiler.models import published_name
+from adaptare.profiler.workloads import SubAdapter
 from adaptare.search import Origin, export_adapter, load_base
 from adaptare.search.export.kinds import ExportOptions, export_kind
 from adaptare.search.export.peft_import import import_peft

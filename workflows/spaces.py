@@ -6,7 +6,7 @@ from typing import Final
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, named_space, read_space
-from adaptare.profiler.workloads.space_file import NAMED
+from adaptare.profiler.workloads import NAMED
 
 _SUFFIXES: Final = (".yaml", ".yml")
 

@@ -7,7 +7,7 @@ from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import Device, DeviceInfo, connect, split_options
 from adaptare.profiler import Quantisation, Workload
-from adaptare.profiler.workloads.workload import BYTES
+from adaptare.profiler.workloads import BYTES
 
 USUAL: Final = "float32"
 

@@ -10,13 +10,9 @@ from adaptare.core.progress import Feedback
 from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Programs, Store, Workload, programs_for
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.measuring.probe import probe_of
-from adaptare.profiler.measuring.probes import Latency
-from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
-from adaptare.profiler.store.measurement import LATENCY, pooled
-from adaptare.profiler.store.samples import Samples
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.measuring import Latency, PreciseWithin, probe_of
+from adaptare.profiler.store import CALIBRATION_HOLDS, LATENCY, Samples, pooled
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result
 from adaptare.workflows.target import named_target

@@ -35,7 +35,7 @@ def parts(
     from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for
-    from adaptare.profiler.measuring.session import Session
+    from adaptare.profiler.measuring import Session
     from adaptare.views import parts as view
     from adaptare.workflows.grid import case_of
     from adaptare.workflows.profiling.parts_report import report_parts

@@ -4,7 +4,7 @@ from typing import Final
 
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, energy, percent
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.workflows.overhead.energy_rows import Energy, EnergyRow
 
 COLUMNS: Final[tuple[Column[EnergyRow], ...]] = (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, displayed
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, SearchResult
 

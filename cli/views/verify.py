@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import between, displayed, percent
 from adaptare.exit_codes import ExitCode
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.store.calibration import CALIBRATION_HOLDS
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.store import CALIBRATION_HOLDS
 from adaptare.views.accuracies import accuracy_table
 from adaptare.views.search import loss
 from adaptare.workflows.search.result import Choice, Measured, SearchResult

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from adaptare.core.units import between
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 
 
 def ends(interval: Interval, text: Callable[[float], str], *, within_one_opening: bool = False) -> str:

@@ -10,7 +10,7 @@ from adaptare.core import InputError
 from adaptare.core.codec import to_json
 from adaptare.predictor.files.content import STATE, Arrays
 from adaptare.predictor.intervals.session_spread import PRIOR
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.store import LATENCY
 
 # Number of residuals that represent a half width.
 STANDING_FOR = 99

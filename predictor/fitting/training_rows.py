@@ -11,8 +11,8 @@ from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.features import FeatureSet
 from adaptare.profiler import Configuration, Measurement, Workload
-from adaptare.profiler.store.measurement import LATENCY
-from adaptare.profiler.workloads.workload import Graph
+from adaptare.profiler.store import LATENCY
+from adaptare.profiler.workloads import Graph
 
 # Columns of `TrainingRows.groups`.
 ADAPTER, RUN, SESSION, WORKLOAD = 0, 1, 2, 3

@@ -1,1 +1,18 @@
-"""Workloads: model shapes, configurations, the spaces they are drawn from, and PEFT folders."""
+"""The units of timing: model shapes, dimensions, adapters, and workloads."""
+
+from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.workloads.kinds import all_kinds, kind_named
+from adaptare.profiler.workloads.part import WHOLE
+from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS
+from adaptare.profiler.workloads.shape import Site, with_kept_layers
+from adaptare.profiler.workloads.space_file import DEFAULT_RANKS, NAMED, grouped_space, rank_space
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads.work import linears_of
+from adaptare.profiler.workloads.workload import BYTES, Caches, Graph
+
+__all__ = ["BYTES", "LAYER", "Caches", "Dimension", "Graph", "Site", "all_kinds", "kind_named", "linears_of"]
+__all__ += ["DEFAULT_RANKS", "NAMED", "grouped_space", "rank_space", "with_kept_layers"]
+__all__ += ["CONFIG", "WEIGHTS", "WHOLE", "AdapterKind", "Halves", "SubAdapter", "peft_arguments"]

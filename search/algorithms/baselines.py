@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler import WIDTH, Configuration, Kind, Space
-from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads import LAYER
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)

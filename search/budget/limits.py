@@ -9,9 +9,9 @@ from typing import Final
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import ModelShape, Quantisation
-from adaptare.profiler.measuring.probe import unit_of, units
-from adaptare.profiler.store.measurement import LATENCY
-from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.measuring import unit_of, units
+from adaptare.profiler.store import LATENCY
+from adaptare.profiler.workloads import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
 MEDIAN: Final = 50.0

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.predictor import Prediction
-from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.workloads import Dimension
 
 
 class Objective(Protocol):

@@ -9,7 +9,7 @@ from adaptare.core import InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.extensions import extension
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
-from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.folder import export_folder
 
 if TYPE_CHECKING:

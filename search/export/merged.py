@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:

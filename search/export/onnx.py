@@ -16,8 +16,7 @@ from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
-from adaptare.profiler.workloads.shape import with_kept_layers
-from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:

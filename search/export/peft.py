@@ -20,9 +20,7 @@ import safetensors.numpy
 from adaptare.core import DeviceError, InputError
 from adaptare.core.content_hash import Json
 from adaptare.profiler import Configuration
-from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS
-from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:

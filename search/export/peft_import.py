@@ -8,8 +8,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError, InputError
 from adaptare.profiler import ModelShape, read_peft
-from adaptare.profiler.workloads.peft_folder import CONFIG
-from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.profiler.workloads import CONFIG, SubAdapter
 from adaptare.search.export.peft import read_halves, scale_of_patterns
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.samplers import UniformSampler

@@ -13,7 +13,7 @@ from adaptare.core.codec import to_json
 from adaptare.core.extensions import extension, extensions
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import WIDTH, ModelShape, Quantisation, Space
-from adaptare.profiler.workloads.space_file import DEFAULT_RANKS
+from adaptare.profiler.workloads import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.scaling import Scaling

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.profiler.workloads import grouped_space
 from adaptare.search.pruning.wanda import prune_by_wanda
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.super_adapter.scaling import Scaling

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.shears import DOWN, QKV, RECIPE, UP
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear

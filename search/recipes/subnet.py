@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.training.importance_orders import activation_scores, layer_order, order_neurons

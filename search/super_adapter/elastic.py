@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from adaptare.core import InputError
-from adaptare.profiler.workloads.part import WHOLE, Part
-from adaptare.profiler.workloads.sub_adapter import Halves
+from adaptare.profiler import Part
+from adaptare.profiler.workloads import WHOLE, Halves
 from adaptare.search.super_adapter.scaling import Scaling
 
 

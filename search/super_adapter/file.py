@@ -14,11 +14,8 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import parse_json
 from adaptare.core.whole_file import write_whole
-from adaptare.profiler import Axis, ModelShape, Space
-from adaptare.profiler.workloads.depth import LAYER
-from adaptare.profiler.workloads.kinds import kind_named
-from adaptare.profiler.workloads.rank import RANK
-from adaptare.profiler.workloads.width import WIDTH
+from adaptare.profiler import RANK, WIDTH, Axis, ModelShape, Space
+from adaptare.profiler.workloads import LAYER, kind_named
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling

@@ -5,8 +5,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler.programs.torch.cut import narrowed, set_weight, shallow, shared_copy, tensors_of
-from adaptare.profiler.workloads.part import WHOLE
-from adaptare.profiler.workloads.sub_adapter import SubAdapter
+from adaptare.profiler.workloads import WHOLE, SubAdapter
 from adaptare.search.super_adapter.base_model import Base
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.zeros import SPARSE, share_of_zeros

@@ -12,9 +12,7 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.torch.cut import set_layers, shared_copy
-from adaptare.profiler.workloads.part import WHOLE
-from adaptare.profiler.workloads.space_file import rank_space
-from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads import WHOLE, Halves, SubAdapter, rank_space
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.scaling import Scaling

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.workloads.part import WHOLE
+from adaptare.profiler.workloads import WHOLE
 from adaptare.search.super_adapter.base_model import Base, Origin, load_base
 from adaptare.search.super_adapter.merging import check_still_sparse, merged_weights
 from adaptare.search.super_adapter.model import SuperAdapter

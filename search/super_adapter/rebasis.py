@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Space
 from adaptare.profiler.programs.torch.cut import tensors_of
-from adaptare.profiler.workloads.space_file import rank_space
+from adaptare.profiler.workloads import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 
 # Module path -> A C A^T, shape (rank, rank), where C holds the second moments E[x x^T] of the linear's inputs.

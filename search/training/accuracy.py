@@ -10,7 +10,7 @@ from scipy import special
 
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
-from adaptare.profiler.analysis.intervals import LEVEL, Interval
+from adaptare.profiler.analysis import LEVEL, Interval
 
 MAJORITY: Final = "majority"  # names of accuracies that are of no configuration
 UNTRAINED: Final = "untrained"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.models import cache_argument
 
 
 class CachedPrefix:

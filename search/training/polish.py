@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Configuration
-from adaptare.profiler.workloads.space_file import rank_space
+from adaptare.profiler.workloads import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import on_space
 from adaptare.search.training.record import TrainingSettings

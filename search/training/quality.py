@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from adaptare.core import InputError
-from adaptare.profiler.analysis.intervals import LEVEL, Interval
+from adaptare.profiler.analysis import LEVEL, Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
 from adaptare.search.training.passes import completion_nats, evaluated_at

@@ -7,7 +7,7 @@ from adaptare.core import AdaptareError, InputError
 from adaptare.devices import DeviceInfo, connect
 from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.store import LATENCY
 from adaptare.workflows.comparison import named, of_device
 from adaptare.workflows.target import read_spelling
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from adaptare.devices import DeviceInfo
 from adaptare.predictor import ErrorCard, LatencyPredictor, load_predictor, save_predictor
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.store import LATENCY
 from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
 from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, reason_to_keep
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.profiler.programs.builders import memory_bytes
-from adaptare.profiler.workloads.workload import BYTES
+from adaptare.profiler.workloads import BYTES
 from adaptare.search.budget.limits import Budget, covering
 from adaptare.workflows.adapter_files import read_adapters
 from adaptare.workflows.grid import grid

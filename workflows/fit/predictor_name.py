@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.store import LATENCY
 from adaptare.workflows.target import weight_words
 
 

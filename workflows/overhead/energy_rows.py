@@ -6,7 +6,7 @@ from typing import Final
 
 from adaptare.devices import Device
 from adaptare.profiler import Measurement
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.workflows.grid import Case
 
 ENERGY: Final = "energy"

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from adaptare.core import InputError
 from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Measurement, Mode, Programs, Workload
-from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
-from adaptare.profiler.measuring.session import Session
-from adaptare.profiler.workloads.workload import BYTES
+from adaptare.profiler.measuring import Memory, Session, Swap, fed_bytes
+from adaptare.profiler.workloads import BYTES
 from adaptare.workflows.grid import Case
 from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.profiling.campaign import Campaign

@@ -8,9 +8,9 @@ from typing import ParamSpec
 from adaptare.core import AdaptareError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Measurement, Quantisation, Store, Workload, open_model, programs_for
-from adaptare.profiler.measuring.probes import Energy as EnergyProbe
-from adaptare.profiler.measuring.probes import Latency, counts_energy
-from adaptare.profiler.store.measurement import Origin
+from adaptare.profiler.measuring import Energy as EnergyProbe
+from adaptare.profiler.measuring import Latency, counts_energy
+from adaptare.profiler.store import Origin
 from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, phases_of, workloads_of
 from adaptare.workflows.overhead.energy_rows import Energy, energy_of, not_available

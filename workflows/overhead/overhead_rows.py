@@ -8,11 +8,9 @@ from typing import Literal
 import numpy as np
 
 from adaptare.profiler import Measurement, Mode, Workload
-from adaptare.profiler.analysis.endurance import Endurance
-from adaptare.profiler.analysis.intervals import Interval, openings_needed
-from adaptare.profiler.analysis.verdict import verdict
-from adaptare.profiler.store.measurement import Origin, overhead
-from adaptare.profiler.workloads.configuration import AdapterKind
+from adaptare.profiler.analysis import Endurance, Interval, openings_needed, verdict
+from adaptare.profiler.store import Origin, overhead
+from adaptare.profiler.workloads import AdapterKind
 from adaptare.workflows.comparison import Compared, compare
 from adaptare.workflows.grid import Case
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from adaptare.core import InputError
 from adaptare.devices import Device
 from adaptare.profiler import ModelShape, Programs, precise_within
-from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
-from adaptare.profiler.measuring.stopping import PreciseWithin
+from adaptare.profiler.analysis import EQUIVALENCE_BAND
+from adaptare.profiler.measuring import PreciseWithin
 from adaptare.workflows.grid import Case, cases_of, grid
 
 

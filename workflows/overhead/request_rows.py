@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.analysis.verdict import verdict
+from adaptare.profiler.analysis import Interval, verdict
 from adaptare.workflows.overhead.overhead_rows import Row
 
 

@@ -10,14 +10,19 @@ from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.units import milliseconds
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
-from adaptare.profiler.analysis.alarms import CHANGE, changes
-from adaptare.profiler.measuring.probe import Probe
-from adaptare.profiler.measuring.probes import Latency
-from adaptare.profiler.measuring.session import Seen, Session
-from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
-from adaptare.profiler.measuring.stubs import Stubs, stub_session, stubs_for
-from adaptare.profiler.store.calibration import CALIBRATION_HOLDS, calibrated
-from adaptare.profiler.store.measurement import INTERRUPTED, Origin
+from adaptare.profiler.analysis import CHANGE, changes
+from adaptare.profiler.measuring import (
+    Latency,
+    PreciseWithin,
+    Probe,
+    Progress,
+    Seen,
+    Session,
+    Stubs,
+    stub_session,
+    stubs_for,
+)
+from adaptare.profiler.store import CALIBRATION_HOLDS, INTERRUPTED, Origin, calibrated
 
 STUBS_HALF_WIDTH = 1e-6
 # Share of a call that the host takes to issue it, above which the accelerator waits for the host.

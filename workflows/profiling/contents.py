@@ -6,7 +6,7 @@ from typing import Any
 
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store
-from adaptare.profiler.store.measurement import Origin
+from adaptare.profiler.store import Origin
 
 
 @dataclass(frozen=True)

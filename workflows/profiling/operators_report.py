@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from adaptare.core import ProgramError
 from adaptare.profiler import Programs, Workload
-from adaptare.profiler.measuring.attribution import Attribution, OperatorCost, ProfiledCalls, attributions
-from adaptare.profiler.measuring.probes import Operators
-from adaptare.profiler.measuring.session import Session
+from adaptare.profiler.measuring import Attribution, OperatorCost, Operators, ProfiledCalls, Session, attributions
 from adaptare.workflows.grid import Case
 from adaptare.workflows.target import Target
 

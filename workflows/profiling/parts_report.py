@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from adaptare.core import DeviceError
 from adaptare.profiler import Measurement, Workload
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.measuring.parts import Parts, measure_parts
-from adaptare.profiler.measuring.session import Session
-from adaptare.profiler.workloads.workload import Caches
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.measuring import Parts, Session, measure_parts
+from adaptare.profiler.workloads import Caches
 from adaptare.workflows.target import Target
 
 

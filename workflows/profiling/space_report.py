@@ -23,10 +23,9 @@ from adaptare.profiler import (
     precise_within,
     programs_for,
 )
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.measuring.probe import probe_named
-from adaptare.profiler.measuring.probes import Latency
-from adaptare.profiler.store.measurement import Origin
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.measuring import Latency, probe_named
+from adaptare.profiler.store import Origin
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.request import ProfileRequest
 from adaptare.workflows.target import target_of

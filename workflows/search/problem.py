@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, Prediction
 from adaptare.profiler import Configuration, Mode, Space
-from adaptare.profiler.workloads.dimension import Dimension
+from adaptare.profiler.workloads import Dimension
 from adaptare.search import (
     AdditiveScreen,
     Front,

@@ -11,7 +11,7 @@ from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.search.budget.limits import Budget
 from adaptare.search.training.accuracy import Accuracy
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
 from adaptare.search.training.answers import Scoring, right_answers
 from adaptare.search.training.polish import polished

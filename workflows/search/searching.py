@@ -10,7 +10,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Mode, Space
-from adaptare.profiler.analysis.intervals import Interval
+from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts

@@ -13,7 +13,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
-from adaptare.profiler.models.model_source import published_name
+from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter, load_base
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 from adaptare.search.budget.limits import Budget, check_predictor, covering

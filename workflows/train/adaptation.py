@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaptare.profiler.models.model_source import published_name
+from adaptare.profiler.models import published_name
 from adaptare.search import SuperAdapter, load_base, load_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base

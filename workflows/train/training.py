@@ -11,8 +11,8 @@ from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space, open_model
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.models import ModelSource
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.budget.limits import Budget, check_predictor, predicted_limit
