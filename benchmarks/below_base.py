@@ -188,7 +188,7 @@ def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     for depth in options.depths:
         groups = [{"sites": "*", "ranks": [32], "tie": "all"}, {"depth": [depth]}]
         space = with_layer_order(grouped_space("depth", groups, super_adapter.shape), adaptation.base)
-        config = space.decode(space.expand((space.n_choices - 1)[None])[0])
+        config = space.decode(space.at(space.highest))
         adapted = plain(options, adaptation, super_adapter, space, base=adaptation.base, name=f"depth-{depth}")
         for cut, applied in (("untrained", config.without_adapter), ("plain LoRA", config)):
             samples[f"{cut}, {depth} layers"] = deployed(adaptation, adapted, applied, adaptation.base)

@@ -134,7 +134,7 @@ def plan(cell: Cell) -> Plan:
     space, rng = space_of(cell, shape), np.random.default_rng(0)
     training = design(space, cell.training, seed=0)
     known = {row.tobytes() for row in (*training, space.base)}
-    drawn = space.distinct(space.expand(space.spread(2 * cell.tested, rng)))
+    drawn = space.distinct(space.at(space.spread(2 * cell.tested, rng)))
     tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][: cell.tested]
     first, second = (
         tuple(template.with_configuration(space.decode(row)) for row in rows) for rows in (training, tested)

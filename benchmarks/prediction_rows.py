@@ -125,7 +125,7 @@ def lengths_of(case: Lengths) -> dict[str, Any]:
     found: dict[str, list[tuple[float, float]]] = {"one predictor": [], "one for each length": []}
     for seed in range(LENGTH_DRAWS):
         rng = np.random.default_rng(seed)
-        train, unseen = ([space.decode(row) for row in space.expand(space.spread(n, rng))] for n in (ADAPTERS, UNSEEN))
+        train, unseen = ([space.decode(row) for row in space.at(space.spread(n, rng))] for n in (ADAPTERS, UNSEEN))
         template = Workload(SHAPE, phase=case.phase)
         rows = {length: _session(at_length(template, length), train, rng) for length in case.known}
         truth = _seconds(at_length(template, case.left_out), unseen)

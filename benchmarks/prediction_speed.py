@@ -52,11 +52,11 @@ def median_s(call: Callable[[], object]) -> float:
 def measure() -> dict[str, float]:
     rng = np.random.default_rng(0)
     space = named_space("sites", SHAPE)
-    rows = measurements(space.expand(space.spread(ROWS, rng)), rng)
+    rows = measurements(space.at(space.spread(ROWS, rng)), rng)
     start = time.perf_counter()
     predictor = LatencyPredictor().fit(rows)
     fit_s = time.perf_counter() - start
-    codes = space.expand(space.sample(BATCH, rng))
+    codes = space.at(space.sample(BATCH, rng))
     one = codes[:1]
     return {
         "configs_per_s": BATCH / median_s(lambda: predictor.predict(codes)),

@@ -116,7 +116,7 @@ def ends(interval: Interval) -> list[float]:
 
 def uniform_configs(space: Space) -> dict[str, Configuration]:
     """Configurations that have the same choice in every dimension, by the name of their rank."""
-    codes = [space.expand(np.full((1, space.n_axes), gene))[0] for gene in range(int(space.n_choices.min()))]
+    codes = [space.at(np.full((1, space.n_axes), gene))[0] for gene in range(int(space.n_choices.min()))]
     return {f"rank {row.max()}": space.decode(row) for row in codes}
 
 
@@ -129,7 +129,7 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
         return measure(configs, apart=True, merged=True, devices=[INT4_DEVICE])
     recipe = recipe_named(name)
     space = recipe.space(shape, ranks=recipe.ranks)
-    configs = {"start": space.decode(space.expand(recipe.start(space)[None])[0])}
+    configs = {"start": space.decode(space.at(recipe.start(space)))}
     if WIDTH in space.kinds:
         found = part["searched"]
         configs["searched"] = Configuration.from_json({name: found[name] for name in ("ranks", "widths")})

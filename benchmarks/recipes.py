@@ -177,8 +177,8 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     recipe = replace(recipe, quantisations=(recipe.quantisation("int4" if bench.options.int4 else None),))
     space = recipe.space(bench.source.shape, ranks=recipe.ranks)
     super_adapter = bench.trained(recipe, space, name, steps=bench.options.steps)
-    genes = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.n_choices - 1}
-    codes = {each: space.expand(row[None])[0] for each, row in genes.items()}
+    points = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.highest}
+    codes = {each: space.at(row) for each, row in points.items()}
     codes["searched"] = searched(bench, recipe, super_adapter, codes["start"])
     configs = {each: space.decode(row) for each, row in codes.items()}
     losses = {each: bench.losses(super_adapter, row) for each, row in codes.items()}
@@ -213,7 +213,7 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
     options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.options.seed, "screen": screen}
     front = search(algorithm, space, [validation], limits, **options)
     best = min(front.history, key=lambda candidate: candidate.values[0])
-    return np.array(best.codes, dtype=np.int64)
+    return space.encode(best.configuration)
 
 
 def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:

@@ -145,7 +145,7 @@ def losses(options: argparse.Namespace) -> dict[str, Any]:
 
 def small(space: Space, n: int) -> NDArray[np.int64]:
     """Configurations with adapters on some, and at most half, of the sites. Shape (n, n_columns)."""
-    codes = space.expand(space.spread(20 * n, np.random.default_rng(2024)))
+    codes = space.at(space.spread(20 * n, np.random.default_rng(2024)))
     share = (codes > 0).mean(axis=1)
     return codes[(share > 0) & (share <= 0.5)][:n]
 

@@ -10,7 +10,7 @@ from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.screen import AdditiveScreen
-from adaptare.search.budget.candidate import Candidate, evaluate, new_rows, violations
+from adaptare.search.budget.candidate import Candidate, evaluated, limit_costs, new_rows
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
 
@@ -39,15 +39,15 @@ def search(
 
     Args:
         algorithm: Algorithm on the same space.
-        space: Space of genes and codes.
+        space: Space that is searched.
         objectives: Objectives to minimise, at least one.
         limits: Limits to meet; may be empty.
         evaluations: Configurations to evaluate. Fewer where the feasible part of the space has no more.
         seed: Seed of the repair.
         batch: Configurations proposed at once.
         screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
-        start: Genes to evaluate before the algorithm is asked, once they are repaired; it is told of them. Those beyond
-            the evaluations are left out. Shape (n, n_axes).
+        start: Points to repair and evaluate before the algorithm is asked; it is told of them. Those beyond the
+            evaluations are left out. Shape (n, n_axes).
         progress: Called with every candidate once it is evaluated; True ends the search after the batch.
 
     Raises:
@@ -58,31 +58,28 @@ def search(
         if number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")
     repair = BudgetRepair(space, limits, seed=seed)
-    evaluated: dict[tuple[int, ...], Candidate] = {}
-    waiting = space.checked_genes(np.empty((0, space.n_axes), dtype=np.int64) if start is None else start)
+    history: dict[tuple[int, ...], Candidate] = {}
+    waiting = np.empty((0, space.n_axes), dtype=np.int64) if start is None else start
+    space.at(waiting)  # refuses points of another space before anything is evaluated
     idle, stopped = 0, False
-    while len(evaluated) < evaluations and idle < PATIENCE and not stopped:
-        n = min(batch, evaluations - len(evaluated))
-        history = tuple(evaluated.values())
-        asked = waiting[:n] if len(waiting) else algorithm.ask(screen.proposals(n, history) if screen else n)
-        waiting, genes = waiting[n:], repair(asked)
-        genes = genes[new_rows(space.expand(genes), evaluated)]
-        genes = genes[screen.choose(space.expand(genes), history, n)] if screen else genes
-        new = evaluate(space.expand(genes), objectives, limits)
-        evaluated.update((candidate.codes, candidate) for candidate in new)
+    while len(history) < evaluations and idle < PATIENCE and not stopped:
+        n = min(batch, evaluations - len(history))
+        asked = waiting[:n] if len(waiting) else algorithm.ask(screen.proposals(n, len(history)) if screen else n)
+        waiting, points = waiting[n:], repair(asked)
+        points = points[new_rows(space.at(points), history)]
+        if screen:
+            known = np.array([candidate.values for candidate in history.values()]).reshape(-1, len(objectives))
+            points = points[screen.choose(space.at(points), np.array(list(history)), known, n)]
+        codes = space.at(points)
+        values, costs = evaluated(codes, objectives), limit_costs(codes, limits)
+        new = [
+            Candidate(space.decode(row), tuple(of), tuple(upper))
+            for row, of, upper in zip(codes, values.tolist(), costs.tolist(), strict=True)
+        ]
+        history.update(zip(map(tuple, codes.tolist()), new, strict=True))
         idle = 0 if new else idle + 1
-        _tell(algorithm, genes, new, limits)
-        told = [progress(candidate) for candidate in new]
-        stopped = any(told)
-    return front_of([objective.name for objective in objectives], tuple(evaluated.values()))
-
-
-def _tell(
-    algorithm: Algorithm, genes: NDArray[np.int64], answers: Sequence[Candidate], limits: Sequence[Limit]
-) -> None:
-    """Passes the evaluations to the algorithm, except those with values that are not finite."""
-    finite = [row for row, candidate in enumerate(answers) if np.all(np.isfinite(candidate.values))]
-    if finite:
-        values = np.array([answers[row].values for row in finite])
-        costs = np.array([answers[row].upper for row in finite])
-        algorithm.tell(genes[finite], values, violations(costs, limits))
+        finite = np.isfinite(values).all(axis=1)
+        if finite.any():
+            algorithm.tell(points[finite], values[finite])
+        stopped = any(list(map(progress, new)))
+    return front_of([objective.name for objective in objectives], tuple(history.values()))

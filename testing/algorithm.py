@@ -1,4 +1,4 @@
-"""Suite of a search algorithm: it asks for genes of a space and is told what they are worth."""
+"""Suite of a search algorithm: it asks for points of a space and is told their values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search import Algorithm, Limit, search
 
-Genes = NDArray[np.int64]
+Points = NDArray[np.int64]
 MakeAlgorithm = Callable[[Space, int], Algorithm]
 SHAPE = ModelShape.from_mapping(
     {
@@ -26,20 +26,18 @@ SHAPE = ModelShape.from_mapping(
 SPACE = named_space("kinds", SHAPE)
 
 
-def answer(genes: Genes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Few choices are fast, many have a low loss; the upper half of the sums is infeasible."""
-    total = genes.sum(axis=1).astype(np.float64)
-    violations = np.maximum(0.0, total / (SPACE.n_axes * 2) - 1)
-    values = np.column_stack([1 / (1 + total), total])
-    return np.where(violations[:, None] > 0, np.nan, values), violations
+def answer(points: Points) -> NDArray[np.float64]:
+    """Two objectives: low choices are fast, high ones have a low loss."""
+    total = points.sum(axis=1).astype(np.float64)
+    return np.column_stack([1 / (1 + total), total])
 
 
-def talk(algorithm: Algorithm, *, rounds: int, n: int) -> list[Genes]:
-    """Genes of every round, each of which is answered."""
+def talk(algorithm: Algorithm, *, rounds: int, n: int) -> list[Points]:
+    """Points of every round, each of which is answered."""
     asked = []
     for _ in range(rounds):
         asked.append(algorithm.ask(n))
-        algorithm.tell(asked[-1], *answer(asked[-1]))
+        algorithm.tell(asked[-1], answer(asked[-1]))
     return asked
 
 
@@ -50,7 +48,7 @@ class Power:
     name: str
     exponent: float
 
-    def __call__(self, codes: Genes, /) -> NDArray[np.float64]:
+    def __call__(self, codes: Points, /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,)."""
         values: NDArray[np.float64] = (1.0 + codes.sum(axis=1)) ** self.exponent
         return values
@@ -65,20 +63,20 @@ class AlgorithmSuite:
     """
 
     @pytest.mark.parametrize("n", [1, 3, 8, 50])
-    def test_asks_for_exactly_as_many_genes_as_wanted(self, make: MakeAlgorithm, n: int) -> None:
-        for genes in talk(make(SPACE, 0), rounds=6, n=n):
-            assert genes.shape == (n, SPACE.n_axes)
-            assert genes.dtype == np.int64
+    def test_asks_for_exactly_as_many_points_as_wanted(self, make: MakeAlgorithm, n: int) -> None:
+        for points in talk(make(SPACE, 0), rounds=6, n=n):
+            assert points.shape == (n, SPACE.n_axes)
+            assert points.dtype == np.int64
 
     def test_asks_only_for_choices_that_exist(self, make: MakeAlgorithm) -> None:
-        for genes in talk(make(SPACE, 0), rounds=12, n=8):
-            assert np.all((genes >= 0) & (genes < SPACE.n_choices))
+        for points in talk(make(SPACE, 0), rounds=12, n=8):
+            assert np.all((points >= 0) & (points < SPACE.n_choices))
 
-    def test_the_same_seed_and_answers_give_the_same_genes(self, make: MakeAlgorithm) -> None:
+    def test_the_same_seed_and_answers_give_the_same_points(self, make: MakeAlgorithm) -> None:
         once, again = (talk(make(SPACE, 7), rounds=8, n=6) for _ in range(2))
         assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
-    def test_another_seed_gives_other_genes(self, make: MakeAlgorithm) -> None:
+    def test_another_seed_gives_other_points(self, make: MakeAlgorithm) -> None:
         one, other = (talk(make(SPACE, seed), rounds=8, n=6) for seed in (1, 2))
         assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -91,51 +89,41 @@ class AlgorithmSuite:
         algorithm = make(SPACE, 0)
         assert [algorithm.ask(16).shape for _ in range(4)] == [(16, SPACE.n_axes)] * 4
 
-    def test_may_be_told_of_genes_it_did_not_ask_for(self, make: MakeAlgorithm) -> None:
+    def test_may_be_told_of_points_it_did_not_ask_for(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
         algorithm.ask(8)
         others = SPACE.sample(5, np.random.default_rng(1))
-        algorithm.tell(others, *answer(others))
+        algorithm.tell(others, answer(others))
         assert algorithm.ask(40).shape == (40, SPACE.n_axes)
 
     def test_may_be_told_the_same_again_and_again(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
         same = np.repeat(algorithm.ask(1), 6, axis=0)
         for _ in range(4):
-            algorithm.tell(same, *answer(same))
+            algorithm.tell(same, answer(same))
         assert algorithm.ask(40).shape == (40, SPACE.n_axes)
-
-    def test_may_be_told_of_infeasible_genes_alone(self, make: MakeAlgorithm) -> None:
-        algorithm = make(SPACE, 0)
-        steps = np.eye(4, SPACE.n_axes, dtype=np.int64)
-        infeasible = np.broadcast_to(SPACE.n_choices - 1, (4, SPACE.n_axes)) - steps
-        for _ in range(3):
-            values, violations = answer(infeasible)
-            assert np.all(violations > 0)
-            algorithm.tell(infeasible, values, violations)
-            assert algorithm.ask(20).shape == (20, SPACE.n_axes)
 
     def test_an_answer_without_rows_is_taken(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
-        algorithm.tell(np.empty((0, SPACE.n_axes), dtype=np.int64), np.empty((0, 2)), np.empty(0))
+        algorithm.tell(np.empty((0, SPACE.n_axes), dtype=np.int64), np.empty((0, 2)))
         assert algorithm.ask(30).shape == (30, SPACE.n_axes)
 
     def test_does_not_change_what_it_is_told(self, make: MakeAlgorithm) -> None:
         algorithm = make(SPACE, 0)
-        genes = algorithm.ask(12)
-        values, violations = answer(genes)
-        copies = genes.copy(), values.copy(), violations.copy()
-        algorithm.tell(genes, values, violations)
+        points = algorithm.ask(12)
+        values = answer(points)
+        copies = points.copy(), values.copy()
+        algorithm.tell(points, values)
         algorithm.ask(12)
-        for now, before in zip((genes, values, violations), copies, strict=True):
+        for now, before in zip((points, values), copies, strict=True):
             np.testing.assert_array_equal(now, before)
 
     def test_takes_one_objective_as_well_as_three(self, make: MakeAlgorithm) -> None:
         for n_objectives in (1, 3):
             algorithm = make(SPACE, 0)
             for _ in range(5):
-                genes = algorithm.ask(8)
-                algorithm.tell(genes, np.tile(genes.sum(axis=1, keepdims=True) * 1.0, n_objectives), np.zeros(8))
+                points = algorithm.ask(8)
+                algorithm.tell(points, np.tile(points.sum(axis=1, keepdims=True) * 1.0, n_objectives))
             assert algorithm.ask(8).shape == (8, SPACE.n_axes)
 
     def test_a_search_with_it_finds_a_front_within_the_limit(self, make: MakeAlgorithm) -> None:

@@ -42,4 +42,4 @@ class ObjectiveSuite:
 
 
 def _codes(space: Space, n: int) -> NDArray[np.int64]:
-    return space.expand(space.sample(n, np.random.default_rng(5)))
+    return space.at(space.sample(n, np.random.default_rng(5)))

@@ -1,4 +1,4 @@
-"""Suite of a space: its genes expand to codes, and codes are configurations."""
+"""Suite of a space: its points expand to codes, and codes are configurations."""
 
 import numpy as np
 import pytest
@@ -36,14 +36,14 @@ class SpaceSuite:
                 each.check(axis.choices[-1], space.shape, space.shape.site_by_path)
 
     @pytest.mark.parametrize("n", [0, 1, 7])
-    def test_genes_expand_to_one_code_per_column(self, space: Space, n: int) -> None:
-        genes = space.sample(n, np.random.default_rng(0))
-        assert genes.shape == (n, space.n_axes)
-        assert space.expand(genes).shape == (n, len(space.dimensions))
+    def test_points_expand_to_one_code_per_column(self, space: Space, n: int) -> None:
+        points = space.sample(n, np.random.default_rng(0))
+        assert points.shape == (n, space.n_axes)
+        assert space.at(points).shape == (n, len(space.dimensions))
 
     @pytest.mark.parametrize("draw", ["sample", "spread"])
     def test_drawn_numbers_are_choices_and_equal_on_tied_columns(self, space: Space, draw: str) -> None:
-        codes = space.expand(getattr(space, draw)(40, np.random.default_rng(0)))
+        codes = space.at(getattr(space, draw)(40, np.random.default_rng(0)))
         left_out = codes[:, [each.kind == LAYER for each in space.dimensions]] == 0
         for axis in space.axes:
             tied = codes[:, [each in axis.dimensions for each in space.dimensions]]
@@ -52,17 +52,17 @@ class SpaceSuite:
                 assert (tied == tied[:, :1]).all()
 
     def test_encoding_what_was_decoded_gives_the_codes_back(self, space: Space) -> None:
-        for codes in space.expand(space.sample(20, np.random.default_rng(0))):
+        for codes in space.at(space.sample(20, np.random.default_rng(0))):
             assert np.array_equal(space.encode(space.decode(codes)), codes)
 
     def test_a_decoded_configuration_has_the_ranks_and_widths_of_the_codes(self, space: Space) -> None:
-        codes = space.expand(space.sample(1, np.random.default_rng(3)))[0]
+        codes = space.at(space.sample(1, np.random.default_rng(3)))[0]
         found = space.decode(codes)
         numbers = zip(space.dimensions, codes.tolist(), space.base.tolist(), strict=True)
         assert dict(found.values) == {each: value for each, value, usual in numbers if value != usual}
 
     def test_only_the_base_does_not_change_the_base(self, space: Space) -> None:
-        codes = np.vstack([space.base, space.expand(space.sample(20, np.random.default_rng(0)))])
+        codes = np.vstack([space.base, space.at(space.sample(20, np.random.default_rng(0)))])
         assert space.changes_base(codes).tolist() == [space.decode(row) != Configuration() for row in codes]
         assert space.decode(space.base) == Configuration()
 
@@ -78,39 +78,39 @@ class SpaceSuite:
         with pytest.raises(InputError, match="does not set the width of layer 99"):
             space.encode(Configuration(((WIDTH(99), 4),)))
 
-    def test_different_genes_are_different_codes(self, space: Space) -> None:
-        genes = np.unique(space.sample(200, np.random.default_rng(0)), axis=0)
-        assert len(np.unique(space.expand(genes), axis=0)) == len(genes)
+    def test_different_points_are_different_codes(self, space: Space) -> None:
+        points = np.unique(space.sample(200, np.random.default_rng(0)), axis=0)
+        assert len(np.unique(space.at(points), axis=0)) == len(points)
 
     def test_samples_take_every_choice_equally_often(self, space: Space) -> None:
         n = 4000
-        genes = space.sample(n, np.random.default_rng(0))
+        points = space.sample(n, np.random.default_rng(0))
         for group, n_choices in enumerate(space.n_choices):
-            shares = np.bincount(genes[:, group], minlength=n_choices) / n
+            shares = np.bincount(points[:, group], minlength=n_choices) / n
             # Five standard deviations of a binomial share.
             assert np.all(np.abs(shares - 1 / n_choices) <= 5 * np.sqrt((1 - 1 / n_choices) / n_choices / n))
 
     def test_a_spread_reaches_from_few_adapters_to_many(self, space: Space) -> None:
         can_be_empty = np.array([each.choices[0] == 0 for each in space.axes])
-        genes = space.spread(100, np.random.default_rng(0))
+        points = space.spread(100, np.random.default_rng(0))
         if not can_be_empty.any():
-            assert np.all(space.expand(genes) > 0)
+            assert np.all(space.at(points) > 0)
             return
-        share = np.mean(genes[:, can_be_empty] > 0, axis=1)
+        share = np.mean(points[:, can_be_empty] > 0, axis=1)
         assert np.quantile(share, 0.1) <= 0.25
         assert np.quantile(share, 0.9) >= 0.75
 
     def test_a_spread_reaches_from_low_ranks_to_high(self, space: Space) -> None:
-        highest = space.n_choices - 1
+        highest = space.highest
         lowest = np.array([int(each.choices[0] == 0) for each in space.axes])
-        genes = space.spread(100, np.random.default_rng(0))
+        points = space.spread(100, np.random.default_rng(0))
         if not np.any(highest > lowest):
-            assert np.all((genes == highest) | (genes == 0))
+            assert np.all((points == highest) | (points == 0))
             return
-        assert np.any(np.all((genes <= lowest) & (genes < np.maximum(highest, 1)), axis=1))
-        assert np.any(np.all((genes == highest) | (genes == 0), axis=1) & (genes > 0).any(axis=1))
+        assert np.any(np.all((points <= lowest) & (points < np.maximum(highest, 1)), axis=1))
+        assert np.any(np.all((points == highest) | (points == 0), axis=1) & (points > 0).any(axis=1))
 
     @pytest.mark.parametrize("draw", ["sample", "spread"])
-    def test_the_same_seed_draws_the_same_genes(self, space: Space, draw: str) -> None:
+    def test_the_same_seed_draws_the_same_points(self, space: Space, draw: str) -> None:
         once, again = (getattr(space, draw)(9, np.random.default_rng(5)) for _ in range(2))
         assert np.array_equal(once, again)

@@ -204,7 +204,7 @@ def halfway(predictor: FittedPredictor, space: Space) -> Budget:
 
     However uncertain the predictions are, some adapter meets it.
     """
-    both = np.stack([space.base, space.expand((space.n_choices - 1)[None])[0]])
+    both = np.stack([space.base, space.at(space.highest)])
     limit_s = float(predictor.predict(both, space.dimensions).upper.mean())
     return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
 

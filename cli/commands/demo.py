@@ -45,19 +45,14 @@ def demo(
     from adaptare.core import InputError
     from adaptare.profiler import Workload
     from adaptare.search import read_budget
-    from adaptare.search.budget.limits import MEDIAN
     from adaptare.views import demo as view
     from adaptare.workflows.demonstration import DemoRequest, demonstrate
 
     console = Console(as_json=as_json)
     wanted = read_budget(budget) if budget else None
-    if wanted and (
-        wanted.name not in ("decode", "overhead")
-        or wanted.percentile != MEDIAN
-        or wanted.length not in (None, Workload.past)
-    ):
+    if wanted and (wanted.name not in ("decode", "overhead") or wanted.length not in (None, Workload.past)):
         raise InputError(
-            f"budget {wanted}: the demo predicts medians of decode at {Workload.past} cached positions; "
+            f"budget {wanted}: the demo predicts decode at {Workload.past} cached positions; "
             "give decode=20ms or overhead=5%"
         )
     request = requested(DemoRequest, budget=wanted)

@@ -8,6 +8,7 @@ from adaptare.arguments import DEFAULT_STORE
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import COMPOSED, milliseconds, percent
 from adaptare.exit_codes import ExitCode
+from adaptare.profiler.workloads import kind_named
 from adaptare.views.words import ends
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
 from adaptare.workflows.target import weight_words
@@ -19,19 +20,21 @@ COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
     Column("95 % interval", lambda row: ends(row.latency, milliseconds, within_one_opening=row.within_one_opening)),
     Column("overhead", lambda row: percent(row.over_base.middle)),
 )
-NEURONS: Final[Column[SpaceRow]] = Column("MLP neurons", lambda row: f"{row.neurons:.0%}")
-LAYERS: Final[Column[SpaceRow]] = Column("layers", lambda row: str(row.layers))
 
 
 def sections(report: SpaceReport) -> Iterator[Section]:
     """A table of all configurations, and the command that fits a predictor to them."""
-    shallow = any(row.configuration.left_out for row in report.rows)
-    narrow = shallow or any(row.neurons < 1 for row in report.rows)
+    cut = dict.fromkeys(key for row in report.rows for key, share in row.kept.items() if share < 1)
     device = ",".join([report.device, *weight_words(report.quantisation, report.dtype)])
     opened, composed = " open" * report.open, COMPOSED * (report.origin == "composed")
     title = f"{report.model} on {device}, {report.phase} {report.length}, {report.mode}{opened}{composed}"
-    yield Table(title, (*([LAYERS] * shallow), *([NEURONS] * narrow), *COLUMNS), report.rows)
+    yield Table(title, (*map(_kept, cut), *COLUMNS), report.rows)
     yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
+
+
+def _kept(key: str) -> Column[SpaceRow]:
+    kind = kind_named(key)
+    return Column(f"{kind.label or kind.name} kept", lambda row: f"{row.kept[key]:.0%}")
 
 
 def exit_code(report: SpaceReport) -> ExitCode:

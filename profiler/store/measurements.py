@@ -10,6 +10,7 @@ from adaptare.core import InputError, MissingPackageError
 from adaptare.core.table import Column, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.profiler.store.measurement import Measurement
+from adaptare.profiler.workloads.kinds import all_kinds
 
 if TYPE_CHECKING:
     import pandas
@@ -45,8 +46,9 @@ class Measurements(list[Measurement]):
     def to_frame(self) -> "pandas.DataFrame":
         """One row per measurement: device, workload, adapter, latency in seconds, and ratio to the reference.
 
-        `ranks` and `widths` hold dictionaries by path of the linear, and by layer; `left_out` numbers of layers. What
-        failed before its first round has no latency (nan) and its `failure`.
+        Each kind of dimension has a column, as in JSON: `ranks` and `widths` hold dictionaries by path of the linear
+        and by layer, `left_out` numbers of layers. What failed before its first round has no latency (nan) and its
+        `failure`.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -100,9 +102,7 @@ def _cells(row: Measurement) -> dict[str, Any]:
         "runtime": row.device.runtime,
         **{name: getattr(workload, name) for name in WORKLOAD},
         "kind": configuration.kind,
-        "ranks": configuration.by_path,
-        "widths": configuration.by_layer,
-        "left_out": configuration.left_out,
+        **{kind.key: kind.to_json(configuration.kinds.get(kind, {})) for kind in all_kinds()},
         "adapter_parameters": configuration.adapter_parameters(workload.shape),
         **{name: value(row) if row.visits else math.nan for name, value in STATISTICS.items()},
         "rounds": len(row.visits),

@@ -131,6 +131,11 @@ class Configuration:
         """Layers that stay of a number of layers, ascending."""
         return tuple(layer for layer in range(layers) if layer not in self.left_out)
 
+    def share_kept(self, kind: Kind, shape: ModelShape) -> float:
+        """Sum of the values of a kind that cuts the base, over all kept layers, as a share of the base's."""
+        base, values, kept = kind.base(shape), self.kinds.get(kind, {}), self.kept(shape.layers)
+        return sum(values.get(layer, base) for layer in kept) / (base * shape.layers)
+
     def parts(self, shape: ModelShape) -> dict[str, Part]:
         """Module path -> part that stays, for the linears of the kept layers that are smaller than in the base."""
         return {path: part for path, part in self._cut(shape).items() if not part.is_empty}

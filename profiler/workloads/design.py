@@ -36,17 +36,17 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     """
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
-    largest = space.expand((space.n_choices - 1)[None, :])[0]
+    largest = space.at(space.highest)
     lowest = [min(int(axis.choices[0] == 0), len(axis.choices) - 1) for axis in space.axes]
-    smallest_genes = np.array(lowest, dtype=np.int64)
-    smallest = space.expand(smallest_genes[None, :])[0]
+    smallest = np.array(lowest, dtype=np.int64)
+    smallest = space.at(smallest[None, :])[0]
     ends = np.stack([largest, smallest])
     chosen = [row for row in ends[: 2 - int((largest == smallest).all())] if space.changes_base(row[None])[0]]
     seen = {row.tobytes() for row in chosen} | {space.base.tobytes()}
     scale = np.maximum(quantities(space, ends).max(axis=0), 1)
     rng, idle = np.random.default_rng(seed), 0
     while 0 < len(chosen) < n and idle < 100:
-        pool = space.distinct(space.expand(space.spread(POOL, rng)))
+        pool = space.distinct(space.at(space.spread(POOL, rng)))
         pool = pool[[row.tobytes() not in seen for row in pool]]
         idle = 0 if len(pool) else idle + 1
         places = quantities(space, pool) / scale
@@ -60,7 +60,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             nearest[best] = -1.0
     n_choices = space.n_choices.tolist()
     if 0 < len(chosen) < n and math.prod(n_choices) <= MOST_LISTED:
-        listed = space.expand(np.indices(n_choices).reshape(space.n_axes, -1).T)
+        listed = space.at(np.indices(n_choices).reshape(space.n_axes, -1).T)
         chosen += [row for row in space.distinct(listed) if row.tobytes() not in seen]
     if not chosen:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Spaces of configurations, encoded as integers: the codes used by searches and predictors."""
+"""Spaces of configurations, and their points: integer arrays that search algorithms choose from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.dimension import Dimension, Kind
 from adaptare.profiler.workloads.shape import ModelShape, Site
 
+Points = NDArray[np.int64]
 Codes = NDArray[np.int64]
 
 
@@ -44,11 +45,11 @@ class Axis:
         return self.dimensions[0].kind
 
     def values(self, codes: Codes) -> Codes:
-        """Values of its dimensions. Shape (n,) -> (n, n_dimensions)."""
+        """Values of its dimensions. Shape (...) -> (..., n_dimensions)."""
         n = len(self.dimensions)
         if not self.kind.presence:
-            return np.repeat(codes[:, None], n, axis=1)
-        return (np.arange(n)[None] >= n - codes[:, None]).astype(np.int64)
+            return np.repeat(codes[..., None], n, axis=-1)
+        return (np.arange(n) >= n - codes[..., None]).astype(np.int64)
 
     def code(self, values: Sequence[int]) -> int:
         """Number that gives these values, one for each of its dimensions.
@@ -70,8 +71,9 @@ class Axis:
 class Space:
     """Configurations of a base model: numbers of axes, each of which sets some dimensions.
 
-    Codes are values of dimensions: shape (n, n_codes). Genes are choices: shape (n, n_axes), each the index of a choice
-    of its axis; `expand` turns genes into codes.
+    A point has one integer for each axis, the index of its choice: shape (n_axes,). Search algorithms see only points.
+    `at` gives the values of all dimensions at a point, its codes, and `decode` makes them a configuration. Dimensions
+    that share an axis are tied here and nowhere else.
 
     Args:
         name: Name or file of the space.
@@ -137,20 +139,25 @@ class Space:
         """Number of choices of each axis. Shape (n_axes,)."""
         return np.array([len(axis.choices) for axis in self.axes], dtype=np.int64)
 
+    @property
+    def highest(self) -> Codes:
+        """The point of the largest choices. Shape (n_axes,)."""
+        return self.n_choices - 1
+
     @cached_property
     def base(self) -> Codes:
         """Codes of the base model: no adapter, original widths and depth. Shape (n_codes,)."""
         return np.array([each.kind.base(self.shape) for each in self.dimensions], dtype=np.int64)
 
     def changes_base(self, codes: Codes) -> NDArray[np.bool_]:
-        """True for configurations with an adapter, or with narrower or fewer layers. Shape (n, n_codes) -> (n,)."""
-        changed: NDArray[np.bool_] = (codes != self.base).any(axis=1)
+        """True for configurations with an adapter, or with narrower or fewer layers. Shape (..., n_codes) -> (...)."""
+        changed: NDArray[np.bool_] = (codes != self.base).any(axis=-1)
         return changed
 
     def has_adapter(self, codes: Codes) -> NDArray[np.bool_]:
-        """True for configurations with a rank above 0 on some site. Shape (n, n_codes) -> (n,)."""
+        """True for configurations with a rank above 0 on some site. Shape (..., n_codes) -> (...)."""
         ranked = np.array([not each.kind.cuts for each in self.dimensions], dtype=np.bool_)
-        adapted: NDArray[np.bool_] = np.any(codes[:, ranked] > 0, axis=1)
+        adapted: NDArray[np.bool_] = np.any(codes[..., ranked] > 0, axis=-1)
         return adapted
 
     @property
@@ -159,27 +166,29 @@ class Space:
         axes = (axis if axis.kind.cuts else replace(axis, choices=axis.choices[-1:]) for axis in self.axes)
         return replace(self, axes=tuple(axes))
 
-    def checked_genes(self, genes: Codes) -> Codes:
-        """Start genes that are of this space. Shape (n, n_axes). Raises `InputError` if they are not."""
-        given = np.asarray(genes, dtype=np.int64)
-        if given.ndim != 2 or given.shape[1] != self.n_axes:
-            raise InputError(f"start must be of shape (n, {self.n_axes}), not {given.shape}")
-        if np.any((given < 0) | (given >= self.n_choices)):
-            raise InputError(f"start must hold choices from 0 to below {self.n_choices.tolist()}, not {given.tolist()}")
-        return given
-
-    def expand(self, genes: Codes) -> Codes:
-        """Converts genes to codes. Shape (n, n_axes) -> (n, n_codes).
+    def at(self, points: Points) -> Codes:
+        """Codes at points. Shape (..., n_axes) -> (..., n_codes).
 
         Layers that are left out have no adapter, and the width of the base.
+
+        Raises:
+            InputError: The points are not of this space.
         """
-        numbers = self._table[np.arange(self.n_axes), genes]
-        codes = np.hstack([axis.values(numbers[:, number]) for number, axis in enumerate(self.axes)])
+        points = np.asarray(points, dtype=np.int64)
+        if points.shape[-1:] != (self.n_axes,) or np.any((points < 0) | (points >= self.n_choices)):
+            below = self.n_choices.tolist()
+            raise InputError(
+                f"a point of the space {self.name!r} has {self.n_axes} numbers from 0 to below {below}; got an array "
+                f"of shape {points.shape} with {np.unique(points).tolist()}"
+            )
+        chosen = [axis.values(np.array(axis.choices)[points[..., number]]) for number, axis in enumerate(self.axes)]
+        codes = np.concatenate(chosen, axis=-1)
+        layers = np.array([each.layer for each in self.dimensions])
         for number, dimension in enumerate(self.dimensions):
             if dimension.kind.presence:
-                others = self._layers == dimension.layer
+                others = layers == dimension.layer
                 others[number] = False
-                codes[:, others] = np.where(codes[:, [number]] == 0, self.base[others], codes[:, others])
+                codes[..., others] = np.where(codes[..., [number]] == 0, self.base[others], codes[..., others])
         return codes
 
     def distinct(self, codes: Codes) -> Codes:
@@ -209,19 +218,19 @@ class Space:
         values = [given.get(each, usual) for each, usual in zip(self.dimensions, self.base.tolist(), strict=True)]
         return np.array(values, dtype=np.int64)
 
-    def sample(self, n: int, rng: np.random.Generator) -> Codes:
-        """Genes drawn uniformly from the choices. Shape (n, n_axes)."""
+    def sample(self, n: int, rng: np.random.Generator) -> Points:
+        """Points drawn uniformly from the choices. Shape (n, n_axes)."""
         return rng.integers(0, self.n_choices, size=(n, self.n_axes))
 
-    def spread(self, n: int, rng: np.random.Generator) -> Codes:
-        """Genes spread from few to many sites, and from low to high ranks, widths and depths. Shape (n, n_axes).
+    def spread(self, n: int, rng: np.random.Generator) -> Points:
+        """Points spread from few to many sites, and from low to high ranks, widths and depths. Shape (n, n_axes).
 
         Independent uniform choices concentrate around one total cost; a predictor needs the whole range. So the share
         of axes with an adapter, and the mean position within the choices, are drawn from a Latin hypercube, one point
         per row.
         """
         share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
-        genes = np.empty((n, self.n_axes), dtype=np.int64)
+        points = np.empty((n, self.n_axes), dtype=np.int64)
         has_zero = np.array([axis.choices[0] == 0 for axis in self.axes])
         lowest = has_zero.astype(np.int64)
         for row in range(n):
@@ -229,18 +238,5 @@ class Space:
             height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=self.n_axes)
             steps = np.minimum((height * (self.n_choices - lowest)).astype(np.int64), self.n_choices - lowest - 1)
             active = rng.random(self.n_axes) < share[row]
-            genes[row] = np.where(active | ~has_zero, np.maximum(lowest + steps, 0), 0)
-        return genes
-
-    @cached_property
-    def _table(self) -> Codes:
-        """Choices of each axis. Shape (n_axes, largest number of choices)."""
-        table = np.zeros((self.n_axes, int(self.n_choices.max())), dtype=np.int64)
-        for number, axis in enumerate(self.axes):
-            table[number, : len(axis.choices)] = axis.choices
-        return table
-
-    @cached_property
-    def _layers(self) -> Codes:
-        """Layer of each dimension. Shape (n_codes,)."""
-        return np.array([each.layer for each in self.dimensions], dtype=np.int64)
+            points[row] = np.where(active | ~has_zero, np.maximum(lowest + steps, 0), 0)
+        return points

@@ -12,30 +12,29 @@ ALGORITHMS = "adaptare.algorithms"
 
 
 class Algorithm(Protocol):
-    """Proposes genes and learns from their evaluations.
+    """Proposes points of a `Space` and learns from their evaluations.
 
-    Genes are choices per dimension of a `Space`, shape (n, n_axes). An algorithm is made with a space and a
-    `seed`; the same seed and the same answers give the same proposals. It is handed over to `search`, or named on the
-    command line by an entry point in the group `adaptare.algorithms`.
+    A point has one integer for each axis, from 0 to below `n_choices`: the index of its choice. An algorithm is made
+    with a space and a `seed`; the same seed and the same answers give the same proposals. It is handed over to
+    `search`, or named on the command line by an entry point in the group `adaptare.algorithms`.
 
     Many proposals may be asked for, of which an `AdditiveScreen` lets only the most promising be evaluated. An
     algorithm that needs an answer to each of them, as a local search does, has the attribute `screened = False`.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes to try next. Shape (n, n_axes), exactly n rows, each gene below `n_choices` of its dimension."""
+        """Points to try next. Shape (n, n_axes), exactly n rows."""
         ...
 
-    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-        """Receives evaluated genes.
+    def tell(self, points: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Receives evaluated points, all of which meet the limits.
 
-        The genes may differ from those returned by `ask`: a search repairs them and drops those already evaluated. It
-        may also begin with genes of its own, so this may be called before `ask`.
+        The points may differ from those returned by `ask`: a search repairs them and drops those already evaluated. It
+        may also begin with points of its own, so this may be called before `ask`.
 
         Args:
-            genes: Shape (n, n_axes).
-            values: Objectives to minimise, shape (n, n_objectives); NaN where the violation is above zero.
-            violations: Excess over the worst limit, as a share of it; 0 = feasible. Shape (n,).
+            points: Shape (n, n_axes).
+            values: Objectives to minimise, shape (n, n_objectives); finite.
         """
         ...
 

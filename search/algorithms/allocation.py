@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler import Space
-from adaptare.search.budget.candidate import limit_costs, violations
+from adaptare.search.budget.candidate import feasible
 from adaptare.search.budget.objective import Limit
 
 PRICES = 256
@@ -31,9 +31,9 @@ class SumOfSites:
 
 
 def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> NDArray[np.int64]:
-    """Genes that lose the least at a price of the limited quantity, for prices at which they meet the limit.
+    """Points that lose the least at a price of the limited quantity, for prices at which they meet the limit.
 
-    At a price, every dimension has the choice whose loss plus price times cost is smallest, where its cost is that of
+    At a price, every axis has the choice whose loss plus price times cost is smallest, where its cost is that of
     this choice with all others at their largest (Lagrange relaxation of the multiple-choice knapsack problem). The
     prices are ratios of loss to cost between choices.
 
@@ -47,11 +47,11 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
         Shape (n, n_axes), the least loss first; none of the base itself.
     """
     moves = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(n)]
-    highest = space.n_choices - 1
-    genes = np.repeat(highest[None], len(moves), axis=0)
+    highest = space.highest
+    points = np.repeat(highest[None], len(moves), axis=0)
     for row, (number, choice) in enumerate(moves):
-        genes[row, number] = choice
-    codes = space.expand(np.vstack([highest, genes]))
+        points[row, number] = choice
+    codes = space.at(np.vstack([highest, points]))
     losses, costs = loss(codes), limit.cost(codes)
     table = np.full((2, space.n_axes, int(space.n_choices.max())), np.nan)
     for (number, choice), *pair in zip(moves, losses[1:], costs[1:], strict=True):
@@ -62,7 +62,7 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
     prices: list[float] = np.quantile(ratios, np.linspace(0, 1, PRICES)).tolist() if len(ratios) else []
     cheapest = np.array([np.nanargmin(lost + price * cost, axis=1) for price in prices], dtype=np.int64)
     cheapest = np.unique(cheapest.reshape(-1, space.n_axes), axis=0)
-    codes = space.expand(cheapest)
-    fits = (violations(limit_costs(codes, [limit]), [limit]) == 0) & space.changes_base(codes)
+    codes = space.at(cheapest)
+    fits = feasible(codes, [limit]) & space.changes_base(codes)
     best: NDArray[np.int64] = cheapest[fits][np.argsort(loss(codes[fits]))][:most]
     return best

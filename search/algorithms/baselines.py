@@ -25,7 +25,7 @@ def baselines(space: Space) -> dict[str, Configuration]:
     named = {
         **_of_one_rank("uniform", space, every),
         **_of_one_rank("+".join(kind.removesuffix("_proj") for kind in kinds), space, attention),
-        "midpoint": space.decode(space.expand(midpoint(space)[None])[0]),
+        "midpoint": space.decode(space.at(midpoint(space))),
     }
     return {name: config for name, config in named.items() if config != Configuration()}
 
@@ -54,21 +54,21 @@ def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:
     Where the space has the widths of all layers, stock transformers load these, and not those whose widths differ.
 
     Returns:
-        `uniform width 1152`, `24 layers` or `24 layers of width 1152` -> genes, shape (n_axes,).
+        `uniform width 1152`, `24 layers` or `24 layers of width 1152` -> points, shape (n_axes,).
     """
     narrow, deep = _choices_of(space, WIDTH), _choices_of(space, LAYER)
     widths = sorted(set[int].intersection(*map(set, narrow.values()))) if narrow else [0]
     found = {}
     for depth, width in product(*deep.values() or [[0]], widths):
-        genes: NDArray[np.int64] = space.n_choices - 1
+        points: NDArray[np.int64] = space.highest
         for wanted, choices in ((width, narrow), (depth, deep)):
             for number in choices if wanted else ():
-                genes[number] = choices[number].index(wanted)
-        config = space.decode(space.expand(genes[None])[0])
+                points[number] = choices[number].index(wanted)
+        config = space.decode(space.at(points))
         if config.left_out:
-            found[f"{depth} layers of width {width}" if config.by_layer else f"{depth} layers"] = genes
+            found[f"{depth} layers of width {width}" if config.by_layer else f"{depth} layers"] = points
         elif config.by_layer:
-            found[f"uniform width {width}"] = genes
+            found[f"uniform width {width}"] = points
     return found
 
 

@@ -1,18 +1,15 @@
 """Repair of infeasible configurations before their expensive evaluation."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError, NoSolutionError
+from adaptare.core.units import displayed
 from adaptare.profiler import Space
-from adaptare.search.budget.candidate import limit_costs, violations
+from adaptare.search.budget.candidate import feasible, limit_costs
 from adaptare.search.budget.objective import Limit
-
-# SI unit that the name of a limited quantity ends in -> displayed unit, and the factor to it.
-_SHOWN: Final = {"s": ("ms", 1e3), "J": ("mJ", 1e3), "B": ("MB", 1e-6), "W": ("W", 1.0)}
 
 
 class InfeasibleBudgetError(NoSolutionError):
@@ -35,14 +32,14 @@ class InfeasibleBudgetError(NoSolutionError):
 
 
 class BudgetRepair:
-    """Lowers the ranks and widths of infeasible genes in random order, by the fewest steps that order allows.
+    """Lowers the choices of infeasible points in random order, by the fewest steps that order allows.
 
-    Half of the configurations lose whole dimensions, half single steps in random dimensions: the first is better where
-    the number of adapters dominates the cost, the second where ranks do. Genes of the base itself, without any adapter,
-    are changed in one dimension.
+    Half of the points lose whole axes, half single steps on random axes: the first is better where the number of
+    adapters dominates the cost, the second where ranks do. Points of the base itself, without any adapter, are changed
+    on one axis.
 
     Args:
-        space: Space of the genes.
+        space: Space of the points.
         limits: Limits to meet.
         seed: Seed of the order.
 
@@ -57,73 +54,65 @@ class BudgetRepair:
         self._rng = np.random.default_rng(seed)
         self._smallest = _smallest_that_fits(space, self._limits)
 
-    def __call__(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Feasible genes, none of the base itself. Shape (n, n_axes) -> (n, n_axes)."""
-        repaired = genes.copy()
+    def __call__(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Feasible points, none of the base itself. Shape (n, n_axes) -> (n, n_axes)."""
+        repaired = points.copy()
         n_choices = self._space.n_choices
-        for row in np.flatnonzero(~self._space.changes_base(self._space.expand(genes))):
-            dimension = self._rng.choice(np.flatnonzero(n_choices > 1))
-            further = self._rng.integers(1, n_choices[dimension])
-            repaired[row, dimension] = (repaired[row, dimension] + further) % n_choices[dimension]
-        broken = np.flatnonzero(~self._feasible(repaired))
+        for row in np.flatnonzero(~self._space.changes_base(self._space.at(points))):
+            axis = self._rng.choice(np.flatnonzero(n_choices > 1))
+            repaired[row, axis] = (repaired[row, axis] + self._rng.integers(1, n_choices[axis])) % n_choices[axis]
+        broken = np.flatnonzero(~self._fits(repaired))
         paths = [self._way_down(repaired[row]) for row in broken]
         # Bisection: the start of a path is infeasible and its end is feasible, as is every `high` in between.
         low = np.zeros(len(paths), dtype=np.int64)
         high = np.array([len(path) for path in paths], dtype=np.int64)
+
+        def after(stops: NDArray[np.int64]) -> NDArray[np.int64]:
+            rows = zip(repaired[broken], paths, stops, strict=True)
+            lowered = [
+                self._smallest if stop >= len(path) else point - np.bincount(path[:stop], minlength=len(point))
+                for point, path, stop in rows
+            ]
+            return np.array(lowered, dtype=np.int64).reshape(-1, self._space.n_axes)
+
         while np.any(high - low > 1):
             middle = (low + high) // 2
-            stops = [
-                self._after(repaired[row], path, stop) for row, path, stop in zip(broken, paths, middle, strict=True)
-            ]
-            fits = self._feasible(np.stack(stops)) | (high - low <= 1)
+            fits = self._fits(after(middle)) | (high - low <= 1)
             low, high = np.where(fits, low, middle), np.where(fits & (high - low > 1), middle, high)
-        for row, path, stop in zip(broken, paths, high, strict=True):
-            repaired[row] = self._after(repaired[row], path, stop)
+        repaired[broken] = after(high)
         return repaired
 
-    def _feasible(self, genes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if not len(genes):
-            return np.empty(0, dtype=np.bool_)
-        fits: NDArray[np.bool_] = violations(limit_costs(self._space.expand(genes), self._limits), self._limits) == 0
-        return fits
+    def _fits(self, points: NDArray[np.int64]) -> NDArray[np.bool_]:
+        codes = self._space.at(points)
+        return feasible(codes, self._limits) & self._space.changes_base(codes)
 
-    def _way_down(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Dimension to lower at each step. Shape (n_steps,)."""
+    def _way_down(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Axis to lower at each step. Shape (n_steps,)."""
         if self._rng.random() < 0.5:
-            return self._rng.permutation(np.repeat(np.arange(len(genes)), genes))
-        order = self._rng.permutation(len(genes))
-        return np.repeat(order, genes[order])
-
-    def _after(self, genes: NDArray[np.int64], path: NDArray[np.int64], stop: int) -> NDArray[np.int64]:
-        if stop >= len(path):
-            return self._smallest
-        return genes - np.bincount(path[:stop], minlength=len(genes))
+            return self._rng.permutation(np.repeat(np.arange(len(points)), points))
+        order = self._rng.permutation(len(points))
+        return np.repeat(order, points[order])
 
 
 def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
-    """Cheapest genes among the lowest ranks everywhere and every change of a single dimension of these."""
-    changes = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
-    genes = np.zeros((len(changes) + 1, space.n_axes), dtype=np.int64)
-    for row, (number, choice) in enumerate(changes):
-        genes[row, number] = choice
-    codes = space.expand(genes)
-    changes_base = space.changes_base(codes)
-    genes, codes = genes[changes_base], codes[changes_base]
-    if not len(genes):
+    """Cheapest point among the lowest choices everywhere and every change of one axis of these."""
+    changes = [(axis, choice) for axis, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
+    points = np.zeros((len(changes) + 1, space.n_axes), dtype=np.int64)
+    for row, (axis, choice) in enumerate(changes):
+        points[row, axis] = choice
+    points = points[space.changes_base(space.at(points))]
+    if not len(points):
         raise InputError(f"the space {space.name!r} has no adapter at all; give some dimension a rank above 0")
-    bounds = np.array([limit.bound for limit in limits])
-    costs = limit_costs(codes, limits)
-    use = np.nan_to_num(np.max(costs / bounds, axis=1, initial=0.0), nan=np.inf)
-    best = int(np.argmin(use))
-    if not violations(costs[best : best + 1], limits)[0] <= 0:
-        worst = int(np.argmax(costs[best] / bounds))
-        alone = limit_costs(space.base[None], limits)[0, worst]
-        raise _infeasible(space, limits[worst], float(costs[best, worst]), float(alone))
-    chosen: NDArray[np.int64] = genes[best]
+    use = limit_costs(space.at(points), limits) / [limit.bound for limit in limits]
+    best = int(np.argmin(np.nan_to_num(use.max(axis=1, initial=0.0), nan=np.inf)))
+    if limits and not use[best].max() <= 1:
+        raise _infeasible(space, limits[int(np.argmax(use[best]))], points[best])
+    chosen: NDArray[np.int64] = points[best]
     return chosen
 
 
-def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> InfeasibleBudgetError:
+def _infeasible(space: Space, limit: Limit, point: NDArray[np.int64]) -> InfeasibleBudgetError:
+    smallest, alone = limit.cost(np.stack([space.at(point), space.base])).tolist()
     if space.cuts_base:
         smaller = " or ".join(kind.entry or kind.key for kind in space.kinds if kind.cuts)
         advice = f"give the space smaller {smaller}, or raise the budget"
@@ -135,18 +124,13 @@ def _infeasible(space: Space, limit: Limit, smallest: float, alone: float) -> In
     else:
         advice = "raise the budget, or merge the adapter into the base"
     name, _, unit = limit.cost.name.rpartition("_")
-    name = name if unit in _SHOWN else limit.cost.name
-    bound, reachable, base = (_amount(limit.cost.name, value) for value in (limit.bound, smallest, alone))
+    shown, text = displayed(unit)
+    bound, reachable, base = (f"{text(value)} {shown}" for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
-        f"no configuration in the space {space.name!r} has {name} <= {bound}: "
+        f"no configuration in the space {space.name!r} has {name or unit} <= {bound}: "
         f"the smallest reachable is {reachable}, and that of the base {base}; {advice}",
         name=limit.cost.name,
         bound=limit.bound,
         smallest=smallest,
         without_adapter=alone,
     )
-
-
-def _amount(name: str, value: float) -> str:
-    unit, factor = _SHOWN.get(name.rpartition("_")[2], ("", 1.0))
-    return f"{factor * value:.4g} {unit}" if unit else f"{value:.6g}"

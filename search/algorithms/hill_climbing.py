@@ -6,17 +6,14 @@ from numpy.typing import NDArray
 from adaptare.profiler import Space
 from adaptare.search.algorithms.baselines import midpoint
 
-NOTHING = (np.inf, np.inf)
-
 
 class HillClimbing:
     """Climbs from the midpoint, or the best that it was told of before, by the best of neighbours evaluated together.
 
     A neighbour has one dimension one choice higher or lower. Each answer moves to its best configuration if that has a
-    smaller first objective than the present one; further objectives are ignored. An infeasible configuration is worse
-    than any feasible one, and of two the one with the smaller violation is better. When all neighbours were proposed
-    and none was better, the climb restarts from the best of a batch of random configurations. All neighbours asked for
-    at once is steepest ascent; a few of them at random is what a budget of evaluations allows in a large space.
+    smaller first objective than the present one; further objectives are ignored. When all neighbours were proposed and
+    none was better, the climb restarts from the best of a batch of random configurations. All neighbours asked for at
+    once is steepest ascent; a few of them at random is what a budget of evaluations allows in a large space.
 
     Args:
         space: Search space.
@@ -33,30 +30,26 @@ class HillClimbing:
         self._space = space
         self._rng = np.random.default_rng(seed)
         first = midpoint(space)
-        self._worth = NOTHING
+        self._lowest = np.inf
         self._queue = np.concatenate([first[None], self._neighbours(first)])
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Neighbours that were not proposed yet, then random genes. Shape (n, n_axes)."""
+        """Neighbours that were not proposed yet, then random points. Shape (n, n_axes)."""
         if not len(self._queue):
-            self._worth = NOTHING
+            self._lowest = np.inf
         asked, self._queue = self._queue[:n], self._queue[n:]
         return np.concatenate([asked, self._space.spread(n - len(asked), self._rng)])
 
-    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-        """Moves to the best of the genes if it is an improvement."""
-        if not len(genes):
-            return
-        firsts = np.where(violations > 0, 0.0, values[:, 0])
-        best = int(np.lexsort((firsts, violations))[0])
-        worth = float(violations[best]), float(firsts[best])
-        if worth < self._worth:
-            self._worth = worth
-            self._queue = self._neighbours(genes[best])
+    def tell(self, points: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Moves to the best of the points if it is an improvement."""
+        best = values[:, 0].argmin() if len(points) else 0
+        if len(points) and values[best, 0] < self._lowest:
+            self._lowest = float(values[best, 0])
+            self._queue = self._neighbours(points[best])
 
-    def _neighbours(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _neighbours(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
         """All neighbours, in random order. Shape (n_neighbours, n_axes)."""
-        steps = np.eye(len(genes), dtype=np.int64)
-        around = np.concatenate([genes - steps, genes + steps])
+        steps = np.eye(len(points), dtype=np.int64)
+        around = np.concatenate([points - steps, points + steps])
         inside = around[np.all((around >= 0) & (around < self._space.n_choices), axis=1)]
         return self._rng.permutation(inside)

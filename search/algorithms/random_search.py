@@ -7,11 +7,11 @@ from adaptare.profiler import Space
 
 
 class RandomSearch:
-    """Genes spread from few to many adapters and from low to high ranks, independent of earlier results.
+    """Points spread from few to many adapters and from low to high ranks, independent of earlier results.
 
     Args:
         space: Search space.
-        seed: The same seed gives the same genes.
+        seed: The same seed gives the same points.
     """
 
     def __init__(self, space: Space, *, seed: int) -> None:
@@ -19,8 +19,8 @@ class RandomSearch:
         self._rng = np.random.default_rng(seed)
 
     def ask(self, n: int) -> NDArray[np.int64]:
-        """Genes of n random configurations. Shape (n, n_axes)."""
+        """Points of n random configurations. Shape (n, n_axes)."""
         return self._space.spread(n, self._rng)
 
-    def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
+    def tell(self, points: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Ignores the evaluations."""

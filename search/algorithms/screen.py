@@ -1,12 +1,9 @@
 """Surrogate screening: selects the proposals worth an expensive evaluation, from earlier evaluations."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import most_spread, non_dominated
 
 
@@ -30,19 +27,24 @@ class AdditiveScreen:
         self._oversampling = oversampling
         self._least = least
 
-    def proposals(self, n: int, history: Sequence[Candidate]) -> int:
-        """Number of proposals, oversampled once the history is large enough."""
-        return n * self._oversampling if len(history) >= self._least else n
+    def proposals(self, n: int, evaluations: int) -> int:
+        """Number of proposals for n evaluations, oversampled once there were enough evaluations."""
+        return n * self._oversampling if evaluations >= self._least else n
 
-    def choose(self, codes: NDArray[np.int64], history: Sequence[Candidate], n: int) -> NDArray[np.int64]:
-        """Rows to evaluate: a quarter in proposal order, the others by predicted front. Shape (at most n,)."""
-        values = np.array([candidate.values for candidate in history])
-        if len(history) < self._least or len(codes) <= n:
+    def choose(
+        self, codes: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[np.float64], n: int
+    ) -> NDArray[np.int64]:
+        """Rows to evaluate: a quarter in proposal order, the others by predicted front. Shape (at most n,).
+
+        Args:
+            codes: Proposals, shape (n_proposals, n_columns).
+            known: Evaluated configurations, shape (n_known, n_columns).
+            values: Their objectives, shape (n_known, n_objectives).
+            n: Number of evaluations.
+        """
+        finite = np.isfinite(values).all(axis=1)
+        if np.sum(finite) < self._least or len(codes) <= n:
             return np.arange(min(n, len(codes)))
-        finite = np.all(np.isfinite(values), axis=1)
-        known = np.array([candidate.codes for candidate in history], dtype=np.int64)
-        if np.sum(finite) < self._least:
-            return np.arange(n)
         unscreened = n // 4
         predicted = _predicted(known[finite], values[finite], codes[unscreened:])
         return np.concatenate([np.arange(unscreened), unscreened + _best(predicted, n - unscreened)])

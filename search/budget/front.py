@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ class Front:
 
     Args:
         objectives: Names of the objectives, in the order of every candidate's values.
-        members: Non-dominated feasible candidates with an adapter, sorted by the first objective.
+        members: Non-dominated candidates, sorted by the first objective.
         history: Every evaluated candidate, in order of evaluation.
     """
 
@@ -31,16 +32,11 @@ class Front:
 
 
 def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
-    """Front of the candidates; of several with equal values the first. Excludes infeasible, empty and NaN ones."""
-    eligible = [one for one in history if one.feasible and one.has_adapter and np.all(np.isfinite(one.values))]
-    first = {one.values: one for one in reversed(eligible)}
+    """Front of the candidates; of several with equal values the first. Excludes values that are not finite."""
+    first = {one.values: one for one in reversed(history) if np.all(np.isfinite(one.values))}
     distinct = [first[values] for values in sorted(first)]
     kept = non_dominated(_values(distinct, len(objectives)))
-    return Front(
-        objectives=tuple(objectives),
-        members=tuple(one for one, keep in zip(distinct, kept, strict=True) if keep),
-        history=tuple(history),
-    )
+    return Front(tuple(objectives), tuple(compress(distinct, kept)), tuple(history))
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:

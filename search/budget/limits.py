@@ -1,4 +1,4 @@
-"""Budgets in user notation: `decode=20ms`, `decode=-15%`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
+"""Budgets in user notation: `decode=20ms`, `decode=-15%`, `overhead=5%`, `prefill@128=80ms`, `memory=200MB`."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ from adaptare.profiler.store import LATENCY
 from adaptare.profiler.workloads import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
-MEDIAN: Final = 50.0
 EXAMPLES: Final = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%, energy=5mJ"
 PHASES: Final = ("prefill", "decode")
 OVERHEAD: Final = "overhead"
@@ -27,7 +26,6 @@ _UNITS: Final[Mapping[str, Mapping[str, Decimal]]] = {
     "W": {"W": Decimal(1), "mW": Decimal("1e-3")},
 }
 _SHARE: Final = {"%": Decimal("1e-2")}
-_SUBJECT = re.compile(r"p(?P<percentile>[0-9]+(?:\.[0-9]+)?)\((?P<inner>[^()]*)\)|(?P<outer>[^()]*)")
 _VALUE = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-z%]*)")
 
 
@@ -37,7 +35,6 @@ class Budget:
 
     Args:
         name: `prefill` or `decode`, the latency of a phase; `overhead`, of either over the base; or a stored quantity.
-        percentile: Percentile of the latency; the median unless written as `p90(...)`.
         length: Tokens of prefill or cached positions of decode; None: those of the current workload.
         limit: In the SI unit of the quantity, or a ratio: 0.05 for 5 % more than the base, -0.15 for 15 % less.
         spelling: The budget as written.
@@ -45,7 +42,6 @@ class Budget:
     """
 
     name: str
-    percentile: float
     length: int | None
     limit: float
     spelling: str
@@ -79,7 +75,7 @@ class Budget:
 
 
 def read_budget(text: str) -> Budget:
-    """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`, where QUANTITY may be wrapped in `p90(...)`.
+    """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`.
 
     A VALUE with a sign and per cent is relative to the base: `decode=-15%` is 15 % less.
 
@@ -88,32 +84,24 @@ def read_budget(text: str) -> Budget:
     """
     spelling = text.strip()
     subject, equals, value = (part.strip() for part in spelling.partition("="))
-    match = _SUBJECT.fullmatch(subject)
-    if not equals or not match:
+    if not equals:
         raise _refused(spelling, "must read QUANTITY=VALUE")
-    name, at, length = (part.strip() for part in (match["inner"] or match["outer"] or "").partition("@"))
+    if re.fullmatch(r"p[0-9.]+\(.*\)", subject):
+        raise _refused(spelling, "limits a median, and takes no percentile")
+    name, at, length = (part.strip() for part in subject.partition("@"))
     latency = name in (*PHASES, OVERHEAD)
     stored = {quantity: unit for quantity, unit in units().items() if unit in _UNITS and quantity != LATENCY}
     if not latency and name not in stored:
         known = ", ".join((*PHASES, OVERHEAD, *stored))
         raise _refused(spelling, f"must limit one of {known}, not {name!r}")
-    if match["percentile"] and not latency:
-        raise _refused(spelling, "takes a percentile for prefill, decode and overhead only")
     spellings = {OVERHEAD: _SHARE}.get(name) or {**_UNITS[stored.get(name, "s")], **_SHARE}
     return Budget(
         name=name,
-        percentile=_percentile(match["percentile"], spelling),
         length=_length(length, name, spelling) if at else None,
         limit=_limit(value, name, spellings, spelling),
         spelling=spelling,
         relative=value.endswith("%"),
     )
-
-
-def _percentile(digits: str | None, spelling: str) -> float:
-    if digits is not None and not 0 < float(digits) < 100:
-        raise _refused(spelling, f"needs a percentile between 0 and 100, not {digits}")
-    return MEDIAN if digits is None else float(digits)
 
 
 def _length(digits: str, name: str, spelling: str) -> int:
@@ -146,8 +134,6 @@ def _refused(spelling: str, rule: str) -> InputError:
 def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
     """The predictor at the length of the budget. Raises `InputError` if it does not cover the budget."""
     phase = predictor.template.phase
-    if budget.percentile != MEDIAN:
-        raise InputError(f"budget {budget}: a search predicts medians only; write it without the percentile")
     if budget.quantity != predictor.quantity:
         raise InputError(
             f"budget {budget}: the predictor is of {predictor.quantity}; measure and fit {budget.quantity}, or give a "
@@ -164,7 +150,7 @@ def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
 def predicted_limit(budget: Budget, predictor: FittedPredictor, dimensions: tuple[Dimension, ...]) -> Limit:
     """Limit on the upper end of the prediction. Raises `InputError` if the predictor does not cover the budget."""
     predictor = covering(budget, predictor)
-    return Limit(PredictedUpperEnd(predictor, dimensions, predictor.unit), budget.bound(predictor.base_value))
+    return Limit(PredictedUpperEnd(predictor, dimensions), budget.bound(predictor.base_value))
 
 
 def check_predictor(predictor: FittedPredictor, shape: ModelShape, quantisation: Quantisation) -> None:

@@ -44,6 +44,11 @@ class Limit:
 class CodesPredictor(Protocol):
     """Predicts a quantity, such as latency, from codes."""
 
+    @property
+    def unit(self) -> str:
+        """SI unit of the quantity."""
+        ...
+
     def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> Prediction:
         """Predictions for codes of shape (n, n_columns): ranks and widths."""
         ...
@@ -56,20 +61,18 @@ class PredictedLatency:
     Args:
         predictor: Predictor for the device and phase.
         dimensions: Meaning of the columns of the codes.
-        unit: SI unit of the predicted quantity.
     """
 
     predictor: CodesPredictor
     dimensions: tuple[Dimension, ...]
-    unit: str = "s"
 
     @property
     def name(self) -> str:
         """Name that marks a prediction, with its unit."""
-        return f"predicted_{'latency_' * (self.unit == 's')}{self.unit}"
+        return f"predicted_{self.predictor.unit}"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Shape (n, n_columns) -> (n,), seconds."""
+        """Shape (n, n_columns) -> (n,), in the SI unit of the quantity."""
         return self.predictor.predict(codes, self.dimensions).mean
 
 
@@ -79,8 +82,8 @@ class PredictedUpperEnd(PredictedLatency):
     @property
     def name(self) -> str:
         """Name that marks the upper end, with its unit."""
-        return f"predicted_upper_{self.unit}"
+        return f"predicted_upper_{self.predictor.unit}"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Shape (n, n_columns) -> (n,), seconds."""
+        """Shape (n, n_columns) -> (n,), in the SI unit of the quantity."""
         return self.predictor.predict(codes, self.dimensions).upper

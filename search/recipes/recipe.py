@@ -56,7 +56,7 @@ class Recipe:
         layer: Elastic linear of every site.
         scaling: Rule for the scale of each rank.
         step: Configurations and losses of one optimiser step.
-        start: The configuration to take without a search, as genes of shape (n_axes,).
+        start: The configuration to take without a search, as points of shape (n_axes,).
         algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
         quantisations: Quantisations of the base that the recipe is for; the first is the default.
     """

@@ -57,7 +57,7 @@ class SuperAdapter:
         self._whole = (
             (tuple(model.get_submodule("model.layers").children()), types) if space.removal_order else ((), None)
         )
-        self._largest: NDArray[np.int64] = space.expand((space.n_choices - 1)[None])[0]
+        self._largest: NDArray[np.int64] = space.at(space.highest)
         largest = space.decode(self._largest).by_path
         # Linears that may be smaller are wrapped even without an adapter.
         cuts = {each: each.kind.least for each in space.dimensions if each.kind.cuts and not each.kind.presence}

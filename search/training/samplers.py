@@ -19,7 +19,7 @@ class Sampler(Protocol):
     """Draws a configuration of a training step; its `repr` names the rule and is kept in the record of the training."""
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        """Genes of a configuration. Shape (n_axes,)."""
+        """Points of a configuration. Shape (n_axes,)."""
         ...
 
 
@@ -28,8 +28,8 @@ class UniformSampler:
     """Draws each dimension's choice uniformly: the rule of LoNAS, Shears and SQFT."""
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        genes: NDArray[np.int64] = space.sample(1, rng)[0]
-        return genes
+        points: NDArray[np.int64] = space.sample(1, rng)[0]
+        return points
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class SpreadSampler:
     """
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        genes: NDArray[np.int64] = space.spread(1, rng)[0]
-        return genes
+        points: NDArray[np.int64] = space.spread(1, rng)[0]
+        return points
 
 
 UNIFORM: Final = UniformSampler()
@@ -66,7 +66,7 @@ class LargestShareSampler:
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
         if rng.random() < self.share:
-            return space.n_choices - 1
+            return space.highest
         return self.otherwise.draw(space, rng)
 
 
@@ -103,11 +103,11 @@ class BudgetSampler:
         cost, bound = self.limit.cost, self.limit.bound
         width = self.band * abs(bound - float(cost(space.base[None])[0]))
         for _ in range(ATTEMPTS):
-            genes = np.stack([self.among.draw(space, rng) for _ in range(CANDIDATES)])
-            near = np.flatnonzero(np.abs(cost(space.expand(genes)) - bound) <= width)
+            points = np.stack([self.among.draw(space, rng) for _ in range(CANDIDATES)])
+            near = np.flatnonzero(np.abs(cost(space.at(points)) - bound) <= width)
             if len(near):
-                drawn: NDArray[np.int64] = genes[near[0]]
+                drawn: NDArray[np.int64] = points[near[0]]
                 return drawn
         repair = BudgetRepair(space, [Limit(cost, bound + width)], seed=int(rng.integers(2**32)))
-        repaired: NDArray[np.int64] = repair(genes[:1])[0]
+        repaired: NDArray[np.int64] = repair(points[:1])[0]
         return repaired

@@ -51,17 +51,17 @@ class TrainingStep:
             InputError: The sampler draws no configuration with an adapter.
         """
         rng = np.random.default_rng([seed, step])
-        genes = [self._drawn(space, rng) for _ in range(self.draws)]
+        points = [self._drawn(space, rng) for _ in range(self.draws)]
         if self.ends:
-            genes = [space.n_choices - 1, *genes, 0 * space.n_choices]
-        codes = space.expand(np.stack(genes))
+            points = [space.highest, *points, 0 * space.n_choices]
+        codes = space.at(np.stack(points))
         return codes[space.has_adapter(codes)]
 
     def _drawn(self, space: Space, rng: np.random.Generator) -> NDArray[np.int64]:
         for _ in range(MOST_DRAWS):
-            genes = self.sampler.draw(space, rng)
-            if space.has_adapter(space.expand(genes[None]))[0]:
-                return genes
+            points = self.sampler.draw(space, rng)
+            if space.has_adapter(space.at(points[None]))[0]:
+                return points
         raise InputError(f"{self.sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")
 
 

@@ -54,7 +54,7 @@ def rows_at_stop(cards: Sequence[ErrorCard], error: float, monkeypatch: pytest.M
 
     monkeypatch.setattr(adaptive, "LatencyPredictor", Predictor)
     space = named_space("sites", SHAPE, ranks=(0, 1, 4, 16))
-    codes = np.unique(space.expand(space.spread(200, np.random.default_rng(0))), axis=0)
+    codes = np.unique(space.at(space.spread(200, np.random.default_rng(0))), axis=0)
     workloads = [Workload(SHAPE, configuration=space.decode(row)) for row in codes if row.any()]
     found, _ = adaptive.measure_until(
         workloads[: 10 + 8 * (len(cards) - 1)], [], measured, error=error, note=lambda text: None

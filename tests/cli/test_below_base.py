@@ -102,10 +102,10 @@ def test_the_table_of_a_campaign_tells_narrower_models_apart(
     words = ("--device", device, "--mode", mode, "--space", recipe, "-p", 128, "--cache", model_cache)
     table = trained("profile", "tiny-random", *words, "--count", 14)
     assert table.code == 0, table.err
-    assert "MLP neurons" in table.out
+    assert "MLP kept" in table.out
     assert "are in adaptare.db already" in table.err
     rows = trained("profile", "tiny-random", *words, "--count", 14, "--json").json["rows"]
-    kept = [row["neurons"] for row in rows]
+    kept = [row["kept"]["widths"] for row in rows]
     assert min(kept) < max(kept)
     assert all(f"{share:.0%}" in table.out for share in kept)
 

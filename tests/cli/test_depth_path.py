@@ -26,9 +26,9 @@ def trained_once(
         merged = ("--device", "simulated", "--mode", "merged", "--space", "subnet-depth", "-p", 128)
         profiled = run("profile", "tiny-random", *merged, *cache, "--count", 14)
         assert profiled.code == 0, profiled.err
-        assert any("layers" in line and "MLP neurons" in line for line in profiled.out.splitlines()), profiled.out
+        assert any("layers kept" in line and "MLP kept" in line for line in profiled.out.splitlines()), profiled.out
         rows = run("profile", "tiny-random", *merged, *cache, "--count", 14, "--json").json["rows"]
-        assert {row["layers"] for row in rows} == {1, 2}
+        assert {row["kept"]["left_out"] for row in rows} == {0.5, 1}
         fitted = run("fit", "--device", "simulated", "-o", "faster")
         assert fitted.code == 0, fitted.err
         words = ("train", "tiny-random", "--recipe", "subnet", "--space", "depth.yaml", "--steps", 4, "--held-out", 8)

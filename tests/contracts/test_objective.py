@@ -28,6 +28,8 @@ SPACE = named_space("kinds", ModelShape.from_mapping(CONFIG), ranks=(0, 2, 4))
 class PerRank:
     """A predictor: a microsecond for each rank."""
 
+    unit = "s"
+
     def predict(self, codes: NDArray[np.int64], columns: object, /) -> Prediction:
         mean_s = 1e-6 * codes.sum(axis=1)
         return Prediction(mean_s, 0.9 * mean_s, 1.1 * mean_s, np.zeros(len(codes), dtype=np.bool_))

@@ -39,7 +39,7 @@ def draw_configs(shape: ModelShape) -> DrawConfigs:
     space = named_space("sites", shape, ranks=RANKS)
 
     def draw(n: int, seed: int) -> list[Configuration]:
-        codes = space.expand(space.spread(n, np.random.default_rng(seed)))
+        codes = space.at(space.spread(n, np.random.default_rng(seed)))
         return [space.decode(row) for row in codes]
 
     return draw

@@ -38,7 +38,7 @@ def knee(shape: ModelShape) -> SmallCache:
 def drawn(shape: ModelShape, n: int, seed: int) -> list[Configuration]:
     """Every site with the same rank, in some layers only."""
     space = named_space("sites", shape, ranks=RANKS)
-    codes = space.expand(space.spread(n, np.random.default_rng(seed)))
+    codes = space.at(space.spread(n, np.random.default_rng(seed)))
     return [space.decode(row) for row in codes]
 
 

@@ -35,7 +35,7 @@ def space() -> Space:
 @pytest.fixture(scope="module")
 def configurations(space: Space) -> list[Configuration]:
     """Ranks, widths and depth: 40 to measure, and 100 others."""
-    drawn = space.expand(space.spread(100, np.random.default_rng(1)))
+    drawn = space.at(space.spread(100, np.random.default_rng(1)))
     return [space.decode(row) for row in (*design(space, 40, seed=0), *drawn)]
 
 
@@ -92,7 +92,7 @@ def test_the_order_in_which_a_space_leaves_layers_out_does_not_matter(
 ) -> None:
     predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
     other = grouped_space("depth", GROUPS[3:], SHAPE).leaving_out((7, 6, 5, 4, 3, 2, 1, 0))
-    found = predictor.predict(other.expand(np.array([[0], [1]])), other.dimensions).mean
+    found = predictor.predict(other.at(np.array([[0], [1]])), other.dimensions).mean
     expected = predictor.predict_configs([Configuration.of(left_out=gone) for gone in ((1, 2, 3, 4), (2, 5))]).mean
     np.testing.assert_allclose(found, expected)
 

@@ -139,7 +139,7 @@ def test_seconds_are_the_ratio_times_the_calibrated_reference(
 
 def test_codes_and_configs_are_predicted_the_same(predictor: FittedPredictor, shape: ModelShape) -> None:
     space = named_space("sites", shape)
-    codes = space.expand(space.sample(10, np.random.default_rng(0)))
+    codes = space.at(space.sample(10, np.random.default_rng(0)))
     by_codes, by_configs = predictor.predict(codes), predictor.predict_configs([space.decode(row) for row in codes])
     np.testing.assert_array_equal(by_codes.mean, by_configs.mean)
     np.testing.assert_array_equal(by_codes.upper, by_configs.upper)
@@ -302,7 +302,7 @@ def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, dra
     source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
     larger = ModelShape("llama", 12, 256, 4, 2, 64, 512, 512, '{"name":"larger"}')
     space = named_space("sites", larger, ranks=(0, 4, 16))
-    configs = [space.decode(row) for row in space.expand(space.spread(12, np.random.default_rng(0)))]
+    configs = [space.decode(row) for row in space.at(space.spread(12, np.random.default_rng(0)))]
     rows = campaign(configs, template=Workload(larger))
     assert LatencyPredictor().fit(rows, source=source).chosen == "transferred"
 

@@ -186,7 +186,7 @@ def test_what_was_profiled_at_both_lengths_is_known_between_them(
 ) -> None:
     """Columns that never change, as the number of sites on every site, are no range that rounding may reverse."""
     space = named_space("sites", shape, ranks=ranks)
-    configs = [space.decode(row) for row in space.expand(space.spread(30, np.random.default_rng(0)))]
+    configs = [space.decode(row) for row in space.at(space.spread(30, np.random.default_rng(0)))]
     ends = [Workload(shape, phase=phase, past=length, tokens=length) for length in (8, 512)]
     found = LatencyPredictor().fit([row for each in ends for row in campaign(configs, template=each)])
     assert not found.at(96).predict_configs(configs).extrapolates.any()

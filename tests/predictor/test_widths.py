@@ -33,7 +33,7 @@ def configurations(tmp_path_factory: pytest.TempPathFactory) -> list[Configurati
     file.write_text(SPACE)
     space = read_space(file, SHAPE)
     measured = design(space, 40, seed=0)
-    drawn = space.expand(space.spread(100, np.random.default_rng(1)))
+    drawn = space.at(space.spread(100, np.random.default_rng(1)))
     return [space.decode(row) for row in (*measured, *drawn)]
 
 

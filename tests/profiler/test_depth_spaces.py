@@ -32,8 +32,8 @@ def test_a_depth_is_one_axis_of_all_layers() -> None:
 
 def test_layers_left_out_have_no_rank_and_no_width_of_their_own() -> None:
     space = deep_space()
-    genes = np.array([[2] * 6 + [0] * 6 + [choice] for choice in (0, 1, 2)])
-    shallow, middle, whole = (space.decode(codes) for codes in space.expand(genes))
+    points = np.array([[2] * 6 + [0] * 6 + [choice] for choice in (0, 1, 2)])
+    shallow, middle, whole = (space.decode(codes) for codes in space.at(points))
     assert (shallow.left_out, middle.left_out, whole.left_out) == ((1, 2, 4), (2, 4), ())
     assert shallow == Configuration.of(
         {QUERY.format(layer): 4 for layer in (0, 3, 5)}, widths=dict.fromkeys((0, 3, 5), 24), left_out=(1, 2, 4)
@@ -43,7 +43,7 @@ def test_layers_left_out_have_no_rank_and_no_width_of_their_own() -> None:
 
 def test_codes_and_configurations_are_inverse() -> None:
     space = deep_space()
-    for codes in space.expand(space.sample(50, np.random.default_rng(0))):
+    for codes in space.at(space.sample(50, np.random.default_rng(0))):
         np.testing.assert_array_equal(space.encode(space.decode(codes)), codes)
 
 

@@ -39,8 +39,8 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
     largest, closest = quantities(space, design(space, 2, seed=0)[:1]), {}
     for name, codes in (
         ("designed", design(space, 30, seed=0)),
-        ("drawn", space.expand(space.spread(30, np.random.default_rng(0)))),
-        ("uniform", space.expand(space.sample(30, np.random.default_rng(0)))),
+        ("drawn", space.at(space.spread(30, np.random.default_rng(0)))),
+        ("uniform", space.at(space.sample(30, np.random.default_rng(0)))),
     ):
         places = quantities(space, codes) / largest
         apart = np.linalg.norm(places[:, None] - places[None], axis=2)
@@ -50,7 +50,7 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
 
 def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
     space = named_space("kinds", llama)
-    codes = space.expand(np.ones((1, space.n_axes), dtype=np.int64))
+    codes = space.at(np.ones((1, space.n_axes), dtype=np.int64))
     found = quantities(space, codes)[0]
     sizes = {(site.in_features, site.out_features) for site in space.sites}
     assert len(found) == 2 * len(sizes) + 2

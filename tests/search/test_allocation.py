@@ -38,15 +38,15 @@ def loss() -> SumOfSites:
 
 
 def everything(space: Space) -> Codes:
-    return space.expand(np.array(list(itertools.product(*(range(n) for n in space.n_choices)))))
+    return space.at(np.array(list(itertools.product(*(range(n) for n in space.n_choices)))))
 
 
 @pytest.mark.parametrize("bound", [6.0, 9.0, 14.0, 100.0])
 def test_nothing_as_cheap_loses_less(space: Space, loss: SumOfSites, bound: float) -> None:
     cost, every = CallsAndRows(), everything(space)
-    genes = allocations(space, loss, Limit(cost, bound), most=50)
-    assert len(genes)
-    codes = space.expand(genes)
+    points = allocations(space, loss, Limit(cost, bound), most=50)
+    assert len(points)
+    codes = space.at(points)
     assert (cost(codes) <= bound).all()
     assert (np.diff(loss(codes)) >= 0).all()
     for row in codes:
@@ -55,8 +55,8 @@ def test_nothing_as_cheap_loses_less(space: Space, loss: SumOfSites, bound: floa
 
 
 def test_without_a_tight_limit_everything_is_kept(space: Space, loss: SumOfSites) -> None:
-    genes = allocations(space, loss, Limit(CallsAndRows(), 100.0), most=1)
-    assert genes.tolist() == [(space.n_choices - 1).tolist()]
+    points = allocations(space, loss, Limit(CallsAndRows(), 100.0), most=1)
+    assert points.tolist() == [(space.highest).tolist()]
 
 
 def test_a_limit_that_nothing_meets_gives_nothing(space: Space, loss: SumOfSites) -> None:

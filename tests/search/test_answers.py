@@ -72,7 +72,7 @@ def plain(super_adapter: SuperAdapter, codes: NDArray[np.int64], asked: Sequence
 
 def configurations(super_adapter: SuperAdapter) -> NDArray[np.int64]:
     space = super_adapter.space
-    drawn = space.expand(space.sample(2, np.random.default_rng(0)))
+    drawn = space.at(space.sample(2, np.random.default_rng(0)))
     return np.vstack([drawn, super_adapter.largest, 0 * super_adapter.largest])
 
 

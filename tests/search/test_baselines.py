@@ -63,7 +63,7 @@ def test_every_baseline_is_a_row_of_codes_of_the_space() -> None:
 )
 def test_the_midpoint_takes_the_middle_choice_everywhere(ranks: tuple[int, ...], middle: int) -> None:
     space = named_space("blocks", SHAPE, ranks=ranks)
-    assert np.all(space.expand(midpoint(space)[None]) == middle)
+    assert np.all(space.at(midpoint(space)[None]) == middle)
 
 
 def test_baselines_keep_to_the_ranks_that_all_their_sites_can_carry(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_uniform_cuts_are_all_smaller_models_of_one_width(tmp_path: Path) -> Non
         "uniform width 16",
         "uniform width 32",
     ]
-    configs = {name: space.decode(space.expand(genes[None])[0]) for name, genes in cuts.items()}
+    configs = {name: space.decode(space.at(points)) for name, points in cuts.items()}
     assert {config.ranks for name, config in configs.items() if "layers" not in name} == {
         Configuration.uniform(SHAPE, 8).ranks
     }

@@ -41,7 +41,7 @@ sites = Cost("adapted_sites", lambda codes: (codes > 0).sum(axis=1))
 uneven = Cost("uneven_s", lambda codes: np.select([codes == 2, codes > 0], [9.0, codes], 0.0).sum(axis=1))
 
 
-def genes(n: int = 64, seed: int = 0) -> NDArray[np.int64]:
+def points(n: int = 64, seed: int = 0) -> NDArray[np.int64]:
     return SPACE.sample(n, np.random.default_rng(seed))
 
 
@@ -52,44 +52,44 @@ def repaired(limit: Limit, wild: NDArray[np.int64], *, space: Space = SPACE, see
 @pytest.mark.parametrize("cost", [total, sites, uneven], ids=lambda cost: cost.name)
 @pytest.mark.parametrize("bound", [9.0, 30.0, 100.0])
 def test_whatever_comes_fits_afterwards_and_has_an_adapter(cost: Cost, bound: float) -> None:
-    codes = SPACE.expand(repaired(Limit(cost, bound), genes()))
+    codes = SPACE.at(repaired(Limit(cost, bound), points()))
     assert np.all(cost(codes) <= bound)
     assert np.all(codes.any(axis=1))
 
 
 def test_what_fits_already_is_left_as_it_is() -> None:
-    wild = genes()
-    fits = total(SPACE.expand(wild)) <= 160
+    wild = points()
+    fits = total(SPACE.at(wild)) <= 160
     assert 0 < fits.sum() < len(wild)
     assert np.array_equal(repaired(Limit(total, 160.0), wild)[fits], wild[fits])
 
 
-def test_the_genes_handed_in_are_not_changed() -> None:
-    wild = genes()
+def test_the_points_handed_in_are_not_changed() -> None:
+    wild = points()
     before = wild.copy()
     repaired(Limit(total, 30.0), wild)
     assert np.array_equal(wild, before)
 
 
 def test_ranks_are_only_lowered() -> None:
-    wild = genes()
+    wild = points()
     assert np.all(repaired(Limit(total, 30.0), wild) <= wild)
 
 
 def test_no_more_is_lowered_than_one_step_beyond_the_limit() -> None:
     # A step costs at most 8 x 3 ranks here: the largest step of the largest group.
-    codes = SPACE.expand(repaired(Limit(total, 60.0), np.repeat(SPACE.n_choices[None] - 1, 40, axis=0)))
+    codes = SPACE.at(repaired(Limit(total, 60.0), np.repeat(SPACE.highest[None], 40, axis=0)))
     assert np.all(total(codes) > 60 - 24)
 
 
 def test_some_lose_whole_groups_and_some_lose_steps_all_over() -> None:
-    full = np.repeat(SPACE.n_choices[None] - 1, 60, axis=0)
+    full = np.repeat(SPACE.highest[None], 60, axis=0)
     left = repaired(Limit(total, 150.0), full)
     untouched = np.sum(left == full, axis=1)
     assert untouched.max() >= 4 * max(1, untouched.min())
 
 
-def test_genes_without_adapter_get_one() -> None:
+def test_points_without_adapter_get_one() -> None:
     empty = np.zeros((20, SPACE.n_axes), dtype=np.int64)
     given = repaired(Limit(total, 1000.0), empty)
     assert np.all((given > 0).sum(axis=1) == 1)
@@ -98,18 +98,18 @@ def test_genes_without_adapter_get_one() -> None:
 
 def test_the_same_seed_repairs_alike_and_another_does_not() -> None:
     limit = Limit(total, 60.0)
-    assert np.array_equal(repaired(limit, genes(), seed=1), repaired(limit, genes(), seed=1))
-    assert not np.array_equal(repaired(limit, genes(), seed=1), repaired(limit, genes(), seed=2))
+    assert np.array_equal(repaired(limit, points(), seed=1), repaired(limit, points(), seed=1))
+    assert not np.array_equal(repaired(limit, points(), seed=1), repaired(limit, points(), seed=2))
 
 
 def test_the_smallest_adapter_need_not_be_of_the_lowest_rank() -> None:
-    codes = SPACE.expand(repaired(Limit(uneven, 4.0), genes()))
+    codes = SPACE.at(repaired(Limit(uneven, 4.0), points()))
     assert np.all(uneven(codes) == 4.0)
 
 
 def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> None:
     with pytest.raises(
-        InfeasibleBudgetError, match=r"total_rank <= 1: the smallest reachable is 2, and that of the base 0"
+        InfeasibleBudgetError, match=r"total <= 1 rank: the smallest reachable is 2 rank, and that of the base 0 rank"
     ):
         BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
 
@@ -160,15 +160,15 @@ def with_widths(tmp_path: Path, groups: str) -> Space:
 def test_widths_are_lowered_like_ranks(tmp_path: Path) -> None:
     space = with_widths(tmp_path, "{sites: '*.q_proj', ranks: [0, 4]}, {widths: [16, 32, 64]}")
     wild = space.sample(40, np.random.default_rng(0))
-    codes = space.expand(repaired(Limit(total, 120.0), wild, space=space))
+    codes = space.at(repaired(Limit(total, 120.0), wild, space=space))
     assert total(codes).max() <= 120
     assert space.changes_base(codes).all()
     assert len(np.unique(codes[:, -4:])) == 3
-    with pytest.raises(InfeasibleBudgetError, match="the smallest reachable is 64, and that of the base 256"):
+    with pytest.raises(InfeasibleBudgetError, match="the smallest reachable is 64 rank, and that of the base 256 rank"):
         BudgetRepair(space, [Limit(total, 60.0)], seed=0)
 
 
-def test_the_base_among_the_genes_becomes_narrower_or_adapted(tmp_path: Path) -> None:
+def test_the_base_among_the_points_becomes_narrower_or_adapted(tmp_path: Path) -> None:
     space = with_widths(tmp_path, "{sites: '*.q_proj', ranks: [0, 4], tie: all}, {widths: [16, 32, 64], tie: all}")
     base = np.repeat([[0, 2]], 40, axis=0)
     found = np.unique(repaired(Limit(total, 1000.0), base, space=space), axis=0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pymoo.indicators.hv import HV
 
 from adaptare.core import AdaptareError, InputError
-from adaptare.profiler import ModelShape, Space, named_space
+from adaptare.profiler import Configuration, ModelShape, Space, named_space
 from adaptare.search import Algorithm, Front, InfeasibleBudgetError, Limit, Nsga2, RandomSearch, search
 from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.candidate import Candidate
@@ -63,10 +63,10 @@ class Knapsack:
         self.limit = Limit(self.latency, 1e-6 * (self.base_us + self.slack_us + 0.5))
 
     def _sum(self, table: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        genes = np.searchsorted(
+        points = np.searchsorted(
             RANKS, codes[:, np.cumsum([0, *(len(axis.dimensions) for axis in self.space.axes)])[:-1]]
         )
-        return table[np.arange(self.space.n_axes), genes].sum(axis=1)
+        return table[np.arange(self.space.n_axes), points].sum(axis=1)
 
     def best_gain(self) -> float:
         """By dynamic programming over microseconds: exact."""
@@ -103,8 +103,8 @@ Make = Callable[[Space, int], Algorithm]
 
 def test_dynamic_programming_finds_the_optimum_of_a_small_space() -> None:
     knapsack = Knapsack(seed=0, layers=2)
-    genes = np.stack(np.meshgrid(*[np.arange(len(RANKS))] * 4), axis=-1).reshape(-1, 4)
-    codes = knapsack.space.expand(genes)
+    points = np.stack(np.meshgrid(*[np.arange(len(RANKS))] * 4), axis=-1).reshape(-1, 4)
+    codes = knapsack.space.at(points)
     fits = knapsack.latency(codes) <= knapsack.limit.bound
     assert knapsack.best_gain() == pytest.approx(knapsack.base_loss - knapsack.loss(codes[fits]).min(), rel=1e-12)
 
@@ -137,11 +137,11 @@ def test_nsga2_is_not_worse_than_random_search_with_equal_evaluations(screened: 
 @both
 def test_a_small_space_is_searched_to_its_end_and_no_further(make: Make) -> None:
     knapsack = Knapsack(seed=1, layers=1, share=0.8)
-    genes = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)[1:]
-    codes = knapsack.space.expand(genes)
-    feasible = {tuple(row) for row in codes[knapsack.latency(codes) <= knapsack.limit.bound].tolist()}
+    points = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)[1:]
+    codes = knapsack.space.at(points)
+    feasible = {*map(knapsack.space.decode, codes[knapsack.latency(codes) <= knapsack.limit.bound])}
     front = knapsack.front(make(knapsack.space, 0), evaluations=1000)
-    assert {candidate.codes for candidate in front.history} == feasible
+    assert {candidate.configuration for candidate in front.history} == feasible
     assert knapsack.base_loss - front.values[0, 0] == pytest.approx(knapsack.best_gain(), rel=1e-12)
 
 
@@ -152,7 +152,6 @@ def test_all_that_was_evaluated_meets_the_limit(make: Make, share: float) -> Non
     front = knapsack.front(make(knapsack.space, 0), evaluations=40)
     assert front.members
     for candidate in front.history:
-        assert candidate.feasible
         assert candidate.upper[0] <= knapsack.limit.bound
 
 
@@ -196,26 +195,17 @@ def test_nsga2_evaluates_the_uniform_configurations_that_fit() -> None:
     fits = uniform[knapsack.latency(uniform) <= knapsack.limit.bound]
     front = knapsack.front(Nsga2(knapsack.space, seed=0), evaluations=8)
     assert 1 <= len(fits) < len(uniform)
-    assert set(map(tuple, fits.tolist())) <= {candidate.codes for candidate in front.history}
+    assert set(map(knapsack.space.decode, fits)) <= {candidate.configuration for candidate in front.history}
 
 
-def test_nsga2_begins_with_the_genes_it_is_given() -> None:
-    knapsack = Knapsack(seed=0, share=1.0)
-    start = knapsack.space.sample(3, np.random.default_rng(8))
-    front = knapsack.front(Nsga2(knapsack.space, seed=0, start=start), evaluations=3)
-    assert [candidate.codes for candidate in front.history] == [
-        tuple(row) for row in knapsack.space.expand(start).tolist()
-    ]
-
-
-def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm() -> None:
+def test_given_points_are_repaired_and_evaluated_first_and_told_to_the_algorithm() -> None:
     knapsack, told = Knapsack(seed=0), []
 
     class Listening(RandomSearch):
-        def tell(self, genes: NDArray[np.int64], values: NDArray[np.float64], violations: NDArray[np.float64]) -> None:
-            told.extend(map(tuple, genes.tolist()))
+        def tell(self, points: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+            told.extend(map(tuple, points.tolist()))
 
-    start = np.stack([knapsack.space.n_choices - 1, 0 * knapsack.space.n_choices])
+    start = np.stack([knapsack.space.highest, 0 * knapsack.space.n_choices])
     start[1, 3] = 1
     algorithm = Listening(knapsack.space, seed=0)
     space, limit = knapsack.space, knapsack.limit
@@ -223,15 +213,23 @@ def test_given_genes_are_repaired_and_evaluated_first_and_told_to_the_algorithm(
     assert len(front.history) == len(told) == 12
     assert told[0] != tuple(start[0])
     assert told[1] == tuple(start[1])
-    assert front.history[1].codes == tuple(space.expand(start[1:])[0].tolist())
+    assert front.history[1].configuration == space.decode(space.at(start[1]))
     assert all(candidate.upper[0] <= limit.bound for candidate in front.history)
 
 
-def test_genes_of_another_space_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("start", "got"),
+    [
+        (np.zeros(3), r"shape \(3,\) with \[0\]"),
+        (np.full((1, 12), 5), r"shape \(1, 12\) with \[5\]"),
+        (np.full((2, 12), -1), r"shape \(2, 12\) with \[-1\]"),
+    ],
+)
+def test_points_of_another_space_are_refused(start: NDArray[np.int64], got: str) -> None:
     knapsack = Knapsack(seed=0)
     algorithm, space = RandomSearch(knapsack.space, seed=0), knapsack.space
-    with pytest.raises(InputError, match=rf"start must be of shape \(n, {space.n_axes}\), not \(3,\)"):
-        search(algorithm, space, [knapsack.loss], [], evaluations=1, seed=0, start=np.zeros(3, dtype=np.int64))
+    with pytest.raises(InputError, match=f"space 'blocks' has 12 numbers from 0 to below .*; got an array of {got}"):
+        search(algorithm, space, [knapsack.loss], [], evaluations=1, seed=0, start=start)
     assert knapsack.loss.asked == []
 
 
@@ -265,7 +263,9 @@ def test_a_budget_for_one_smallest_adapter_finds_that_one() -> None:
     )
     cheapest = np.zeros((1, knapsack.space.n_axes), dtype=np.int64)
     cheapest[0, np.argmin(costs)] = 1
-    assert [candidate.codes for candidate in front.members] == [tuple(knapsack.space.expand(cheapest)[0].tolist())]
+    assert [candidate.configuration for candidate in front.members] == [
+        knapsack.space.decode(knapsack.space.at(cheapest)[0])
+    ]
 
 
 def test_every_limit_is_met() -> None:
@@ -280,14 +280,14 @@ def test_every_limit_is_met() -> None:
         seed=0,
     )
     assert len(front.history) == 30
-    assert all(sum(candidate.codes) <= 60 for candidate in front.history)
+    assert all(sum(candidate.configuration.by_path.values()) <= 60 for candidate in front.history)
     assert all(candidate.upper[0] <= knapsack.limit.bound for candidate in front.history)
 
 
 def test_a_search_needs_no_limit() -> None:
     knapsack = Knapsack(seed=0)
     front = search(Nsga2(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [], evaluations=20, seed=0)
-    assert front.members[0].codes == (16,) * len(knapsack.space.dimensions)
+    assert front.members[0].configuration == Configuration.uniform(knapsack.space.shape, 16)
 
 
 def test_progress_is_told_of_every_candidate_in_order() -> None:

@@ -88,9 +88,9 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 def test_random_configurations_equal_the_stock_models_they_stand_for(family: str, ids: torch.Tensor) -> None:
     super_adapter = disturbed(family)
     space = super_adapter.space
-    genes = space.sample(20, np.random.default_rng(5))
-    genes[:, -1] = np.arange(20) % 3  # every depth
-    for config in map(space.decode, space.expand(genes)):
+    points = space.sample(20, np.random.default_rng(5))
+    points[:, -1] = np.arange(20) % 3  # every depth
+    for config in map(space.decode, space.at(points)):
         with super_adapter.activated(config):
             assert same(logits(super_adapter.model, ids), logits(stock(family, super_adapter, config), ids))
 
@@ -196,7 +196,7 @@ def test_training_learns_at_every_depth_and_clears_the_gradients_of_all_layers(
     rng = np.random.default_rng(2)
     rows = [TokenExample((int(first), 7, int(first) + 1, 9), 2) for first in rng.permutation(200)[:60]]
     space = super_adapter.space
-    ends = space.expand(np.stack([0 * space.n_choices + np.array([2] * 42 + [0] * 7), space.n_choices - 1]))
+    ends = space.at(np.stack([0 * space.n_choices + np.array([2] * 42 + [0] * 7), space.highest]))
     before = CompletionLoss(super_adapter, rows)(ends)
     train_super_adapter(
         super_adapter,
@@ -290,7 +290,7 @@ def test_a_requantised_shallow_model_has_the_weights_that_its_loss_is_computed_w
 
 def test_each_depth_is_a_uniform_cut_with_the_largest_adapter() -> None:
     space = deep_space(made("llama"))
-    found = {name: space.decode(space.expand(genes[None])[0]) for name, genes in uniform_cuts(space).items()}
+    found = {name: space.decode(space.at(points)) for name, points in uniform_cuts(space).items()}
     assert {name for name in found if name.endswith(" layers")} == {"3 layers", "4 layers"}
     assert found["3 layers"].left_out == (0, 3, 4)
     assert (len(found["3 layers"].ranks), set(found["3 layers"].by_path.values())) == (21, {4})

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.profiler import Configuration
 from adaptare.search import Front, pick_winners
 from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.front import front_of, most_spread, non_dominated
@@ -10,8 +13,8 @@ from adaptare.search.budget.front import front_of, most_spread, non_dominated
 NAMES = ("loss_nats", "latency_s")
 
 
-def candidate(*values: float, feasible: bool = True, rank: int = 4) -> Candidate:
-    return Candidate(codes=(rank, 0), values=values, upper=(1.0,), feasible=feasible)
+def candidate(*values: float, rank: int = 4) -> Candidate:
+    return Candidate(Configuration.of({"model.layers.0.self_attn.q_proj": rank}), values, upper=(1.0,))
 
 
 def front(*rows: tuple[float, float]) -> Front:
@@ -51,8 +54,8 @@ def test_a_front_keeps_all_it_was_made_from() -> None:
 
 @pytest.mark.parametrize(
     "outsider",
-    [candidate(0, 0, feasible=False), candidate(0, 0, rank=0), candidate(float("nan"), 0), candidate(float("-inf"), 0)],
-    ids=["infeasible", "without adapter", "not a number", "infinite"],
+    [candidate(float("nan"), 0), candidate(float("-inf"), 0)],
+    ids=["not a number", "infinite"],
 )
 def test_some_are_never_on_a_front(outsider: Candidate) -> None:
     inside = candidate(1, 1)
@@ -66,7 +69,7 @@ def test_of_equal_values_the_first_is_kept() -> None:
 def bounded(*points: tuple[float, float]) -> Front:
     """A front over loss and latency whose limit bounds the latency plus 0.5."""
     made = [
-        Candidate(codes=(row + 1,), values=(loss, latency), upper=(latency + 0.5,), feasible=True)
+        replace(candidate(loss, latency, rank=row + 1), upper=(latency + 0.5,))
         for row, (loss, latency) in enumerate(points)
     ]
     return front_of(NAMES, made)

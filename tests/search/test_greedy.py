@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from adaptare.profiler import WIDTH, Axis, ModelShape, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import Limit
-from adaptare.search.algorithms.greedy import greedy_genes
+from adaptare.search.algorithms.greedy import greedy_point
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 64, "{}")
 Q, K, UP = SHAPE.sites[0], SHAPE.sites[1], next(site for site in SHAPE.sites if site.kind == "up_proj")
@@ -32,8 +32,8 @@ class Cost:
 
 
 def ranks(bound: float, cost: Cost | None = None, space: Space = SPACE) -> list[int] | None:
-    genes = greedy_genes(space, IMPORTANCE, Limit(cost or Cost(), bound))
-    return None if genes is None else space.expand(genes[None])[0].tolist()
+    points = greedy_point(space, IMPORTANCE, Limit(cost or Cost(), bound))
+    return None if points is None else space.at(points).tolist()
 
 
 def test_takes_what_is_worth_most_per_cost_first() -> None:
@@ -51,9 +51,9 @@ def test_jumps_over_ranks_where_the_first_step_is_the_dear_one() -> None:
     """With a high price of the site itself, k at 4 is worth more per cost than q at 2, though its first step is not."""
     assert ranks(6.0, Cost(site=4.0, rank=0.0)) == [4, 0, 0]
     importance = {**IMPORTANCE, Q.path: np.array([7.0, 0.0, 0.0, 0.0])}
-    genes = greedy_genes(SPACE, importance, Limit(Cost(site=4.0, rank=0.1), 5.5))
-    assert genes is not None
-    assert genes.tolist() == [0, 2, 0]
+    points = greedy_point(SPACE, importance, Limit(Cost(site=4.0, rank=0.1), 5.5))
+    assert points is not None
+    assert points.tolist() == [0, 2, 0]
 
 
 def test_never_exceeds_the_limit_and_leaves_no_room_for_one_more_step() -> None:

@@ -32,10 +32,10 @@ RANKS = (0, 2, 4)
 class Fixed:
     """Draws the same configuration in every step."""
 
-    genes: tuple[int, ...]
+    points: tuple[int, ...]
 
     def draw(self, space: Space, rng: np.random.Generator, /) -> NDArray[np.int64]:
-        return np.array(self.genes)
+        return np.array(self.points)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -58,7 +58,7 @@ def trained(fresh: SuperAdapter) -> SuperAdapter:
 
 def drawn(super_adapter: SuperAdapter, n: int) -> NDArray[np.int64]:
     space = super_adapter.space
-    codes: NDArray[np.int64] = space.expand(space.spread(n, np.random.default_rng(5)))
+    codes: NDArray[np.int64] = space.at(space.spread(n, np.random.default_rng(5)))
     return codes
 
 
@@ -101,17 +101,17 @@ def test_every_sub_adapter_starts_as_the_base_to_the_bit(fresh: SuperAdapter, id
 def test_the_first_step_moves_the_active_slices_and_nothing_else(
     fresh: SuperAdapter, token_examples: Examples, tmp_path: Path
 ) -> None:
-    genes = tuple(number % 3 for number in range(fresh.space.n_axes))
+    points = tuple(number % 3 for number in range(fresh.space.n_axes))
     before = {name: tensor.clone() for name, tensor in fresh.state().items()}
     for name, tensor in fresh.state().items():  # a B of zeros would keep A where it is
         if name.endswith(".B"):
             tensor.fill_(0.1)
             before[name] = tensor.clone()
     train_super_adapter(
-        fresh, token_examples(4), TrainingSettings(1, 0), folder=tmp_path / "run", step=TrainingStep(Fixed(genes))
+        fresh, token_examples(4), TrainingSettings(1, 0), folder=tmp_path / "run", step=TrainingStep(Fixed(points))
     )
     after = fresh.state()
-    for path, rank in ranks_of(fresh, fresh.space.expand(np.array(genes)[None])[0]).items():
+    for path, rank in ranks_of(fresh, fresh.space.at(np.array(points))).items():
         (A, B), (a, b) = ([state[f"{path}.{half}"] for half in "AB"] for state in (before, after))
         assert torch.equal(a[rank:], A[rank:])
         assert torch.equal(b[:, rank:], B[:, rank:])

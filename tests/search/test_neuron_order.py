@@ -100,7 +100,7 @@ def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(fa
     shape = ModelShape.from_config(made(family).config)
     space = grouped_space("cut", [{"widths": list(range(48, 65, 4))}], shape)
     rng = np.random.default_rng(6)
-    codes = space.expand(space.sample(6, rng))
+    codes = space.at(space.sample(6, rng))
     losses = {}
     for name, direction in (("sorted", 1), ("unsorted", 0), ("backwards", -1)):
         model = with_quiet_neurons()

@@ -22,16 +22,13 @@ SHAPE = ModelShape.from_mapping(
 SPACE = named_space("kinds", SHAPE)
 
 
-def optimise(violated_below: int, *, rounds: int = 60) -> NDArray[np.int64]:
-    """The genes of the last rounds when the sum of genes is minimised and must not fall below a number."""
+def optimise(aim: int, *, rounds: int = 60) -> NDArray[np.int64]:
+    """The points of the last rounds when the distance of their sum from a number is minimised."""
     algorithm = Nsga2(SPACE, seed=0)
     asked = []
     for _ in range(rounds):
         asked.append(algorithm.ask(10))
-        total = asked[-1].sum(axis=1)
-        violation = np.maximum(0, violated_below - total) / max(violated_below, 1)
-        values = np.where(violation > 0, np.nan, total)[:, None]
-        algorithm.tell(asked[-1], values, violation)
+        algorithm.tell(asked[-1], np.abs(asked[-1].sum(axis=1, keepdims=True) - aim).astype(np.float64))
     return np.concatenate(asked[-10:])
 
 
@@ -51,16 +48,11 @@ def test_the_ladder_takes_each_group_to_the_end_of_its_own_list(tmp_path: Path) 
     assert ladder[-1].tolist() == [4, 1]
 
 
-def test_given_genes_come_first() -> None:
-    start = SPACE.sample(3, np.random.default_rng(0))
-    assert np.array_equal(Nsga2(SPACE, seed=0, start=start).ask(3), start)
-
-
 def test_it_moves_towards_the_smaller_values() -> None:
-    assert np.median(optimise(0).sum(axis=1)) < 0.25 * np.sum(SPACE.n_choices - 1)
+    assert np.median(optimise(0).sum(axis=1)) < 0.25 * SPACE.highest.sum()
 
 
-def test_it_stays_at_the_edge_of_what_is_feasible() -> None:
+def test_it_stays_near_an_optimum_inside_the_space() -> None:
     total = optimise(20).sum(axis=1)
     assert 18 <= np.median(total) <= 26
 
@@ -70,24 +62,11 @@ def test_a_population_is_at_least_four() -> None:
         Nsga2(SPACE, seed=0, population=3)
 
 
-@pytest.mark.parametrize(
-    ("start", "complaint"),
-    [
-        (np.zeros((2, 3), dtype=np.int64), r"shape \(n, 16\), not \(2, 3\)"),
-        (np.full((1, 16), 5, dtype=np.int64), "start must hold choices from 0 to below"),
-        (np.full((1, 16), -1, dtype=np.int64), "start must hold choices from 0 to below"),
-    ],
-)
-def test_genes_of_another_space_are_refused(start: NDArray[np.int64], complaint: str) -> None:
-    with pytest.raises(InputError, match=complaint):
-        Nsga2(SPACE, seed=0, start=start)
-
-
 def test_a_space_that_is_smaller_than_the_population_is_searched_to_the_end(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("groups:\n- {sites: '*', ranks: [4, 8, 16], tie: all}\n")
     algorithm = Nsga2(read_space(file, SHAPE), seed=0)
     for _ in range(6):
-        genes = algorithm.ask(5)
-        algorithm.tell(genes, genes.astype(np.float64), np.zeros(5))
-        assert genes.shape == (5, 1)
+        points = algorithm.ask(5)
+        algorithm.tell(points, points.astype(np.float64))
+        assert points.shape == (5, 1)

@@ -25,6 +25,9 @@ SITES = named_space(
 class TenPerCentAbove:
     """A millisecond for each unit of rank, on exactly the sites it knows."""
 
+    def __init__(self, unit: str = "s") -> None:
+        self.unit = unit
+
     def predict(self, codes: NDArray[np.int64], dimensions: tuple[Dimension, ...], /) -> Prediction:
         assert dimensions == SITES
         mean_s = 1e-3 * codes.sum(axis=1)
@@ -45,5 +48,5 @@ def test_the_limited_cost_is_the_upper_end_of_the_prediction() -> None:
 
 def test_names_end_with_the_unit() -> None:
     names = [PredictedLatency(PREDICTOR, SITES).name, PredictedUpperEnd(PREDICTOR, SITES).name]
-    assert names == ["predicted_latency_s", "predicted_upper_s"]
-    assert PredictedUpperEnd(PREDICTOR, SITES, "J").name == "predicted_upper_J"
+    assert names == ["predicted_s", "predicted_upper_s"]
+    assert PredictedUpperEnd(TenPerCentAbove("J"), SITES).name == "predicted_upper_J"

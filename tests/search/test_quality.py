@@ -29,7 +29,7 @@ def plain_loss(super_adapter: SuperAdapter, codes: NDArray[np.int64], examples: 
 
 def some_codes(super_adapter: SuperAdapter) -> NDArray[np.int64]:
     space = super_adapter.space
-    return np.vstack([space.expand(space.sample(2, np.random.default_rng(0))), super_adapter.largest])
+    return np.vstack([space.at(space.sample(2, np.random.default_rng(0))), super_adapter.largest])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

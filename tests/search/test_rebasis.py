@@ -229,7 +229,7 @@ def test_the_loss_of_a_rank_follows_from_the_slopes_of_each_example(
 
 def test_what_moves_to_a_smaller_space_computes_the_same(imported: SuperAdapter) -> None:
     ids = torch.arange(12)[None]
-    config = imported.space.decode(imported.space.expand(np.minimum(imported.space.n_choices - 1, 2)[None])[0])
+    config = imported.space.decode(imported.space.at(np.minimum(imported.space.highest, 2)))
     with torch.no_grad():
         imported.activate(config)
         expected = imported.model(ids).logits

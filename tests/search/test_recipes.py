@@ -35,9 +35,9 @@ def test_placement_is_trained_by_the_default_step_on_ranks_from_zero() -> None:
 def test_a_recipe_is_whole(recipe: Recipe) -> None:
     assert all((recipe.summary, recipe.paper, recipe.needs, recipe.gives))
     space = recipe.space(SHAPE, ranks=recipe.ranks)
-    genes = recipe.start(space)
-    assert genes.shape == (space.n_axes,)
-    assert ((genes >= 0) & (genes < space.n_choices)).all()
+    points = recipe.start(space)
+    assert points.shape == (space.n_axes,)
+    assert ((points >= 0) & (points < space.n_choices)).all()
     assert callable(algorithm_named(recipe.algorithm))
 
 

@@ -49,7 +49,7 @@ def deep() -> Space:
 
 def draws(sampler: Sampler, space: Space, n: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
     rng = np.random.default_rng(seed)
-    return space.expand(np.stack([sampler.draw(space, rng) for _ in range(n)]))
+    return space.at(np.stack([sampler.draw(space, rng) for _ in range(n)]))
 
 
 def assert_frequency(found: NDArray[np.bool_], expected: float) -> None:

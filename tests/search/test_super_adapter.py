@@ -141,7 +141,7 @@ def test_checkpointing_of_activations_changes_neither_loss_nor_gradients(
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        super_adapter.activate(tiny.space(model).expand(tiny.space(model).sample(1, np.random.default_rng(0)))[0])
+        super_adapter.activate(tiny.space(model).at(tiny.space(model).sample(1, np.random.default_rng(0)))[0])
         loss = model(ids, labels=ids, use_cache=False).loss
         loss.backward()
         return loss, [weight.grad for weight in model.parameters() if weight.requires_grad]

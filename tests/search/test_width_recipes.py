@@ -38,7 +38,7 @@ def test_lonas_has_90_variables_and_20_to_the_30_configurations() -> None:
 
 def test_lonas_starts_from_the_middle_of_every_list() -> None:
     space = lonas_space()
-    config = space.decode(space.expand(lonas.RECIPE.start(space)[None])[0])
+    config = space.decode(space.at(lonas.RECIPE.start(space)))
     assert set(config.by_layer.values()) == {1152}
     assert set(config.by_layer) == set(range(30))
     kinds = {path.rsplit(".", 1)[1] for path, _ in config.ranks}
@@ -57,7 +57,7 @@ def test_uniform_widths_have_the_sizes_of_the_smaller_models(width: int, paramet
 
 def test_each_uniform_width_is_a_cut_with_the_largest_adapter() -> None:
     space = lonas_space()
-    narrow = {name: space.decode(space.expand(genes[None])[0]) for name, genes in uniform_cuts(space).items()}
+    narrow = {name: space.decode(space.at(points)) for name, points in uniform_cuts(space).items()}
     assert sorted(narrow) == [f"uniform width {width}" for width in (1152, 1344, 768, 960)]
     assert set(narrow["uniform width 768"].by_layer.values()) == {768}
     assert set(narrow["uniform width 768"].by_path.values()) == {32}
@@ -72,7 +72,7 @@ def test_a_recipe_has_every_mlp_of_a_family(recipe: object, model_type: str) -> 
     assert sum(each.kind == WIDTH for each in space.dimensions) == 30
     assert any(site.kind == "down_proj" for site in space.sites)
     assert any("gate" in site.kind for site in space.sites)
-    assert space.has_adapter(space.expand(0 * space.n_choices[None])).all()
+    assert space.has_adapter(space.at(0 * space.n_choices[None])).all()
 
 
 def test_merged_ranks_are_left_out_of_the_choices() -> None:
@@ -80,7 +80,7 @@ def test_merged_ranks_are_left_out_of_the_choices() -> None:
     only = space.at_largest_ranks
     assert only.dimensions == space.dimensions
     assert sum(len(each.choices) > 1 for each in only.axes) == 30
-    codes = only.expand(only.sample(5, np.random.default_rng(0)))
+    codes = only.at(only.sample(5, np.random.default_rng(0)))
     assert {rank for row in codes for rank in only.decode(row).by_path.values()} == {32}
 
 

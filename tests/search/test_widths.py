@@ -31,7 +31,7 @@ def test_random_configurations_equal_the_dense_models_they_stand_for(family: str
     super_adapter = disturbed(family)
     space, rng = super_adapter.space, np.random.default_rng(5)
     whole = logits(super_adapter.model, ids)
-    for codes in space.expand(space.sample(20, rng)):
+    for codes in space.at(space.sample(20, rng)):
         config = space.decode(codes)
         expected = logits(dense(made(family), config.by_layer, complete_updates(super_adapter, config.by_path)), ids)
         with super_adapter.activated(config):
@@ -138,7 +138,7 @@ def test_training_recovers_what_a_cut_lost_and_leaves_the_base_as_it_is(family: 
     super_adapter = SuperAdapter(model, space, seed=0)
     rng = np.random.default_rng(2)
     rows = [TokenExample((int(first), 7, int(first) + 1, 9), 2) for first in rng.permutation(200)]
-    middle = space.expand(midpoint(space)[None])
+    middle = space.at(midpoint(space)[None])
     cut = Configuration.of(widths=space.decode(middle[0]).by_layer)
     before = CompletionLoss(super_adapter, rows[150:])(np.stack([space.encode(cut), space.base]))
     settings = TrainingSettings(30, 0, learning_rate=1e-2)

@@ -167,7 +167,7 @@ def test_the_quantity_is_predicted_and_limits_a_search() -> None:
     small = Download(SPACE, SHAPE)
     front = search(Climber(SPACE, seed=0), SPACE, [small], [limit], evaluations=20, seed=0)
     assert front.members
-    assert all(moved(SPACE.decode(np.array(member.codes))) <= 1.03 * moved(Configuration()) for member in front.members)
+    assert all(moved(member.configuration) <= 1.03 * moved(Configuration()) for member in front.members)
 
 
 def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measurement], tmp_path: Path) -> None:

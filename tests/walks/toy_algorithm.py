@@ -1,4 +1,4 @@
-"""A search algorithm of another package: it changes one choice of the best genes it was told of."""
+"""A search algorithm of another package: it changes one choice of the best point it was told of."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ class Climber:
         self.best, self.value = space.sample(1, self.rng)[0], np.inf
 
     def ask(self, n):
-        genes = np.where(self.rng.random((n, 1)) < 0.7, self.best, self.space.sample(n, self.rng))
-        dimension = self.rng.integers(0, self.space.n_axes, n)
-        genes[np.arange(n), dimension] = self.rng.integers(0, self.space.n_choices[dimension])
-        return genes
+        points = np.where(self.rng.random((n, 1)) < 0.7, self.best, self.space.sample(n, self.rng))
+        axis = self.rng.integers(0, self.space.n_axes, n)
+        points[np.arange(n), axis] = self.rng.integers(0, self.space.n_choices[axis])
+        return points
 
-    def tell(self, genes, values, violations):
-        for row in np.flatnonzero(violations == 0):
-            if values[row, 0] < self.value:
-                self.best, self.value = genes[row].copy(), values[row, 0]
+    def tell(self, points, values):
+        best = values[:, 0].argmin() if len(points) else None
+        if best is not None and values[best, 0] < self.value:
+            self.best, self.value = points[best].copy(), values[best, 0]

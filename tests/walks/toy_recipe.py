@@ -27,6 +27,6 @@ TRIMMED = Recipe(
     ranks=(0, 2, 8),
     prepare=trim,
     step=TrainingStep(SpreadSampler()),
-    start=lambda space: space.n_choices - 1,
+    start=lambda space: space.highest,
     algorithm="random",
 )

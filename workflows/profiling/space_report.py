@@ -1,7 +1,7 @@
 """A campaign over the configurations of a space, which measures those missing in its store."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,6 +26,7 @@ from adaptare.profiler import (
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.measuring import Latency, probe_named
 from adaptare.profiler.store import Origin
+from adaptare.profiler.workloads import all_kinds
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.request import ProfileRequest
 from adaptare.workflows.target import target_of
@@ -42,8 +43,7 @@ class SpaceRow:
     Args:
         workload: Hash of the workload.
         parameters: Weights of the adapter.
-        layers: Layers of the model.
-        neurons: Share of the MLP neurons that the model keeps.
+        kept: Key of each kind of dimension that cuts the base -> share of the base's values that stays.
         latency: Seconds of a call.
         over_base: Ratio of the latency to that of the base, minus one.
         within_one_opening: True if the intervals do not generalise to the next load of the program.
@@ -53,8 +53,7 @@ class SpaceRow:
     configuration: Configuration
     sites: int
     parameters: int
-    layers: int
-    neurons: float
+    kept: Mapping[str, float]
     latency: Interval
     over_base: Interval
     within_one_opening: bool
@@ -257,15 +256,12 @@ def measure_space(
 def _row(measurement: Measurement) -> SpaceRow:
     workload = measurement.workload
     shape, configuration = workload.shape, workload.configuration
-    kept, widths = configuration.kept(shape.layers), configuration.by_layer
-    neurons = sum(widths.get(layer, shape.intermediate) for layer in kept) / (shape.layers * shape.intermediate)
     return SpaceRow(
         workload=workload.hash,
         configuration=configuration,
         sites=len(configuration.ranks),
         parameters=configuration.adapter_parameters(shape),
-        layers=len(kept),
-        neurons=neurons,
+        kept={kind.key: configuration.share_kept(kind, shape) for kind in all_kinds() if kind.cuts},
         latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
         over_base=measurement.overhead,
         within_one_opening=measurement.within_one_opening,

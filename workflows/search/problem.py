@@ -26,7 +26,7 @@ from adaptare.search.budget.candidate import Candidate
 from adaptare.search.budget.limits import Budget, predicted_limit
 from adaptare.workflows.search.result import Choice
 
-Genes = NDArray[np.int64]
+Points = NDArray[np.int64]
 SCREEN: Final = AdditiveScreen()
 
 
@@ -42,7 +42,7 @@ class MergedLatency:
     base_s: float
     unit: str = "s"
 
-    def predict(self, codes: Genes, dimensions: tuple[Dimension, ...], /) -> Prediction:
+    def predict(self, codes: Points, dimensions: tuple[Dimension, ...], /) -> Prediction:
         """The same latency for every row of codes."""
         same = np.full(len(codes), self.base_s)
         return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
@@ -73,7 +73,7 @@ class Problem:
     @property
     def limit(self) -> Limit:
         """Limit on the upper end of the prediction."""
-        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions, self.predictor.unit), self.bound)
+        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), self.bound)
 
     def check(self) -> None:
         """Raises `InfeasibleBudgetError` if no configuration is predicted to meet the limit."""
@@ -85,7 +85,7 @@ class Problem:
         algorithm: str,
         *,
         evaluations: int,
-        start: Genes | None = None,
+        start: Points | None = None,
         screen: AdditiveScreen | None = SCREEN,
     ) -> Front:
         """Front that an algorithm finds.
@@ -93,7 +93,7 @@ class Problem:
         Args:
             title: Title of the progress display.
             algorithm: Registered name.
-            start: Genes to evaluate first.
+            start: Points to evaluate first.
             screen: Selects among many proposals; `None` evaluates the first ones.
         """
         proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
@@ -121,7 +121,7 @@ class Problem:
         """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""
         # Below the base, the fastest member takes the place of the base.
         lowest = min([self.base, *(one.upper[0] for one in front.members if self.space.cuts_base)])
-        return [self.space.decode(one.codes) for one in pick_winners(front, n, base=lowest, bound=self.bound)]
+        return [one.configuration for one in pick_winners(front, n, base=lowest, bound=self.bound)]
 
     def choice(self, name: str, configuration: Configuration) -> Choice:
         """Row of a configuration, with its prediction."""

@@ -14,7 +14,7 @@ from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
-from adaptare.search.algorithms.greedy import greedy_genes
+from adaptare.search.algorithms.greedy import greedy_point
 from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import MARK, check_replaceable
@@ -23,7 +23,7 @@ from adaptare.search.super_adapter.merging import fills_zeros
 from adaptare.search.super_adapter.quantised_base import requantised
 from adaptare.search.training.answers import accuracies_of
 from adaptare.search.training.rank_importance import gate_gradients
-from adaptare.workflows.search.problem import Genes, MergedLatency, Problem
+from adaptare.workflows.search.problem import MergedLatency, Points, Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
@@ -120,27 +120,28 @@ def search_loaded(
     problem.check()  # before gradients are computed
     space, limit, algorithm = problem.space, problem.limit, request.algorithm or NSGA2
     greedy = _greedy(adaptation, super_adapter, problem)
-    costs = {name: float(limit.cost(space.expand(genes[None]))[0]) for name, genes in uniform_cuts(space).items()}
+    cuts = uniform_cuts(space)
+    costs = {name: float(limit.cost(space.at(point)[None])[0]) for name, point in cuts.items()}
     # Larger models have lower losses.
     fitting = sorted((name for name, cost in costs.items() if cost <= limit.bound), key=lambda name: -costs[name])
-    cuts = {name: uniform_cuts(space)[name] for name in fitting[: request.evaluations // 2]}
+    cuts = {name: cuts[name] for name in fitting[: request.evaluations // 2]}
     start = np.vstack([midpoint(space), greedy, *cuts.values()])
     front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
     random = problem.run("random search", "random", evaluations=request.evaluations, screen=None)
-    names = {tuple(space.expand(genes[None])[0].tolist()): name for name, genes in cuts.items()}
-    uniform = front_of(front.objectives, tuple(one for one in front.history if one.codes in names))
+    names = {space.decode(space.at(point)): name for name, point in cuts.items()}
+    uniform = front_of(front.objectives, tuple(one for one in front.history if one.configuration in names))
     compared = [
         *_reported_baselines(space),
-        *(("random search", space.decode(one.codes)) for one in random.members[:1]),
-        *((GREEDY, space.decode(codes)) for codes in space.expand(greedy)),
-        *((names[tuple(space.encode(config))], config) for config in problem.winners(uniform, REPORTED_CUTS)),
+        *(("random search", one.configuration) for one in random.members[:1]),
+        *((GREEDY, space.decode(codes)) for codes in space.at(greedy)),
+        *((names[config], config) for config in problem.winners(uniform, REPORTED_CUTS)),
     ]
     winners = problem.winners(front, request.winners)
     choices = [problem.choice(f"winner {number}", config) for number, config in enumerate(winners, start=1)]
     choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
     examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
-    def deployed(choice: Choice) -> tuple[SuperAdapter, Genes]:
+    def deployed(choice: Choice) -> tuple[SuperAdapter, Points]:
         if choice.mode != "requantised" or super_adapter.on_grid:
             return super_adapter, super_adapter.space.encode(choice.configuration)
         again = requantised(super_adapter, choice.configuration, adaptation.base, adaptation.task.quantisation)
@@ -234,15 +235,15 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
     return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
-def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> Genes:
-    """Genes chosen by importance per added cost, in one row, or none if no adapter fits that way."""
+def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> Points:
+    """Points chosen by importance per added cost, in one row, or none if no adapter fits that way."""
     space = problem.space
     nothing = np.empty((0, space.n_axes), dtype=np.int64)
     if not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
         return nothing  # there is no rank to choose
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
-    genes = greedy_genes(space, importance, problem.limit)
-    return nothing if genes is None else genes[None]
+    point = greedy_point(space, importance, problem.limit)
+    return nothing if point is None else point[None]
 
 
 def _reported_baselines(space: Space) -> list[tuple[str, Configuration]]:

@@ -171,7 +171,7 @@ class Cutter:
         problem.check()
         starts = [allocations(problem.space, each, problem.limit, most=SEEDS) for each in self._importances]
         # The best allocation of each kind of importance first, then the second best of each, and so on.
-        order = np.argsort(np.concatenate([np.arange(len(genes)) for genes in starts]), kind="stable")
+        order = np.argsort(np.concatenate([np.arange(len(points)) for points in starts]), kind="stable")
         front = problem.run("searching", NSGA2, evaluations=self._evaluations, start=np.vstack(starts)[order])
         found = problem.winners(front, 1)
         if not found:

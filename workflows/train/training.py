@@ -154,7 +154,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         )
     save_task(task, folder)
     validation = CompletionLoss(super_adapter, examples.validation)
-    start = space.expand(recipe.start(space)[None])[0]
+    start = space.at(recipe.start(space))
     base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
     questions, scoring = examples.validation_questions, task.data.scoring
     right = {"trained": right_answers(questions, super_adapter, super_adapter.largest, scoring=scoring)}

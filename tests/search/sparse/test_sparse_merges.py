@@ -29,7 +29,7 @@ from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 
 Adapted = Callable[[MakeLayer], SuperAdapter]
-# How to choose a sub-adapter: genes of the choices 2, 4, 6.
+# How to choose a sub-adapter: points of the choices 2, 4, 6.
 CHOICES = {"minimal": 0, "heuristic": 1, "maximal": 2}
 LAYERS = pytest.mark.parametrize("layer", [MaskedElasticLinear, QuantisedElasticLinear])
 
@@ -37,10 +37,10 @@ LAYERS = pytest.mark.parametrize("layer", [MaskedElasticLinear, QuantisedElastic
 def chosen(super_adapter: SuperAdapter, name: str) -> Configuration:
     space = super_adapter.space
     if name == "mixed":
-        genes = np.random.default_rng(5).integers(0, 3, space.n_axes)
+        points = np.random.default_rng(5).integers(0, 3, space.n_axes)
     else:
-        genes = np.full(space.n_axes, CHOICES[name])
-    return space.decode(space.expand(genes[None])[0])
+        points = np.full(space.n_axes, CHOICES[name])
+    return space.decode(space.at(points))
 
 
 def logits(super_adapter: SuperAdapter, config: Configuration, ids: torch.Tensor) -> torch.Tensor:

@@ -57,10 +57,10 @@ def test_the_space_of_shears_has_three_ranks_per_layer() -> None:
     assert {each.choices for each in made.axes} == {(16, 24, 32)}
     grouped = {tuple(each.place.rsplit(".", 1)[-1] for each in axis.dimensions) for axis in made.axes}
     assert grouped == {("q_proj", "k_proj", "v_proj"), ("up_proj",), ("down_proj",)}
-    assert set(made.expand(recipe.start(made)[None])[0]) == {24}
+    assert set(made.at(recipe.start(made))) == {24}
     assert [parameters(shape, rank) for rank in (32, 24, 16)] == [6_635_520, 4_976_640, 3_317_760]
     for rank, gene in ((16, 0), (24, 1), (32, 2)):
-        config = made.decode(made.expand(np.full((1, 90), gene))[0])
+        config = made.decode(made.at(np.full((1, 90), gene))[0])
         assert set(config.by_path.values()) == {rank}
         assert sum(
             shape.site_by_path[path].in_features + shape.site_by_path[path].out_features for path, _ in config.ranks
@@ -124,7 +124,7 @@ def train(tmp_path: Path, data: Path) -> Train:
         again = CompletionLoss(super_adapter, adaptation.examples.validation)
         assert float(again(super_adapter.largest[None])[0]) == pytest.approx(trained.full_loss, rel=1e-6)
         assert trained.full_loss != trained.base_loss
-        return adaptation, super_adapter, made.decode(made.expand(recipe.start(made)[None])[0])
+        return adaptation, super_adapter, made.decode(made.at(recipe.start(made)))
 
     return call
 
@@ -175,7 +175,7 @@ def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(t
     front = search(climber, super_adapter.space, [validation], [], evaluations=6, seed=0)
     best = min(front.history, key=lambda candidate: candidate.values[0])
     assert best.values[0] <= validation(super_adapter.space.encode(start)[None])[0]
-    found = super_adapter.space.decode(best.codes)
+    found = best.configuration
     options: dict[str, Any] = {"base": adaptation.base, "cache": tmp_path / "cache"}
     assert exported(super_adapter, found, tmp_path / "onnx", kind="onnx", **options) < 1e-3
     exported(super_adapter, found, tmp_path / "merged", base_name=adaptation.base_name, kind="merged")
