@@ -230,7 +230,7 @@ def losses_of(
 
 def deployed(adaptation: Any, adapted: Any, config: Any, base: Path) -> Losses:
     """Losses of test examples by the weights of a merged configuration, quantised again. Shape (n, 2)."""
-    from adaptare.search.super_adapter.quantised_base import requantised
+    from adaptare.search.super_adapter.merging import requantised
 
     again = requantised(adapted, config, base, adaptation.task.quantisation)
     with again.activated(config.without_adapter):

@@ -52,10 +52,9 @@ from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screene
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.base_model import Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights
+from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, original, requantised, round_base
-from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.super_adapter.quantised_base import keep_masters, original, round_base
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.samplers import UniformSampler

@@ -34,7 +34,7 @@ def converted_gguf(file: Path, cache: Path) -> Path:
 def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with without_bars():
+    with without_bars(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws its own progress bar
         try:
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -83,16 +83,13 @@ def _write_tiny(folder: Path) -> None:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Suppresses the progress bars and log output of transformers."""
+    """Hides the progress bars of transformers within the context."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws its own progress bar
-            yield
+        yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()

@@ -16,7 +16,7 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
 
     One width of all layers becomes the `intermediate_size`; layers left out make `num_hidden_layers` smaller.
     """
-    from adaptare.search.progress_bars import without_progress_bars
+    from adaptare.profiler.models import without_bars
     from adaptare.search.super_adapter.merging import check_still_sparse, dense
     from adaptare.search.super_adapter.quantised_base import original
 
@@ -26,7 +26,7 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
     check_still_sparse(adapted)
     model = dense(adapted)
     model.config.update(fields)
-    with without_progress_bars():
+    with without_bars():
         model.save_pretrained(folder)
     if adapted.base.origin.tokenizer is not None:
         adapted.base.origin.tokenizer.save_pretrained(folder)

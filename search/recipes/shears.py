@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads import grouped_space
-from adaptare.search.pruning.wanda import prune_by_wanda
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.training.pruning import prune_by_wanda
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.search.training.step import TrainingStep
 from adaptare.search.training.token_examples import TokenExample

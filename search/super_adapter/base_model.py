@@ -6,12 +6,13 @@ from typing import Final
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import Quantisation
 from adaptare.profiler import ModelShape
-from adaptare.search.progress_bars import without_progress_bars
+from adaptare.profiler.models import without_bars
 from adaptare.search.super_adapter.elastic import ElasticLinear
 
 
@@ -71,7 +72,7 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise InputError(f"{str(folder)!r} has no *.safetensors; save the model with transformers' save_pretrained")
     try:
         ModelShape.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
-        with without_progress_bars():
+        with without_bars():
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
@@ -81,3 +82,8 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
     return model.requires_grad_(False).eval(), tokenizer
+
+
+def decoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """Module path -> linear, for all linears of the decoder layers."""
+    return {site.path: model.get_submodule(site.path) for site in ModelShape.from_config(model.config).sites}

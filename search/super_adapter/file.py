@@ -1,7 +1,7 @@
 """Super-adapters on disk: `super_adapter.safetensors`, and `super_adapter.json` with base model, space and scaling."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,50 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError, StorageError
-from adaptare.core.content_hash import Json
-from adaptare.core.strict_json import parse_json
+from adaptare.core.codec import from_json, to_json
+from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.core.whole_file import write_whole
-from adaptare.profiler import RANK, WIDTH, Axis, ModelShape, Space
-from adaptare.profiler.workloads import LAYER, kind_named
+from adaptare.profiler import Axis, ModelShape, Space
+from adaptare.profiler.workloads import kind_named
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
-# Schemas 1 to 3 name sites, layers and an order of layers, and number them; 4 names the dimensions of each axis.
-SCHEMA, WITH_AXES = 1, 4
-PLAIN = ElasticLinear.__name__
+SCHEMA = 4
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
 
 
-def describe(super_adapter: SuperAdapter) -> dict[str, Json]:
-    """Base model, space and scaling of a super-adapter, as JSON."""
-    space, scaling = super_adapter.space, super_adapter.scaling
-    axes: list[Json] = [
-        {"kind": axis.kind.key, "places": [each.place for each in axis.dimensions], "choices": list(axis.choices)}
-        for axis in space.axes
-    ]
-    return {
-        "schema": WITH_AXES,
-        "base_shape": super_adapter.shape.hash,
-        "space": {"name": space.name, "axes": axes},
-        "scaling": {"rule": scaling.rule, "alpha": scaling.alpha},
-        **({} if super_adapter.kind == PLAIN else {"layer": super_adapter.kind}),
-    }
+@dataclass(frozen=True)
+class _Axis:
+    kind: str
+    places: tuple[str | int, ...]
+    choices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Space:
+    name: str
+    axes: tuple[_Axis, ...]
+
+
+@dataclass(frozen=True)
+class _Description:
+    base_shape: str
+    space: _Space
+    scaling: Scaling
+    layer: str = ElasticLinear.__name__
+
+
+def describe(super_adapter: SuperAdapter) -> dict[str, Any]:
+    """Base model, space and scaling of a super-adapter, as JSON; the layer too, if it is not the usual one."""
+    space, layer = super_adapter.space, super_adapter.kind
+    axes = [_Axis(axis.kind.key, tuple(each.place for each in axis.dimensions), axis.choices) for axis in space.axes]
+    saved = to_json(
+        _Description(super_adapter.shape.hash, _Space(space.name, tuple(axes)), super_adapter.scaling, layer)
+    )
+    if layer == ElasticLinear.__name__:
+        del saved["layer"]
+    return {"schema": SCHEMA, **saved}
 
 
 def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
@@ -49,58 +64,40 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
         StorageError: The files could not be written.
     """
     state = {name: tensor.cpu().contiguous() for name, tensor in super_adapter.state().items()}
+    write_versioned(Path(folder) / _DESCRIPTION, describe(super_adapter), schema=SCHEMA)
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         write_whole(Path(folder) / _TENSORS, safetensors.torch.save(state))
-        write_whole(Path(folder) / _DESCRIPTION, json.dumps(describe(super_adapter), indent=1))
     except OSError as error:
-        raise StorageError(
-            f"the super-adapter cannot be written to {str(folder)!r}: {error.strerror or error}"
-        ) from error
+        raise StorageError(f"the weights cannot be written to {str(folder)!r}: {error.strerror or error}") from error
 
 
-def load_super_adapter(
-    folder: str | Path, model: PreTrainedModel, *, space: Space | None = None, layer: MakeLayer = ElasticLinear
-) -> SuperAdapter:
+def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, layer: MakeLayer = ElasticLinear) -> SuperAdapter:
     """Loads a saved super-adapter onto a model of the same shape.
 
     Args:
         folder: Folder of the saved files.
         model: Base model, without adapters.
-        space: Space it must have been trained for; default: the saved one.
         layer: Makes the elastic linear of a site, as in training.
 
     Raises:
-        InputError: The super-adapter is missing, damaged, or of another base model or space. The model is
-            unchanged.
+        InputError: The super-adapter is missing, damaged, or of another base model. The model is unchanged.
     """
-    description = read_description(folder)
-    shape = ModelShape.from_config(model.config)
-    damage = f"{str(folder)!r} holds a damaged {_DESCRIPTION}; train again, or use another folder"
-    try:
-        base, saved_space, scaling = description["base_shape"], description["space"], Scaling(**description["scaling"])
-    except (KeyError, TypeError, OverflowError) as error:
-        raise InputError(damage) from error
-    if base != shape.hash:
+    shape, saved = ModelShape.from_config(model.config), _read(Path(folder))
+    if saved.base_shape != shape.hash:
         raise InputError(
-            f"the super-adapter in {str(folder)!r} is of a base model of shape {base}, this one "
+            f"the super-adapter in {str(folder)!r} is of a base model of shape {saved.base_shape}, this one "
             f"has shape {shape.hash}; load the base model it was trained on"
         )
     try:
-        saved = _space(saved_space, shape)
+        space = _space(saved.space, shape)
     except (LookupError, TypeError, ValueError) as error:
-        raise InputError(damage) from error
-    if space is not None and space.axes != saved.axes:
-        raise InputError(
-            f"the super-adapter in {str(folder)!r} was trained for {_words(saved)}, not {_words(space)}; "
-            "search the space it was trained for, or train another"
-        )
-    super_adapter = SuperAdapter(model, space or saved, scaling=scaling, seed=0, layer=layer)
+        raise InputError(f"{_otherwise(folder)}; its base has no such dimensions: {error}") from error
+    super_adapter = SuperAdapter(model, space, scaling=saved.scaling, seed=0, layer=layer)
     try:
-        if super_adapter.kind != (kind := description.get("layer", PLAIN)):
+        if super_adapter.kind != saved.layer:
             raise InputError(
-                f"the super-adapter in {str(folder)!r} was trained with {kind}, not {super_adapter.kind}; pass the "
-                "layer of its recipe"
+                f"the super-adapter in {str(folder)!r} was trained with {saved.layer}, not {super_adapter.kind}; pass "
+                "the layer of its recipe"
             )
         load_tensors(super_adapter, folder)
     except InputError:
@@ -130,65 +127,29 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
             tensor.copy_(loaded[name])
 
 
-def read_description(folder: str | Path) -> Mapping[str, Any]:
-    """Content of `super_adapter.json`, after a check of its schema.
-
-    Raises:
-        InputError: The file is missing, or of a later version.
-    """
-    file = Path(folder) / _DESCRIPTION
+def _read(folder: Path) -> _Description:
+    content = read_versioned(folder / _DESCRIPTION, schema=SCHEMA, otherwise=_otherwise(folder))
     try:
-        description = parse_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{str(folder)!r} holds no super-adapter: {_DESCRIPTION} cannot be read") from error
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from error
-    found = description.get("schema") if isinstance(description, dict) else None
-    if found not in range(SCHEMA, WITH_AXES + 1):
-        raise InputError(
-            f"{file} has schema {found!r}; this version reads {SCHEMA} to {WITH_AXES}: update adaptare or train again"
-        )
-    return dict(description)
+        return from_json(_Description, content)
+    except (InputError, OverflowError) as error:
+        raise InputError(f"{_otherwise(folder)}; {_DESCRIPTION}: {error}") from error
 
 
-def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def _space(saved: Mapping[str, Any], shape: ModelShape) -> Space:
-    groups = saved["axes"] if "axes" in saved else _numbered(saved, shape)
-    for group in groups:
-        if not all(type(choice) is int and choice >= 0 for choice in group["choices"]):
-            raise TypeError("choices of a space are whole numbers")
-    kinds = [kind_named(group["kind"]) for group in groups]
+def _space(saved: _Space, shape: ModelShape) -> Space:
+    kinds = [kind_named(axis.kind) for axis in saved.axes]
     axes = (
-        Axis(f"{kind.name} {number}", tuple(group["choices"]), tuple(map(kind, group["places"])))
-        for number, (kind, group) in enumerate(zip(kinds, groups, strict=True))
+        Axis(f"{kind.name} {number}", axis.choices, tuple(map(kind, axis.places)))
+        for number, (kind, axis) in enumerate(zip(kinds, saved.axes, strict=True))
     )
-    space = Space(saved["name"], shape, tuple(axes))
+    space = Space(saved.name, shape, tuple(axes))
     if outside := [str(each) for each in space.dimensions if each.place not in each.kind.places(shape)]:
         raise KeyError(outside[0])
     return space
 
 
-def _numbered(saved: Mapping[str, Any], shape: ModelShape) -> list[dict[str, Any]]:
-    """Axes of the schemas before, which number sites, then layers that have a width, then the depth."""
-    named = [(RANK.key, [path]) for path in saved["sites"]]
-    named += [(WIDTH.key, [layer]) for layer in saved.get("widths", [])]
-    named += [(LAYER.key, saved["left_out_in_order"])] if "left_out_in_order" in saved else []
-    groups = zip(saved["groups"], saved["choices"], strict=True)
-    return [
-        {"kind": named[own[0]][0], "places": [place for one in own for place in named[one][1]], "choices": choices}
-        for own, choices in groups
-    ]
+def _otherwise(folder: str | Path) -> str:
+    return f"{str(folder)!r} holds no super-adapter that this version reads; train again, or use another folder"
 
 
-def _words(space: Space) -> str:
-    kinds = [
-        f"{len(own)} of {kind.name}s with the choices {sorted({choice for axis in own for choice in axis.choices})}"
-        for kind in space.kinds
-        if (own := [axis for axis in space.axes if axis.kind == kind])
-    ]
-    order = ", ".join(map(str, space.removal_order))
-    last = f", leaving out layers {order} in turn" if order else ""
-    return f"space {space.name!r} ({len(space.dimensions)} dimensions in {space.n_axes} axes: {', '.join(kinds)}{last})"
+def _sizes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

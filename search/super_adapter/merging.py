@@ -1,16 +1,25 @@
 """Merging of a sub-adapter into the weights of its base."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import BLOCK
+from adaptare.profiler import Configuration
 from adaptare.profiler.programs.torch.cut import narrowed, set_weight, shallow, shared_copy, tensors_of
 from adaptare.profiler.workloads import WHOLE, SubAdapter
-from adaptare.search.super_adapter.base_model import Base
+from adaptare.search.super_adapter.base_model import Base, Origin
+from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.zeros import SPARSE, share_of_zeros
+from adaptare.search.super_adapter.quantised_base import original, round_base
 
 Weights = dict[str, torch.Tensor]
+# A base counts as sparse from this share of zeros on. Rounding a dense base to 4 bits makes about 10 % of it zero.
+SPARSE = 0.25
 
 
 def dense(adapted: SubAdapter[Base]) -> PreTrainedModel:
@@ -50,6 +59,12 @@ def int4_codes(adapted: SubAdapter[Base], layer: type[QuantisedElasticLinear]) -
     return {path: layer.codes(before[path], update) for path, update in updates(adapted).items()}
 
 
+def share_of_zeros(weights: Sequence[torch.Tensor]) -> float:
+    """Share of exact zeros in all of the weights together; 0 if there are none."""
+    total = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
+
+
 def fills_zeros(adapted: SubAdapter[Base]) -> bool:
     """True if the base is sparse, and merging the adapter would fill its zeros."""
     before, after = _masters(adapted), merged_weights(adapted)
@@ -75,3 +90,35 @@ def check_apart(adapted: SubAdapter[Base]) -> None:
             "this adapter changes only the non-zero weights of its base, which no adapter file can express; export it "
             "merged, as merged or onnx"
         )
+
+
+def requantised(
+    super_adapter: SuperAdapter, config: Configuration, folder: str | Path, quantisation: str, *, block: int = BLOCK
+) -> SuperAdapter:
+    """Base with a sub-adapter merged in floating point and then quantised, as a separate super-adapter.
+
+    With rank 0 everywhere, at the widths and depth of the config, its outputs are those of application mode
+    `requantised`, so that its loss can be compared. Of a narrower layer whose width is no multiple of the
+    quantisation's block, the last block is scaled with neurons that are cut off, unlike in a model that is cut first.
+
+    Args:
+        super_adapter: Source of the sub-adapter; not modified.
+        config: Ranks, widths and layers left out.
+        folder: Folder of the base model's original weights.
+        quantisation: A name in `QUANTISATIONS`; `none` merges only.
+        block: See `round_base`.
+
+    Raises:
+        InputError: The config is not of this super-adapter; the folder holds no model; or merging would fill the zeros
+            of a sparse base.
+    """
+    adapted = super_adapter.sub_adapter(config, Origin(Path(folder)))
+    adapted = replace(adapted, base=original(adapted.base, "none"))
+    check_still_sparse(adapted)
+    merged, parts = merged_weights(adapted), config.parts(super_adapter.shape)
+    model = adapted.base.model
+    for path, weight in merged.items():
+        part = parts.get(path, WHOLE)
+        model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
+    round_base(model, quantisation, block=block)
+    return SuperAdapter(model, super_adapter.space, seed=0)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from adaptare.search.pruning.rows import decoder_linears
-from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.super_adapter.merging import share_of_zeros
 
 Run = Callable[..., Any]
 MODEL = "tiny-random"

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from adaptare.core import InputError
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
+from adaptare.search.super_adapter.merging import requantised
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.quantised_base import requantised
 
 UNEVEN = {0: 32, 2: 48}
 

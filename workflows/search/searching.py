@@ -19,8 +19,7 @@ from adaptare.search.budget.front import front_of
 from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.super_adapter.merging import fills_zeros
-from adaptare.search.super_adapter.quantised_base import requantised
+from adaptare.search.super_adapter.merging import fills_zeros, requantised
 from adaptare.search.training.answers import accuracies_of
 from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.workflows.search.problem import MergedLatency, Points, Problem

@@ -14,12 +14,12 @@ from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models import published_name
-from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter, load_base
+from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 from adaptare.search.budget.limits import Budget, check_predictor, covering
 from adaptare.search.export.folder import check_replaceable
 from adaptare.search.export.peft_import import import_peft
-from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.super_adapter.quantised_base import load_rounded
 from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
 from adaptare.search.training.rank_importance import activation_grams, loss_lost
 from adaptare.search.training.token_examples import TokenSplit
@@ -88,8 +88,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     check_replaceable(request.output)
     weights = str(source.weights_folder().resolve())
     texts = request.data.texts() if request.data else None  # reports errors before the weights are loaded
-    model, tokenizer = load_base(weights)
-    round_base(model, request.quantisation)
+    model, tokenizer = load_rounded(weights, request.quantisation)
     examples = request.data.tokens(texts, tokenizer) if request.data and texts else None
     imported = SuperAdapter.of(import_peft(request.adapter, model))
     cutter = Cutter(on_space(imported, ladder_space(imported)), fitted, examples, request, feedback)

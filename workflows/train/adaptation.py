@@ -6,9 +6,9 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.profiler.models import published_name
-from adaptare.search import SuperAdapter, load_base, load_super_adapter
+from adaptare.search import SuperAdapter, load_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
-from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
+from adaptare.search.super_adapter.quantised_base import load_rounded
 from adaptare.search.training.record import check_examples
 from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.train.prepared_base import base_folder
@@ -42,10 +42,7 @@ def load_adaptation(task: Task, folder: Path) -> Adaptation:
     """Loads weights, tokenizer and examples of a task; the base that its recipe prepares is in the folder."""
     recipe = recipe_named(task.recipe)
     texts, base = task.data.texts(), base_folder(task, recipe, folder)  # errors come before the weights are loaded
-    model, tokenizer = load_base(base)
-    if getattr(recipe.layer, "on_grid", False):
-        keep_masters(model)
-    round_base(model, task.quantisation)
+    model, tokenizer = load_rounded(base, task.quantisation, masters=getattr(recipe.layer, "on_grid", False))
     return Adaptation(task, recipe, base, model, tokenizer, task.data.tokens(texts, tokenizer))
 
 

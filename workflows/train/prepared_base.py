@@ -10,8 +10,8 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.codec import to_json
 from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.profiler import ModelShape, Space
+from adaptare.profiler.models import without_bars
 from adaptare.search import load_base
-from adaptare.search.progress_bars import without_progress_bars
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.workflows.train.task import FILE as _TASK
 from adaptare.workflows.train.task import Task, save_task
@@ -83,7 +83,7 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
         save_task(task, folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:
             unfinished = Path(place) / _BASE
-            with without_progress_bars():
+            with without_bars():
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             if order:

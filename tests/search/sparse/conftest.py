@@ -81,7 +81,7 @@ def examples() -> list[TokenExample]:
 
 @pytest.fixture
 def pruned(dense: PreTrainedModel, examples: list[TokenExample]) -> PreTrainedModel:
-    from adaptare.search.pruning.wanda import prune_by_wanda
+    from adaptare.search.training.pruning import prune_by_wanda
 
     prune_by_wanda(dense, examples, sparsity=0.5)
     return dense

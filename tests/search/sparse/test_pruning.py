@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape
-from adaptare.search.pruning.rows import decoder_linears, prune_by_magnitude
-from adaptare.search.pruning.wanda import prune_by_wanda
+from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.training.pruning import prune_by_magnitude, prune_by_wanda
 from adaptare.search.training.token_examples import TokenExample
 
 Prune = Callable[[PreTrainedModel, list[TokenExample], float], float]

@@ -16,15 +16,14 @@ from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search import CompletionLoss, train_super_adapter
-from adaptare.search.pruning.rows import decoder_linears
+from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
-from adaptare.search.super_adapter.merging import merged_weights
+from adaptare.search.super_adapter.merging import merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, requantised, round_base
-from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 

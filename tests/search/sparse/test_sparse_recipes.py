@@ -18,13 +18,13 @@ from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
 from adaptare.search import CompletionLoss, SuperAdapter, search
 from adaptare.search.algorithms.algorithm import algorithm_named
-from adaptare.search.pruning.rows import decoder_linears
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.recipes.shears import space
+from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.merging import share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.zeros import share_of_zeros
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.samplers import UniformSampler
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation

@@ -1,4 +1,4 @@
-"""Wanda: pruning by weight times activation."""
+"""Pruning to an exact number of zeros per output row: Wanda (weight times activation), and magnitude."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,13 +9,49 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
-from adaptare.search.pruning.rows import decoder_linears, prune_rows
-from adaptare.search.super_adapter.zeros import share_of_zeros
+from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.super_adapter.merging import share_of_zeros
 from adaptare.search.training.passes import pad_batch
 from adaptare.search.training.token_examples import TokenExample
 
 # The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
 LEAST_TOKENS = 256
+
+
+def prune_rows(linear: nn.Linear, scores: torch.Tensor, *, sparsity: float) -> None:
+    """Sets the `int(columns * sparsity)` weights of lowest score in every output row to zero, in place.
+
+    Args:
+        linear: Linear to prune; its bias is unchanged.
+        scores: Importance of each weight, shape (out, in). Of equal scores the first ones are removed.
+        sparsity: Share of each row to remove, between 0 and 1.
+
+    Raises:
+        InputError: The sparsity is out of range.
+    """
+    if not 0 < sparsity < 1:
+        raise InputError(f"sparsity must be above 0 and below 1, not {sparsity}")
+    removed = torch.sort(scores, dim=1, stable=True).indices[:, : int(linear.in_features * sparsity)]
+    linear.weight.detach().scatter_(1, removed, 0.0)
+
+
+def prune_by_magnitude(model: PreTrainedModel, *, sparsity: float) -> float:
+    """Removes the smallest weights of every row of the decoder's linears; embeddings, head and norms are untouched.
+
+    Args:
+        model: Changed in place.
+        sparsity: Share of each row to remove; rounded down to whole weights.
+
+    Returns:
+        Share of zeros in the decoder's linears.
+
+    Raises:
+        InputError: The sparsity is out of range, or the model family is not supported.
+    """
+    linears = decoder_linears(model)
+    for linear in linears.values():
+        prune_rows(linear, linear.weight.detach().abs(), sparsity=sparsity)
+    return share_of_zeros([linear.weight for linear in linears.values()])
 
 
 def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], *, sparsity: float) -> float:
