@@ -27,9 +27,10 @@ from adaptare.profiler import (
     precise_within,
     programs_for,
 )
+from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stubs import FEWEST_LAYERS
-from adaptare.workflows.grid import Case, grid
-from adaptare.workflows.profiling.campaign import Campaign, check_memory
+from adaptare.workflows.grid import Case, cases_of
+from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.target import Target, target_of
 
 PHASES = ("prefill", "decode")
@@ -46,8 +47,8 @@ def template(target: Target, shape: ModelShape, phase: str) -> Workload:
 
 def cases_for(base: Workload, programs: Programs) -> list[Case]:
     """Adapters that the runtime takes, by rank."""
-    (empty,) = grid(base.shape, [0], [])
-    swapped = grid(base.shape, SWAPPED_RANKS, PLACEMENTS)
+    (empty,) = cases_of(base.shape, [], ranks=[0], placements=[])
+    swapped = cases_of(base.shape, [], ranks=SWAPPED_RANKS, placements=PLACEMENTS)
     try:
         programs.need(empty.on(base))
     except InputError:  # torch has no rank 0
@@ -66,7 +67,7 @@ def measured(
     workloads = {case.on(base): case for case in cases_for(base, programs)}
     if not stubs:
         try:
-            check_memory([list(workloads)], device=target.device, programs=programs)
+            Session(target.device, programs=programs).split(list(workloads), reference=base.base)
         except InputError as error:
             if TOO_LARGE not in str(error):
                 raise

@@ -7,7 +7,7 @@ from adaptare.core import AdaptareError, InputError
 from adaptare.core.extensions import extensions
 from adaptare.devices import AgentDevice, DeviceInfo, WorkerInfo, connect
 from adaptare.devices.native import Bundle
-from adaptare.workflows.target import read_spelling
+from adaptare.workflows.target import target_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def machines(named: Sequence[str] = ()) -> Machines:
     Raises:
         InputError: One of the names is of no device.
     """
-    names = [read_spelling(name).device for name in named]
+    names = [str(target_of(name).place) for name in named]
     for name in names:
         connect(name)
     if not named:

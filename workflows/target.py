@@ -1,12 +1,14 @@
 """Target of measurements: a device, and the format of the base's weights on it."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Final, TypedDict
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import Device, DeviceInfo, connect, split_options
-from adaptare.profiler import Quantisation, Workload
+from adaptare.profiler import ModelShape, Programs, Quantisation, Workload, open_model, programs_for
 from adaptare.profiler.workloads import BYTES
 
 USUAL: Final = "float32"
@@ -24,15 +26,21 @@ class Target:
     """Device to measure on, and format of the base's weights.
 
     Args:
+        place: The device, or its spelling without the weights of the base.
         quantisation: Quantisation of the base.
         dtype: Data type of everything that is not quantised.
         named: True if the spelling includes the weight format.
     """
 
-    device: Device
-    quantisation: Quantisation
+    place: str | Device
+    quantisation: Quantisation = "none"
     dtype: str = USUAL
     named: bool = False
+
+    @cached_property
+    def device(self) -> Device:
+        """The device, connected on first use. Raises `InputError` and `DeviceError`."""
+        return connect(self.place) if isinstance(self.place, str) else self.place
 
     @property
     def weights(self) -> Weights:
@@ -40,14 +48,9 @@ class Target:
         return {"quantisation": self.quantisation, "dtype": self.dtype}
 
     @property
-    def place(self) -> dict[str, str]:
-        """Device and weights, with their names in JSON results."""
-        return {"device": self.device.info().device, "quantisation": self.quantisation, "dtype": self.dtype}
-
-    @property
     def name(self) -> str:
-        """Display name: the spelling of the device, with the weight format."""
-        return ",".join([self.device.info().device, *weight_words(self.quantisation, self.dtype)])
+        """Spelling of the device, with the weight format."""
+        return spelled(self.device.info().device, self.quantisation, self.dtype)
 
 
 def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
@@ -55,26 +58,20 @@ def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
     return [word for word in (quantisation, dtype) if word not in ("none", USUAL)]
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """Parsed spelling of a device and weights, before any connection.
+def spelled(device: str, quantisation: Quantisation, dtype: str) -> str:
+    """Spelling of a device, with the weight format."""
+    return ",".join([device, *weight_words(quantisation, dtype)])
 
-    Args:
-        device: Spelling without the weights of the base.
-        quantisation: Quantisation of the base.
-        dtype: Data type of everything that is not quantised.
-        named: True if it includes the weight format.
+
+def target_of(device: str | Device) -> Target:
+    """Parses spellings such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4`; a device stands for float32 weights.
+
+    Raises:
+        InputError: The spelling is wrong; the device itself is not looked for.
     """
-
-    device: str
-    quantisation: Quantisation
-    dtype: str
-    named: bool
-
-
-def read_spelling(text: str) -> Spelling:
-    """Parses spellings such as `torch-cpu:bfloat16,threads=1` or `ort-cpu:int4,threads=2`. Raises `InputError`."""
-    name, options = split_options(text)
+    if not isinstance(device, str):
+        return Target(device)
+    name, options = split_options(device)
     quantisations = [name for name in QUANTISATIONS if name != "none"]
     words, rest = list[str](), []
     for option in filter(None, options.split(",")):
@@ -84,21 +81,22 @@ def read_spelling(text: str) -> Spelling:
             rest.append(option)
         else:
             known = ", ".join((*quantisations, *BYTES))
-            raise InputError(f"device {text!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
+            raise InputError(f"device {device!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
     if len(set(words)) > 1:
-        raise InputError(f"device {text!r} names two bases, {words[0]} and {words[1]}; choose one")
+        raise InputError(f"device {device!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL
-    device = ":".join(filter(None, (name, ",".join(rest))))
+    place = ":".join(filter(None, (name, ",".join(rest))))
     quantisation, dtype = word if word in quantisations else "none", word if word in BYTES else USUAL
-    return Spelling(device, quantisation, dtype, named=bool(words))
+    return Target(place, quantisation, dtype, named=bool(words))
 
 
-def target_of(device: str | Device) -> Target:
-    """The connected device, and the weights; float32 for a device that is handed over. Raises `InputError`."""
-    if not isinstance(device, str):
-        return Target(device, "none")
-    spelling = read_spelling(device)
-    return Target(connect(spelling.device), spelling.quantisation, spelling.dtype, named=spelling.named)
+def opened(
+    model: str, device: str | Device, programs: Programs | None = None, *, cache: str | Path | None
+) -> tuple[Target, ModelShape, Programs]:
+    """Target, shape of the model, and builder of programs; by default the registered one. Raises `InputError`."""
+    target = target_of(device)
+    programs = programs or programs_for(target.device.info(), cache=cache)
+    return target, open_model(model, cache=cache).shape, programs
 
 
 def named_target(spelling: str | None, known: DeviceInfo, template: Workload) -> Target:
@@ -108,7 +106,7 @@ def named_target(spelling: str | None, known: DeviceInfo, template: Workload) ->
         InputError: The spelling has other base weights than the template.
     """
     target = target_of(spelling or known.device)
-    profiled = Target(target.device, template.quantisation, template.dtype)
+    profiled = Target(target.place, template.quantisation, template.dtype)
     if target.named and target.weights != profiled.weights:
         words = template.dtype if template.quantisation == "none" else template.quantisation
         raise InputError(f"device {spelling!r} has another base; the profiled one has {words} weights")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -34,12 +34,10 @@ def parts(
     """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
     from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
-    from adaptare.profiler import Configuration, Workload, open_model, precise_within, programs_for
-    from adaptare.profiler.measuring import Session
+    from adaptare.profiler import precise_within
     from adaptare.views import parts as view
-    from adaptare.workflows.grid import case_of
+    from adaptare.workflows.profiling.call import CallRequest
     from adaptare.workflows.profiling.parts_report import report_parts
-    from adaptare.workflows.target import target_of
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
@@ -48,10 +46,7 @@ def parts(
         raise InputError(
             "--sites and --mode say where and how an adapter is applied, and there is none; name one, or give --rank"
         )
-    target, stop = target_of(device), precise_within(half_width, seconds, openings)
-    shape = open_model(model, cache=cache).shape
-    config = case_of(shape, adapter, rank=rank, placement=sites).config if adapter or rank else Configuration()
-    adapted = Workload(shape, config, mode=mode, phase=phase, tokens=length, past=length, batch=batch, **target.weights)
-    session = Session(target.device, stop, seed, programs=programs_for(target.device.info(), cache=cache))
+    request = requested(CallRequest, phase=phase, length=length)
+    stop = precise_within(half_width, seconds, openings)
     console.note("timing the whole model and its parts, with cold and hot caches, interleaved")
-    return console.show(report_parts(model, adapted, target, session=session), view)
+    return console.show(report_parts(request, stop=stop, seed=seed), view)

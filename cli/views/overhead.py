@@ -12,8 +12,7 @@ from adaptare.views import energy, merge_or_swap
 from adaptare.views.compare import compared
 from adaptare.views.words import ends
 from adaptare.workflows.overhead.overhead import OverheadReport
-from adaptare.workflows.overhead.overhead_rows import PriceOfPrecision, Row, Slope
-from adaptare.workflows.overhead.request_rows import ComposedRequest
+from adaptare.workflows.overhead.overhead_rows import ComposedRequest, PriceOfPrecision, Row, Slope
 from adaptare.workflows.target import weight_words
 
 A_DAY_S: Final = 24 * 60 * 60

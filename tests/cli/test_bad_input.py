@@ -44,7 +44,7 @@ def test_a_package_that_is_not_installed_is_named(run: Run, monkeypatch: pytest.
     def missing(*arguments: object, **options: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("adaptare.workflows.overhead.overhead.open_model", missing)
+    monkeypatch.setattr("adaptare.workflows.target.open_model", missing)
     refused(
         run("overhead", "tiny-random", "--device", "simulated"),
         "torch is not installed; install it with: pip install 'adaptare[torch]'",

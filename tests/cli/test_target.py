@@ -5,7 +5,7 @@ import pytest
 from adaptare.core import InputError
 from adaptare.devices import connect
 from adaptare.profiler import Workload, open_model
-from adaptare.workflows.target import named_target, read_spelling, target_of
+from adaptare.workflows.target import named_target, target_of
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, 
 
 
 def test_a_transport_stands_before_what_is_told_of_the_base() -> None:
-    said = read_spelling("ssh://pi@board:22/ort-cpu:int4,python=adaptare/bin/python")
-    assert (said.device, said.quantisation) == ("ssh://pi@board:22/ort-cpu:python=adaptare/bin/python", "int4")
+    said = target_of("ssh://pi@board:22/ort-cpu:int4,python=adaptare/bin/python")
+    assert (said.place, said.quantisation) == ("ssh://pi@board:22/ort-cpu:python=adaptare/bin/python", "int4")
     with pytest.raises(InputError, match="'q4' is none of int8, int4"):
-        read_spelling("ssh://pi@board:22/ort-cpu:q4")
+        target_of("ssh://pi@board:22/ort-cpu:q4")
 
 
 def test_weights_in_floating_point_may_be_narrower() -> None:

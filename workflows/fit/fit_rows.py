@@ -9,7 +9,7 @@ from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.store import LATENCY
 from adaptare.workflows.comparison import named, of_device
-from adaptare.workflows.target import read_spelling
+from adaptare.workflows.target import target_of
 
 # Half width of a row's interval, over its latency: equal to the cost of adapters on all linears at usual ranks.
 NOISY = 0.1
@@ -69,11 +69,11 @@ def rows_to_fit(
     Raises:
         InputError: There are none, or they are of several kinds.
     """
-    target = read_spelling(device) if device else None
+    target = target_of(device) if device else None
     store = Store(place, create=False)
     stored, place = store.measurements(), store.location
     spellings = {row.device.device for row in stored}
-    spelling = target.device if target else next(iter(spellings)) if len(spellings) == 1 else None
+    spelling = str(target.place) if target else next(iter(spellings)) if len(spellings) == 1 else None
     info, why = _connected(spelling) if spelling else (None, "")
     measured = [row for row in stored if row.device == info]
     if not measured:

@@ -12,7 +12,7 @@ from adaptare.profiler.programs.builders import memory_bytes
 from adaptare.profiler.workloads import BYTES
 from adaptare.search.budget.limits import Budget, covering
 from adaptare.workflows.adapter_files import read_adapters
-from adaptare.workflows.grid import grid
+from adaptare.workflows.grid import cases_of
 from adaptare.workflows.target import named_target
 
 
@@ -124,7 +124,7 @@ def _adapters(request: PredictRequest, fitted: FittedPredictor) -> list[tuple[st
     shape = fitted.template.shape
     if not request.ranks:
         return [pair for path in request.adapters for pair in read_adapters(path, shape).items()]
-    cases = grid(shape, request.ranks, request.sites)
+    cases = cases_of(shape, [], ranks=request.ranks, placements=request.sites)
     return [(f"{case.placement} r{case.rank}", Configuration.of(case.config.by_path)) for case in cases]
 
 

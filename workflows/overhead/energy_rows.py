@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from adaptare.devices import Device
 from adaptare.profiler import Measurement
 from adaptare.profiler.analysis import Interval
 from adaptare.workflows.grid import Case
@@ -46,12 +45,6 @@ class Energy:
     rows: tuple[EnergyRow, ...] = ()
     reason: str = ""
     failed: bool = False
-
-
-def not_available(device: Device) -> Energy:
-    """Result for a device without energy counter."""
-    name = device.info().device
-    return Energy(reason=f"not available: {name} has no counter that can be read, and energy is not estimated")
 
 
 def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> Energy:

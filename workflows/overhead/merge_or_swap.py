@@ -1,15 +1,15 @@
 """One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from adaptare.core import InputError
 from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Measurement, Mode, Programs, Workload
+from adaptare.profiler.analysis import verdict
 from adaptare.profiler.measuring import Memory, Session, Swap, fed_bytes
 from adaptare.profiler.workloads import BYTES
 from adaptare.workflows.grid import Case
-from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.profiling.campaign import Campaign
 
 
@@ -74,40 +74,33 @@ def largest_case(cases: Sequence[Case], template: Workload) -> Case:
     return largest
 
 
-def weigh_ways(
-    rows: Sequence[Row],
-    case: Case,
-    base: Workload,
-    *,
-    tasks: int,
-    campaign: Campaign,
-) -> MergeOrSwap:
+def weigh_ways(case: Case, rows: Sequence[Measurement], *, tasks: int, band: float, campaign: Campaign) -> MergeOrSwap:
     """Loads every measured mode of an adapter, and sums its costs over all tasks.
 
     Args:
-        rows: Measured rows; those of decode are used if there are any.
-        base: Provides shape, batch and quantisation.
+        case: The adapter.
+        rows: Its measurements; those of decode are used if there are any.
         tasks: Number of tasks, at least 1; all with adapters like this one.
+        band: Equivalence band of the verdicts.
         campaign: Provides the device that loads them.
     """
-    own = [row for row in rows if (row.placement, row.rank) == (case.placement, case.rank)]
-    decode = [row for row in own if row.phase == "decode"] or own
-    measured = [row for row in decode if row.length == decode[0].length]
+    decode = [row for row in rows if row.workload.phase == "decode"] or rows
+    measured = [row for row in decode if row.workload.length == decode[0].workload.length]
+    workloads, programs = [row.workload for row in measured], campaign.programs
+    base = workloads[0].base
     adapter_bytes = BYTES[base.dtype] * case.config.adapter_parameters(base.shape)
-    programs, workloads = campaign.programs, {row.mode: workload_of(row, base, case) for row in measured}
-    reference = next(iter(workloads.values())).base
     session = Session(campaign.device, programs=programs)
     with campaign.feedback.progress("loading") as update:
-        update(0.0, ", ".join(workloads))
-        loaded = session.measure(list(workloads.values()), reference=reference, probes=[Memory(openings=1), Swap()])
+        update(0.0, ", ".join(workload.mode for workload in workloads))
+        loaded = session.measure(workloads, reference=base, probes=[Memory(openings=1), Swap()])
         update(1.0, f"{len(loaded)} ways")
-    failures = {row.workload.mode: reason for row in loaded if (reason := failure_of(row))}
-    ways = [
-        _way(row, loading, tasks=tasks, adapter_bytes=adapter_bytes, programs=programs)
-        for row, loading in zip(measured, loaded, strict=True)
-        if row.mode not in failures
-    ]
-    base_bytes = programs.disk_bytes(base.base)
+    failures, ways = dict[Mode, str](), list[Way]()
+    for row, loading in zip(measured, loaded, strict=True):
+        if failure := next((each.failure for each in loading.quantities.values() if each.failure), ""):
+            failures[row.workload.mode] = failure
+        else:
+            ways.append(_way(row, loading, tasks, adapter_bytes, programs, verdict(row.overhead, band=band)))
+    base_bytes = programs.disk_bytes(base)
     return MergeOrSwap(
         tasks=tasks,
         placement=case.placement,
@@ -121,39 +114,28 @@ def weigh_ways(
     )
 
 
-def workload_of(row: Row, base: Workload, case: Case) -> Workload:
-    """The workload measured in a row."""
-    sized = replace(base, phase="decode", past=row.length)
-    if row.phase == "prefill":
-        sized = replace(base, phase="prefill", tokens=row.length)
-    return replace(case.on(sized), mode=row.mode)
-
-
-def failure_of(loading: Measurement) -> str:
-    """Reason that a program could not be loaded; empty if it could."""
-    return next((samples.failure for samples in loading.quantities.values() if samples.failure), "")
-
-
-def _way(row: Row, loading: Measurement, *, tasks: int, adapter_bytes: int, programs: Programs) -> Way:
-    workload = loading.workload
+def _way(
+    row: Measurement, loading: Measurement, tasks: int, adapter_bytes: int, programs: Programs, judged: str
+) -> Way:
+    workload = row.workload
     base_bytes = programs.disk_bytes(workload.base)
     one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
     if workload.in_weights:
         one_more = programs.need(workload.base).program_bytes
     memory = round(loading.value("memory").middle)
     return Way(
-        mode=row.mode,
+        mode=workload.mode,
         disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,
         memory_bytes=memory,
         memory_of_all_bytes=memory + (tasks - 1) * one_more,
         peak_bytes=round(loading.value("peak_memory").middle) if loading.has("peak_memory") else 0,
         swap_s=loading.value("swap").middle,
-        phase=row.phase,
-        length=row.length,
+        phase=workload.phase,
+        length=workload.length,
         latency_s=row.latency_s,
-        base_s=row.base_s,
-        overhead=row.overhead,
-        verdict=row.verdict,
+        base_s=row.reference_s,
+        overhead=row.overhead.middle,
+        verdict=judged,
         cold_swap_s=loading.value("cold_swap").middle if loading.has("cold_swap") else None,
     )
 

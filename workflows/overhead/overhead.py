@@ -7,27 +7,28 @@ from typing import ParamSpec
 
 from adaptare.core import AdaptareError
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.profiler import Measurement, Quantisation, Store, Workload, open_model, programs_for
+from adaptare.profiler import Measurement, Quantisation, Store, Workload
 from adaptare.profiler.measuring import Energy as EnergyProbe
-from adaptare.profiler.measuring import Latency, counts_energy
+from adaptare.profiler.measuring import Latency, Session, counts_energy
 from adaptare.profiler.store import Origin
 from adaptare.workflows.comparison import Compared
-from adaptare.workflows.grid import Case, phases_of, workloads_of
-from adaptare.workflows.overhead.energy_rows import Energy, energy_of, not_available
+from adaptare.workflows.grid import Case, cases_of, workloads_of
+from adaptare.workflows.overhead.energy_rows import Energy, energy_of
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
+    ComposedRequest,
     PriceOfPrecision,
     Row,
     Slope,
     differences,
     price_of_precision,
+    requests_of,
     row_of,
     slopes,
 )
 from adaptare.workflows.overhead.request import OverheadRequest
-from adaptare.workflows.overhead.request_rows import ComposedRequest, requests_of
-from adaptare.workflows.profiling.campaign import Campaign, check_memory
-from adaptare.workflows.target import target_of
+from adaptare.workflows.profiling.campaign import Campaign
+from adaptare.workflows.target import opened
 
 P = ParamSpec("P")
 
@@ -87,17 +88,14 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
         DeviceError: The base does not run.
     """
     request.check()
-    target = target_of(request.device)
-    device = target.device
-    programs = request.programs or programs_for(device.info(), cache=request.cache)
-    base = Workload(open_model(request.model, cache=request.cache).shape, batch=request.batch, **target.weights)
-    cases = request.cases(base.shape)
+    target, shape, programs = opened(request.model, request.device, request.programs, cache=request.cache)
+    device, base = target.device, Workload(shape, batch=request.batch, **target.weights)
+    cases = cases_of(shape, request.folders, ranks=request.ranks, placements=request.placements)
     largest = largest_case(cases, base) if request.tasks else None
-    phases = [
-        workloads_of(phase, cases, programs) for phase in phases_of(base, prompts=request.prompts, pasts=request.pasts)
-    ]
+    phases = workloads_of(base, cases, programs, prompts=request.prompts, pasts=request.pasts)
     if len(phases) > 1 and not request.stubs:
-        check_memory([list(phase) for phase in phases], device=device, programs=programs)
+        for phase in phases:  # raises if one exceeds the memory, before any is measured
+            Session(device, programs=programs).split(list(phase), reference=next(iter(phase)).base)
     counting = request.energy and counts_energy(device)
     if counting:
         feedback.note("counting energy: a second of calls without a pause, eight times for each row and base")
@@ -117,7 +115,7 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
     measured: list[tuple[Case, Measurement]] = []
 
     def report_of(rows: Sequence[tuple[Case, Measurement]]) -> OverheadReport:
-        return _report(request, base, cases, rows, device=device.info().device, origin=campaign.origin)
+        return _report(request, base, cases, rows, campaign)
 
     def seen(partial: Sequence[Measurement]) -> None:
         feedback.preview(report_of([*measured, *((case_of[row.workload], row) for row in partial if row.visits)]))
@@ -126,14 +124,16 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
         title = f"measuring {next(iter(phase)).phase}"
         group = campaign.kept(list(phase)) or campaign.measure(list(phase), title=title, seen=seen)
         measured += [(case_of[row.workload], row) for row in group]
-    report = report_of(measured)
+    report, complete = report_of(measured), [(case, row) for case, row in measured if not row.failure]
     if request.energy and not counting:
-        report = replace(report, energy=not_available(device))
-    elif counting and report.rows:
-        report = replace(report, energy=energy_of([(case, row) for case, row in measured if not row.failure]))
+        reason = f"not available: {report.device} has no counter that can be read, and energy is not estimated"
+        report = replace(report, energy=Energy(reason=reason))
+    elif counting and complete:
+        report = replace(report, energy=energy_of(complete))
     try:
-        if largest and report.rows:
-            ways = weigh_ways(report.rows, largest, base, tasks=request.tasks, campaign=campaign)
+        if largest and complete:
+            rows = [row for case, row in complete if case == largest]
+            ways = weigh_ways(largest, rows, tasks=request.tasks, band=request.band, campaign=campaign)
             report = replace(report, merge_or_swap=ways)
     except AdaptareError:
         feedback.show(report)  # took the most time, and is not affected
@@ -159,30 +159,24 @@ def _report(
     base: Workload,
     cases: Sequence[Case],
     measured: Sequence[tuple[Case, Measurement]],
-    *,
-    device: str,
-    origin: Origin,
+    campaign: Campaign,
 ) -> OverheadReport:
     """Results that follow from measurements."""
     complete = [(case, row) for case, row in measured if not row.failure]
     rows = [row_of(case, row, band=request.band) for case, row in complete]
+    failed = [(row.workload, case, row.failure) for case, row in measured if row.failure]
     return OverheadReport(
         model=request.model,
-        device=device,
+        device=campaign.device.info().device,
         quantisation=base.quantisation,
         dtype=base.dtype,
         linears=len(base.shape.sites),
-        origin=origin,
+        origin=campaign.origin,
         rows=rows,
         slopes=slopes(complete),
         price=price_of_precision([row for _, row in complete], request.half_width),
         first=cases[0].placement,
         differences=differences(complete, cases, band=request.band) if request.folders else {},
         requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=request.band),
-        failures=[_failure(case, row) for case, row in measured if row.failure],
+        failures=[Failure(at.phase, at.length, case.placement, case.rank, at.mode, why) for at, case, why in failed],
     )
-
-
-def _failure(case: Case, row: Measurement) -> Failure:
-    workload = row.workload
-    return Failure(workload.phase, workload.length, case.placement, case.rank, workload.mode, row.failure)

@@ -1,8 +1,9 @@
-"""Overhead of adapters: one row per phase and mode, and the marginal cost of ranks and sites."""
+"""Overhead of adapters: one row per phase and mode, marginal costs of ranks and sites, and whole requests."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
@@ -176,6 +177,78 @@ def _slope(
     placement, phase, length = at
     seconds = Interval(scale_s * share.lower, scale_s * share.middle, scale_s * share.upper)
     return Slope(phase, length, placement, per, seconds, any(row.within_one_opening for row in measured))
+
+
+@dataclass(frozen=True)
+class ComposedRequest:
+    """A prompt and the tokens generated after it, composed from the rows of its parts, which were timed apart.
+
+    Args:
+        batch: Concurrent requests.
+        prompt: Tokens of the prompt.
+        generated: Tokens decoded after the first one, which is part of the prefill; each attends to all before.
+        first_token_s: Prefill of the prompt, seconds.
+        token_s: Mean per decoded token, seconds.
+        total: Seconds in all; `base_s` without adapter.
+        tokens_per_s: Throughput: generated tokens of all sequences per second of the total.
+        over_base: Ratio of the total to that of the base, minus one.
+        within_one_opening: True if the interval of a part does not generalise to the next load of its program.
+    """
+
+    placement: str
+    rank: int
+    mode: str
+    batch: int
+    prompt: int
+    generated: int
+    first_token_s: float
+    token_s: float
+    total: Interval
+    base_s: float
+    tokens_per_s: float
+    over_base: Interval
+    verdict: str
+    within_one_opening: bool
+    phase: str = "request"
+    origin: str = "composed"
+
+
+def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, band: float) -> list[ComposedRequest]:
+    """One request per prompt, adapter and mode for which every part was measured.
+
+    Decode latency is affine in the cached positions, so the mean over all tokens is that of the first and the last.
+    Interval ends are added, as if all errors had the same sign: a conservative bound.
+    """
+    at = {(row.placement, row.rank, row.mode, row.phase, row.length): row for row in rows}
+    composed = []
+    adapters = dict.fromkeys((row.placement, row.rank, row.mode) for row in rows)
+    for prompt, (placement, rank, mode) in itertools.product(dict.fromkeys(prompts if generated else ()), adapters):
+        places = [("prefill", prompt), *(("decode", past) for past in (prompt, prompt + generated - 1))]
+        parts = [at[placement, rank, mode, *place] for place in places if (placement, rank, mode, *place) in at]
+        if len(parts) < len(places):
+            continue
+        times, first_s = np.array([1.0, generated / 2, generated / 2]), parts[0].latency_s
+        total = Interval(*(times @ [astuple(part.latency) for part in parts]).tolist())
+        base_s = times * [part.base_s for part in parts]
+        share = Interval(*(base_s @ [astuple(part.over_base) for part in parts] / base_s.sum()).tolist())
+        request = ComposedRequest(
+            placement,
+            rank,
+            mode,
+            parts[0].batch,
+            prompt,
+            generated,
+            first_token_s=first_s,
+            token_s=(total.middle - first_s) / generated,
+            total=total,
+            base_s=float(base_s.sum()),
+            tokens_per_s=parts[0].batch * generated / total.middle,
+            over_base=share,
+            verdict=verdict(share, band=band),
+            within_one_opening=any(part.within_one_opening for part in parts),
+        )
+        composed.append(request)
+    return composed
 
 
 def differences(

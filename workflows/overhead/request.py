@@ -6,10 +6,9 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.devices import Device
-from adaptare.profiler import ModelShape, Programs, precise_within
+from adaptare.profiler import Programs, precise_within
 from adaptare.profiler.analysis import EQUIVALENCE_BAND
 from adaptare.profiler.measuring import PreciseWithin
-from adaptare.workflows.grid import Case, cases_of, grid
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,6 @@ class OverheadRequest:
         """Cache lengths at which decode is measured, also for the first and last token after each prompt."""
         ends = [past for prompt in self.prompts for past in (prompt, prompt + self.generated - 1)]
         return list(dict.fromkeys([*self.depths, *(ends if self.generated else [])]))
-
-    def cases(self, shape: ModelShape) -> list[Case]:
-        """Adapters for a base of this shape. Raises `InputError`."""
-        return cases_of(shape, self.folders) if self.folders else grid(shape, self.ranks, self.placements)
 
     def check(self) -> None:
         """Raises `InputError` if nothing is left to measure, or parameters exclude each other or are out of range."""

@@ -77,7 +77,7 @@ def side_by_side(
         raise InputError(f"at most {MOST} devices are measured side by side, not {len(devices)}")
     request.check()
     for name in devices:
-        target_of(name)
+        _ = target_of(name).device
     here, results = machine_here(), dict[str, DeviceResult]()
     machines: dict[str, list[str]] = {}
     for name in devices:

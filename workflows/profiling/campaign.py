@@ -179,12 +179,6 @@ def _composed(plan: Sequence[Stubs], session: Session) -> Iterator[list[Measurem
             return
 
 
-def check_memory(phases: Sequence[Sequence[Workload]], *, device: Device, programs: Programs) -> None:
-    """Raises `InputError` if the workloads of one phase exceed the memory, before any measurement."""
-    for workloads in phases:
-        Session(device, programs=programs).split(workloads, reference=workloads[0].base)
-
-
 def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     """Failures, changes of the device's speed, and missing steady states."""
     for row in measured:

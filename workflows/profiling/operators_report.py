@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptare.core import ProgramError
-from adaptare.profiler import Programs, Workload
+from adaptare.profiler import Quantisation
 from adaptare.profiler.measuring import Attribution, OperatorCost, Operators, ProfiledCalls, Session, attributions
-from adaptare.workflows.grid import Case
-from adaptare.workflows.target import Target
+from adaptare.workflows.profiling.call import CallRequest
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class OperatorsResult:
 
     model: str
     device: str
-    quantisation: str
+    quantisation: Quantisation
     dtype: str
     phase: str
     length: int
@@ -49,23 +48,18 @@ class OperatorsResult:
     operators: Sequence[OperatorRow]
 
 
-def report_operators(
-    model: str, case: Case, template: Workload, target: Target, *, calls: int, programs: Programs
-) -> OperatorsResult:
+def report_operators(request: CallRequest, *, calls: int) -> OperatorsResult:
     """Calls a model with and without an adapter, alternately with and without the runtime's profiler.
 
     Args:
-        model: Name of the model.
-        case: The adapter.
-        template: Provides shape, mode, phase and weights.
-        target: Device and weights.
+        request: Model and adapter.
         calls: Profiled calls per round.
-        programs: Program builder of the device's runtime.
 
     Raises:
-        InputError: The device does not report time by operator.
+        InputError: The request is wrong, or the device does not report time by operator.
         ProgramError: The workload fails, or its adapter is not applied.
     """
+    target, programs, case, template = request.opened()
     workload = case.on(template)
     for one in (workload.base, workload):
         programs.check(one)
@@ -75,8 +69,9 @@ def report_operators(
         raise ProgramError(failure)
     base, adapted = attributions(measured)
     return OperatorsResult(
-        model=model,
-        **target.place,
+        model=request.model,
+        device=target.device.info().device,
+        **target.weights,
         phase=workload.phase,
         length=workload.length,
         placement=case.placement,

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptare.core import DeviceError
-from adaptare.profiler import Measurement, Workload
+from adaptare.profiler import Measurement, Quantisation
 from adaptare.profiler.analysis import Interval
-from adaptare.profiler.measuring import Parts, Session, measure_parts
+from adaptare.profiler.measuring import Parts, PreciseWithin, Session, measure_parts
 from adaptare.profiler.workloads import Caches
-from adaptare.workflows.target import Target
+from adaptare.workflows.profiling.call import CallRequest
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PartsResult:
 
     model: str
     device: str
-    quantisation: str
+    quantisation: Quantisation
     dtype: str
     phase: str
     length: int
@@ -67,25 +67,27 @@ class PartsResult:
     parts: Mapping[Caches, PartsAt]
 
 
-def report_parts(model: str, adapted: Workload, target: Target, *, session: Session) -> PartsResult:
+def report_parts(request: CallRequest, *, stop: PreciseWithin, seed: int) -> PartsResult:
     """Times a whole model, and its parts with cold and with hot caches, interleaved.
 
     Args:
-        model: Name of the model.
-        adapted: The model with its adapter; without adapted sites, the base is timed.
-        target: Device and weights.
-        session: Measures on the target.
+        request: Model and adapter; rank 0 times the base.
+        stop: Rule that ends the measurement.
+        seed: Seed of the order of visits.
 
     Raises:
+        InputError: The request is wrong, or the parts exceed the memory.
         DeviceError: A part does not run.
     """
-    whole = adapted if adapted.configuration.ranks else adapted.base
-    parts = measure_parts(whole, session, caches=("cold", "hot"))
+    target, programs, case, template = request.opened()
+    whole = template.with_configuration(case.config) if case.config.ranks else template.base
+    parts = measure_parts(whole, Session(target.device, stop, seed, programs=programs), caches=("cold", "hot"))
     if failure := next((measured.together.failure for measured in parts.values() if measured.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
     return PartsResult(
-        model=model,
-        **target.place,
+        model=request.model,
+        device=target.device.info().device,
+        **target.weights,
         phase=whole.phase,
         length=whole.length,
         sites=len(whole.configuration.ranks),

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.devices import Device
-from adaptare.profiler import Mode, ModelShape, Phase, Programs, Space, Workload, precise_within
-from adaptare.workflows.spaces import space_of
-from adaptare.workflows.target import Target
+from adaptare.profiler import Mode, Phase, Programs, Space
 
 
 @dataclass(frozen=True)
@@ -77,24 +75,3 @@ class ProfileRequest:
             raise InputError(
                 "stubs compose latency only; measure whole models, or no other quantity", parameter="stubs"
             )
-        precise_within(self.half_width, self.seconds, self.openings)
-
-    def template(self, shape: ModelShape, target: Target) -> Workload:
-        """Workload without an adapter."""
-        return Workload(
-            shape,
-            mode=self.mode,
-            phase=self.phase,
-            batch=self.batch,
-            tokens=self.length,
-            past=self.length,
-            graph="open" if self.every_site else "cut",
-            **target.weights,
-        )
-
-    def space_for(self, shape: ModelShape) -> Space:
-        """The space for a base of this shape. Raises `InputError`."""
-        space = self.space or ("sites" if self.stubs else "blocks")
-        if isinstance(space, Space):
-            return space
-        return space_of(space, shape, ranks=self.ranks, layers_alike=self.stubs)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
@@ -19,9 +18,7 @@ from adaptare.profiler import (
     Store,
     Workload,
     design,
-    open_model,
     precise_within,
-    programs_for,
 )
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.measuring import Latency, probe_named
@@ -29,11 +26,8 @@ from adaptare.profiler.store import Origin
 from adaptare.profiler.workloads import all_kinds
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.profiling.request import ProfileRequest
-from adaptare.workflows.target import target_of
-
-Measure = Callable[[Sequence[Workload]], list[Measurement]]
-# Measures some of the missing workloads, given the known ones; returns these and the error reached, if estimated.
-Strategy = Callable[[Sequence[Workload], Sequence[Measurement], Measure], tuple[list[Measurement], float | None]]
+from adaptare.workflows.spaces import space_of
+from adaptare.workflows.target import opened
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class SpaceRow:
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Result of `measure_space`.
+    """Result of `profile_space`.
 
     Args:
         open: True if every site of the graph takes an adapter.
@@ -113,53 +107,98 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
         DeviceError: The base does not run.
     """
     request.check()
-    target = target_of(request.device)
-    shape = open_model(request.model, cache=request.cache).shape
-    template, space = request.template(shape, target), request.space_for(shape)
-    programs = request.programs or programs_for(target.device.info(), cache=request.cache)
-    workloads = workloads_of_space(
-        template, space, count=request.count, seed=request.seed, programs=programs, note=feedback.note
+    stop = precise_within(request.half_width, request.seconds, request.openings)
+    target, shape, programs = opened(request.model, request.device, request.programs, cache=request.cache)
+    template = Workload(
+        shape,
+        mode=request.mode,
+        phase=request.phase,
+        batch=request.batch,
+        tokens=request.length,
+        past=request.length,
+        graph="open" if request.every_site else "cut",
+        **target.weights,
     )
-    if request.every_site and not any(workload.graph == "open" for workload in workloads):
-        raise InputError(
-            "every adapter of this space is on every site, so all graphs are open anyway; do not ask for it",
-            parameter="every_site",
-        )
+    workloads, note = _workloads(request, template, programs, feedback.note), feedback.note
     campaign = Campaign(
         target.device,
         programs,
         Store(request.store),
-        precise_within(request.half_width, request.seconds, request.openings),
+        stop,
         request.seed,
         recalibrate=request.recalibrate,
         stubs=request.stubs,
         feedback=feedback,
-        probes=(Latency(), *(probe_named(quantity) for quantity in dict.fromkeys(request.quantities))),
+        probes=(Latency(), *map(probe_named, dict.fromkeys(request.quantities))),
     )
-    error = None if request.until_error is None else 100 * request.until_error
-    return measure_space(
-        template,
-        workloads,
-        campaign,
+    store, info, origin = campaign.store, target.device.info(), campaign.origin
+    finished = store.finished(info, template.base, origin=origin, quantities=campaign.quantities)
+    missing = [workload for workload in workloads if workload.hash not in finished]
+    stored, there = store.measurements(info), len(workloads) - len(missing)
+    requested, bare = set(workloads), replace(template, graph="cut")
+    if there:
+        note(f"{there} of {len(workloads)} are in {store.location} already")
+    started = time.monotonic()
+
+    def measure(some: Sequence[Workload]) -> list[Measurement]:
+        left_s = None if request.minutes is None else 60 * request.minutes - (time.monotonic() - started)
+        if not some or (left_s is not None and left_s <= 0):
+            return []
+        return campaign.measure(list(some), title=f"measuring {template.phase}", limit_s=left_s)
+
+    def of_this(rows: Sequence[Measurement]) -> list[Measurement]:
+        return [row for row in rows if row.workload in requested and row.origin == origin]
+
+    wanted = None if request.until_error is None else 100 * request.until_error
+    if wanted is None:
+        measured, error = measure(missing), None
+    else:
+        measured, error = measure_until(missing, of_this(stored), measure, error=wanted, note=note)
+    left, complete = len(missing) - len(measured), sum(not row.failure for row in measured)
+    if left and wanted is None:
+        note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
+    # Read again, because this session may have recalibrated the device.
+    rows = {row.workload: row for row in of_this(store.measurements(info)) if row.complete}
+    return SpaceReport(
         model=request.model,
-        limit_s=None if request.minutes is None else 60 * request.minutes,
-        strategy=None if error is None else partial(measure_until, error=error, note=feedback.note),
-        error_wanted=error,
+        device=info.device,
+        **target.weights,
+        phase=request.phase,
+        length=request.length,
+        batch=request.batch,
+        mode=request.mode,
+        open=request.every_site,
+        store=store.location,
+        origin=origin,
+        wanted=len(workloads),
+        already_there=there,
+        measured=complete,
+        rows=[_row(row) for row in rows.values()],
+        failed=len(measured) - complete,
+        left=left,
+        seconds=time.monotonic() - started,
+        error_wanted=wanted,
+        error_reached=error,
+        base_s=campaign.calibration_s(template.base),
+        alone=all(bare == replace(row.workload, configuration=Configuration(), graph="cut") for row in stored),
     )
 
 
-def workloads_of_space(
-    template: Workload, space: Space, *, count: int, seed: int, programs: Programs, note: Callable[[str], None]
+def _workloads(
+    request: ProfileRequest, template: Workload, programs: Programs, note: Callable[[str], None]
 ) -> list[Workload]:
-    """Workloads of a design of `count` configurations, or of all of a smaller space, which is noted.
+    """Workloads of a design of as many configurations as wanted, or of all of a smaller space, which is noted.
 
     Where adapters are merged, only widths and depth of a space that has them vary, as ranks do not change latency.
 
     Raises:
         InputError: There are none, or the runtime does not run one of them.
     """
+    space = request.space or ("sites" if request.stubs else "blocks")
+    if not isinstance(space, Space):
+        space = space_of(space, template.shape, ranks=request.ranks, layers_alike=request.stubs)
     only_cuts = space.cuts_base and template.in_weights
-    codes = design(space.at_largest_ranks if only_cuts else space, count, seed=seed)
+    codes = design(space.at_largest_ranks if only_cuts else space, request.count, seed=request.seed)
     configurations = [space.decode(row) for row in codes]
     if only_cuts:
         configurations = [each.without_adapter for each in configurations if each.cuts_base]
@@ -169,88 +208,19 @@ def workloads_of_space(
                 "narrower or shallower than the base; give it fewer neurons or layers, or choose another mode",
                 parameter="mode",
             )
-    if len(codes) < count:
-        note(f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {count}")
+    if len(codes) < request.count:
+        note(
+            f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {request.count}"
+        )
     workloads = [template.with_configuration(each) for each in configurations]
     for workload in workloads:
         programs.check(workload)
+    if request.every_site and not any(workload.graph == "open" for workload in workloads):
+        raise InputError(
+            "every adapter of this space is on every site, so all graphs are open anyway; do not ask for it",
+            parameter="every_site",
+        )
     return workloads
-
-
-def measure_space(
-    template: Workload,
-    workloads: Sequence[Workload],
-    campaign: Campaign,
-    *,
-    model: str,
-    limit_s: float | None = None,
-    strategy: Strategy | None = None,
-    error_wanted: float | None = None,
-) -> SpaceReport:
-    """Measures those workloads that are missing in the store.
-
-    Args:
-        template: Workload without an adapter.
-        workloads: All requested workloads.
-        model: Name of the model, for display.
-        limit_s: No group starts after this many seconds.
-        strategy: Selects the workloads to measure, and when to stop; default: all of them.
-        error_wanted: Error at which the strategy stops, per cent.
-    """
-    store, info, note = campaign.store, campaign.device.info(), campaign.feedback.note
-    finished = store.finished(info, template.base, origin=campaign.origin, quantities=campaign.quantities)
-    missing = [workload for workload in workloads if workload.hash not in finished]
-    stored, wanted = store.measurements(info), set(workloads)
-    bare = replace(template, graph="cut")
-    alone = all(bare == replace(row.workload, configuration=template.configuration, graph="cut") for row in stored)
-    already_there = len(workloads) - len(missing)
-    if already_there:
-        note(f"{already_there} of {len(workloads)} are in {store.location} already")
-    started = time.monotonic()
-
-    def measure(some: Sequence[Workload]) -> list[Measurement]:
-        left_s = None if limit_s is None else limit_s - (time.monotonic() - started)
-        if not some or (left_s is not None and left_s <= 0):
-            return []
-        return campaign.measure(list(some), title=f"measuring {template.phase}", limit_s=left_s)
-
-    def of_this(measurements: Sequence[Measurement]) -> list[Measurement]:
-        return [row for row in measurements if row.workload in wanted and row.origin == campaign.origin]
-
-    error: float | None = None
-    if strategy:
-        measured, error = strategy(missing, of_this(stored), measure)
-    else:
-        measured = measure(missing)
-    left, complete = len(missing) - len(measured), sum(not row.failure for row in measured)
-    if left and not strategy:
-        note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
-    # Read again, because this session may have recalibrated the device.
-    there = {row.workload: row for row in of_this(store.measurements(info)) if row.complete}
-    return SpaceReport(
-        model=model,
-        device=info.device,
-        quantisation=template.quantisation,
-        dtype=template.dtype,
-        phase=template.phase,
-        length=template.length,
-        batch=template.batch,
-        mode=template.mode,
-        open=template.graph == "open",
-        store=store.location,
-        origin=campaign.origin,
-        wanted=len(workloads),
-        already_there=already_there,
-        measured=complete,
-        rows=[_row(row) for row in there.values()],
-        failed=len(measured) - complete,
-        left=left,
-        seconds=time.monotonic() - started,
-        error_wanted=error_wanted,
-        error_reached=error,
-        base_s=campaign.calibration_s(template.base),
-        alone=alone,
-    )
 
 
 def _row(measurement: Measurement) -> SpaceRow:
